@@ -1,0 +1,80 @@
+"""Run many AI assistants at once over one code base, and bring their work back safely.
+
+The public names are loaded when they are first used, so that importing the library costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI, ParallelAI
+    from parallelai.engines.protocol import Engine
+    from parallelai.errors import EngineError, ParallelAIError, PlanError
+    from parallelai.events import Event
+    from parallelai.engines.choice import MultiEngine
+    from parallelai.plan.model import Plan, Task
+    from parallelai.records import Finding, Outcome, RunDocument, Severity, TaskResult, Usage
+    from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncParallelAI": "parallelai.client",
+    "BatchStrategy": "parallelai.run.strategies",
+    "DAGStrategy": "parallelai.run.strategies",
+    "Engine": "parallelai.engines.protocol",
+    "EngineError": "parallelai.errors",
+    "Event": "parallelai.events",
+    "Finding": "parallelai.records",
+    "MultiEngine": "parallelai.engines.choice",
+    "Outcome": "parallelai.records",
+    "ParallelAI": "parallelai.client",
+    "ParallelAIError": "parallelai.errors",
+    "ParallelStrategy": "parallelai.run.strategies",
+    "PipelineStrategy": "parallelai.run.strategies",
+    "Plan": "parallelai.plan.model",
+    "PlanError": "parallelai.errors",
+    "RunDocument": "parallelai.records",
+    "Severity": "parallelai.records",
+    "Task": "parallelai.plan.model",
+    "TaskResult": "parallelai.records",
+    "Usage": "parallelai.records",
+}
+
+__all__ = [  # noqa: RUF022 -- the order of _HOMES, which a test compares
+    "AsyncParallelAI",
+    "BatchStrategy",
+    "DAGStrategy",
+    "Engine",
+    "EngineError",
+    "Event",
+    "Finding",
+    "MultiEngine",
+    "Outcome",
+    "ParallelAI",
+    "ParallelAIError",
+    "ParallelStrategy",
+    "PipelineStrategy",
+    "Plan",
+    "PlanError",
+    "RunDocument",
+    "Severity",
+    "Task",
+    "TaskResult",
+    "Usage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module `parallelai` has no attribute `{name}`")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

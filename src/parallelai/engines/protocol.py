@@ -1,0 +1,249 @@
+"""The engine protocol: what the scheduler and whoever does a task say to each other (CONTRACTS §7).
+
+An engine does one turn of one task and knows nothing of runs. A `Request` is plain JSON, so that an executor
+on another machine can carry it: names of environment variables, never their values; no callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from parallelai.records import FilePart, LimitKey, Reply, Usage
+
+OutputKind = Literal["text", "findings", "change", "schema"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do.
+
+    `answers`: the kinds of output that it can give. `batch`: how many files one request may hold where each
+    is looked at by itself (1: one file a request is best). `is_repeatable`: the same request gives an equally
+    good reply, so that a stored one may be used instead; commands, which may have effects, are not.
+    `is_remote`: what it is asked leaves this machine or costs money.
+    """
+
+    answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})
+    edits: bool = False
+    structured: bool = False
+    streams: bool = False
+    resumes: bool = False
+    interrupts: bool = False
+    asks: bool = False
+    attaches: bool = False
+    batch: int = 1
+    is_repeatable: bool = False
+    is_remote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What `detect` found. `how` says what to do where the engine is missing."""
+
+    is_available: bool
+    said: str
+    version: str | None = None
+    path: str | None = None
+    how: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One turn. `root` is the folder to work in; `files` are relative to it; times are in seconds."""
+
+    run: str
+    task: str
+    attempt: int
+    root: str
+    prompt: str
+    files: tuple[FilePart, ...] = ()
+    output: OutputKind = "text"
+    schema: Mapping[str, Any] | None = None
+    model: str | None = None
+    session: str | None = None
+    turn: int = 1
+    repeat: int = 0
+    timeout_seconds: float = 1800.0
+    idle_timeout_seconds: float = 300.0
+    grace_seconds: float = 5.0
+    env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
+    checklist: tuple[str, ...] = ()
+    log: str | None = None  # a file for this attempt's stream and output
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request will take; None is unknown."""
+
+    tokens: int | None = 0
+    usd: float | None = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    id: str
+    what: str
+    options: tuple[str, ...]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    option: str
+    by: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What `send` brings into a running turn."""
+
+    text: str
+    by: str = ""
+
+
+# The stream of one turn: exactly one `Final`, or an error, and nothing after it.
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    id: str
+    type: Literal["session"] = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    delta: str
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvent:
+    id: str
+    name: str
+    state: Literal["started", "ended"]
+    args: Mapping[str, Any] = field(default_factory=dict)
+    exit: int | None = None
+    type: Literal["tool"] = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesEvent:
+    paths: tuple[str, ...]
+    type: Literal["files"] = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEvent:
+    items: tuple[str, ...]
+    type: Literal["plan"] = "plan"
+
+
+@dataclass(frozen=True, slots=True)
+class AskingEvent:
+    id: str
+    what: str
+    options: tuple[str, ...]
+    type: Literal["asking"] = "asking"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEvent:
+    why: str
+    until: str | None = None
+    key: LimitKey | None = None
+    type: Literal["waiting"] = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWindow:
+    limit: int | None
+    remaining: int | None
+    reset_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsEvent:
+    requests: LimitWindow | None
+    tokens: LimitWindow | None
+    type: Literal["limits"] = "limits"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """A difference to what was reported before in this turn."""
+
+    usage: Usage
+    type: Literal["usage"] = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class FinalEvent:
+    ok: bool
+    reason: str = "end_turn"
+    type: Literal["final"] = "final"
+
+
+EngineEvent = (
+    SessionEvent
+    | TextEvent
+    | ToolEvent
+    | FilesEvent
+    | PlanEvent
+    | AskingEvent
+    | WaitingEvent
+    | LimitsEvent
+    | UsageEvent
+    | FinalEvent
+)
+
+
+class Permit(Protocol):
+    """Leave for one call. Settle it with what the answer said, on failure too."""
+
+    async def settle(self, usage: Usage | None = None, limits: LimitsEvent | None = None) -> None: ...
+
+
+class Port(Protocol):
+    """How a turn talks to whoever started it."""
+
+    async def emit(self, event: EngineEvent) -> None:
+        """Report something that happened in the turn."""
+
+    async def permit(self, key: LimitKey, tokens: int) -> Permit:
+        """Wait for leave to make one call to a provider; only engines that make calls themselves ask."""
+
+    async def ask(self, question: Question) -> Answer:
+        """Wait for a permission, answered by policy or by a person."""
+
+    def inbox(self) -> AsyncIterator[Message]:
+        """Give what `send` brings, until the turn ends."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Who does a task. `perform` is one turn; being cancelled is `asyncio.CancelledError`."""
+
+    name: str
+    capabilities: Capabilities
+
+    async def detect(self) -> Availability:
+        """Say whether it can work here, from files and PATH; start no client, call no model."""
+
+    def limit_key(self, request: Request) -> LimitKey:
+        """Name the limit that this request counts for."""
+
+    def estimate(self, request: Request) -> Estimate:
+        """Foretell tokens, cost and memory; unknown is None."""
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        """Do one turn. Raises an `EngineError` of CONTRACTS §5."""
+
+    def attach(self, session: str) -> list[str] | None:
+        """Give the command that opens a session for a person, None if that cannot be."""
+
+    async def aclose(self) -> None:
+        """Let go of everything; the engine is not used afterwards."""

@@ -1,0 +1,227 @@
+"""Every error that a user can meet, in one tree.
+
+    ParallelAIError
+    ├── UsageError              exit 2: a call, plan, config or trust that cannot be carried out as given
+    │   ├── PlanError           all problems of a plan, each with file:line:column
+    │   ├── ConfigError
+    │   ├── UntrustedError      something found in a repository would run, and nobody said that it may
+    │   ├── NotFoundError       no such run, task, engine, template
+    │   └── BusyError           another process carries out that run
+    ├── StoreError              exit 3: the journal cannot be read or written
+    │   ├── StoreFormatError    written by another version
+    │   ├── StoreCorruptError
+    │   └── StoreFullError
+    ├── ProgramError            exit 3: a program could not be started
+    └── EngineError             why an attempt failed; `kind` is one of CONTRACTS §5
+        ├── RateLimited  Transient  Rejected  Refused  TimedOut  Invalid
+        └── Unavailable  CheckFailed  Internal
+
+An error says what happened (`said`), where (`where`), what to do next (`next`), and whether the same call
+could succeed if tried again (`retry_helps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class ParallelAIError(Exception):
+    """The root: anything that ParallelAI tells a user went wrong."""
+
+    kind: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 3
+    retry_helps: bool = False
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        where: str | None = None,
+        next: str | None = None,  # the JSON key that scripts read
+        retry_helps: bool | None = None,
+    ) -> None:
+        super().__init__(said)
+        self.said = said
+        self.where = where
+        self.next = next
+        if retry_helps is not None:
+            self.retry_helps = retry_helps
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.next})" if self.next else ""
+        return f"{place}{self.said}{advice}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The `error` object of CONTRACTS §4."""
+        return {
+            "kind": self.kind,
+            "said": self.said,
+            "where": self.where,
+            "next": self.next,
+            "retry_helps": self.retry_helps,
+        }
+
+
+class UsageError(ParallelAIError):
+    kind = "usage"
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a file. `line` and `column` count from 1; None where the place has no position."""
+
+    said: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    next: str | None = None
+
+    @property
+    def where(self) -> str | None:
+        parts = [self.file or "plan", *(str(n) for n in (self.line, self.column) if n is not None)]
+        return ":".join(parts) if self.file or self.line is not None else None
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f"; {self.next}" if self.next else ""
+        return f"{place}{self.said}{advice}"
+
+
+class PlanError(UsageError):
+    """A plan that cannot be carried out: `problems` holds all of them, in the order of the file."""
+
+    kind = "plan"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        super().__init__(first.said, where=first.where, next=first.next)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        others = [
+            {"said": p.said, "where": p.where, "next": p.next} for p in self.problems
+        ]
+        return {**super().to_json(), "problems": others}
+
+
+class ConfigError(UsageError):
+    kind = "config"
+
+
+class UntrustedError(UsageError):
+    kind = "untrusted"
+
+
+class NotFoundError(UsageError):
+    kind = "not_found"
+
+
+class BusyError(UsageError):
+    kind = "busy"
+    retry_helps = True
+
+
+class StoreError(ParallelAIError):
+    kind = "store"
+
+
+class StoreFormatError(StoreError):
+    kind = "store_format"
+
+
+class StoreCorruptError(StoreError):
+    kind = "store_corrupt"
+
+
+class StoreFullError(StoreError):
+    kind = "store_full"
+    retry_helps = True
+
+
+class ProgramError(ParallelAIError):
+    """A program could not be started: not found, not executable, no more processes."""
+
+    kind = "unavailable"
+
+
+class EngineError(ParallelAIError):
+    """Why an attempt failed. The scheduler decides by the class whether another try makes sense."""
+
+    kind = "internal"
+    exit_code = 4
+
+
+class RateLimited(EngineError):
+    """The provider asks to wait. `retry_after_seconds` is its own word, None where it gave none."""
+
+    kind = "rate_limited"
+    retry_helps = True
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        retry_after_seconds: float | None = None,
+        is_quota: bool = False,
+        where: str | None = None,
+        next: str | None = None,
+    ) -> None:
+        super().__init__(said, where=where, next=next)
+        self.retry_after_seconds = retry_after_seconds
+        self.is_quota = is_quota
+
+
+class Transient(EngineError):
+    kind = "transient"
+    retry_helps = True
+
+
+class Rejected(EngineError):
+    """The request or its credentials were not accepted; the same request will not be either."""
+
+    kind = "rejected"
+
+
+class Refused(EngineError):
+    """The model or the assistant declined to do the task."""
+
+    kind = "refused"
+
+
+class TimedOut(EngineError):
+    kind = "timed_out"
+    retry_helps = True
+
+
+class Invalid(EngineError):
+    """The reply is not what the task asked for (not findings, not the schema, an empty change)."""
+
+    kind = "invalid"
+
+
+class Unavailable(EngineError):
+    """The engine cannot work here: not installed, not running, no login."""
+
+    kind = "unavailable"
+
+
+class CheckFailed(EngineError):
+    kind = "check_failed"
+
+
+class Internal(EngineError):
+    kind = "internal"
+
+
+ENGINE_ERRORS: dict[str, type[EngineError]] = {
+    error.kind: error
+    for error in (RateLimited, Transient, Rejected, Refused, TimedOut, Invalid, Unavailable, CheckFailed, Internal)
+}
+"""The engine errors that this version raises, by kind."""

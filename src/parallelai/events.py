@@ -1,0 +1,318 @@
+"""The typed events: everything that happens in a run, and the only thing that watchers read (CONTRACTS §8).
+
+An event is an envelope (`Event`) around one of the data classes below, named by its `type`. A reader of a
+newer journal keeps what it does not know as a plain mapping, so that it can still be listed and exported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from parallelai.records import (
+    ErrorRecord,
+    Finding,
+    LimitKey,
+    Outcome,
+    Reply,
+    TaskResult,
+    Usage,
+    from_json,
+)
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated:
+    """The plan as it was understood: `document` is the canonical plan, `options` what was asked beside it."""
+
+    type: ClassVar[str] = "run.created"
+    kind: str  # "execute" or "review"
+    plan: str | None  # the plan's path below the root, or what identifies a review
+    root: str
+    version: str  # of ParallelAI
+    document: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A process took the run over; more than one for a run that was resumed."""
+
+    type: ClassVar[str] = "run.started"
+    pid: int
+    host: str
+    parallel: int
+    strategy: str
+    is_resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    type: ClassVar[str] = "run.paused"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    type: ClassVar[str] = "run.resumed"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    type: ClassVar[str] = "run.ended"
+    outcome: Outcome
+    exit: int
+    seconds: float
+    seconds_one_by_one: float
+    counts: dict[Outcome, int]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExpanded:
+    """The instances of the plan's tasks, in plan order; without a `task`, for the whole run."""
+
+    type: ClassVar[str] = "task.expanded"
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReady:
+    type: ClassVar[str] = "task.ready"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStep:
+    """The task entered a step, such as `check`."""
+
+    type: ClassVar[str] = "task.step"
+    step: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """The one final result of a task. `reply` is what its dependents see; `is_kept`: taken from before."""
+
+    type: ClassVar[str] = "task.ended"
+    result: TaskResult
+    fingerprint: str
+    reply: Reply | None = None
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReserved:
+    """The claim, before anything starts."""
+
+    type: ClassVar[str] = "attempt.reserved"
+    engine: str
+    key: LimitKey
+    why: str
+    tokens: int | None = None
+    usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    type: ClassVar[str] = "attempt.started"
+    engine: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked."""
+
+    type: ClassVar[str] = "attempt.ended"
+    ok: bool
+    seconds: float
+    usage: Usage | None = None
+    reply: Reply | None = None
+    error: ErrorRecord | None = None
+    is_cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    type: ClassVar[str] = "turn.started"
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    type: ClassVar[str] = "turn.ended"
+    turn: int
+    seconds: float
+    usage: Usage | None = None
+    reason: str = "end_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    type: ClassVar[str] = "session.opened"
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged:
+    type: ClassVar[str] = "limit.changed"
+    key: LimitKey
+    before: int | None
+    after: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    type: ClassVar[str] = "breaker.opened"
+    key: LimitKey
+    why: str
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    type: ClassVar[str] = "breaker.closed"
+    key: LimitKey
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWarned:
+    """80 % of a limit is used or reserved. `what` is usd, tokens or time (seconds)."""
+
+    type: ClassVar[str] = "budget.warned"
+    what: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    type: ClassVar[str] = "budget.reached"
+    what: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    type: ClassVar[str] = "budget.changed"
+    usd: float | None = None
+    tokens: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    type: ClassVar[str] = "command.received"
+    command: int
+    kind: str
+    args: dict[str, Any] = field(default_factory=dict)
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    type: ClassVar[str] = "command.done"
+    command: int
+    ok: bool
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecorded:
+    """The collected findings of the whole run: de-duplicated, ranked, with their states."""
+
+    type: ClassVar[str] = "finding.recorded"
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanEnded:
+    type: ClassVar[str] = "process.orphan_ended"
+    pid: int
+    command: str
+
+
+EventData = (
+    RunCreated
+    | RunStarted
+    | RunPaused
+    | RunResumed
+    | RunEnded
+    | TaskExpanded
+    | TaskReady
+    | TaskStep
+    | TaskEnded
+    | AttemptReserved
+    | AttemptStarted
+    | AttemptEnded
+    | TurnStarted
+    | TurnEnded
+    | SessionOpened
+    | LimitChanged
+    | BreakerOpened
+    | BreakerClosed
+    | BudgetWarned
+    | BudgetReached
+    | BudgetChanged
+    | CommandReceived
+    | CommandDone
+    | FindingRecorded
+    | OrphanEnded
+)
+
+TYPES: dict[str, type[EventData]] = {kind.type: kind for kind in EventData.__args__}
+"""The data class of each event type that this version writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact of a run. `seq` counts from 1 without gaps; `data` is a mapping only if the type is unknown."""
+
+    run: str
+    seq: int
+    at: str
+    type: str
+    data: EventData | Mapping[str, Any]
+    task: str | None = None
+    attempt: int | None = None
+    v: int = VERSION
+
+
+def data_to_json(data: EventData | Mapping[str, Any]) -> str:
+    """Encode an event's data as compact JSON text, as the journal stores it."""
+    if isinstance(data, Mapping):
+        return json.dumps(data, separators=(",", ":"))
+    from pydantic_core import to_json
+
+    return to_json(data).decode()
+
+
+def data_from_json(type_: str, text: str) -> EventData | Mapping[str, Any]:
+    """Decode what `data_to_json` wrote. Raises `pydantic.ValidationError` if it is not of that type."""
+    raw = json.loads(text)
+    kind = TYPES.get(type_)
+    return raw if kind is None else from_json(kind, raw)
+
+
+def event_to_json(event: Event) -> str:
+    """Encode an event as one line of JSON, in the shape of CONTRACTS §8."""
+    envelope = {
+        "v": event.v,
+        "run": event.run,
+        "seq": event.seq,
+        "at": event.at,
+        "type": event.type,
+        "task": event.task,
+        "attempt": event.attempt,
+    }
+    head = json.dumps(envelope, separators=(",", ":"))
+    return f'{head[:-1]},"data":{data_to_json(event.data)}}}'

@@ -1,0 +1,279 @@
+"""The frozen data that rooms pass on.
+
+All are plain dataclasses, so that a run of ten thousand tasks stays small; `to_json` and `from_json` turn
+them into JSON and back, checked. Unknown is None, never 0. Lines and columns count from 1, in code points,
+end columns exclusive. Paths are POSIX and relative to the project's root.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """How a task ended; every task has exactly one (CONTRACTS §2)."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+    OVER_BUDGET = "over_budget"
+
+
+class Severity(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst."""
+        return _SEVERITIES.index(self)
+
+
+_SEVERITIES = list(Severity)
+
+ErrorKind = Literal[
+    "rate_limited",
+    "transient",
+    "rejected",
+    "refused",
+    "timed_out",
+    "invalid",
+    "unavailable",
+    "trespass",
+    "check_failed",
+    "gate_failed",
+    "conflict",
+    "internal",
+]
+Tier = Literal["must", "maybe"]
+FindingState = Literal["open", "baseline", "suppressed", "refuted"]
+CostBasis = Literal["client", "prices", "subscription", "free", "unknown"]
+
+
+class LimitKey(NamedTuple):
+    """What one limit counts for (SCHEDULING, Limits)."""
+
+    engine: str
+    account: str = "default"
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money of one or more turns. `input` includes `cached`; `usd` is None where unknown."""
+
+    input: int | None = None
+    cached: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+    usd: float | None = None
+    basis: CostBasis = "unknown"
+
+    def __add__(self, other: Usage) -> Usage:
+        same = self.basis == other.basis
+        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
+        return Usage(
+            _plus(self.input, other.input),
+            _plus(self.cached, other.cached),
+            _plus(self.output, other.output),
+            _plus(self.reasoning, other.reasoning),
+            usd,
+            self.basis if same else _joint_basis(self.basis, other.basis),
+        )
+
+    @property
+    def tokens(self) -> int | None:
+        """Input and output together; None if either is unknown."""
+        return _plus(self.input, self.output)
+
+
+FREE = Usage(0, 0, 0, 0, 0.0, "free")
+"""What an engine without tokens or money uses."""
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+def _joint_basis(a: CostBasis, b: CostBasis) -> CostBasis:
+    """Of two bases the one that says less about the sum."""
+    order: list[CostBasis] = ["free", "client", "prices", "subscription", "unknown"]
+    return max(a, b, key=order.index)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """An error as it is stored and shown (CONTRACTS §5)."""
+
+    kind: ErrorKind
+    said: str
+    where: str | None = None
+    next: str | None = None
+    retry_helps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One issue found in a file.
+
+    `by` names the engines that reported it; `votes` counts them. `quote` is the code that it is about, as it
+    stands in the file. `confidence` is between 0 and 1, None where the engine gave none.
+    """
+
+    file: str
+    line: tuple[int, int]
+    severity: Severity
+    message: str
+    id: str = ""
+    task: str = ""
+    column: tuple[int, int] | None = None
+    category: str = "general"
+    rule: str | None = None
+    suggestion: str | None = None
+    quote: str | None = None
+    confidence: float | None = None
+    tier: Tier = "must"
+    by: tuple[str, ...] = ()
+    votes: int = 1
+    state: FindingState = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file that a task is about, or the lines `first` to `last` (inclusive, from 1) of it."""
+
+    path: str
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileNote:
+    """Why a file was skipped, or what failed on it."""
+
+    file: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What became of the files that somebody was asked about: each is in exactly one of the three."""
+
+    covered: tuple[str, ...] = ()
+    skipped: tuple[FileNote, ...] = ()
+    failed: tuple[FileNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A patch with the tree that it applies to (CONTRACTS §5)."""
+
+    patch: str
+    files: tuple[str, ...]
+    applied: bool = False
+    kept_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one turn, or one whole attempt, gave back.
+
+    `text` is for people, `data` is JSON where the task asked for a schema. `coverage` is None where the
+    engine cannot say which files it looked at (all of the request's files count as covered then).
+    """
+
+    text: str | None = None
+    findings: tuple[Finding, ...] = ()
+    data: Any = None
+    usage: Usage = Usage()
+    session: str | None = None
+    coverage: Coverage | None = None
+    change: Change | None = None
+    model: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """One row of `tasks` in the run document. `findings` is their number."""
+
+    id: str
+    status: Outcome
+    engine: str | None = None
+    account: str | None = None
+    model: str | None = None
+    why: str | None = None
+    attempts: int = 0
+    turns: int = 0
+    seconds: float = 0.0
+    text: str | None = None
+    findings: int = 0
+    usage: Usage | None = None
+    change: Change | None = None
+    workstream: dict[str, Any] | None = None
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """What `execute --json`, `review --json` and `runs show --json` print (CONTRACTS §5)."""
+
+    run: str
+    plan: str | None
+    exit: int
+    outcome: Outcome
+    seconds: float
+    seconds_one_by_one: float
+    counts: dict[Outcome, int]
+    usage: Usage
+    tasks: tuple[TaskResult, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    dropped: dict[str, int] = field(default_factory=lambda: {"quote_not_found": 0})
+    files: Coverage = Coverage()
+    schema: Literal["parallelai/run/1"] = "parallelai/run/1"
+
+
+def utc_now() -> str:
+    """The time in UTC as it is stored: `2026-11-20T10:00:00.123456Z`."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Make a run's id: the day, and enough randomness that two machines never meet."""
+    day = (now or datetime.now(UTC)).strftime("%Y%m%d")
+    return f"r-{day}-{secrets.token_hex(4)}"
+
+
+@functools.cache
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """The checked reader and writer of a record."""
+    from pydantic import TypeAdapter  # heavy, and not needed to import the library
+
+    return TypeAdapter(kind)
+
+
+def to_json(record: Any) -> Any:
+    """Turn a record into plain JSON data (dicts, lists, strings, numbers)."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(record)
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """Read a record back, checked. Raises `pydantic.ValidationError`."""
+    return adapter(kind).validate_python(data)
