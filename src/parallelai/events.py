@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from parallelai.records import (
     ErrorRecord,
+    FileNote,
     Finding,
     LimitKey,
     Outcome,
@@ -76,10 +77,17 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class TaskExpanded:
-    """The instances of the plan's tasks, in plan order; without a `task`, for the whole run."""
+    """The instances of the plan's tasks, in plan order, and the files of those that have some.
+
+    `skipped` are files that were asked about and given to nobody. `is_addition`: these come to those that
+    the run already has (`runs add`); otherwise they are all of them.
+    """
 
     type: ClassVar[str] = "task.expanded"
     items: tuple[str, ...]
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[FileNote, ...] = ()
+    is_addition: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +106,16 @@ class TaskStep:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """The one final result of a task. `reply` is what its dependents see; `is_kept`: taken from before."""
+    """The one final result of a task, without its text.
+
+    `by` are the attempts whose replies together are its reply; `is_kept`: nothing was done for it in this
+    process, because it had ended well before and nothing that it depends on has changed.
+    """
 
     type: ClassVar[str] = "task.ended"
     result: TaskResult
-    fingerprint: str
-    reply: Reply | None = None
+    fingerprint: str = ""
+    by: tuple[int, ...] = ()
     is_kept: bool = False
 
 
@@ -121,9 +133,13 @@ class AttemptReserved:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
+    """`fingerprint` is of all that the attempt's reply depends on, so that a later process can tell
+    whether it still holds."""
+
     type: ClassVar[str] = "attempt.started"
     engine: str
     model: str | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,7 @@ class AttemptEnded:
     """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked."""
 
     type: ClassVar[str] = "attempt.ended"
+    engine: str
     ok: bool
     seconds: float
     usage: Usage | None = None
@@ -232,6 +249,7 @@ class FindingRecorded:
 
     type: ClassVar[str] = "finding.recorded"
     findings: tuple[Finding, ...]
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from parallelai.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from parallelai.plan.model import EngineEntry
+
+COMMON_KEYS = frozenset({"use", "concurrency", "timeout", "idle_timeout", "sandbox"})
+"""Keys of an entry that mean something for every engine: whoever runs the engine reads them."""
 
 
 class Analyzer(Protocol):
@@ -39,3 +47,33 @@ class EngineContext:
     root: Path
     analyzers: Mapping[str, Analyzer] = field(default_factory=dict)
     trusted: bool = False
+
+    def path(self, relative: str) -> Path:
+        """Resolve a path that an entry names, links followed. Raises `UsageError` if it leaves the project."""
+        root = self.root.resolve()
+        try:
+            found = (root / relative).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(f"`{relative!a}` is not a usable path: {error}") from None
+        if not found.is_relative_to(root):
+            raise UsageError(f"`{relative}` leads out of the project", next="name a path below its root")
+        return found
+
+
+def refuse_unused(name: str, entry: EngineEntry, used: frozenset[str] = frozenset()) -> None:
+    """Refuse keys of an entry that its engine would ignore; `used` are those beside `COMMON_KEYS`.
+
+    Raises `ConfigError` naming them. A key that has no effect would be a promise not kept: `network: off` on
+    a program that nothing confines, or a `price` where no token is counted.
+    """
+    if entry.sandbox == "required":
+        raise ConfigError(
+            f"engine `{name}` asks for `sandbox: required`, which this version cannot give",
+            next="write `sandbox: none` to let it run unconfined",
+        )
+    unused = sorted(entry.model_fields_set - COMMON_KEYS - used)
+    if unused:
+        keys = ", ".join(f"`{key}`" for key in unused)
+        raise ConfigError(
+            f"engine `{name}`: `{entry.use}` makes no use of {keys}", next="take it out of the entry"
+        )

@@ -1,0 +1,300 @@
+"""From a plan to its task graph: spread fan-outs over files, tie tasks together, put phases in order.
+
+The same plan over the same files gives the same graph. Nothing is run; files are looked at only to leave out
+what nobody should read, and to cut them into chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from parallelai.errors import UsageError
+from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
+from parallelai.plan.graph import Instance, TaskGraph, find_cycle
+from parallelai.plan.model import Chunk, Defaults, Phase, Plan, Task
+from parallelai.plan.resolve import resolve
+from parallelai.records import FileNote, FilePart
+
+CHARACTERS_PER_TOKEN = 4
+_EARLIEST_CUT = 0.5
+
+
+def expand(
+    plan: Plan, tree: Tree, *, settings_defaults: Defaults | None = None, strategy: str | None = None
+) -> TaskGraph:
+    """Make the task graph of a plan's tasks (workstreams are carried out elsewhere).
+
+    Args:
+        settings_defaults: the config's defaults, below the plan's own.
+        strategy: instead of the plan's; only `pipeline` matters here, which ties each task to the one before.
+
+    Raises:
+        UsageError: a dependency that is no task, tasks that wait for each other, a bad pattern.
+    """
+    tasks = [resolve(plan, task, settings_defaults) for task in plan.tasks]
+    sieve = _Sieve(tree)
+    items = {task.id: sieve.items(task) for task in tasks}
+    if len(items) != len(tasks):
+        raise UsageError("two tasks have the same id", next="give each task an id of its own")
+    phase_of = {name: number for number, phase in enumerate(plan.phases) for name in phase.tasks}
+    is_pipeline = (strategy or plan.strategy) == "pipeline"
+    ties = _Ties(tasks, items, phase_of, is_pipeline)
+    ties.refuse_cycle()
+    barriers = _barriers(plan.phases, items)
+    instances: list[Instance] = []
+    for task in tasks:
+        phase = phase_of.get(task.id, 0)
+        instances.extend(ties.instances(task, phase, barriers[phase] if barriers else (), len(instances)))
+    graph = TaskGraph(
+        tuple(instances),
+        _groups(instances, ties, plan.phases),
+        tuple(plan.phases),
+        tuple(FileNote(path, why) for path, why in sorted(sieve.skipped.items())),
+    )
+    if barriers:
+        graph.topological()  # a dependency on a later phase is a cycle with the barrier
+    return graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One instance of a task before it is tied to others; `suffix` is what its id has after the task's."""
+
+    suffix: str
+    files: tuple[FilePart, ...]
+
+
+@dataclass(slots=True)
+class _Sieve:
+    """Selects files for tasks, looking at each file once."""
+
+    tree: Tree
+    skipped: dict[str, str] = field(default_factory=dict)
+    _selected: dict[tuple[str, ...] | None, Sequence[str]] = field(default_factory=dict)
+    _sources: dict[str, str | None] = field(default_factory=dict)
+    _safe: dict[str, str | None] = field(default_factory=dict)
+    _chunks: dict[tuple[str, int], tuple[FilePart, ...]] = field(default_factory=dict)
+    _items: dict[tuple[tuple[str, ...] | None, str, int], tuple[_Item, ...]] = field(default_factory=dict)
+
+    def items(self, task: Task) -> tuple[_Item, ...]:
+        """Spread a task over its files. Equal requests give the same tuple: tasks that pair compare fast."""
+        each = task.each
+        if each is None and task.files is None:
+            return (_Item("", ()),)
+        is_sifted = each is not None or task.output == "findings"
+        size = each.chunk if isinstance(each, Chunk) else 0
+        key = (task.files, "single" if each is None and not is_sifted else str(each is not None), size)
+        if key not in self._items:
+            paths = self._paths(task.files, is_sifted)
+            if each is None:
+                self._items[key] = (_Item("", tuple(FilePart(path) for path in paths)),)
+            else:
+                self._items[key] = tuple(self._spread(paths, size))
+        return self._items[key]
+
+    def _spread(self, paths: Sequence[str], size: int) -> Iterator[_Item]:
+        for path in paths:
+            if not size:
+                yield _Item(f"@{path}", (FilePart(path),))
+                continue
+            for number, part in enumerate(self._parts(path, size), start=1):
+                yield _Item(f"@{path}#{number}", (part,))
+
+    def _parts(self, path: str, size: int) -> tuple[FilePart, ...]:
+        if (path, size) not in self._chunks:
+            try:
+                text = read_text(self.tree.root, path)
+            except (OSError, UsageError):  # it went away, or became something else, since it was looked at
+                self.skipped[path] = "unreadable"
+                return ()
+            self._chunks[path, size] = tuple(
+                FilePart(path, first, last) for first, last in chunk(text, size)
+            ) or (FilePart(path),)
+        return self._chunks[path, size]
+
+    def _paths(self, patterns: tuple[str, ...] | None, is_sifted: bool) -> list[str]:
+        if patterns not in self._selected:
+            paths = self.tree.paths
+            self._selected[patterns] = paths if patterns is None else match(patterns, paths)
+        return [path for path in self._selected[patterns] if self._keeps(path, is_sifted)]
+
+    def _keeps(self, path: str, is_sifted: bool) -> bool:
+        known = self._sources if is_sifted else self._safe
+        if path not in known:
+            known[path] = self._why_not(path, is_sifted)
+        why = known[path]
+        if why is not None:
+            self.skipped[path.encode("utf-8", "backslashreplace").decode()] = why
+        return why is None
+
+    def _why_not(self, path: str, is_sifted: bool) -> str | None:
+        if not path.isascii() and any("\ud800" <= char <= "\udfff" for char in path):
+            return "its name is not UTF-8"
+        root = self.tree.root
+        return triage(root / path, root=root) if is_sifted else triage_safety(root / path, root)
+
+
+class _Ties:
+    """What each task comes after, as tasks; then, item by item or as a whole, as instances."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        items: dict[str, tuple[_Item, ...]],
+        phase_of: dict[str, int],
+        is_pipeline: bool,
+    ) -> None:
+        self._items = items
+        self._tasks = {task.id: task for task in tasks}
+        self._suffixes: dict[int, frozenset[str]] = {}
+        self._before = {task.id: self._named(task) for task in tasks}
+        self._stage_before: dict[str, str] = {}
+        if is_pipeline:
+            self._add_stages(tasks, phase_of)
+
+    def refuse_cycle(self) -> None:
+        """Raise `UsageError` that prints the cycle, if tasks wait for each other."""
+        cycle = find_cycle(self._before)
+        if cycle:
+            advice = "in a pipeline each task comes after the one before it" if self._stage_before else None
+            raise UsageError(f"tasks wait for each other: {' → '.join(cycle)}", next=advice)
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """The ids of a task's instances."""
+        return tuple(name + item.suffix for item in self._items[name])
+
+    def instances(
+        self, task: Task, phase: int, barriers: tuple[str, ...], first: int
+    ) -> Iterator[Instance]:
+        """Make a task's instances, numbered from `first`."""
+        pairs, singles, wholes = self._sorted_out(task)
+        awaits = (*wholes, *barriers)
+        for index, item in enumerate(self._items[task.id], start=first):
+            depends_on = (*singles, *(name + item.suffix for name in pairs)) if pairs else singles
+            yield Instance(task.id + item.suffix, task, index, item.files, depends_on, awaits, phase)
+
+    def _named(self, task: Task) -> tuple[str, ...]:
+        for name in task.depends_on:
+            if name not in self._items:
+                raise UsageError(f"`{task.id}` depends on `{name}`, which is no task of the plan")
+        return task.depends_on
+
+    def _add_stages(self, tasks: Sequence[Task], phase_of: dict[str, int]) -> None:
+        latest: dict[int, str] = {}
+        for task in tasks:
+            phase = phase_of.get(task.id, 0)
+            before = latest.get(phase)
+            if before is not None and before not in self._before[task.id]:
+                self._stage_before[task.id] = before
+                self._before[task.id] = (*self._before[task.id], before)
+            latest[phase] = task.id
+
+    def _sorted_out(self, task: Task) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Split what a task comes after: paired item by item, a single instance, awaited as a whole."""
+        pairs: list[str] = []
+        singles: list[str] = []
+        wholes: list[str] = []
+        for name in self._before[task.id]:
+            items = self._items[name]
+            if self._is_paired(task, name):
+                pairs.append(name)
+            elif len(items) == 1:
+                singles.append(name + items[0].suffix)
+            else:
+                wholes.append(name)
+        return tuple(pairs), tuple(singles), tuple(wholes)
+
+    def _is_paired(self, task: Task, name: str) -> bool:
+        """Same `each` over the same files; in a pipeline it is enough that the stage before has them all."""
+        mine, theirs = self._items[task.id], self._items[name]
+        if task.each is None or task.each != self._tasks[name].each:
+            return False
+        if mine is theirs or mine == theirs:
+            return True
+        return self._stage_before.get(task.id) == name and self._suffixes_of(mine) <= self._suffixes_of(theirs)
+
+    def _suffixes_of(self, items: tuple[_Item, ...]) -> frozenset[str]:
+        if id(items) not in self._suffixes:
+            self._suffixes[id(items)] = frozenset(item.suffix for item in items)
+        return self._suffixes[id(items)]
+
+
+def _barriers(phases: Sequence[Phase], items: dict[str, tuple[_Item, ...]]) -> list[tuple[str, ...]]:
+    """For each phase the groups that its tasks await.
+
+    A phase with a barrier awaits the ones before it itself, so the last one is enough, unless it has no
+    instance that could wait.
+    """
+    awaited: tuple[str, ...] = ()
+    barriers: list[tuple[str, ...]] = []
+    for number, phase in enumerate(phases):
+        for name in phase.tasks:
+            if name not in items:
+                raise UsageError(f"the phase `{phase.name}` names `{name}`, which is no task of the plan")
+        barriers.append(awaited)
+        if phase.barrier:
+            has_instances = any(items[name] for name in phase.tasks)
+            awaited = (f"phase:{number}",) if has_instances else (*awaited, f"phase:{number}")
+    return barriers
+
+
+def _groups(
+    instances: Sequence[Instance], ties: _Ties, phases: Sequence[Phase]
+) -> dict[str, tuple[str, ...]]:
+    """Give the members of every group that somebody awaits, and of every phase."""
+    names = dict.fromkeys(name for instance in instances for name in instance.awaits)
+    groups = {name: ties.ids(name) for name in names if not name.startswith("phase:")}
+    members: dict[int, list[str]] = {number: [] for number in range(len(phases))}
+    for instance in instances:
+        if phases:
+            members[instance.phase].append(instance.id)
+    return groups | {f"phase:{number}": tuple(ids) for number, ids in members.items()}
+
+
+def chunk(text: str, tokens: int) -> list[tuple[int, int]]:
+    """Cut a text into parts of at most `tokens` tokens (4 characters each), as (first, last) lines from 1.
+
+    Every line is in exactly one part. A part ends, if that does not make it shorter than half, where a
+    definition ends: before a line without indentation that follows an empty line, else before any line
+    without indentation, else before an empty one. A line that is longer by itself is a part of its own.
+    """
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    limit = tokens * CHARACTERS_PER_TOKEN
+    parts: list[tuple[int, int]] = []
+    start = 0
+    while start < len(lines):
+        end = _fill(lines, start, limit)
+        if end < len(lines):
+            end = _best_cut(lines, start, end)
+        parts.append((start + 1, end))
+        start = end
+    return parts
+
+
+def _fill(lines: Sequence[str], start: int, limit: int) -> int:
+    size = 0
+    for end in range(start, len(lines)):
+        size += len(lines[end]) + 1
+        if size > limit and end > start:
+            return end
+    return len(lines)
+
+
+def _best_cut(lines: Sequence[str], start: int, end: int) -> int:
+    earliest = start + max(1, int((end - start) * _EARLIEST_CUT))
+    ranked = [(_rank(lines, at), at) for at in range(earliest, end + 1)]
+    return max(ranked)[1] if ranked else end
+
+
+def _rank(lines: Sequence[str], at: int) -> int:
+    """How good it is to begin a part with this line."""
+    line, before = lines[at], lines[at - 1]
+    begins = bool(line.strip()) and not line[0].isspace() and line[0] not in ")}]"
+    if begins and not before.strip():
+        return 3
+    if begins:
+        return 2
+    return int(not line.strip())

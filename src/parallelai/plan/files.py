@@ -1,0 +1,365 @@
+"""Which files a plan is about: listing, matching, leaving out, reading.
+
+Paths are POSIX, relative to the project's root, sorted. Everything found in the project may be hostile: links
+that lead out are named and never read, and what is not a plain file is never opened for long.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from parallelai.errors import UsageError
+from parallelai.plan.patterns import Pattern, escape, parse, refuse_braces, rooted
+
+HUGE_BYTES = 1024 * 1024
+HEAD_BYTES = 8 * 1024
+IGNORE_BYTES = 1024 * 1024
+"""How much of one `.gitignore` is read."""
+
+_ALWAYS_OUT = frozenset(
+    {".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".nox"}
+    | {".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+)
+_STATE = ".parallelai/state"
+
+_GENERATED_NAMES = re.compile(
+    r"""(?: \.min\.(?:js|css|mjs) | \.(?:js|css)\.map | -lock\.(?:json|yaml) | _pb2(?:_grpc)?\.pyi?
+          | \.pb\.(?:go|cc|h) | \.g\.dart | \.designer\.cs
+          | (?:^|/)(?:yarn|poetry|uv|Cargo|Gemfile|composer|Pipfile|pdm|flake|bun)\.lock | (?:^|/)go\.sum )\Z""",
+    re.VERBOSE,
+)
+_COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|<!--|%|\"\"\"|''')")
+_GENERATED_WORDS = re.compile(
+    r"(?:\bcode generated\b.*\bdo not edit\b|(?<![\w`'\"])@generated\b|\bauto-?generated\b.*\bdo not (?:edit|modify)\b)",
+    re.IGNORECASE,
+)
+_HEAD_LINES = 40
+_MINIFIED_SUFFIXES = (".js", ".css", ".mjs")
+_MINIFIED_LINE = 5000
+
+
+class Tree(Protocol):
+    """The files of a project: `paths` is sorted, ignored ones are left out."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """A listing that was made before."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+
+def walk(root: Path) -> FileTree:
+    """List a folder that git does not know, obeying the `.gitignore` files in it.
+
+    Follows no link; version control, caches and virtual environments are left out. Folders that cannot be
+    read count as empty.
+    """
+    found: list[str] = []
+    pending: list[tuple[str, tuple[_Ignores, ...]]] = [("", ())]
+    while pending:
+        folder, ignores = pending.pop()
+        own = _read_ignores(root, folder)
+        if own is not None:
+            ignores = (own, *ignores)
+        for name, is_folder in _entries(root / folder):
+            path = f"{folder}{name}"
+            if _is_left_out(path, name, is_folder) or _is_ignored(path, is_folder, ignores):
+                continue
+            if is_folder and not (root / path / "pyvenv.cfg").exists():
+                pending.append((f"{path}/", ignores))
+            elif not is_folder:
+                found.append(path)
+    return FileTree(root, tuple(sorted(found)))
+
+
+def match(patterns: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """Give the paths that patterns select, in the order of `paths`.
+
+    Git's rules; of several patterns that fit, the last one decides, and one that begins with `!` takes out.
+    If all begin with `!`, they take out of everything. Raises `UsageError` for braces and for patterns that
+    climb out of the project.
+    """
+    matcher = Matcher(patterns)
+    return [path for path in paths if matcher.selects(path)]
+
+
+class Matcher:
+    """Several patterns, ready to be asked about many paths.
+
+    Patterns without wildcards, of which there may be thousands, cost one look-up for each folder of a path.
+    """
+
+    __slots__ = ("_literals", "_others", "_starts_with_all")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        parsed = [pattern for text in patterns if (pattern := _parse(text)) is not None]
+        self._starts_with_all = bool(parsed) and all(pattern.is_negated for pattern in parsed)
+        self._literals: dict[str, tuple[int, bool]] = {}
+        self._others: list[tuple[int, Pattern]] = []
+        for order, pattern in enumerate(parsed):
+            if pattern.literal is not None:
+                self._literals[pattern.literal] = (order, not pattern.is_negated)
+            else:
+                self._others.append((order, pattern))
+        self._others.reverse()
+
+    def selects(self, path: str) -> bool:
+        """Say whether the patterns select this path."""
+        best, chosen = self._literal(path) if self._literals else (-1, self._starts_with_all)
+        for order, pattern in self._others:
+            if order < best:
+                break
+            if pattern.below.fullmatch(path):
+                return not pattern.is_negated
+        return chosen
+
+    def _literal(self, path: str) -> tuple[int, bool]:
+        best = self._literals.get(path, (-1, self._starts_with_all))
+        end = path.rfind("/")
+        while end > 0:
+            found = self._literals.get(path[:end])
+            if found is not None and found[0] > best[0]:
+                best = found
+            end = path.rfind("/", 0, end)
+        return best
+
+
+def select(
+    patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = PurePosixPath(".")
+) -> list[str]:
+    """Give the files that arguments of a command or a call name, sorted.
+
+    Patterns count from `base`, a folder relative to the root. One that names an existing path is that path,
+    whatever characters it has, even if git ignores it; a folder is all below it. A string is split at
+    commas. No pattern: the whole project. Raises `UsageError` for what lies outside the project.
+    """
+    texts = _split(patterns)
+    if not texts:
+        return list(tree.paths)
+    named: set[str] = set()
+    counted = [_rooted(text, tree.root, str(base), named) for text in texts]
+    known = set(tree.paths)
+    return sorted(match(counted, [*tree.paths, *(path for path in named if path not in known)]))
+
+
+def unmatched(
+    patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = PurePosixPath(".")
+) -> list[str]:
+    """Give those patterns (not the `!` ones) that select no file by themselves."""
+    texts = [text for text in _split(patterns) if not text.startswith("!")]
+    return [text for text in texts if not select([text], tree, base=base)]
+
+
+def triage(path: Path, *, root: Path | None = None) -> str | None:
+    """Say why nobody should read a file as source, None if it is fine; looks at 8 kB at most.
+
+    `link out of the project` is only told when `root` is given.
+    """
+    if root is not None and (why := _leads_out(path, root)):
+        return why
+    if _GENERATED_NAMES.search(path.as_posix()):
+        return "generated"
+    try:
+        size, head = _head(path)
+    except OSError:
+        return "unreadable"
+    if head is None:
+        return "not a file"
+    if size > HUGE_BYTES:
+        return "huge"
+    if b"\0" in head:
+        return "binary"
+    return "generated" if _is_generated(path.name, head) else None
+
+
+def triage_safety(path: Path, root: Path) -> str | None:
+    """Say why a file must not be read at all: it leads out of the project, or is none."""
+    if why := _leads_out(path, root):
+        return why
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "unreadable"
+    return None if stat.S_ISREG(mode) else "not a file"
+
+
+def read_text(root: Path, relative: str, *, max_bytes: int = 16 * HUGE_BYTES) -> str:
+    """Read a file of the project as UTF-8, with U+FFFD for what is not.
+
+    Raises `UsageError` if the path leaves the project, also by links, or is no plain file, or too large;
+    `OSError` if it cannot be read.
+    """
+    path = root / relative
+    if why := _leads_out(path, root):
+        raise UsageError(f"`{_printable(relative)}` is not read: {why}")
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise UsageError(f"`{_printable(relative)}` is not a file")
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UsageError(f"`{_printable(relative)}` is larger than {max_bytes} bytes")
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignores:
+    folder: str  # ends with `/`, or is empty
+    patterns: tuple[Pattern, ...]  # the last one first
+
+
+def _read_ignores(root: Path, folder: str) -> _Ignores | None:
+    path = root / folder / ".gitignore"
+    try:
+        if path.is_symlink() or not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            text = stream.read(IGNORE_BYTES).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    except OSError:
+        return None
+    parsed = [pattern for line in text.split("\n") if (pattern := parse(line)) is not None]
+    return _Ignores(folder, tuple(reversed(parsed))) if parsed else None
+
+
+def _is_ignored(path: str, is_folder: bool, ignores: tuple[_Ignores, ...]) -> bool:
+    """Ask the nearest `.gitignore` first; folders above are known not to be ignored."""
+    for own in ignores:
+        relative = path[len(own.folder) :]
+        for pattern in own.patterns:
+            if (is_folder or not pattern.is_folder_only) and pattern.entry.fullmatch(relative):
+                return not pattern.is_negated
+    return False
+
+
+def _is_left_out(path: str, name: str, is_folder: bool) -> bool:
+    return name == ".git" or (is_folder and (name in _ALWAYS_OUT or path == _STATE))
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+    """The names in a folder, with whether each is a folder; a link counts as a file, as it does for git."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = list(entries)
+    except OSError:
+        return
+    for entry in listed:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if is_folder or entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            yield entry.name, is_folder
+
+
+def _parse(text: str) -> Pattern | None:
+    refuse_braces(text)
+    if ".." in text.removeprefix("!").split("/"):
+        raise UsageError(f"the pattern `{text}` climbs out of the project", next="count from the root")
+    return parse(rooted(text))
+
+
+def _split(patterns: str | Iterable[str]) -> list[str]:
+    texts = patterns.split(",") if isinstance(patterns, str) else list(patterns)
+    return [text.strip() if isinstance(patterns, str) else text for text in texts if text.strip()]
+
+
+def _rooted(text: str, root: Path, base: str, named: set[str]) -> str:
+    """Turn an argument that counts from `base` into a pattern that counts from the root."""
+    sign, body = ("!", text[1:]) if text.startswith("!") else ("", text)
+    if (path := _existing(body, root, base)) is not None:
+        if path == ".":
+            return f"{sign}/**"
+        if not (root / path).is_dir() or (root / path).is_symlink():
+            named.add(path)
+        return sign + escape(path)
+    if posixpath.isabs(body) or base == ".":
+        return sign + body
+    folder = escape(base)
+    inner = body.removesuffix("/")
+    if inner.startswith("./"):
+        inner = inner[2:]
+    elif "/" not in inner:
+        return f"{sign}{folder}/**/{body}"
+    climbed, rest = _climb(base, inner)
+    tail = "/" if body.endswith("/") else ""
+    return f"{sign}{escape(climbed) if climbed else ''}/{rest}{tail}"
+
+
+def _climb(base: str, inner: str) -> tuple[str, str]:
+    """Resolve leading `../` against the folder that a pattern counts from."""
+    folders = base.split("/")
+    while inner.startswith("../"):
+        if not folders:
+            raise UsageError(f"the pattern `{inner}` climbs out of the project")
+        folders.pop()
+        inner = inner[3:]
+    return "/".join(folders), inner
+
+
+def _existing(body: str, root: Path, base: str) -> str | None:
+    """The path from the root that an argument names, if there is such a path; raises if it is outside."""
+    if not body or "\0" in body or len(body) > 4096:
+        return None
+    joined = os.path.normpath(body if os.path.isabs(body) else root / base / body)
+    try:
+        if not os.path.lexists(joined):
+            return None
+    except OSError:
+        return None
+    for top in (root, root.resolve()):
+        if Path(joined).is_relative_to(top):
+            return Path(joined).relative_to(top).as_posix()
+    if os.path.isabs(body) and (root / body.lstrip("/")).exists():
+        return body.strip("/")  # anchored to the root, as git reads a leading slash
+    raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
+
+
+def _leads_out(path: Path, root: Path) -> str | None:
+    try:
+        real = os.path.realpath(path)
+    except (OSError, ValueError):
+        return "unreadable"
+    top = os.path.realpath(root)
+    is_inside = real == top or real.startswith(top.rstrip("/") + "/")
+    return None if is_inside else "link out of the project"
+
+
+def _head(path: Path) -> tuple[int, bytes | None]:
+    """Size and first bytes; no bytes for what is not a plain file. Never waits for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return 0, None
+        return status.st_size, os.read(descriptor, HEAD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _is_generated(name: str, head: bytes) -> bool:
+    if name.endswith(_MINIFIED_SUFFIXES) and len(head) == HEAD_BYTES and b"\n" not in head[:_MINIFIED_LINE]:
+        return True
+    if b"enerated" not in head and b"GENERATED" not in head:
+        return False
+    for line in head.decode("utf-8", "replace").split("\n")[:_HEAD_LINES]:
+        if line.strip() and not _COMMENT.match(line):
+            return False
+        if _GENERATED_WORDS.search(line):
+            return True
+    return False
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()

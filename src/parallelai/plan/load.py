@@ -1,0 +1,176 @@
+"""Loads plans: from a file, from text, from plain data. All that is wrong is said at once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from parallelai.errors import PlanError, Problem
+from parallelai.plan import source
+from parallelai.plan.check import Names, check
+from parallelai.plan.files import Tree
+from parallelai.plan.model import Plan, positions
+from parallelai.plan.positions import Place, Positions, Step
+from parallelai.plan.problems import alias_table, all_models, in_order, problems_of
+from parallelai.plan.values import ID, kind_of
+
+__all__ = ["Names", "from_mapping", "load", "loads", "positions"]
+
+_LISTS = ("tasks", "workstreams", "phases")
+_ID_KEYS = ("id", "name", "agent_id", "AGENT")
+_MOST_PROBLEMS = 500
+
+
+def load(path: Path, *, root: Path, names: Names | None = None, tree: Tree | None = None) -> Plan:
+    """Load a plan file of the project at `root`.
+
+    `names` are the engines, templates and tiers that there are; what it leaves out is not checked. With a
+    `tree` file patterns that match nothing are errors too. Raises `PlanError` with all problems.
+    """
+    file = _shown_path(path, root)
+    text = source.decode(source.read(path, root=root, file=file), file)
+    return loads(text, file=file, names=names, tree=tree)
+
+
+def loads(text: str, *, file: str = "plan", names: Names | None = None, tree: Tree | None = None) -> Plan:
+    """Load a plan from YAML (or JSON) text; `file` is what errors call it. Raises `PlanError`."""
+    found = source.parse(text, file)
+    place = Positions(file, found.place, _aliases())
+    return _build(found.data, place, found.problems, names, tree)
+
+
+def from_mapping(data: Mapping[str, Any], *, names: Names | None = None, tree: Tree | None = None) -> Plan:
+    """Load a plan from plain data or from models. Raises `PlanError` with all problems, without places."""
+    return _build(dict(data), Positions(aliases=_aliases()), [], names, tree)
+
+
+@functools.cache
+def _aliases() -> Mapping[str, tuple[str, ...]]:
+    table = dict(alias_table(all_models(Plan)))
+    # A workstream's `files` are what it owns; where `files` itself is meant, it is found under its own name.
+    table["owns"] = (*table["owns"], "files")
+    return table
+
+
+def _shown_path(path: Path, root: Path) -> str:
+    """How errors name a plan: by its path below the root, or as it was given."""
+    written = Path(os.path.abspath(path))  # noqa: PTH100  # links are not followed: it is only a name
+    for base in (Path(os.path.abspath(root)), root.resolve()):  # noqa: PTH100
+        if written.is_relative_to(base):
+            return written.relative_to(base).as_posix()
+    return str(path)
+
+
+def _build(
+    data: Any, place: Positions, problems: list[Problem], names: Names | None, tree: Tree | None
+) -> Plan:
+    if not isinstance(data, Mapping):
+        said = "the plan is empty" if data is None else f"the plan is {kind_of(data)}, not a mapping"
+        at = place.of() or (None, None)
+        raise PlanError([*problems, Problem(said, place.file, *at, "begin with `tasks:` or `workstreams:`")])
+    data = dict(data)
+    plan: Plan | None = None
+    unread: frozenset[str] = frozenset()
+    for _ in range(4):  # each round takes out what cannot be read, so that the rest is checked all the same
+        try:
+            plan = Plan.model_validate(data)
+            break
+        except ValidationError as error:
+            problems = [*problems, *(p for p in problems_of(error, Plan, place) if p not in problems)]
+            data, taken = _without(data, [tuple(e["loc"]) for e in error.errors(include_url=False)], place)
+            unread |= taken
+    if plan is not None:
+        plan._positions = place
+        place.ids = _places_of_ids(plan)
+        problems += check(plan, names=names, tree=tree, unread=unread)
+    if problems or plan is None:
+        raise PlanError(_bounded(in_order(problems)))
+    return plan
+
+
+def _bounded(problems: list[Problem]) -> list[Problem]:
+    more = len(problems) - _MOST_PROBLEMS
+    if more <= 0:
+        return problems
+    return [*problems[:_MOST_PROBLEMS], Problem(f"and {more} more problems", problems[0].file)]
+
+
+def _places_of_ids(plan: Plan) -> dict[str, tuple[Step, ...]]:
+    ids: dict[str, tuple[Step, ...]] = {}
+    for name, works in (("tasks", plan.tasks), ("workstreams", plan.workstreams)):
+        for index, work in enumerate(works):
+            ids.setdefault(work.id, (name, index))
+    return ids
+
+
+def _without(
+    data: dict[str, Any], paths: list[tuple[Step, ...]], place: Positions
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Take what is wrong out of the data, leaving stand-ins, so that no index or id moves.
+
+    Also returns the names of what was taken out, about which nothing more can be said.
+    """
+    data = dict(data)
+    taken: set[str] = set()
+    for path in paths:
+        key = str(path[0]) if path else ""
+        if key in _LISTS and len(path) > 1 and isinstance(data.get(key), (list, tuple, Mapping)):
+            taken.add(key)
+            data[key] = _list_without(data[key], key, path, taken, place)
+        elif len(path) > 1 and isinstance(data.get(key), Mapping):
+            data[key] = _mapping_without(data[key], path[1], taken)
+        else:
+            data.pop(key, None)
+            taken.add(key)
+    return data, frozenset(taken)
+
+
+def _mapping_without(value: Mapping[str, Any], step: Step, taken: set[str]) -> dict[str, Any]:
+    taken.add(str(step))
+    return {key: inner for key, inner in value.items() if key != step}
+
+
+def _list_without(value: Any, key: str, path: tuple[Step, ...], taken: set[str], place: Positions) -> Any:
+    index = path[1]
+    if isinstance(value, Mapping):
+        value = [_named(name, entry) for name, entry in value.items()]
+    items = list(value)
+    if not isinstance(index, int) or index >= len(items):
+        return items
+    item = items[index]
+    field = str(path[2]) if len(path) > 2 and isinstance(item, Mapping) else ""
+    item = dict(item) if isinstance(item, Mapping) else {}
+    for name in (field, *place.aliases.get(field, ())):
+        item.pop(name, None)
+    if not field or field == "id":
+        for name in _ID_KEYS:
+            item.pop(name, None)
+    items[index] = _stand_in(item if field else {}, key, index)
+    taken.add(_id_of(items[index]))
+    return items
+
+
+def _named(name: str, entry: Any) -> Any:
+    return {**({"id": name} if ID.match(name) else {}), **entry} if isinstance(entry, Mapping) else {"id": name}
+
+
+def _id_of(item: Mapping[str, Any]) -> str:
+    return next((str(item[name]) for name in _ID_KEYS if name in item), "")
+
+
+def _stand_in(item: dict[str, Any], key: str, index: int) -> dict[str, Any]:
+    """Complete what is left of an item, so that it can be read."""
+    if key == "phases":
+        return {"name": f"unread-{index}", "tasks": [], **{k: v for k, v in item.items() if k in {"name", "tasks"}}}
+    if not any(name in item for name in _ID_KEYS):
+        item["id"] = f"unread-{key}-{index}"
+    if "description" not in item and "GOAL" not in item:
+        item["description"] = "-"
+    if key == "workstreams" and not {"owns", "allowed_files", "files", "FILES"} & set(item):
+        item["owns"] = [f"unread-{index}"]
+    return item

@@ -1,0 +1,513 @@
+"""The zygote and the wardens: who starts programs, and ends the whole tree of each.
+
+This file runs by itself, as `python -I -S warden.py SOCKET OWNER`, with nothing but the standard library;
+the rest of the room imports it only for the functions that walk and end a tree.
+
+    ParallelAI ── zygote ──┬── warden ── program ── whatever it starts
+                           └── warden ── program ── …
+
+One zygote serves one ParallelAI process. For each program it is handed four descriptors (the program's
+control socket, stdin, stdout, stderr) and forks a warden, which is the *subreaper* of all that its program
+starts: a process that loses its parent, by double fork or `setsid`, becomes the warden's child. So a warden
+without children has nothing left to end, and that is how it knows. It ends the tree when it is told to,
+when the main process has ended, and when ParallelAI is gone, however it ended. The zygote is a subreaper
+too: should a warden be killed, what it guarded falls to the zygote, which ends it.
+
+The control socket is a stream. To the warden: eight bytes with the length of the specification, the
+specification (`Specification`), then single bytes `e` (end: SIGINT, grace, SIGKILL) and `k` (kill now).
+From it, lines: `R pid` (ready; nothing has been started before), `S pid` (started), `F errno stage` (could
+not be started), `X status` (the main process's wait status), `L pids` (what cannot be ended), `G` (gone).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+END, KILL = b"e", b"k"
+LENGTH = struct.Struct("!Q")
+
+LEFTOVER_SECONDS = 0.2
+"""How long what the main process left behind may finish by itself: a `tee` behind `>( )`, for example."""
+
+SHORT_GRACE_SECONDS = 1.0
+"""The longest grace where nobody waits for a clean end: leftovers, and a tree whose ParallelAI is gone."""
+
+UNENDABLE_SECONDS = 10.0
+"""After so long of SIGKILL what is left belongs to another user or hangs in the kernel: it is reported."""
+
+GIVE_UP_SECONDS = 60.0
+
+# Whoever interrupts a tree from outside must not take away the one who would end it properly.
+_IGNORED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGPIPE,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+_RESTORED = (*_IGNORED, signal.SIGXFSZ, signal.SIGCHLD)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
+
+
+class Specification(NamedTuple):
+    """What a warden starts. All is bytes without NUL; `env` holds `NAME=value`."""
+
+    executable: bytes
+    cwd: bytes
+    grace_seconds: float
+    argv: tuple[bytes, ...]
+    env: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Return the bytes that go over the control socket, length included."""
+        numbers = (repr(self.grace_seconds).encode(), b"%d" % len(self.argv))
+        body = b"\0".join((self.executable, self.cwd, *numbers, *self.argv, *self.env))
+        return LENGTH.pack(len(body)) + body
+
+    @classmethod
+    def decode(cls, body: bytes) -> Specification:
+        """Read back what `encode` wrote, without the length."""
+        executable, cwd, grace, count, *rest = body.split(b"\0")
+        return cls(executable, cwd, float(grace), tuple(rest[: int(count)]), tuple(rest[int(count) :]))
+
+
+# Walking and ending a tree
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, those of all its threads; none where it is gone."""
+    if not _HAS_CHILDREN_FILE:
+        return _children_by_scan(pid)
+    found: list[int] = []
+    folder = f"/proc/{pid}/task"
+    try:
+        threads = os.listdir(folder)
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"{folder}/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+        except OSError:
+            continue  # that thread has ended meanwhile
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    """Do the work of `children` on kernels without `/proc/…/children`."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if _parent(pid) == parent]
+
+
+def _parent(pid: int) -> int | None:
+    fields = stat_fields(pid)
+    return int(fields[1]) if fields else None
+
+
+def stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of `/proc/PID/stat` from the state (field 3) on; empty where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()  # a name may hold spaces and parentheses
+    except OSError:
+        return []
+
+
+def descendants(root: int) -> list[int]:
+    """Return all processes below `root`, parents first."""
+    found = children(root)
+    for pid in found:  # grows while we go
+        found.extend(children(pid))
+    return found
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone, or not be ours."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def kill_all(tops: list[int]) -> list[int]:
+    """SIGKILL the processes in `tops` and all below them; return who that was.
+
+    Each is stopped before its children are read: then it neither forks nor reaps, so that no child is missed
+    and no process number passes on to a stranger between reading and killing.
+    """
+    found = list(tops)
+    for pid in found:  # grows while we go
+        send(pid, signal.SIGSTOP)
+        found.extend(children(pid))
+    for pid in found:
+        send(pid, signal.SIGKILL)
+    return found
+
+
+def ask_to_end(pids: list[int], *numbers: int) -> None:
+    """Send the signals to each process, and SIGCONT, because a stopped one would not see them."""
+    for pid in pids:
+        for number in numbers:
+            send(pid, number)
+        send(pid, signal.SIGCONT)
+
+
+# What both kinds of process here need
+
+
+def _prctl() -> Callable[[int, int], None]:
+    import ctypes  # not for those who import this file for its functions
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prctl(option: int, value: int) -> None:
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+
+    return prctl
+
+
+def _wake_on_child_end() -> int:
+    """Return a descriptor that can be read whenever a child has ended."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    return reader
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _reap() -> list[tuple[int, int]] | None:
+    """Collect the children that have ended as (pid, status); None when there is no child any more."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended or None
+        if pid == 0:
+            return ended
+        ended.append((pid, status))
+
+
+class Warden:
+    """Starts one program and guards its tree until none of it is left."""
+
+    def __init__(self, control: socket.socket, owner: int | None, prctl: Callable[[int, int], None]) -> None:
+        self._control = control
+        self._owner = owner
+        self._prctl = prctl
+        self._wake = _wake_on_child_end()
+        self._main = 0
+        self._grace_seconds = 0.0
+        self._act: Callable[[], None] | None = None  # what is due at `_due`
+        self._due = 0.0
+        self._killing_since: float | None = None
+        self._has_reported = False
+        self._is_owned = True
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        self._poll.register(control, select.POLLIN)
+        if owner is not None:
+            self._poll.register(owner, select.POLLIN)
+
+    def serve(self, streams: list[int]) -> None:
+        """Do a warden's whole work."""
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._say(b"R %d" % os.getpid())
+        specification = self._receive()
+        if specification is not None and self._start(specification, streams):
+            self._guard()
+            self._say(b"G")
+
+    def _say(self, line: bytes) -> None:
+        try:
+            self._control.sendall(line + b"\n")
+        except OSError:
+            return  # ParallelAI is gone; the loop sees it by itself
+
+    def _receive(self) -> Specification | None:
+        head = self._receive_bytes(LENGTH.size)
+        body = self._receive_bytes(LENGTH.unpack(head)[0]) if head else None
+        return Specification.decode(body) if body else None
+
+    def _receive_bytes(self, count: int) -> bytes | None:
+        received = bytearray()
+        while len(received) < count:
+            part = self._control.recv(min(count - len(received), 1 << 16))
+            if not part:
+                return None
+            received += part
+        return bytes(received)
+
+    def _start(self, specification: Specification, streams: list[int]) -> bool:
+        self._grace_seconds = specification.grace_seconds
+        reader, writer = os.pipe()  # closed by a successful exec
+        try:
+            self._main = os.fork()
+        except OSError as error:
+            self._say(b"F %d fork" % (error.errno or 0))
+            return False
+        if self._main == 0:
+            _become(specification, streams, writer, self._prctl)
+        for descriptor in (writer, *streams):
+            os.close(descriptor)
+        failure = os.read(reader, 100)
+        os.close(reader)
+        if failure:
+            os.waitpid(self._main, 0)
+            self._say(b"F " + failure)
+            return False
+        self._say(b"S %d" % self._main)
+        return True
+
+    def _guard(self) -> None:
+        while True:
+            ended = _reap()
+            if ended is None or self._has_given_up():
+                return
+            for pid, status in ended:
+                if pid == self._main:
+                    self._main_ended(status)
+            if ended:
+                continue  # perhaps that was the last one
+            self._do_what_is_due()
+            for descriptor, _ in self._poll.poll(self._wait_milliseconds()):
+                self._take(descriptor)
+
+    def _main_ended(self, status: int) -> None:
+        self._main = 0
+        self._say(b"X %d" % status)
+        if self._act is None:
+            self._act = self._end_leftovers
+            self._due = time.monotonic() + LEFTOVER_SECONDS
+
+    def _take(self, descriptor: int) -> None:
+        if descriptor == self._wake:
+            _drain(self._wake)
+        elif descriptor == self._owner:
+            self._owner_gone()
+        else:
+            self._obey()
+
+    def _obey(self) -> None:
+        try:
+            orders = self._control.recv(64)
+        except OSError:
+            orders = b""
+        if not orders:
+            self._owner_gone()
+        elif KILL in orders:
+            self._kill()
+        elif END in orders:
+            self._ask(self._grace_seconds, signal.SIGINT)
+
+    def _owner_gone(self) -> None:
+        if not self._is_owned:
+            return
+        self._is_owned = False
+        self._poll.unregister(self._control)
+        if self._owner is not None:
+            self._poll.unregister(self._owner)
+        if self._killing_since is None:
+            grace_seconds = min(self._grace_seconds, SHORT_GRACE_SECONDS)
+            self._ask(grace_seconds, signal.SIGTERM, signal.SIGINT)
+
+    def _end_leftovers(self) -> None:
+        self._ask(min(self._grace_seconds, SHORT_GRACE_SECONDS), signal.SIGTERM)
+
+    def _ask(self, grace_seconds: float, *numbers: int) -> None:
+        if self._killing_since is not None:
+            return
+        ask_to_end(descendants(os.getpid()), *numbers)
+        self._act = self._kill
+        self._due = time.monotonic() + grace_seconds
+
+    def _kill(self) -> None:
+        now = time.monotonic()
+        if self._killing_since is None:
+            self._killing_since = now
+        found = kill_all(children(os.getpid()))
+        lasted = now - self._killing_since
+        if lasted > UNENDABLE_SECONDS and not self._has_reported:
+            self._has_reported = True
+            self._say(b"L " + b" ".join(b"%d" % pid for pid in found))
+        self._act = self._kill
+        self._due = now + min(1.0, 0.01 + lasted / 10)
+
+    def _has_given_up(self) -> bool:
+        return self._killing_since is not None and time.monotonic() - self._killing_since > GIVE_UP_SECONDS
+
+    def _do_what_is_due(self) -> None:
+        if self._act is not None and time.monotonic() >= self._due:
+            self._act()
+
+    def _wait_milliseconds(self) -> float | None:
+        return None if self._act is None else max(0.0, self._due - time.monotonic()) * 1000 + 1
+
+
+def _become(
+    specification: Specification,
+    streams: list[int],
+    report: int,
+    prctl: Callable[[int, int], None],
+) -> NoReturn:
+    """Turn this forked process into the program; on failure write errno and stage to `report` and exit."""
+    stage = b"start"
+    try:
+        os.setsid()
+        for number in _RESTORED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the warden be killed
+        for target, descriptor in enumerate(streams):
+            os.dup2(descriptor, target)
+        stage = b"chdir"
+        os.chdir(specification.cwd)
+        stage = b"exec"
+        env = dict(entry.split(b"=", 1) for entry in specification.env)
+        os.execve(specification.executable, specification.argv, env)
+    except OSError as error:
+        os.write(report, b"%d %s" % (error.errno or 0, stage))
+    finally:
+        os._exit(127)
+
+
+class Zygote:
+    """Forks a warden for each program that ParallelAI asks for; ends when ParallelAI is gone."""
+
+    def __init__(self, control: socket.socket, owner: int | None) -> None:
+        self._control = control
+        self._owner = owner
+        self._prctl = _prctl()
+        self._wardens: set[int] = set()
+        self._strays_since: float | None = None  # a warden ended badly: what it guarded may be ours now
+        self._is_open = True
+        self._wake = _wake_on_child_end()
+        self._poll = select.poll()
+        for descriptor in (self._wake, control.fileno(), owner):
+            if descriptor is not None:
+                self._poll.register(descriptor, select.POLLIN)
+
+    def serve(self) -> None:
+        """Serve until ParallelAI is gone and nothing that it started is left."""
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        while (self._reap() and not self._has_given_up()) or self._is_open:
+            for descriptor, _ in self._poll.poll(self._wait_milliseconds()):
+                if descriptor == self._wake:
+                    _drain(self._wake)
+                elif descriptor == self._owner:
+                    self._close()
+                elif self._is_open:
+                    self._launch()
+
+    def _wait_milliseconds(self) -> float | None:
+        if self._strays_since is None:
+            return None
+        return min(1000.0, 10 + (time.monotonic() - self._strays_since) * 100)
+
+    def _has_given_up(self) -> bool:
+        return self._strays_since is not None and time.monotonic() - self._strays_since > GIVE_UP_SECONDS
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._poll.unregister(self._control)
+            if self._owner is not None:
+                self._poll.unregister(self._owner)
+            self._control.close()
+
+    def _reap(self) -> bool:
+        """Collect what has ended, end what strays; say whether any child is left."""
+        ended = _reap()
+        for pid, status in ended or ():
+            if self._strays_since is None and (status != 0 or pid not in self._wardens):
+                self._strays_since = time.monotonic()
+            self._wardens.discard(pid)
+        if self._strays_since is not None:
+            strays = [pid for pid in children(os.getpid()) if pid not in self._wardens]
+            kill_all(strays)
+            if not strays:
+                self._strays_since = None
+        return ended is not None
+
+    def _launch(self) -> None:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(
+                self._control, 1, 4, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            message, descriptors = b"", []
+        if not message:
+            self._close()
+            return
+        try:
+            if len(descriptors) == 4:
+                self._fork_warden(descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _fork_warden(self, descriptors: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(descriptors[0], b"F %d fork\n" % (error.errno or 0))
+            return
+        if pid:
+            self._wardens.add(pid)
+            return
+        status = 1
+        try:
+            self._control.close()
+            os.close(self._wake)
+            control = socket.socket(fileno=descriptors[0])
+            Warden(control, self._owner, self._prctl).serve(descriptors[1:])
+            status = 0
+        finally:
+            os._exit(status)
+
+
+def main() -> None:
+    """Be the zygote: arguments are the control socket's descriptor and the owner's pid."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        owner: int | None = os.pidfd_open(int(sys.argv[2]))
+    except ProcessLookupError:
+        return  # killed already
+    except OSError:
+        owner = None  # an old kernel, or a sandbox: the control socket tells as well
+    Zygote(control, owner).serve()
+
+
+if __name__ == "__main__":
+    import gc
+
+    gc.disable()
+    gc.freeze()  # forked copies share these pages
+    main()

@@ -1,0 +1,197 @@
+"""The run document: what a run came to, in one record, and how a process ends that carried it out."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from parallelai.records import (
+    FREE,
+    Coverage,
+    FileNote,
+    Finding,
+    Outcome,
+    RunDocument,
+    Severity,
+    TaskResult,
+    Usage,
+)
+from parallelai.results.collect import Collected
+
+DONE = 0
+FOUND = 1
+NOT_ATTEMPTED = 3
+INCOMPLETE = 4
+OVER_BUDGET = 5
+_SIGNALLED = {int(signals.SIGINT): 130, int(signals.SIGTERM): 143}
+
+
+def counts(tasks: Iterable[TaskResult]) -> dict[Outcome, int]:
+    """Count tasks by how they ended; every outcome has an entry."""
+    counted = dict.fromkeys(Outcome, 0)
+    for task in tasks:
+        counted[task.status] += 1
+    return counted
+
+
+def total_usage(tasks: Iterable[TaskResult]) -> Usage:
+    """Add up what the tasks used, as far as they say; tasks that were never attempted used nothing."""
+    tasks = tuple(tasks)
+    known = [task.usage for task in tasks if task.usage is not None]
+    if known:
+        return sum(known[1:], start=known[0])
+    return Usage() if any(task.attempts for task in tasks) else FREE
+
+
+def join_coverage(parts: Iterable[Coverage]) -> Coverage:
+    """Account for every file once: covered if anybody covered it, else failed if it failed, else skipped.
+
+    The first reason given for a file is kept; paths are sorted.
+    """
+    covered: set[str] = set()
+    failed: dict[str, FileNote] = {}
+    skipped: dict[str, FileNote] = {}
+    for part in parts:
+        covered.update(part.covered)
+        for notes, known in ((part.failed, failed), (part.skipped, skipped)):
+            for note in notes:
+                known.setdefault(note.file, note)
+    return Coverage(
+        covered=tuple(sorted(covered)),
+        skipped=tuple(skipped[file] for file in sorted(skipped.keys() - covered - failed.keys())),
+        failed=tuple(failed[file] for file in sorted(failed.keys() - covered)),
+    )
+
+
+def run_outcome(
+    counted: Mapping[Outcome, int], *, is_cancelled: bool = False, is_budget_reached: bool = False
+) -> Outcome:
+    """Say how a run ended: ok, failed, over_budget or cancelled.
+
+    Args:
+        counted: the tasks by outcome.
+        is_cancelled: somebody ended the whole run, by a command or a signal.
+        is_budget_reached: a budget kept the run from starting something.
+    """
+    if is_cancelled:
+        return Outcome.CANCELLED
+    if is_budget_reached or counted.get(Outcome.OVER_BUDGET):
+        return Outcome.OVER_BUDGET
+    if counted.get(Outcome.FAILED) or counted.get(Outcome.BLOCKED):
+        return Outcome.FAILED
+    return Outcome.CANCELLED if counted.get(Outcome.CANCELLED) else Outcome.OK
+
+
+def exit_code(
+    tasks: Iterable[TaskResult],
+    *,
+    findings: Iterable[Finding] = (),
+    files: Coverage | None = None,
+    fail_on: Severity | None = None,
+    is_budget_reached: bool = False,
+    signal: int | None = None,
+) -> int:
+    """Give the exit code of a run by CONTRACTS §3; where several hold, 130, 143, 3, 5, 4, 1 in this order.
+
+    Args:
+        tasks: how the tasks ended.
+        findings: only open ones at least as severe as `fail_on` count.
+        files: one that nobody could look at makes the run incomplete, as a failed task does.
+        fail_on: the mildest severity that makes the run end with 1; None for none.
+        is_budget_reached: a budget kept the run from starting something.
+        signal: the signal that interrupted the run, if one did.
+    """
+    tasks = tuple(tasks)
+    if signal is not None:
+        return _SIGNALLED.get(signal, 128 + signal)
+    statuses = {task.status for task in tasks}
+    if _is_nothing_attempted(tasks):
+        return NOT_ATTEMPTED
+    if is_budget_reached or Outcome.OVER_BUDGET in statuses:
+        return OVER_BUDGET
+    if statuses & {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED} or (files is not None and files.failed):
+        return INCOMPLETE
+    return FOUND if fail_on is not None and is_failing(findings, fail_on) else DONE
+
+
+def is_failing(findings: Iterable[Finding], fail_on: Severity) -> bool:
+    """Say whether any open finding is at least as severe as `fail_on`."""
+    return any(finding.state == "open" and finding.severity.rank <= fail_on.rank for finding in findings)
+
+
+def _is_nothing_attempted(tasks: Iterable[TaskResult]) -> bool:
+    """No engine could serve any task; what was skipped, such as their dependents, does not count."""
+    due = [task for task in tasks if task.status is not Outcome.SKIPPED]
+    return bool(due) and all(task.error is not None and task.error.kind == "unavailable" for task in due)
+
+
+def build(
+    *,
+    run: str,
+    plan: str | None,
+    tasks: Iterable[TaskResult],
+    seconds: float,
+    seconds_one_by_one: float,
+    collected: Collected | None = None,
+    findings: Iterable[Finding] | None = None,
+    files: Coverage | None = None,
+    fail_on: Severity | None = None,
+    is_cancelled: bool = False,
+    is_budget_reached: bool = False,
+    signal: int | None = None,
+) -> RunDocument:
+    """Make the document of a run from its parts; counts, usage, outcome and exit code follow from them.
+
+    Args:
+        run: the run's id.
+        plan: what identifies the plan, None where there is none.
+        tasks: the results, in plan order.
+        seconds: how long the run took.
+        seconds_one_by_one: how long its attempts took, one after another.
+        collected: the findings and what was dropped.
+        findings: what to list instead of the collected ones, once a baseline was applied.
+        files: what became of the files.
+        fail_on: see `exit_code`.
+        is_cancelled: see `run_outcome`; an interruption by a signal counts as one.
+        is_budget_reached: see `exit_code`.
+        signal: see `exit_code`.
+    """
+    tasks = tuple(tasks)
+    collected = collected or Collected((), {"quote_not_found": 0})
+    listed = collected.findings if findings is None else tuple(findings)
+    counted = counts(tasks)
+    is_cancelled = is_cancelled or signal is not None
+    return RunDocument(
+        run=run,
+        plan=plan,
+        exit=exit_code(
+            tasks,
+            findings=listed,
+            files=files,
+            fail_on=fail_on,
+            is_budget_reached=is_budget_reached,
+            signal=signal,
+        ),
+        outcome=run_outcome(counted, is_cancelled=is_cancelled, is_budget_reached=is_budget_reached),
+        seconds=seconds,
+        seconds_one_by_one=seconds_one_by_one,
+        counts=counted,
+        usage=total_usage(tasks),
+        tasks=tasks,
+        findings=listed,
+        dropped=dict(collected.dropped),
+        files=files or Coverage(),
+    )
+
+
+def to_data(document: RunDocument) -> dict[str, Any]:
+    """Lay a document out as CONTRACTS §5 has it; the values may be records still.
+
+    The schema comes first, and files that were covered are a number, for there are thousands of them.
+    """
+    data = {field.name: getattr(document, field.name) for field in fields(document)}
+    files = document.files
+    data["files"] = {"covered": len(files.covered), "skipped": files.skipped, "failed": files.failed}
+    return {"schema": data.pop("schema"), **data}

@@ -1,0 +1,46 @@
+"""JSON: the run document of CONTRACTS §5, for scripts; and the error document of CONTRACTS §4."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from parallelai.errors import ParallelAIError
+from parallelai.records import RunDocument
+from parallelai.results.document import to_data
+from parallelai.results.formats import RenderContext
+
+# JSON leaves these as they are, and a terminal that the text is printed on would obey or misread them.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def render(document: RunDocument, context: RenderContext) -> str:  # noqa: ARG001 - a format's signature
+    """Write a run's document, indented, with a line end at the end."""
+    return dump(to_data(document))
+
+
+def render_error(error: ParallelAIError) -> str:
+    """Write what `--json` prints when a command failed."""
+    return dump({"error": error.to_json()})
+
+
+def dump(data: Any) -> str:
+    """Write records or plain data as JSON text that is safe to print and always valid UTF-8.
+
+    A number that JSON does not have is null; half of a surrogate pair, as in the name of a file that is not
+    UTF-8, is written as its escape.
+    """
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+    try:
+        text = to_json(data, indent=2, inf_nan_mode="null").decode()
+    except (PydanticSerializationError, UnicodeEncodeError):
+        plain = to_jsonable_python(data, inf_nan_mode="null")
+        text = json.dumps(plain, indent=2, ensure_ascii=False)
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return _UNSAFE.sub(_escape, text) + "\n"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

@@ -1,0 +1,338 @@
+"""For people: findings grouped by file with their source line, the tasks that need a look, and a closing line.
+
+Text from the repository and from engines is shown with every control character visible. No line is wider than
+the context says, unless that is under `NARROWEST` cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from parallelai.records import Change, Finding, Outcome, RunDocument, Severity, TaskResult, Usage
+from parallelai.results.formats import RenderContext
+from parallelai.results.identity import split_lines
+from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
+
+NARROWEST = 30
+_STACKED = 64  # in narrower terminals a finding's message goes under its place
+_MESSAGE_LINES = 8
+_SUGGESTION_LINES = 6
+_TEXT_LINES = 40
+_FILES = 10
+_RULE_CELLS = 24
+
+_STYLES = {
+    Severity.CRITICAL: "1;35",
+    Severity.HIGH: "1;31",
+    Severity.MEDIUM: "33",
+    Severity.LOW: "36",
+    Severity.INFO: "2",
+    Outcome.OK: "32",
+    Outcome.FAILED: "1;31",
+    Outcome.SKIPPED: "2",
+    Outcome.BLOCKED: "33",
+    Outcome.CANCELLED: "33",
+    Outcome.OVER_BUDGET: "33",
+    "bold": "1",
+    "faint": "2",
+}
+_HOW_TO_SEE_ALL = "`--verbose` lists all, `--format json` and `--format sarif` hold all"
+
+
+def render(document: RunDocument, context: RenderContext) -> str:
+    """Show a run's document to a person, with a line end at the end."""
+    page = _Page(context)
+    blocks = [
+        *_finding_blocks(document, page),
+        _task_block(document, page),
+        _file_block(document, page),
+        _closing(document, page),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+class _Page:
+    """What lines are made with: the width, the colours and the characters that can be shown."""
+
+    def __init__(self, context: RenderContext) -> None:
+        self.context = context
+        self.width = max(context.width, NARROWEST)
+        self.limit = context.limit
+        self.is_stacked = self.width < _STACKED
+        self.bar = "|" if context.ascii_only else "│"
+        self.arrow = "->" if context.ascii_only else "→"
+        self.dot = " - " if context.ascii_only else " · "
+        self.more = "..." if context.ascii_only else "…"
+
+    def style(self, text: str, style: str) -> str:
+        """Colour printable text."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.context.color and text else text
+
+    def show(self, text: str) -> str:
+        """Make foreign text printable, on one line."""
+        return visible(text, ascii_only=self.context.ascii_only)
+
+    def crop(self, text: str, width: int) -> str:
+        return crop(self.show(text), width, ascii_only=self.context.ascii_only)
+
+    def fill(self, text: str, *, indent: int = 0, hang: str = "", most: int | None = None) -> list[str]:
+        """Wrap foreign text, line by line, under an indentation; `hang` stands before the first line."""
+        before = " " * indent
+        room = self.width - indent - cell_width(hang)
+        lines = [line for part in split_lines(text.strip("\r\n")) for line in wrap(self.show(part.rstrip()), room)]
+        if most is not None and len(lines) > most:
+            lines = [*lines[:most], self.more]
+        return [
+            (before + (hang if number == 0 else " " * cell_width(hang)) + line).rstrip()
+            for number, line in enumerate(lines)
+        ]
+
+
+# --- findings
+
+
+def _finding_blocks(document: RunDocument, page: _Page) -> Iterable[list[str]]:
+    """One block a file, the file with the worst finding first; in it, findings by line."""
+    found = [finding for finding in document.findings if finding.state == "open"]
+    shown = found if page.limit is None else found[: page.limit]
+    files: dict[str, list[Finding]] = {}
+    for finding in shown:
+        files.setdefault(finding.file, []).append(finding)
+    has_many = len({name for finding in found for name in finding.by}) > 1
+    for file, findings in files.items():
+        findings.sort(key=lambda finding: (finding.line, finding.column or (0, 0)))
+        heading = [page.style(line, "bold") for line in page.fill(file)]
+        places = [_place(finding) for finding in findings]
+        margin = 2 if page.is_stacked else 4 + max(5, *map(len, places))
+        rows = [
+            line
+            for finding, place in zip(findings, places, strict=True)
+            for line in _finding(finding, place, margin, page, has_many)
+        ]
+        yield heading + rows
+    if len(shown) < len(found):
+        rest = f"{len(found) - len(shown):,} more findings, ranked lower, are not shown: {_HOW_TO_SEE_ALL}"
+        yield page.fill(rest, hang=f"{page.more} ")
+
+
+def _place(finding: Finding) -> str:
+    return f"{finding.line[0]}:{finding.column[0]}" if finding.column else str(finding.line[0])
+
+
+def _finding(finding: Finding, place: str, margin: int, page: _Page, has_many: bool) -> list[str]:
+    severity = finding.severity
+    rule = page.crop(finding.rule or finding.category, _RULE_CELLS)
+    message = finding.message.strip() + _standing(finding, has_many)
+    coloured = page.style(f"{severity.value:<8}", severity)
+    if page.is_stacked:
+        head = f"  {place} "
+        rule = crop(rule, max(page.width - len(head) - 9, 4), ascii_only=page.context.ascii_only)
+        lines = [f"{head}{coloured} {rule}", *page.fill(message, indent=4, most=_MESSAGE_LINES)]
+    else:
+        before = f"{place:>{margin - 2}}  "
+        text = page.fill(message, indent=margin + 10 + cell_width(rule) + 1, most=_MESSAGE_LINES)
+        first = text[0].strip() if text else ""
+        lines = [f"{before}{coloured}  {rule} {first}".rstrip(), *text[1:]]
+    lines += _source(finding, margin, page)
+    if finding.suggestion:
+        lines += page.fill(finding.suggestion, indent=margin, hang=f"{page.arrow} ", most=_SUGGESTION_LINES)
+    return lines
+
+
+def _standing(finding: Finding, has_many: bool) -> str:
+    """How sure the finding is: who says so, and whether it is only a maybe."""
+    parts = ["maybe"] if finding.tier == "maybe" else []
+    if finding.votes > 1:
+        parts.append(f"{finding.votes} votes: {', '.join(finding.by)}")
+    elif has_many and finding.by:
+        parts.append(", ".join(finding.by))
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _source(finding: Finding, margin: int, page: _Page) -> list[str]:
+    """The first line of the code, with a mark under the columns; nothing where there is no code to show."""
+    line = _code(finding, page)
+    if line is None or not line.strip():
+        return []
+    column = finding.column
+    if column is not None and finding.line[0] != finding.line[1]:
+        column = (column[0], len(line) + 1)
+    before = " " * margin + page.style(page.bar, "faint") + " "
+    part = excerpt(line, column, page.width - margin - 2, ascii_only=page.context.ascii_only)
+    rows = [before + part.text]
+    if part.length:
+        rows.append(before + " " * part.start + page.style("^" * part.length, finding.severity))
+    return rows
+
+
+def _code(finding: Finding, page: _Page) -> str | None:
+    """The finding's first line: as the run quoted it, or from the file where the quote does not reach."""
+    quoted = split_lines(finding.quote)[0] if finding.quote else None
+    if quoted is not None and (finding.column is None or finding.column[0] <= len(quoted) + 1):
+        return quoted
+    text = page.context.read(finding.file)
+    lines = split_lines(text) if text else []
+    return lines[finding.line[0] - 1] if finding.line[0] <= len(lines) else quoted
+
+
+# --- tasks
+
+
+def _task_block(document: RunDocument, page: _Page) -> list[str]:
+    """The tasks with something to say: a text, a change, or why they are not ok; all, if no files were reviewed."""
+    is_review = bool(document.findings or document.files != type(document.files)())
+    tasks = [task for task in document.tasks if not is_review or _has_something_to_say(task)]
+    shown = tasks if page.limit is None else tasks[: page.limit]
+    lines = [line for task in shown for line in _task(task, page)]
+    if len(shown) < len(tasks):
+        rest = f"{len(tasks) - len(shown):,} more tasks are not shown: `--verbose` or `--format json` lists all"
+        lines += page.fill(rest, hang=f"{page.more} ")
+    return lines
+
+
+def _has_something_to_say(task: TaskResult) -> bool:
+    return task.status is not Outcome.OK or task.text is not None or task.change is not None
+
+
+def _task(task: TaskResult, page: _Page) -> list[str]:
+    facts = [task.engine or "", _seconds(task.seconds) if task.attempts else ""]
+    facts.append(f"{task.attempts} attempts" if task.attempts > 1 else "")
+    said = page.dot.join(page.show(fact) for fact in facts if fact)
+    status = task.status.value
+    head = page.fill(f"{task.id}  {said}" if said else task.id, hang=f"{status:<11} ")
+    lines = [page.style(head[0][: len(status)], task.status) + head[0][len(status) :], *head[1:]]
+    lines += _error(task, page) + (_change(task.change, page) if task.change else [])
+    if task.text:
+        most = None if page.limit is None else _TEXT_LINES
+        lines += page.fill(task.text, indent=4, most=most)
+    return lines
+
+
+def _error(task: TaskResult, page: _Page) -> list[str]:
+    error = task.error
+    if error is None:
+        return []
+    lines = page.fill(f"{error.kind}: {error.said}", indent=4, most=_MESSAGE_LINES)
+    if error.where:
+        lines += page.fill(f"at {error.where}", indent=4)
+    if error.next:
+        lines += page.fill(error.next, indent=4, hang=f"{page.arrow} ", most=_SUGGESTION_LINES)
+    return lines
+
+
+def _change(change: Change, page: _Page) -> list[str]:
+    state = "applied" if change.applied else f"not applied: {change.patch}"
+    return page.fill(f"{_number(len(change.files), 'file')} changed, {state}", indent=4)
+
+
+# --- files and the end
+
+
+def _file_block(document: RunDocument, page: _Page) -> list[str]:
+    """What nobody looked at: the failed ones by name, the skipped ones by reason."""
+    files = document.files
+    lines: list[str] = []
+    if files.failed:
+        lines.append(page.style(f"{_number(len(files.failed), 'file')} failed", Outcome.FAILED))
+        most = len(files.failed) if page.limit is None else _FILES
+        for note in files.failed[:most]:
+            lines += page.fill(f"{note.file}: {note.why}", indent=2, most=3)
+        if len(files.failed) > most:
+            lines += page.fill(f"{page.more} {len(files.failed) - most:,} more: `--format json` lists all", indent=2)
+    if files.skipped:
+        reasons = Counter(note.why for note in files.skipped).most_common()
+        said = ", ".join(f"{count:,} {why}" for why, count in reasons[:5])
+        said += f", {len(reasons) - 5:,} other reasons" if len(reasons) > 5 else ""
+        lines += page.fill(f"{_number(len(files.skipped), 'file')} skipped: {said}")
+    return lines
+
+
+def _closing(document: RunDocument, page: _Page) -> list[str]:
+    """What it came to, what it took, and under which name it is kept."""
+    reviewed = _reviewed(document)
+    lines = [page.style(line, "bold") for sentence in reviewed[:1] for line in page.fill(sentence)]
+    lines += [line for sentence in reviewed[1:] for line in page.fill(sentence)]
+    facts = [_counts(document), _time(document), _cost(document), _engines(document.tasks)]
+    facts.append(f"run {document.run}")
+    ended = page.fill(page.dot.join(fact for fact in facts if fact))
+    return lines + ended
+
+
+def _reviewed(document: RunDocument) -> list[str]:
+    """The findings in numbers: nothing for a run that was about no findings."""
+    found = [finding for finding in document.findings if finding.state == "open"]
+    covered = len(document.files.covered)
+    if not (document.findings or covered or document.files.failed or document.files.skipped):
+        return []
+    severities = Counter(finding.severity for finding in found)
+    said = ", ".join(f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity])
+    places = f" in {_number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
+    first = f"{_number(len(found), 'finding') if found else 'No findings'}{places}"
+    sentences = [f"{first}; {_number(covered, 'file')} looked at" if covered else first]
+    states = Counter(finding.state for finding in document.findings)
+    hidden = [
+        f"{states['suppressed']:,} suppressed by comments" if states["suppressed"] else "",
+        f"{states['baseline']:,} in the baseline" if states["baseline"] else "",
+        f"{states['refuted']:,} refuted" if states["refuted"] else "",
+        *(f"{count:,} dropped ({reason.replace('_', ' ')})" for reason, count in document.dropped.items() if count),
+    ]
+    if any(hidden):
+        sentences.append("Not shown: " + ", ".join(part for part in hidden if part))
+    return sentences
+
+
+def _counts(document: RunDocument) -> str:
+    """The tasks by outcome: every outcome that occurred."""
+    said = [f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)]
+    total = sum(document.counts.values())
+    return f"{_number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
+
+
+def _time(document: RunDocument) -> str:
+    took, alone = document.seconds, document.seconds_one_by_one
+    if took > 0 and alone >= 1.1 * took and alone >= 0.1:
+        return f"{_seconds(took)}, one by one {_seconds(alone)} ({alone / took:.1f}× faster)"
+    return _seconds(took)
+
+
+def _cost(document: RunDocument) -> str:
+    usage = document.usage
+    if usage.basis == "free":
+        return ""
+    return f"{_tokens(usage)}, {_money(usage)}"
+
+
+def _tokens(usage: Usage) -> str:
+    if usage.tokens is None:
+        return "tokens unknown"
+    cached = f" ({usage.cached:,} cached)" if usage.cached else ""
+    return f"{usage.input or 0:,} tokens in{cached}, {usage.output or 0:,} out"
+
+
+def _money(usage: Usage) -> str:
+    if usage.basis == "subscription":
+        return "by subscription"
+    return "cost unknown" if usage.usd is None else f"{usage.usd:.2f} USD"
+
+
+def _engines(tasks: Sequence[TaskResult]) -> str:
+    """Who did it and why they were taken, the commonest first."""
+    taken = Counter((task.engine, task.why) for task in tasks if task.engine).most_common(4)
+    said = [f"{engine} ({why})" if why else f"{engine}" for (engine, why), _ in taken[:3]]
+    return "by " + ", ".join([*said, "others"] if len(taken) > 3 else said) if said else ""
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _seconds(seconds: float) -> str:
+    """A duration as people say it: 0.42 s, 71.4 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,73 @@
+"""Writing a file so that there is always a whole one: the old or the new."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from parallelai.errors import UsageError
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write text to a file as UTF-8, whole or not at all.
+
+    A file that is there keeps its permissions, a link keeps pointing where it does. What is no regular file,
+    such as `/dev/stdout` or a pipe, is written to directly.
+
+    Raises:
+        UsageError: the path is a folder, its folder does not exist, or it cannot be written.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise UsageError(f"`{path}` is a folder", next="name a file in it")
+        if mode is not None and not stat.S_ISREG(mode):
+            path.write_bytes(data)  # by its own name: where `/dev/stdout` leads has none of its own
+        else:
+            _replace(path.resolve(), data, mode)
+    except FileNotFoundError as error:
+        raise UsageError(f"the folder of `{path}` does not exist", next=f"make `{path.parent}` first") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"`{path}` cannot be written: {why}", next="name another file") from error
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _replace(target: Path, data: bytes, mode: int | None) -> None:
+    """Write beside the target and put that in its place. A crash leaves at most the file beside it."""
+    beside = target.parent / f".parallelai-{secrets.token_hex(8)}.tmp"
+    descriptor = os.open(beside, _NEW, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last; file systems without that are left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,94 @@
+"""Turn a job into what the scheduler takes: nodes and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from parallelai.engines.protocol import Request
+from parallelai.plan.graph import Instance
+from parallelai.records import LimitKey, Usage
+from parallelai.run.job import Job
+from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
+from parallelai.run.steps import PERFORM, Step
+
+LEAST_WEIGHT = 0.01
+
+
+def nodes_of(
+    job: Job, instances: Iterable[Instance], steps: Sequence[Step], key_of: Callable[[str, Request], LimitKey]
+) -> list[Node]:
+    """Make the scheduler's nodes of instances, in plan order.
+
+    Args:
+        steps: all that are registered; each instance gets those that apply to it.
+        key_of: gives the limit that an engine's requests count for.
+    """
+    members: dict[str, tuple[Member, ...]] = {}
+    return [_node(job, instance, steps, key_of, members) for instance in instances]
+
+
+def _node(
+    job: Job,
+    instance: Instance,
+    steps: Sequence[Step],
+    key_of: Callable[[str, Request], LimitKey],
+    known: dict[str, tuple[Member, ...]],
+) -> Node:
+    task = instance.task
+    who = job.assignment(task)
+    if str(task.id) not in known:
+        known[str(task.id)] = () if who.error is not None else tuple(
+            Member(name, key_of(name, _blank(job, instance, model)))
+            for name, model in zip(who.choice.members, who.models, strict=True)
+        )
+    rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule
+    return Node(
+        id=instance.id,
+        index=instance.index,
+        depends_on=instance.depends_on,
+        awaits=instance.awaits,
+        steps=(PERFORM, *(step.kind for step in steps if step.applies(instance))),
+        rule=rule,
+        members=known[str(task.id)],
+        estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(str(task.id), 60.0),
+        weight=max(task.priority, LEAST_WEIGHT),
+        retries=task.retries,
+        retry_on=frozenset(_kind(kind) for kind in task.retry_on),
+        on_failure=task.on_failure,
+        phase=instance.phase,
+        budget=task.budget,
+    )
+
+
+def _kind(word: str) -> str:
+    """The error kind that a plan's `retry_on` means."""
+    return {"timeout": "timed_out"}.get(word, word)
+
+
+def _blank(job: Job, instance: Instance, model: str | None) -> Request:
+    """A request that has all that a limit key can depend on."""
+    return Request(run=job.run, task=instance.id, attempt=0, root=str(job.root), prompt="", model=model)
+
+
+def settings_of(job: Job, spent: Usage | None, spent_seconds: float) -> Settings:
+    """Make the scheduler's settings; `spent` is what earlier processes of this run used."""
+    limits = job.plan.limits
+    phases = {
+        number: phase.parallel
+        for number, phase in enumerate(job.graph.phases)
+        if phase.parallel is not None
+    }
+    return Settings(
+        parallel=job.parallel,
+        concurrency=job.concurrency,
+        phase_parallel=phases,
+        strategy=job.strategy,
+        budget=job.budget,
+        on_budget=limits.on_budget,
+        max_wait_seconds=limits.max_wait,
+        spent=Allowance(
+            usd=spent.usd if spent is not None else None,
+            tokens=spent.tokens if spent is not None else None,
+            time=spent_seconds,
+        ),
+    )

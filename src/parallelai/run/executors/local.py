@@ -1,0 +1,217 @@
+"""The executor in this process: each attempt is a task of one task group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from parallelai.engines.protocol import (
+    Answer,
+    Engine,
+    EngineEvent,
+    Message,
+    Permit,
+    Question,
+    Request,
+    ToolEvent,
+    UsageEvent,
+)
+from parallelai.errors import EngineError, Internal, ParallelAIError, TimedOut, Unavailable
+from parallelai.records import LimitKey, Reply, Usage
+from parallelai.run.executors.base import (
+    AttemptDone,
+    AttemptId,
+    AttemptSpec,
+    AttemptStreamed,
+    Coordinator,
+    ExecutorEvent,
+)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The two time-outs of one attempt. Waits for permits and for answers do not count."""
+
+    wall: asyncio.Timeout
+    idle_seconds: float | None
+    last: float = 0.0
+    tools: int = 0
+    is_idle_ended: bool = False
+
+    def saw(self, event: EngineEvent) -> None:
+        self.last = asyncio.get_running_loop().time()
+        if isinstance(event, ToolEvent):
+            self.tools += 1 if event.state == "started" else -1
+
+    @contextlib.asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """Do not count the time that is spent inside."""
+        loop = asyncio.get_running_loop()
+        began, deadline = loop.time(), self.wall.when()
+        self.wall.reschedule(None)
+        self.tools += 1  # nor is the engine idle while it waits for us
+        try:
+            yield
+        finally:
+            self.tools -= 1
+            self.last = loop.time()
+            if deadline is not None and not self.wall.expired():
+                self.wall.reschedule(deadline + loop.time() - began)
+
+    async def watch_idle(self, seconds: float) -> None:
+        """End the attempt when its engine has said nothing for too long and runs no tool."""
+        loop = asyncio.get_running_loop()
+        self.last = loop.time()
+        while True:
+            left = self.last + seconds - loop.time()
+            if self.tools <= 0 and left <= 0:
+                self.is_idle_ended = True
+                self.wall.reschedule(loop.time())
+                return
+            await asyncio.sleep(max(left, 0.05) if self.tools <= 0 else min(seconds, 1.0))
+
+
+@dataclass(slots=True)
+class _Port:
+    """How a turn talks to the run (`engines.protocol.Port`)."""
+
+    id: AttemptId
+    executor: LocalExecutor
+    clock: _Clock
+    messages: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    usage: Usage | None = None
+
+    async def emit(self, event: EngineEvent) -> None:
+        self.clock.saw(event)
+        if isinstance(event, UsageEvent):
+            self.usage = event.usage if self.usage is None else self.usage + event.usage
+        self.executor.report(AttemptStreamed(self.id, event))
+
+    async def permit(self, key: LimitKey, tokens: int) -> Permit:
+        async with self.clock.stopped():
+            return await self.executor.coordinator.permit(self.id, key, tokens)
+
+    async def ask(self, question: Question) -> Answer:
+        async with self.clock.stopped():
+            return await self.executor.coordinator.ask(self.id, question)
+
+    async def inbox(self) -> AsyncIterator[Message]:
+        while True:
+            yield await self.messages.get()
+
+
+class LocalExecutor:
+    """Carry out attempts in this process (see `base.Executor`).
+
+    `group` owns every attempt; `engine_of` gives the engine of a name, and may raise `Unavailable`.
+    """
+
+    def __init__(
+        self, group: asyncio.TaskGroup, engine_of: Callable[[str], Engine], coordinator: Coordinator
+    ) -> None:
+        self.coordinator = coordinator
+        self._group = group
+        self._engine_of = engine_of
+        self._running: dict[AttemptId, asyncio.Task[AttemptDone]] = {}
+        self._ports: dict[AttemptId, _Port] = {}
+        self._news: list[ExecutorEvent] = []
+        self._has_news = asyncio.Event()
+        self._is_closed = False
+
+    def start(self, spec: AttemptSpec) -> AttemptId:
+        began = time.monotonic()
+        task = self._group.create_task(self._perform(spec, began))
+        self._running[spec.id] = task
+        task.add_done_callback(functools.partial(self._finish, spec.id, began))
+        return spec.id
+
+    async def events(self) -> AsyncIterator[Sequence[ExecutorEvent]]:
+        while not self._is_closed or self._news:
+            await self._has_news.wait()
+            self._has_news.clear()
+            news, self._news = self._news, []
+            if news:
+                yield news
+
+    def send(self, id: AttemptId, message: Message) -> bool:
+        port = self._ports.get(id)
+        if port is None:
+            return False
+        port.messages.put_nowait(message)
+        return True
+
+    def cancel(self, id: AttemptId) -> None:
+        task = self._running.get(id)
+        if task is not None:
+            task.cancel()
+
+    def capacity(self) -> int | None:
+        return None
+
+    def report(self, event: ExecutorEvent) -> None:
+        self._news.append(event)
+        self._has_news.set()
+
+    def close(self) -> None:
+        """Let `events` end once it has given what there is."""
+        self._is_closed = True
+        self._has_news.set()
+
+    def _finish(self, id: AttemptId, began: float, task: asyncio.Task[AttemptDone]) -> None:
+        """Report an attempt's end; also of one that was cancelled before its first step."""
+        if task.cancelled():
+            done = AttemptDone(id, time.monotonic() - began, usage=self._usage(id))
+        else:
+            done = task.result()
+        self._running.pop(id, None)
+        self._ports.pop(id, None)
+        self.report(done)
+
+    def _usage(self, id: AttemptId) -> Usage | None:
+        port = self._ports.get(id)
+        return port.usage if port is not None else None
+
+    async def _perform(self, spec: AttemptSpec, began: float) -> AttemptDone:
+        reply: Reply | None = None
+        error: EngineError | None = None
+        try:
+            reply = await self._turn(spec)
+        except EngineError as failure:
+            error = failure
+        except ParallelAIError as failure:
+            error = Unavailable(failure.said, where=failure.where, next=failure.next)
+        except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
+            error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
+        usage = reply.usage if reply is not None else self._usage(spec.id)
+        return AttemptDone(spec.id, time.monotonic() - began, reply, error, usage)
+
+    async def _turn(self, spec: AttemptSpec) -> Reply:
+        engine = self._engine_of(spec.engine)
+        request = spec.request
+        clock: _Clock | None = None
+        try:
+            async with asyncio.timeout(request.timeout_seconds) as wall:
+                idle = request.idle_timeout_seconds if engine.capabilities.streams else None
+                clock = _Clock(wall, idle)
+                port = self._ports[spec.id] = _Port(spec.id, self, clock)
+                if idle is None:
+                    return await engine.perform(request, port)
+                return await self._watched(engine, request, port, idle)
+        except TimeoutError:
+            if clock is not None and clock.is_idle_ended:
+                said = f"engine `{spec.engine}` said nothing for {request.idle_timeout_seconds:g} s"
+                raise TimedOut(said, next="raise `idle_timeout`, or look at the log") from None
+            said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"
+            raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
+
+    async def _watched(self, engine: Engine, request: Request, port: _Port, idle: float) -> Reply:
+        """Perform a turn beside a watch on its silence."""
+        watch = self._group.create_task(port.clock.watch_idle(idle))
+        try:
+            return await engine.perform(request, port)
+        finally:
+            watch.cancel()

@@ -1,0 +1,65 @@
+"""What a run is given: everything that is decided before its first task starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parallelai.engines.protocol import Engine
+from parallelai.plan.graph import TaskGraph
+from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task
+from parallelai.plan.templates import Template
+from parallelai.records import ErrorRecord
+from parallelai.run.strategies import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who does the instances of one plan task.
+
+    `models` are the members' models, in the order of `choice.members`; `why` is "plan", "argument", "config" or
+    "auto". With an `error` nobody can do it: the task ends blocked.
+    """
+
+    choice: Choice
+    models: tuple[str | None, ...] = ()
+    why: str = "auto"
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run's plan, who does what, and its limits.
+
+    `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
+    `--no-cache`; `parallel` is the ceiling of attempts in flight.
+    """
+
+    run: str
+    kind: str
+    plan: Plan
+    name: str | None
+    graph: TaskGraph
+    root: Path
+    logs: Path
+    assignments: Mapping[str, Assignment]
+    engines: Callable[[str], Engine]
+    entries: Mapping[str, EngineEntry]
+    templates: Mapping[str, Template]
+    strategy: Strategy
+    parallel: int
+    budget: Budget
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    is_cacheable: bool = True
+    fail_on: str = "never"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def assignment(self, task: Task) -> Assignment:
+        """Who does this task's instances."""
+        return self.assignments[str(task.id)]

@@ -1,0 +1,75 @@
+"""Mask secrets in what comes back, once, before anybody uses it (DESIGN §5, "Text that comes back is data").
+
+By value: what the environment variables hold that an engine was given and whose names say that they are
+secret. By pattern: the forms of well-known keys, whose prefixes make mistakes unlikely.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from parallelai.records import Finding, Reply
+
+MASK = "••••"
+SHORTEST_VALUE = 8
+
+_SECRET_NAME = re.compile(r"(key|token|secret|passw|credential|auth)", re.IGNORECASE)
+_KNOWN_FORMS = (
+    r"sk-[A-Za-z0-9_-]{20,}",  # OpenAI, Anthropic
+    r"gh[pousr]_[A-Za-z0-9]{36,}",  # GitHub
+    r"github_pat_[A-Za-z0-9_]{50,}",
+    r"glpat-[A-Za-z0-9_-]{20,}",  # GitLab
+    r"xox[abprs]-[A-Za-z0-9-]{10,}",  # Slack
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}",  # AWS
+    r"AIza[A-Za-z0-9_-]{35}",  # Google
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----",
+)
+
+
+class Masker:
+    """Masks the values of secret variables and the known forms of keys."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        values = sorted({s for s in secrets if len(s) >= SHORTEST_VALUE}, key=len, reverse=True)
+        self._pattern = re.compile("|".join([*map(re.escape, values), *_KNOWN_FORMS]))
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str], names: Iterable[str]) -> Masker:
+        """Mask the values of those of `names` that sound secret."""
+        return cls(environment[name] for name in names if name in environment and _SECRET_NAME.search(name))
+
+    def text(self, text: str) -> str:
+        """Mask a text."""
+        return self._pattern.sub(MASK, text)
+
+    def reply(self, reply: Reply) -> Reply:
+        """Mask all texts of a reply; one without secrets is given back as it is."""
+        text = self.text(reply.text) if reply.text else reply.text
+        findings = tuple(self._finding(finding) for finding in reply.findings)
+        data = self._data(reply.data)
+        if text == reply.text and data == reply.data and findings == reply.findings:
+            return reply
+        return dataclasses.replace(reply, text=text, findings=findings, data=data)
+
+    def _finding(self, finding: Finding) -> Finding:
+        texts = (finding.message, finding.suggestion or "", finding.quote or "")
+        if not any(self._pattern.search(text) for text in texts):
+            return finding
+        return dataclasses.replace(
+            finding,
+            message=self.text(finding.message),
+            suggestion=self.text(finding.suggestion) if finding.suggestion else finding.suggestion,
+            quote=self.text(finding.quote) if finding.quote else finding.quote,
+        )
+
+    def _data(self, data: Any) -> Any:
+        if isinstance(data, str):
+            return self.text(data)
+        if isinstance(data, list):
+            return [self._data(item) for item in data]
+        if isinstance(data, dict):
+            return {key: self._data(value) for key, value in data.items()}
+        return data

@@ -1,0 +1,159 @@
+"""What the scheduler is told: the tasks of a run as nodes, its settings, and what came of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from parallelai.engines.protocol import Estimate
+from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
+from parallelai.run.strategies import DAGStrategy
+
+if TYPE_CHECKING:
+    from parallelai.run.strategies import Strategy
+
+Rule = Literal["one", "fallback", "race", "vote", "spread"]
+OnFailure = Literal["skip-dependents", "continue", "stop"]
+
+PERFORM = "perform"
+"""The step that attempts carry out."""
+
+PHASE = "phase:"
+"""A group of this prefix is a phase: to await it is to await its end, whatever the outcomes in it."""
+
+
+class Budget(Protocol):
+    """Limits of money (USD), tokens and time (seconds); None is no limit. The plan's `Budget` is one."""
+
+    @property
+    def usd(self) -> float | None: ...
+    @property
+    def tokens(self) -> int | None: ...
+    @property
+    def time(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A `Budget` without anything to validate; also, as `spent`, what was used so far."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One engine of a choice, and the limit that its calls count for."""
+
+    engine: str
+    key: LimitKey
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A task as the scheduler sees it.
+
+    `depends_on` names nodes, `awaits` names groups that are awaited as a whole. `steps` are carried out in
+    order; `perform` by attempts of `members` as `rule` says, the others one by one. `weight` is the plan's
+    priority: smaller is more urgent. `retry_on` are error kinds that are retried beside `transient`.
+    """
+
+    id: str
+    index: int
+    depends_on: tuple[str, ...] = ()
+    awaits: tuple[str, ...] = ()
+    steps: tuple[str, ...] = (PERFORM,)
+    rule: Rule = "one"
+    members: tuple[Member, ...] = ()
+    estimate_seconds: float = 60.0
+    weight: float = 1.0
+    retries: int = 3
+    retry_on: frozenset[str] = frozenset()
+    on_failure: OnFailure = "skip-dependents"
+    phase: int = 0
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task that can start: what its attempts will take, one estimate for each member."""
+
+    estimates: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A task that needs no attempt: skipped by `when`, kept from before, blocked."""
+
+    outcome: Outcome
+    error: ErrorRecord | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What came of an attempt. A cancelled one is not `ok` and has no `error`.
+
+    `retry_after_seconds` is the provider's own word; `is_quota` says that its limit is used up until then.
+    """
+
+    ok: bool
+    seconds: float = 0.0
+    usage: Usage | None = None
+    error: ErrorRecord | None = None
+    retry_after_seconds: float | None = None
+    is_quota: bool = False
+
+
+def utc_text(now: float) -> str:
+    """Write a time of the Unix clock as it is stored."""
+    text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    return text.replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is carried out.
+
+    `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of
+    a phase. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that
+    events hold; give one if the clock is not the Unix clock.
+    """
+
+    parallel: int = 50
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+    phase_parallel: Mapping[int, int] = field(default_factory=dict)
+    strategy: Strategy = field(default_factory=DAGStrategy)
+    budget: Budget = Allowance()
+    on_budget: Literal["finish", "cancel"] = "finish"
+    max_wait_seconds: float = 3600.0
+    spent: Budget = Allowance()
+    to_utc: Callable[[float], str] = utc_text
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Where a run stands, in numbers of tasks; `in_flight` counts attempts and steps.
+
+    `ready` could start, `waiting` wait for dependencies or for a time, `working` have begun. `limit_bound` is
+    the `why` of the last `Wait`. `spent_*` is settled, `reserved_*` is in flight; `unpriced` counts attempts
+    whose cost is unknown.
+    """
+
+    in_flight: int
+    ready: int
+    waiting: int
+    working: int
+    done: int
+    limit_bound: str
+    outcomes: Mapping[Outcome, int]
+    parallel: int
+    is_paused: bool
+    spent_usd: float
+    spent_tokens: int
+    reserved_usd: float
+    reserved_tokens: int
+    unpriced: int

@@ -1,0 +1,203 @@
+"""Make a task ready to start: does it run at all, is its result known, what is its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from parallelai.engines.protocol import OutputKind, Request
+from parallelai.errors import ParallelAIError
+from parallelai.plan.graph import Instance
+from parallelai.plan.model import EngineEntry, SchemaOutput, Task
+from parallelai.plan.prompt import TaskView, evaluate, render
+from parallelai.plan.templates import Template
+from parallelai.records import ErrorRecord, Outcome, Reply
+from parallelai.run.nodes import Settled
+from parallelai.run.fingerprint import FileDigests, definition_digest, fingerprint, reply_digest
+from parallelai.run.job import Job
+from parallelai.run.resume import Prior
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A task that can start: its request (the members' models are put in at the start) and fingerprint."""
+
+    request: Request
+    fingerprint: str
+
+
+class TaskViews(Mapping[str, TaskView]):
+    """What prompts and conditions see of the tasks that have ended, by plan task or instance.
+
+    A view is made when it is asked for: most tasks are never looked at by another.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._outcomes: dict[str, Outcome] = {}
+        self._replies: dict[str, Reply] = {}
+        self._digests: dict[str, str] = {}
+
+    def adopt(self, job: Job) -> None:
+        """Go on with a job that has more tasks."""
+        self._job = job
+
+    def ended(self, instance: str, outcome: Outcome, reply: Reply | None) -> None:
+        """Remember how an instance ended."""
+        self._outcomes[instance] = outcome
+        if reply is not None:
+            self._replies[instance] = reply
+
+    def digest(self, instance: str) -> str:
+        """Hash what dependents see of an instance."""
+        reply = self._replies.get(instance)
+        if reply is None:
+            return str(self._outcomes.get(instance, "none"))
+        known = self._digests.get(instance)
+        if known is None:
+            known = self._digests[instance] = reply_digest(reply)
+        return known
+
+    def __getitem__(self, name: str) -> TaskView:
+        items = self._job.graph.items(name)
+        if not items:
+            raise KeyError(name)
+        replies = [self._replies[item] for item in items if item in self._replies]
+        outcomes = {self._outcomes[item] for item in items if item in self._outcomes}
+        worst = Outcome.OK if outcomes <= {Outcome.OK} else next(iter(sorted(outcomes - {Outcome.OK})))
+        return TaskView(
+            text="\n\n".join(reply.text for reply in replies if reply.text),
+            findings=tuple(finding for reply in replies for finding in reply.findings),
+            items=tuple(self._view(item) for item in items) if len(items) > 1 else (),
+            outcome=str(worst),
+        )
+
+    def _view(self, item: str) -> TaskView:
+        reply = self._replies.get(item)
+        outcome = str(self._outcomes.get(item, ""))
+        if reply is None:
+            return TaskView(text="", findings=(), items=(), outcome=outcome)
+        return TaskView(text=reply.text or "", findings=reply.findings, items=(), outcome=outcome)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(str(instance.task.id) for instance in self._job.graph.instances))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Preparation:
+    """Prepares tasks of one job. Reads files; calls no engine."""
+
+    def __init__(self, job: Job, prior: Prior) -> None:
+        self.views = TaskViews(job)
+        self._job = job
+        self._prior = prior
+        self._files = FileDigests(job.root)
+        self._definitions: dict[str, str] = {}
+
+    @property
+    def files(self) -> FileDigests:
+        """The content hashes of the project's files, as first read."""
+        return self._files
+
+    def adopt(self, job: Job) -> None:
+        """Go on with a job that has more tasks."""
+        self._job = job
+        self.views.adopt(job)
+
+    def prepare(self, instance: Instance) -> Ready | Settled:
+        """Decide what becomes of a task whose dependencies have ended.
+
+        Returns:
+            `Settled` if nothing is to be done: its condition is false, nobody can do it, or its result is
+            known from before; otherwise its request.
+        """
+        try:
+            if instance.task.when is not None and not self._holds(instance.task):
+                return Settled(Outcome.SKIPPED)
+            mark = self.fingerprint(instance)
+            if self._prior.kept(instance.id, mark) is not None:
+                return Settled(Outcome.OK)
+            blocked = self._job.assignment(instance.task).error
+            if blocked is not None:
+                return Settled(Outcome.BLOCKED, blocked)
+            return Ready(self._request(instance), mark)
+        except ParallelAIError as failure:
+            record = ErrorRecord("invalid", failure.said, failure.where, failure.next)
+            return Settled(Outcome.FAILED, record)
+
+    def fingerprint(self, instance: Instance) -> str:
+        """Hash what the result of a task depends on; its dependencies must have ended."""
+        graph = self._job.graph
+        awaited = (item for group in instance.awaits if not group.startswith("phase:") for item in graph.groups[group])
+        names = [*instance.depends_on, *awaited]
+        dependencies = ((name, self.views.digest(name)) for name in names)
+        return fingerprint(instance, self._definition(instance.task), self._files.of, dependencies)
+
+    def _holds(self, task: Task) -> bool:
+        return evaluate(str(task.when), self.views, self._job.variables)
+
+    def _definition(self, task: Task) -> str:
+        name = str(task.id)
+        known = self._definitions.get(name)
+        if known is None:
+            who = self._job.assignment(task)
+            members = [
+                (member, self._job.entries.get(member), model)
+                for member, model in zip(who.choice.members, who.models, strict=True)
+            ]
+            known = self._definitions[name] = definition_digest(task, self._template(task), members)
+        return known
+
+    def _template(self, task: Task) -> Template | None:
+        return self._job.templates[task.template] if task.template is not None else None
+
+    def _request(self, instance: Instance) -> Request:
+        task = instance.task
+        prompt = render(
+            instance,
+            template=self._template(task),
+            root=self._job.root,
+            tasks=self.views,
+            vars=self._job.variables,
+            include_text=False,
+        )
+        output, schema = output_of(task, self._template(task))
+        workspace = self._job.plan.workspace
+        return Request(
+            run=self._job.run,
+            task=instance.id,
+            attempt=0,
+            root=str(self._job.root),
+            prompt=prompt,
+            files=instance.files,
+            output=output,
+            schema=schema,
+            timeout_seconds=task.timeout,
+            idle_timeout_seconds=task.idle_timeout,
+            grace_seconds=self._job.plan.limits.grace,
+            env=dict(workspace.env),
+            pass_env=workspace.pass_env,
+            checklist=task.checklist,
+        )
+
+
+def output_of(task: Task, template: Template | None) -> tuple[OutputKind, dict[str, object] | None]:
+    """Say what a task's reply has to be: its own word, else its template's, else text (a change if it edits)."""
+    output = task.output if task.output is not None else (template.output if template is not None else None)
+    if isinstance(output, SchemaOutput):
+        return "schema", dict(output.schema_)
+    if output is not None:
+        return output, None
+    return ("change" if task.edits else "text"), None
+
+
+def timeouts(task: Task, entry: EngineEntry | None) -> tuple[float, float]:
+    """The attempt's time-out and idle time-out in seconds: the task's own word, else the engine's."""
+    if entry is None:
+        return task.timeout, task.idle_timeout
+    given = task.model_fields_set
+    wall = task.timeout if "timeout" in given or entry.timeout is None else entry.timeout
+    idle = task.idle_timeout if "idle_timeout" in given or entry.idle_timeout is None else entry.idle_timeout
+    return wall, idle

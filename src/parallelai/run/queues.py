@@ -1,0 +1,226 @@
+"""What is ready, by what it needs: one lane for each choice of members and phase, and the timers.
+
+A lane is a heap; the best of all lanes that have room starts next. Entries are dropped lazily: one whose
+ticket its task no longer holds is stale.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping
+
+from parallelai.records import LimitKey
+from parallelai.run.nodes import Member
+from parallelai.run.tasks import TaskState
+
+FIRST = -math.inf
+"""The rank of a begun task's next step: what has begun ends before something new begins."""
+
+Entry = tuple[float, int, int, TaskState, tuple[int, ...]]
+"""Rank, plan order, ticket (unique, so that comparing ends here), the task, and its members that may start."""
+
+
+class Count:
+    """How many are in flight of how many (`ceiling` None: as many as the run allows)."""
+
+    __slots__ = ("ceiling", "in_flight")
+
+    def __init__(self, ceiling: int | None) -> None:
+        if ceiling is not None and ceiling < 1:
+            raise ValueError(f"a limit lets at least 1 start, not {ceiling}")
+        self.ceiling = ceiling
+        self.in_flight = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.ceiling is not None and self.in_flight >= self.ceiling
+
+
+class KeyState:
+    """One limit key: `not_before` moves with Retry-After; a breaker is open until `until` (None: unknown)."""
+
+    __slots__ = ("in_flight", "is_open", "key", "not_before", "until", "why")
+
+    def __init__(self, key: LimitKey) -> None:
+        self.key = key
+        self.in_flight = 0
+        self.not_before = -math.inf
+        self.is_open = False
+        self.until: float | None = None
+        self.why = ""
+
+    def can_wait(self, now: float, longest_seconds: float) -> bool:
+        """Say whether waiting for the breaker to close is worth while."""
+        return self.until is not None and self.until - now <= longest_seconds
+
+
+class Channel:
+    """How a member's calls go out: its key, and the count of its engine."""
+
+    __slots__ = ("engine", "key", "number", "started")
+
+    def __init__(self, number: int, engine: Count, key: KeyState) -> None:
+        self.number = number
+        self.engine = engine
+        self.key = key
+        self.started = 0
+
+    def bound(self, now: float) -> str | None:
+        """Say why nothing can start here now."""
+        if self.key.is_open or now < self.key.not_before:
+            return "rate_limited"
+        return "concurrency" if self.engine.is_full else None
+
+    @property
+    def load(self) -> tuple[float, int]:
+        """Smaller for more that is left: of its ceiling, then of its turn."""
+        ceiling = self.engine.ceiling
+        return (self.key.in_flight / ceiling if ceiling else self.key.in_flight / 1e9), self.started
+
+
+class Lane:
+    """The entries that need the same: one of these channels (none for a step), and room in the phase."""
+
+    __slots__ = ("channels", "heap", "phase")
+
+    def __init__(self, channels: tuple[Channel, ...], phase: Count | None) -> None:
+        self.channels = channels
+        self.phase = phase
+        self.heap: list[Entry] = []
+
+    def head(self) -> Entry | None:
+        """Give the best live entry, and drop stale ones before it."""
+        heap = self.heap
+        while heap:
+            entry = heap[0]
+            if entry[2] in entry[3].queued:
+                return entry
+            heapq.heappop(heap)
+        return None
+
+    def bound(self, now: float) -> str | None:
+        """Say why nothing can start here now, by one word of `Wait.why`."""
+        if self.phase is not None and self.phase.is_full:
+            return "phase"
+        channels = self.channels
+        if not channels:
+            return None
+        if len(channels) == 1:
+            return channels[0].bound(now)
+        whys = [channel.bound(now) for channel in channels]
+        return None if None in whys else whys[0]
+
+    def opens_at(self) -> float:
+        """Give the time from which a rate limit no longer holds all of its channels."""
+        times = [channel.key.until if channel.key.is_open else channel.key.not_before for channel in self.channels]
+        return min((time for time in times if time is not None), default=math.inf)
+
+    def choose(self, entry: Entry, now: float) -> int:
+        """Choose which of the entry's members starts: the one with the most left."""
+        members = entry[4]
+        if len(members) == 1:
+            return members[0]
+        channels = entry[3].channels
+        free = [member for member in members if channels[member].bound(now) is None]
+        return min(free, key=lambda member: (channels[member].load, member))
+
+
+class Queues:
+    """All lanes and timers of one run."""
+
+    def __init__(self, concurrency: Mapping[str, int], phase_parallel: Mapping[int, int]) -> None:
+        self._concurrency = concurrency
+        self._phases = {phase: Count(ceiling) for phase, ceiling in phase_parallel.items()}
+        self._engines: dict[str, Count] = {}
+        self._keys: dict[LimitKey, KeyState] = {}
+        self._channels: dict[Member, Channel] = {}
+        self._lanes: dict[tuple[int, ...], Lane] = {}
+        self._filled: list[Lane] = []
+        self._timers: list[Entry] = []
+        self._ticket = 0
+
+    def channel(self, member: Member) -> Channel:
+        found = self._channels.get(member)
+        if found is None:
+            engine = self._engines.get(member.engine)
+            if engine is None:
+                engine = self._engines[member.engine] = Count(self._concurrency.get(member.engine))
+            key = self._keys.get(member.key)
+            if key is None:
+                key = self._keys[member.key] = KeyState(member.key)
+            found = self._channels[member] = Channel(len(self._channels), engine, key)
+        return found
+
+    def phase(self, number: int) -> Count | None:
+        return self._phases.get(number)
+
+    def push(self, task: TaskState, members: tuple[int, ...], rank: float) -> None:
+        """Queue a task to start one of its members (none: its next step)."""
+        phase = task.node.phase
+        channels = task.channels
+        name = (phase, *[channels[member].number for member in members])
+        lane = self._lanes.get(name)
+        if lane is None:
+            chosen = tuple(channels[member] for member in members)
+            lane = self._lanes[name] = Lane(chosen, self._phases.get(phase))
+        if not lane.heap:
+            self._filled.append(lane)
+        heapq.heappush(lane.heap, (rank, task.node.index, self._take(task), task, members))
+
+    def push_later(self, task: TaskState, members: tuple[int, ...], at: float) -> int:
+        """Queue a task for a time; gives the ticket of the timer."""
+        ticket = self._take(task)
+        heapq.heappush(self._timers, (at, task.node.index, ticket, task, members))
+        return ticket
+
+    def _take(self, task: TaskState) -> int:
+        self._ticket += 1
+        task.queued.add(self._ticket)
+        return self._ticket
+
+    def due(self, now: float) -> Iterator[Entry]:
+        """Take out the live timers whose time has come, in order."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            entry = heapq.heappop(timers)
+            if entry[2] in entry[3].queued:
+                entry[3].queued.discard(entry[2])
+                yield entry
+
+    def next_timer(self) -> float | None:
+        timers = self._timers
+        while timers and timers[0][2] not in timers[0][3].queued:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def filled(self) -> list[Lane]:
+        """Give the lanes that have live entries; each has a head."""
+        lanes = self._filled
+        if len(lanes) == 1:  # by far the commonest case, and the hot path
+            if lanes[0].head() is None:
+                lanes.clear()
+            return lanes
+        self._filled = [lane for lane in lanes if lane.head() is not None]
+        return self._filled
+
+    def take_key(self, key: KeyState) -> list[Entry]:
+        """Take out all live entries that may use a key, in their order."""
+        taken: list[Entry] = []
+        for lane in self.filled():
+            if any(channel.key is key for channel in lane.channels):
+                taken += [entry for entry in lane.heap if entry[2] in entry[3].queued]
+                lane.heap.clear()
+        for entry in taken:
+            entry[3].queued.discard(entry[2])
+        return sorted(taken)
+
+    def rerank(self) -> None:
+        """Give every entry its task's present rank, but for steps, which stay first."""
+        for lane in self.filled():
+            lane.heap = [
+                entry if entry[0] == FIRST else (entry[3].key, *entry[1:])
+                for entry in lane.heap
+                if entry[2] in entry[3].queued
+            ]
+            heapq.heapify(lane.heap)

@@ -1,0 +1,95 @@
+"""What earlier processes finished, read from the journal, so that a resumed run does nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from parallelai.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CommandDone,
+    CommandReceived,
+    Event,
+    RunCreated,
+    TaskEnded,
+)
+from parallelai.records import Outcome, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt that gave a valid reply, with the fingerprint of all that the reply depends on."""
+
+    attempt: int
+    engine: str
+    reply: Reply
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Prior:
+    """The facts of earlier processes of a run.
+
+    `ended` are tasks that ended `ok`; `answered` are replies that were paid for, by task, whatever came after
+    them; `attempts` is the highest number used so far; `added` are the tasks that `runs add` brought.
+    """
+
+    created: RunCreated | None = None
+    ended: dict[str, TaskEnded] = field(default_factory=dict)
+    answered: dict[str, dict[int, Answered]] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    added: list[dict[str, Any]] = field(default_factory=list)
+
+    def answer(self, task: str, engine: str, fingerprint: str) -> Answered | None:
+        """Give a reply that still holds for this task, engine and fingerprint."""
+        for answered in self.answered.get(task, {}).values():
+            if answered.fingerprint == fingerprint and answered.engine == engine:
+                return answered
+        return None
+
+    def kept(self, task: str, fingerprint: str) -> TaskEnded | None:
+        """Give the result of a task that ended well and on whose grounds nothing has changed."""
+        ended = self.ended.get(task)
+        return ended if ended is not None and ended.fingerprint == fingerprint else None
+
+
+def read(events: Iterable[Event]) -> Prior:
+    """Fold a run's events into what a later process has to know."""
+    reader = _Reader()
+    for event in events:
+        reader.take(event)
+    return reader.prior
+
+
+@dataclass(slots=True)
+class _Reader:
+    prior: Prior = field(default_factory=Prior)
+    fingerprints: dict[tuple[str, int], str] = field(default_factory=dict)
+    asked: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        match event.data:
+            case RunCreated() as created:
+                self.prior.created = created
+            case CommandReceived(kind="add") as command:
+                self.asked[command.command] = dict(command.args)
+            case CommandDone(ok=True, command=number) if number in self.asked:
+                self.prior.added.append(self.asked.pop(number))
+            case TaskEnded() as ended if event.task is not None:
+                self.prior.ended.pop(event.task, None)
+                if ended.result.status is Outcome.OK:
+                    self.prior.ended[event.task] = ended
+            case AttemptStarted() | AttemptEnded() as data if event.task is not None and event.attempt:
+                self._take_attempt(event.task, event.attempt, data)
+
+    def _take_attempt(self, task: str, attempt: int, data: AttemptStarted | AttemptEnded) -> None:
+        prior = self.prior
+        prior.attempts[task] = max(attempt, prior.attempts.get(task, 0))
+        if isinstance(data, AttemptStarted):
+            self.fingerprints[task, attempt] = data.fingerprint
+            return
+        if data.ok and data.reply is not None:
+            mark = self.fingerprints.get((task, attempt), "")
+            prior.answered.setdefault(task, {})[attempt] = Answered(attempt, data.engine, data.reply, mark)

@@ -1,0 +1,449 @@
+"""Carry a job out: the loop that does what the scheduler decides, and writes down all that happens."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from parallelai import processes
+from parallelai.engines.protocol import Message, Request
+from parallelai.errors import EngineError, Internal, UsageError
+from parallelai.events import (
+    Event,
+    FindingRecorded,
+    OrphanEnded,
+    RunCreated,
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskExpanded,
+    TaskReady,
+    TaskStep,
+)
+from parallelai.plan.graph import Instance
+from parallelai.records import ErrorRecord, FileNote, LimitKey, Outcome, RunDocument, TaskResult
+from parallelai.results.collect import collect
+from parallelai.results.document import exit_code, run_outcome
+from parallelai.run import assembly
+from parallelai.run.attempts import Attempts, Tally
+from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
+from parallelai.run.executors.base import AttemptDone, ExecutorEvent
+from parallelai.run.executors.local import LocalExecutor
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.nodes import Prepared, Settled
+from parallelai.run.permissions import LocalCoordinator
+from parallelai.run.preparation import Preparation, Ready
+from parallelai.run.report import NOTHING_USED, Report
+from parallelai.run.resume import Prior
+from parallelai.run.scheduler import Scheduler
+from parallelai.run.steering import POLL_SECONDS, Steering
+from parallelai.run.steps import STAGES, CheckStep, Step, StepContext
+from parallelai.run.validation import record_of
+from parallelai.store import RunWriter, Store
+
+STEPS: tuple[Step, ...] = (CheckStep(),)
+
+Watch = Callable[[Sequence[Event]], None]
+Grow = Callable[[Job, Mapping[str, Any]], Job]
+"""Gives the job with one more task in its plan and graph. Raises `UsageError` or `PlanError`."""
+
+
+class Runner:
+    """One process's part of one run. Make it, `carry_out` once; `interrupt` may be called meanwhile.
+
+    Args:
+        job: what to do.
+        store: where the run's journal is; this process must be able to own the run.
+        prior: what earlier processes of the run finished.
+        report: what earlier processes of the run wrote, folded; the run's document is folded into it.
+        created: the run's first event, None if the run is there already.
+        grow: how a task that somebody adds becomes part of the job.
+        steps: the steps after `perform`, in order.
+        watch: is given events, in order, once they are on disk.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        *,
+        prior: Prior,
+        report: Report,
+        created: RunCreated | None,
+        grow: Grow,
+        steps: Sequence[Step] = STEPS,
+        watch: Watch | None = None,
+        masker: Masker | None = None,
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._prior = prior
+        self._report = report
+        self._created = created
+        self._grow = grow
+        self._steps = {step.kind: step for step in steps}
+        self._watch = watch
+        self._masker = masker or Masker()
+        self._preparation = Preparation(job, prior)
+        self._ready: dict[str, Ready] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._inbox: list[ExecutorEvent] = []
+        self._wake = asyncio.Event()
+        self._running_steps: dict[str, asyncio.Task[EngineError | None]] = {}
+        self._clock_offset = time.time() - time.monotonic()
+        self._signal: int | None = None
+        self._has_reached_budget = False
+        self._scheduler = Scheduler(
+            assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
+            job.graph.groups,
+            assembly.settings_of(job, report.usage, report.seconds),
+            prepare=self._prepare,
+            random=random.Random(),  # noqa: S311 -- spreads retries; no secret
+            now=self._now(),
+        )
+
+    async def carry_out(self) -> RunDocument:
+        """Do all that is left of the run.
+
+        Returns:
+            The document of the whole run, earlier processes included.
+
+        Raises:
+            BusyError: another process carries it out.
+            StoreError: the journal cannot be written; what was written is kept.
+        """
+        async with self._store.journal.writer(self._job.run) as writer:
+            writer.subscribe(self._take_events)
+            self._open(writer)
+            async with self._executor(writer) as executor:
+                self._attempts = Attempts(
+                    self._job,
+                    self._prior,
+                    self._preparation.files,
+                    self._store.cache,
+                    self._masker,
+                    writer.append,
+                    lambda: executor,
+                )
+                try:
+                    await self._drive(writer)
+                finally:
+                    self._attempts.close()
+            await self._close(writer)
+        return self._report.document()
+
+    def interrupt(self, signal: int) -> None:
+        """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once."""
+        is_first, self._signal = self._signal is None, signal
+        if is_first:
+            self._scheduler.stop("interrupted")
+            asyncio.get_running_loop().call_later(self._job.plan.limits.grace, self._cancel_all)
+        else:
+            self._cancel_all()
+        self._wake.set()
+
+    # -- the beginning and the end
+
+    def _open(self, writer: RunWriter) -> None:
+        job = self._job
+        self._writer = writer
+        self._steering = Steering(job.run, self._store.commands, self._scheduler, self, writer.append)
+        if self._created is not None:
+            writer.append(self._created)
+        writer.append(
+            RunStarted(
+                os.getpid(), socket.gethostname(), job.parallel, job.strategy.name, self._created is None
+            )
+        )
+        skipped = tuple(job.graph.skipped)
+        writer.append(_expansion(job.graph.instances, skipped))
+        for orphan in processes.sweep():
+            writer.append(OrphanEnded(orphan.pid, orphan.command))
+        self._settle_kept()
+
+    def _settle_kept(self) -> None:
+        """Leave alone what ended well before, as long as nothing that it depends on has to be done again."""
+        kept: set[str] = set()
+        groups = self._job.graph.groups
+        for name in self._job.graph.topological() if self._prior.ended else ():
+            instance = self._job.graph.get(name)
+            needs = [*instance.depends_on, *(item for group in instance.awaits for item in groups[group])]
+            if name not in self._prior.ended or not kept.issuperset(needs):
+                continue
+            ended = self._prior.kept(name, self._preparation.fingerprint(instance))
+            if ended is not None:
+                kept.add(name)
+                self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
+                self._scheduler.settle(name, Outcome.OK)
+
+    @asynccontextmanager
+    async def _executor(self, writer: RunWriter) -> AsyncIterator[LocalExecutor]:
+        coordinator = LocalCoordinator(self._job.parallel, self._job.concurrency)
+        async with asyncio.TaskGroup() as group:
+            executor = LocalExecutor(group, self._job.engines, coordinator)
+            self._group = group
+            helpers = (group.create_task(self._pump(executor)), group.create_task(self._steer()))
+            try:
+                yield executor
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+
+    async def _close(self, writer: RunWriter) -> None:
+        await writer.flush()
+        report = self._report
+        collected = collect(report.reported(), read=self._read)
+        writer.append(FindingRecorded(collected.findings, collected.dropped))
+        counts = report.counts()
+        code = exit_code(
+            counts,
+            findings=collected.findings,
+            fail_on=self._job.fail_on,
+            budget_reached=self._has_reached_budget,
+            signal=self._signal,
+        )
+        outcome = Outcome.CANCELLED if self._signal is not None else run_outcome(counts)
+        writer.append(
+            RunEnded(
+                outcome,
+                code,
+                round(report.seconds, 3),
+                round(report.seconds_one_by_one, 3),
+                counts,
+                report.usage or NOTHING_USED,
+            )
+        )
+        await writer.flush()
+
+    def _read(self, path: str) -> str | None:
+        try:
+            return (self._job.root / path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def _take_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._report.take(event)
+        if self._watch is not None:
+            self._watch(events)
+
+    # -- the loop
+
+    async def _drive(self, writer: RunWriter) -> None:
+        while True:
+            until = self._carry_out_all(self._scheduler.decide(self._now()))
+            for notice in self._scheduler.notices():
+                self._has_reached_budget |= notice.type == "budget.reached"
+                writer.append(notice)
+            if self._scheduler.is_done:
+                return
+            await self._sleep(until)
+            self._take_news()
+
+    async def _sleep(self, until: float | None) -> None:
+        """Wait for news, or for a time on the scheduler's clock."""
+        if self._wake.is_set() or (until is not None and until <= self._now()):
+            await asyncio.sleep(0)
+        elif until is None:
+            await self._wake.wait()
+        else:
+            timer = asyncio.get_running_loop().call_later(until - self._now(), self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        self._wake.clear()
+
+    async def _pump(self, executor: LocalExecutor) -> None:
+        async for news in executor.events():
+            self._inbox.extend(news)
+            self._wake.set()
+
+    async def _steer(self) -> None:
+        while True:
+            if self._steering.obey():
+                self._wake.set()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _take_news(self) -> None:
+        news, self._inbox = self._inbox, []
+        for item in news:
+            if isinstance(item, AttemptDone):
+                task, number, result = self._attempts.done(item)
+                self._scheduler.attempt_ended(task, number, result, self._now())
+            else:
+                self._attempts.streamed(item)
+
+    def _carry_out_all(self, decisions: Sequence[Decision]) -> float | None:
+        """Do what was decided; gives the time at which to ask again, None for no time."""
+        until: float | None = None
+        for decision in decisions:
+            match decision:
+                case Start():
+                    self._start(decision)
+                case Finish():
+                    self._finish(decision)
+                case RunStep():
+                    self._run_step(decision)
+                case Cancel():
+                    self._cancel(decision)
+                case Wait():
+                    until = decision.until
+        return until
+
+    # -- what the scheduler decided
+
+    def _prepare(self, task: str) -> Prepared | Settled:
+        instance = self._job.graph.get(task)
+        ready = self._preparation.prepare(instance)
+        if isinstance(ready, Settled):
+            return ready
+        self._ready[task] = ready
+        self._fingerprints[task] = ready.fingerprint
+        self._writer.append(TaskReady(), task=task)
+        who = self._job.assignment(instance.task)
+        engines = (self._job.engines(name) for name in who.choice.members)
+        return Prepared(tuple(engine.estimate(ready.request) for engine in engines))
+
+    def _start(self, start: Start) -> None:
+        instance = self._job.graph.get(start.task)
+        result = self._attempts.start(start, instance, self._ready[start.task])
+        if result is not None:
+            self._scheduler.attempt_ended(start.task, start.attempt, result, self._now())
+            self._wake.set()
+
+    def _cancel(self, decision: Cancel) -> None:
+        if decision.attempt:
+            self._attempts.cancel(decision.task, decision.attempt)
+        elif decision.task in self._running_steps:
+            self._running_steps[decision.task].cancel()
+
+    def _cancel_all(self) -> None:
+        self._scheduler.cancel(None, "interrupted")
+        self._wake.set()
+
+    def _finish(self, finish: Finish) -> None:
+        task = finish.task
+        self._ready.pop(task, None)
+        tally = self._attempts.tallies.pop(task, None)
+        if tally is None and finish.outcome is Outcome.OK:
+            ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
+        else:
+            ended = self._ended(finish, tally or Tally())
+        self._writer.append(ended, task=task)
+        reply = tally.reply if tally is not None else self._report.reply(task)
+        self._preparation.views.ended(task, finish.outcome, reply)
+
+    def _ended(self, finish: Finish, tally: Tally) -> TaskEnded:
+        who = self._job.assignment(self._job.graph.get(finish.task).task)
+        reply = tally.reply
+        result = TaskResult(
+            id=finish.task,
+            status=finish.outcome,
+            engine=tally.engine,
+            account=tally.account,
+            model=tally.model,
+            why=who.why,
+            attempts=tally.attempts,
+            turns=tally.turns,
+            seconds=round(tally.seconds, 3),
+            findings=len(reply.findings) if reply is not None else 0,
+            usage=tally.usage,
+            error=self._placed(finish),
+        )
+        return TaskEnded(result, self._fingerprints.pop(finish.task, ""), tuple(tally.good))
+
+    def _placed(self, finish: Finish) -> ErrorRecord | None:
+        """The error with the task's place in its plan, where the error names none of its own."""
+        error = finish.error
+        if error is None or error.where is not None:
+            return error
+        name = str(self._job.graph.get(finish.task).task.id)
+        return dataclasses.replace(error, where=self._job.places.get(name))
+
+    # -- steps
+
+    def _run_step(self, decision: RunStep) -> None:
+        step = self._steps[decision.step]
+        self._writer.append(TaskStep(step.kind, STAGES.get(step.kind, step.stage)), task=decision.task)
+        running = self._group.create_task(self._carry_out_step(step, decision.task))
+        self._running_steps[decision.task] = running
+        running.add_done_callback(lambda task: self._step_done(decision, task))
+
+    async def _carry_out_step(self, step: Step, task: str) -> EngineError | None:
+        instance = self._job.graph.get(task)
+        workspace = self._job.plan.workspace
+        context = StepContext(
+            run=self._job.run,
+            root=self._job.root,
+            log=self._job.logs / "steps" / f"{instance.index}-{step.kind}.log",
+            env=processes.environment(env=workspace.env, pass_env=workspace.pass_env),
+            grace_seconds=self._job.plan.limits.grace,
+        )
+        context.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            await step.carry_out(instance, context)
+        except EngineError as error:
+            return error
+        except Exception as error:  # a step is a plug-in: its bug is this task's failure, not the run's
+            return Internal(f"step `{step.kind}` failed: {type(error).__name__}: {error}")
+        return None
+
+    def _step_done(self, decision: RunStep, task: asyncio.Task[EngineError | None]) -> None:
+        self._running_steps.pop(decision.task, None)
+        error = None if task.cancelled() else task.result()
+        record = record_of(error) if error is not None else None
+        self._scheduler.step_ended(decision.task, decision.step, record, self._now())
+        self._wake.set()
+
+    # -- what others ask (`steering.Steered`)
+
+    def add_task(self, task: Mapping[str, Any]) -> str:
+        before = self._job.graph
+        job = self._grow(self._job, task)
+        fresh = [instance for instance in job.graph.instances if instance.id not in before]
+        self._adopt(job)
+        self._writer.append(dataclasses.replace(_expansion(fresh, ()), is_addition=True))
+        nodes = assembly.nodes_of(job, fresh, tuple(self._steps.values()), self._key_of)
+        groups = {name: items for name, items in job.graph.groups.items() if name not in before.groups}
+        self._scheduler.add(nodes, groups, self._now())
+        return "added " + ", ".join(f"`{instance.id}`" for instance in fresh)
+
+    def _adopt(self, job: Job) -> None:
+        self._job = job
+        self._preparation.adopt(job)
+        self._attempts.adopt(job)
+
+    def retry_task(self, task: str) -> str:
+        opened = self._scheduler.retry(task, self._now())
+        return "trying again " + ", ".join(f"`{name}`" for name in opened or (task,))
+
+    def send(self, task: str, text: str, by: str) -> str:
+        if not self._attempts.send(task, Message(text, by)):
+            raise UsageError(f"task `{task}` is not running")
+        return "sent"
+
+    # -- small things
+
+    def _key_of(self, engine: str, request: Request) -> LimitKey:
+        return self._job.engines(engine).limit_key(request)
+
+    def _now(self) -> float:
+        """The Unix time, from a clock that never goes back."""
+        return time.monotonic() + self._clock_offset
+
+
+def _expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:
+    files = {
+        instance.id: tuple(dict.fromkeys(part.path for part in instance.files))
+        for instance in instances
+        if instance.files
+    }
+    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped)
+

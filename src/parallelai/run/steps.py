@@ -1,0 +1,82 @@
+"""The steps of a task's life: what rooms register, and the scheduler takes in order (DESIGN §3).
+
+`perform` is carried out by attempts; every other step is one call after it. A later room adds a step by
+giving the runner one more object; nothing here changes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from parallelai import processes
+from parallelai.errors import CheckFailed, TimedOut
+from parallelai.plan.graph import Instance
+
+PERFORM = "perform"
+
+STAGES = {PERFORM: "working", "check": "checking"}
+"""The stage that a task is in during a step (CONTRACTS §2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """Where a step works. `log` is a file for what its programs print."""
+
+    run: str
+    root: Path
+    log: Path
+    env: dict[str, str]
+    grace_seconds: float
+
+
+class Step(Protocol):
+    """One step after `perform`. `kind` names it; `stage` is what watchers see."""
+
+    kind: str
+    stage: str
+
+    def applies(self, instance: Instance) -> bool:
+        """Say whether this task has the step at all."""
+
+    async def carry_out(self, instance: Instance, context: StepContext) -> None:
+        """Do it. Raises an `EngineError` that ends the task."""
+
+
+class CheckStep:
+    """Run the task's own `checks`, one after another; the first that fails ends the task."""
+
+    kind = "check"
+    stage = "checking"
+
+    def applies(self, instance: Instance) -> bool:
+        return bool(instance.task.checks)
+
+    async def carry_out(self, instance: Instance, context: StepContext) -> None:
+        for argv in instance.task.checks:
+            await _check(argv, instance, context)
+
+
+async def _check(argv: tuple[str, ...], instance: Instance, context: StepContext) -> None:
+    shown = shlex.join(argv)
+    completed = await processes.run(
+        processes.Program(
+            argv=argv,
+            cwd=context.root,
+            env=context.env,
+            timeout_seconds=instance.task.timeout,
+            grace_seconds=context.grace_seconds,
+            log=context.log,
+            run=context.run,
+            label=f"check of {instance.id}",
+        )
+    )
+    if completed.ended_by is not None:
+        raise TimedOut(f"check `{shown}` was not done after {instance.task.timeout:g} s")
+    if completed.exit != 0:
+        said = (completed.stderr.strip() or completed.stdout.strip()).decode(errors="replace")
+        last = "\n".join(said.splitlines()[-5:])[-1000:]
+        end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
+        raise CheckFailed(f"check `{shown}` failed ({end}): {last}", next=f"see `{context.log.name}`")

@@ -1,0 +1,53 @@
+"""The stream of each attempt, kept as JSON lines beside the journal: `attempts/<n>.jsonl` (CONTRACTS §8)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TextIO
+
+from parallelai.engines.protocol import EngineEvent
+from parallelai.records import to_json, utc_now
+
+MOST_BYTES = 64 * 1024 * 1024
+"""A stream that floods is cut here; the attempt goes on."""
+
+
+class StreamLogs:
+    """Writes what engines report while they work. A file is made when there is something to write."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[int, TextIO] = {}
+        self._left: dict[int, int] = {}
+
+    def path(self, number: int) -> Path:
+        """Where the stream of an attempt is, by the `seq` of its reservation."""
+        return self._folder / "attempts" / f"{number}.jsonl"
+
+    def write(self, number: int, event: EngineEvent) -> None:
+        """Add one event."""
+        line = json.dumps({"at": utc_now(), **to_json(event)}, separators=(",", ":")) + "\n"
+        left = self._left.get(number, MOST_BYTES) - len(line)
+        self._left[number] = left
+        if left < 0:
+            return
+        file = self._open.get(number)
+        if file is None:
+            path = self.path(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._open[number] = path.open("a", encoding="utf-8")
+        file.write(line)
+        file.flush()
+
+    def close(self, number: int) -> None:
+        """The attempt has ended."""
+        self._left.pop(number, None)
+        file = self._open.pop(number, None)
+        if file is not None:
+            file.close()
+
+    def close_all(self) -> None:
+        """Close what is still open."""
+        for number in list(self._open):
+            self.close(number)

@@ -1,0 +1,170 @@
+"""What the scheduler keeps of a task while it decides, and of the groups that others await."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from parallelai.engines.protocol import Estimate
+from parallelai.records import ErrorRecord, Outcome
+from parallelai.run.budget import Reservation
+from parallelai.run.nodes import PERFORM, PHASE, Node, OnFailure
+
+if TYPE_CHECKING:
+    from parallelai.run.queues import Channel
+
+NO_ESTIMATE = Estimate()
+STEP = 0
+"""The number under which a running step stands among a task's attempts, which count from 1."""
+
+
+class State(IntEnum):
+    WAITING = 0  # for dependencies
+    OPEN = 1  # could start, is in flight, or waits for a time
+    DONE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """An attempt, or a step (`channel` None), that is in flight."""
+
+    member: int
+    channel: Channel | None
+    reserved: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task ends once nothing of it is in flight any more."""
+
+    outcome: Outcome
+    error: ErrorRecord | None
+    why: str
+
+
+class TaskState:
+    """One task. `queued` holds the tickets of its live entries in the queues; other entries are stale.
+
+    `tries` and `errors` have one place for each member: retries so far, and what put the member out.
+    """
+
+    __slots__ = (
+        "attempts",
+        "awaited_by",
+        "cause",
+        "channels",
+        "deadline",
+        "ending",
+        "errors",
+        "estimates",
+        "flights",
+        "is_batched",
+        "is_cancelling",
+        "is_withheld",
+        "key",
+        "limited",
+        "limited_since",
+        "member_of",
+        "missing",
+        "node",
+        "outcome",
+        "queued",
+        "retried",
+        "seconds",
+        "state",
+        "step",
+        "tokens",
+        "tries",
+        "usd",
+        "wins",
+    )
+
+    def __init__(self, node: Node, channels: tuple[Channel, ...], retried: frozenset[str]) -> None:
+        self.node = node
+        self.channels = channels
+        self.retried = retried
+        self.key = 0.0
+        self.awaited_by: list[TaskState] = []
+        self.member_of: list[Group] = []
+        self.attempts = 0
+        self.flights: dict[int, Flight] = {}
+        self.queued: set[int] = set()
+        self.usd = 0.0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin (again): only what attempts were counted and spent stays."""
+        self.state = State.WAITING
+        self.missing = 0
+        self.outcome: Outcome | None = None
+        self.cause: TaskState | None = None  # the dependency that decided that this one is skipped
+        self.estimates: tuple[Estimate, ...] | None = None
+        self.step = 0
+        self.tries = [0] * len(self.channels)
+        self.errors: list[ErrorRecord | None] = [None] * len(self.channels)
+        self.wins = 0
+        self.limited = 0
+        self.limited_since: float | None = None
+        self.deadline = 0  # the ticket of the timer of its own time budget
+        self.ending: Ending | None = None
+        self.is_batched = False
+        self.is_cancelling = False
+        self.is_withheld = False
+
+    @property
+    def is_performing(self) -> bool:
+        steps = self.node.steps
+        return self.step < len(steps) and steps[self.step] == PERFORM
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it goes on though nothing new may start: it is in flight, or between its steps."""
+        return bool(self.flights) or (self.step > 0 and not self.is_performing)
+
+    def alive(self) -> tuple[int, ...]:
+        """Give the members that are not out."""
+        return tuple(at for at, error in enumerate(self.errors) if error is None)
+
+    def estimate(self, member: int) -> Estimate:
+        found = self.estimates
+        return found[member] if found is not None and member < len(found) else NO_ESTIMATE
+
+    def over_own_budget(self, wanted: Reservation) -> str | None:
+        """Name the limit of the task's own budget that does not allow another attempt."""
+        budget = self.node.budget
+        if budget is None:
+            return None
+        if budget.time is not None and self.seconds >= budget.time:
+            return "time"
+        if budget.usd is not None and _is_over(self.usd, wanted.usd, budget.usd, wanted.is_free):
+            return "usd"
+        if budget.tokens is not None and _is_over(self.tokens, wanted.tokens, budget.tokens, wanted.is_free):
+            return "tokens"
+        return None
+
+    def lets_dependents_run(self) -> bool:
+        return lets_run(self.outcome, self.node.on_failure)
+
+
+def _is_over(used: float, wanted: float, limit: float, is_free: bool) -> bool:
+    return not is_free and (used >= limit or used + wanted > limit)
+
+
+def lets_run(outcome: Outcome | None, on_failure: OnFailure) -> bool:
+    return outcome is Outcome.OK or on_failure == "continue"
+
+
+class Group:
+    """Tasks that others await as a whole."""
+
+    __slots__ = ("awaited_by", "is_phase", "members", "name", "remaining")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_phase = name.startswith(PHASE)
+        self.members: list[TaskState] = []
+        self.awaited_by: list[TaskState] = []
+        self.remaining = 0

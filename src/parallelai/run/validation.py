@@ -1,0 +1,46 @@
+"""Is a reply what the task asked for? Only such a reply is a success, is cached, is shown to dependents."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from parallelai.engines.protocol import Request
+from parallelai.engines.replies import check_schema
+from parallelai.errors import EngineError, Invalid
+from parallelai.records import ErrorKind, ErrorRecord, Reply
+
+
+def wrong_with(reply: Reply, request: Request) -> EngineError | None:
+    """Say what is wrong with a reply; None if nothing is.
+
+    Engines validate what they parse; this holds for every engine, also other people's.
+    """
+    match request.output:
+        case "findings":
+            return _wrong_findings(reply, request)
+        case "schema" if request.schema is not None:
+            try:
+                check_schema(reply.data, request.schema)
+            except Invalid as error:
+                return error
+        case "text" if reply.text is None:
+            return Invalid("the reply has no text", next="ask for another `output`, or look at the log")
+        case "change" if reply.change is None or not reply.change.files:
+            return Invalid("the change is empty", next="write `empty: ok` if that is fine")
+    return None
+
+
+def record_of(error: EngineError) -> ErrorRecord:
+    """Turn an engine's error into the record that is stored and shown."""
+    known = get_args(ErrorKind)
+    kind: ErrorKind = cast("ErrorKind", error.kind) if error.kind in known else "internal"
+    return ErrorRecord(kind, error.said, error.where, error.next, error.retry_helps)
+
+
+def _wrong_findings(reply: Reply, request: Request) -> EngineError | None:
+    for finding in reply.findings:
+        if finding.file.startswith("/") or ".." in finding.file.split("/"):
+            return Invalid(f"a finding names a file outside the project: `{finding.file}`")
+        if finding.line[0] < 1 or finding.line[1] < finding.line[0]:
+            return Invalid(f"a finding in `{finding.file}` has the impossible lines {finding.line}")
+    return None

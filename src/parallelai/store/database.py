@@ -1,0 +1,261 @@
+"""One SQLite file: opened safely, migrated, read and written through connections of its own.
+
+A connection is used by one thread at a time and never across a fork. Reads and writes are short transactions;
+nothing here keeps one open while its caller thinks.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parallelai.errors import BusyError, StoreError, StoreFormatError
+from parallelai.store.faults import corrupt, told
+from parallelai.store.lock import FileLock
+from parallelai.store.migrations import Schema
+
+PAGE_BYTES = 4096
+BUSY_SECONDS = 60.0
+_SETUP_SECONDS = 30.0
+_IDLE = 4
+
+
+class Database:
+    """A file of the given schema, open in this process.
+
+    While it is open a shared lock on `<name>.lock` is held; creating, migrating and replacing the file take it
+    exclusively, so that nobody writes to a file that was moved away.
+    """
+
+    def __init__(self, path: Path, schema: Schema, *, is_wal: bool = True) -> None:
+        self.path = path
+        self.schema = schema
+        self.is_wal = is_wal
+        self._guard = FileLock(lock_path(path))
+        self._idle: list[sqlite3.Connection] = []
+        self._process = os.getpid()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Create the file, or bring it to this version's format. Raises `StoreError` and its kinds."""
+        _refuse_emptied(self.path)
+        if not self._guard.wait(_SETUP_SECONDS, is_shared=True):
+            raise _locked(self.path)
+        try:
+            if self._needs_setup():
+                self._set_up()
+            if _looks_cut(self.path):
+                self._check_whole()
+        except BaseException:
+            self._guard.release()
+            raise
+        self._process = os.getpid()
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close every connection. What is still in use elsewhere closes when it is given back."""
+        self._is_open = False
+        while self._idle:
+            self._idle.pop().close()
+        self._guard.release()
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection of one's own, to be closed by the caller. Raises `StoreError`."""
+        self.refuse_fork()
+        with told(self.path):
+            return open_connection(self.path)
+
+    def refuse_fork(self) -> None:
+        """Raise `StoreError` in a child that was forked after the file was opened."""
+        if os.getpid() != self._process:
+            raise StoreError(
+                f"`{self.path}` was opened before this process was forked, and cannot be used in it",
+                next="open the store anew in the child, or start it with `spawn`",
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that sees one unchanging state of the file."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection whose changes are kept, all of them, unless the block raises."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def lent(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection outside any transaction."""
+        if not self._is_open:
+            raise StoreError(f"`{self.path}` is closed")
+        self.refuse_fork()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self.connect()
+        try:
+            with told(self.path):
+                yield connection
+        finally:
+            if self._is_open and len(self._idle) < _IDLE and not connection.in_transaction:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self.lent() as connection:
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                roll_back(connection)
+
+    def _needs_setup(self) -> bool:
+        if not self.path.exists():
+            return True
+        with told(self.path), _closing(open_connection(self.path)) as connection:
+            return _format_of(connection, self.path, self.schema) < self.schema.format
+
+    def _set_up(self) -> None:
+        self._guard.release()
+        if not self._guard.wait(_SETUP_SECONDS):
+            raise _locked(self.path)
+        with told(self.path), _closing(open_connection(self.path)) as connection:
+            migrate(connection, self.path, self.schema, is_wal=self.is_wal)
+        with told(self.path):
+            self._guard.share()
+
+    def _check_whole(self) -> None:
+        """Tell a file that was cut from one whose last pages are still in the log beside it."""
+        with told(self.path), _closing(open_connection(self.path)) as connection:
+            said = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        if said != "ok":
+            raise corrupt(self.path, f"it was cut ({said.splitlines()[-1]})")
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the database file alone while it is replaced. Raises `BusyError` if any process has it open."""
+    guard = FileLock(lock_path(path))
+    if not guard.wait(1.0):
+        raise BusyError(
+            f"another ParallelAI process has `{path}` open", next="end it (or its dashboard) and try again"
+        )
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def lock_path(path: Path) -> Path:
+    """Name the lock file of a database."""
+    return path.with_suffix(".lock")
+
+
+def open_connection(path: Path) -> sqlite3.Connection:
+    """Open `path` (made if missing), hardened. Raises `sqlite3.Error`."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+    try:
+        # FULL: a commit is on the disk when it returns, also if the power fails. Group commit pays for it.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, path: Path, schema: Schema, *, is_wal: bool = True) -> None:
+    """Bring the file to the schema's format, in one transaction. Raises `StoreError`, `sqlite3.Error`."""
+    before = _format_of(connection, path, schema)
+    if before == 0:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if is_wal else 'DELETE'}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in schema.steps[before:]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.application}")
+        connection.execute(f"PRAGMA user_version = {schema.format}")
+        connection.execute("COMMIT")
+    finally:
+        roll_back(connection)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End a transaction that was not committed; some errors have ended it already."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _closing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _format_of(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
+    """Read the format of the file; 0 is a new one. Raises `StoreFormatError` if it is not ours to use."""
+    number = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables, others = connection.execute(
+        "SELECT count(*), coalesce(sum(type IN ('trigger', 'view')), 0) FROM sqlite_master"
+    ).fetchone()
+    if tables and (application != schema.application or others):
+        raise StoreFormatError(
+            f"`{path}` is a database of something else", next="move it away, or set `state.path`"
+        )
+    if number > schema.format:
+        raise StoreFormatError(
+            f"`{path}` was written by a newer ParallelAI (format {number}; this one knows {schema.format})",
+            next="upgrade ParallelAI, or set `state.path` to another folder",
+        )
+    return number
+
+
+def _refuse_emptied(path: Path) -> None:
+    """Stop before SQLite meets an empty file with a log: it would delete the log, and the runs in it."""
+    log = path.with_name(path.name + "-wal")
+    with told(path):
+        if log.exists() and log.stat().st_size > 0 and (not path.exists() or path.stat().st_size == 0):
+            raise corrupt(path, "it is empty, but the log beside it is not")
+
+
+def _looks_cut(path: Path) -> bool:
+    """Tell whether the file is shorter than its header says, or does not end with a page."""
+    with told(path), path.open("rb") as file:
+        head = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    if len(head) < 100:
+        return True
+    page, pages = header(head)
+    return size % page != 0 or size < page * pages
+
+
+def header(head: bytes) -> tuple[int, int]:
+    """Read (bytes a page, number of pages) of SQLite's file header, its first 100 bytes."""
+    (page,) = struct.unpack(">H", head[16:18])
+    (pages,) = struct.unpack(">I", head[28:32])
+    return (65536 if page == 1 else page or PAGE_BYTES), pages
+
+
+def _locked(path: Path) -> StoreError:
+    return StoreError(
+        f"`{path}` is being set up or repaired by another process", next="try again", retry_helps=True
+    )

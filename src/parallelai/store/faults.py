@@ -1,0 +1,89 @@
+"""Turn what SQLite and the operating system report into errors that a user can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parallelai.errors import StoreCorruptError, StoreError, StoreFullError
+
+# SQLITE_IOERR_WRITE is every failed write but ENOSPC: over quota, over RLIMIT_FSIZE. The others are how a full
+# disk shows where SQLite grows or syncs its files.
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CORRUPT = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_CLOSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+
+REPAIR = "run `parallelai doctor --repair`; the old file is kept beside the new one"
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Raise what fails inside as a `StoreError` about `path`."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
+    """Make the error that says what happened to `path` and what to do."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if isinstance(error, OSError):
+        is_full = error.errno in _FULL_ERRNO
+    else:
+        is_full = bool({code, primary} & _FULL) or (primary not in _CORRUPT and has_no_room(path.parent))
+    if is_full:
+        return full(path)
+    if {code, primary} & _CORRUPT or _lacks_tables(error, primary):
+        return corrupt(path, str(error))
+    if primary in _BUSY:
+        return StoreError(
+            f"`{path}` is kept locked by another process",
+            next="try again when it is done",
+            retry_helps=True,
+        )
+    if primary in _CLOSED or isinstance(error, PermissionError):
+        return StoreError(
+            f"`{path}` cannot be opened for writing: {error}",
+            next="check its permissions, or set `state.path` to another folder",
+        )
+    return StoreError(f"`{path}` cannot be used: {error}")
+
+
+def full(path: Path) -> StoreFullError:
+    """Make the error of a disk that takes no more."""
+    return StoreFullError(
+        f"`{path}` cannot grow: the disk is full, or over its quota or a file-size limit",
+        next="free some space and resume the run; what was written before is kept",
+    )
+
+
+def corrupt(path: Path, why: str) -> StoreCorruptError:
+    """Make the error of a file that is damaged."""
+    return StoreCorruptError(f"`{path}` is damaged: {why}", next=REPAIR)
+
+
+def has_no_room(folder: Path) -> bool:
+    """Tell whether the file system of `folder` has no block or no file left."""
+    try:
+        left = os.statvfs(folder)
+    except OSError:
+        return False
+    # Some file systems count no files: f_files is 0 there.
+    return left.f_bavail == 0 or (left.f_files > 0 and left.f_favail == 0)
+
+
+def _lacks_tables(error: Exception, primary: int | None) -> bool:
+    return primary == sqlite3.SQLITE_ERROR and "no such" in str(error)
