@@ -34,6 +34,7 @@ from parallelai.records import FREE, LimitKey, Reply
 if TYPE_CHECKING:
     from parallelai.plan.model import EngineEntry
 
+MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 MAX_PENDING_CHARS = 256 * 1024
 """What may wait to be streamed; what a program writes beyond it is in the log and the reply only."""
 LAST_LINES = 10
@@ -104,17 +105,18 @@ class CommandEngine:
             # A program may be silent for long while all is well; only who wrote a limit for it wants one.
             idle_timeout_seconds=self._idle_seconds,
             grace_seconds=request.grace_seconds,
+            max_output_bytes=MAX_OUTPUT_BYTES,
             log=None if request.log is None else Path(request.log),
             run=request.run,
             label=request.task,
         )
 
     def _read(self, completed: Completed, request: Request) -> Reply:
-        notes: tuple[str, ...] = ()
-        if completed.is_truncated:
+        notes = completed.notes
+        if completed.is_truncated and len(completed.stdout) >= MAX_OUTPUT_BYTES:
             if request.output != "text":
-                raise Invalid("the output is too long to be read whole", next="see the attempt's log")
-            notes = ("the output was too long: its middle is only in the log",)
+                raise Invalid("the output is too long to be read whole", next="print less than 8 MiB")
+            notes += ("the output was too long: its middle was left out",)
         text = completed.stdout.decode("utf-8", "replace")
         return to_reply(
             text, output=request.output, schema=request.schema, root=request.root, usage=FREE, notes=notes
@@ -175,6 +177,8 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _translated(error: BaseException) -> BaseException:
+    if isinstance(error, ProgramError) and error.retry_helps:  # no more processes, memory or files just now
+        return Transient(error.said, where=error.where, next=error.next)
     if isinstance(error, ProgramError):
         return Unavailable(error.said, where=error.where, next=error.next)
     return error
@@ -189,6 +193,8 @@ def _judge(program: str, completed: Completed, request: Request) -> None:
         raise TimedOut(f"`{program}` did nothing for too long and was ended{last}")
     if completed.signal is not None:
         raise Internal(f"`{program}` was ended by {_signal_name(completed.signal)}{last}")
+    if completed.exit is None:
+        raise Internal(f"`{program}` is gone, and nobody saw how it ended{last}")
     if completed.exit == os.EX_TEMPFAIL:
         raise Transient(f"`{program}` asks to be tried again later (exit {completed.exit}){last}")
     if completed.exit != 0:

@@ -112,8 +112,8 @@ async def conform(
     """Run every check, each on an engine of its own, and give a verdict for each.
 
     `request` is one that the engine can answer. `hanging` is one that takes long, to be cancelled; `failing`
-    is one that it must fail on. Checks whose request is not given are passed over, saying so. Nothing that the
-    engine does raises here, except being cancelled.
+    is one that it must fail on. Checks whose request is not given are passed over, saying so. Nothing that
+    the engine does raises here, except being cancelled.
     """
     checks: list[tuple[str, Callable[[Engine], Awaitable[None]] | None]] = [
         ("has the shape of the protocol", _check_shape),

@@ -49,7 +49,7 @@ class EngineContext:
     trusted: bool = False
 
     def path(self, relative: str) -> Path:
-        """Resolve a path that an entry names, links followed. Raises `UsageError` if it leaves the project."""
+        """Resolve a path that an entry names, links followed. Raises `UsageError` if it leaves the root."""
         root = self.root.resolve()
         try:
             found = (root / relative).resolve()

@@ -5,7 +5,8 @@ A script is a list of rules, given to the constructor, or as YAML in a file that
     - {task: "slow-*", latency: 0.2, text: done}
     - {task: "*", times: 3, error: rate_limited, retry_after: 2}     # its first three calls
     - {task: broken, attempts: [1], error: transient, said: "503"}   # its first attempt only
-    - {task: review-*, findings: [{file: a.py, line: 3, severity: high, message: m}], usage: {input: 900, output: 40}}
+    - {task: review-*, findings: [{file: a.py, line: 3, severity: high, message: m}]}
+    - {task: dear, usage: {input: 90000, cached: 80000, output: 400}}
     - {task: stuck, hang: true}
 
 The first rule that fits a call is what happens; where none fits, the mock answers at once.
@@ -62,9 +63,9 @@ class Rule:
 
     It fits a call if `task` (a shell pattern) matches the task's id, `attempts` (empty: all) holds the
     attempt's number, and, of the calls that these fit and no earlier rule took, `after` came before it, it is
-    the first or an `every`-th one, and the rule was taken fewer than `times` times (None: no end). `latency` and `retry_after` are
-    seconds. With `error`, one of the kinds of CONTRACTS §5, the call fails with `said`; with `hang` it never
-    ends by itself.
+    the first or an `every`-th one, and the rule was taken fewer than `times` times (None: no end).
+    `latency` and `retry_after` are seconds. With `error`, one of the kinds of CONTRACTS §5, the call fails
+    with `said`; with `hang` it never ends by itself.
     """
 
     task: str = "*"

@@ -93,7 +93,7 @@ class Registry:
         return frozenset(self._entries)
 
     def entry(self, name: str) -> EngineEntry | None:
-        """Give the settings of a name: its entry, or the defaults of a registered one; None if it was given."""
+        """Give the settings of a name: its entry, or a registered one's defaults; None if it was given."""
         from parallelai.plan.model import EngineEntry
 
         if name in self._given:
@@ -177,12 +177,12 @@ class Registry:
         use = None if entry is None else entry.use
         availability = await self._detect(name, use)
         state: State = "ready" if availability.is_available else "missing"
-        if state == "missing" and use in KNOWN and use not in self.driven and is_found(use, availability):
+        if state == "missing" and use is not None and self._is_planned(use) and is_found(use, availability):
             state = "found"
         return EngineRow(name, use, state, self._origin(name), availability, name == default)
 
     async def _detect(self, name: str, use: str | None) -> Availability:
-        if use is not None and use in KNOWN and use not in self.driven:
+        if use is not None and self._is_planned(use):
             return look_for(use)
         try:
             async with asyncio.timeout(DETECT_SECONDS):
@@ -196,6 +196,9 @@ class Registry:
         except Exception as error:  # other people's code: it is listed as what it is, broken
             said = f"its detection failed: {type(error).__name__}: {error}"
             return Availability(False, said, how="report it to whoever made the engine")
+
+    def _is_planned(self, use: str) -> bool:
+        return use in KNOWN and use not in self.driven
 
     def _origin(self, name: str) -> Origin:
         if name in self._given:

@@ -255,7 +255,6 @@ class ReplayEngine:
 
 def _read(path: Path) -> _Tape:
     """Read one file of a recording, whole and checked. Raises `Unavailable` naming the file."""
-    from pydantic import ValidationError
 
     try:
         if path.stat().st_size > MAX_RECORDING_BYTES:
@@ -266,7 +265,7 @@ def _read(path: Path) -> _Tape:
         tape = _Tape(dict(document["request"]), list(document["answers"]))
         for answer in tape.answers:
             _check_answer(answer)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         said = f"the recording `{path.name}` cannot be read: {error}"
         raise Unavailable(said, where=str(path), next="record it anew") from None
     return tape

@@ -150,7 +150,7 @@ def parse_findings(text: str, *, root: str | None = None) -> tuple[Finding, ...]
 
 
 def parse_json(text: str, schema: Mapping[str, Any]) -> Any:
-    """Read JSON, whole or from a fenced block, and check it. Raises `Invalid`, or `Rejected` for the schema."""
+    """Read JSON, whole or from a fenced block, and check it. Raises as `check_schema` does."""
     data = _load(text)
     _check_storable(data)
     check_schema(data, schema)
@@ -210,7 +210,7 @@ def safe_path(path: str, root: str | None = None) -> str:
     if path.startswith("/") and root is not None and PurePosixPath(path).is_relative_to(root):
         path = str(PurePosixPath(path).relative_to(root))
     normal = posixpath.normpath(path)
-    if normal.startswith("/") or normal == ".." or normal.startswith("../"):
+    if normal == ".." or normal.startswith(("/", "../")):
         raise Invalid(f"`{shown}` lies outside the project")
     if normal == ".":
         raise Invalid(f"`{shown}` is not the path of a file")
@@ -302,9 +302,12 @@ def _prose(text: str) -> str | None:
 def _from_sarif(data: dict[str, Any], root: str | None) -> tuple[Finding, ...]:
     from parallelai.engines.sarif_input import read_sarif
 
-    findings = read_sarif(data, root=root)
+    try:
+        findings = read_sarif(data, root=root)
+    except RecursionError:
+        raise Invalid("the document is nested too deeply") from None
     _check_number(len(findings))
-    return tuple(findings)
+    return findings
 
 
 def _check_number(number: int) -> None:

@@ -22,13 +22,16 @@ AUTO = "auto"
 EMBEDDED_ANALYSER = "analyzers"
 UNASKED_USD = 5.0
 """The money limit where the user wrote none; it holds for what has a known price."""
-HOW_TO_SERVE = "name an engine: `--engine NAME`, or `engine: NAME` in the plan or config; `parallelai engines list` shows all"
+HOW_TO_SERVE = (
+    "name an engine, by `--engine NAME` or by `engine: NAME` in the plan or config; "
+    "`parallelai engines list` shows all"
+)
 
 Source = Literal["plan", "argument", "config"]
 
 
 class Engines(Protocol):
-    """What is asked of a registry: the names, those that code serves or that are configured, and the engines."""
+    """What is asked of a registry: all names, those that code serves, those that are configured."""
 
     @property
     def names(self) -> frozenset[str]: ...
@@ -53,7 +56,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choice without `auto` and routes. `why` is the source of a named one, else `auto` and its reason."""
+    """The choice without `auto` and routes. `why` is the source of a named one, else auto and its reason."""
 
     choice: Choice
     why: str

@@ -164,9 +164,7 @@ class _Ties:
         """The ids of a task's instances."""
         return tuple(name + item.suffix for item in self._items[name])
 
-    def instances(
-        self, task: Task, phase: int, barriers: tuple[str, ...], first: int
-    ) -> Iterator[Instance]:
+    def instances(self, task: Task, phase: int, barriers: tuple[str, ...], first: int) -> Iterator[Instance]:
         """Make a task's instances, numbered from `first`."""
         pairs, singles, wholes = self._sorted_out(task)
         awaits = (*wholes, *barriers)
@@ -212,7 +210,9 @@ class _Ties:
             return False
         if mine is theirs or mine == theirs:
             return True
-        return self._stage_before.get(task.id) == name and self._suffixes_of(mine) <= self._suffixes_of(theirs)
+        return self._stage_before.get(task.id) == name and self._suffixes_of(mine) <= self._suffixes_of(
+            theirs
+        )
 
     def _suffixes_of(self, items: tuple[_Item, ...]) -> frozenset[str]:
         if id(items) not in self._suffixes:

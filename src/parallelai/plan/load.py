@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from parallelai.errors import PlanError, Problem
 from parallelai.plan import source
-from parallelai.plan.check import Names, check
+from parallelai.plan.check import UNREAD, Names, check
 from parallelai.plan.files import Tree
 from parallelai.plan.model import Plan, positions
-from parallelai.plan.positions import Place, Positions, Step
+from parallelai.plan.positions import Positions, Step
 from parallelai.plan.problems import alias_table, all_models, in_order, problems_of
 from parallelai.plan.values import ID, kind_of
 
@@ -71,8 +71,9 @@ def _build(
 ) -> Plan:
     if not isinstance(data, Mapping):
         said = "the plan is empty" if data is None else f"the plan is {kind_of(data)}, not a mapping"
-        at = place.of() or (None, None)
-        raise PlanError([*problems, Problem(said, place.file, *at, "begin with `tasks:` or `workstreams:`")])
+        line, column = place.of() or (None, None)
+        advice = "begin with `tasks:` or `workstreams:`"
+        raise PlanError([*problems, Problem(said, place.file, line, column, advice)])
     data = dict(data)
     plan: Plan | None = None
     unread: frozenset[str] = frozenset()
@@ -81,7 +82,7 @@ def _build(
             plan = Plan.model_validate(data)
             break
         except ValidationError as error:
-            problems = [*problems, *(p for p in problems_of(error, Plan, place) if p not in problems)]
+            problems += problems_of(error, Plan, place)
             data, taken = _without(data, [tuple(e["loc"]) for e in error.errors(include_url=False)], place)
             unread |= taken
     if plan is not None:
@@ -115,48 +116,46 @@ def _without(
 
     Also returns the names of what was taken out, about which nothing more can be said.
     """
-    data = dict(data)
+    data = {key: _items(value) if key in _LISTS else value for key, value in data.items()}
     taken: set[str] = set()
     for path in paths:
         key = str(path[0]) if path else ""
-        if key in _LISTS and len(path) > 1 and isinstance(data.get(key), (list, tuple, Mapping)):
+        if key in _LISTS and len(path) > 1 and isinstance(data.get(key), list):
             taken.add(key)
-            data[key] = _list_without(data[key], key, path, taken, place)
+            _repair(data[key], key, path, taken, place)
         elif len(path) > 1 and isinstance(data.get(key), Mapping):
-            data[key] = _mapping_without(data[key], path[1], taken)
+            taken.add(str(path[1]))
+            data[key] = {name: inner for name, inner in data[key].items() if name != path[1]}
         else:
             data.pop(key, None)
             taken.add(key)
     return data, frozenset(taken)
 
 
-def _mapping_without(value: Mapping[str, Any], step: Step, taken: set[str]) -> dict[str, Any]:
-    taken.add(str(step))
-    return {key: inner for key, inner in value.items() if key != step}
-
-
-def _list_without(value: Any, key: str, path: tuple[Step, ...], taken: set[str], place: Positions) -> Any:
-    index = path[1]
+def _items(value: Any) -> Any:
     if isinstance(value, Mapping):
-        value = [_named(name, entry) for name, entry in value.items()]
-    items = list(value)
+        return [_named(name, entry) for name, entry in value.items()]
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _repair(items: list[Any], key: str, path: tuple[Step, ...], taken: set[str], place: Positions) -> None:
+    """Take what the path names out of one item, and complete what is left."""
+    index = path[1]
     if not isinstance(index, int) or index >= len(items):
-        return items
-    item = items[index]
-    field = str(path[2]) if len(path) > 2 and isinstance(item, Mapping) else ""
-    item = dict(item) if isinstance(item, Mapping) else {}
-    for name in (field, *place.aliases.get(field, ())):
+        return
+    is_mapping = len(path) > 2 and isinstance(items[index], Mapping)
+    item = dict(items[index]) if is_mapping else {}
+    field = str(path[2]) if is_mapping else "id"
+    for name in (field, *place.aliases.get(field, ()), *(_ID_KEYS if field == "id" else ())):
         item.pop(name, None)
-    if not field or field == "id":
-        for name in _ID_KEYS:
-            item.pop(name, None)
-    items[index] = _stand_in(item if field else {}, key, index)
+    items[index] = _stand_in(item, key, index)
     taken.add(_id_of(items[index]))
-    return items
 
 
 def _named(name: str, entry: Any) -> Any:
-    return {**({"id": name} if ID.match(name) else {}), **entry} if isinstance(entry, Mapping) else {"id": name}
+    return (
+        {**({"id": name} if ID.match(name) else {}), **entry} if isinstance(entry, Mapping) else {"id": name}
+    )
 
 
 def _id_of(item: Mapping[str, Any]) -> str:
@@ -166,11 +165,15 @@ def _id_of(item: Mapping[str, Any]) -> str:
 def _stand_in(item: dict[str, Any], key: str, index: int) -> dict[str, Any]:
     """Complete what is left of an item, so that it can be read."""
     if key == "phases":
-        return {"name": f"unread-{index}", "tasks": [], **{k: v for k, v in item.items() if k in {"name", "tasks"}}}
+        return {
+            "name": f"{UNREAD}{index}",
+            "tasks": [],
+            **{k: v for k, v in item.items() if k in {"name", "tasks"}},
+        }
     if not any(name in item for name in _ID_KEYS):
-        item["id"] = f"unread-{key}-{index}"
+        item["id"] = f"{UNREAD}{key}-{index}"
     if "description" not in item and "GOAL" not in item:
         item["description"] = "-"
     if key == "workstreams" and not {"owns", "allowed_files", "files", "FILES"} & set(item):
-        item["owns"] = [f"unread-{index}"]
+        item["owns"] = [f"{UNREAD}{index}"]
     return item

@@ -52,7 +52,9 @@ Variable = Annotated[str, BeforeValidator(values.variable)]
 Identifier = Annotated[
     str,
     BeforeValidator(values.identifier),
-    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "not": {"const": "landing"}}),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "not": {"const": "landing"}}
+    ),
 ]
 Environment = Mapping[Variable, str]
 Count = Annotated[int, Field(ge=1)]
@@ -192,7 +194,9 @@ def _choice(rule: str, value: Any) -> dict[str, Any]:
         routes = {str(key): _engine_name(name) for key, name in value.items()}
         return {"rule": rule, "members": tuple(dict.fromkeys(routes.values())), "routes": routes}
     if not isinstance(value, (list, tuple)):
-        raise Wrong(f"`{rule}` takes a list of engines, not {values.kind_of(value)}", f"write {{{rule}: [a, b]}}")
+        raise Wrong(
+            f"`{rule}` takes a list of engines, not {values.kind_of(value)}", f"write {{{rule}: [a, b]}}"
+        )
     return {"rule": rule, "members": tuple(_engine_name(name) for name in value)}
 
 
@@ -212,7 +216,7 @@ class SchemaOutput(Model):
 class EngineEntry(Model):
     """A name for an engine with its settings. `use` names a registered engine."""
 
-    aliases = {"tier": "model"}  # noqa: RUF012  # a ClassVar of the base
+    aliases = {"tier": "model"}  # a ClassVar of the base
 
     use: str
     model: str | None = None
@@ -261,7 +265,7 @@ class Limits(Model):
 class Role(Model):
     """Expertise, instructions, model, files and limits for who does a task."""
 
-    aliases = {**_ENGINE_ALIASES, **_FILE_ALIASES}  # noqa: RUF012
+    aliases = {**_ENGINE_ALIASES, **_FILE_ALIASES}
 
     expertise: Words = ()
     model: str | None = None
@@ -361,7 +365,7 @@ class Task(Shared):
 class Workstream(Task):
     """A task that owns files and has a worktree and a branch of its own."""
 
-    aliases = {**_WORK_ALIASES, **_FILE_ALIASES, "FILES": "owns", "BRANCH": "branch"}  # noqa: RUF012
+    aliases = {**_WORK_ALIASES, **_FILE_ALIASES, "FILES": "owns", "BRANCH": "branch"}
 
     edits: bool = True
     owns: Patterns
@@ -374,7 +378,11 @@ class Workstream(Task):
     @classmethod
     def _files_are_owned(cls, data: Any) -> Any:
         # `files` is an import alias of `owns` here; beside it, it is the task's own key.
-        if isinstance(data, Mapping) and "files" in data and not {"owns", "allowed_files", "FILES"} & set(data):
+        if (
+            isinstance(data, Mapping)
+            and "files" in data
+            and not {"owns", "allowed_files", "FILES"} & set(data)
+        ):
             return {("owns" if key == "files" else key): value for key, value in data.items()}
         return data
 
@@ -482,7 +490,11 @@ def _with_id(name: str, entry: Any) -> Any:
     if not isinstance(entry, Mapping):
         return entry
     own = [key for key in ("id", "name", "agent_id", "AGENT") if key in entry]
-    return entry if own and entry[own[0]] != name else {"id": name, **{k: entry[k] for k in entry if k not in own}}
+    return (
+        entry
+        if own and entry[own[0]] != name
+        else {"id": name, **{k: entry[k] for k in entry if k not in own}}
+    )
 
 
 def positions(plan: Plan) -> Positions:

@@ -14,7 +14,7 @@ from parallelai.plan.model import Model
 from parallelai.plan.positions import Positions, Step
 from parallelai.plan.values import Wrong, joined, kind_of, shown
 
-_SECRET_KEYS = ("api_key", "apikey", "token", "secret", "password", "key")
+_SECRET_KEYS = ("api_key", "apikey", "api-key", "token", "secret", "password")
 _WANTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -35,7 +35,7 @@ _BOUNDS = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "at lea
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Find the known name that was probably meant."""
     options = {option.lower(): option for option in known}
-    found = difflib.get_close_matches(name[:100].lower(), options, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name[:100].lower(), options, n=1, cutoff=0.65)
     return options[found[0]] if found else None
 
 
@@ -101,13 +101,17 @@ def _not_an_option(name: str, value: Any, expected: str) -> tuple[str, str | Non
     text = value if isinstance(value, str) else repr(value)
     found = nearest(text, options) if isinstance(value, str) else None
     advice = f"did you mean `{found}`?" if found else f"write {joined(options)}"
-    said = f"{shown(text)} is not one of {joined(options)}" if found else f"{shown(text)} is not possible here"
+    said = (
+        f"{shown(text)} is not one of {joined(options)}" if found else f"{shown(text)} is not possible here"
+    )
     return f"{name}{said}", advice
 
 
 def key_of(path: tuple[Step, ...]) -> str:
     """Name the key that a message is about, as its beginning."""
-    names = [step for step in path if isinstance(step, str) and step not in {"plain", "object", "flag", "choice"}]
+    names = [
+        step for step in path if isinstance(step, str) and step not in {"plain", "object", "flag", "choice"}
+    ]
     return f"`{names[-1]}`: " if names else ""
 
 
@@ -122,16 +126,18 @@ def _owner(path: tuple[Step, ...]) -> str:
 def unknown_key(key: str, models: Iterable[type[BaseModel]]) -> tuple[str, str | None]:
     """Say that a key is not known, or known and there already under another name; and what to write."""
     known: set[str] = set()
+    canonical: set[str] = set()
     for model in models:
         aliases = model.aliases if issubclass(model, Model) else {}
         if key in aliases:
             return f"`{key}` says the same as `{aliases[key]}`, which is there too", f"keep `{aliases[key]}`"
+        canonical |= keys(model)
         known |= keys(model) | set(aliases)
-    lowered = key.lower()
-    if lowered.endswith(_SECRET_KEYS) and any(name.startswith("api_key") for name in known):
+    if key.lower().endswith(_SECRET_KEYS) and key not in known:
         said = f"the key {shown(key)} is unknown: secrets are never in a plan"
         return said, "name the variable that holds it: api_key_env: NAME"
-    return f"unknown key {shown(key)}", meant(key, known, "key")
+    found = nearest(key, known)
+    return f"unknown key {shown(key)}", meant(key, {found} if found else canonical, "key")
 
 
 def keys(model: type[BaseModel]) -> set[str]:
@@ -151,7 +157,9 @@ def models_at(model: type[BaseModel], path: Iterable[Step]) -> list[type[BaseMod
 def _models_below(model: type[BaseModel], step: Step) -> list[type[BaseModel]]:
     for name, field in model.model_fields.items():
         if step in (name, field.alias):
-            return list(_models_in(field.annotation)) + [m for extra in field.metadata for m in _models_in(extra)]
+            return list(_models_in(field.annotation)) + [
+                m for extra in field.metadata for m in _models_in(extra)
+            ]
     return []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import chain
@@ -27,13 +28,18 @@ MAX_CHARACTERS = 4_000_000
 """How long a rendered text may be."""
 MAX_STEPS = 200_000
 """How many steps all loops of one text may take together."""
+MAX_MADE = 10 * MAX_CHARACTERS
+"""How many characters one text may make on its way, all together."""
+MAX_SECONDS = 2.0
+"""How long the loops of one text may run: the last resort, for steps that are each slow."""
 MAX_SOURCE = 1_000_000
 _MAX_INTEGER = 10**18
 
 _FILTERS = (
-    "abs capitalize count d default dictsort e escape first float groupby int items last length list lower map max "
-    "min reject rejectattr replace reverse round select selectattr sort title trim unique upper urlencode wordcount"
+    "abs count d default dictsort first float groupby int items last length list max min reject rejectattr "
+    "reverse round select selectattr sort unique"
 ).split()
+_TEXT_FILTERS = "capitalize e escape lower title trim upper urlencode wordcount".split()
 _TEXT_METHODS = frozenset(
     "upper lower title capitalize strip lstrip rstrip removeprefix removesuffix split rsplit splitlines partition "
     "rpartition startswith endswith find rfind index count isdigit isalpha isupper islower items keys values get".split()
@@ -70,21 +76,30 @@ class TooMuch(TemplateError):
     """A text would take more than it may."""
 
 
-class _Steps:
-    """The steps that the loops of one rendering have left."""
+class _Meter:
+    """What one rendering has left: steps of its loops, characters that it makes, time."""
 
-    __slots__ = ("left",)
+    __slots__ = ("characters", "deadline", "steps")
 
     def __init__(self) -> None:
-        self.left = MAX_STEPS
+        self.steps = MAX_STEPS
+        self.characters = MAX_MADE
+        self.deadline = time.monotonic() + MAX_SECONDS
 
-    def take(self) -> None:
-        self.left -= 1
-        if self.left < 0:
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
             raise TooMuch(f"its loops take more than {MAX_STEPS:,} steps")
+        if time.monotonic() > self.deadline:
+            raise TooMuch(f"its loops take longer than {MAX_SECONDS:g} s")
+
+    def make(self, length: int) -> None:
+        self.characters -= length
+        if self.characters < 0:
+            raise TooMuch(f"it makes more than {MAX_MADE:,} characters on its way")
 
 
-_steps: ContextVar[_Steps] = ContextVar("steps")
+_meter: ContextVar[_Meter | None] = ContextVar("meter", default=None)
 
 
 def has_markup(text: str) -> bool:
@@ -99,7 +114,7 @@ def render_text(source: str, names: Mapping[str, Any], what: str) -> str:
     """
     if not has_markup(source):
         return source
-    token = _steps.set(_Steps())
+    token = _meter.set(_Meter())
     try:
         length = 0
         pieces: list[str] = []
@@ -111,19 +126,19 @@ def render_text(source: str, names: Mapping[str, Any], what: str) -> str:
     except FAILURES as error:
         raise UsageError(f"{what} cannot be rendered: {reason(error)}") from None
     finally:
-        _steps.reset(token)
+        _meter.reset(token)
     return "".join(pieces)
 
 
 def evaluate_expression(source: str, names: Mapping[str, Any], what: str) -> bool:
     """Say whether an expression holds. Raises `UsageError` as `render_text` does."""
-    token = _steps.set(_Steps())
+    token = _meter.set(_Meter())
     try:
         return bool(expression(source)(**names))
     except FAILURES as error:
         raise UsageError(f"{what} cannot be evaluated: {reason(error)}") from None
     finally:
-        _steps.reset(token)
+        _meter.reset(token)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -152,6 +167,12 @@ def reason(error: BaseException) -> str:
     return f"line {line}: {text}" if line and line > 1 else text
 
 
+class Shown:
+    """What a prompt shows by its own `str`, also where it is a list or a mapping."""
+
+    __slots__ = ()
+
+
 def text_of(value: Any) -> str:
     """Write a value as a prompt shows it: findings as lines, lists and mappings as JSON; bounded."""
     if isinstance(value, str):
@@ -162,7 +183,7 @@ def text_of(value: Any) -> str:
         return finding_line(value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, Finding) for item in value):
         return "\n".join(finding_line(item) for item in value)
-    if isinstance(value, (list, tuple, Mapping)):
+    if isinstance(value, (list, tuple, Mapping)) and not isinstance(value, Shown):
         return _json(value)
     text = str(value)
     _measure(len(text))
@@ -181,8 +202,10 @@ def _json(value: Any) -> str:
     length = 0
     for piece in _json_pieces(value, 0):
         length += len(piece)
-        _measure(length)
+        if length > MAX_CHARACTERS:
+            break
         pieces.append(piece)
+    _measure(length)
     return "".join(pieces)
 
 
@@ -208,32 +231,52 @@ def _json_pieces(value: Any, depth: int) -> Iterator[str]:
 def _measure(length: int) -> None:
     if length > MAX_CHARACTERS:
         raise TooMuch(f"it becomes longer than {MAX_CHARACTERS:,} characters")
+    meter = _meter.get()
+    if meter is not None:
+        meter.make(length)
 
 
 def _counted(items: Iterable[Any]) -> Iterator[Any]:
-    steps = _steps.get()
+    meter = _meter.get()
     for item in items:
-        steps.take()
+        if meter is not None:
+            meter.step()
         yield item
 
 
+def _measured(name: str) -> Callable[..., Any]:
+    """Give one of Jinja's filters for texts, which first measures what it is given."""
+    original = FILTERS[name]
+
+    @functools.wraps(original)
+    def measured(*args: Any, **options: Any) -> Any:
+        _measure(sum(len(arg) for arg in args if isinstance(arg, str)))
+        return original(*args, **options)
+
+    return measured
+
+
+def _mapped(items: Iterable[Any], attribute: str) -> Iterator[Any]:
+    for item in _counted(items):
+        value = item
+        for name in attribute.split("."):
+            value = (
+                ENVIRONMENT.getitem(value, int(name)) if name.isdigit() else ENVIRONMENT.getattr(value, name)
+            )
+        yield value
+
+
 def _joined(items: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-    values = ENVIRONMENT.filters["map"](_Context(), items, attribute=attribute) if attribute else items
+    values = _mapped(items, attribute) if attribute else _counted(items)
     pieces: list[str] = []
     length = 0
-    for item in _counted(values):
+    for item in values:
         pieces.append(text_of(item))
         length += len(pieces[-1]) + len(separator)
-        _measure(length)
+        if length > MAX_CHARACTERS:
+            break
+    _measure(length)
     return separator.join(pieces)
-
-
-class _Context:
-    """What Jinja's `map` asks of a template's context."""
-
-    @property
-    def environment(self) -> Sandbox:
-        return ENVIRONMENT
 
 
 def _concatenated(items: Iterable[Any]) -> str:
@@ -299,10 +342,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.globals = {"range": _range}
         self.filters = {name: FILTERS[name] for name in _FILTERS}
+        self.filters |= {name: _measured(name) for name in _TEXT_FILTERS}
         self.filters |= {
             "_counted": _counted,
             "_concatenated": _concatenated,
             "join": _joined,
+            "map": _mapped,
             "replace": _replaced,
             "indent": _indented,
             "truncate": _truncated,
@@ -327,6 +372,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Carry out an operation whose result is known to be small."""
         _check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
+
+    def call(self, *args: Any, **options: Any) -> Any:
+        """Call a method or function, measuring the text or list that a method belongs to."""
+        owner = getattr(args[1], "__self__", None)
+        if isinstance(owner, (str, list, tuple)):
+            _measure(len(owner))
+        return super().call(*args, **options)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Give no `str.format`: its widths make texts of any length."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Allow only methods that make nothing large."""

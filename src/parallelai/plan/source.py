@@ -68,7 +68,7 @@ def read(path: Path, *, root: Path, file: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError, RuntimeError) as error:
         raise _refusal(f"cannot be read: {_reason(error)}", file, "name a plan file") from None
-    with open(handle, "rb") as stream:
+    with os.fdopen(handle, "rb") as stream:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise _refusal("is not a file", file, "name a plan file")
@@ -203,7 +203,7 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event, at)
         elif isinstance(event, yaml.AliasEvent):
-            self._alias(event.anchor, at)
+            self._alias(event.anchor or "", at)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._open(event, at)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -242,7 +242,9 @@ class _Builder:
         if short in _PLAIN_TAGS:
             return core_value(text)
         if short != "str":
-            self.problem(f"the tag {shown(_tag_name(tag))} is not taken", at, "write plain text, without a tag")
+            self.problem(
+                f"the tag {shown(_tag_name(tag))} is not taken", at, "write plain text, without a tag"
+            )
         return text
 
     def _alias(self, name: str, at: tuple[int, int]) -> None:
@@ -250,7 +252,9 @@ class _Builder:
         if frame is not None and isinstance(frame.container, dict) and frame.key is None:
             raise self._refuse(f"the alias `*{name}` stands for a key", at, "write the key out")
         if name not in self._anchors:
-            raise self._refuse(f"the alias `*{name}` has no anchor before it", at, f"define `&{name}`, or quote it")
+            raise self._refuse(
+                f"the alias `*{name}` has no anchor before it", at, f"define `&{name}`, or quote it"
+            )
         found = self._anchors[name]
         if found is None:
             raise self._refuse(f"the alias `*{name}` contains itself", at, "write the values out")

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parallelai.errors import UsageError
+from parallelai.plan.patterns import refuse_braces
+
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 RESERVED = frozenset({"landing"})
 PRIORITIES: Mapping[str, float] = {
@@ -75,7 +78,7 @@ def kind_of(value: Any) -> str:
         return "empty"
     names = ((bool, "true or false"), ((int, float), "a number"), (str, "text"), (Mapping, "a mapping"))
     for kinds, name in names:
-        if isinstance(value, kinds):  # type: ignore[arg-type]  # a type or a tuple of types
+        if isinstance(value, kinds):
             return name
     return "a list" if isinstance(value, (list, tuple, set, frozenset)) else f"a {type(value).__name__}"
 
@@ -256,21 +259,31 @@ def pattern_list(value: Any) -> tuple[Any, ...]:
 def pattern(text: str) -> str:
     """Check one file pattern. Raises `Wrong` on braces, absolute ones, and ones that climb."""
     bare = text.removeprefix("!")
-    if "{" in bare:
-        raise Wrong(f"the pattern {shown(text)} has braces", _without_braces(text))
+    try:
+        refuse_braces(bare)
+    except UsageError:
+        raise Wrong(f"the pattern {shown(text)} has braces", _without_braces(text)) from None
     if not bare.strip() or "\0" in bare or "\n" in bare:
         raise Wrong(f"{shown(text)} is no file pattern", "write it like src/**/*.py")
     if bare.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", bare):
-        raise Wrong(f"the pattern {shown(text)} is absolute", "write it from the project's root")
+        raise Wrong(
+            f"the pattern {shown(text)} is absolute", f"write it from the project's root: {_below(bare)}"
+        )
     if ".." in re.split(r"[\\/]", bare):
-        raise Wrong(f"the pattern {shown(text)} climbs out of the project", "write it from the project's root")
+        raise Wrong(
+            f"the pattern {shown(text)} climbs out of the project", "write it from the project's root"
+        )
     return text
+
+
+def _below(bare: str) -> str:
+    return "./" + re.sub(r"\A(?:[A-Za-z]:|~)?[\\/]*", "", bare)[:_SHOWN]
 
 
 def _without_braces(text: str) -> str:
     match = re.search(r"\{([^{}]*,[^{}]*)\}", text)
     if match is None:
-        return "write it without `{`"
+        return "write it without `{`, or `\\{` for the character itself"
     options = [text[: match.start()] + part.strip() + text[match.end() :] for part in match[1].split(",")]
     return f"write one pattern for each: [{', '.join(options[:5])}]"
 
@@ -345,7 +358,9 @@ def shell_operator(text: str) -> str | None:
 def _is_operator(text: str, at: int) -> bool:
     """Say whether the character means something to a shell there: a `$` before a space does not."""
     following = text[at + 1 : at + 2]
-    return text[at] != "$" or following.isalnum() or following in {"_", "{", "(", "?", "@", "*", "#", "'", '"'}
+    return (
+        text[at] != "$" or following.isalnum() or following in {"_", "{", "(", "?", "@", "*", "#", "'", '"'}
+    )
 
 
 def command_list(value: Any) -> tuple[Any, ...]:
@@ -381,7 +396,7 @@ def has_secret(text: str) -> bool:
 
 
 def variable(value: Any) -> str:
-    """Check the name of an environment variable. The value is not repeated: it may be a key put by mistake."""
+    """Check the name of an environment variable. The value, maybe a key by mistake, is not said."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         raise Wrong("expected the name of an environment variable", "write it like ANTHROPIC_API_KEY")
     return value

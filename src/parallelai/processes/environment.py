@@ -6,8 +6,8 @@ A program sees only what it needs: a leaked key or proxy setting of the user's s
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 MARK = "PARALLELAI_MARK"
 """The variable that marks every program that was started: owner's pid, its start time, run, launch."""
@@ -31,7 +31,7 @@ def environment(
     result = {name: given[name] for name in _KEPT if name in given}
     result.setdefault("PATH", os.defpath)
     # A client whose TMPDIR does not exist fails in strange ways; without one it takes /tmp.
-    if os.path.isdir(given.get("TMPDIR", "")):
+    if given.get("TMPDIR") and Path(given["TMPDIR"]).is_dir():
         result["TMPDIR"] = given["TMPDIR"]
     result.update((name, given[name]) for name in pass_env if name in given)
     result.update(env or {})
@@ -46,18 +46,18 @@ def find(name: str, path: str | None = None) -> str | None:
     be able to put a program of its own in place of a known one. A name with a slash is taken as a path.
     """
     if "/" in name:
-        return os.path.abspath(name) if is_executable(name) else None
+        return str(Path(name).absolute()) if is_executable(Path(name)) else None
     search = os.environ.get("PATH", os.defpath) if path is None else path
     for folder in search.split(os.pathsep):
-        candidate = os.path.join(folder, name)
-        if os.path.isabs(folder) and name and is_executable(candidate):
-            return candidate
+        candidate = Path(folder) / name
+        if Path(folder).is_absolute() and name and is_executable(candidate):
+            return str(candidate)
     return None
 
 
-def is_executable(path: str) -> bool:
+def is_executable(path: Path) -> bool:
     """Say whether `path` is a file that this user may execute."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
+        return path.is_file() and os.access(path, os.X_OK)
     except (OSError, ValueError):
         return False

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from parallelai.processes import warden
 from parallelai.processes.environment import MARK
@@ -89,11 +90,8 @@ def command(pid: int) -> str:
     """Return a process's command line, for people; empty if it is gone."""
     if not IS_LINUX:
         return _command_by_psutil(pid)
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read(1000).replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
+    words = warden.read(f"/proc/{pid}/cmdline")[:1000].replace(b"\0", b" ")
+    return words.decode(errors="replace").strip()
 
 
 def parents(pid: int) -> Iterator[int]:
@@ -130,17 +128,13 @@ def _pids() -> Iterator[int]:
 
 def _namespace(pid: str) -> str | None:
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return None
 
 
 def _mark(pid: int) -> str | None:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environ = b"\0" + file.read()
-    except OSError:
-        return None
+    environ = b"\0" + warden.read(f"/proc/{pid}/environ")
     _, found, rest = environ.partition(f"\0{MARK}=".encode())
     return rest.partition(b"\0")[0].decode(errors="replace") if found else None
 

@@ -19,6 +19,9 @@ From it, lines: `R pid` (ready; nothing has been started before), `S pid` (start
 not be started), `X status` (the main process's wait status), `L pids` (what cannot be ended), `G` (gone).
 """
 
+# It starts in milliseconds, and forks; what it does not import (pathlib) need not be copied.
+# ruff: noqa: PTH110, PTH112, PTH123, PTH208
+
 from __future__ import annotations
 
 import os
@@ -33,6 +36,7 @@ from typing import NamedTuple, NoReturn
 
 END, KILL = b"e", b"k"
 LENGTH = struct.Struct("!Q")
+_FOUR = struct.Struct("4i")
 
 LEFTOVER_SECONDS = 0.2
 """How long what the main process left behind may finish by itself: a `tee` behind `>( )`, for example."""
@@ -46,15 +50,8 @@ UNENDABLE_SECONDS = 10.0
 GIVE_UP_SECONDS = 60.0
 
 # Whoever interrupts a tree from outside must not take away the one who would end it properly.
-_IGNORED = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGPIPE,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+_IGNORED_NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "USR1", "USR2")
+_IGNORED = tuple(signal.Signals[f"SIG{name}"] for name in _IGNORED_NAMES)
 _RESTORED = (*_IGNORED, signal.SIGXFSZ, signal.SIGCHLD)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
@@ -96,32 +93,29 @@ def children(pid: int) -> list[int]:
     except OSError:
         return found
     for thread in threads:
-        try:
-            with open(f"{folder}/{thread}/children", "rb") as file:
-                found.extend(map(int, file.read().split()))
-        except OSError:
-            continue  # that thread has ended meanwhile
+        found.extend(map(int, read(f"{folder}/{thread}/children").split()))
     return found
 
 
 def _children_by_scan(parent: int) -> list[int]:
     """Do the work of `children` on kernels without `/proc/…/children`."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if _parent(pid) == parent]
+    names = os.listdir("/proc") if os.path.isdir("/proc") else []
+    pids = [int(name) for name in names if name.isdigit()]
+    return [pid for pid in pids if stat_fields(pid)[1:2] == [b"%d" % parent]]
 
 
-def _parent(pid: int) -> int | None:
-    fields = stat_fields(pid)
-    return int(fields[1]) if fields else None
+def read(path: str) -> bytes:
+    """Return the content of a file of `/proc`; empty where it is gone or not ours to read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def stat_fields(pid: int) -> list[bytes]:
     """Return the fields of `/proc/PID/stat` from the state (field 3) on; empty where it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()  # a name may hold spaces and parentheses
-    except OSError:
-        return []
+    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()  # a name may hold spaces and parentheses
 
 
 def descendants(root: int) -> list[int]:
@@ -328,9 +322,7 @@ class Warden:
         self._poll.unregister(self._control)
         if self._owner is not None:
             self._poll.unregister(self._owner)
-        if self._killing_since is None:
-            grace_seconds = min(self._grace_seconds, SHORT_GRACE_SECONDS)
-            self._ask(grace_seconds, signal.SIGTERM, signal.SIGINT)
+        self._ask(min(self._grace_seconds, SHORT_GRACE_SECONDS), signal.SIGTERM, signal.SIGINT)
 
     def _end_leftovers(self) -> None:
         self._ask(min(self._grace_seconds, SHORT_GRACE_SECONDS), signal.SIGTERM)
@@ -366,10 +358,7 @@ class Warden:
 
 
 def _become(
-    specification: Specification,
-    streams: list[int],
-    report: int,
-    prctl: Callable[[int, int], None],
+    specification: Specification, streams: list[int], report: int, prctl: Callable[[int, int], None]
 ) -> NoReturn:
     """Turn this forked process into the program; on failure write errno and stage to `report` and exit."""
     stage = b"start"
@@ -385,7 +374,7 @@ def _become(
         os.chdir(specification.cwd)
         stage = b"exec"
         env = dict(entry.split(b"=", 1) for entry in specification.env)
-        os.execve(specification.executable, specification.argv, env)
+        os.execve(specification.executable, specification.argv, env)  # noqa: S606 - never a shell
     except OSError as error:
         os.write(report, b"%d %s" % (error.errno or 0, stage))
     finally:
@@ -451,17 +440,18 @@ class Zygote:
         return ended is not None
 
     def _launch(self) -> None:
+        # Not `socket.recv_fds`: it drops the flags, and the program would inherit all four.
+        flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         try:
-            message, descriptors, _, _ = socket.recv_fds(
-                self._control, 1, 4, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-            )
-        except BlockingIOError:
-            return
-        except OSError:
-            message, descriptors = b"", []
+            message, controls, _, _ = self._control.recvmsg(1, socket.CMSG_LEN(_FOUR.size), flags)
+        except OSError as error:
+            message, controls = b"?" if isinstance(error, BlockingIOError) else b"", []
         if not message:
             self._close()
-            return
+        for _, _, data in controls:
+            self._serve_launch([int(n) for n in memoryview(data[: len(data) // 4 * 4]).cast("i")])
+
+    def _serve_launch(self, descriptors: list[int]) -> None:
         try:
             if len(descriptors) == 4:
                 self._fork_warden(descriptors)

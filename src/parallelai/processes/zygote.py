@@ -65,8 +65,16 @@ class _Zygote:
         """Tell it to end; it does as soon as none of its wardens is left."""
         self._control.close()
 
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, at most `seconds`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End one that does not answer. Its wardens go on without it."""
+        self.close()
+        self._process.kill()
+        self.wait(1.0)
 
     def forget(self) -> None:
         """Drop it in a forked copy of the process that started it: it serves that one alone."""
@@ -97,8 +105,7 @@ class _Holder:
         with self._lock:
             if self._zygote is dead:
                 self._zygote = None
-        dead.close()
-        _wait_for(dead, 1.0)
+        dead.kill()
 
     def take(self) -> _Zygote | None:
         """Give the zygote away, to be closed."""
@@ -161,18 +168,11 @@ async def close_warden() -> None:
     if zygote is None:
         return
     zygote.close()
-    end = time.monotonic() + 2
-    while not zygote.has_ended() and time.monotonic() < end:
-        await asyncio.sleep(0.002)
+    await asyncio.to_thread(zygote.wait, 2.0)
 
 
 def _close_at_exit() -> None:
     zygote = _holder.take()
     if zygote is not None:
         zygote.close()
-        _wait_for(zygote, 2.0)
-
-
-def _wait_for(zygote: _Zygote, seconds: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        zygote._process.wait(seconds)
+        zygote.wait(0.5)

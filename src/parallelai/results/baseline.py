@@ -33,7 +33,9 @@ def load(path: Path) -> frozenset[str]:
             raise UsageError("too large for a baseline", where=where, next="is it the right file?")
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise NotFoundError("no such baseline", where=where, next="make it with `--update-baseline`") from error
+        raise NotFoundError(
+            "no such baseline", where=where, next="make it with `--update-baseline`"
+        ) from error
     except OSError as error:
         raise UsageError(f"the baseline cannot be read: {error.strerror}", where=where) from error
     except (ValueError, RecursionError) as error:
@@ -48,10 +50,14 @@ def _ids(data: object, where: str) -> frozenset[str]:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"not a baseline: its `schema` is not `{SCHEMA}`", where=where, next=_REMAKE)
     entries = data.get("findings")
-    ids = [entry.get("id") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    ids = (
+        [entry.get("id") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )
     known = frozenset(id_ for id_ in ids if isinstance(id_, str))
     if not isinstance(entries, list) or len(entries) != sum(isinstance(id_, str) for id_ in ids):
-        raise UsageError("not a baseline: `findings` is not a list with an `id` each", where=where, next=_REMAKE)
+        raise UsageError(
+            "not a baseline: `findings` is not a list with an `id` each", where=where, next=_REMAKE
+        )
     return known
 
 
@@ -69,7 +75,12 @@ def save(path: Path, findings: Iterable[Finding]) -> None:
 def _row(finding: Finding) -> dict[str, str]:
     """What a reviewer of the file sees; only the id is read back. Lines are left out: they move."""
     message = finding.message[:_MESSAGE_LENGTH]
-    return {"id": finding.id, "file": finding.file, "rule": finding.rule or finding.category, "message": message}
+    return {
+        "id": finding.id,
+        "file": finding.file,
+        "rule": finding.rule or finding.category,
+        "message": message,
+    }
 
 
 def apply(findings: Iterable[Finding], accepted: Collection[str]) -> tuple[Finding, ...]:

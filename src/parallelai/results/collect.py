@@ -70,7 +70,8 @@ def collect(reports: Iterable[Reported], *, read: Callable[[str], str | None]) -
 
     Args:
         reports: the replies, in plan order.
-        read: gives a file's text by its path below the root, None where it cannot be read. Called once a file.
+        read: gives a file's text by its path below the root, None where it cannot be read; called once
+            a file.
 
     Returns:
         The findings, ranked: `id`, `task`, `quote`, `by`, `votes` and `state` are set here.
@@ -104,7 +105,7 @@ class _Source:
         self._squeezed: tuple[str, list[int], list[int]] | None = None
 
     def place(self, snippet: str, near: int) -> tuple[int, int] | None:
-        """Find the lines on which a squeezed snippet stands, those nearest to line `near`; None if nowhere."""
+        """Find the lines nearest to line `near` on which a squeezed snippet stands; None if none."""
         text, starts, numbers = self._squeeze()
         middle = starts[min(bisect_right(numbers, near - 1), len(starts) - 1)] if starts else 0
         after, before = text.find(snippet, middle), text.rfind(snippet, 0, middle + len(snippet))
@@ -278,5 +279,9 @@ def _state(finding: Finding, source: _Source) -> FindingState:
         return "refuted"
     if source.has_comments:
         rule, category = finding.rule, finding.category
-        return "suppressed" if is_suppressed(source.lines, finding.line[0], rule=rule, category=category) else "open"
+        return (
+            "suppressed"
+            if is_suppressed(source.lines, finding.line[0], rule=rule, category=category)
+            else "open"
+        )
     return "open"

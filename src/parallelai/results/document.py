@@ -111,7 +111,9 @@ def exit_code(
         return NOT_ATTEMPTED
     if is_budget_reached or Outcome.OVER_BUDGET in statuses:
         return OVER_BUDGET
-    if statuses & {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED} or (files is not None and files.failed):
+    if statuses & {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED} or (
+        files is not None and files.failed
+    ):
         return INCOMPLETE
     return FOUND if fail_on is not None and is_failing(findings, fail_on) else DONE
 

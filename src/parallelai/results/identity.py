@@ -18,7 +18,7 @@ QUOTED_COLUMNS = 400
 
 _ID_DIGITS = 12
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_MESSAGE_NOISE = re.compile(r"[\s`'\"‘’“”]+")
+_QUOTES = str.maketrans("", "", "`'\"‘’“”")
 
 
 def split_lines(text: str) -> list[str]:
@@ -46,7 +46,7 @@ def squeeze(text: str) -> str:
 
 def normalise_message(message: str) -> str:
     """Reduce a message to its words, so that case, quotes and a final stop make no difference."""
-    return _MESSAGE_NOISE.sub(" ", message).strip().rstrip(".!").casefold()
+    return squeeze(message.translate(_QUOTES)).rstrip(" .!").casefold()
 
 
 def finding_id(rule: str, path: str, snippet: str, ordinal: int) -> str:

@@ -15,7 +15,7 @@ from parallelai.results.formats import RenderContext
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
-def render(document: RunDocument, context: RenderContext) -> str:  # noqa: ARG001 - a format's signature
+def render(document: RunDocument, context: RenderContext) -> str:
     """Write a run's document, indented, with a line end at the end."""
     return dump(to_data(document))
 
@@ -25,21 +25,23 @@ def render_error(error: ParallelAIError) -> str:
     return dump({"error": error.to_json()})
 
 
-def dump(data: Any) -> str:
+def dump(data: Any, *, indent: int | None = 2) -> str:
     """Write records or plain data as JSON text that is safe to print and always valid UTF-8.
 
     A number that JSON does not have is null; half of a surrogate pair, as in the name of a file that is not
-    UTF-8, is written as its escape.
+    UTF-8, is written as its escape. Indented text ends with a line end, text without indentation has none.
     """
     from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
     try:
-        text = to_json(data, indent=2, inf_nan_mode="null").decode()
+        text = to_json(data, indent=indent, inf_nan_mode="null").decode()
     except (PydanticSerializationError, UnicodeEncodeError):
         plain = to_jsonable_python(data, inf_nan_mode="null")
-        text = json.dumps(plain, indent=2, ensure_ascii=False)
+        text = json.dumps(plain, indent=indent, ensure_ascii=False)
         text = text.encode("utf-8", "backslashreplace").decode()
-    return _UNSAFE.sub(_escape, text) + "\n"
+    if not text.isascii() or "\x7f" in text:
+        text = _UNSAFE.sub(_escape, text)
+    return text if indent is None else text + "\n"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ Widths are in terminal cells: a wide character takes two, a combining one none.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,13 +25,14 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
     """Show text on one line: control, escape and invisible characters as `\\x1b`, line ends as spaces."""
     if text.isprintable() and (not ascii_only or text.isascii()):
         return text
-    return "".join(_shown(character, ascii_only) for character in " ".join(text.splitlines()))
+    one_line = text.replace("\r\n", " ").replace("\n", " ")
+    return "".join(_shown(character, ascii_only) for character in one_line)
 
 
 def _shown(character: str, ascii_only: bool) -> str:
     if character == "\t":
         return TAB
-    is_space = character.isspace() and ord(character) >= 0xA0  # such as a no-break or an ideographic space
+    is_space = unicodedata.category(character) == "Zs"  # such as a no-break or an ideographic space
     if (character.isprintable() or is_space) and (not ascii_only or character.isascii()):
         return character
     code = ord(character)
@@ -65,12 +67,17 @@ def _chop(word: str, width: int) -> list[str]:
         return [word]
     pieces, start, used = [], 0, 0
     for index, character in enumerate(word):
-        cells = cell_width(character)
+        cells = _cells(character)
         if used + cells > width:
             pieces.append(word[start:index])
             start, used = index, 0
         used += cells
     return [*pieces, word[start:]]
+
+
+def _cells(character: str) -> int:
+    """The most cells that a character adds: one, if it asks for the wide form of the one before it."""
+    return 1 if character == "\ufe0f" else cell_width(character)
 
 
 def crop(text: str, width: int, *, ascii_only: bool = False) -> str:
@@ -103,11 +110,11 @@ def excerpt(line: str, column: tuple[int, int] | None, width: int, *, ascii_only
     """
     width = max(width, 8)
     column = column if column is not None and column[0] <= len(line) + 1 else None
-    first, cut_before = _window(line, column, width)
-    # No more code points than cells can be shown, but for combining ones: a bound for very long lines.
-    shown = [_shown_or_space(character, ascii_only) for character in line[first : first + 2 * width]]
     ellipsis = "..." if ascii_only else "…"
-    prefix = ellipsis if cut_before else ""
+    first = _first_shown(line, column, width, ascii_only)
+    # No more code points than cells can be shown, but for combining ones: a bound for very long lines.
+    shown = [_shown(character, ascii_only) for character in line[first : first + 2 * width]]
+    prefix = ellipsis if first else ""
     room = width - len(prefix)
     end = _fitting(shown, room)
     suffix = ""
@@ -118,32 +125,32 @@ def excerpt(line: str, column: tuple[int, int] | None, width: int, *, ascii_only
     if column is None:
         return Excerpt(text.rstrip(), 0, 0)
     start = min(max(column[0] - 1 - first, 0), end)
-    stop = min(max(column[1] - 1 - first, start), end)
+    stop = max(column[1] - 1 - first, start)
     before = cell_width(prefix + "".join(shown[:start]))
-    length = cell_width("".join(shown[start:stop])) + (len(suffix) if column[1] - 1 - first > end else 0)
+    length = cell_width("".join(shown[start : min(stop, end)])) + (len(suffix) if stop > end else 0)
     return Excerpt(text.rstrip(), before, max(1, min(length, width - before)))
 
 
-def _window(line: str, column: tuple[int, int] | None, width: int) -> tuple[int, bool]:
-    """The first code point to show, and whether any are left out before it: indentation only if need be."""
-    start = 0 if column is None else column[0] - 1
-    length = 0 if column is None else max(1, column[1] - column[0])
-    if cell_width(visible(line[: start + min(length, width)])) <= width - 3:
-        return 0, False
-    return max(0, start - width // 3), start - width // 3 > 0
+def _first_shown(line: str, column: tuple[int, int] | None, width: int, ascii_only: bool) -> int:
+    """The first code point to show: 0, unless the columns would then be too far right to be seen."""
+    if column is None:
+        return 0
+    start, stop = column[0] - 1, max(column[1] - 1, column[0])
+    if cell_width(visible(line[: min(stop, start + width)], ascii_only=ascii_only)) <= width - 3:
+        return 0
+    room = width // 3
+    index = start
+    while index > 0 and room > 0:
+        index -= 1
+        room -= len(_shown(line[index], ascii_only)) if line[index].isascii() else 2
+    return index
 
 
 def _fitting(shown: Sequence[str], room: int) -> int:
     """How many of the pieces fit into the room."""
     used = 0
     for index, piece in enumerate(shown):
-        used += cell_width(piece)
+        used += sum(map(_cells, piece))
         if used > room:
             return index
     return len(shown)
-
-
-def _shown_or_space(character: str, ascii_only: bool) -> str:
-    if character.isprintable() and (not ascii_only or character.isascii()):
-        return character
-    return _shown(character, ascii_only)

@@ -12,7 +12,7 @@ _UNSAID_CONFIDENCE = 0.5
 
 
 def rank_key(finding: Finding) -> tuple[int, int, float, str, tuple[int, int], tuple[int, int], str, str]:
-    """Give what findings are ordered by: severity, votes, confidence, then place, so that the order is total."""
+    """Give what findings are ordered by: severity, votes, confidence, then place."""
     confidence = _UNSAID_CONFIDENCE if finding.confidence is None else finding.confidence
     column = finding.column or (0, 0)
     rule = finding.rule or finding.category

@@ -1,6 +1,6 @@
 """Comments in the code that say: this finding is known and wanted.
 
-`parallelai: ignore[S105, E501]` in a comment on the line of a finding, or in a comment alone on the line above,
+A comment with `parallelai: ignore[S105, E501]`, on the line of a finding or alone on the line above,
 suppresses findings of these rules; `parallelai: ignore` suppresses all. A finding without a rule is meant by
 its category. Case makes no difference. What is suppressed stays in the results, with that state.
 """

@@ -1,4 +1,4 @@
-"""For people: findings grouped by file with their source line, the tasks that need a look, and a closing line.
+"""For people: findings by file with their source line, the tasks that need a look, and a closing line.
 
 Text from the repository and from engines is shown with every control character visible. No line is wider than
 the context says, unless that is under `NARROWEST` cells.
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from parallelai.records import Change, Finding, Outcome, RunDocument, Severity, TaskResult, Usage
+from parallelai.records import Change, Coverage, Finding, Outcome, RunDocument, Severity, TaskResult, Usage
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
 from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
 
-NARROWEST = 30
-_STACKED = 64  # in narrower terminals a finding's message goes under its place
+NARROWEST = 40
+_MESSAGE_CELLS = 28  # where fewer are left, a finding's message goes under its place
 _MESSAGE_LINES = 8
 _SUGGESTION_LINES = 6
 _TEXT_LINES = 40
 _FILES = 10
 _RULE_CELLS = 24
+_PLACE_CELLS = 14
 
 _STYLES = {
     Severity.CRITICAL: "1;35",
@@ -59,7 +60,6 @@ class _Page:
         self.context = context
         self.width = max(context.width, NARROWEST)
         self.limit = context.limit
-        self.is_stacked = self.width < _STACKED
         self.bar = "|" if context.ascii_only else "│"
         self.arrow = "->" if context.ascii_only else "→"
         self.dot = " - " if context.ascii_only else " · "
@@ -80,7 +80,9 @@ class _Page:
         """Wrap foreign text, line by line, under an indentation; `hang` stands before the first line."""
         before = " " * indent
         room = self.width - indent - cell_width(hang)
-        lines = [line for part in split_lines(text.strip("\r\n")) for line in wrap(self.show(part.rstrip()), room)]
+        lines = [
+            line for part in split_lines(text.strip("\r\n")) for line in wrap(self.show(part.rstrip()), room)
+        ]
         if most is not None and len(lines) > most:
             lines = [*lines[:most], self.more]
         return [
@@ -104,7 +106,7 @@ def _finding_blocks(document: RunDocument, page: _Page) -> Iterable[list[str]]:
         findings.sort(key=lambda finding: (finding.line, finding.column or (0, 0)))
         heading = [page.style(line, "bold") for line in page.fill(file)]
         places = [_place(finding) for finding in findings]
-        margin = 2 if page.is_stacked else 4 + max(5, *map(len, places))
+        margin = 4 + max(5, *map(len, places))
         rows = [
             line
             for finding, place in zip(findings, places, strict=True)
@@ -117,23 +119,22 @@ def _finding_blocks(document: RunDocument, page: _Page) -> Iterable[list[str]]:
 
 
 def _place(finding: Finding) -> str:
-    return f"{finding.line[0]}:{finding.column[0]}" if finding.column else str(finding.line[0])
+    place = f"{finding.line[0]}:{finding.column[0]}" if finding.column else str(finding.line[0])
+    return place[:_PLACE_CELLS]
 
 
 def _finding(finding: Finding, place: str, margin: int, page: _Page, has_many: bool) -> list[str]:
     severity = finding.severity
     rule = page.crop(finding.rule or finding.category, _RULE_CELLS)
     message = finding.message.strip() + _standing(finding, has_many)
-    coloured = page.style(f"{severity.value:<8}", severity)
-    if page.is_stacked:
-        head = f"  {place} "
-        rule = crop(rule, max(page.width - len(head) - 9, 4), ascii_only=page.context.ascii_only)
-        lines = [f"{head}{coloured} {rule}", *page.fill(message, indent=4, most=_MESSAGE_LINES)]
-    else:
-        before = f"{place:>{margin - 2}}  "
-        text = page.fill(message, indent=margin + 10 + cell_width(rule) + 1, most=_MESSAGE_LINES)
-        first = text[0].strip() if text else ""
-        lines = [f"{before}{coloured}  {rule} {first}".rstrip(), *text[1:]]
+    head = margin + len("critical  ")
+    indent = head + cell_width(rule) + 1
+    is_stacked = page.width - indent < _MESSAGE_CELLS
+    if is_stacked:
+        indent, rule = margin, page.crop(rule, page.width - head)
+    text = page.fill(message, indent=indent, most=_MESSAGE_LINES)
+    first = f"{place:>{margin - 2}}  {page.style(f'{severity.value:<8}', severity)}  {rule}"
+    lines = [first, *text] if is_stacked else [f"{first} {text[0].strip()}".rstrip(), *text[1:]]
     lines += _source(finding, margin, page)
     if finding.suggestion:
         lines += page.fill(finding.suggestion, indent=margin, hang=f"{page.arrow} ", most=_SUGGESTION_LINES)
@@ -180,13 +181,15 @@ def _code(finding: Finding, page: _Page) -> str | None:
 
 
 def _task_block(document: RunDocument, page: _Page) -> list[str]:
-    """The tasks with something to say: a text, a change, or why they are not ok; all, if no files were reviewed."""
-    is_review = bool(document.findings or document.files != type(document.files)())
+    """The tasks with a text, a change, or a reason why they are not ok; all, if no files were reviewed."""
+    is_review = bool(document.findings or document.files != Coverage())
     tasks = [task for task in document.tasks if not is_review or _has_something_to_say(task)]
     shown = tasks if page.limit is None else tasks[: page.limit]
     lines = [line for task in shown for line in _task(task, page)]
     if len(shown) < len(tasks):
-        rest = f"{len(tasks) - len(shown):,} more tasks are not shown: `--verbose` or `--format json` lists all"
+        rest = (
+            f"{len(tasks) - len(shown):,} more tasks are not shown: `--verbose` or `--format json` lists all"
+        )
         lines += page.fill(rest, hang=f"{page.more} ")
     return lines
 
@@ -239,7 +242,9 @@ def _file_block(document: RunDocument, page: _Page) -> list[str]:
         for note in files.failed[:most]:
             lines += page.fill(f"{note.file}: {note.why}", indent=2, most=3)
         if len(files.failed) > most:
-            lines += page.fill(f"{page.more} {len(files.failed) - most:,} more: `--format json` lists all", indent=2)
+            lines += page.fill(
+                f"{page.more} {len(files.failed) - most:,} more: `--format json` lists all", indent=2
+            )
     if files.skipped:
         reasons = Counter(note.why for note in files.skipped).most_common()
         said = ", ".join(f"{count:,} {why}" for why, count in reasons[:5])
@@ -266,7 +271,9 @@ def _reviewed(document: RunDocument) -> list[str]:
     if not (document.findings or covered or document.files.failed or document.files.skipped):
         return []
     severities = Counter(finding.severity for finding in found)
-    said = ", ".join(f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity])
+    said = ", ".join(
+        f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity]
+    )
     places = f" in {_number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
     first = f"{_number(len(found), 'finding') if found else 'No findings'}{places}"
     sentences = [f"{first}; {_number(covered, 'file')} looked at" if covered else first]
@@ -275,7 +282,11 @@ def _reviewed(document: RunDocument) -> list[str]:
         f"{states['suppressed']:,} suppressed by comments" if states["suppressed"] else "",
         f"{states['baseline']:,} in the baseline" if states["baseline"] else "",
         f"{states['refuted']:,} refuted" if states["refuted"] else "",
-        *(f"{count:,} dropped ({reason.replace('_', ' ')})" for reason, count in document.dropped.items() if count),
+        *(
+            f"{count:,} dropped ({reason.replace('_', ' ')})"
+            for reason, count in document.dropped.items()
+            if count
+        ),
     ]
     if any(hidden):
         sentences.append("Not shown: " + ", ".join(part for part in hidden if part))
@@ -284,7 +295,9 @@ def _reviewed(document: RunDocument) -> list[str]:
 
 def _counts(document: RunDocument) -> str:
     """The tasks by outcome: every outcome that occurred."""
-    said = [f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)]
+    said = [
+        f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)
+    ]
     total = sum(document.counts.values())
     return f"{_number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
 
@@ -292,7 +305,7 @@ def _counts(document: RunDocument) -> str:
 def _time(document: RunDocument) -> str:
     took, alone = document.seconds, document.seconds_one_by_one
     if took > 0 and alone >= 1.1 * took and alone >= 0.1:
-        return f"{_seconds(took)}, one by one {_seconds(alone)} ({alone / took:.1f}× faster)"
+        return f"{_seconds(took)}, one by one {_seconds(alone)} ({alone / took:.1f}x faster)"
     return _seconds(took)
 
 

@@ -32,7 +32,9 @@ def write_atomically(path: Path, text: str) -> None:
         else:
             _replace(path.resolve(), data, mode)
     except FileNotFoundError as error:
-        raise UsageError(f"the folder of `{path}` does not exist", next=f"make `{path.parent}` first") from error
+        raise UsageError(
+            f"the folder of `{path}` does not exist", next=f"make `{path.parent}` first"
+        ) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"`{path}` cannot be written: {why}", next="name another file") from error

@@ -12,6 +12,7 @@ from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
 from parallelai.run.steps import PERFORM, Step
 
 LEAST_WEIGHT = 0.01
+_Known = dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[Member, ...]]
 
 
 def nodes_of(
@@ -23,7 +24,7 @@ def nodes_of(
         steps: all that are registered; each instance gets those that apply to it.
         key_of: gives the limit that an engine's requests count for.
     """
-    members: dict[str, tuple[Member, ...]] = {}
+    members: _Known = {}
     return [_node(job, instance, steps, key_of, members) for instance in instances]
 
 
@@ -32,12 +33,13 @@ def _node(
     instance: Instance,
     steps: Sequence[Step],
     key_of: Callable[[str, Request], LimitKey],
-    known: dict[str, tuple[Member, ...]],
+    known: _Known,
 ) -> Node:
     task = instance.task
-    who = job.assignment(task)
-    if str(task.id) not in known:
-        known[str(task.id)] = () if who.error is not None else tuple(
+    who = job.assignment(instance)
+    key = (who.choice.members, who.models)
+    if key not in known:
+        known[key] = () if who.error is not None else tuple(
             Member(name, key_of(name, _blank(job, instance, model)))
             for name, model in zip(who.choice.members, who.models, strict=True)
         )
@@ -49,8 +51,8 @@ def _node(
         awaits=instance.awaits,
         steps=(PERFORM, *(step.kind for step in steps if step.applies(instance))),
         rule=rule,
-        members=known[str(task.id)],
-        estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(str(task.id), 60.0),
+        members=known[key],
+        estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(task.id, 60.0),
         weight=max(task.priority, LEAST_WEIGHT),
         retries=task.retries,
         retry_on=frozenset(_kind(kind) for kind in task.retry_on),

@@ -1,236 +1,335 @@
-"""The attempts of a run: start them, take their replies, and keep count of what each task took."""
+"""How a task is carried out: its steps, its attempts by the rule of its choice, and what their ends mean.
+
+Choice rules (CONTRACTS §2): `one`; `fallback` offers the first member that is not out; `race` and `vote` offer
+all, and end with the first good one or with all; `spread` offers all together, and the one with the most left
+takes it. A member is out once its error cannot be retried any more.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from random import Random
 
-from parallelai.engines.protocol import Message, Request
-from parallelai.errors import EngineError, RateLimited
-from parallelai.events import (
-    AttemptEnded,
-    AttemptReserved,
-    AttemptStarted,
-    Event,
-    EventData,
-    SessionOpened,
-    TurnEnded,
-    TurnStarted,
-)
-from parallelai.plan.graph import Instance
-from parallelai.records import FREE, ErrorRecord, LimitKey, Reply, Usage
-from parallelai.run.decisions import Start
-from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, AttemptStreamed, Executor
-from parallelai.run.fingerprint import FileDigests, cache_key
-from parallelai.run.job import Job
-from parallelai.run.masking import Masker
+from parallelai.events import BreakerClosed, BreakerOpened, EventData
+from parallelai.records import ErrorRecord, Outcome
+from parallelai.run.budget import Reservation
+from parallelai.run.decisions import Cancel, RunStep, Start
 from parallelai.run.nodes import AttemptResult
-from parallelai.run.preparation import Ready, timeouts
-from parallelai.run.report import join
-from parallelai.run.resume import Prior
-from parallelai.run.streams import StreamLogs
-from parallelai.run.validation import record_of, wrong_with
-from parallelai.store import Cache
+from parallelai.run.queues import FIRST, KeyState, Queues
+from parallelai.run.retry import (
+    NO_ERROR,
+    backoff_seconds,
+    decisive,
+    goes_over,
+    limited_seconds,
+    outcome_of,
+)
+from parallelai.run.roster import Roster
+from parallelai.run.tasks import STEP, Ending, Flight, State, TaskState
 
-
-class Append(Protocol):
-    """Write an event down (`RunWriter.append`)."""
-
-    def __call__(self, data: EventData, *, task: str | None = None, attempt: int | None = None) -> Event: ...
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a task has taken in this process, and the replies that count."""
-
-    attempts: int = 0
-    turns: int = 0
-    seconds: float = 0.0
-    usage: Usage | None = None
-    engine: str | None = None
-    account: str | None = None
-    model: str | None = None
-    good: dict[int, Reply] = field(default_factory=dict)
-
-    @property
-    def reply(self) -> Reply | None:
-        """The replies that count, joined."""
-        return join(self.good.values())
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """An attempt in flight. `number` is the scheduler's, `id.attempt` the journal's."""
-
-    id: AttemptId
-    number: int
-    log: int
-    engine: str
-    key: LimitKey
-    request: Request
-    cache_key: str | None
+_DONE = Ending(Outcome.OK, None, "done")
+_TAKEN_LATE = Ending(Outcome.OK, None, "done before it could be cancelled")
+_STEP_FLIGHT = Flight(0, None, Reservation())
+_FORGIVEN = frozenset({Outcome.CANCELLED, Outcome.OVER_BUDGET})
 
 
 class Attempts:
-    """Starts attempts and takes their ends; see `Runner` for the loop that calls it.
-
-    An attempt is answered without asking its engine where the run has the reply from before, or the cache
-    has one. Attempts of earlier processes of the run keep their numbers; new ones follow them.
-    """
+    """The attempts and steps in flight. `closed` is how what has not begun ends, once nothing may start."""
 
     def __init__(
         self,
-        job: Job,
-        prior: Prior,
-        files: FileDigests,
-        cache: Cache,
-        masker: Masker,
-        append: Append,
-        executor: Callable[[], Executor],
+        roster: Roster,
+        queues: Queues,
+        random: Random,
+        max_wait_seconds: float,
+        to_utc: Callable[[float], str],
     ) -> None:
-        self.tallies: dict[str, Tally] = {}
-        self._job = job
-        self._prior = prior
-        self._files = files
-        self._cache = cache
-        self._masker = masker
-        self._append = append
-        self._executor = executor
-        self._streams = StreamLogs(job.logs)
-        self._flights: dict[AttemptId, _Flight] = {}
+        self.in_flight = 0
+        self.closed: Ending | None = None
+        self.events: list[EventData] = []
+        self._roster = roster
+        self._queues = queues
+        self._random = random
+        self._max_wait_seconds = max_wait_seconds
+        self._to_utc = to_utc
+        self._open_keys: list[KeyState] = []
 
-    def start(self, start: Start, instance: Instance, ready: Ready) -> AttemptResult | None:
-        """Begin an attempt. Gives its result at once if no engine need be asked, else None."""
-        who = self._job.assignment(instance.task)
-        name, model = who.choice.members[start.member], who.models[start.member]
-        engine = self._job.engines(name)
-        request = self._request(start, instance, ready, name, model)
-        key = engine.limit_key(request)
-        id = AttemptId(instance.id, request.attempt)
-        reserved = AttemptReserved(name, key, who.why, start.estimate.tokens, start.estimate.usd)
-        log = self._append(reserved, task=id.task, attempt=id.attempt).seq
-        self._append(AttemptStarted(name, model, ready.fingerprint), task=id.task, attempt=id.attempt)
-        address = self._address(request, name) if engine.capabilities.is_repeatable else None
-        flight = _Flight(id, start.attempt, log, name, key, request, address)
-        known = self._known(flight, ready.fingerprint)
-        if known is not None:
-            return self._answer(flight, known)
-        self._flights[id] = flight
-        self._append(TurnStarted(1), task=id.task, attempt=id.attempt)
-        self._executor().start(AttemptSpec(id, name, request))
-        return None
+    # ------------------------------------------------------------------ into the queues
 
-    def cancel(self, task: str, number: int) -> None:
-        """End an attempt in flight, by the scheduler's number."""
-        id = AttemptId(task, number + self._prior.attempts.get(task, 0))
-        if id in self._flights:
-            self._executor().cancel(id)
+    def enter(self, task: TaskState, now: float) -> None:
+        """Queue the task's present step; past the last one the task is done."""
+        steps = task.node.steps
+        if task.step >= len(steps):
+            self._roster.finish(task, _DONE)
+        elif not task.is_performing:
+            self._queues.push(task, (), FIRST if task.step else task.key)
+        elif task.node.rule in ("race", "vote"):
+            for member in range(len(task.channels)):
+                if task.state is State.OPEN and task.ending is None:
+                    self._offer(task, (member,), now)
+        else:
+            self._offer(task, task.alive(), now)
 
-    def send(self, task: str, message: Message) -> bool:
-        """Pass a message to what is in flight for a task; False if nothing is."""
-        ids = [id for id in self._flights if id.task == task]
-        return any([self._executor().send(id, message) for id in ids])
-
-    def adopt(self, job: Job) -> None:
-        """Go on with a job that has more tasks."""
-        self._job = job
-
-    def streamed(self, news: AttemptStreamed) -> None:
-        """Keep what an engine reported."""
-        flight = self._flights.get(news.id)
-        if flight is None:
+    def _offer(self, task: TaskState, members: tuple[int, ...], now: float) -> None:
+        """Queue an attempt by one of the members, around those whose breaker is open."""
+        if self.closed is not None:
+            self._withhold(task, now)
             return
-        if news.event.type == "session":
-            self._append(SessionOpened(news.event.id), task=news.id.task, attempt=news.id.attempt)
-        self._streams.write(flight.log, news.event)
+        if self._open_keys:
+            self._offer_around(task, members, now)
+        elif task.node.rule == "fallback":
+            self._queues.push(task, members[:1], task.key)
+        else:
+            self._queues.push(task, members, task.key)
 
-    def done(self, news: AttemptDone) -> tuple[str, int, AttemptResult]:
-        """Take the end of an attempt: write it down, and say what the scheduler is to know of it."""
-        flight = self._flights.pop(news.id)
-        self._streams.close(flight.log)
-        reply, error = news.reply, news.error
-        if reply is not None:
-            error = wrong_with(reply, flight.request)
-            reply = self._masker.reply(reply) if error is None else None
-        usage = news.usage
-        at = {"task": news.id.task, "attempt": news.id.attempt}
-        self._append(TurnEnded(1, news.seconds, usage, "end_turn" if reply is not None else "error"), **at)
-        record = self._record(error)
-        self._append(
-            AttemptEnded(flight.engine, reply is not None, news.seconds, usage, reply, record), **at
-        )
-        if reply is not None and flight.cache_key is not None:
-            self._cache.put(flight.cache_key, reply)
-        self._count(flight, news.seconds, usage, reply, turns=1)
-        limited = error if isinstance(error, RateLimited) else None
-        result = AttemptResult(
-            ok=reply is not None,
-            seconds=news.seconds,
-            usage=usage,
-            error=record,
-            retry_after_seconds=limited.retry_after_seconds if limited is not None else None,
-            is_quota=limited is not None and limited.is_quota,
-        )
-        return news.id.task, flight.number, result
+    def _offer_around(self, task: TaskState, members: tuple[int, ...], now: float) -> None:
+        keys = [task.channels[member].key for member in members]
+        usable = tuple(m for m, key in zip(members, keys, strict=True) if not key.is_open)
+        if not usable:
+            hopeful = [
+                (key.until or 0.0, m)
+                for m, key in zip(members, keys, strict=True)
+                if key.can_wait(now, self._max_wait_seconds)
+            ]
+            usable = tuple(m for _, m in sorted(hopeful))
+        if not usable:
+            for member, key in zip(members, keys, strict=True):
+                task.errors[member] = self._too_long(key)
+            self._member_out(task, now)
+            return
+        self._queues.push(task, usable[:1] if task.node.rule == "fallback" else usable, task.key)
 
-    def close(self) -> None:
-        """Close the logs of what is still in flight."""
-        self._streams.close_all()
+    def _too_long(self, key: KeyState) -> ErrorRecord:
+        name = key.key.engine
+        until = None if key.until is None else self._to_utc(key.until)
+        when = f"until {until}" if until else "and it did not say until when"
+        advice = f"resume the run after {until}" if until else "resume the run when the limit has been reset"
+        return ErrorRecord("rate_limited", f"`{name}` is limited {when}: {key.why}", None, advice, True)
 
-    def _request(
-        self, start: Start, instance: Instance, ready: Ready, name: str, model: str | None
-    ) -> Request:
-        entry = self._job.entries.get(name)
-        wall, idle = timeouts(instance.task, entry)
-        return dataclasses.replace(
-            ready.request,
-            attempt=start.attempt + self._prior.attempts.get(instance.id, 0),
-            model=model,
-            timeout_seconds=wall,
-            idle_timeout_seconds=idle,
-        )
+    def _withhold(self, task: TaskState, now: float) -> None:
+        task.withheld = self.closed
+        self._conclude_choice(task, now)
 
-    def _address(self, request: Request, name: str) -> str | None:
-        if not self._job.is_cacheable:
-            return None
-        return cache_key(request, name, self._job.entries.get(name), self._files.of)
+    # ------------------------------------------------------------------ in flight
 
-    def _known(self, flight: _Flight, fingerprint: str) -> Reply | None:
-        """A reply that this run already paid for, or that the cache holds."""
-        answered = self._prior.answer(flight.id.task, flight.engine, fingerprint)
-        if answered is not None:
-            return answered.reply
-        return self._cache.get(flight.cache_key) if flight.cache_key is not None else None
+    def start(self, task: TaskState, member: int, reserved: Reservation, now: float) -> None:
+        """Start an attempt; its slot, its engine's and its phase's are taken together."""
+        task.attempts += 1
+        channel = task.channels[member]
+        channel.engine.in_flight += 1
+        channel.key.in_flight += 1
+        channel.started += 1
+        budget = task.node.budget
+        if budget is not None and budget.time is not None and not task.deadline:
+            self._queues.push_deadline(task, now + budget.time - task.seconds)
+        self._take(task, task.attempts, Flight(member, channel, reserved))
+        self._roster.decisions.append(Start(task.node.id, member, task.attempts, task.estimate(member)))
 
-    def _answer(self, flight: _Flight, reply: Reply) -> AttemptResult:
-        ended = AttemptEnded(flight.engine, True, 0.0, FREE, reply, is_cached=True)
-        self._append(ended, task=flight.id.task, attempt=flight.id.attempt)
-        self._count(flight, 0.0, FREE, reply, turns=0)
-        return AttemptResult(ok=True, usage=FREE)
+    def start_step(self, task: TaskState) -> None:
+        self._take(task, STEP, _STEP_FLIGHT)
+        self._roster.decisions.append(RunStep(task.node.id, task.node.steps[task.step]))
 
-    def _count(
-        self, flight: _Flight, seconds: float, usage: Usage | None, reply: Reply | None, turns: int
+    def _take(self, task: TaskState, number: int, flight: Flight) -> None:
+        self.in_flight += 1
+        task.flights[number] = flight
+        phase = self._queues.phase(task.node.phase)
+        if phase is not None:
+            phase.in_flight += 1
+
+    def land(self, task: TaskState, number: int) -> Flight:
+        """Give back what a flight held. Raises `ValueError` if there is none of that number."""
+        flight = task.flights.pop(number, None)
+        if flight is None:
+            what = f"attempt {number}" if number else "step"
+            raise ValueError(f"no {what} of `{task.node.id}` is in flight")
+        self.in_flight -= 1
+        phase = self._queues.phase(task.node.phase)
+        if phase is not None:
+            phase.in_flight -= 1
+        if flight.channel is not None:
+            flight.channel.engine.in_flight -= 1
+            flight.channel.key.in_flight -= 1
+        if not task.flights:
+            task.deadline = 0
+        return flight
+
+    # ------------------------------------------------------------------ what came of it
+
+    def attempt_landed(self, task: TaskState, flight: Flight, result: AttemptResult, now: float) -> None:
+        """Take an attempt's result; the flight has landed already."""
+        task.seconds += result.seconds
+        if result.error is None or result.error.kind != "rate_limited":
+            task.limited, task.limited_since = 0, None
+        elif flight.channel is not None:
+            self._limit_key(task, flight.channel.key, result, now)
+        if task.ending is not None:
+            self._finish_ending(task, task.ending, self._is_enough(task, result.ok))
+        elif result.ok:
+            self._won(task, now)
+        elif task.node.rule == "race" and task.wins:
+            self._conclude_choice(task, now)
+        else:
+            self._lost(task, flight.member, result, now)
+
+    def step_landed(self, task: TaskState, error: ErrorRecord | None, now: float) -> None:
+        """Take a step's result: an error ends the task."""
+        if task.ending is not None:
+            self._finish_ending(task, task.ending, error is None)
+        elif error is not None:
+            self.end(task, Ending(outcome_of(error), error, f"step `{task.node.steps[task.step]}` failed"))
+        else:
+            self._advance(task, now)
+
+    def _is_enough(self, task: TaskState, is_good: bool) -> bool:
+        """Say whether the rule of the choice is met: a vote needs all to have ended, and one of them well."""
+        return (is_good or task.wins > 0) and (task.node.rule != "vote" or not task.flights)
+
+    def _finish_ending(self, task: TaskState, ending: Ending, is_good: bool) -> None:
+        """End a task that was to end, but for what was in flight; good work that came late is taken."""
+        if is_good and ending.outcome in _FORGIVEN and task.step + 1 == len(task.node.steps):
+            task.ending = ending = _TAKEN_LATE
+        if not task.flights:
+            self._roster.finish(task, ending)
+
+    def _advance(self, task: TaskState, now: float) -> None:
+        task.step += 1
+        self.enter(task, now)
+
+    def _won(self, task: TaskState, now: float) -> None:
+        task.wins += 1
+        if task.node.rule == "race":
+            task.queued.clear()
+            self._cancel_flights(task, "another member was first")
+        self._conclude_choice(task, now)
+
+    def _lost(self, task: TaskState, member: int, result: AttemptResult, now: float) -> None:
+        error = result.error or NO_ERROR
+        rule = task.node.rule
+        if error.kind == "rate_limited":
+            self._again_after_limit(task, member, error, now)
+            return
+        tried = sum(task.tries) if rule == "spread" else task.tries[member]
+        if error.kind in task.retried and tried < task.node.retries:
+            task.tries[member] += 1
+            self._again_later(task, member, tried + 1, result, now)
+            return
+        task.errors[member] = error
+        if rule in ("fallback", "spread") and not goes_over(error.kind):
+            self._fail(task, error)
+        elif rule == "spread" and error.kind in task.retried:  # its retries are the task's, and used up
+            self._fail(task, error)
+        else:
+            self._member_out(task, now)
+
+    def _again_later(
+        self, task: TaskState, member: int, retry: int, result: AttemptResult, now: float
     ) -> None:
-        tally = self.tallies.setdefault(flight.id.task, Tally())
-        tally.attempts += 1
-        tally.turns += turns
-        tally.seconds += seconds
-        if usage is not None:
-            tally.usage = usage if tally.usage is None else tally.usage + usage
-        is_first = not tally.good
-        if is_first:  # who gave the reply; while nobody has, who tried last
-            tally.engine, tally.account = flight.engine, flight.key.account
-            tally.model = (reply.model if reply is not None else None) or flight.request.model
-        if reply is not None and (is_first or self._is_vote(flight.id.task)):
-            tally.good[flight.id.attempt] = reply
+        if self.closed is not None:
+            self._withhold(task, now)
+            return
+        asked = result.retry_after_seconds
+        asked = None if asked is None else min(asked, self._max_wait_seconds)
+        members = task.alive() if task.node.rule == "spread" else (member,)
+        self._queues.push_later(task, members, now + backoff_seconds(retry, self._random, asked))
 
-    def _is_vote(self, task: str) -> bool:
-        instance = self._job.graph.get(task)
-        return self._job.assignment(instance.task).choice.rule == "vote"
+    def _again_after_limit(self, task: TaskState, member: int, error: ErrorRecord, now: float) -> None:
+        """Queue a limited attempt again: the key's own time holds it back, and it counts as no try."""
+        since = task.limited_since if task.limited_since is not None else now
+        key = task.channels[member].key
+        opens = key.until if key.is_open else key.not_before
+        if opens is not None and opens - since > self._max_wait_seconds:
+            task.errors[member] = error
+            self._member_out(task, now)
+        elif task.node.rule in ("fallback", "spread"):
+            self._offer(task, task.alive(), now)
+        else:
+            self._offer(task, (member,), now)
 
-    def _record(self, error: EngineError | None) -> ErrorRecord | None:
-        if error is None:
-            return None
-        return dataclasses.replace(record_of(error), said=self._masker.text(error.said))
+    def due(self, now: float) -> None:
+        """Queue what waited for a time that has come."""
+        for _, _, _, task, members in self._queues.due(now):
+            alive = tuple(member for member in members if task.errors[member] is None)
+            self._offer(task, alive if task.node.rule != "fallback" else task.alive(), now)
+
+    def _member_out(self, task: TaskState, now: float) -> None:
+        if task.node.rule in ("fallback", "spread"):
+            alive = task.alive()
+            if alive:
+                self._offer(task, alive, now)
+                return
+        self._conclude_choice(task, now)
+
+    def _conclude_choice(self, task: TaskState, now: float) -> None:
+        """Go on with the task if nothing of its choice is in flight or queued any more."""
+        if task.flights or task.queued or task.state is State.DONE:
+            return
+        if task.wins:
+            task.is_cancelling = False
+            self._advance(task, now)
+        elif task.withheld is not None:
+            self._roster.finish(task, task.withheld)
+        elif task.node.rule in ("race", "vote") and task.alive():
+            return  # still being offered, member by member
+        else:
+            self._fail(task, decisive(task.errors))
+
+    def _fail(self, task: TaskState, error: ErrorRecord) -> None:
+        tries = f"{task.attempts} attempt{'s' if task.attempts != 1 else ''}"
+        self.end(task, Ending(outcome_of(error), error, f"{error.kind} after {tries}"))
+
+    def end(self, task: TaskState, ending: Ending, is_cancelled: bool = False) -> None:
+        """End a task now, or when what is in flight of it has landed."""
+        task.queued.clear()
+        if not task.flights:
+            self._roster.finish(task, ending)
+            return
+        task.ending = task.ending or ending
+        if is_cancelled:
+            self._cancel_flights(task, ending.why)
+
+    def _cancel_flights(self, task: TaskState, why: str) -> None:
+        if task.flights and not task.is_cancelling:
+            task.is_cancelling = True
+            self._roster.decisions += [Cancel(task.node.id, number, why) for number in task.flights]
+
+    # ------------------------------------------------------------------ keys
+
+    def _limit_key(self, task: TaskState, key: KeyState, result: AttemptResult, now: float) -> None:
+        """Move the key's time; open its breaker where a quota is used up, or the wait would be too long."""
+        task.limited += 1
+        if task.limited_since is None:
+            task.limited_since = now
+        asked = result.retry_after_seconds
+        if result.is_quota or (asked is not None and asked > self._max_wait_seconds):
+            self._open_breaker(key, None if asked is None else now + asked, result, now)
+            return
+        pause = limited_seconds(task.limited, self._random) if not asked or asked <= 0 else asked
+        key.not_before = max(key.not_before, now + pause)
+
+    def _open_breaker(self, key: KeyState, until: float | None, result: AttemptResult, now: float) -> None:
+        said = result.error.said if result.error is not None else "the quota is used up"
+        if key.is_open and (key.until is None or (until is not None and until <= key.until)):
+            return
+        if not key.is_open:
+            self._open_keys.append(key)
+        key.is_open, key.until, key.why = True, until, said
+        self.events.append(BreakerOpened(key.key, said, None if until is None else self._to_utc(until)))
+        for _, _, _, task, members in self._queues.take_key(key):
+            if task.state is State.OPEN and task.ending is None:
+                self._offer(task, task.alive() if task.node.rule in ("fallback", "spread") else members, now)
+
+    def close_breakers(self, now: float) -> None:
+        """Close the breakers whose time is over."""
+        if self._open_keys:
+            self._close([key for key in self._open_keys if key.until is not None and key.until <= now])
+
+    def close_breakers_of(self, task: TaskState) -> None:
+        """Close the breakers that hold a task, because somebody asked to try it again."""
+        self._close([channel.key for channel in task.channels])
+
+    def _close(self, keys: list[KeyState]) -> None:
+        for key in keys:
+            if key.is_open:
+                key.is_open, key.until = False, None
+                self._open_keys.remove(key)
+                self.events.append(BreakerClosed(key.key))

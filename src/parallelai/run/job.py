@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Engine
-from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task
+from parallelai.plan.graph import Instance, TaskGraph
+from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.plan.templates import Template
-from parallelai.records import ErrorRecord
+from parallelai.records import ErrorRecord, Severity
 from parallelai.run.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Who does the instances of one plan task.
+    """Who does the instances of one plan task, or one instance.
 
     `models` are the members' models, in the order of `choice.members`; `why` is "plan", "argument", "config" or
     "auto". With an `error` nobody can do it: the task ends blocked.
@@ -33,7 +33,7 @@ class Assignment:
 class Job:
     """A run's plan, who does what, and its limits.
 
-    `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
+    `baseline` are ids of findings that were accepted before. `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
     `--no-cache`; `parallel` is the ceiling of attempts in flight.
     """
 
@@ -56,10 +56,9 @@ class Job:
     places: Mapping[str, str] = field(default_factory=dict)
     estimates: Mapping[str, float] = field(default_factory=dict)
     is_cacheable: bool = True
-    fail_on: str = "never"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    fail_on: Severity | None = None
+    baseline: frozenset[str] = frozenset()
 
-    def assignment(self, task: Task) -> Assignment:
-        """Who does this task's instances."""
-        return self.assignments[str(task.id)]
+    def assignment(self, instance: Instance) -> Assignment:
+        """Who does this instance: what its task says, unless a route told its files apart."""
+        return self.assignments.get(instance.id) or self.assignments[instance.task.id]

@@ -94,7 +94,7 @@ class Preparation:
         self._job = job
         self._prior = prior
         self._files = FileDigests(job.root)
-        self._definitions: dict[str, str] = {}
+        self._definitions: dict[tuple[str, tuple[str, ...]], str] = {}
 
     @property
     def files(self) -> FileDigests:
@@ -119,7 +119,7 @@ class Preparation:
             mark = self.fingerprint(instance)
             if self._prior.kept(instance.id, mark) is not None:
                 return Settled(Outcome.OK)
-            blocked = self._job.assignment(instance.task).error
+            blocked = self._job.assignment(instance).error
             if blocked is not None:
                 return Settled(Outcome.BLOCKED, blocked)
             return Ready(self._request(instance), mark)
@@ -133,16 +133,16 @@ class Preparation:
         awaited = (item for group in instance.awaits if not group.startswith("phase:") for item in graph.groups[group])
         names = [*instance.depends_on, *awaited]
         dependencies = ((name, self.views.digest(name)) for name in names)
-        return fingerprint(instance, self._definition(instance.task), self._files.of, dependencies)
+        return fingerprint(instance, self._definition(instance), self._files.of, dependencies)
 
     def _holds(self, task: Task) -> bool:
         return evaluate(str(task.when), self.views, self._job.variables)
 
-    def _definition(self, task: Task) -> str:
-        name = str(task.id)
+    def _definition(self, instance: Instance) -> str:
+        task, who = instance.task, self._job.assignment(instance)
+        name = (task.id, who.choice.members)
         known = self._definitions.get(name)
         if known is None:
-            who = self._job.assignment(task)
             members = [
                 (member, self._job.entries.get(member), model)
                 for member, model in zip(who.choice.members, who.models, strict=True)

@@ -82,9 +82,10 @@ class Channel:
 class Lane:
     """The entries that need the same: one of these channels (none for a step), and room in the phase."""
 
-    __slots__ = ("channels", "heap", "phase")
+    __slots__ = ("channels", "heap", "is_listed", "phase")
 
     def __init__(self, channels: tuple[Channel, ...], phase: Count | None) -> None:
+        self.is_listed = False  # among the lanes that hold something
         self.channels = channels
         self.phase = phase
         self.heap: list[Entry] = []
@@ -113,7 +114,9 @@ class Lane:
 
     def opens_at(self) -> float:
         """Give the time from which a rate limit no longer holds all of its channels."""
-        times = [channel.key.until if channel.key.is_open else channel.key.not_before for channel in self.channels]
+        times = [
+            channel.key.until if channel.key.is_open else channel.key.not_before for channel in self.channels
+        ]
         return min((time for time in times if time is not None), default=math.inf)
 
     def choose(self, entry: Entry, now: float) -> int:
@@ -138,6 +141,7 @@ class Queues:
         self._lanes: dict[tuple[int, ...], Lane] = {}
         self._filled: list[Lane] = []
         self._timers: list[Entry] = []
+        self._deadlines: list[Entry] = []
         self._ticket = 0
 
     def channel(self, member: Member) -> Channel:
@@ -164,15 +168,20 @@ class Queues:
         if lane is None:
             chosen = tuple(channels[member] for member in members)
             lane = self._lanes[name] = Lane(chosen, self._phases.get(phase))
-        if not lane.heap:
+        if not lane.is_listed:
+            lane.is_listed = True
             self._filled.append(lane)
         heapq.heappush(lane.heap, (rank, task.node.index, self._take(task), task, members))
 
-    def push_later(self, task: TaskState, members: tuple[int, ...], at: float) -> int:
-        """Queue a task for a time; gives the ticket of the timer."""
-        ticket = self._take(task)
-        heapq.heappush(self._timers, (at, task.node.index, ticket, task, members))
-        return ticket
+    def push_later(self, task: TaskState, members: tuple[int, ...], at: float) -> None:
+        """Queue a task for a time."""
+        heapq.heappush(self._timers, (at, task.node.index, self._take(task), task, members))
+
+    def push_deadline(self, task: TaskState, at: float) -> None:
+        """Set the time at which a task's own time budget is used up."""
+        self._ticket += 1
+        task.deadline = self._ticket
+        heapq.heappush(self._deadlines, (at, task.node.index, self._ticket, task, ()))
 
     def _take(self, task: TaskState) -> int:
         self._ticket += 1
@@ -194,14 +203,36 @@ class Queues:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
+    def late(self, now: float) -> Iterator[TaskState]:
+        """Take out the tasks whose own time is used up."""
+        while (at := self.next_deadline()) is not None and at <= now:
+            task = heapq.heappop(self._deadlines)[3]
+            task.deadline = 0
+            yield task
+
+    def next_deadline(self) -> float | None:
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2] != deadlines[0][3].deadline:
+            heapq.heappop(deadlines)
+        return deadlines[0][0] if deadlines else None
+
+    def pop(self, lane: Lane) -> Entry:
+        """Take a lane's head out."""
+        entry = heapq.heappop(lane.heap)
+        entry[3].queued.discard(entry[2])
+        return entry
+
     def filled(self) -> list[Lane]:
         """Give the lanes that have live entries; each has a head."""
         lanes = self._filled
-        if len(lanes) == 1:  # by far the commonest case, and the hot path
-            if lanes[0].head() is None:
-                lanes.clear()
+        for lane in lanes:
+            if lane.head() is None:
+                break
+        else:
             return lanes
-        self._filled = [lane for lane in lanes if lane.head() is not None]
+        for lane in lanes:
+            lane.is_listed = lane.head() is not None
+        self._filled = [lane for lane in lanes if lane.is_listed]
         return self._filled
 
     def take_key(self, key: KeyState) -> list[Entry]:
@@ -219,8 +250,8 @@ class Queues:
         """Give every entry its task's present rank, but for steps, which stay first."""
         for lane in self.filled():
             lane.heap = [
-                entry if entry[0] == FIRST else (entry[3].key, *entry[1:])
-                for entry in lane.heap
-                if entry[2] in entry[3].queued
+                (rank if rank == FIRST else task.key, index, ticket, task, members)
+                for rank, index, ticket, task, members in lane.heap
+                if ticket in task.queued
             ]
             heapq.heapify(lane.heap)

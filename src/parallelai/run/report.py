@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from parallelai.events import (
@@ -17,6 +17,7 @@ from parallelai.events import (
     TaskExpanded,
 )
 from parallelai.records import (
+    FREE,
     Coverage,
     FileNote,
     Finding,
@@ -27,9 +28,7 @@ from parallelai.records import (
     Usage,
 )
 from parallelai.results.collect import Reported
-
-NOTHING_USED = Usage(0, 0, 0, 0, 0.0, "free")
-
+from parallelai.results.document import counts, join_coverage
 
 class Report:
     """What is known of a run after some of its events. Feed it every event, in order, with `take`."""
@@ -40,7 +39,7 @@ class Report:
         self.ended: RunEnded | None = None
         self.order: list[str] = []
         self.files: dict[str, tuple[str, ...]] = {}
-        self.skipped: dict[str, str] = {}
+        self.skipped: tuple[FileNote, ...] = ()
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
         self.usage: Usage | None = None
@@ -87,13 +86,13 @@ class Report:
         if not data.is_addition:  # a process starts or goes on: what did not end well is to be done again
             self.order.clear()
             self.files.clear()
-            self.skipped.clear()
+            self.skipped = ()
             self.results = {
                 task: ended for task, ended in self.results.items() if ended.result.status is Outcome.OK
             }
         self.order.extend(data.items)
         self.files.update(data.files)
-        self.skipped.update((note.file, note.why) for note in data.skipped)
+        self.skipped += data.skipped
 
     @property
     def seconds(self) -> float:
@@ -119,37 +118,24 @@ class Report:
                 if attempt is not None and attempt.reply is not None:
                     yield Reported(task, attempt.engine, attempt.reply)
 
-    def counts(self) -> dict[Outcome, int]:
-        """Count the tasks by outcome; all six are there."""
-        counts = dict.fromkeys(Outcome, 0)
-        for task in self.order:
-            if task in self.results:
-                counts[self.results[task].result.status] += 1
-        return counts
+    def tasks(self) -> tuple[TaskResult, ...]:
+        """Give the results of the tasks that have ended, in plan order, without their texts."""
+        return tuple(self.results[task].result for task in self.order if task in self.results)
 
     def coverage(self) -> Coverage:
-        """Say of each file that somebody asked about what became of it: failed beats covered beats skipped."""
-        skipped, failed = dict(self.skipped), dict[str, str]()
-        covered: set[str] = set()
-        for task, files in self.files.items():
-            ended = self.results.get(task)
-            reply = self.reply(task)
-            if ended is None or ended.result.status is not Outcome.OK or reply is None:
-                error = ended.result.error if ended is not None else None
-                why = error.said if error is not None else (ended.result.status if ended else "not done")
-                failed.update(dict.fromkeys(files, str(why)))
-            elif reply.coverage is None:
-                covered.update(files)
-            else:
-                covered.update(reply.coverage.covered)
-                skipped.update((note.file, note.why) for note in reply.coverage.skipped)
-                failed.update((note.file, note.why) for note in reply.coverage.failed)
-        covered.difference_update(failed)
-        return Coverage(
-            tuple(sorted(covered)),
-            _notes(skipped, lambda file: file not in covered and file not in failed),
-            _notes(failed, lambda _: True),
-        )
+        """Say of each file that somebody asked about what became of it."""
+        asked = (self._coverage(task, files) for task, files in self.files.items())
+        return join_coverage([*asked, Coverage(skipped=self.skipped)])
+
+    def _coverage(self, task: str, files: tuple[str, ...]) -> Coverage:
+        ended, reply = self.results.get(task), self.reply(task)
+        if ended is not None and ended.result.status is Outcome.OK and reply is not None:
+            return reply.coverage or Coverage(covered=files)
+        error = ended.result.error if ended is not None else None
+        status = ended.result.status if ended is not None else "not done"
+        why = error.said if error is not None else str(status)
+        notes = tuple(FileNote(file, why) for file in files)
+        return Coverage(skipped=notes) if status == Outcome.SKIPPED else Coverage(failed=notes)
 
     def document(self) -> RunDocument:
         """Make the document of the run as it now stands."""
@@ -161,8 +147,8 @@ class Report:
             outcome=ended.outcome if ended is not None else Outcome.CANCELLED,
             seconds=round(self.seconds, 3),
             seconds_one_by_one=round(self.seconds_one_by_one, 3),
-            counts=self.counts(),
-            usage=self.usage or NOTHING_USED,
+            counts=counts(self.tasks()),
+            usage=self.usage or FREE,
             tasks=tuple(self._row(task) for task in self.order if task in self.results),
             findings=self.findings or (),
             dropped=self.dropped,
@@ -175,10 +161,6 @@ class Report:
         return dataclasses.replace(result, text=reply.text if reply is not None else None)
 
 
-def _notes(notes: dict[str, str], keep: Callable[[str], bool]) -> tuple[FileNote, ...]:
-    return tuple(FileNote(file, why) for file, why in sorted(notes.items()) if keep(file))
-
-
 def join(replies: Iterable[Reply]) -> Reply | None:
     """Join what several engines said of the same task: texts one after another, findings together."""
     found = list(replies)
@@ -189,18 +171,9 @@ def join(replies: Iterable[Reply]) -> Reply | None:
         usage = usage + other.usage
     texts = [reply.text for reply in found if reply.text]
     findings = tuple(finding for reply in found for finding in reply.findings)
+    known = [reply.coverage for reply in found if reply.coverage is not None]
+    # one that cannot say what it looked at looked at all of it
+    coverage = join_coverage(known) if len(known) == len(found) else None
     return dataclasses.replace(
-        found[0], text="\n\n".join(texts) or None, findings=findings, usage=usage, coverage=_joint(found)
+        found[0], text="\n\n".join(texts) or None, findings=findings, usage=usage, coverage=coverage
     )
-
-
-def _joint(replies: list[Reply]) -> Coverage | None:
-    """What at least one of them covered is covered."""
-    coverages = [reply.coverage for reply in replies]
-    if any(coverage is None for coverage in coverages):
-        return None
-    known = [coverage for coverage in coverages if coverage is not None]
-    covered = {file for coverage in known for file in coverage.covered}
-    skipped = {note.file: note for coverage in known for note in coverage.skipped if note.file not in covered}
-    failed = {note.file: note for coverage in known for note in coverage.failed if note.file not in covered}
-    return Coverage(tuple(sorted(covered)), tuple(skipped.values()), tuple(failed.values()))

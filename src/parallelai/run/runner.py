@@ -28,9 +28,10 @@ from parallelai.events import (
     TaskStep,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import ErrorRecord, FileNote, LimitKey, Outcome, RunDocument, TaskResult
+from parallelai.records import FREE, ErrorRecord, FileNote, Finding, LimitKey, Outcome, RunDocument, TaskResult
+from parallelai.results import baseline
 from parallelai.results.collect import collect
-from parallelai.results.document import exit_code, run_outcome
+from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run import assembly
 from parallelai.run.attempts import Attempts, Tally
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
@@ -41,7 +42,7 @@ from parallelai.run.masking import Masker
 from parallelai.run.nodes import Prepared, Settled
 from parallelai.run.permissions import LocalCoordinator
 from parallelai.run.preparation import Preparation, Ready
-from parallelai.run.report import NOTHING_USED, Report
+from parallelai.run.report import Report
 from parallelai.run.resume import Prior
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.steering import POLL_SECONDS, Steering
@@ -173,8 +174,8 @@ class Runner:
         """Leave alone what ended well before, as long as nothing that it depends on has to be done again."""
         kept: set[str] = set()
         groups = self._job.graph.groups
-        for name in self._job.graph.topological() if self._prior.ended else ():
-            instance = self._job.graph.get(name)
+        for instance in self._job.graph.topological() if self._prior.ended else ():
+            name = instance.id
             needs = [*instance.depends_on, *(item for group in instance.awaits for item in groups[group])]
             if name not in self._prior.ended or not kept.issuperset(needs):
                 continue
@@ -201,27 +202,32 @@ class Runner:
         await writer.flush()
         report = self._report
         collected = collect(report.reported(), read=self._read)
-        writer.append(FindingRecorded(collected.findings, collected.dropped))
-        counts = report.counts()
-        code = exit_code(
-            counts,
-            findings=collected.findings,
-            fail_on=self._job.fail_on,
-            budget_reached=self._has_reached_budget,
-            signal=self._signal,
-        )
-        outcome = Outcome.CANCELLED if self._signal is not None else run_outcome(counts)
-        writer.append(
-            RunEnded(
-                outcome,
-                code,
-                round(report.seconds, 3),
-                round(report.seconds_one_by_one, 3),
-                counts,
-                report.usage or NOTHING_USED,
-            )
-        )
+        findings = baseline.apply(collected.findings, self._job.baseline)
+        writer.append(FindingRecorded(findings, collected.dropped))
+        writer.append(self._ending(findings))
         await writer.flush()
+
+    def _ending(self, findings: tuple[Finding, ...]) -> RunEnded:
+        report, tasks = self._report, self._report.tasks()
+        counted = counts(tasks)
+        is_over = self._has_reached_budget
+        return RunEnded(
+            outcome=run_outcome(
+                counted, is_cancelled=self._signal is not None, is_budget_reached=is_over
+            ),
+            exit=exit_code(
+                tasks,
+                findings=findings,
+                files=report.coverage(),
+                fail_on=self._job.fail_on,
+                is_budget_reached=is_over,
+                signal=self._signal,
+            ),
+            seconds=round(report.seconds, 3),
+            seconds_one_by_one=round(report.seconds_one_by_one, 3),
+            counts=counted,
+            usage=report.usage or FREE,
+        )
 
     def _read(self, path: str) -> str | None:
         try:
@@ -307,7 +313,7 @@ class Runner:
         self._ready[task] = ready
         self._fingerprints[task] = ready.fingerprint
         self._writer.append(TaskReady(), task=task)
-        who = self._job.assignment(instance.task)
+        who = self._job.assignment(instance)
         engines = (self._job.engines(name) for name in who.choice.members)
         return Prepared(tuple(engine.estimate(ready.request) for engine in engines))
 
@@ -341,7 +347,7 @@ class Runner:
         self._preparation.views.ended(task, finish.outcome, reply)
 
     def _ended(self, finish: Finish, tally: Tally) -> TaskEnded:
-        who = self._job.assignment(self._job.graph.get(finish.task).task)
+        who = self._job.assignment(self._job.graph.get(finish.task))
         reply = tally.reply
         result = TaskResult(
             id=finish.task,
@@ -407,7 +413,7 @@ class Runner:
     def add_task(self, task: Mapping[str, Any]) -> str:
         before = self._job.graph
         job = self._grow(self._job, task)
-        fresh = [instance for instance in job.graph.instances if instance.id not in before]
+        fresh = [instance for instance in job.graph.instances if not before.items(instance.id)]
         self._adopt(job)
         self._writer.append(dataclasses.replace(_expansion(fresh, ()), is_addition=True))
         nodes = assembly.nodes_of(job, fresh, tuple(self._steps.values()), self._key_of)

@@ -130,7 +130,9 @@ def batch(argument: str | None = None) -> Strategy:
 
 def _plain(strategy: Strategy, argument: str | None) -> Strategy:
     if argument is not None:
-        raise UsageError(f"strategy `{strategy.name}` takes nothing after a colon", next=f"write `{strategy.name}`")
+        raise UsageError(
+            f"strategy `{strategy.name}` takes nothing after a colon", next=f"write `{strategy.name}`"
+        )
     return strategy
 
 

@@ -61,7 +61,6 @@ class TaskState:
         "flights",
         "is_batched",
         "is_cancelling",
-        "is_withheld",
         "key",
         "limited",
         "limited_since",
@@ -78,6 +77,7 @@ class TaskState:
         "tries",
         "usd",
         "wins",
+        "withheld",
     )
 
     def __init__(self, node: Node, channels: tuple[Channel, ...], retried: frozenset[str]) -> None:
@@ -112,7 +112,7 @@ class TaskState:
         self.ending: Ending | None = None
         self.is_batched = False
         self.is_cancelling = False
-        self.is_withheld = False
+        self.withheld: Ending | None = None  # why a part of it could not start
 
     @property
     def is_performing(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +47,7 @@ class Database:
         try:
             if self._needs_setup():
                 self._set_up()
-            if _looks_cut(self.path):
+            if _ends_within_page(self.path):
                 self._check_whole()
         except BaseException:
             self._guard.release()
@@ -183,7 +182,13 @@ def migrate(connection: sqlite3.Connection, path: Path, schema: Schema, *, is_wa
     if before == 0:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute(f"PRAGMA journal_mode = {'WAL' if is_wal else 'DELETE'}")
+        wanted = "wal" if is_wal else "delete"
+        (mode,) = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+        if mode != wanted:
+            raise StoreError(
+                f"`{path}` is on a file system that SQLite's {wanted} mode does not work on",
+                next="set `state.path` to a folder on a local disk",
+            )
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in schema.steps[before:]:
@@ -237,22 +242,11 @@ def _refuse_emptied(path: Path) -> None:
             raise corrupt(path, "it is empty, but the log beside it is not")
 
 
-def _looks_cut(path: Path) -> bool:
-    """Tell whether the file is shorter than its header says, or does not end with a page."""
-    with told(path), path.open("rb") as file:
-        head = file.read(100)
-        size = os.fstat(file.fileno()).st_size
-    if len(head) < 100:
-        return True
-    page, pages = header(head)
-    return size % page != 0 or size < page * pages
-
-
-def header(head: bytes) -> tuple[int, int]:
-    """Read (bytes a page, number of pages) of SQLite's file header, its first 100 bytes."""
-    (page,) = struct.unpack(">H", head[16:18])
-    (pages,) = struct.unpack(">I", head[28:32])
-    return (65536 if page == 1 else page or PAGE_BYTES), pages
+def _ends_within_page(path: Path) -> bool:
+    # By name alone: opening and closing the file here would drop the locks that this process's other
+    # connections hold on it (POSIX locks belong to the process, not to the descriptor).
+    with told(path):
+        return path.stat().st_size % PAGE_BYTES != 0
 
 
 def _locked(path: Path) -> StoreError:

@@ -15,7 +15,15 @@ _NETWORK = frozenset(
     "9p afs afpfs beegfs ceph cifs coda davfs drvfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
     "prl_fs pvfs2 smb3 smbfs webdav".split()
 )
-_NETWORK_FUSE = ("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "fuse.davfs")
+_NETWORK_FUSE = (
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "fuse.ceph",
+    "fuse.s3fs",
+    "fuse.rclone",
+    "fuse.gcsfuse",
+    "fuse.davfs",
+)
 
 
 def prepare(state: Path, *, create: bool) -> Path:

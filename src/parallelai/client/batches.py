@@ -1,0 +1,37 @@
+"""Cut a review for engines that look at many files at a time (`Capabilities.batch`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from parallelai.plan.graph import Instance, TaskGraph
+
+
+def split(graph: TaskGraph, size: int) -> TaskGraph:
+    """Split each instance that has more than `size` files into `id#1`, `id#2`, …, of about equal size."""
+    instances: list[Instance] = []
+    parts: dict[str, tuple[str, ...]] = {}
+    for instance in graph.instances:
+        if len(instance.files) <= size:
+            cut = [instance]
+        else:
+            count = -(-len(instance.files) // size)
+            cut = [
+                dataclasses.replace(
+                    instance, id=f"{instance.id}#{number + 1}", files=instance.files[number::count]
+                )
+                for number in range(count)
+            ]
+        parts[instance.id] = tuple(part.id for part in cut)
+        instances.extend(cut)
+    numbered = (
+        dataclasses.replace(
+            instance,
+            index=number,
+            depends_on=tuple(part for name in instance.depends_on for part in parts[name]),
+        )
+        for number, instance in enumerate(instances)
+    )
+    groups = {
+        name: tuple(part for item in items for part in parts[item]) for name, items in graph.groups.items()
+    }
+    return TaskGraph(tuple(numbered), groups, graph.phases, graph.skipped)

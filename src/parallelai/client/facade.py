@@ -1,0 +1,379 @@
+"""`AsyncParallelAI`: what can be done with ParallelAI, as awaitable calls."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import parallelai
+from parallelai.client import batches, recorded
+from parallelai.client.arguments import (
+    budget_of,
+    choice_of,
+    seconds_of,
+    severity_of,
+    strategy_of,
+    words_of,
+)
+from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.options import CarryOut, OnEvents
+from parallelai.client.plans import Plans
+from parallelai.client.project import OpenProject
+from parallelai.client.reviews import ReviewOptions, chosen_files, plan_of, review_name
+from parallelai.client.runs import Runs
+from parallelai.engines.protocol import Engine
+from parallelai.errors import NotFoundError, UsageError
+from parallelai.events import RunCreated
+from parallelai.plan import load
+from parallelai.plan.graph import TaskGraph
+from parallelai.plan.model import Budget, Choice, Plan, Task
+from parallelai.records import FREE, Coverage, Outcome, RunDocument, Severity, new_run_id
+from parallelai.results import baseline
+from parallelai.run import resume
+from parallelai.run.report import Report
+from parallelai.run.runner import Runner
+from parallelai.run.strategies import Strategy
+
+
+class AsyncParallelAI:
+    """Runs many assistants at once over one code base.
+
+    Args:
+        project: the project's folder; by default the one that the current folder is in.
+        config: settings over those of files and environment, nested as in `parallelai.toml`.
+        engines: engines of your own, used by their names.
+        trust: what the project's own config names may run.
+
+    Use it as an async context manager, or call `aclose` when done.
+    """
+
+    def __init__(
+        self,
+        project: str | Path | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        engines: Iterable[Engine] = (),
+        trust: bool = False,
+    ) -> None:
+        self.project = OpenProject(
+            Path.cwd(),
+            Path(project) if project is not None else None,
+            overrides=config,
+            engines=engines,
+            is_trusted=trust,
+        )
+        self.runs = Runs(self.project, self._resume)
+        self.plans = Plans(self.project)
+        self._runners: set[Runner] = set()
+
+    async def __aenter__(self) -> AsyncParallelAI:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        self.project.close()
+
+    def interrupt(self, signal: int) -> bool:
+        """Stop what is being carried out; see `Runner.interrupt`. False if nothing is."""
+        for runner in list(self._runners):
+            runner.interrupt(signal)
+        return bool(self._runners)
+
+    async def review(
+        self,
+        patterns: str | Sequence[str] = (),
+        *,
+        engine: str | Choice | Sequence[str] | Any = None,
+        model: str | None = None,
+        parallel: int | None = None,
+        budget: str | Budget | None = None,
+        timeout: float | str | None = None,
+        since: str | None = None,
+        staged: bool = False,
+        template: str = "code-review",
+        checklist: Sequence[str] = (),
+        baseline: str | Path | None = None,
+        fail_on: str | Severity | None = None,
+        cache: bool = True,
+        resume: bool = False,
+        on_events: OnEvents | None = None,
+    ) -> RunDocument:
+        """Review files, and give one ranked list of findings.
+
+        Args:
+            patterns: which files, by git's rules, from the current folder; none is the whole project.
+            engine: who reviews; several are a vote. By default see DESIGN §5, "Consent".
+            model: a tier or a model's name.
+            parallel: how much at once.
+            budget: such as `10usd,5Mtok,4h`.
+            timeout: of an attempt, in seconds or as `30m`.
+            since: only what changed since this git revision.
+            staged: only what is staged in git.
+            template: the task template.
+            checklist: what to look for.
+            baseline: a file of accepted findings.
+            fail_on: the severity from which a finding makes `exit` 1.
+            cache: stored replies may be used.
+            resume: go on with the latest review of the same.
+            on_events: is given events as they happen.
+
+        Raises:
+            UsageError: the patterns match nothing, or something else cannot be done as asked.
+        """
+        options = ReviewOptions(
+            words_of(patterns),
+            since,
+            staged,
+            template,
+            tuple(checklist),
+            Path(baseline) if baseline is not None else None,
+        )
+        carry = self._carry(
+            engine=engine,
+            model=model,
+            parallel=parallel,
+            budget=budget,
+            timeout=timeout,
+            fail_on=fail_on,
+            is_cacheable=cache,
+            is_resume=resume,
+            on_events=on_events,
+        )
+        return await self.carry_out_review(options, carry)
+
+    async def execute(
+        self,
+        plan: str | Path | Plan | Mapping[str, Any] | None = None,
+        *,
+        tasks: Iterable[Task | Mapping[str, Any]] | None = None,
+        strategy: str | Strategy | None = None,
+        engine: str | Choice | Sequence[str] | Any = None,
+        model: str | None = None,
+        parallel: int | None = None,
+        budget: str | Budget | None = None,
+        timeout: float | str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        only: Sequence[str] = (),
+        fail_on: str | Severity | None = None,
+        cache: bool = True,
+        resume: bool = False,
+        new: bool = False,
+        on_events: OnEvents | None = None,
+    ) -> RunDocument:
+        """Carry a plan out: a file, a `Plan`, plain data, or just tasks.
+
+        Args:
+            plan: the plan, or the path of its file.
+            tasks: the tasks, instead of a plan.
+            strategy: `dag`, `parallel`, `batch:N`, `pipeline`, or an object.
+            engine: who does the tasks that name nobody.
+            variables: the plan's `vars`, over what it gives.
+            only: ids or tags; these tasks and what they depend on.
+            resume: go on with the plan's latest run, where there is one.
+            new: start a new run even then.
+
+        The other arguments are those of `review`.
+
+        Raises:
+            PlanError: all that is wrong with the plan.
+        """
+        carry = self._carry(
+            engine=engine,
+            model=model,
+            parallel=parallel,
+            budget=budget,
+            timeout=timeout,
+            strategy=strategy_of(strategy),
+            variables=dict(variables or {}),
+            only=tuple(only),
+            fail_on=fail_on,
+            is_cacheable=cache,
+            is_resume=resume,
+            is_new=new,
+            on_events=on_events,
+        )
+        loaded, name = self._load(plan, tasks)
+        return await self.carry_out_plan(loaded, name, carry)
+
+    # -- what the command line calls, with the options as objects
+
+    async def carry_out_review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
+        """Carry a review out; see `review`."""
+        files = chosen_files(self.project, options)
+        if not files:
+            return nothing_to_do()
+        async with self._builder(carry, {}) as builder:
+            plan, graph = review_graph(builder, options, files)
+            asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
+            name = review_name(options, asked)
+            run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
+            return await self._run(builder, "review", name, plan, graph, run, options)
+
+    async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
+        """Carry a plan out; see `execute`."""
+        run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
+        async with self._builder(carry, plan.engines, run) as builder:
+            builder.checked(plan)
+            return await self._run(builder, "execute", name, plan, builder.graph(plan), run)
+
+    async def _resume(self, run: str, carry: CarryOut) -> RunDocument:
+        """Go on with a run of any kind, from what it recorded (`runs resume`)."""
+        created = recorded.created(self.project.store.journal, run)
+        carry = recorded.options(created, carry)
+        if created.kind == "review":
+            options = recorded.review_options(created)
+            plan = load.from_mapping(created.document)
+            async with self._builder(carry, {}, run) as builder:
+                graph = builder.graph(plan)
+                if plan.tasks[0].each is None:
+                    graph = _batched(builder, plan, graph)
+                return await self._run(builder, "review", created.plan, plan, graph, run, options)
+        plan = self._recorded_plan(created)
+        async with self._builder(carry, plan.engines, run) as builder:
+            builder.checked(plan)
+            return await self._run(builder, "execute", created.plan, plan, builder.graph(plan), run)
+
+    def _recorded_plan(self, created: RunCreated) -> Plan:
+        """The plan file as it is now; what was given as an object, as it was recorded."""
+        path = self.project.root / created.plan if created.plan is not None else None
+        if path is not None and path.is_file():
+            return self._load(path, None)[0]
+        return load.from_mapping(created.document)
+
+    async def _run(
+        self,
+        builder: Builder,
+        kind: str,
+        name: str | None,
+        plan: Plan,
+        graph: TaskGraph,
+        run: str | None,
+        review: ReviewOptions | None = None,
+    ) -> RunDocument:
+        store = self.project.store
+        prior, report = resume.Prior(), Report()
+        if run is not None:
+            events = list(store.journal.events(run))
+            prior = resume.read(events)
+            for event in events:
+                report.take(event)
+            plan, graph = _with_added(builder, plan, graph, prior)
+        job = builder.job(run or new_run_id(), kind, name, plan, graph)
+        if review is not None and review.baseline is not None:
+            job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
+        created = None
+        if run is None:
+            created = recorded.creation(job, builder.options, review, self._notes(), parallelai.__version__)
+        runner = Runner(
+            job,
+            store,
+            prior=prior,
+            report=report,
+            created=created,
+            grow=builder.grow,
+            watch=builder.options.on_events,
+        )
+        with self._running(runner):
+            return await runner.carry_out()
+
+    # -- small things
+
+    @contextlib.contextmanager
+    def _running(self, runner: Runner) -> Iterator[None]:
+        self._runners.add(runner)
+        try:
+            yield
+        finally:
+            self._runners.discard(runner)
+
+    @contextlib.asynccontextmanager
+    async def _builder(
+        self, carry: CarryOut, entries: Mapping[str, Any], run: str | None = None
+    ) -> AsyncIterator[Builder]:
+        registry = self.project.registry(entries)
+        kept = recorded.chosen(self.project.store.journal, run) if run is not None else {}
+        try:
+            yield Builder(self.project, registry, carry, kept)
+        finally:
+            await registry.aclose()
+
+    def _carry(self, **asked: Any) -> CarryOut:
+        choice, engines = choice_of(asked.pop("engine"))
+        self.project.given.update({engine.name: engine for engine in engines})
+        timeout = asked.pop("timeout")
+        return CarryOut(
+            engine=choice,
+            budget=budget_of(asked.pop("budget")),
+            timeout_seconds=seconds_of(timeout),
+            fail_on=severity_of(asked.pop("fail_on")),
+            **asked,
+        )
+
+    def _load(
+        self,
+        plan: str | Path | Plan | Mapping[str, Any] | None,
+        tasks: Iterable[Task | Mapping[str, Any]] | None,
+    ) -> tuple[Plan, str | None]:
+        """Load a plan, and say what it is known by; None for one that is not a file."""
+        if (plan is None) == (tasks is None):
+            raise UsageError("give a plan or tasks", next="`execute(\"tasks.yaml\")`, or `execute(tasks=[…])`")
+        if isinstance(plan, Plan):
+            return plan, None
+        if isinstance(plan, Mapping):
+            return load.from_mapping(plan, names=self.project.names()), None
+        if plan is None:
+            return load.from_mapping({"tasks": list(tasks or ())}, names=self.project.names()), None
+        path = Path(plan)
+        loaded = load.load(path, root=self.project.root, names=self.project.names(), tree=self.project.tree)
+        return loaded, plan_name(path, self.project.root)
+
+    def _latest(self, name: str, kind: str) -> str | None:
+        if not self.project.has_store:
+            return None
+        row = self.project.store.journal.latest(plan=name, kind=kind)
+        return row.id if row is not None else None
+
+    def _notes(self) -> tuple[str, ...]:
+        """What the user has to be told of every run here."""
+        notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in self.project.ignored]
+        notes.append("commands run unconfined, in the project's folder: this version has no sandbox yet")
+        return tuple(notes)
+
+
+def nothing_to_do() -> RunDocument:
+    """The document of a run of nothing: a review of changes where nothing changed."""
+    return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())
+
+
+def review_graph(
+    builder: Builder, options: ReviewOptions, files: Sequence[str]
+) -> tuple[Plan, TaskGraph]:
+    """Make a review's plan and graph: by batches of files where its engine looks at many at a time."""
+    plan = plan_of(builder.project, options, files, is_each=False)
+    graph = builder.graph(plan)
+    if builder.batch_size(plan, graph) > 1:
+        return plan, _batched(builder, plan, graph)
+    plan = plan_of(builder.project, options, files, is_each=True)
+    return plan, builder.graph(plan)
+
+
+def _batched(builder: Builder, plan: Plan, graph: TaskGraph) -> TaskGraph:
+    return batches.split(graph, builder.batch_size(plan, graph))
+
+
+def _with_added(
+    builder: Builder, plan: Plan, graph: TaskGraph, prior: resume.Prior
+) -> tuple[Plan, TaskGraph]:
+    """Take in again what `runs add` brought to the run."""
+    for task in prior.added:
+        plan, graph = builder.with_task(plan, graph, task)
+    return plan, graph

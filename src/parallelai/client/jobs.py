@@ -1,0 +1,267 @@
+"""From a plan and what was asked to a job: who does what, how much at once, what is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parallelai.client.options import CarryOut
+from parallelai.client.project import OpenProject
+from parallelai.client.support import unsupported
+from parallelai.engines.protocol import OutputKind
+from parallelai.engines.registry import Registry
+from parallelai.engines.selection import AUTO, About, Source, select
+from parallelai.errors import NotFoundError, PlanError, Problem, Unavailable, UsageError
+from parallelai.plan import expand as expansion
+from parallelai.plan.check import check
+from parallelai.plan.graph import Instance, TaskGraph
+from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
+from parallelai.plan.resolve import resolve
+from parallelai.records import ErrorRecord
+from parallelai.run import strategies
+from parallelai.run.job import Assignment, Job
+from parallelai.run.preparation import output_of
+
+COMMANDS_PER_CORE = 2
+API_PARALLEL = 50
+NOBODY = Choice(rule="one", members=("nobody",))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Builder:
+    """Builds the jobs of one call of the facade.
+
+    `recorded` are the engines that `auto` chose in an earlier process of the run, by task: they are kept.
+    """
+
+    project: OpenProject
+    registry: Registry
+    options: CarryOut
+    recorded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def checked(self, plan: Plan) -> None:
+        """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
+        names = self.project.names(plan.engines)
+        problems = check(plan, tree=self.project.tree, names=names) or unsupported(plan)
+        if problems:
+            raise PlanError(problems)
+
+    def graph(self, plan: Plan) -> TaskGraph:
+        """Expand a plan over the project's files, less what `only` leaves out."""
+        graph = self._expand(plan)
+        return only(graph, self.options.only) if self.options.only else graph
+
+    def _expand(self, plan: Plan) -> TaskGraph:
+        strategy, defaults = self.options.strategy, self.project.settings.defaults
+        if self.options.timeout_seconds is not None:
+            defaults = defaults.model_copy(update={"timeout": self.options.timeout_seconds})
+        name = strategy.name if strategy is not None else None
+        return expansion.expand(plan, self.project.tree, settings_defaults=defaults, strategy=name)
+
+    def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:
+        """Decide the rest: assignments, limits, estimates."""
+        settings, asked = self.project.settings, self.options
+        assignments = self.assignments(plan, graph)
+        entries = {**settings.engines, **plan.engines}
+        named = {member for who in assignments.values() for member in who.choice.members}
+        budget = asked.budget or _first_budget(plan.limits.budget, settings.limits.budget)
+        return Job(
+            run=run,
+            kind=kind,
+            plan=plan,
+            name=name,
+            graph=graph,
+            root=self.project.root,
+            logs=self.project.state / "runs" / run,
+            assignments=assignments,
+            engines=self.registry.get,
+            entries=entries,
+            templates=self.project.templates,
+            strategy=asked.strategy or strategies.find(plan.strategy),
+            parallel=self._parallel(plan, named),
+            budget=budget,
+            concurrency={
+                member: entries[member].concurrency or 0
+                for member in named
+                if member in entries and entries[member].concurrency
+            },
+            variables={**plan.vars, **asked.variables},
+            places=_places(plan),
+            estimates=self._estimates(graph, assignments),
+            is_cacheable=asked.is_cacheable,
+            fail_on=asked.fail_on,
+        )
+
+    def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
+        """Give the job with one more task (`runs add`). Raises `PlanError` if it does not fit in."""
+        plan, graph = self.with_task(job.plan, job.graph, arguments)
+        return dataclasses.replace(job, plan=plan, graph=graph, assignments=self.assignments(plan, graph))
+
+    def with_task(
+        self, plan: Plan, graph: TaskGraph, arguments: Mapping[str, Any]
+    ) -> tuple[Plan, TaskGraph]:
+        """Add a task to a plan and its graph; what is there already stays as it is."""
+        task = Task.model_validate(dict(arguments))
+        plan = plan.model_copy(update={"tasks": (*plan.tasks, task)})
+        self.checked(plan)
+        whole = self._expand(plan)
+        start = len(graph.instances)
+        fresh = [instance for instance in whole.instances if instance.task.id == task.id]
+        added = [dataclasses.replace(one, index=start + number) for number, one in enumerate(fresh)]
+        groups = {**whole.groups, **graph.groups}
+        return plan, TaskGraph((*graph.instances, *added), groups, graph.phases, graph.skipped)
+
+    def batch_size(self, plan: Plan, graph: TaskGraph) -> int:
+        """How many files the engines of a plan's first task look at in one request; 1 if one of them at most."""
+        who = self.assignments(plan, graph)[plan.tasks[0].id]
+        sizes = [self.registry.get(name).capabilities.batch for name in who.choice.members if not who.error]
+        return min(sizes, default=1)
+
+    def assignments(self, plan: Plan, graph: TaskGraph) -> dict[str, Assignment]:
+        """Say who does each task; where a route goes by files, each instance."""
+        given = {task.id: task for task in plan.tasks}
+        found: dict[str, Assignment] = {}
+        for instance in graph.instances:
+            task = given.get(instance.task.id, instance.task)
+            wanted, source = self._wanted(plan, task, instance.task)
+            is_routed = wanted is not None and wanted.rule == "route"
+            if is_routed or task.id not in found:
+                who = self._assignment(plan, task, instance, wanted, source)
+                found[instance.id if is_routed else task.id] = who
+        return found
+
+    def _wanted(self, plan: Plan, task: Task, resolved: Task) -> tuple[Choice | None, Source]:
+        """The engine that somebody named: the task or its role, then the argument, then plan and config."""
+        role = plan.roles.get(task.role) if task.role is not None else None
+        if task.engine is not None or (role is not None and role.engine is not None):
+            return resolved.engine, "plan"
+        if self.options.engine is not None:
+            return self.options.engine, "argument"
+        if plan.defaults.engine is not None:
+            return plan.defaults.engine, "plan"
+        return self.project.settings.defaults.engine, "config"
+
+    def _assignment(
+        self, plan: Plan, task: Task, instance: Instance, wanted: Choice | None, source: Source
+    ) -> Assignment:
+        kept = self.recorded.get(task.id)
+        if kept is not None and (wanted is None or wanted.members == (AUTO,)):
+            wanted = Choice(rule="one" if len(kept) == 1 else "vote", members=kept)
+        template = self.project.templates.get(instance.task.template or "")
+        output, _ = output_of(instance.task, template)
+        about = About(task.kind, task.tags, tuple(part.path for part in instance.files))
+        try:
+            chosen = select(
+                wanted,
+                output=output,
+                registry=self.registry,
+                consent=self.project.machine.has_consent,
+                source=source,
+                about=about,
+            )
+        except NotFoundError as error:
+            raise PlanError([_problem(plan, task, error)]) from None
+        except Unavailable as error:
+            record = ErrorRecord("unavailable", error.said, positions(plan).where_task(task.id), error.next)
+            return Assignment(wanted or NOBODY, (), source if wanted is not None else "auto", record)
+        models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
+        return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
+
+    def _model(self, plan: Plan, task: Task, engine: str) -> str | None:
+        """The model's name by precedence: task > role > engine's entry > argument > defaults."""
+        role = plan.roles.get(task.role) if task.role is not None else None
+        entry = self._entry(plan, engine)
+        candidates = (
+            task.model,
+            role.model if role is not None else None,
+            entry.model if entry is not None else None,
+            self.options.model,
+            plan.defaults.model,
+            self.project.settings.defaults.model,
+        )
+        return next((model for model in candidates if model is not None), None)
+
+    def _entry(self, plan: Plan, engine: str) -> EngineEntry | None:
+        return plan.engines.get(engine) or self.project.settings.engines.get(engine)
+
+    def _parallel(self, plan: Plan, engines: Iterable[str]) -> int:
+        """How much at once: as asked, else 50 where only calls are made, else two for each core."""
+        given = (self.options.parallel, plan.limits.parallel, self.project.settings.limits.parallel)
+        for parallel in given:
+            if parallel is not None:
+                return parallel
+        local = {"analyzers", "command"}
+        uses = {entry.use if (entry := self._entry(plan, name)) is not None else name for name in engines}
+        return COMMANDS_PER_CORE * (os.cpu_count() or 1) if uses & local else API_PARALLEL
+
+    def _estimates(self, graph: TaskGraph, assignments: Mapping[str, Assignment]) -> dict[str, float]:
+        """The median of what earlier tasks of the same kind and engine took, in seconds."""
+        estimates: dict[str, float] = {}
+        if not self.project.has_store:
+            return estimates
+        for name in graph.task_ids:
+            task = graph.get(graph.items(name)[0]).task
+            who = assignments.get(name)
+            if who is None or not who.choice.members:
+                continue
+            history = self.project.store.journal.history(task.kind or "", who.choice.members[0])
+            if history:
+                estimates[name] = sorted(history)[len(history) // 2]
+        return estimates
+
+
+def only(graph: TaskGraph, wanted: Sequence[str]) -> TaskGraph:
+    """Keep the tasks of these ids or tags, and what they depend on. Raises `UsageError` for a name of nobody."""
+    keep: set[str] = set()
+    for name in wanted:
+        found = [i.id for i in graph.instances if name in (i.id, i.task.id) or name in i.task.tags]
+        if not found:
+            raise UsageError(f"no task has the id or tag `{name}`", next="`plan show` lists them")
+        keep.update(found)
+    for instance in reversed(graph.topological()):
+        if instance.id in keep:
+            awaited = (item for group in instance.awaits for item in graph.groups[group])
+            keep.update(instance.depends_on, awaited)
+    kept = [instance for instance in graph.instances if instance.id in keep]
+    groups = {name: tuple(i for i in items if i in keep) for name, items in graph.groups.items()}
+    renumbered = (dataclasses.replace(instance, index=number) for number, instance in enumerate(kept))
+    return TaskGraph(tuple(renumbered), groups, graph.phases, graph.skipped)
+
+
+def _first_budget(*budgets: Budget) -> Budget:
+    """Limit by limit the first that is given."""
+    return Budget(
+        usd=next((b.usd for b in budgets if b.usd is not None), None),
+        tokens=next((b.tokens for b in budgets if b.tokens is not None), None),
+        time=next((b.time for b in budgets if b.time is not None), None),
+    )
+
+
+def _places(plan: Plan) -> dict[str, str]:
+    where = positions(plan)
+    places = {task.id: where.where_task(task.id) for task in plan.tasks}
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def _problem(plan: Plan, task: Task, error: NotFoundError) -> Problem:
+    line, column = positions(plan).task(task.id) or (None, None)
+    return Problem(error.said, positions(plan).file, line, column, error.next)
+
+
+def resolved(plan: Plan, project: OpenProject) -> list[Task]:
+    """The plan's tasks with roles and defaults filled in."""
+    return [resolve(plan, task, project.settings.defaults) for task in plan.tasks]
+
+
+def output_kind(task: Task, project: OpenProject) -> OutputKind:
+    """What a task's reply has to be."""
+    return output_of(task, project.templates.get(task.template or ""))[0]
+
+
+def plan_name(path: Path, root: Path) -> str:
+    """What a plan is known by: its path below the root, outside of it its real path."""
+    real = path.resolve()
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)

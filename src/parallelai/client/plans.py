@@ -1,0 +1,171 @@
+"""`ai.plans`: check, show, draw, estimate and convert plans; nothing is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.options import CarryOut
+from parallelai.client.project import OpenProject
+from parallelai.client.support import unsupported
+from parallelai.errors import PlanError, Problem, UsageError
+from parallelai.plan import draw, load
+from parallelai.plan.check import check
+from parallelai.plan.convert import to_yaml
+from parallelai.plan.graph import TaskGraph
+from parallelai.plan.model import Plan, Workstream
+from parallelai.plan.ownership import overlap
+from parallelai.plan.schema import plan_schema
+from parallelai.run import assembly
+from parallelai.run.forecast import Forecast, forecast
+from parallelai.run.job import Job
+from parallelai.run.steps import CheckStep
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan without errors. `later` is what this version would refuse to carry out; `notes` are advice."""
+
+    plan: Plan
+    name: str
+    tasks: int
+    instances: int
+    later: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be carried out (`--dry-run`, `plan show`)."""
+
+    job: Job
+
+    @property
+    def graph(self) -> TaskGraph:
+        return self.job.graph
+
+
+DRAWINGS: Mapping[str, Callable[[TaskGraph], str]] = {"mermaid": draw.mermaid, "dot": draw.dot}
+
+
+class Plans:
+    """Plans of a project, by the paths of their files."""
+
+    def __init__(self, project: OpenProject) -> None:
+        self._project = project
+
+    def load(self, path: str | Path) -> Plan:
+        """Load a plan. Raises `PlanError` with all problems."""
+        project = self._project
+        return load.load(Path(path), root=project.root, names=project.names(), tree=project.tree)
+
+    def check(self, path: str | Path) -> Checked:
+        """Check all that can be checked before a run. Raises `PlanError` with all problems."""
+        plan = self.load(path)
+        problems = check(plan, tree=self._project.tree, names=self._project.names(plan.engines))
+        if problems:
+            raise PlanError(problems)
+        graph = self._graph(plan)
+        name = plan_name(Path(path), self._project.root)
+        notes = tuple(self._pairs(plan))
+        return Checked(plan, name, len(plan.works), len(graph), tuple(unsupported(plan)), notes)
+
+    async def preview(self, path: str | Path, carry: CarryOut | None = None) -> Preview:
+        """Say what would be carried out, by whom."""
+        plan = self.load(path)
+        registry = self._project.registry(plan.engines)
+        try:
+            builder = Builder(self._project, registry, carry or CarryOut())
+            return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)))
+        finally:
+            await registry.aclose()
+
+    def drawing(self, path: str | Path, form: str, *, width: int = 80, is_ascii: bool = False) -> str:
+        """Draw a plan's graph as `mermaid`, `dot` or `terminal`. Raises `UsageError` for another form."""
+        graph = self._graph(self.load(path))
+        if form == "terminal":
+            return draw.terminal(graph, width, is_ascii)
+        if form not in DRAWINGS:
+            raise UsageError(f"there is no drawing `{form}`", next="one of `terminal`, `mermaid`, `dot`")
+        return DRAWINGS[form](graph)
+
+    async def estimate(self, path: str | Path, parallel: int | None = None) -> Forecast:
+        """Foretell how long a plan takes, from given estimates, else from what such tasks took before."""
+        job = (await self.preview(path, CarryOut(parallel=parallel))).job
+        registry = self._project.registry(job.plan.engines)
+        try:
+            nodes = assembly.nodes_of(
+                job,
+                job.graph.instances,
+                (CheckStep(),),
+                lambda name, request: registry.get(name).limit_key(request),
+            )
+        finally:
+            await registry.aclose()
+        return forecast(nodes, job.graph.groups, job.parallel, self._samples(job))
+
+    def convert(self, path: str | Path) -> str:
+        """Write a plan in canonical YAML."""
+        return to_yaml(self.load(path))
+
+    def schema(self) -> dict[str, Any]:
+        """Give the JSON Schema of plan files."""
+        return plan_schema()
+
+    def _graph(self, plan: Plan) -> TaskGraph:
+        builder = Builder(self._project, self._project.registry(plan.engines), CarryOut())
+        return builder.graph(_with_workstreams(plan))
+
+    def _samples(self, job: Job) -> dict[str, list[float]]:
+        """What earlier tasks of the same kind and engine took, in seconds, by instance."""
+        if not self._project.has_store:
+            return {}
+        journal = self._project.store.journal
+        known: dict[tuple[str, str], list[float]] = {}
+        samples: dict[str, list[float]] = {}
+        for instance in job.graph.instances:
+            members = job.assignment(instance).choice.members
+            if instance.task.estimate is not None or not members:
+                continue
+            key = (instance.task.kind or "", members[0])
+            if key not in known:
+                known[key] = journal.history(*key)
+            if known[key]:
+                samples[instance.id] = known[key]
+        return samples
+
+    def _pairs(self, plan: Plan) -> list[str]:
+        """Say which workstreams own the same files; a plan with such a pair is fine if they are in order."""
+        notes = []
+        works = plan.workstreams
+        for number, a in enumerate(works):
+            for b in works[number + 1 :]:
+                notes += self._pair(a, b)
+        return notes
+
+    def _pair(self, a: Workstream, b: Workstream) -> list[str]:
+        shared = overlap(a.owns, b.owns, self._project.tree.paths)
+        if shared.existing:
+            some = ", ".join(f"`{path}`" for path in shared.existing[:3])
+            return [f"`{a.id}` and `{b.id}` own the same files ({some}), one after the other"]
+        if shared.possible is not None:
+            return [f"`{a.id}` and `{b.id}` could both make `{shared.possible}`"]
+        return []
+
+
+def _with_workstreams(plan: Plan) -> Plan:
+    """A plan in which workstreams are tasks, so that they are in its graph."""
+    if not plan.workstreams:
+        return plan
+    works = [_as_task(work) for work in plan.workstreams]
+    return plan.model_copy(update={"tasks": (*plan.tasks, *works), "workstreams": ()})
+
+
+def _as_task(work: Workstream) -> Any:
+    """A workstream as the graph sees it: about no file in particular."""
+    return work.model_copy(update={"files": None, "each": None})
+
+

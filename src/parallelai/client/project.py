@@ -1,0 +1,127 @@
+"""An open project: its settings, files, engines, templates and store, each made when it is first used."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from parallelai import config
+from parallelai.engines.context import EngineContext
+from parallelai.engines.protocol import Engine
+from parallelai.engines.registry import Registry
+from parallelai.git.listing import list_files
+from parallelai.plan.files import Tree, walk
+from parallelai.plan.load import Names
+from parallelai.plan.model import EngineEntry
+from parallelai.plan.settings import Settings, parse, restrict
+from parallelai.plan.templates import Template, find
+from parallelai.store import Machine, Store
+
+TIERS = frozenset({"best", "standard", "fast"})
+
+
+class OpenProject:
+    """What the facade works on. Close it with `close`.
+
+    Args:
+        start: the folder that one is in.
+        given: the project's folder where the user named it (`--project`).
+        overrides: settings from arguments, over everything else.
+        engines: engines that a library user made, by their own names.
+        is_trusted: what the project's own files name may run (`--trust`).
+    """
+
+    def __init__(
+        self,
+        start: Path,
+        given: Path | None = None,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        engines: Iterable[Engine] = (),
+        is_trusted: bool = False,
+    ) -> None:
+        self.start = start.resolve()
+        self.place = config.find_project(self.start, given)
+        self.config = config.load(self.place, env=os.environ, overrides=overrides or {})
+        self.given = {engine.name: engine for engine in engines}
+        self._is_told_to_trust = is_trusted
+        self._closing = contextlib.ExitStack()
+
+    @property
+    def root(self) -> Path:
+        """The project's root folder."""
+        return self.place.root
+
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """What belongs to the machine: trust, consent, what limits were learned."""
+        return self._closing.enter_context(Machine.open())
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The project's journal, commands and cache; made if it is not there."""
+        return self._closing.enter_context(Store.open(self.state))
+
+    @property
+    def has_store(self) -> bool:
+        """Whether anything was ever run here."""
+        return (self.state / "journal.db").exists()
+
+    @property
+    def state(self) -> Path:
+        """Where the journal is; the setting `state.path` moves it, relative to the root."""
+        moved = self.settings.state.path
+        return self.root / moved if moved else self.place.state
+
+    @functools.cached_property
+    def is_trusted(self) -> bool:
+        """Whether what the project's own config names may run (DESIGN §5, "Commands are code")."""
+        digest = self.config.project_digest
+        if digest is None or self._is_told_to_trust:
+            return True
+        return self.machine.is_trusted(self.root, digest)
+
+    @functools.cached_property
+    def _judged(self) -> tuple[Settings, tuple[str, ...]]:
+        settings = parse(self.config)
+        return (settings, ()) if self.is_trusted else restrict(settings, self.config)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold; those of an untrusted project may only tighten."""
+        return self._judged[0]
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What the project's config set and nobody trusted."""
+        return self._judged[1]
+
+    @functools.cached_property
+    def tree(self) -> Tree:
+        """The project's files, without those that git ignores."""
+        return list_files(self.root) or walk(self.root)
+
+    @functools.cached_property
+    def templates(self) -> Mapping[str, Template]:
+        """The task templates: shipped, the user's, the project's."""
+        return find(self.root, Path(platformdirs.user_config_dir("parallelai")) / "templates")
+
+    def registry(self, entries: Mapping[str, EngineEntry] | None = None) -> Registry:
+        """Make the engines that config and a plan name; close it with `aclose`."""
+        context = EngineContext(self.root, self.settings.analyzers, self.is_trusted)
+        return Registry({**self.settings.engines, **(entries or {})}, context, given=self.given)
+
+    def names(self, entries: Mapping[str, EngineEntry] | None = None) -> Names:
+        """The names that a plan may use."""
+        engines = self.registry(entries).names
+        return Names(engines=engines, templates=frozenset(self.templates), tiers=TIERS)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._closing.close()

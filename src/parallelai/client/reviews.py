@@ -1,0 +1,98 @@
+"""What `review` is: one task over the files that were asked for, and nothing else a plan could hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from parallelai.client.project import OpenProject
+from parallelai.errors import NotFoundError, UsageError
+from parallelai.git.listing import changed_since, staged
+from parallelai.plan.files import select
+from parallelai.plan.model import Plan, Task
+
+TASK = "review"
+TEMPLATE = "code-review"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewOptions:
+    """What a review is about, beside how it is carried out.
+
+    Attributes:
+        patterns: file patterns, counted from the folder one is in; none is the whole project.
+        since: a git revision; only files changed since then.
+        staged: only files in git's index that differ from HEAD.
+        template: the task template; it must give findings.
+        checklist: what to look for.
+        baseline: a file of accepted findings.
+    """
+
+    patterns: tuple[str, ...] = ()
+    since: str | None = None
+    staged: bool = False
+    template: str = TEMPLATE
+    checklist: tuple[str, ...] = ()
+    baseline: Path | None = field(default=None)
+
+
+def chosen_files(project: OpenProject, options: ReviewOptions) -> list[str]:
+    """Give the files of a review, relative to the root. May be empty with `since` and `staged` only."""
+    if options.since is not None and options.staged:
+        raise UsageError("`--since` and `--staged` exclude each other", next="give one of them")
+    base = _base(project)
+    files = select(options.patterns, project.tree, base=base) if options.patterns else list(project.tree.paths)
+    if options.since is not None:
+        changed = set(changed_since(project.root, options.since))
+        return [file for file in files if file in changed]
+    if options.staged:
+        changed = set(staged(project.root))
+        return [file for file in files if file in changed]
+    if not files:
+        raise UsageError("there is no file to review here", next="go to your project, or give `--project`")
+    return files
+
+
+def _base(project: OpenProject) -> PurePosixPath:
+    """The folder one is in, below the root; patterns count from there."""
+    if not project.start.is_relative_to(project.root):
+        return PurePosixPath()
+    return PurePosixPath(project.start.relative_to(project.root).as_posix())
+
+
+def plan_of(project: OpenProject, options: ReviewOptions, files: Sequence[str], *, is_each: bool) -> Plan:
+    """Make the plan of a review. With `is_each`, one instance for each file."""
+    template = project.templates.get(options.template)
+    if template is None:
+        known = ", ".join(f"`{name}`" for name in sorted(project.templates))
+        raise NotFoundError(f"there is no template `{options.template}`", next=f"there are {known}")
+    if template.output != "findings":
+        raise UsageError(
+            f"template `{options.template}` does not give findings", next="use it in a plan's task instead"
+        )
+    task = Task(
+        id=TASK,
+        description="Review these files." if len(files) > 1 else "Review this file.",
+        template=options.template,
+        files=tuple(_literal(file) for file in files),
+        each="file" if is_each else None,
+        checklist=options.checklist,
+    )
+    return Plan(name=TASK, tasks=(task,))
+
+
+def _literal(path: str) -> str:
+    """A pattern that matches exactly this path."""
+    escaped = "".join(f"\\{c}" if c in "\\*?[]!# " else c for c in path)
+    return f"/{escaped}"
+
+
+def review_name(options: ReviewOptions, engine: str) -> str:
+    """What a review is known by: its patterns, template and engines."""
+    asked = [options.patterns, options.since, options.staged, options.template, options.checklist, engine]
+    digest = hashlib.blake2b(json.dumps(asked).encode(), digest_size=4).hexdigest()
+    shown = " ".join(options.patterns) or "everything"
+    return f"review {shown[:60]} ({digest})"

@@ -1,0 +1,195 @@
+"""`ai.runs`: look at runs, steer them, go on with them, also those of other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from parallelai.client.options import CarryOut
+from parallelai.client.project import OpenProject
+from parallelai.errors import BusyError, NotFoundError, UsageError
+from parallelai.events import AttemptReserved, Event, event_to_json
+from parallelai.records import Finding, RunDocument
+from parallelai.results.compare import Comparison, compare
+from parallelai.run.report import Report
+from parallelai.store import RunRow
+
+ANSWER_SECONDS = 5.0
+
+
+class Resume(Protocol):
+    """How a run is gone on with."""
+
+    def __call__(self, run: str, carry: CarryOut) -> Awaitable[RunDocument]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A line of `runs list`. `state` is running, interrupted, or the run's outcome."""
+
+    row: RunRow
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """What an attempt of a task printed: the file of its stream; it is there only if it printed anything."""
+
+    task: str
+    attempt: int
+    engine: str
+    path: Path
+
+
+class Runs:
+    """The runs of a project. Where a run's id is asked for, None is the latest, and a unique beginning is enough."""
+
+    def __init__(self, project: OpenProject, resume: Resume) -> None:
+        self._project = project
+        self._resume = resume
+
+    def list(self) -> list[RunState]:
+        """Give all runs, the newest first."""
+        if not self._project.has_store:
+            return []
+        return [RunState(row, self._state(row)) for row in self._project.store.journal.runs()]
+
+    def find(self, run: str | None = None) -> RunRow:
+        """Find a run. Raises `NotFoundError`."""
+        if not self._project.has_store:
+            raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
+        journal = self._project.store.journal
+        if run is not None:
+            return journal.run(run)
+        latest = journal.latest()
+        if latest is None:
+            raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
+        return latest
+
+    def state(self, run: str | None = None) -> RunState:
+        """Say how a run stands."""
+        row = self.find(run)
+        return RunState(row, self._state(row))
+
+    def report(self, run: str | None = None) -> Report:
+        """Fold a run's events."""
+        report = Report()
+        for event in self.events(run):
+            report.take(event)
+        return report
+
+    def show(self, run: str | None = None) -> RunDocument:
+        """Give a run's document, as it now stands."""
+        return self.report(run).document()
+
+    def events(self, run: str | None = None, *, after: int = 0) -> Iterator[Event]:
+        """Give a run's events after a sequence number."""
+        return self._project.store.journal.events(self.find(run).id, after=after)
+
+    def follow(self, run: str | None = None, *, after: int = 0) -> AsyncIterator[Event]:
+        """Give a run's events as they come, until it ends or nobody carries it out."""
+        return self._project.store.journal.tail(self.find(run).id, after=after)
+
+    def logs(self, run: str | None = None, task: str | None = None) -> list[AttemptLog]:
+        """Give the logs of a run's attempts, or of one task's. Raises `NotFoundError` for an unknown task."""
+        row = self.find(run)
+        folder = self._project.state / "runs" / row.id
+        logs = [
+            AttemptLog(event.task, event.attempt, event.data.engine, folder / "attempts" / f"{event.seq}.jsonl")
+            for event in self._project.store.journal.events(row.id, types={AttemptReserved.type})
+            if isinstance(event.data, AttemptReserved) and event.task is not None and event.attempt is not None
+        ]
+        if task is None:
+            return logs
+        found = [log for log in logs if log.task == task or log.task.split("@")[0].split("#")[0] == task]
+        if not found:
+            raise NotFoundError(f"run `{row.id}` has no attempt of a task `{task}`", next="see `runs show`")
+        return found
+
+    def compare(self, a: str, b: str) -> Comparison[Finding] | Comparison:
+        """Say what was fixed, what is new and what stayed from run `a` to run `b`."""
+        return compare(self.show(a), self.show(b))
+
+    def export(self, run: str | None = None) -> Iterator[str]:
+        """Give a run's events as lines of JSON, in the shape of CONTRACTS §8."""
+        return (event_to_json(event) for event in self.events(run))
+
+    async def resume(self, run: str | None = None, carry: CarryOut | None = None) -> RunDocument | None:
+        """Go on with a run. A live one that is paused is told to go on, and None is given."""
+        row = self.find(run)
+        if self._project.store.journal.is_owned(row.id):
+            await self.ask(row.id, "resume", {})
+            return None
+        return await self._resume(row.id, carry or CarryOut())
+
+    async def cancel(self, run: str | None = None, task: str | None = None) -> str:
+        """Cancel a task of a running run, or all that is left of it."""
+        return await self.ask(run, "cancel", {"task": task} if task is not None else {})
+
+    async def pause(self, run: str | None = None) -> str:
+        """Let a running run start nothing more until it is resumed."""
+        return await self.ask(run, "pause", {})
+
+    async def add(self, run: str | None, task: Mapping[str, Any]) -> str:
+        """Give a running run another task, as a plan has it."""
+        return await self.ask(run, "add", dict(task))
+
+    async def retry(self, run: str | None, task: str) -> str:
+        """Let a running run try a task again."""
+        return await self.ask(run, "retry", {"task": task})
+
+    async def set_limit(self, run: str | None, parallel: int) -> str:
+        """Change how much a running run does at once."""
+        return await self.ask(run, "set-limit", {"parallel": parallel})
+
+    async def set_budget(self, run: str | None, budget: Mapping[str, Any]) -> str:
+        """Change the totals that a running run may use."""
+        return await self.ask(run, "set-budget", dict(budget))
+
+    async def ask(self, run: str | None, kind: str, args: Mapping[str, Any]) -> str:
+        """Ask something of a run that is being carried out, and wait for its answer.
+
+        Raises:
+            UsageError: nobody carries it out; the error says which command starts it again.
+            BusyError: its process did not answer in time; the command stays asked for.
+        """
+        row = self.find(run)
+        store = self._project.store
+        if not store.journal.is_owned(row.id):
+            raise UsageError(
+                f"nobody carries out run `{row.id}`", next=f"`parallelai runs resume {row.id}` starts it again"
+            )
+        number = store.commands.ask(row.id, kind, args, getpass.getuser())
+        for _ in range(int(ANSWER_SECONDS / 0.05)):
+            answered = store.commands.get(number)
+            if answered.done_at is not None:
+                return answered.result or "done"
+            await asyncio.sleep(0.05)
+        raise BusyError(f"run `{row.id}` has not answered yet", next="it will: see `runs logs`")
+
+    def delete(self, run: str) -> str:
+        """Delete a run with its logs. Raises `BusyError` if it is being carried out."""
+        row = self.find(run)
+        self._project.store.journal.delete(row.id)
+        return row.id
+
+    def prune(self, keep: int) -> tuple[str, ...]:
+        """Delete all finished runs but the newest `keep`; gives their ids."""
+        if keep < 0:
+            raise UsageError("`keep` is a number of runs", next="write `--keep 20`, say")
+        ended = [state for state in self.list() if state.state != "running"]
+        for state in ended[keep:]:
+            self._project.store.journal.delete(state.row.id)
+        return tuple(state.row.id for state in ended[keep:])
+
+    def _state(self, row: RunRow) -> str:
+        if self._project.store.journal.is_owned(row.id):
+            return "running"
+        return str(row.outcome) if row.outcome is not None else "interrupted"
+
+
+Watcher = Callable[[Event], None]

@@ -1,0 +1,122 @@
+"""Read what `ruff check --verbose --output-format json-lines` prints.
+
+Standard output has one JSON object a finding. The verbose log on standard error is the only place that says
+which files were looked at: those that the project's settings exclude are passed over in silence otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parallelai.engines import notebooks
+from parallelai.engines.replies import MAX_FIELD_CHARS, clean, shorten
+from parallelai.engines.ruff_rules import weigh_at
+from parallelai.errors import Internal
+from parallelai.records import Finding
+
+# A record of the log, which a newline in a file's name may split over several lines.
+_RECORD = re.compile(r"^\[\d{4}-\d\d-\d\d\]\[[\d:.]+\]\[[\w:]+\]\[\w+\] ", re.MULTILINE)
+_CHECKING = "Checking: "
+_CHECKED = re.compile(r"Checked (\d+) files? in")
+_CAUSE = re.compile(r"^\s*Cause: (.*)$", re.MULTILINE)
+
+IO_ERROR = "E902"
+"""Ruff's rule for a file that it could not read."""
+SYNTAX_ERROR = "invalid-syntax"
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A finding with the absolute path that Ruff printed; `is_unread`: it says that the file was not read."""
+
+    path: str
+    finding: Finding
+    is_unread: bool = False
+
+
+def read_findings(output: bytes, *, relative: Callable[[str], str | None], read: Callable[[str], str | None]) -> list[Located]:
+    """Read the findings of one call.
+
+    `relative` turns a printed path into the request's (None: it was not asked about, and is passed over);
+    `read` gives the text of a file, for notebooks. Lines that are cut off in the middle are passed over.
+    Raises `Internal` if what was printed is of another form.
+    """
+    found: list[Located] = []
+    cells = functools.cache(lambda path: notebooks.cell_lines(read(path) or ""))
+    for line in output.split(b"\n"):
+        if not line.startswith(b"{"):
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError:
+            continue  # the middle of a long output is not kept
+        try:
+            path = item["filename"]
+            name = relative(path)
+            if name is not None:
+                found.append(_located(item, path, name, cells))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Internal(
+                f"Ruff printed findings of an unknown form: {error!r}", next="install another version of `ruff`"
+            ) from None
+    return found
+
+
+def _located(
+    item: Mapping[str, Any], path: str, name: str, cells: Callable[[str], notebooks.CellLines]
+) -> Located:
+    start, end = item["location"], item["end_location"]
+    # Older versions gave syntax errors no code, newer ones give some rules only a name.
+    rule: str = item["code"] or item.get("name") or SYNTAX_ERROR
+    line = (start["row"], max(start["row"], end["row"]))
+    column: tuple[int, int] | None = (start["column"], end["column"])
+    message = _field(item["message"]) or rule
+    if item.get("cell") is not None:
+        place = functools.partial(notebooks.place, cells(path), item["cell"])
+        message = f"{message} (cell {item['cell']}, line {line[0]})"
+        line, column = (place(line[0]), max(place(line[0]), place(line[1]))), None
+    severity, category = weigh_at(rule, name)
+    fix = item.get("fix") or {}
+    finding = Finding(
+        file=name,
+        line=line,
+        column=column,
+        severity=severity,
+        category=category,
+        rule=rule,
+        message=message,
+        suggestion=_field(fix.get("message") or "") or None,
+    )
+    return Located(path, finding, is_unread=rule == IO_ERROR)
+
+
+def _field(text: str) -> str:
+    return shorten(clean(text), MAX_FIELD_CHARS)
+
+
+def read_checked(log: str, unread: Collection[str]) -> frozenset[str] | None:
+    """Give the absolute paths of the files that were looked at; None if the log does not tell all of them.
+
+    `unread` are those that Ruff reported as unreadable: it counts them, and may not name them.
+    """
+    records = _RECORD.split(log)
+    checked = frozenset(
+        record.removeprefix(_CHECKING).removesuffix("\n") for record in records if record.startswith(_CHECKING)
+    )
+    totals = [int(found.group(1)) for record in records if (found := _CHECKED.match(record))]
+    return checked if totals == [len(checked.union(unread))] else None
+
+
+def read_failure(log: str) -> str:
+    """Say in one line why Ruff refused to work: the causes that it prints, without what a file holds."""
+    causes = [" ".join(clean(cause).split()) for cause in _CAUSE.findall(log)]
+    # A TOML error is told in five lines; the last says what is wrong, and may quote the file only by a word.
+    tail = [line for line in clean(log).split("\n") if line.strip()]
+    if causes and "parse error" in causes[-1] and tail:
+        causes.append(tail[-1].strip())
+    return shorten("; ".join(causes) or (tail[-1].strip() if tail else "it gave no reason"), 400)

@@ -1,0 +1,239 @@
+"""Which of a project's Ruff settings hold for a file, and which security rules they ignore.
+
+Ruff lets rules that the command line selects win over what a project's settings ignore. ParallelAI adds the
+security rules to every project, and what the project ignores must stay ignored: so the settings are read here,
+with Ruff's own precedence, and the rules that they switch off are switched off on the command line again.
+
+Settings are a stranger's data. They are read up to a bound, from plain files only; what is neither is not
+given to Ruff either.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAMES = (".ruff.toml", "ruff.toml", "pyproject.toml")
+"""The settings files that Ruff looks for in a folder, in its order."""
+MAX_BYTES = 1024 * 1024
+MAX_EXTENDS = 20
+
+_CODE = re.compile(r"[A-Z]+[0-9]*\Z")
+_SECURITY = re.compile(r"S[0-9]*\Z")
+_MOST_SPECIFIC = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityRule:
+    """A rule of Ruff's family `S`. `category` is empty in versions that have none."""
+
+    code: str
+    name: str
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The rule selection of one settings file: what it selects and ignores."""
+
+    selected: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for the files whose nearest settings file is `path` (absolute; None: there is none).
+
+    `layers` begin with the file that the others extend. `has_include`: the settings say themselves which
+    files are looked at. `problem` says why they must not be given to Ruff.
+    """
+
+    path: str | None = None
+    layers: tuple[Layer, ...] = ()
+    has_include: bool = False
+    problem: str | None = None
+
+    @property
+    def may_ignore_security(self) -> bool:
+        """Say whether the rules themselves are needed to know what is ignored."""
+        return any(_may_be_security(selector) for layer in self.layers for selector in layer.ignored)
+
+
+def ignored_security(layers: Sequence[Layer], rules: Iterable[SecurityRule]) -> tuple[str, ...]:
+    """Give the codes of the security rules that settings switch off, sorted.
+
+    Within a file the more exact selector wins, and `ignore` over `select` where they are equally exact; a
+    file wins over what it extends. A rule that a file ignores stays so until one that extends it selects it.
+    """
+    ignored: list[str] = []
+    for rule in rules:
+        is_ignored = False
+        for layer in layers:
+            on = max((_exactness(selector, rule) for selector in layer.selected), default=0)
+            off = max((_exactness(selector, rule) for selector in layer.ignored), default=0)
+            if on or off:
+                is_ignored = off >= on
+        if is_ignored:
+            ignored.append(rule.code)
+    return tuple(sorted(ignored))
+
+
+def security_rules(catalogue: Iterable[Mapping[str, Any]]) -> tuple[SecurityRule, ...]:
+    """Pick the security rules out of what `ruff rule --all --output-format json` prints."""
+    return tuple(
+        SecurityRule(code, str(item.get("name", "")), str(item.get("category") or ""))
+        for item in catalogue
+        if isinstance(code := item.get("code"), str) and _SECURITY.match(code)
+    )
+
+
+def _exactness(selector: str, rule: SecurityRule) -> int:
+    """How exactly a selector names a rule; 0 if it does not."""
+    if selector in (rule.code, rule.name):
+        return _MOST_SPECIFIC
+    if selector == "ALL":
+        return 1
+    if rule.category and selector == rule.category:
+        return 2
+    return 2 + len(selector) if _SECURITY.match(selector) and rule.code.startswith(selector) else 0
+
+
+def _may_be_security(selector: str) -> bool:
+    return selector == "ALL" or _SECURITY.match(selector) is not None or _CODE.match(selector) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """Why a file could not be read. `is_unsafe`: Ruff must not try either."""
+
+    why: str
+    is_unsafe: bool = False
+
+
+class SettingsReader:
+    """Finds and reads settings files. What was read is kept for as long as the file is the same."""
+
+    def __init__(self, user_folder: str | None = None) -> None:
+        """`user_folder` holds the user's own settings, for files that have no nearer ones."""
+        self._user_folder = user_folder
+        self._kept: dict[str, tuple[tuple[int, int, int], dict[str, Any] | _Unread]] = {}
+
+    def of_files(self, paths: Iterable[str]) -> dict[str, Settings]:
+        """Give the settings of each absolute path. Every folder and file is looked at once a call."""
+        nearest: dict[str, str | None] = {}
+        made: dict[str | None, Settings] = {}
+        result: dict[str, Settings] = {}
+        for path in paths:
+            found = self._nearest(os.path.dirname(path), nearest)
+            if found not in made:
+                made[found] = self._settings(found)
+            result[path] = made[found]
+        return result
+
+    def _nearest(self, folder: str, known: dict[str, str | None]) -> str | None:
+        """Go up from a folder to the first that has settings, as Ruff does, beyond the project's root too."""
+        passed: list[str] = []
+        while folder not in known:
+            passed.append(folder)
+            above = os.path.dirname(folder)
+            found = self._in_folder(folder)
+            if found is not None or above == folder:
+                known[folder] = found or self._of_user()
+            else:
+                folder = above
+        known.update(dict.fromkeys(passed, known[folder]))
+        return known[folder]
+
+    def _of_user(self) -> str | None:
+        return self._in_folder(self._user_folder) if self._user_folder else None
+
+    def _in_folder(self, folder: str) -> str | None:
+        for name in NAMES:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path) and (name != "pyproject.toml" or _has_section(self._load(path))):
+                return path
+        return None
+
+    def _load(self, path: str) -> dict[str, Any] | _Unread:
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError):
+            return _Unread("it cannot be found")
+        if not stat.S_ISREG(about.st_mode):
+            return _Unread("it is not a plain file", is_unsafe=True)
+        if about.st_size > MAX_BYTES:
+            return _Unread(f"it is larger than {MAX_BYTES:,} bytes", is_unsafe=True)
+        stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+        kept = self._kept.get(path)
+        if kept is None or kept[0] != stamp:
+            kept = self._kept[path] = (stamp, _parse(path))
+        return kept[1]
+
+    def _settings(self, path: str | None) -> Settings:
+        """Read a file and what it extends, as far as that can be read: Ruff says best what is wrong there."""
+        layers: list[Layer] = []
+        has_include = False
+        seen: set[str] = set()
+        current = path
+        while current is not None and current not in seen and len(seen) < MAX_EXTENDS:
+            seen.add(current)
+            content = self._load(current)
+            if isinstance(content, _Unread):
+                problem = f"`{current}`: {content.why}" if content.is_unsafe else None
+                return Settings(path, tuple(layers), has_include, problem)
+            section = _section(content, current)
+            layers.insert(0, _layer(section))
+            has_include |= "include" in section or "extend-include" in section
+            current = _extended(section, current)
+        return Settings(path, tuple(layers), has_include)
+
+
+def _parse(path: str) -> dict[str, Any] | _Unread:
+    try:
+        with open(path, "rb") as stream:
+            return tomllib.loads(stream.read(MAX_BYTES + 1).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return _Unread("it is not valid TOML")
+
+
+def _has_section(content: dict[str, Any] | _Unread) -> bool:
+    """A `pyproject.toml` counts if it has `[tool.ruff]`; for one that cannot be read, Ruff decides."""
+    if isinstance(content, _Unread):
+        return True
+    tool = content.get("tool")
+    return isinstance(tool, dict) and "ruff" in tool
+
+
+def _section(content: dict[str, Any], path: str) -> dict[str, Any]:
+    if os.path.basename(path) != "pyproject.toml":
+        return content
+    tool = content.get("tool")
+    section = tool.get("ruff") if isinstance(tool, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _layer(section: dict[str, Any]) -> Layer:
+    """Read a file's selection. A key under `lint` replaces the same, deprecated, key at the top."""
+    lint = section.get("lint")
+    both = {**section, **lint} if isinstance(lint, dict) else section
+    return Layer(
+        (*_words(both.get("select")), *_words(both.get("extend-select"))),
+        (*_words(both.get("ignore")), *_words(both.get("extend-ignore"))),
+    )
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _extended(section: dict[str, Any], path: str) -> str | None:
+    """Resolve `extend`, which counts from the file's folder, as Ruff does with `~` and variables in it."""
+    value = section.get("extend")
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    return os.path.normpath(os.path.join(os.path.dirname(path), os.path.expanduser(os.path.expandvars(value))))

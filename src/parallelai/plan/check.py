@@ -1,0 +1,413 @@
+"""What a plan must keep beyond its types: names that exist, order without cycles, files with one owner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from parallelai.errors import Problem
+from parallelai.plan.files import Tree, match
+from parallelai.plan.graph import find_cycle
+from parallelai.plan.model import Choice, Plan, ReviewGate, Shared, Task, Workstream, positions
+from parallelai.plan.ownership import overlaps
+from parallelai.plan.positions import Step
+from parallelai.plan.problems import meant, nearest
+from parallelai.plan.values import has_secret, joined
+
+_MOST_CYCLES = 20
+UNREAD = "unread-"
+"""How the stand-in ids begin that a loader gives to what it could not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a plan may refer to besides itself; None is not checked."""
+
+    engines: frozenset[str] | None = None
+    templates: frozenset[str] | None = None
+    tiers: frozenset[str] = frozenset({"best", "standard", "fast"})
+    strategies: frozenset[str] | None = frozenset({"dag", "parallel", "batch", "pipeline"})
+    roles: frozenset[str] | None = None
+    models: frozenset[str] = frozenset()
+
+
+def check(
+    plan: Plan, *, tree: Tree | None = None, names: Names | None = None, unread: frozenset[str] = frozenset()
+) -> list[Problem]:
+    """Find all that is wrong with a plan whose types are right, in no particular order.
+
+    With a `tree`, file patterns that match nothing are problems too. `unread` names tasks, engines and keys
+    that could not be read and were reported already: nothing is said about what depends on them.
+    """
+    checker = _Checker(plan, tree, names or Names(), unread)
+    parts: tuple[Callable[[], Iterator[Problem]], ...] = (
+        checker.emptiness,
+        checker.ids,
+        checker.dependencies,
+        checker.cycles,
+        checker.descriptions,
+        checker.engines,
+        checker.templates,
+        checker.models,
+        checker.roles,
+        checker.phases,
+        checker.strategy,
+        checker.ownership,
+        checker.branches,
+        checker.team,
+        checker.files,
+        checker.secrets,
+        checker.prompts,
+    )
+    return [problem for part in parts for problem in part()]
+
+
+class _Checker:
+    def __init__(self, plan: Plan, tree: Tree | None, names: Names, unread: frozenset[str]) -> None:
+        self.plan, self.tree, self.names, self.unread = plan, tree, names, unread
+        self.positions = positions(plan)
+        self.works: list[tuple[tuple[Step, ...], Task]] = [
+            *((("tasks", index), task) for index, task in enumerate(plan.tasks)),
+            *((("workstreams", index), work) for index, work in enumerate(plan.workstreams)),
+        ]
+        self.by_id = {work.id: work for _, work in reversed(self.works)}
+        self.known = {**self.by_id, **dict.fromkeys(name for name in unread if name not in self.by_id)}
+
+    def _at(self, path: Iterable[Step], said: str, advice: str | None, *, is_key: bool = False) -> Problem:
+        at = (self.positions.key if is_key else self.positions.of)(*path) or (None, None)
+        return Problem(said, self.positions.file, at[0], at[1], advice)
+
+    def emptiness(self) -> Iterator[Problem]:
+        if not self.works and not {"tasks", "workstreams"} & self.unread:
+            yield self._at(
+                (), "the plan is empty: it has no task and no workstream", "add a task under `tasks:`"
+            )
+
+    def ids(self) -> Iterator[Problem]:
+        first: dict[str, tuple[Step, ...]] = {}
+        for path, work in self.works:
+            if work.id in first:
+                at = self.positions.task(work.id)
+                there = f", first in line {at[0]}" if at else ""
+                own = (*path, "id") if self.positions.has(*path, "id") else path
+                said = f"the id `{work.id}` is there twice{there}"
+                yield self._at(
+                    own, said, "choose another: tasks and workstreams share one name space", is_key=False
+                )
+            first.setdefault(work.id, path)
+
+    def dependencies(self) -> Iterator[Problem]:
+        for path, work in self.works:
+            for index, name in enumerate(work.depends_on):
+                place = (*path, "depends_on", index)
+                if name == work.id:
+                    yield self._at(place, f"`{name}` depends on itself: {name} → {name}", "leave it out")
+                elif name not in self.known:
+                    said = f"`{work.id}` depends on `{name}`, which does not exist"
+                    yield self._at(place, said, meant(name, self._others(work.id), "other task"))
+
+    def _others(self, id: str) -> set[str]:
+        return {name for name in self.by_id if name != id and not name.startswith(UNREAD)}
+
+    def cycles(self) -> Iterator[Problem]:
+        edges: dict[str, list[str]] = {}
+        for _, work in self.works:
+            edges.setdefault(work.id, []).extend(name for name in work.depends_on if name != work.id)
+        if self.plan.strategy == "pipeline":
+            yield from self._against_pipeline()
+        for _ in range(_MOST_CYCLES):
+            cycle = find_cycle(edges)
+            if cycle is None:
+                return
+            path = next(path for path, work in self.works if work.id == cycle[0])
+            index = self.by_id[cycle[0]].depends_on.index(cycle[1])
+            said = f"the tasks wait for each other: {' → '.join(_short(cycle))}"
+            yield self._at((*path, "depends_on", index), said, "take out one of these dependencies")
+            for name in cycle:
+                edges.pop(name, None)
+
+    def _against_pipeline(self) -> Iterator[Problem]:
+        order = {task.id: index for index, task in enumerate(self.plan.tasks)}
+        for number, task in enumerate(self.plan.tasks):
+            for index, name in enumerate(task.depends_on):
+                if order.get(name, -1) > number:
+                    said = f"`{task.id}` depends on `{name}`, a later stage of the pipeline"
+                    yield self._at(("tasks", number, "depends_on", index), said, f"put `{name}` before it")
+
+    def descriptions(self) -> Iterator[Problem]:
+        has_default = self.plan.defaults.template is not None
+        for path, work in self.works:
+            if work.description.strip():
+                continue
+            if isinstance(work, Workstream):
+                yield self._at(
+                    path,
+                    f"the workstream `{work.id}` has no `description`",
+                    "say what is to be done",
+                    is_key=True,
+                )
+            elif work.template is None and not has_default:
+                said = f"the task `{work.id}` has no `description` and no `template`"
+                yield self._at(path, said, "say what is to be done", is_key=True)
+
+    def _layers(self) -> Iterator[tuple[tuple[Step, ...], Shared]]:
+        yield ("defaults",), self.plan.defaults
+        yield from self.works
+
+    def _gates(self) -> Iterator[tuple[tuple[Step, ...], ReviewGate]]:
+        for index, gate in enumerate(self.plan.gates.landing):
+            if isinstance(gate, ReviewGate):
+                yield ("gates", "landing", index), gate
+
+    def _choices(self) -> Iterator[tuple[tuple[Step, ...], Choice | None]]:
+        for path, layer in self._layers():
+            yield (*path, "engine"), layer.engine
+            yield (*path, "verify"), layer.verify if isinstance(layer.verify, Choice) else None
+        for name, role in self.plan.roles.items():
+            yield ("roles", name, "engine"), role.engine
+        for path, gate in self._gates():
+            yield (*path, "engine"), gate.engine
+        yield ("landing", "resolver"), self.plan.landing.resolver
+
+    def engines(self) -> Iterator[Problem]:
+        registered = self.names.engines
+        if registered is None:
+            return
+        for name, entry in self.plan.engines.items():
+            if entry.use not in registered:
+                said = f"the engine `{name}` uses `{entry.use}`, which is unknown"
+                yield self._at(("engines", name, "use"), said, meant(entry.use, registered, "engine"))
+        known = registered | set(self.plan.engines) | {"auto"}
+        for path, choice in self._choices():
+            for index, name in enumerate(choice.members if choice else ()):
+                if name not in known and name not in self.unread:
+                    place = (*path, *_place_of_member(choice, index, name))
+                    yield self._at(place, f"the engine `{name}` is unknown", meant(name, known, "engine"))
+
+    def templates(self) -> Iterator[Problem]:
+        known = self.names.templates
+        if known is None:
+            return
+        used = [((*path, "template"), layer.template) for path, layer in self._layers()]
+        used += [((*path, "review"), gate.review) for path, gate in self._gates()]
+        for place, name in used:
+            if name is not None and name not in known:
+                yield self._at(place, f"the template `{name}` is unknown", meant(name, known, "template"))
+
+    def models(self) -> Iterator[Problem]:
+        used = [((*path, "model"), layer.model) for path, layer in self._layers()]
+        used += [(("roles", name, "model"), role.model) for name, role in self.plan.roles.items()]
+        used += [(("engines", name, "model"), entry.model) for name, entry in self.plan.engines.items()]
+        used += [((*path, "model"), gate.model) for path, gate in self._gates()]
+        known = self.names.tiers | self.names.models
+        for place, name in used:
+            if name is None or name in known:
+                continue
+            said_tier = self._says_tier(place)
+            if said_tier or _is_misspelt(name, self.names.tiers):
+                advice = meant(name, self.names.tiers, "tier")
+                yield self._at(place, f"the tier `{name}` is unknown", advice)
+
+    def _says_tier(self, place: tuple[Step, ...]) -> bool:
+        holder = self.positions.place(place[:-1])
+        return bool(
+            holder and holder.children and "tier" in holder.children and "model" not in holder.children
+        )
+
+    def roles(self) -> Iterator[Problem]:
+        if self.names.roles is None:
+            return
+        known = self.names.roles | set(self.plan.roles)
+        for path, layer in self._layers():
+            if layer.role is not None and layer.role not in known | self.unread:
+                yield self._at(
+                    (*path, "role"), f"the role `{layer.role}` is unknown", meant(layer.role, known, "role")
+                )
+
+    def phases(self) -> Iterator[Problem]:
+        if not self.plan.phases or "phases" in self.unread:
+            return
+        phase_of: dict[str, int] = {}
+        for number, phase in enumerate(self.plan.phases):
+            for index, name in enumerate(phase.tasks):
+                place = ("phases", number, "tasks", index)
+                if name not in self.known:
+                    said = f"the phase `{phase.name}` names `{name}`, which does not exist"
+                    yield self._at(place, said, meant(name, self._others(""), "task"))
+                elif name in phase_of:
+                    other = self.plan.phases[phase_of[name]].name
+                    said = f"`{name}` is in two phases: `{other}` and `{phase.name}`"
+                    if phase_of[name] == number:
+                        said = f"`{name}` is in the phase `{phase.name}` twice"
+                    yield self._at(place, said, "keep one of them")
+                phase_of.setdefault(name, number)
+        yield from self._phase_names()
+        yield from self._outside(phase_of)
+        yield from self._across(phase_of)
+
+    def _phase_names(self) -> Iterator[Problem]:
+        seen: set[str] = set()
+        for number, phase in enumerate(self.plan.phases):
+            if phase.name in seen:
+                yield self._at(
+                    ("phases", number, "name"), f"the phase `{phase.name}` is there twice", "rename one"
+                )
+            seen.add(phase.name)
+
+    def _outside(self, phase_of: Mapping[str, int]) -> Iterator[Problem]:
+        # A plan may put only its workstreams, or only its tasks, in phases; but then all of them.
+        for kind in ("tasks", "workstreams"):
+            group = [(path, work) for path, work in self.works if path[0] == kind]
+            if not any(work.id in phase_of for _, work in group):
+                continue
+            for path, work in group:
+                if work.id not in phase_of and work.id not in self.unread:
+                    said = f"`{work.id}` is in no phase, and the plan has phases"
+                    yield self._at(path, said, "add it to the `tasks` of a phase", is_key=True)
+
+    def _across(self, phase_of: Mapping[str, int]) -> Iterator[Problem]:
+        for path, work in self.works:
+            own = phase_of.get(work.id)
+            for index, name in enumerate(work.depends_on):
+                other = phase_of.get(name)
+                if own is not None and other is not None and other > own:
+                    phases = self.plan.phases
+                    said = f"`{work.id}` (phase `{phases[own].name}`) depends on `{name}` of the later phase"
+                    advice = (
+                        f"move `{name}` to `{phases[own].name}`, or `{work.id}` to `{phases[other].name}`"
+                    )
+                    yield self._at((*path, "depends_on", index), f"{said} `{phases[other].name}`", advice)
+
+    def strategy(self) -> Iterator[Problem]:
+        name = self.plan.strategy.partition(":")[0]
+        known = self.names.strategies
+        if known is not None and name not in known:
+            yield self._at(("strategy",), f"the strategy `{name}` is unknown", meant(name, known, "strategy"))
+
+    def ownership(self) -> Iterator[Problem]:
+        works = {work.id: (index, work) for index, work in enumerate(self.plan.workstreams)}
+        owned = {name: work.owns for name, (_, work) in works.items()}
+        paths = self.tree.paths if self.tree is not None else ()
+        for first, second, found in overlaps(owned, paths, apart_from=self.plan.shared):
+            if self._reaches(first, second) or self._reaches(second, first):
+                continue
+            more = f" and {len(found.existing) - 1} more" if len(found.existing) > 1 else ""
+            said = (
+                f"`{first}` and `{second}` both own `{found.example}`{more}, and neither waits for the other"
+            )
+            advice = "give it to one of them, list it under `shared`, or add a `depends_on`"
+            yield self._at(("workstreams", works[second][0], "owns"), said, advice)
+
+    def _reaches(self, start: str, goal: str) -> bool:
+        seen = {start}
+        waiting = [start]
+        while waiting:
+            work = self.by_id.get(waiting.pop())
+            for name in work.depends_on if work else ():
+                if name == goal:
+                    return True
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+        return False
+
+    def branches(self) -> Iterator[Problem]:
+        seen: dict[str, str] = {}
+        for index, work in enumerate(self.plan.workstreams):
+            branch = work.branch or f"parallelai/{work.id}"
+            key = "branch" if work.branch else "id"
+            if not is_branch(branch):
+                said = f"`{branch}` is no branch name that git takes"
+                yield self._at(("workstreams", index, key), said, "use letters, digits, `-`, `_` and `/`")
+            elif branch in seen and seen[branch] != work.id:
+                said = f"`{work.id}` and `{seen[branch]}` have the same branch `{branch}`"
+                yield self._at(("workstreams", index, key), said, "give each a branch of its own")
+            seen.setdefault(branch, work.id)
+
+    def team(self) -> Iterator[Problem]:
+        known = {work.id for work in self.plan.workstreams} | self.unread
+        for person, member in self.plan.team.items():
+            for index, name in enumerate(member.workstreams):
+                if name not in known:
+                    said = f"`{person}` has the workstream `{name}`, which does not exist"
+                    yield self._at(
+                        ("team", person, "workstreams", index), said, meant(name, known, "workstream")
+                    )
+
+    def files(self) -> Iterator[Problem]:
+        if self.tree is None:
+            return
+        for path, work in self.works:
+            if not work.files or isinstance(work, Workstream) or self._may_be_made(work):
+                continue
+            if not match(work.files, self.tree.paths):
+                said = f"{joined(work.files)} matches no file of the project"
+                yield self._at((*path, "files"), said, "correct the pattern, or leave `files` out")
+
+    def _may_be_made(self, work: Task) -> bool:
+        """Say whether something that the task waits for could make its files."""
+        makers = [other for _, other in self.works if other.edits and other is not work]
+        return any(self._reaches(work.id, maker.id) for maker in makers)
+
+    def secrets(self) -> Iterator[Problem]:
+        for name, entry in self.plan.engines.items():
+            texts = {"base_url": entry.base_url or "", "args": " ".join(entry.args)}
+            texts["command"] = " ".join(entry.command or ())
+            for key, text in texts.items():
+                if has_secret(text):
+                    yield self._secret(("engines", name, key))
+            yield from self._secret_values(("engines", name, "env"), entry.env)
+        yield from self._secret_values(("workspace", "env"), self.plan.workspace.env)
+        yield from self._secret_values(("vars",), self.plan.vars)
+        for path, layer in self._layers():
+            yield from self._secret_values(
+                (*path, "workspace", "env"), layer.workspace.env if layer.workspace else {}
+            )
+            yield from self._secret_values((*path, "params"), layer.params)
+
+    def _secret_values(self, path: tuple[Step, ...], found: Mapping[str, object]) -> Iterator[Problem]:
+        for key, value in found.items():
+            if isinstance(value, str) and has_secret(value):
+                yield self._secret((*path, key))
+
+    def _secret(self, path: tuple[Step, ...]) -> Problem:
+        said = f"`{path[-1]}` holds what looks like a secret, and secrets are never in a plan"
+        return self._at(path, said, "name the variable that holds it: `api_key_env`, or `pass_env`")
+
+    def prompts(self) -> Iterator[Problem]:
+        templated = [(path, work) for path, work in self.works if work.when or "{" in work.description]
+        if not templated:
+            return
+        from parallelai.plan.prompt import undefined  # needs jinja2, which plans without templates do not
+
+        for path, work in templated:
+            key = "when" if work.when and "{" not in work.description else "description"
+            for said in undefined(work):
+                place = (*path, "when" if "when" in said.split(":")[0] else key)
+                yield self._at(place, said, None)
+
+
+def _short(cycle: list[str]) -> list[str]:
+    return cycle if len(cycle) <= 12 else [*cycle[:6], f"… {len(cycle) - 11} more …", *cycle[-5:]]
+
+
+def _place_of_member(choice: Choice | None, index: int, name: str) -> tuple[Step, ...]:
+    if choice is None or choice.rule == "one":
+        return ()
+    if choice.rule == "route":
+        return ("route", next(key for key, engine in choice.routes.items() if engine == name))
+    return (choice.rule, index)
+
+
+def _is_misspelt(name: str, tiers: Iterable[str]) -> bool:
+    """Say whether a model's name is so near to a tier's that it is one, written wrongly."""
+    found = nearest(name, tiers) if name.isalpha() else None
+    return found is not None and found[0] == name[0] and abs(len(found) - len(name)) <= 2
+
+
+def is_branch(name: str) -> bool:
+    """Say whether git takes a name for a branch (git-check-ref-format(1))."""
+    if len(name) > 200 or re.search(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|/\.|\.lock(/|\Z)", name):
+        return False
+    return bool(name) and name != "@" and name[0] not in "-./" and name[-1] not in "/."

@@ -1,0 +1,133 @@
+"""Plans as canonical YAML: `load(to_yaml(plan)) == plan`.
+
+Only what was set is written, in the order of CONTRACTS §1, under canonical keys. Text that YAML would read as
+something else is quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic_core import to_jsonable_python
+
+from parallelai.plan import values
+from parallelai.plan.model import Choice, Model, Plan, SchemaOutput, Task, Workstream
+from parallelai.plan.source import core_value
+from parallelai.plan.values import Wrong
+
+_DURATIONS = frozenset({"estimate", "timeout", "idle_timeout", "max_wait", "grace", "time"})
+_COMMANDS = frozenset({"checks", "setup", "gate"})
+_AUTO = frozenset({"parallel", "batch"})
+_FIRST = ("id", "description", "owns")
+_PRIORITIES = {values.PRIORITIES[name]: name for name in ("urgent", "high", "normal", "low")}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def to_yaml(plan: Plan) -> str:
+    """Write a plan as canonical YAML."""
+    text: str = yaml.dump(
+        to_data(plan),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=100,
+    )
+    return text
+
+
+def to_data(plan: Plan) -> dict[str, Any]:
+    """Write a plan as plain JSON data, as `from_mapping` reads it."""
+    data = {"version": plan.version, **_model(plan)}
+    ids = [work.id for work in plan.workstreams]
+    if data.get("workstreams") and len(set(ids)) == len(ids):
+        data["workstreams"] = {entry.pop("id"): entry for entry in data["workstreams"]}
+    return data
+
+
+def _model(model: Model) -> dict[str, Any]:
+    names = [name for name in type(model).model_fields if name in model.model_fields_set]
+    if isinstance(model, Task):
+        names.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    fields = type(model).model_fields
+    data = {fields[name].alias or name: _field(name, getattr(model, name)) for name in names}
+    if isinstance(model, Workstream) and "files" in data:
+        data["owns"] = data.get("owns", [])  # beside it, `files` is the task's own key
+    return data
+
+
+def _field(name: str, value: Any) -> Any:
+    if value is None:
+        return "auto" if name in _AUTO else None
+    if name in _DURATIONS:
+        return duration(value)
+    if name == "priority":
+        return _PRIORITIES.get(value, value)
+    if name in _COMMANDS:
+        return [command(argv) for argv in value]
+    if name == "landing" and isinstance(value, tuple):
+        return [_plain(gate) if isinstance(gate, Model) else command(gate) for gate in value]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Choice):
+        return choice(value)
+    if isinstance(value, SchemaOutput):
+        return {"schema": to_jsonable_python(value.schema_)}
+    if isinstance(value, Model):
+        return _model(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return to_jsonable_python(value)
+
+
+def choice(value: Choice) -> Any:
+    """Write a choice as a plan has it: a name, or `{rule: [...]}`."""
+    if value.rule == "one":
+        return value.members[0]
+    return {value.rule: dict(value.routes) if value.rule == "route" else list(value.members)}
+
+
+def duration(seconds: float) -> str | float:
+    """Write seconds as `30m`, `4h`, …; those with a fraction stay a number."""
+    whole = int(seconds)
+    if whole != seconds:
+        return seconds
+    size, unit = next(((size, unit) for size, unit in _UNITS if whole and whole % size == 0), (1, "s"))
+    return f"{whole // size}{unit}"
+
+
+def command(argv: Sequence[str]) -> str | list[str]:
+    """Write a command as one text if that is read back as the same words, else as a list."""
+    text = " ".join(argv)
+    try:
+        return text if values.command(text) == tuple(argv) else list(argv)
+    except Wrong:
+        return list(argv)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, lists indented, text that is no text by the core schema in quotes, no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = None
+    if not isinstance(core_value(text), str):
+        style = '"'
+    elif "\n" in text and all(line == line.rstrip() for line in text.split("\n")):
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,47 @@
+"""What holds for one task: its own keys over its role's, the plan's defaults and the config's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from parallelai.plan.model import Defaults, Plan, Task
+
+_FROM_ROLE = ("model", "engine")
+
+
+def resolve(plan: Plan, task: Task, settings_defaults: Defaults | None = None) -> Task:
+    """Complete a task: task > role > plan's defaults > config's defaults; only what was set counts.
+
+    The model is taken from the task and its role only, because an engine's own entry comes before the
+    defaults: `model_for` gives it for an engine.
+    """
+    given = {name: getattr(task, name) for name in task.model_fields_set}
+    for layer in _layers(plan, settings_defaults):
+        for name in layer.model_fields_set - {"model"}:
+            given.setdefault(name, getattr(layer, name))
+    role = plan.roles.get(given.get("role") or "")
+    if role is not None:
+        for name in _FROM_ROLE:
+            value = getattr(role, name)
+            if value is not None and name not in task.model_fields_set:
+                given[name] = value
+    update = {name: value for name, value in given.items() if name not in task.model_fields_set}
+    # The values were checked where they come from, so they are not checked again.
+    return task.model_copy(update=update) if update else task
+
+
+def _layers(plan: Plan, settings_defaults: Defaults | None) -> Iterable[Defaults]:
+    return (plan.defaults, settings_defaults) if settings_defaults is not None else (plan.defaults,)
+
+
+def model_for(plan: Plan, task: Task, engine: str, settings_defaults: Defaults | None = None) -> str | None:
+    """Give the model that a task asks an engine for: task > role > engine's entry > defaults.
+
+    It is as it was written: a tier, a model's name or a familiar one; None where nobody named one.
+    """
+    role = plan.roles.get(task.role or "")
+    entry = plan.engines.get(engine)
+    own = task.model if "model" in task.model_fields_set else None
+    options = [own, role and role.model, entry and entry.model]
+    options += [layer.model for layer in _layers(plan, settings_defaults)]
+    return next((option for option in options if option), None)

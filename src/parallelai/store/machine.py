@@ -1,0 +1,114 @@
+"""What belongs to the machine and not to a project: trust, consent, the limits that worked last."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from parallelai.records import LimitKey, utc_now
+from parallelai.store import migrations
+from parallelai.store.database import Database
+from parallelai.store.faults import told
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Content that may run commands: the file or project `path`, as long as its digest is this one."""
+
+    path: str
+    digest: str
+    at: str
+
+
+class Machine:
+    """The user's memory on this machine. Safe to use from several threads and processes at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> Self:
+        """Open the database at `path`, or the user's own, making it if needed. Raises `StoreError`."""
+        path = Path(os.path.abspath(path or _default_path()))
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # No WAL: it is written rarely, and home folders on network file systems are common.
+        database = Database(path, migrations.MACHINE, is_wal=False)
+        database.open()
+        return cls(database)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def is_trusted(self, path: Path, digest: str) -> bool:
+        """Tell whether the user said yes to this content at this path."""
+        return self._has("SELECT 1 FROM trust WHERE path = ? AND digest = ?", _name(path), digest)
+
+    def trust(self, path: Path, digest: str) -> None:
+        """Keep the user's yes to this content at this path."""
+        self._do("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", _name(path), digest, utc_now())
+
+    def untrust(self, path: Path) -> bool:
+        """Forget every yes for this path; returns whether there was one."""
+        return self._do("DELETE FROM trust WHERE path = ?", _name(path)) > 0
+
+    def trusted(self) -> list[Trusted]:
+        """List what the user said yes to, by path."""
+        with self._database.read() as connection:
+            found = connection.execute("SELECT path, digest, at FROM trust ORDER BY path, at").fetchall()
+        return [Trusted(*row) for row in found]
+
+    def has_consent(self, engine: str) -> bool:
+        """Tell whether the user agreed that `auto` may take this engine."""
+        return self._has("SELECT 1 FROM consent WHERE engine = ?", engine)
+
+    def consent(self, engine: str) -> None:
+        """Keep that the user agreed to an engine."""
+        self._do("INSERT OR REPLACE INTO consent VALUES (?, ?)", engine, utc_now())
+
+    def revoke(self, engine: str) -> bool:
+        """Forget the consent to an engine; returns whether there was one."""
+        return self._do("DELETE FROM consent WHERE engine = ?", engine) > 0
+
+    def last_good_limit(self, key: LimitKey) -> int | None:
+        """Return how many calls at once worked last for the key; None if unknown."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT good FROM limits WHERE engine = ? AND account = ? AND model = ?", tuple(key)
+            ).fetchone()
+        return None if row is None else int(row[0])
+
+    def keep_limit(self, key: LimitKey, limit: int) -> None:
+        """Keep how many calls at once worked for the key."""
+        self._do("INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?, ?)", *key, limit, utc_now())
+
+    def _has(self, query: str, *values: str) -> bool:
+        with self._database.read() as connection:
+            return connection.execute(query, values).fetchone() is not None
+
+    def _do(self, statement: str, *values: str | int) -> int:
+        with self._database.write() as connection:
+            return connection.execute(statement, values).rowcount
+
+
+def _default_path() -> Path:
+    import platformdirs  # only where no path was given
+
+    return platformdirs.user_state_path("parallelai", appauthor=False) / "machine.db"
+
+
+def _name(path: Path) -> str:
+    """Name a path in one way; what is not UTF-8 in it is kept apart, reversibly."""
+    return os.path.realpath(path).encode("utf-8", "backslashreplace").decode()

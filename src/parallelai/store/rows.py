@@ -1,0 +1,43 @@
+"""Many rows in one statement.
+
+Each statement gives the interpreter's lock away once, and a busy event loop takes up to five milliseconds to
+give it back: a thousand rows one by one could take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+_ROWS = 1024
+
+
+def put(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: str,
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    is_replacing: bool = False,
+) -> None:
+    """Insert rows, in as few statements as there can be; their first value must not be None."""
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        room = 1 << (len(part) - 1).bit_length()
+        values: list[Any] = [value for row in part for value in row]
+        values += [None] * (room * len(part[0]) - len(values))
+        connection.execute(_statement(table, columns, len(part[0]), room, is_replacing), values)
+
+
+@functools.lru_cache(maxsize=64)
+def _statement(table: str, columns: str, width: int, room: int, is_replacing: bool) -> str:
+    """Write an insertion of up to `room` rows; those whose first value is NULL are padding.
+
+    `room` is a power of two, so that there are few statements, each compiled once for a connection.
+    """
+    verb = "INSERT OR REPLACE" if is_replacing else "INSERT"
+    marks = "(" + ",".join("?" * width) + ")"
+    values = ",".join([marks] * room)
+    return f"{verb} INTO {table} ({columns}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"

@@ -1,0 +1,191 @@
+"""The shipped schemas: current, true of what is written, and of the contracts' own example."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from results_documents import documents
+
+from parallelai import errors, events
+from parallelai.errors import ParallelAIError, PlanError, Problem
+from parallelai.records import (
+    FREE,
+    Finding,
+    LimitKey,
+    Outcome,
+    Reply,
+    RunDocument,
+    Severity,
+    TaskResult,
+    to_json,
+)
+from parallelai.results import schemas
+from parallelai.results.formats import RenderContext
+from parallelai.results.json import render, render_error
+
+DATA = Path(__file__).parent / "data"
+EXAMPLE = json.loads((DATA / "contracts_run.json").read_text(encoding="utf-8"))
+
+
+def closed(schema):
+    """The same schema, refusing keys that it does not name."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: closed(value) for key, value in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema:
+        strict["additionalProperties"] = False
+    return strict
+
+
+RUN = Draft202012Validator(closed(schemas.run_schema()))
+EVENT = Draft202012Validator(schemas.event_schema())
+ERROR = Draft202012Validator(closed(schemas.error_schema()))
+
+
+@pytest.mark.parametrize("name", ["run.json", "event.json", "error.json"])
+def test_the_shipped_files_are_current(name):
+    shipped = (schemas.FOLDER / name).read_text(encoding="utf-8")
+    assert shipped == schemas.files()[name], "run `python -m parallelai.results.schemas`"
+    Draft202012Validator.check_schema(json.loads(shipped))
+
+
+def test_the_example_of_the_contracts_is_valid_as_it_is():
+    RUN.validate(EXAMPLE)
+
+
+@given(documents())
+def test_every_document_is_valid_as_it_is_written(document):
+    written = json.loads(render(document, RenderContext()))
+    RUN.validate(written)
+    assert list(written) == list(EXAMPLE), "the keys, in the contracts' order"
+
+
+def test_a_workstream_is_described():
+    gate = {"command": "pytest -q", "exit": 0, "seconds": 1.5, "log": "gate.log"}
+    landed = {"commit": "9f3c", "tree": "77aa", "pending": None, "gates": [gate]}
+    stream = {"branch": "parallelai/gui", "worktree": "../r-worktrees/gui", "base": "9f3c", "stage": "gating"}
+    example = copy.deepcopy(EXAMPLE)
+    example["tasks"][0]["workstream"] = {**stream, "kept_out": [], "landed": landed}
+    RUN.validate(example)
+    example["tasks"][0]["workstream"]["landed"].pop("tree")
+    assert not RUN.is_valid(example)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: run.pop("exit"),
+        lambda run: run.update(schema="parallelai/run/2"),
+        lambda run: run.update(outcome="blocked"),
+        lambda run: run.update(surprise=1),
+        lambda run: run["counts"].pop("ok"),
+        lambda run: run["findings"][0].update(severity="terrible"),
+        lambda run: run["findings"][0].update(line=[0, 3]),
+        lambda run: run["findings"][0].update(confidence=90),
+        lambda run: run["tasks"][0].update(status="done"),
+        lambda run: run["tasks"][1]["error"].update(kind="oops"),
+        lambda run: run["usage"].update(basis="guess"),
+        lambda run: run["files"].update(covered=["src/a.py"]),
+    ],
+)
+def test_what_is_not_a_run_document_is_refused(damage):
+    example = copy.deepcopy(EXAMPLE)
+    damage(example)
+    assert not RUN.is_valid(example)
+
+
+def test_a_later_version_may_add_keys():
+    Draft202012Validator(schemas.run_schema()).validate({**EXAMPLE, "later": 1})
+
+
+# --- events
+
+KEY = LimitKey("claude")
+RESULT = TaskResult("gui", Outcome.OK, usage=FREE)
+FOUND = Finding("a.py", (1, 2), Severity.LOW, "m", column=(1, 2))
+HAPPENED = [
+    events.RunCreated("review", None, "/p", "0.1.0"),
+    events.RunStarted(1, "host", 4, "dag"),
+    events.RunPaused("asked"),
+    events.RunResumed("asked"),
+    events.RunEnded(Outcome.OK, 0, 1.0, 2.0, {Outcome.OK: 1}, FREE),
+    events.TaskExpanded(("a@1", "a@2")),
+    events.TaskReady(),
+    events.TaskStep("check", "checking"),
+    events.TaskEnded(RESULT, "f1", Reply("text", (FOUND,), {"any": [1]})),
+    events.AttemptReserved("claude", KEY, "plan", 100, None),
+    events.AttemptStarted("claude"),
+    events.AttemptEnded(True, 1.0, FREE, Reply()),
+    events.TurnStarted(1),
+    events.TurnEnded(1, 2.0),
+    events.SessionOpened("s1"),
+    events.LimitChanged(KEY, None, 20, "start"),
+    events.BreakerOpened(KEY, "quota"),
+    events.BreakerClosed(KEY),
+    events.BudgetWarned("usd", 4.0, 5.0),
+    events.BudgetReached("time", 60.0, 60.0),
+    events.BudgetChanged(usd=5.0),
+    events.CommandReceived(1, "cancel"),
+    events.CommandDone(1, True),
+    events.FindingRecorded((FOUND,)),
+    events.OrphanEnded(12, "sleep"),
+]
+
+
+def test_every_type_of_event_is_tried():
+    assert {data.type for data in HAPPENED} == set(events.TYPES)
+
+
+@pytest.mark.parametrize("data", HAPPENED, ids=lambda data: data.type)
+def test_events_are_valid_as_they_are_written(data):
+    event = events.Event("r-1", 1, "2026-11-20T10:00:00.000000Z", data.type, data, "gui", 2)
+    EVENT.validate(json.loads(events.event_to_json(event)))
+    described = set(schemas.event_schema()["$defs"][type(data).__name__]["properties"])
+    assert set(to_json(data)) == described
+
+
+def test_the_example_of_the_contracts_is_a_valid_event():
+    line = (
+        '{"v": 1, "run": "r-…", "seq": 418, "at": "…Z", "type": "attempt.ended",'
+        ' "task": "gui", "attempt": 2, "data": {}}'
+    )
+    EVENT.validate(json.loads(line))
+
+
+def test_types_of_later_versions_are_valid_and_broken_data_is_not():
+    event = {"v": 1, "run": "r", "seq": 1, "at": "", "type": "lease.asked", "task": None, "attempt": None}
+    EVENT.validate({**event, "data": {"file": "a"}})
+    assert not EVENT.is_valid({**event, "type": "turn.started", "data": {"turn": "one"}})
+    assert not EVENT.is_valid({**event, "seq": 0, "data": {}})
+    assert not EVENT.is_valid(event)
+
+
+# --- errors
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ParallelAIError)]
+
+
+@given(st.sampled_from([kind for kind in KINDS if kind is not PlanError]), st.text(), st.none() | st.text())
+def test_every_error_is_valid_as_it_is_written(kind, said, where):
+    ERROR.validate(json.loads(render_error(kind(said, where=where))))
+
+
+def test_a_plan_error_tells_all_problems():
+    written = json.loads(render_error(PlanError([Problem("unknown key", "t.yaml", 9, 5), Problem("a cycle")])))
+    ERROR.validate(written)
+    assert [problem["where"] for problem in written["error"]["problems"]] == ["t.yaml:9:5", None]
+
+
+def test_the_document_of_a_run_reads_back_as_one():
+    kept = {key: value for key, value in EXAMPLE.items() if key != "files"}
+    from parallelai.records import from_json
+
+    assert from_json(RunDocument, kept).tasks[1].error.kind == "rejected"
