@@ -26,16 +26,9 @@ from parallelai.errors import (
     Unavailable,
 )
 from parallelai.plan.model import EngineEntry
-from parallelai.processes import close_warden
 from parallelai.records import FREE, Reply
 
 FINDING = {"file": "src/a.py", "line": 3, "severity": "high", "message": "bad"}
-
-
-@pytest.fixture(autouse=True)
-async def _close_warden() -> object:
-    yield
-    await close_warden()
 
 
 class Asker:
@@ -137,16 +130,30 @@ async def test_the_log_holds_both_streams(ask: Asker) -> None:
 # --- The environment
 
 
-async def test_no_secret_of_this_process_reaches_the_program(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_secret_of_this_process_reaches_the_program(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "MY_OWN"):
         monkeypatch.setenv(name, "sesame")
     reply = await ask.python("import os, json; print(json.dumps(dict(os.environ)))")
     seen = json.loads(reply.text or "")
     assert "sesame" not in seen.values()
-    assert set(seen) <= {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PWD", "PARALLELAI_MARK"}
+    assert set(seen) <= {
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+        "TMPDIR",
+        "PWD",
+        "PARALLELAI_MARK",
+    }
 
 
-async def test_gets_what_entry_and_request_name_and_no_more(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gets_what_entry_and_request_name_and_no_more(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANTED", "from outside")
     code = "import os; print([os.environ.get(n) for n in ('A', 'B', 'WANTED', 'ABSENT')])"
     reply = await ask.python(
@@ -159,7 +166,10 @@ async def test_gets_what_entry_and_request_name_and_no_more(ask: Asker, monkeypa
 
 
 async def test_a_failing_program_is_quoted_without_its_escapes(ask: Asker) -> None:
-    code = "import sys; print(*range(50), sep='\\n', file=sys.stderr); sys.exit('\\x1b[31mno such table\\x1b[0m')"
+    code = (
+        "import sys; print(*range(50), sep='\\n', file=sys.stderr)\n"
+        "sys.exit('\\x1b[31mno such table\\x1b[0m')"
+    )
     with pytest.raises(Internal) as caught:
         await ask.python(code, log=str(ask.root / "log"))
     said = caught.value.said
@@ -173,7 +183,7 @@ async def test_a_failing_program_is_quoted_without_its_escapes(ask: Asker) -> No
 
 
 async def test_exit_75_asks_to_be_tried_again(ask: Asker) -> None:
-    with pytest.raises(Transient, match="try|later"):
+    with pytest.raises(Transient, match="later"):
         await ask.python("import sys; sys.exit(75)")
 
 
@@ -197,7 +207,8 @@ async def test_a_hanging_program_is_ended_with_all_that_it_started(ask: Asker) -
     code = (
         "import subprocess, sys, time, signal\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "sleeper = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "child = subprocess.Popen(sleeper, start_new_session=True)\n"
         "print(child.pid, flush=True); time.sleep(600)\n"
     )
     with pytest.raises(TimedOut, match=r"1\.5 s"):
@@ -329,5 +340,3 @@ async def test_many_at_once_do_not_mix(ask: Asker) -> None:
     async with asyncio.TaskGroup() as group:
         turns = [group.create_task(one(number)) for number in range(12)]
     assert all(turn.result() for turn in turns)
-
-

@@ -55,7 +55,9 @@ async def test_has_no_data_to_make_up_for_a_schema() -> None:
 
 
 async def test_the_first_rule_that_fits_is_what_happens() -> None:
-    engine = MockEngine(script=[Rule("a-*", text="one"), Rule("a-b", text="two"), Rule("c", attempts=(2,), text="three")])
+    engine = MockEngine(
+        script=[Rule("a-*", text="one"), Rule("a-b", text="two"), Rule("c", attempts=(2,), text="three")]
+    )
     assert await ask(engine, "a-b") == "one"
     assert await ask(engine, "c", attempt=1) == "ok"
     assert await ask(engine, "c", attempt=2) == "three"
@@ -137,7 +139,9 @@ def test_limits_count_by_model() -> None:
 
 async def test_reads_its_script_from_the_file_that_the_plan_names(tmp_path: Path) -> None:
     (tmp_path / "script.yaml").write_text(
-        "- {task: 'review@*', findings: [{file: a.py, line: 3, severity: high, message: m}], usage: {input: 9, output: 1}}\n"
+        "- task: 'review@*'\n"
+        "  findings: [{file: a.py, line: 3, severity: high, message: m}]\n"
+        "  usage: {input: 9, output: 1}\n"
         "- {task: 'x', text: hello, latency: 0}\n"
     )
     engine = MockEngine("m", EngineEntry(use="mock", args=("script.yaml",)), EngineContext(tmp_path))

@@ -74,7 +74,9 @@ async def test_plays_back_errors_events_and_replies_in_order(tmp_path: Path, req
 
 
 async def test_what_was_paid_once_is_not_paid_again(tmp_path: Path, request_: Request) -> None:
-    await RecordingEngine(MockEngine(script=SCRIPT[1:]), tmp_path / "tape").perform(request_, CollectingPort())
+    await RecordingEngine(MockEngine(script=SCRIPT[1:]), tmp_path / "tape").perform(
+        request_, CollectingPort()
+    )
     reply = await ReplayEngine(folder=tmp_path / "tape").perform(request_, CollectingPort())
     assert (reply.usage.usd, reply.usage.basis, reply.usage.tokens) == (0.0, "free", 94)
 
@@ -82,7 +84,7 @@ async def test_what_was_paid_once_is_not_paid_again(tmp_path: Path, request_: Re
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"prompt": "Look at this.\nBe harsh."}, "`prompt`, line 2: recorded \"Be kind.\", asked \"Be harsh.\""),
+        ({"prompt": "Look at this.\nBe harsh."}, '`prompt`, line 2: recorded "Be kind.", asked "Be harsh."'),
         ({"model": "large"}, '`model`: recorded null, asked "large"'),
         ({"output": "findings"}, "`output`"),
         ({"repeat": 1}, "`repeat`: recorded 0, asked 1"),

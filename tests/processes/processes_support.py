@@ -18,10 +18,15 @@ SOURCE = HERE.parents[1] / "src"
 STUBBORN = """
 import os, signal, sys, time
 
+def ready():
+    for folder in sys.argv[2:]:
+        open(f"{folder}/{os.getpid()}", "w").close()
+    os.write(1, b"ready\\n")
+
 def stay():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.write(1, b"ready\\n")
+    ready()
     while True:
         time.sleep(60)
 
@@ -37,12 +42,14 @@ def fork_again():
         os._exit(0)
 
 def clear():
-    os.execve(sys.executable, [sys.executable, "-c", STAY, sys.argv[1]], {})
+    os.execve(sys.executable, [sys.executable, "-c", STAY, *sys.argv[1:]], {})
 
 STAY = '''
-import os, signal, time
+import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
+for folder in sys.argv[2:]:
+    open(f"{folder}/{os.getpid()}", "w").close()
 os.write(1, b"ready\\\\n")
 while True:
     time.sleep(60)
@@ -51,13 +58,16 @@ while True:
 def supervise():
     for _ in range(3):
         child()
-    os.write(1, b"ready\\n")
+    ready()
     while True:
         os.wait()
         if os.fork() == 0:
             time.sleep(60)
 """
-"""Python that defines processes which do not go by themselves; each writes `ready` when it stays."""
+"""Python that defines processes which do not go by themselves; each writes `ready` when it stays.
+
+The arguments are a token, and optionally a folder in which each makes a file, too.
+"""
 
 
 def token() -> str:

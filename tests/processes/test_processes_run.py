@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes_support import HERE, Ready, alive, open_files, python, shell, token
+from processes_support import HERE, Ready, alive, open_files, python, run_until_ready, shell, token
 
 from parallelai.errors import ProgramError
 from parallelai.processes import Program, environment, run
@@ -154,16 +154,24 @@ async def test_a_log_that_cannot_be_written_is_noted_and_the_program_goes_on(tmp
     assert not (tmp_path / "elsewhere").exists()
 
 
-async def test_a_time_out_ends_it_politely_first() -> None:
+async def test_a_time_out_interrupts_it_first() -> None:
+    done = await run(shell("exec sleep 60", timeout_seconds=0.1, grace_seconds=60))
+    assert (done.exit, done.signal, done.ended_by) == (None, signal.SIGINT, "timeout")
+
+
+async def test_a_cancelled_program_may_clean_up_within_its_grace(tmp_path: Path) -> None:
     code = (
-        "import signal, sys, time\n"
-        "def bye(*_): print('bye'); sys.exit(5)\n"
+        "import pathlib, signal, sys, time\n"
+        "def bye(*_): pathlib.Path('bye').touch(); sys.exit(5)\n"
         "signal.signal(signal.SIGINT, bye)\n"
-        "print('up', flush=True)\n"
+        "print('ready', flush=True)\n"
         "time.sleep(60)"
     )
-    done = await run(python(code, timeout_seconds=1.0))
-    assert (done.exit, done.ended_by, done.stdout) == (5, "timeout", b"up\nbye\n")
+    task, _ = await run_until_ready(python(code, cwd=tmp_path, grace_seconds=60), 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tmp_path / "bye").exists()
 
 
 async def test_a_time_out_ends_what_ignores_signals() -> None:

@@ -50,7 +50,7 @@ def document(findings=(), tasks=(), **fields):
 # Text as a repository or an engine may hold it: control characters, wide and combining ones, odd line ends.
 _nasty = st.sampled_from("\x00\x07\x1b\x7f\x85\x9b\t\r\n\x0b\x0c\u2028\u200d\u202e\ufeff\u0301値🙂é \u00a0")
 text = st.text(st.one_of(_nasty, st.characters(exclude_categories=("Cs",))), max_size=60)
-paths = st.text(st.sampled_from("abc/.é #%:\udcff"), min_size=1, max_size=12)
+paths = st.text(st.sampled_from("abc/.é #%:\udcff"), max_size=12).map("p".__add__)
 number = st.integers(min_value=0, max_value=10**9)
 place = st.tuples(st.integers(1, 60), st.integers(0, 60)).map(lambda pair: (pair[0], sum(pair)))
 
@@ -108,7 +108,9 @@ tasks = st.builds(
     text=maybe(text),
     findings=st.integers(0, 5),
     usage=maybe(usages),
-    change=maybe(st.builds(Change, patch=text, files=st.lists(paths, max_size=2).map(tuple), applied=st.booleans())),
+    change=maybe(
+        st.builds(Change, patch=text, files=st.lists(paths, max_size=2).map(tuple), applied=st.booleans())
+    ),
     error=maybe(errors),
 )
 _notes = st.lists(st.builds(FileNote, file=paths, why=text), max_size=3).map(tuple)

@@ -32,7 +32,9 @@ def only(*reports, text=SOURCE):
 def test_equal_findings_of_two_engines_are_one_with_two_votes():
     a = reported(finding(line=3, rule="S105", message="Hardcoded `password`"), engine="ruff")
     b = reported(
-        finding(line=3, rule="S105", message='hardcoded  "password".', severity=Severity.CRITICAL, column=(1, 9)),
+        finding(
+            line=3, rule="S105", message='hardcoded  "password".', severity=Severity.CRITICAL, column=(1, 9)
+        ),
         engine="claude",
         task="other",
     )
@@ -119,7 +121,9 @@ def test_every_finding_is_in_the_result_and_ids_are_unique(replies):
     assert list(found) == sorted(found, key=rank_key)
     for reply in replies:
         mine = Counter((one.file, one.line, one.rule) for one in reply.reply.findings)
-        assert not mine - Counter((one.file, one.line, one.rule) for one in found), "one was lost or merged away"
+        assert not mine - Counter((one.file, one.line, one.rule) for one in found), (
+            "one was lost or merged away"
+        )
 
 
 # --- places and quotes
@@ -143,9 +147,10 @@ def test_a_quote_that_is_nowhere_drops_the_finding_and_is_counted():
 
 
 def test_a_quote_elsewhere_moves_the_finding_to_the_nearest_place():
-    one = only(reported(finding(line=1, column=(3, 5), quote="  pass")))
-    assert (one.line, one.column, one.quote) == ((5, 5), None, "    pass")
+    one = only(reported(finding(line=1, column=(3, 5), quote="  if a: ")))
+    assert (one.line, one.column, one.quote) == ((4, 4), None, "if a:")
     assert only(reported(finding(line=6, quote="pass"))).line == (6, 6)
+    assert only(reported(finding(line=5, quote="pass"))).line == (5, 5)
     assert only(reported(finding(line=1, quote="if a:\n  pass"))).line == (4, 5)
     assert only(reported(finding(line=900, quote="password = 'x'"))).line == (3, 3)
 
@@ -189,7 +194,9 @@ def test_each_file_is_read_once():
 
 
 def ids(text, *lines, **fields):
-    found = collected(reported(*(finding(line=line, rule="S1", **fields) for line in lines)), text=text).findings
+    found = collected(
+        reported(*(finding(line=line, rule="S1", **fields) for line in lines)), text=text
+    ).findings
     return [one.id for one in sorted(found, key=lambda one: one.line)]
 
 

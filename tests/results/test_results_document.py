@@ -85,7 +85,9 @@ def test_only_a_run_that_is_ok_ends_with_zero(tasks):
 @given(st.lists(coverages, max_size=4))
 def test_every_file_is_accounted_for_exactly_once(parts):
     joined = join_coverage(parts)
-    asked = [file for part in parts for file in (*part.covered, *(n.file for n in (*part.skipped, *part.failed)))]
+    asked = [
+        file for part in parts for file in (*part.covered, *(n.file for n in (*part.skipped, *part.failed)))
+    ]
     told = [*joined.covered, *(note.file for note in (*joined.skipped, *joined.failed))]
     assert sorted(told) == sorted(set(asked))
     assert set(joined.covered) == {file for part in parts for file in part.covered}
@@ -115,6 +117,13 @@ def test_build_puts_it_all_together():
         fail_on=Severity.LOW,
     )
     assert (built.exit, built.outcome, built.dropped) == (4, "failed", {"quote_not_found": 2})
-    assert (built.counts[Outcome.OK], built.counts[Outcome.FAILED], built.counts[Outcome.BLOCKED]) == (1, 1, 0)
+    assert (built.counts[Outcome.OK], built.counts[Outcome.FAILED], built.counts[Outcome.BLOCKED]) == (
+        1,
+        1,
+        0,
+    )
     assert built.findings == (HIGH,)
-    assert build(run="r", plan=None, tasks=[OK], seconds=0, seconds_one_by_one=0, signal=2).outcome == "cancelled"
+    assert (
+        build(run="r", plan=None, tasks=[OK], seconds=0, seconds_one_by_one=0, signal=2).outcome
+        == "cancelled"
+    )

@@ -111,6 +111,7 @@ def test_a_later_version_may_add_keys():
 KEY = LimitKey("claude")
 RESULT = TaskResult("gui", Outcome.OK, usage=FREE)
 FOUND = Finding("a.py", (1, 2), Severity.LOW, "m", column=(1, 2))
+REPLY = Reply(text="text", findings=(FOUND,), data={"any": [1]})
 HAPPENED = [
     events.RunCreated("review", None, "/p", "0.1.0"),
     events.RunStarted(1, "host", 4, "dag"),
@@ -120,10 +121,10 @@ HAPPENED = [
     events.TaskExpanded(("a@1", "a@2")),
     events.TaskReady(),
     events.TaskStep("check", "checking"),
-    events.TaskEnded(RESULT, "f1", Reply("text", (FOUND,), {"any": [1]})),
+    events.TaskEnded(result=RESULT, fingerprint="f1"),
     events.AttemptReserved("claude", KEY, "plan", 100, None),
     events.AttemptStarted("claude"),
-    events.AttemptEnded(True, 1.0, FREE, Reply()),
+    events.AttemptEnded(engine="claude", ok=True, seconds=1.0, usage=FREE, reply=REPLY),
     events.TurnStarted(1),
     events.TurnEnded(1, 2.0),
     events.SessionOpened("s1"),
@@ -170,7 +171,9 @@ def test_types_of_later_versions_are_valid_and_broken_data_is_not():
 
 # --- errors
 
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ParallelAIError)]
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ParallelAIError)
+]
 
 
 @given(st.sampled_from([kind for kind in KINDS if kind is not PlanError]), st.text(), st.none() | st.text())
@@ -179,7 +182,9 @@ def test_every_error_is_valid_as_it_is_written(kind, said, where):
 
 
 def test_a_plan_error_tells_all_problems():
-    written = json.loads(render_error(PlanError([Problem("unknown key", "t.yaml", 9, 5), Problem("a cycle")])))
+    written = json.loads(
+        render_error(PlanError([Problem("unknown key", "t.yaml", 9, 5), Problem("a cycle")]))
+    )
     ERROR.validate(written)
     assert [problem["where"] for problem in written["error"]["problems"]] == ["t.yaml:9:5", None]
 

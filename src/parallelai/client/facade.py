@@ -19,6 +19,7 @@ from parallelai.client.arguments import (
     strategy_of,
     words_of,
 )
+from parallelai.client.engines import Engines
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
@@ -68,6 +69,7 @@ class AsyncParallelAI:
         )
         self.runs = Runs(self.project, self._resume)
         self.plans = Plans(self.project)
+        self.engines = Engines(self.project)
         self._runners: set[Runner] = set()
 
     async def __aenter__(self) -> AsyncParallelAI:

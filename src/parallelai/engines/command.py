@@ -122,6 +122,13 @@ class CommandEngine:
             text, output=request.output, schema=request.schema, root=request.root, usage=FREE, notes=notes
         )
 
+    def attach(self, session: str) -> list[str] | None:
+        """Has no sessions."""
+        return None
+
+    async def aclose(self) -> None:
+        """Holds nothing: what ran has ended with its turn."""
+
 
 class _Stream:
     """Carries a program's lines to the port: taken as they come, sent by one task, bounded in between."""

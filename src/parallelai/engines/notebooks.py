@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from json.decoder import scanstring  # the module's own string reader
-from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs leave it out
+from json.decoder import scanstring  # type: ignore[attr-defined]  # public, but not in the stubs
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 CellLines = tuple[tuple[int, ...], ...]

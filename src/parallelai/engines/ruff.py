@@ -5,6 +5,9 @@ cannot do in one call is tried in smaller ones: settings that it cannot load hol
 are for, and a file on which it crashes (a hostile one can overflow its stack) only itself.
 """
 
+# ruff: noqa: PTH100, PTH110, PTH111, PTH113, PTH116, PTH117, PTH118, PTH119, PTH120
+# Paths are texts here: there are thousands, and a `Path` costs ten times as much.
+
 from __future__ import annotations
 
 import asyncio
@@ -14,10 +17,11 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from parallelai.engines.ruff_output import (
     Located,
@@ -51,11 +55,21 @@ SETTINGS_FILE = "pyproject.toml"
 """Ruff looks at it where the project selects its rule RUF200."""
 
 # `--no-fix-only` too: with `fix-only = true` in the project's settings Ruff writes files despite `--no-fix`.
-_CHECK = ("check", "--no-fix", "--no-fix-only", "--no-cache", "--force-exclude", "--verbose")
+_CHECK = ("check", "--no-fix", "--no-fix-only", "--no-cache", "--force-exclude")
 _FORM = ("--output-format", "json-lines", "--extend-select", "S")
+_SHOW = ("check", "--show-files", "--force-exclude")
 _DONE = (0, 1)
 """Exit codes without and with findings."""
 _REFUSED = 2
+
+# Folders that Ruff's built-in settings exclude, beside those whose name begins with a dot.
+_USUALLY_EXCLUDED = frozenset(
+    ("__pypackages__", "_build", "buck-out", "build", "dist", "node_modules", "site-packages", "venv")
+)
+
+Telling = Literal["nothing", "list", "log"]
+"""How to know which files of a call Ruff passes over: there is no reason for any, or it must be asked for a
+list, or only the log tells, which is long and slow to read."""
 
 EXCLUDED = "excluded by the project's Ruff settings"
 NOT_PYTHON = "no analyser for this kind of file"
@@ -128,6 +142,7 @@ class _Call:
     files: tuple[str, ...]
     ignored: tuple[str, ...]
     cwd: str
+    telling: Telling = "nothing"
     is_isolated: bool = False
 
 
@@ -139,7 +154,7 @@ class Ruff:
         self.root = root
         self.reader = SettingsReader(_user_folder())
         self.rules: tuple[SecurityRule, ...] | None = None
-        self.included: dict[str, tuple[int, str]] = {}
+        self.included: dict[str, tuple[int, frozenset[str] | None]] = {}
 
     async def check(self, names: Mapping[str, str], bounds: Bounds) -> Checked:
         """Look at files: absolute paths (normal ones), with the names that findings shall have.
@@ -166,18 +181,21 @@ class _Work:
 
     async def check(self) -> Checked:
         self._settings = await asyncio.to_thread(self._ruff.reader.of_files, self._names)
-        groups: dict[tuple[tuple[str, ...], bool], list[str]] = {}
+        prototypes: dict[str | None, _Call] = {}
+        groups: dict[_Call, list[str]] = {}
         for path, settings in self._settings.items():
             if why := await self._why_not(path, settings):
                 self._result.skipped[path] = why
                 continue
-            if settings.problem:
-                self._result.note(f"Ruff's built-in settings were used: {self._shown(settings.problem)}")
-            key = (await self._ignored(settings), settings.problem is not None)
-            groups.setdefault(key, []).append(path)
+            if settings.path not in prototypes:
+                prototypes[settings.path] = await self._prototype(settings)
+            call = prototypes[settings.path]
+            if call.telling == "nothing" and self._is_usually_excluded(path):
+                call = replace(call, telling="list")
+            groups.setdefault(call, []).append(path)
         calls = [
-            _Call(files, ignored, self._ruff.root, is_isolated)
-            for (ignored, is_isolated), paths in groups.items()
+            replace(call, files=files)
+            for call, paths in groups.items()
             for files in cut(paths, files=CALL_FILES)
         ]
         await carry_out(self._carry_out, calls, at_once=CALLS_AT_ONCE)
@@ -185,12 +203,32 @@ class _Work:
 
     # Which files, with which options
 
+    async def _prototype(self, settings: Settings) -> _Call:
+        """The call, without files, that is right for files with these settings."""
+        if settings.problem:
+            self._result.note(f"Ruff's built-in settings were used: {self._shown(settings.problem)}")
+        telling: Telling = "list" if settings.has_exclude else "nothing"
+        return _Call(
+            (),
+            await self._ignored(settings),
+            self._ruff.root,
+            telling="log" if settings.has_lint_exclude else telling,
+            is_isolated=settings.problem is not None,
+        )
+
+    def _is_usually_excluded(self, path: str) -> bool:
+        settings = self._settings[path].path
+        above = os.path.dirname(settings) if settings and path.startswith(os.path.dirname(settings)) else ""
+        base = min(filter(None, (above, self._ruff.root)), key=len)
+        folders = os.path.dirname(path)[len(base) :].split("/")
+        return any(name.startswith(".") or name in _USUALLY_EXCLUDED for name in folders)
+
     async def _why_not(self, path: str, settings: Settings) -> str | None:
         """Say why a file is not for Ruff, None if it is."""
         if settings.has_include and settings.path is not None and settings.problem is None:
             included = await self._all_included(settings.path)
             if included is not None:
-                return None if f"{path}\n" in included else EXCLUDED
+                return None if path in included else EXCLUDED
         is_python = path.endswith(SUFFIXES) or os.path.basename(path) == SETTINGS_FILE
         return None if is_python else NOT_PYTHON
 
@@ -199,14 +237,16 @@ class _Work:
 
         Files that are given by name pass by `include`; only a folder is held to it.
         """
-        stamp = os.stat(settings).st_mtime_ns
+        try:
+            stamp = os.stat(settings).st_mtime_ns
+        except OSError:
+            return None
         kept = self._ruff.included.get(settings)
         if kept is None or kept[0] != stamp:
             folder = os.path.dirname(settings)
-            completed = await self._start(("check", "--show-files", "--force-exclude", folder), folder)
-            listed = os.fsdecode(completed.stdout) if completed.exit == 0 and not completed.is_truncated else ""
-            kept = self._ruff.included[settings] = (stamp, frozenset(listed.splitlines(keepends=True)))
-        return kept[1] or None
+            listed = _listed(await self._start((*_SHOW, "--", folder), folder), ())
+            kept = self._ruff.included[settings] = (stamp, listed)
+        return kept[1]
 
     async def _ignored(self, settings: Settings) -> tuple[str, ...]:
         if not settings.may_ignore_security:
@@ -225,6 +265,10 @@ class _Work:
     # Calls
 
     async def _carry_out(self, call: _Call) -> None:
+        if call.telling == "list":
+            call = await self._without_excluded(call)
+            if not call.files:
+                return
         completed = await self._start(self._arguments(call), call.cwd)
         is_done = completed.exit in _DONE
         if is_done and not (completed.is_truncated and len(call.files) > 1):
@@ -233,10 +277,27 @@ class _Work:
         for smaller in _halves(call) if is_done else self._smaller(call, completed):
             await self._carry_out(smaller)
 
+    async def _without_excluded(self, call: _Call) -> _Call:
+        isolated = ("--isolated",) if call.is_isolated else ()
+        listed = _listed(await self._start((*_SHOW, *isolated, "--", *call.files), call.cwd), call.files)
+        if listed is None:
+            return call  # the check itself will fail in the same way, and find out
+        for path in call.files:
+            if path not in listed:
+                self._pass_over(path)
+        return replace(call, files=tuple(path for path in call.files if path in listed), telling="nothing")
+
+    def _pass_over(self, path: str) -> None:
+        if os.path.exists(path):
+            self._result.skipped[path] = EXCLUDED
+        else:
+            self._result.failed[path] = GONE
+
     def _arguments(self, call: _Call) -> tuple[str, ...]:
         ignore = ("--ignore", ",".join(call.ignored)) if call.ignored else ()
         isolated = ("--isolated",) if call.is_isolated else ()
-        return (*_CHECK, *_FORM, *ignore, *isolated, "--", *call.files)
+        log = ("--verbose",) if call.telling == "log" else ()
+        return (*_CHECK, *_FORM, *log, *ignore, *isolated, "--", *call.files)
 
     async def _start(self, arguments: tuple[str, ...], cwd: str) -> Completed:
         program = Program(
@@ -284,7 +345,7 @@ class _Work:
             return parted
         why = self._shown(read_failure(log))
         self._result.note(f"Ruff cannot load the project's settings, its built-in ones were used: {why}")
-        return [replace(call, is_isolated=True)]
+        return [replace(call, is_isolated=True, telling="list")]
 
     async def _take(self, call: _Call, completed: Completed) -> None:
         reading = functools.partial(
@@ -301,7 +362,7 @@ class _Work:
     def _account(self, call: _Call, located: list[Located], log: str) -> None:
         """Keep the findings, and say of every file what became of it."""
         unread = {item.path: item.finding.message for item in located if item.is_unread}
-        checked = read_checked(log, unread)
+        checked = read_checked(log, call.files, unread) if call.telling == "log" else None
         gone: set[str] = set()
         for path in call.files:
             if path in unread:
@@ -311,7 +372,7 @@ class _Work:
             elif checked is None or path in checked:
                 self._result.covered.add(path)
             else:
-                self._result.skipped[path] = EXCLUDED
+                self._pass_over(path)
         self._result.findings.extend(item.finding for item in located if item.path not in gone)
 
     def _read_text(self, path: str) -> str | None:
@@ -328,6 +389,15 @@ class _Work:
 def _halves(call: _Call) -> list[_Call]:
     middle = len(call.files) // 2
     return [replace(call, files=call.files[:middle]), replace(call, files=call.files[middle:])]
+
+
+def _listed(completed: Completed, files: Collection[str]) -> frozenset[str] | None:
+    """Read a list of files, one a line; None if there is none. `files` helps with newlines in names."""
+    if completed.exit != 0 or completed.is_truncated:
+        return None
+    text = _decoded(completed.stdout)
+    odd = {path for path in files if "\n" in path and f"{path}\n" in text}
+    return frozenset(text.split("\n")).union(odd)
 
 
 def _decoded(log: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Read what `ruff check --verbose --output-format json-lines` prints.
+"""Read what `ruff check --output-format json-lines` prints.
 
-Standard output has one JSON object a finding. The verbose log on standard error is the only place that says
-which files were looked at: those that the project's settings exclude are passed over in silence otherwise.
+Standard output has one JSON object a finding. Which files were looked at only the verbose log says, on
+standard error: those that the project's settings exclude are passed over in silence otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Located:
     is_unread: bool = False
 
 
-def read_findings(output: bytes, *, relative: Callable[[str], str | None], read: Callable[[str], str | None]) -> list[Located]:
+def read_findings(
+    output: bytes, *, relative: Callable[[str], str | None], read: Callable[[str], str | None]
+) -> list[Located]:
     """Read the findings of one call.
 
     `relative` turns a printed path into the request's (None: it was not asked about, and is passed over);
@@ -62,7 +64,8 @@ def read_findings(output: bytes, *, relative: Callable[[str], str | None], read:
                 found.append(_located(item, path, name, cells))
         except (KeyError, TypeError, AttributeError) as error:
             raise Internal(
-                f"Ruff printed findings of an unknown form: {error!r}", next="install another version of `ruff`"
+                f"Ruff printed findings of an unknown form: {error!r}",
+                next="install another version of `ruff`",
             ) from None
     return found
 
@@ -99,17 +102,24 @@ def _field(text: str) -> str:
     return shorten(clean(text), MAX_FIELD_CHARS)
 
 
-def read_checked(log: str, unread: Collection[str]) -> frozenset[str] | None:
-    """Give the absolute paths of the files that were looked at; None if the log does not tell all of them.
+def read_checked(log: str, files: Collection[str], unread: Collection[str]) -> frozenset[str] | None:
+    """Give those of the files (absolute) that were looked at; None if the log does not tell all of them.
 
     `unread` are those that Ruff reported as unreadable: it counts them, and may not name them.
     """
-    records = _RECORD.split(log)
-    checked = frozenset(
-        record.removeprefix(_CHECKING).removesuffix("\n") for record in records if record.startswith(_CHECKING)
-    )
-    totals = [int(found.group(1)) for record in records if (found := _CHECKED.match(record))]
-    return checked if totals == [len(checked.union(unread))] else None
+    # Warnings without a record's head may follow on the lines after it; so may the rest of an odd name.
+    odd = [path for path in files if "\n" in path]
+    plain = frozenset(files)
+    checked: set[str] = set()
+    total = -1
+    for record in _RECORD.split(log):
+        if record.startswith(_CHECKING):
+            named = record.removeprefix(_CHECKING)
+            checked.update(path for path in odd if named.startswith(f"{path}\n"))
+            checked.update(plain.intersection((named.partition("\n")[0],)))
+        elif found := _CHECKED.match(record):
+            total = int(found.group(1))
+    return frozenset(checked) if total == len(checked.union(unread)) else None
 
 
 def read_failure(log: str) -> str:

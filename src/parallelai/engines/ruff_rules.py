@@ -26,13 +26,21 @@ _TABLE: tuple[tuple[Severity, Category, str], ...] = (
     (_HIGH, "bug", "invalid-syntax syntax-error io-error E9"),
     # Security (flake8-bandit). High: code, commands, SQL or trust in the hands of others; keys in the source.
     (_MEDIUM, "security", "S"),
-    (_HIGH, "security", "S102 S105 S106 S107 S201 S202 S301 S302 S304 S305 S307 S323 S501 S502 S505 S506 S507"),
+    (
+        _HIGH,
+        "security",
+        "S102 S105 S106 S107 S201 S202 S301 S302 S304 S305 S307 S323 S501 S502 S505 S506 S507",
+    ),
     (_HIGH, "security", "S601 S602 S604 S605 S608 S609 S612 S701 PGH001 RUF035 DJ007 PLE2502"),
     (_LOW, "security", "S101 S311 S4 S603 S606 S607 RUF001 RUF002 RUF003"),
     (_LOW, "bug", "S110 S112"),
     (_MEDIUM, "security", "PLE2510 PLE2512 PLE2513 PLE2514 PLE2515 tarfile-"),
     # Pyflakes: most fail when the line runs.
-    (_HIGH, "bug", "F404 F407 F501 F502 F503 F505 F506 F507 F508 F509 F521 F524 F525 F62 F63 F70 F72 F821 F822 F823"),
+    (
+        _HIGH,
+        "bug",
+        "F404 F407 F501 F502 F503 F505 F506 F507 F508 F509 F521 F524 F525 F62 F63 F70 F72 F821 F822 F823",
+    ),
     (_MEDIUM, "bug", "F F632"),
     (_LOW, "maintainability", "F401 F403 F405 F504 F522 F523 F541 F84"),
     # pycodestyle
@@ -43,18 +51,30 @@ _TABLE: tuple[tuple[Severity, Category, str], ...] = (
     (_MEDIUM, "bug", "B ASYNC YTT INT LOG ISC004 FA102 FAST003 NPY201 T10 DJ AIR3"),
     (_HIGH, "bug", "B002 B012 B909"),
     (_MEDIUM, "performance", "B019 ASYNC2"),
-    (_LOW, "maintainability", "B007 B009 B010 B011 B013 B014 B017 B018 B024 B026 B027 B028 B033 B043 B9 DJ001 LOG004"),
+    (
+        _LOW,
+        "maintainability",
+        "B007 B009 B010 B011 B013 B014 B017 B018 B024 B026 B027 B028 B033 B043 B9 DJ001 LOG004",
+    ),
     (_LOW, "bug", "BLE DTZ B905 B911 B912"),
     # Pylint, by its own letters: E errors, W warnings, R refactoring, C convention.
     (_HIGH, "bug", "PLE"),
     (_MEDIUM, "bug", "PLE0604 PLE0605 PLE1141 PLE1507 PLE1519 PLE1520 PLE4703 PLW PLR0124 PLR1708 PLR1704"),
-    (_LOW, "maintainability", "PLC PLR PLW0108 PLW0120 PLW0131 PLW0602 PLW0603 PLW0604 PLW0717 PLW1510 PLW1514"),
+    (
+        _LOW,
+        "maintainability",
+        "PLC PLR PLW0108 PLW0120 PLW0131 PLW0602 PLW0603 PLW0604 PLW0717 PLW1510 PLW1514",
+    ),
     (_LOW, "maintainability", "PLW1641 PLW2901 PLW32 PLW33"),
     (_LOW, "complexity", "PLR09 PLR17 PLR1702 C901"),
     (_LOW, "performance", "PLC0207 PLC0208"),
     # Ruff's own
     (_LOW, "maintainability", "RUF"),
-    (_MEDIUM, "bug", "RUF006 RUF008 RUF009 RUF016 RUF018 RUF024 RUF026 RUF027 RUF033 RUF034 RUF040 RUF048 RUF049"),
+    (
+        _MEDIUM,
+        "bug",
+        "RUF006 RUF008 RUF009 RUF016 RUF018 RUF024 RUF026 RUF027 RUF033 RUF034 RUF040 RUF048 RUF049",
+    ),
     (_MEDIUM, "bug", "RUF053 RUF060 RUF066 RUF068 RUF074 RUF075 RUF077 RUF2"),
     (_LOW, "bug", "RUF012 RUF032 RUF064 RUF069 RUF071 RUF073"),
     (_LOW, "performance", "RUF015 RUF017 RUF065 PERF SLOT"),
@@ -62,7 +82,11 @@ _TABLE: tuple[tuple[Severity, Category, str], ...] = (
     # Taste, form, words
     (_LOW, "documentation", "D DOC CPY"),
     (_LOW, "style", "C4 COM EM FLY I ICN ISC N PT Q RET RSE SIM UP FURB Q TID TRY"),
-    (_LOW, "maintainability", "A AIR ANN ARG ERA EXE FA FAST FBT G INP NPY PD PGH PIE PTH PYI SLF SIM115 T20 TC"),
+    (
+        _LOW,
+        "maintainability",
+        "A AIR ANN ARG ERA EXE FA FAST FBT G INP NPY PD PGH PIE PTH PYI SLF SIM115 T20 TC",
+    ),
     (_INFO, "maintainability", "FIX TD"),
 )
 _BY_PREFIX: dict[str, tuple[Severity, Category]] = {

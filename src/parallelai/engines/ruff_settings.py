@@ -1,12 +1,16 @@
 """Which of a project's Ruff settings hold for a file, and which security rules they ignore.
 
 Ruff lets rules that the command line selects win over what a project's settings ignore. ParallelAI adds the
-security rules to every project, and what the project ignores must stay ignored: so the settings are read here,
-with Ruff's own precedence, and the rules that they switch off are switched off on the command line again.
+security rules to every project, and what the project ignores must stay ignored: so the settings are read
+here, with Ruff's own precedence, and the rules that they switch off are switched off on the command line
+again.
 
 Settings are a stranger's data. They are read up to a bound, from plain files only; what is neither is not
 given to Ruff either.
 """
+
+# ruff: noqa: PTH111, PTH113, PTH116, PTH118, PTH119, PTH120, PTH123
+# Paths are texts here: there are thousands, and a `Path` costs ten times as much.
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 NAMES = (".ruff.toml", "ruff.toml", "pyproject.toml")
@@ -26,6 +30,8 @@ MAX_EXTENDS = 20
 _CODE = re.compile(r"[A-Z]+[0-9]*\Z")
 _SECURITY = re.compile(r"S[0-9]*\Z")
 _MOST_SPECIFIC = 100
+_INCLUDES = frozenset({"include", "extend-include"})
+_EXCLUDES = frozenset({"exclude", "extend-exclude"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,16 @@ class Layer:
 class Settings:
     """What holds for the files whose nearest settings file is `path` (absolute; None: there is none).
 
-    `layers` begin with the file that the others extend. `has_include`: the settings say themselves which
-    files are looked at. `problem` says why they must not be given to Ruff.
+    `layers` begin with the file that the others extend. `has_include`, `has_exclude`, `has_lint_exclude`:
+    whether the settings say themselves which files are looked at. `problem` says why they must not be given
+    to Ruff.
     """
 
     path: str | None = None
     layers: tuple[Layer, ...] = ()
     has_include: bool = False
+    has_exclude: bool = False
+    has_lint_exclude: bool = False
     problem: str | None = None
 
     @property
@@ -176,8 +185,7 @@ class SettingsReader:
 
     def _settings(self, path: str | None) -> Settings:
         """Read a file and what it extends, as far as that can be read: Ruff says best what is wrong there."""
-        layers: list[Layer] = []
-        has_include = False
+        made = Settings(path)
         seen: set[str] = set()
         current = path
         while current is not None and current not in seen and len(seen) < MAX_EXTENDS:
@@ -185,12 +193,23 @@ class SettingsReader:
             content = self._load(current)
             if isinstance(content, _Unread):
                 problem = f"`{current}`: {content.why}" if content.is_unsafe else None
-                return Settings(path, tuple(layers), has_include, problem)
+                return replace(made, problem=problem)
             section = _section(content, current)
-            layers.insert(0, _layer(section))
-            has_include |= "include" in section or "extend-include" in section
+            made = _with(made, section)
             current = _extended(section, current)
-        return Settings(path, tuple(layers), has_include)
+        return made
+
+
+def _with(settings: Settings, section: dict[str, Any]) -> Settings:
+    """Add what is extended below what extends it."""
+    lint = section.get("lint")
+    return replace(
+        settings,
+        layers=(_layer(section), *settings.layers),
+        has_include=settings.has_include or not _INCLUDES.isdisjoint(section),
+        has_exclude=settings.has_exclude or not _EXCLUDES.isdisjoint(section),
+        has_lint_exclude=settings.has_lint_exclude or (isinstance(lint, dict) and "exclude" in lint),
+    )
 
 
 def _parse(path: str) -> dict[str, Any] | _Unread:
@@ -236,4 +255,6 @@ def _extended(section: dict[str, Any], path: str) -> str | None:
     value = section.get("extend")
     if not isinstance(value, str) or "\0" in value:
         return None
-    return os.path.normpath(os.path.join(os.path.dirname(path), os.path.expanduser(os.path.expandvars(value))))
+    return os.path.normpath(
+        os.path.join(os.path.dirname(path), os.path.expanduser(os.path.expandvars(value)))
+    )

@@ -166,7 +166,9 @@ def _category(rule: Mapping[str, Any], rule_id: str) -> str:
     properties = _get(rule, "properties")
     tags = properties.get("tags")
     words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    words += [value for key in ("category", "problem.severity") if isinstance(value := properties.get(key), str)]
+    words += [
+        value for key in ("category", "problem.severity") if isinstance(value := properties.get(key), str)
+    ]
     if "security-severity" in properties:
         return "security"
     said = " ".join([*words, rule_id]).lower()

@@ -30,6 +30,7 @@ class Names:
     strategies: frozenset[str] | None = frozenset({"dag", "parallel", "batch", "pipeline"})
     roles: frozenset[str] | None = None
     models: frozenset[str] = frozenset()
+    vars: frozenset[str] = frozenset()  # set beside the plan, such as by `--set`
 
 
 def check(
@@ -376,16 +377,16 @@ class _Checker:
         return self._at(path, said, "name the variable that holds it: `api_key_env`, or `pass_env`")
 
     def prompts(self) -> Iterator[Problem]:
-        templated = [(path, work) for path, work in self.works if work.when or "{" in work.description]
-        if not templated:
+        works = [(path, work) for path, work in self.works if work.when or "{" in work.description]
+        if not works:
             return
         from parallelai.plan.prompt import undefined  # needs jinja2, which plans without templates do not
 
-        for path, work in templated:
-            key = "when" if work.when and "{" not in work.description else "description"
-            for said in undefined(work):
-                place = (*path, "when" if "when" in said.split(":")[0] else key)
-                yield self._at(place, said, None)
+        plan = None if {"vars", "defaults"} & self.unread else self.plan
+        for path, work in works:
+            for said in undefined(work, plan, vars=self.names.vars):
+                key = "when" if said.startswith("`when`") else "description"
+                yield self._at((*path, key), said, None)
 
 
 def _short(cycle: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ import yaml
 from pydantic_core import to_jsonable_python
 
 from parallelai.plan import values
-from parallelai.plan.model import Choice, Model, Plan, SchemaOutput, Task, Workstream
+from parallelai.plan.model import Choice, Model, Plan, SchemaOutput, Task
 from parallelai.plan.source import core_value
 from parallelai.plan.values import Wrong
 
@@ -27,14 +27,8 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 def to_yaml(plan: Plan) -> str:
     """Write a plan as canonical YAML."""
-    text: str = yaml.dump(
-        to_data(plan),
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=False,
-        width=100,
-    )
+    data = to_data(plan)
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
@@ -52,10 +46,7 @@ def _model(model: Model) -> dict[str, Any]:
     if isinstance(model, Task):
         names.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     fields = type(model).model_fields
-    data = {fields[name].alias or name: _field(name, getattr(model, name)) for name in names}
-    if isinstance(model, Workstream) and "files" in data:
-        data["owns"] = data.get("owns", [])  # beside it, `files` is the task's own key
-    return data
+    return {fields[name].alias or name: _field(name, getattr(model, name)) for name in names}
 
 
 def _field(name: str, value: Any) -> Any:

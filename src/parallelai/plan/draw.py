@@ -1,13 +1,14 @@
 """Draw a task graph: Mermaid, Graphviz's DOT, or lines for a terminal. Pure, at any size.
 
-A fan-out is one box with a count. Where that still leaves more boxes than anybody can look at, tasks that come
-after the same and before the same are drawn as one.
+A fan-out is one box with a count. Where that still leaves more boxes than anybody can look at, tasks that
+come after the same and before the same are drawn as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from parallelai.plan.graph import TaskGraph, topological_order
 
@@ -83,7 +84,8 @@ def dot(graph: TaskGraph) -> str:
     lines += (f"  n{other} -> n{index};" for index, box in enumerate(drawn) for other in box.before)
     first = {box.phase: index for index, box in reversed(list(enumerate(drawn)))}
     lines += (
-        f"  n{first[before]} -> n{first[after]} [style=dashed, ltail=cluster_{before}, lhead=cluster_{after}];"
+        f"  n{first[before]} -> n{first[after]} "
+        f"[style=dashed, ltail=cluster_{before}, lhead=cluster_{after}];"
         for before, after in _phase_edges(graph, drawn)
     )
     lines.append("}")
@@ -149,11 +151,7 @@ def _by_phase(graph: TaskGraph, drawn: Sequence[Box]) -> list[tuple[str | None, 
 
 def _phase_edges(graph: TaskGraph, drawn: Iterable[Box]) -> list[tuple[int, int]]:
     shown = sorted({box.phase for box in drawn}) if graph.phases else []
-    return [
-        (before, after)
-        for before, after in zip(shown, shown[1:], strict=False)
-        if graph.phases[before].barrier
-    ]
+    return [(before, after) for before, after in pairwise(shown) if graph.phases[before].barrier]
 
 
 def _steps(drawn: Sequence[Box], members: Sequence[int]) -> list[list[int]]:

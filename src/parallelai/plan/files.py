@@ -6,6 +6,7 @@ that lead out are named and never read, and what is not a plain file is never op
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -32,12 +33,14 @@ _STATE = ".parallelai/state"
 _GENERATED_NAMES = re.compile(
     r"""(?: \.min\.(?:js|css|mjs) | \.(?:js|css)\.map | -lock\.(?:json|yaml) | _pb2(?:_grpc)?\.pyi?
           | \.pb\.(?:go|cc|h) | \.g\.dart | \.designer\.cs
-          | (?:^|/)(?:yarn|poetry|uv|Cargo|Gemfile|composer|Pipfile|pdm|flake|bun)\.lock | (?:^|/)go\.sum )\Z""",
+          | (?:^|/)(?:yarn|poetry|uv|Cargo|Gemfile|composer|Pipfile|pdm|flake|bun)\.lock
+          | (?:^|/)go\.sum )\Z""",
     re.VERBOSE,
 )
 _COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|<!--|%|\"\"\"|''')")
 _GENERATED_WORDS = re.compile(
-    r"(?:\bcode generated\b.*\bdo not edit\b|(?<![\w`'\"])@generated\b|\bauto-?generated\b.*\bdo not (?:edit|modify)\b)",
+    r"(?:\bcode generated\b.*\bdo not edit\b|(?<![\w`'\"])@generated\b"
+    r"|\bauto-?generated\b.*\bdo not (?:edit|modify)\b)",
     re.IGNORECASE,
 )
 _HEAD_LINES = 40
@@ -110,22 +113,22 @@ class Matcher:
         parsed = [pattern for text in patterns if (pattern := _parse(text)) is not None]
         self._starts_with_all = bool(parsed) and all(pattern.is_negated for pattern in parsed)
         self._literals: dict[str, tuple[int, bool]] = {}
-        self._others: list[tuple[int, Pattern]] = []
+        self._others: list[tuple[int, bool, re.Pattern[str]]] = []
         for order, pattern in enumerate(parsed):
             if pattern.literal is not None:
                 self._literals[pattern.literal] = (order, not pattern.is_negated)
             else:
-                self._others.append((order, pattern))
+                self._others.append((order, not pattern.is_negated, pattern.below))
         self._others.reverse()
 
     def selects(self, path: str) -> bool:
         """Say whether the patterns select this path."""
         best, chosen = self._literal(path) if self._literals else (-1, self._starts_with_all)
-        for order, pattern in self._others:
+        for order, is_taken, expression in self._others:
             if order < best:
                 break
-            if pattern.below.fullmatch(path):
-                return not pattern.is_negated
+            if expression.fullmatch(path):
+                return is_taken
         return chosen
 
     def _literal(self, path: str) -> tuple[int, bool]:
@@ -139,9 +142,7 @@ class Matcher:
         return best
 
 
-def select(
-    patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = PurePosixPath(".")
-) -> list[str]:
+def select(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = ".") -> list[str]:
     """Give the files that arguments of a command or a call name, sorted.
 
     Patterns count from `base`, a folder relative to the root. One that names an existing path is that path,
@@ -157,9 +158,7 @@ def select(
     return sorted(match(counted, [*tree.paths, *(path for path in named if path not in known)]))
 
 
-def unmatched(
-    patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = PurePosixPath(".")
-) -> list[str]:
+def unmatched(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = ".") -> list[str]:
     """Give those patterns (not the `!` ones) that select no file by themselves."""
     texts = [text for text in _split(patterns) if not text.startswith("!")]
     return [text for text in texts if not select([text], tree, base=base)]
@@ -208,7 +207,7 @@ def read_text(root: Path, relative: str, *, max_bytes: int = 16 * HUGE_BYTES) ->
     if why := _leads_out(path, root):
         raise UsageError(f"`{_printable(relative)}` is not read: {why}")
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb") as stream:
+    with os.fdopen(os.open(path, flags), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise UsageError(f"`{_printable(relative)}` is not a file")
         data = stream.read(max_bytes + 1)
@@ -312,7 +311,7 @@ def _existing(body: str, root: Path, base: str) -> str | None:
     """The path from the root that an argument names, if there is such a path; raises if it is outside."""
     if not body or "\0" in body or len(body) > 4096:
         return None
-    joined = os.path.normpath(body if os.path.isabs(body) else root / base / body)
+    joined = os.path.normpath(root / base / body)
     try:
         if not os.path.lexists(joined):
             return None
@@ -321,7 +320,7 @@ def _existing(body: str, root: Path, base: str) -> str | None:
     for top in (root, root.resolve()):
         if Path(joined).is_relative_to(top):
             return Path(joined).relative_to(top).as_posix()
-    if os.path.isabs(body) and (root / body.lstrip("/")).exists():
+    if posixpath.isabs(body) and (root / body.lstrip("/")).exists():
         return body.strip("/")  # anchored to the root, as git reads a leading slash
     raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
 
@@ -331,9 +330,14 @@ def _leads_out(path: Path, root: Path) -> str | None:
         real = os.path.realpath(path)
     except (OSError, ValueError):
         return "unreadable"
-    top = os.path.realpath(root)
+    top = _real(os.fspath(root))
     is_inside = real == top or real.startswith(top.rstrip("/") + "/")
     return None if is_inside else "link out of the project"
+
+
+@functools.lru_cache(maxsize=64)
+def _real(root: str) -> str:
+    return os.path.realpath(root)
 
 
 def _head(path: Path) -> tuple[int, bytes | None]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from parallelai.errors import UsageError
 
-NEVER = re.compile(r"(?!)")
+NEVER = r"(?!)"
 _SPECIAL = frozenset("*?[\\")
 _POSIX = {
     "alpha": "a-zA-Z",
@@ -37,18 +37,26 @@ _STAR, _SLASH = "*", "/"
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One pattern.
+    """One pattern, whose `source` is the expression that a path which it names itself matches.
 
-    `entry` matches a path that the pattern names itself, `below` also everything under a folder that it
-    names. `literal` is the path it names where it has no wildcard and is anchored to the root, else None.
+    `literal` is that path where it has no wildcard and is anchored to the root, else None.
     """
 
     text: str
     is_negated: bool
     is_folder_only: bool
-    entry: re.Pattern[str]
-    below: re.Pattern[str]
+    source: str
     literal: str | None = None
+
+    @property
+    def entry(self) -> re.Pattern[str]:
+        """Matches (in full) what the pattern names itself."""
+        return _compiled(self.source)
+
+    @property
+    def below(self) -> re.Pattern[str]:
+        """Matches (in full) files that the pattern names, and all that is in a folder that it names."""
+        return _compiled(self.source + ("/.+" if self.is_folder_only else "(?:/.+)?"))
 
 
 @functools.lru_cache(maxsize=16384)
@@ -67,17 +75,14 @@ def parse(text: str) -> Pattern | None:
     body = body.removeprefix("/")
     source = _regex(body, is_anchored)
     if source is None:
-        return Pattern(text, is_negated, is_folder_only, NEVER, NEVER)
-    below = source + ("/.+" if is_folder_only else "(?:/.+)?")
-    is_literal = is_anchored and not is_folder_only and not _SPECIAL.intersection(body)
-    return Pattern(
-        text,
-        is_negated,
-        is_folder_only,
-        re.compile(source, re.DOTALL),
-        re.compile(below, re.DOTALL),
-        body if is_literal else _unescaped(body) if is_anchored and not is_folder_only else None,
-    )
+        return Pattern(text, is_negated, is_folder_only, NEVER)
+    literal = _unescaped(body) if is_anchored and not is_folder_only else None
+    return Pattern(text, is_negated, is_folder_only, source, literal)
+
+
+@functools.lru_cache(maxsize=16384)
+def _compiled(source: str) -> re.Pattern[str]:
+    return re.compile(source, re.DOTALL)
 
 
 def escape(path: str) -> str:
@@ -121,6 +126,8 @@ def _is_escaped(line: str) -> bool:
 
 def _unescaped(body: str) -> str | None:
     """The path that a pattern names whose only special characters are escapes; None if there are others."""
+    if not _SPECIAL.intersection(body):
+        return body
     if _SPECIAL.intersection(re.sub(r"\\.", "", body, flags=re.DOTALL)):
         return None
     return re.sub(r"\\(.)", r"\1", body, flags=re.DOTALL)
@@ -237,7 +244,7 @@ def _bracket(body: str, at: int) -> tuple[int, str] | None:
         return None
     inner = "".join(items)
     if not inner:
-        return at + 1, "[^/]" if is_negated else NEVER.pattern
+        return at + 1, "[^/]" if is_negated else NEVER
     return at + 1, f"(?!/)[{'^' if is_negated else ''}{inner}]"
 
 

@@ -42,18 +42,18 @@ DEPENDENCY_CHARACTERS = 8000 * CHARACTERS_PER_TOKEN
 _LEAST_SHARE = 200
 
 FINDINGS_SHAPE = """\
-Answer with one JSON array and nothing else. Each element is an object with the keys "file" (the path as it was
-given), "line" (the first line concerned, from 1, or [first, last]), "severity" ("critical", "high", "medium",
-"low" or "info"), "category", "message", "quote" (the code concerned, copied character by character),
-"suggestion" (or null) and "confidence" (from 0 to 1). [] where there is nothing to report."""
+Answer with one JSON array and nothing else. Each element is an object with the keys "file" (the path as it
+was given), "line" (the first line concerned, from 1, or [first, last]), "severity" ("critical", "high",
+"medium", "low" or "info"), "category", "message", "quote" (the code concerned, copied character by
+character), "suggestion" (or null) and "confidence" (from 0 to 1). [] where there is nothing to report."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
     """What a prompt or a condition sees of a task that has ended: `tasks['id']`.
 
-    Of a fan-out `text` and `findings` are joined in plan order, and `items` are its instances. `outcome` is one
-    of CONTRACTS §2, empty while it has none.
+    Of a fan-out `text` and `findings` are joined in plan order, and `items` are its instances. `outcome` is
+    one of CONTRACTS §2, empty while it has none.
     """
 
     text: str = ""
@@ -242,6 +242,12 @@ def _split_lines(text: str) -> list[str]:
     return lines
 
 
+def _prefix(template: Template | None, names: Mapping[str, Any]) -> str:
+    if template is None:
+        return ""
+    return render_text(template.prompt, names, f"the template `{template.name}`").strip()
+
+
 def _checklist(task: Task, template: Template | None) -> str:
     """The points to check: those that the task chose, else all of its template."""
     known = template.checklist if template else {}
@@ -360,12 +366,16 @@ def _wrong_names(
     if plan is not None:
         known |= {"vars": {*plan.vars, *vars}, "tasks": _before(task, plan)}
     guarded = _guarded(tree)
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        base, name = node.node, _member(node)
-        if not isinstance(base, nodes.Name) or name is None or node in guarded:
+    found: list[nodes.Getattr | nodes.Getitem] = [
+        *tree.find_all(nodes.Getattr),
+        *tree.find_all(nodes.Getitem),
+    ]
+    for node in found:
+        base, member = node.node, _member(node)
+        if not isinstance(base, nodes.Name) or member is None or node in guarded:
             continue
-        if base.name in known and base.name in allowed and name not in known[base.name]:
-            yield _not_there(base.name, name, known[base.name])
+        if base.name in known and base.name in allowed and member not in known[base.name]:
+            yield _not_there(base.name, member, known[base.name])
 
 
 def _allowed(key: str, task: Task) -> frozenset[str]:

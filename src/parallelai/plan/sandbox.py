@@ -35,15 +35,19 @@ MAX_SECONDS = 2.0
 MAX_SOURCE = 1_000_000
 _MAX_INTEGER = 10**18
 
+# fmt: off
 _FILTERS = (
-    "abs count d default dictsort first float groupby int items last length list max min reject rejectattr "
-    "reverse round select selectattr sort unique"
-).split()
-_TEXT_FILTERS = "capitalize e escape lower title trim upper urlencode wordcount".split()
-_TEXT_METHODS = frozenset(
-    "upper lower title capitalize strip lstrip rstrip removeprefix removesuffix split rsplit splitlines partition "
-    "rpartition startswith endswith find rfind index count isdigit isalpha isupper islower items keys values get".split()
+    "abs", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
+    "length", "list", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "sort",
+    "unique",
 )
+_TEXT_FILTERS = ("capitalize", "e", "escape", "lower", "title", "trim", "upper", "urlencode", "wordcount")
+_METHODS = frozenset({
+    "upper", "lower", "title", "capitalize", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix",
+    "split", "rsplit", "splitlines", "partition", "rpartition", "startswith", "endswith", "find", "rfind",
+    "index", "count", "isdigit", "isalpha", "isupper", "islower", "items", "keys", "values", "get",
+})
+# fmt: on
 _REFUSED: tuple[type[nodes.Node], ...] = (
     nodes.Macro,
     nodes.CallBlock,
@@ -385,7 +389,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Allow only methods that make nothing large."""
-        if isinstance(obj, (str, bytes, list, tuple, dict)) and callable(value) and attr not in _TEXT_METHODS:
+        if isinstance(obj, (str, bytes, list, tuple, dict)) and callable(value) and attr not in _METHODS:
             return False
         return bool(super().is_safe_attribute(obj, attr, value))
 

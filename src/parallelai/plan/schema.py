@@ -52,10 +52,13 @@ def plan_schema() -> dict[str, Any]:
         if model.__name__ in definitions and model.__name__ != "Choice":
             definitions[model.__name__] = _with_aliases(model, definitions[model.__name__])
     definitions["Budget"] = {"anyOf": [{"type": "string"}, definitions["Budget"]]}
-    raw["properties"]["workstreams"] = _workstreams(definitions)
+    raw["properties"]["workstreams"] = _workstreams()
     for definition in definitions.values():
         _allow_auto(definition)
-    return _tidy({"$schema": DIALECT, "title": "ParallelAI plan", **raw, "$defs": definitions})
+    schema: dict[str, Any] = _tidy(
+        {"$schema": DIALECT, **raw, "title": "ParallelAI plan", "$defs": definitions}
+    )
+    return schema
 
 
 def _with_aliases(model: type[BaseModel], definition: dict[str, Any]) -> dict[str, Any]:
@@ -82,21 +85,14 @@ def _required(names: list[str], aliases: Mapping[str, str]) -> dict[str, Any]:
     return {**({"required": plain} if plain else {}), **({"allOf": either} if either else {})}
 
 
-def _workstreams(definitions: dict[str, Any]) -> dict[str, Any]:
+def _workstreams() -> dict[str, Any]:
     """By name, or as a list of which each names itself."""
     entry = {"$ref": "#/$defs/Workstream"}
-    named = _required(["id"], definitions_aliases())
+    named = _required(["id"], Workstream.aliases)
     names = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "not": {"const": "landing"}}
     by_name = {"type": "object", "propertyNames": names, "additionalProperties": entry}
-    return {
-        "anyOf": [by_name, {"type": "array", "items": {"allOf": [entry], **named}}],
-        "title": "Workstreams",
-    }
-
-
-def definitions_aliases() -> Mapping[str, str]:
-    """The import aliases of a workstream."""
-    return Workstream.aliases
+    listed = {"type": "array", "items": {"allOf": [entry, *named["allOf"]]}}
+    return {"title": "Workstreams", "anyOf": [by_name, listed]}
 
 
 def _allow_auto(definition: dict[str, Any]) -> None:

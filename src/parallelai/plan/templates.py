@@ -1,8 +1,8 @@
 """Task templates: a prompt, a checklist and what the reply has to be, in a YAML file each.
 
-Those that ship are in `parallelai/templates/`; a user's own and a project's (`.parallelai/templates/`) come on
-top, the project's last. A template is text and runs nothing, but it may be found in a repository that nobody
-trusts: files are bounded, aliases are refused, links out of the project are not followed.
+Those that ship are in `parallelai/templates/`; a user's own and a project's (`.parallelai/templates/`) come
+on top, the project's last. A template is text and runs nothing, but it may be found in a repository that
+nobody trusts: files are bounded, aliases are refused, links out of the project are not followed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def _one_line(value: Any) -> Any:
 class Template(BaseModel):
     """What a task may take over with `template: NAME`.
 
-    `prompt` is rendered (Jinja) and goes before the task's description. `checklist` maps a short name to what
-    is to be checked; a task's own `checklist` chooses from it. `output`, `model`, `kind` and `files` hold where
-    the task says nothing. `source` is where the template comes from: shipped, user or project.
+    `prompt` is rendered (Jinja) and goes before the task's description. `checklist` maps a short name to
+    what is to be checked; a task's own `checklist` chooses from it. `output`, `model`, `kind` and `files`
+    hold where the task says nothing. `source` is where the template comes from: shipped, user or project.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -120,7 +120,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's own
+            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

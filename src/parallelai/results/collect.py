@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -77,9 +77,7 @@ def collect(reports: Iterable[Reported], *, read: Callable[[str], str | None]) -
         The findings, ranked: `id`, `task`, `quote`, `by`, `votes` and `state` are set here.
     """
     files: dict[str, list[_Report]] = defaultdict(list)
-    voters = _Voters()
     for number, reported in enumerate(reports):
-        voters.add(number, reported)
         for finding in reported.reply.findings:
             files[finding.file].append(_Report(number, reported.task, reported.engine, finding))
     findings: list[Finding] = []
@@ -88,7 +86,7 @@ def collect(reports: Iterable[Reported], *, read: Callable[[str], str | None]) -
         source = _Source(read(path))
         placed = [entry for report in entries if (entry := _place(report, source)) is not None]
         dropped += len(entries) - len(placed)
-        findings += _identify([_join(group, voters) for group in _groups(placed)], path, source)
+        findings += _identify([_join(group) for group in _groups(placed)], path, source)
     return Collected(rank(findings), {QUOTE_NOT_FOUND: dropped})
 
 
@@ -161,23 +159,16 @@ def _sound(finding: Finding) -> tuple[tuple[int, int], tuple[int, int] | None, f
 # --- votes
 
 
-class _Voters:
-    """Who stands behind each reply: an engine, once for each time that a task asked it.
+def _votes(group: Sequence[_Report]) -> int:
+    """Count the voices behind a finding: engines, each as often as one task asked it.
 
     So the same analyser, met by two tasks, is one voice; an engine asked twice by one task is two.
     """
-
-    def __init__(self) -> None:
-        self._asked: dict[tuple[str, str], int] = defaultdict(int)
-        self._voters: dict[int, tuple[str, int]] = {}
-
-    def add(self, number: int, reported: Reported) -> None:
-        asked = (reported.task, reported.engine)
-        self._voters[number] = (reported.engine, self._asked[asked])
-        self._asked[asked] += 1
-
-    def count(self, replies: Iterable[int]) -> int:
-        return len({self._voters[number] for number in replies})
+    asked = Counter((entry.engine, entry.task) for entry in group)
+    most: dict[str, int] = {}
+    for (engine, _), times in asked.items():
+        most[engine] = max(times, most.get(engine, 0))
+    return sum(most.values())
 
 
 def _groups(entries: Sequence[_Report]) -> Iterable[list[_Report]]:
@@ -217,7 +208,7 @@ def _match(alike: Sequence[_Report]) -> Iterable[list[_Report]]:
     return [sorted(group, key=lambda entry: entry.reply) for _, group in slots]
 
 
-def _join(group: Sequence[_Report], voters: _Voters) -> _Joined:
+def _join(group: Sequence[_Report]) -> _Joined:
     """Make one finding of equal ones: the worst severity, the highest confidence, everybody's name."""
     first = group[0]
     if len(group) == 1:
@@ -234,7 +225,7 @@ def _join(group: Sequence[_Report], voters: _Voters) -> _Joined:
         state="refuted" if all(finding.state == "refuted" for finding in findings) else "open",
     )
     by = tuple(dict.fromkeys(entry.engine for entry in group))
-    return _Joined(first.task, by, voters.count(entry.reply for entry in group), joined)
+    return _Joined(first.task, by, _votes(group), joined)
 
 
 # --- ids

@@ -1,8 +1,8 @@
 """How a task is carried out: its steps, its attempts by the rule of its choice, and what their ends mean.
 
-Choice rules (CONTRACTS §2): `one`; `fallback` offers the first member that is not out; `race` and `vote` offer
-all, and end with the first good one or with all; `spread` offers all together, and the one with the most left
-takes it. A member is out once its error cannot be retried any more.
+Choice rules (CONTRACTS §2): `one`; `fallback` offers the first member that is not out; `race` and `vote`
+offer all, and end with the first good one or with all; `spread` offers all together, and the one with the
+most left takes it. A member is out once its error cannot be retried any more.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Attempts:
             self._roster.finish(task, _DONE)
         elif not task.is_performing:
             self._queues.push(task, (), FIRST if task.step else task.key)
+        elif not task.channels:
+            self._queues.push(task, (), task.key)  # nobody to do it, which `prepare` will say
         elif task.node.rule in ("race", "vote"):
             for member in range(len(task.channels)):
                 if task.state is State.OPEN and task.ending is None:
@@ -174,7 +176,7 @@ class Attempts:
     def step_landed(self, task: TaskState, error: ErrorRecord | None, now: float) -> None:
         """Take a step's result: an error ends the task."""
         if task.ending is not None:
-            self._finish_ending(task, task.ending, error is None)
+            self._finish_ending(task, task.ending, error is None and not task.is_cancelling)
         elif error is not None:
             self.end(task, Ending(outcome_of(error), error, f"step `{task.node.steps[task.step]}` failed"))
         else:
@@ -214,9 +216,8 @@ class Attempts:
             self._again_later(task, member, tried + 1, result, now)
             return
         task.errors[member] = error
-        if rule in ("fallback", "spread") and not goes_over(error.kind):
-            self._fail(task, error)
-        elif rule == "spread" and error.kind in task.retried:  # its retries are the task's, and used up
+        is_used_up = rule == "spread" and error.kind in task.retried  # its retries are the task's
+        if is_used_up or (rule in ("fallback", "spread") and not goes_over(error.kind)):
             self._fail(task, error)
         else:
             self._member_out(task, now)

@@ -1,4 +1,4 @@
-"""What the scheduler decides (CONTRACTS §9). Whoever carries it out does so, and reports back what came of it.
+"""What the scheduler decides (CONTRACTS §9). Whoever carries it out reports back what came of it.
 
 `now` and `until` are seconds on the clock that the scheduler is given; it has none of its own.
 """

@@ -58,7 +58,8 @@ class Node:
 
     `depends_on` names nodes, `awaits` names groups that are awaited as a whole. `steps` are carried out in
     order; `perform` by attempts of `members` as `rule` says, the others one by one. `weight` is the plan's
-    priority: smaller is more urgent. `retry_on` are error kinds that are retried beside `transient`.
+    priority: smaller is more urgent. `retry_on` are error kinds that are retried beside `transient`. A node
+    without members whose `prepare` does not settle it ends `blocked`.
     """
 
     id: str

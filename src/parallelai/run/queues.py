@@ -18,7 +18,7 @@ FIRST = -math.inf
 """The rank of a begun task's next step: what has begun ends before something new begins."""
 
 Entry = tuple[float, int, int, TaskState, tuple[int, ...]]
-"""Rank, plan order, ticket (unique, so that comparing ends here), the task, and its members that may start."""
+"""Rank, plan order, ticket (unique: comparing ends here), the task, and its members that may start."""
 
 
 class Count:

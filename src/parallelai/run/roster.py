@@ -157,7 +157,7 @@ class Roster:
         self._settled.append(task)
 
     def tell_settled(self) -> None:
-        """Let those go on that awaited settled tasks. Later than `settle`, so that its order does not matter."""
+        """Let those go on that awaited settled tasks; later than `settle`, whose order so does not matter."""
         settled, self._settled = self._settled, []
         ended: list[tuple[TaskState, Ending]] = []
         for task in settled:

@@ -17,12 +17,13 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
+from parallelai.errors import NotFoundError
 from parallelai.events import BudgetChanged, BudgetReached, EventData, LimitChanged
 from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.attempts import Attempts
 from parallelai.run.budget import NOTHING, Reservation, Spending
 from parallelai.run.decisions import Decision, Wait
-from parallelai.run.nodes import PERFORM, AttemptResult, Budget, Node, Prepared, Settings, Settled, Statistics
+from parallelai.run.nodes import AttemptResult, Budget, Node, Prepared, Settings, Settled, Statistics
 from parallelai.run.queues import Entry, Lane, Queues
 from parallelai.run.retry import retried_kinds
 from parallelai.run.roster import Roster
@@ -32,6 +33,11 @@ __all__ = ["Scheduler"]
 
 _WHOLE_RUN = LimitKey("*", "*", "*")
 _BOUNDS = ("rate_limited", "concurrency", "phase", "budget")
+_NOBODY = Ending(
+    Outcome.BLOCKED,
+    ErrorRecord("unavailable", "no engine can do this task", next="name an engine"),
+    "no engine",
+)
 _WORDS = {"usd": "money", "tokens": "token", "time": "time"}
 
 
@@ -81,7 +87,7 @@ class Scheduler:
         """Take in more tasks, which may await those that are there; a known group gets more members."""
         self._roster.add(nodes, groups)
         self._queues.rerank()
-        self._pool = [(task.key, *rest, task) for _, *rest, task in self._pool]  # type: ignore[misc]
+        self._pool = [(task.key, index, at, task) for _, index, at, task in self._pool]
         heapq.heapify(self._pool)
         if self._attempts.closed is not None:
             self._roster.withhold(self._attempts.closed)
@@ -213,7 +219,10 @@ class Scheduler:
             task.estimates = made.estimates
         if not entry[4]:
             self._queues.pop(lane)
-            self._attempts.start_step(task)
+            if task.is_performing:
+                self._attempts.end(task, _NOBODY)
+            else:
+                self._attempts.start_step(task)
             return
         member = lane.choose(entry, now)
         reserved = NOTHING
@@ -299,14 +308,17 @@ class Scheduler:
             self._close(Ending(Outcome.CANCELLED, None, why))
 
     def cancel(self, task: str | None, why: str = "cancelled") -> bool:
-        """Cancel one task, or all (None): what is in flight gets `Cancel`. False if it had ended already."""
+        """Cancel one task, or all (None): what is in flight gets `Cancel`. False if it had ended already.
+
+        Raises `NotFoundError` if there is no such task.
+        """
         ending = Ending(Outcome.CANCELLED, None, why)
         if task is None:
             had_any = self._roster.remaining > 0
             self.stop(why)
             self._cancel_all(ending)
             return had_any
-        state = self._roster.tasks[task]
+        state = self._task(task)
         if state.state is State.DONE:
             return False
         self._attempts.end(state, ending, True)
@@ -316,8 +328,9 @@ class Scheduler:
         """Try now what waits to be retried, or open a task again that ended badly, with what it decided.
 
         Gives the tasks that were opened again: each gets another `Finish`. Nothing is, once the run stops.
+        Raises `NotFoundError` if there is no such task.
         """
-        state = self._roster.tasks[task]
+        state = self._task(task)
         if self._attempts.closed is not None:
             return ()
         if state.state is State.DONE:
@@ -395,9 +408,13 @@ class Scheduler:
             unpriced=spending.unpriced,
         )
 
+    def _task(self, name: str) -> TaskState:
+        found = self._roster.tasks.get(name)
+        if found is None:
+            raise NotFoundError(f"there is no task `{name}` in this run", next="`runs show` lists them")
+        return found
+
     def _make(self, node: Node) -> TaskState:
-        if PERFORM in node.steps and not node.members:
-            raise ValueError(f"`{node.id}` has attempts to make, and nobody to make them")
         retried = self._retried.get(node.retry_on)
         if retried is None:
             retried = self._retried[node.retry_on] = retried_kinds(node.retry_on)

@@ -35,7 +35,7 @@ class Place:
 
 
 class Strategy(Protocol):
-    """`name` as in a plan; `batch` tasks start together, the next ones when all have ended (None: no batches)."""
+    """`name` as in a plan; `batch` tasks start together, the next when all have ended (None: no batches)."""
 
     @property
     def name(self) -> str: ...

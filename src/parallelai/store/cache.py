@@ -1,4 +1,4 @@
-"""Replies by the content of what was asked, shared between runs. One file an entry; a damaged one is a miss."""
+"""Replies by the content of what was asked, shared between runs: a file for each, a damaged one is a miss."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Cache:
     def put(self, key: str, reply: Reply) -> bool:
         """Store a validated reply for the key, in place of one that is there.
 
-        Returns False where it could not be stored (no room, no leave): the reply will be asked for again, which
-        is no reason for a run to fail.
+        Returns False where it could not be stored (no room, no leave): the reply will be asked for again,
+        which is no reason for a run to fail.
         """
         path = self._path(key)
         draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}")

@@ -69,12 +69,11 @@ class Commands:
         with self._database.write() as connection:
             if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is None:
                 raise NotFoundError(f"no run `{run[:80]}`", next="see `parallelai runs list`")
-            cursor = connection.execute(
-                'INSERT INTO commands (run, kind, args, "by", at) VALUES (?, ?, ?, ?, ?)',
+            (seq,) = connection.execute(
+                'INSERT INTO commands (run, kind, args, "by", at) VALUES (?, ?, ?, ?, ?) RETURNING seq',
                 (run, kind, text, by.encode("utf-8", "replace").decode(), utc_now()),
-            )
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
+            ).fetchone()
+        return int(seq)
 
     def pending(self, run: str) -> list[CommandRow]:
         """List the commands to a run that have no answer yet, in the order in which they were asked."""

@@ -26,8 +26,8 @@ _IDLE = 4
 class Database:
     """A file of the given schema, open in this process.
 
-    While it is open a shared lock on `<name>.lock` is held; creating, migrating and replacing the file take it
-    exclusively, so that nobody writes to a file that was moved away.
+    While it is open a shared lock on `<name>.lock` is held; creating, migrating and replacing the file take
+    it exclusively, so that nobody writes to a file that was moved away.
     """
 
     def __init__(self, path: Path, schema: Schema, *, is_wal: bool = True) -> None:

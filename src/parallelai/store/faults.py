@@ -11,8 +11,8 @@ from pathlib import Path
 
 from parallelai.errors import StoreCorruptError, StoreError, StoreFullError
 
-# SQLITE_IOERR_WRITE is every failed write but ENOSPC: over quota, over RLIMIT_FSIZE. The others are how a full
-# disk shows where SQLite grows or syncs its files.
+# SQLITE_IOERR_WRITE is every failed write but ENOSPC: over quota, over RLIMIT_FSIZE. SHMSIZE is how a full
+# disk shows where SQLite makes the index of its log.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CORRUPT = {

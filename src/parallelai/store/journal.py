@@ -33,7 +33,7 @@ class Journal:
         self._writers: weakref.WeakSet[RunWriter] = weakref.WeakSet()
 
     def folder(self, run: str) -> Path:
-        """Return the folder of a run's logs, streams and patches. Raises `NotFoundError` for what is no id."""
+        """Return the folder of a run's logs, streams, patches. Raises `NotFoundError` for what is no id."""
         if not _RUN_ID.fullmatch(run):
             raise NotFoundError(f"`{run[:80]}` is not a run's id", next="see `parallelai runs list`")
         return self._state / "runs" / run
@@ -128,8 +128,8 @@ class Journal:
     def history(self, kind: str, engine: str) -> list[float]:
         """List the seconds that tasks of a kind really took an engine, in all runs, the newest first.
 
-        At most 200. What was kept from before or came from the cache does not count. Tasks whose plan names no
-        kind have the kind "".
+        At most 200. What was kept from before or came from the cache does not count. Tasks whose plan names
+        no kind have the kind "".
         """
         with self._database.read() as connection:
             rows = connection.execute(
@@ -144,7 +144,10 @@ class Journal:
         return is_locked(self.folder(run) / "lock")
 
     def delete(self, run: str) -> None:
-        """Delete a run, its commands and its folder. Raises `NotFoundError`, `BusyError` if it is carried out."""
+        """Delete a run, its commands and its folder.
+
+        Raises `NotFoundError`, and `BusyError` if it is carried out.
+        """
         number = self._number(run)
         folder = self.folder(run)
         with told(folder):

@@ -14,8 +14,8 @@ from pathlib import Path
 from parallelai.records import utc_now
 from parallelai.store.faults import told
 
-# The descriptors of held locks in this process. A flock belongs to the open file, which a forked child shares:
-# it would outlive a killed parent there. So a child closes them at once (closing is not unlocking).
+# The descriptors of held locks in this process. A flock belongs to the open file, which a forked child
+# shares, and would outlive a killed parent there. So a child closes them at once (closing is not unlocking).
 _held: set[int] = set()
 
 
@@ -116,7 +116,7 @@ def owner(path: Path) -> str:
 
 def _is_same(descriptor: int, path: Path) -> bool:
     try:
-        there = os.stat(path, follow_symlinks=False)
+        there = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
     here = os.fstat(descriptor)

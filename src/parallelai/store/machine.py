@@ -32,7 +32,7 @@ class Machine:
     @classmethod
     def open(cls, path: Path | None = None) -> Self:
         """Open the database at `path`, or the user's own, making it if needed. Raises `StoreError`."""
-        path = Path(os.path.abspath(path or _default_path()))
+        path = (path or _default_path()).absolute()
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # No WAL: it is written rarely, and home folders on network file systems are common.

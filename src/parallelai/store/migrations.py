@@ -20,8 +20,8 @@ class Schema:
         return len(self.steps)
 
 
-# `events` is the only table of facts. Its key is the run's number and the event's: appending is then at the end
-# of one run's range, and a damaged file keeps the beginnings of its runs readable.
+# `events` is the only table of facts. Its key is the run's number and the event's: appending is then at the
+# end of one run's range, and a damaged file keeps the beginnings of its runs readable.
 _JOURNAL_1 = (
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY,      -- number of the run * 2**32 + seq
@@ -77,7 +77,9 @@ _JOURNAL_1 = (
 )
 
 _MACHINE_1 = (
-    "CREATE TABLE trust (path TEXT NOT NULL, digest TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (path, digest))",
+    """CREATE TABLE trust (
+        path TEXT NOT NULL, digest TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (path, digest)
+    )""",
     "CREATE TABLE consent (engine TEXT PRIMARY KEY, at TEXT NOT NULL)",
     """CREATE TABLE limits (
         engine TEXT NOT NULL, account TEXT NOT NULL, model TEXT NOT NULL,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from pathlib import Path
 
 from parallelai.errors import NotFoundError, StoreError
 from parallelai.store.faults import told
 
-_NETWORK = frozenset(
-    "9p afs afpfs beegfs ceph cifs coda davfs drvfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
-    "prl_fs pvfs2 smb3 smbfs webdav".split()
-)
+# fmt: off
+_NETWORK = {
+    "9p", "afs", "afpfs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "gfs", "gfs2",
+    "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2",
+    "smb3", "smbfs", "webdav",
+}
+# fmt: on
 _NETWORK_FUSE = (
     "fuse.sshfs",
     "fuse.glusterfs",
@@ -29,10 +31,10 @@ _NETWORK_FUSE = (
 def prepare(state: Path, *, create: bool) -> Path:
     """Make the state folder, readable by its owner alone and ignored by git, or check one that is there.
 
-    Returns its absolute path. Raises `NotFoundError` if it is missing and `create` is False, `StoreError` if it
-    lies on a network file system, is a link, or came with the repository.
+    Returns its absolute path. Raises `NotFoundError` if it is missing and `create` is False, `StoreError` if
+    it lies on a network file system, is a link, or came with the repository.
     """
-    state = Path(os.path.abspath(state))
+    state = Path(os.path.normpath(state.absolute()))
     refuse_network(state)
     if state.is_symlink():
         raise StoreError(
@@ -86,14 +88,12 @@ def refuse_network(path: Path) -> None:
 
 def _mounts() -> list[tuple[str, str]]:
     """List (mount point, type), in the order in which they were mounted."""
-    if sys.platform == "linux":
-        try:
-            return parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace"))
-        except OSError:  # no /proc: nothing is known, and most places are local
-            return []
-    import psutil  # only where there is no /proc, for it takes a while to import
+    try:
+        return parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace"))
+    except OSError:
+        import psutil  # only where there is no /proc, for it takes a while to import
 
-    return [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
+        return [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
 
 
 def parse_mounts(text: str) -> list[tuple[str, str]]:

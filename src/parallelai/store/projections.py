@@ -35,7 +35,8 @@ class RunRow:
     """One run, as lists show it.
 
     `outcome`, `exit` and `ended_at` are None until it ended, and again while it is resumed. `seconds` is the
-    wall time. `tasks` counts by outcome, and under `unfinished` what has none yet. `events` is the last `seq`.
+    wall time. `tasks` counts by outcome, and under `unfinished` what has none yet. `events` is the last
+    `seq`.
     """
 
     id: str
@@ -108,7 +109,7 @@ class RunState:
             self.created_at = event.at
         fold = _FOLDS.get(event.type)
         # The data of a newer version's events is a mapping: their facts are kept, and not counted here.
-        if fold is not None and not isinstance(event.data, Mapping):
+        if fold is not None and type(event.data) is not dict:
             fold(self, event, event.data)
 
     def task(self, name: str) -> TaskState:
@@ -175,7 +176,8 @@ def _task_ended(run: RunState, event: Event, data: TaskEnded) -> None:
     task, result = run.task(event.task), data.result
     run.set_status(task, str(result.status))
     task.engine, task.attempts = result.engine or task.engine, max(task.attempts, result.attempts)
-    task.seconds, task.ended_at = result.seconds, event.at
+    if not data.is_kept or task.ended_at is None:
+        task.seconds, task.ended_at = result.seconds, event.at
     if not data.is_kept:
         is_measured = result.status == Outcome.OK and not task.is_cached
         task.measured = result.seconds if is_measured else None

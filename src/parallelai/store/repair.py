@@ -29,7 +29,7 @@ def damage(connection: sqlite3.Connection) -> list[str]:
         return checked
     found = connection.execute(
         "SELECT min(run), min(seq), max(seq), count(*), count(DISTINCT run), sum(NOT json_valid(data))"
-        f" FROM events GROUP BY id >> {facts.SHIFT}"  # noqa: S608 - a constant
+        " FROM events GROUP BY id >> 32"
     ).fetchall()
     said = []
     for run, first, last, count, names, unreadable in found:
@@ -45,13 +45,10 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     said = damage(connection)
     if said:
         return said
-    differing = connection.execute(
-        "SELECT coalesce(e.run, r.id) FROM"  # noqa: S608 - a constant
-        f" (SELECT run, id >> {facts.SHIFT} AS number, max(seq) AS events FROM events GROUP BY 2) e"
-        " FULL JOIN runs r ON r.id = e.run AND r.number = e.number AND r.events = e.events"
-        " WHERE r.id IS NULL OR e.run IS NULL"
-    )
-    said += [f"the table `runs` does not fit the events of `{run}`" for (run,) in differing]
+    facts_say = set(connection.execute("SELECT min(run), id >> 32, max(seq) FROM events GROUP BY 2"))
+    rows_say = set(connection.execute("SELECT id, number, events FROM runs"))
+    differing = sorted({str(row[0]) for row in facts_say ^ rows_say})
+    said += [f"the table `runs` does not fit the events of `{run}`" for run in differing]
     for run, counts in connection.execute("SELECT id, counts FROM runs").fetchall():
         state = projections.load(connection, run)
         if state is not None and counts != state.counts_json():
@@ -66,9 +63,7 @@ def rebuild(connection: sqlite3.Connection, path: Path) -> int:
     """
     connection.execute("DELETE FROM runs")
     connection.execute("DELETE FROM tasks")
-    found = connection.execute(
-        f"SELECT id >> {facts.SHIFT}, min(run) FROM events GROUP BY 1 ORDER BY 1"  # noqa: S608 - a constant
-    ).fetchall()
+    found = connection.execute("SELECT id >> 32, min(run) FROM events GROUP BY 1 ORDER BY 1").fetchall()
     for number, run in found:
         state = RunState(run, number)
         while page := facts.page(connection, number, state.events):
@@ -84,8 +79,8 @@ def rebuild(connection: sqlite3.Connection, path: Path) -> int:
 def salvage(path: Path, schema: Schema) -> list[str]:
     """Save the events of each run up to the first gap into a new file; the old one is kept beside it.
 
-    Returns what was done. Raises `BusyError` if the file is open somewhere, `StoreFullError` if the disk has no
-    room for the copies; the old file is as it was then.
+    Returns what was done. Raises `BusyError` if the file is open somewhere, `StoreFullError` if the disk has
+    no room for the copies; the old file is as it was then.
     """
     kept = _unused(path.with_name(f"{path.stem}-damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}{path.suffix}"))
     with (

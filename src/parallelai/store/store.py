@@ -14,7 +14,7 @@ from parallelai.store.journal import Journal
 
 
 class Store:
-    """The open state of a project. A context manager; closing it ends its writers, keeping what they queued."""
+    """The open state of a project. A context manager: closing ends its writers, keeping what they queued."""
 
     def __init__(self, state: Path, database: Database) -> None:
         self.state = state
@@ -27,8 +27,8 @@ class Store:
     def open(cls, state: Path, *, create: bool = True) -> Self:
         """Open the state in a folder, making or migrating it if needed.
 
-        Raises `NotFoundError` if there is none and `create` is False, `StoreFormatError` for a newer version's,
-        `StoreCorruptError`, `StoreFullError`, and `StoreError` on a network file system.
+        Raises `NotFoundError` if there is none and `create` is False, `StoreFormatError` for a newer
+        version's, `StoreCorruptError`, `StoreFullError`, and `StoreError` on a network file system.
         """
         state = place.prepare(state, create=create)
         path = state / "journal.db"

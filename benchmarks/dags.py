@@ -1,0 +1,223 @@
+"""Makespan of real workflows over the lower bound max(critical path, work / m), beside simpler dispatch.
+
+    python benchmarks/dags.py FOLDER
+
+reads the folder's WfCommons DAGs (JSON files with `tasks`: `id`, `runtime` in seconds, `parents`) and prints
+the mean ratio over the files: the project's scheduler driven through virtual time, then waves (all that is
+ready, then a barrier), first in first out, and a critical-path list written here, independent of the project's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+from parallelai.engines.protocol import Estimate
+from parallelai.records import LimitKey
+from parallelai.run.decisions import Start
+from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings
+from parallelai.run.scheduler import Scheduler
+
+SLOTS = (4, 8)
+SIGMA = 0.5
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """One real execution: what each task took, and what it waited for; in the file's order."""
+
+    name: str
+    seconds: Mapping[str, float]
+    parents: Mapping[str, tuple[str, ...]]
+
+
+def read(folder: Path) -> list[Workflow]:
+    """Read all DAGs of a folder; what is missing is said, never made up."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        tasks = json.loads(path.read_text())["tasks"]
+        found.append(
+            Workflow(
+                path.stem,
+                {task["id"]: float(task["runtime"]) for task in tasks},
+                {task["id"]: tuple(dict.fromkeys(task["parents"])) for task in tasks},
+            )
+        )
+    return found
+
+
+def children(workflow: Workflow) -> dict[str, list[str]]:
+    below: dict[str, list[str]] = {name: [] for name in workflow.seconds}
+    for name, parents in workflow.parents.items():
+        for parent in parents:
+            below[parent].append(name)
+    return below
+
+
+def topological(workflow: Workflow) -> list[str]:
+    missing = {name: len(parents) for name, parents in workflow.parents.items()}
+    below = children(workflow)
+    order = [name for name, count in missing.items() if not count]
+    for name in order:
+        for child in below[name]:
+            missing[child] -= 1
+            if not missing[child]:
+                order.append(child)
+    return order
+
+
+def remaining(workflow: Workflow, estimates: Mapping[str, float]) -> dict[str, float]:
+    """Give the longest path from each task's start to the end."""
+    below = children(workflow)
+    found: dict[str, float] = {}
+    for name in reversed(topological(workflow)):
+        found[name] = estimates[name] + max((found[child] for child in below[name]), default=0.0)
+    return found
+
+
+def lower_bound(workflow: Workflow, slots: int) -> float:
+    path = max(remaining(workflow, workflow.seconds).values())
+    return max(path, sum(workflow.seconds.values()) / slots)
+
+
+def scheduler(workflow: Workflow, slots: int, estimates: Mapping[str, float]) -> float:
+    """Drive the project's scheduler through virtual time; gives the makespan."""
+    members = (Member("mock", LimitKey("mock")),)
+    nodes = [
+        Node(name, at, depends_on=workflow.parents[name], members=members, estimate_seconds=estimates[name])
+        for at, name in enumerate(workflow.seconds)
+    ]
+    prepared = Prepared((Estimate(),))
+    run = Scheduler(
+        nodes, {}, Settings(parallel=slots), prepare=lambda _: prepared, random=Random(0), now=0.0
+    )
+    flying: list[tuple[float, str, int]] = []
+    now = 0.0
+    while not run.is_done:
+        for decision in run.decide(now):
+            if isinstance(decision, Start):
+                end = now + workflow.seconds[decision.task]
+                heapq.heappush(flying, (end, decision.task, decision.attempt))
+        if not flying:
+            continue
+        now = flying[0][0]
+        while flying and flying[0][0] == now:  # all that ends now is known before the next decision
+            _, task, attempt = heapq.heappop(flying)
+            run.attempt_ended(task, attempt, AttemptResult(True, workflow.seconds[task]), now)
+    return now
+
+
+def listed(workflow: Workflow, slots: int, key: Callable[[str, int], tuple[float, int]]) -> float:
+    """List scheduling: of what is ready the smallest key starts as soon as a slot is free."""
+    missing = {name: len(parents) for name, parents in workflow.parents.items()}
+    below = children(workflow)
+    arrivals = iter(range(len(missing)))
+    ready = [(key(name, next(arrivals)), name) for name, count in missing.items() if not count]
+    heapq.heapify(ready)
+    flying: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or flying:
+        while ready and len(flying) < slots:
+            _, name = heapq.heappop(ready)
+            heapq.heappush(flying, (now + workflow.seconds[name], name))
+        now = flying[0][0]
+        while flying and flying[0][0] == now:
+            _, ended = heapq.heappop(flying)
+            for child in below[ended]:
+                missing[child] -= 1
+                if not missing[child]:
+                    heapq.heappush(ready, (key(child, next(arrivals)), child))
+    return now
+
+
+def critical_path_list(workflow: Workflow, slots: int, estimates: Mapping[str, float]) -> float:
+    to_end = remaining(workflow, estimates)
+    order = {name: at for at, name in enumerate(workflow.seconds)}
+    return listed(workflow, slots, lambda name, _: (-to_end[name], order[name]))
+
+
+def first_in_first_out(workflow: Workflow, slots: int, estimates: Mapping[str, float]) -> float:
+    return listed(workflow, slots, lambda _, arrival: (0.0, arrival))
+
+
+def waves(workflow: Workflow, slots: int, estimates: Mapping[str, float]) -> float:
+    """All that is ready together, as many at once as there are slots; the next wave when all have ended."""
+    done: set[str] = set()
+    now = 0.0
+    while len(done) < len(workflow.seconds):
+        wave = [
+            name
+            for name, parents in workflow.parents.items()
+            if name not in done and all(parent in done for parent in parents)
+        ]
+        free = [now] * slots
+        for name in wave:
+            heapq.heapreplace(free, free[0] + workflow.seconds[name])
+        now = max(free)
+        done.update(wave)
+    return now
+
+
+Way = Callable[[Workflow, int, Mapping[str, float]], float]
+WAYS: dict[str, Way] = {
+    "parallelai": scheduler,
+    "critical-path list": critical_path_list,
+    "first in, first out": first_in_first_out,
+    "waves": waves,
+}
+
+
+def misestimated(workflow: Workflow, random: Random) -> dict[str, float]:
+    return {name: took * random.lognormvariate(0.0, SIGMA) for name, took in workflow.seconds.items()}
+
+
+def ratio(workflows: Sequence[Workflow], way: Way, slots: int, is_exact: bool) -> float:
+    """Give the mean of makespan over lower bound; inexact estimates are the same for every way."""
+    ratios = []
+    for workflow in workflows:
+        estimates = workflow.seconds if is_exact else misestimated(workflow, Random(workflow.name))
+        ratios.append(way(workflow, slots, estimates) / lower_bound(workflow, slots))
+    return fmean(ratios)
+
+
+def table(workflows: Sequence[Workflow]) -> list[str]:
+    lines = [f"{len(workflows)} workflows: mean makespan over max(critical path, work/m)"]
+    lines.append(f"{'':22}" + "".join(f"{f'm={m}':>9}{f'm={m}, σ={SIGMA}':>13}" for m in SLOTS))
+    for name, way in WAYS.items():
+        cells = [
+            f"{ratio(workflows, way, m, True):9.3f}{ratio(workflows, way, m, False):13.3f}" for m in SLOTS
+        ]
+        lines.append(f"{name:22}" + "".join(cells))
+    worst = max(
+        scheduler(one, m, one.seconds) / critical_path_list(one, m, one.seconds)
+        for one in workflows
+        for m in SLOTS
+    )
+    lines.append(f"worst single workflow beside the critical-path list: {worst:.3f}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Makespans of real workflows, beside simpler dispatch.")
+    parser.add_argument("folder", type=Path, help="a folder of WfCommons DAGs as JSON")
+    folder: Path = parser.parse_args(argv).folder
+    workflows = [
+        one for one in read(folder) if one.seconds and not math.isclose(sum(one.seconds.values()), 0)
+    ]
+    if not workflows:
+        print(f"left out: `{folder}` holds no DAGs")
+        return 0
+    print("\n".join(table(workflows)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

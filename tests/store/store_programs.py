@@ -1,0 +1,164 @@
+"""Programs that the tests start in processes of their own, to kill them, fill their disk or fork them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from store_samples import ended, numbered, task_events
+
+from parallelai.errors import ParallelAIError, StoreError, StoreFullError
+from parallelai.store import Store
+from parallelai.store.writer import RunWriter
+
+
+async def write(state: str, run: str, count: str) -> None:
+    """Append events for ever (or `count`), saying after each flush what is on the disk."""
+    with Store.open(Path(state)) as store:
+        async with store.journal.writer(run) as writer:
+            print("owner", flush=True)
+            while writer.seq < int(count):
+                for _ in range(1 + writer.seq % 7):
+                    writer.append(numbered(writer.seq + 1), task=f"t{writer.seq % 20}", attempt=1)
+                await writer.flush()
+                print(writer.seq, flush=True)
+            writer.append(ended())
+
+
+async def write_on_word(state: str, run: str) -> None:
+    """Append one event for each line on stdin, and end the run at its end."""
+    with Store.open(Path(state)) as store:
+        async with store.journal.writer(run) as writer:
+            print("owner", flush=True)
+            while await asyncio.to_thread(sys.stdin.readline):
+                writer.append(numbered(writer.seq + 1))
+                await writer.flush()
+                print(writer.seq, flush=True)
+            writer.append(ended())
+
+
+async def own(state: str, run: str) -> None:
+    """Try to take a run."""
+    with Store.open(Path(state)) as store:
+        try:
+            async with store.journal.writer(run):
+                print("owner")
+        except ParallelAIError as error:
+            print(json.dumps(error.to_json()))
+
+
+async def fill(folder: str, how: str) -> None:
+    """Write until the disk takes no more, look at what was told, make room, and go on."""
+    if how == "tmpfs":
+        os.system(f"mount -t tmpfs -o size=3m tmpfs {folder}")
+    state = Path(folder, "state")
+    said: dict[str, Any] = {"flushed": 0, "errors": [], "seen": 0}
+    with Store.open(state) as store:
+        make_room = _limit(folder, how)
+        try:
+            async with store.journal.writer("r-1") as writer:
+                writer.subscribe(lambda events: said.__setitem__("seen", events[-1].seq))
+                await _fill(writer, said)
+        except ParallelAIError as error:  # must not happen: it was told before
+            said["errors"].append("again at the end: " + str(error))
+        said["owned"] = store.journal.is_owned("r-1")
+        said["texts"] = [event.seq for event in store.journal.events("r-1")]
+        make_room()
+    with Store.open(state) as store:
+        said["check"] = store.journal.check()
+        said["kept"] = [event.seq for event in store.journal.events("r-1")]
+        async with store.journal.writer("r-1") as writer:
+            said["next"] = writer.append(ended()).seq
+        said["outcome"] = store.journal.run("r-1").outcome
+    print(json.dumps(said))
+
+
+async def _fill(writer: RunWriter, said: dict[str, Any]) -> None:
+    while not said["errors"]:
+        try:
+            for _ in range(5):
+                writer.append(numbered(writer.seq + 1, size=20_000))
+            await writer.flush()
+            said["flushed"] = writer.seq
+        except StoreError as error:
+            said["errors"].append(type(error).__name__)
+            said["next_words"] = error.next
+    for _ in range(2):
+        try:
+            writer.append(numbered(3))
+        except StoreError as error:
+            said["errors"].append(type(error).__name__)
+    try:
+        await writer.flush()
+    except StoreError as error:
+        said["errors"].append(type(error).__name__)
+
+
+def _limit(folder: str, how: str) -> Any:
+    if how == "tmpfs":
+        ballast = Path(folder, "ballast")
+        ballast.write_bytes(b"x" * 1024 * 1024)
+        return ballast.unlink
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+async def open_full(folder: str) -> None:
+    """Open a store where there is no room for one, and again when there is."""
+    os.system(f"mount -t tmpfs -o size=1m tmpfs {folder}")
+    ballast = Path(folder, "ballast")
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    try:
+        with Store.open(Path(folder, "state")):
+            print("opened")
+    except StoreFullError as error:
+        print(error.kind)
+    ballast.unlink()
+    with Store.open(Path(folder, "state")) as store:
+        print(store.journal.check())
+
+
+async def fork(state: str) -> None:
+    """Fork with everything open; the child says how it fares, the parent is killed, the child stays."""
+    store = Store.open(Path(state))
+    async with store.journal.writer("r-1") as writer:
+        for data in task_events("a"):
+            writer.append(data, task="a", attempt=1)
+        await writer.flush()
+        if os.fork() == 0:
+            said = []
+            for attempt in (
+                lambda: writer.append(numbered(1)),
+                lambda: store.journal.runs(),
+                lambda: store.journal.writer("r-2")._database.connect(),
+            ):
+                try:
+                    attempt()
+                    said.append("worked")
+                except StoreError:
+                    said.append("refused")
+            store.close()
+            print(json.dumps(said), flush=True)
+            sys.stdin.readline()  # until the test has looked
+            os._exit(0)
+        await asyncio.to_thread(sys.stdin.readline)
+        writer.append(numbered(6))
+        await writer.flush()
+        print("flushed", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))
