@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI, ParallelAI
+    from parallelai.engines.choice import MultiEngine
     from parallelai.engines.protocol import Engine
     from parallelai.errors import EngineError, ParallelAIError, PlanError
     from parallelai.events import Event
-    from parallelai.engines.choice import MultiEngine
     from parallelai.plan.model import Plan, Task
     from parallelai.records import Finding, Outcome, RunDocument, Severity, TaskResult, Usage
     from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
@@ -43,7 +43,7 @@ _HOMES = {
     "Usage": "parallelai.records",
 }
 
-__all__ = [  # noqa: RUF022 -- the order of _HOMES, which a test compares
+__all__ = [
     "AsyncParallelAI",
     "BatchStrategy",
     "DAGStrategy",

@@ -105,9 +105,7 @@ class PlanError(UsageError):
         return "\n".join(str(problem) for problem in self.problems)
 
     def to_json(self) -> dict[str, Any]:
-        others = [
-            {"said": p.said, "where": p.where, "next": p.next} for p in self.problems
-        ]
+        others = [{"said": p.said, "where": p.where, "next": p.next} for p in self.problems]
         return {**super().to_json(), "problems": others}
 
 
@@ -222,6 +220,16 @@ class Internal(EngineError):
 
 ENGINE_ERRORS: dict[str, type[EngineError]] = {
     error.kind: error
-    for error in (RateLimited, Transient, Rejected, Refused, TimedOut, Invalid, Unavailable, CheckFailed, Internal)
+    for error in (
+        RateLimited,
+        Transient,
+        Rejected,
+        Refused,
+        TimedOut,
+        Invalid,
+        Unavailable,
+        CheckFailed,
+        Internal,
+    )
 }
 """The engine errors that this version raises, by kind."""

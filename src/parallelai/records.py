@@ -7,7 +7,6 @@ end columns exclusive. Paths are POSIX and relative to the project's root.
 
 from __future__ import annotations
 
-import functools
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -259,12 +258,16 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"r-{day}-{secrets.token_hex(4)}"
 
 
-@functools.cache
 def adapter(kind: type[T]) -> TypeAdapter[T]:
-    """The checked reader and writer of a record."""
+    """The checked reader and writer of a record; made once for each kind."""
     from pydantic import TypeAdapter  # heavy, and not needed to import the library
 
-    return TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def to_json(record: Any) -> Any:

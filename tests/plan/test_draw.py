@@ -15,8 +15,12 @@ from parallelai.plan.model import Phase, Plan, Task
 def fan_out(count: int, phases: tuple[Phase, ...] = ()) -> TaskGraph:
     review = Task(id="review", description="x", each="file")
     instances = [Instance(f"review@f{index}.py", review, index) for index in range(count)]
-    instances.append(Instance("sum", Task(id="sum", description="x"), count, awaits=("review",), phase=len(phases[1:])))
-    return TaskGraph(tuple(instances), {"review": tuple(f"review@f{index}.py" for index in range(count))}, phases)
+    instances.append(
+        Instance("sum", Task(id="sum", description="x"), count, awaits=("review",), phase=len(phases[1:]))
+    )
+    return TaskGraph(
+        tuple(instances), {"review": tuple(f"review@f{index}.py" for index in range(count))}, phases
+    )
 
 
 def test_a_fan_out_is_one_box_with_a_count() -> None:

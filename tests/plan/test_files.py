@@ -13,7 +13,22 @@ from parallelai.errors import UsageError
 from parallelai.plan.files import FileTree, match, read_text, select, triage, unmatched, walk
 from parallelai.plan.patterns import escape, parse
 
-SEGMENTS = ["a", "b", "src", "a.py", "ab.py", "x.min.js", "[a].ts", "a b", "A.py", ".hid", "a-b.py", "a]", "!x", "#y"]
+SEGMENTS = [
+    "a",
+    "b",
+    "src",
+    "a.py",
+    "ab.py",
+    "x.min.js",
+    "[a].ts",
+    "a b",
+    "A.py",
+    ".hid",
+    "a-b.py",
+    "a]",
+    "!x",
+    "#y",
+]
 # `a**/b` is left out: git strips the literal prefix first and then, unlike its manual, lets `**` cross a slash.
 PIECES = [
     *["a", "b", "src", "*.py", "**", "*", "?", "a*", "[ab]", "[!a]*", "[^a]*", "[a-b].py", "/", "\\[a\\].ts"],
@@ -100,7 +115,9 @@ def test_a_brace_can_be_meant_by_itself() -> None:
     assert match(["\\{id\\}.py", "[{]x.py"], ["{id}.py", "{x.py", "id.py"]) == ["{id}.py", "{x.py"]
 
 
-NAMES = st.text(st.sampled_from("ab*?[]{}!#\\ .-é"), min_size=1, max_size=6).filter(lambda n: n not in (".", ".."))
+NAMES = st.text(st.sampled_from("ab*?[]{}!#\\ .-é"), min_size=1, max_size=6).filter(
+    lambda n: n not in (".", "..")
+)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 
 
@@ -115,7 +132,9 @@ def test_many_literal_patterns_decide_as_wildcards_would(paths: list[str], order
     choices = ["/a", "!/a/b", "/a/b/*"]
     patterns = [choices[index] for index in order]
     slow = [f"/[{text.removeprefix('!')[1]}]{text.removeprefix('!')[2:]}" for text in patterns]
-    spelled = [("!" if text.startswith("!") else "") + body for text, body in zip(patterns, slow, strict=True)]
+    spelled = [
+        ("!" if text.startswith("!") else "") + body for text, body in zip(patterns, slow, strict=True)
+    ]
     assert match(patterns, paths) == match(spelled, paths)
 
 
@@ -136,7 +155,11 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("patterns", "base", "expected"),
     [
-        ((), "src", ["a.py", "docs/x.md", "src/[id].ts", "src/a,b.py", "src/b.py", "src/deep/c.py", "src/i.ts"]),
+        (
+            (),
+            "src",
+            ["a.py", "docs/x.md", "src/[id].ts", "src/a,b.py", "src/b.py", "src/deep/c.py", "src/i.ts"],
+        ),
         (["*.py"], "src", ["src/a,b.py", "src/b.py", "src/deep/c.py"]),
         (["deep"], "src", ["src/deep/c.py"]),
         (["./*.ts"], "src", ["src/[id].ts", "src/i.ts"]),
@@ -152,7 +175,9 @@ def project(tmp_path: Path) -> Path:
         (["src", "!src/deep/c.py"], ".", ["src/[id].ts", "src/a,b.py", "src/b.py", "src/i.ts"]),
     ],
 )
-def test_arguments_count_from_where_one_is(project: Path, patterns: list[str], base: str, expected: list[str]) -> None:
+def test_arguments_count_from_where_one_is(
+    project: Path, patterns: list[str], base: str, expected: list[str]
+) -> None:
     assert select(patterns, walk(project), base=PurePosixPath(base)) == expected
 
 
@@ -194,7 +219,9 @@ def test_unmatched_arguments_are_named(project: Path) -> None:
         ("big.py", b"x = 1\n" * 200_000, "huge"),
     ],
 )
-def test_triage_says_why_a_file_is_not_read(tmp_path: Path, name: str, content: bytes, why: str | None) -> None:
+def test_triage_says_why_a_file_is_not_read(
+    tmp_path: Path, name: str, content: bytes, why: str | None
+) -> None:
     (tmp_path / name).write_bytes(content)
     assert triage(tmp_path / name, root=tmp_path) == why
 
@@ -227,7 +254,14 @@ def test_text_is_read_as_utf8_without_its_mark(tmp_path: Path) -> None:
 
 
 def test_walk_leaves_out_what_nobody_wrote_here(tmp_path: Path) -> None:
-    for path in ["a.py", "node_modules/x.js", "env/pyvenv.cfg", "env/lib.py", "__pycache__/a.pyc", ".git/config"]:
+    for path in [
+        "a.py",
+        "node_modules/x.js",
+        "env/pyvenv.cfg",
+        "env/lib.py",
+        "__pycache__/a.pyc",
+        ".git/config",
+    ]:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("")
     assert walk(tmp_path).paths == ("a.py",)

@@ -95,7 +95,9 @@ def every_path(edges: dict[str, list[str]], name: str) -> list[list[str]]:
     return [[*path, name] for path in longer] + [[name]]
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 6), max_size=2), st.integers(0, 9)), min_size=1, max_size=7))
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 6), max_size=2), st.integers(0, 9)), min_size=1, max_size=7)
+)
 def test_the_critical_path_is_a_longest_path(rows: list[tuple[list[int], int]]) -> None:
     edges = {f"n{i}": sorted({f"n{j}" for j in before if j < i}) for i, (before, _) in enumerate(rows)}
     seconds = {f"n{i}": float(length) for i, (_, length) in enumerate(rows)}

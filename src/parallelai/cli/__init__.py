@@ -76,16 +76,26 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bo
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
-              help="Print the version.")
-@click.option("--project", "project", metavar="DIR", help="The project's folder (default: the one you are in).")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version.",
+)
+@click.option(
+    "--project", "project", metavar="DIR", help="The project's folder (default: the one you are in)."
+)
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON document.")
-@click.option("--yes", "is_yes", is_flag=True, help="Answer yes to questions (never to consent, trust, money).")
+@click.option(
+    "--yes", "is_yes", is_flag=True, help="Answer yes to questions (never to consent, trust, money)."
+)
 @click.option("--quiet", "-q", "is_quiet", is_flag=True, help="Print results and errors only.")
 @click.option("--verbose", "-v", "is_verbose", is_flag=True, help="Print more.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Use colours (default: auto).")
 @click.pass_context
-def app(ctx: click.Context, **given: Any) -> None:
+def app(ctx: click.Context, /, **given: Any) -> None:
     """Run many AI assistants at once over one code base, and bring their work back safely.
 
     Start with `parallelai review`, or `parallelai init`.

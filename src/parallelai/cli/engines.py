@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from parallelai.cli.shared import Shared, command, complete
@@ -68,27 +70,16 @@ def test(shared: Shared, name: str) -> int:
     return 0
 
 
-@engines.command(hidden=True)
-@click.argument("words", nargs=-1)
-def add(words: tuple[str, ...]) -> int:
-    """Add an engine (a later version)."""
-    raise UsageError(
-        "`engines add` is not built yet in this version", next="write it under `[engines]` in parallelai.toml"
-    )
+def _later(name: str, instead: str) -> Callable[..., int]:
+    def refuse(words: tuple[str, ...]) -> int:
+        raise UsageError(f"`engines {name}` is not built yet in this version", next=instead)
+
+    refuse.__doc__ = "A later version has it."
+    return refuse
 
 
-@engines.command()
-@click.argument("name")
-@command
-def conform(shared: Shared, name: str) -> int:
-    """Check that an engine keeps the engine protocol; exit 4 if it does not."""
-
-    async def work() -> list[tuple[str, bool, str]]:
-        async with shared.open() as ai:
-            return await ai.engines.conform(name)
-
-    verdicts: list[tuple[str, bool, str]] = complete(work)
-    lines = [f"{'ok  ' if ok else 'FAIL'} {check}{f': {said}' if said else ''}" for check, ok, said in verdicts]
-    document = {"engine": name, "checks": [{"check": c, "ok": ok, "said": said} for c, ok, said in verdicts]}
-    shared.result(document, "\n".join(lines))
-    return 0 if all(ok for _, ok, _ in verdicts) else 4
+for _name, _instead in (
+    ("add", "write it under `[engines.NAME]` in parallelai.toml"),
+    ("conform", "`parallelai.engines.conformance.conform` checks an engine from a test"),
+):
+    engines.command(_name, hidden=True)(click.argument("words", nargs=-1)(_later(_name, _instead)))

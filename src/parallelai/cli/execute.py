@@ -25,7 +25,9 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"`--set {pair}` is not of the form `name=value`", next="write `--set name=value`")
+            raise UsageError(
+                f"`--set {pair}` is not of the form `name=value`", next="write `--set name=value`"
+            )
         try:
             found[name] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:

@@ -124,7 +124,7 @@ def _estimate_lines(forecast: Forecast) -> list[str]:
     gain = forecast.one_by_one / forecast.p50 if forecast.p50 else 1.0
     return [
         f"critical path: {path}",
-        f"at {forecast.parallel} at once: {duration(forecast.p50)} (P50), {duration(forecast.p90)} (P90)",
+        f"in parallel: {duration(forecast.p50)} (P50), {duration(forecast.p90)} (P90)",
         f"one by one: {duration(forecast.one_by_one)}, {gain:.1f}× as long",
     ]
 
@@ -169,4 +169,6 @@ def schema(shared: Shared) -> int:
 @command
 def propose(shared: Shared, words: tuple[str, ...]) -> int:
     """Make a plan of a wish (a later version)."""
-    raise UsageError("`plan propose` is not built yet in this version", next="`parallelai init` writes a first plan")
+    raise UsageError(
+        "`plan propose` is not built yet in this version", next="`parallelai init` writes a first plan"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from parallelai.client.runs import RunState
 from parallelai.errors import UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.records import RunDocument
-from parallelai.results.printable import printable
+from parallelai.results.printable import visible
 from parallelai.results.write import write_atomically
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def list_(shared: Shared, limit: int) -> int:
     return 0
 
 
-def _rows(states: list[RunState]) -> list[str]:
+def _rows(states: Sequence[RunState]) -> list[str]:
     rows = []
     for state in states:
         row = state.row
@@ -112,7 +112,7 @@ def _print_event(shared: Shared, event: Event) -> None:
     if not shared.is_json:
         data = line.partition('"data":')[2][:-1]
         about = event.task or ""
-        line = printable(f"{event.at[11:19]} {event.type:<18} {about} {data}"[: max(shared.width, 40)])
+        line = visible(f"{event.at[11:19]} {event.type:<18} {about} {data}"[: max(shared.width, 40)])
     click.echo(line)
 
 
@@ -123,7 +123,7 @@ def _print_streams(shared: Shared, run: str | None, task: str) -> int:
             shared.say("  (it printed nothing while it worked)")
             continue
         for line in log.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            click.echo(line if shared.is_json else printable(_stream_line(line)))
+            click.echo(line if shared.is_json else visible(_stream_line(line)))
     return 0
 
 
@@ -210,7 +210,7 @@ def compare(shared: Shared, a: str, b: str) -> int:
     lines = [f"{len(found.fixed)} fixed, {len(found.new)} new, {len(found.stayed)} stayed"]
     for sign, findings in (("-", found.fixed), ("+", found.new)):
         lines += [
-            printable(f"{sign} {f.file}:{f.line[0]} {f.severity} {f.rule or f.category}: {f.message}")
+            visible(f"{sign} {f.file}:{f.line[0]} {f.severity} {f.rule or f.category}: {f.message}")
             for f in findings
         ]
     shared.result(found, "\n".join(lines))
@@ -267,4 +267,3 @@ def _later(name: str) -> Callable[..., int]:
 
 for _name in ("send", "answer", "diff", "apply", "unapply"):
     runs.command(_name, hidden=True)(click.argument("words", nargs=-1)(_later(_name)))
-

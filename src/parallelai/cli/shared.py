@@ -95,4 +95,3 @@ def command(function: F) -> F:
 def complete(make: Callable[[], Any]) -> Any:
     """Await a coroutine to its end."""
     return run_apart(make)
-

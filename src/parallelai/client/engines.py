@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 
 from parallelai.client.project import OpenProject
-from parallelai.engines.conformance import conform
 from parallelai.engines.detection import probe
-from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import EngineRow
 from parallelai.records import Reply
 
@@ -40,12 +38,3 @@ class Engines:
             return reply, time.monotonic() - began
         finally:
             await registry.aclose()
-
-    async def conform(self, name: str) -> list[tuple[str, bool, str]]:
-        """Check that an engine keeps the engine protocol: (check, passed, what was wrong) each."""
-
-        def make() -> Engine:
-            return self._project.registry().get(name)
-
-        verdicts = await conform(make)
-        return [(verdict.check, verdict.ok, verdict.said) for verdict in verdicts]

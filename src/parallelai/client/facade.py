@@ -27,7 +27,7 @@ from parallelai.client.project import OpenProject
 from parallelai.client.reviews import ReviewOptions, chosen_files, plan_of, review_name
 from parallelai.client.runs import Runs
 from parallelai.engines.protocol import Engine
-from parallelai.errors import NotFoundError, UsageError
+from parallelai.errors import UsageError
 from parallelai.events import RunCreated
 from parallelai.plan import load
 from parallelai.plan.graph import TaskGraph
@@ -327,7 +327,7 @@ class AsyncParallelAI:
     ) -> tuple[Plan, str | None]:
         """Load a plan, and say what it is known by; None for one that is not a file."""
         if (plan is None) == (tasks is None):
-            raise UsageError("give a plan or tasks", next="`execute(\"tasks.yaml\")`, or `execute(tasks=[…])`")
+            raise UsageError("give a plan or tasks", next='`execute("tasks.yaml")`, or `execute(tasks=[…])`')
         if isinstance(plan, Plan):
             return plan, None
         if isinstance(plan, Mapping):
@@ -356,9 +356,7 @@ def nothing_to_do() -> RunDocument:
     return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())
 
 
-def review_graph(
-    builder: Builder, options: ReviewOptions, files: Sequence[str]
-) -> tuple[Plan, TaskGraph]:
+def review_graph(builder: Builder, options: ReviewOptions, files: Sequence[str]) -> tuple[Plan, TaskGraph]:
     """Make a review's plan and graph: by batches of files where its engine looks at many at a time."""
     plan = plan_of(builder.project, options, files, is_each=False)
     graph = builder.graph(plan)

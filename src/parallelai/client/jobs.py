@@ -100,9 +100,7 @@ class Builder:
         plan, graph = self.with_task(job.plan, job.graph, arguments)
         return dataclasses.replace(job, plan=plan, graph=graph, assignments=self.assignments(plan, graph))
 
-    def with_task(
-        self, plan: Plan, graph: TaskGraph, arguments: Mapping[str, Any]
-    ) -> tuple[Plan, TaskGraph]:
+    def with_task(self, plan: Plan, graph: TaskGraph, arguments: Mapping[str, Any]) -> tuple[Plan, TaskGraph]:
         """Add a task to a plan and its graph; what is there already stays as it is."""
         task = Task.model_validate(dict(arguments))
         plan = plan.model_copy(update={"tasks": (*plan.tasks, task)})

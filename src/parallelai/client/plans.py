@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class Plans:
             )
         finally:
             await registry.aclose()
-        return forecast(nodes, job.graph.groups, job.parallel, self._samples(job))
+        return forecast(nodes, job.graph.groups, job.parallel, self._samples(job), random=random.Random(0))  # noqa: S311 -- the same plan, the same forecast
 
     def convert(self, path: str | Path) -> str:
         """Write a plan in canonical YAML."""
@@ -167,5 +168,3 @@ def _with_workstreams(plan: Plan) -> Plan:
 def _as_task(work: Workstream) -> Any:
     """A workstream as the graph sees it: about no file in particular."""
     return work.model_copy(update={"files": None, "each": None})
-
-

@@ -89,8 +89,15 @@ class OpenProject:
 
     @functools.cached_property
     def _judged(self) -> tuple[Settings, tuple[str, ...]]:
-        settings = parse(self.config)
-        return (settings, ()) if self.is_trusted else restrict(settings, self.config)
+        if self.is_trusted:
+            return parse(self.config), ()
+        return self._restricted()
+
+    def _restricted(self) -> tuple[Settings, tuple[str, ...]]:
+        config = self.config
+        without = config.without_project or config
+        own = frozenset(without.origins)
+        return restrict(parse(without), config.project_values, kept=own - frozenset(config.project_values))
 
     @property
     def settings(self) -> Settings:

@@ -44,7 +44,9 @@ def chosen_files(project: OpenProject, options: ReviewOptions) -> list[str]:
     if options.since is not None and options.staged:
         raise UsageError("`--since` and `--staged` exclude each other", next="give one of them")
     base = _base(project)
-    files = select(options.patterns, project.tree, base=base) if options.patterns else list(project.tree.paths)
+    files = (
+        select(options.patterns, project.tree, base=base) if options.patterns else list(project.tree.paths)
+    )
     if options.since is not None:
         changed = set(changed_since(project.root, options.since))
         return [file for file in files if file in changed]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import AttemptReserved, Event, event_to_json
-from parallelai.records import Finding, RunDocument
+from parallelai.records import RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
 from parallelai.store import RunRow
@@ -52,11 +52,11 @@ class Runs:
         self._project = project
         self._resume = resume
 
-    def list(self) -> list[RunState]:
+    def list(self) -> tuple[RunState, ...]:
         """Give all runs, the newest first."""
         if not self._project.has_store:
-            return []
-        return [RunState(row, self._state(row)) for row in self._project.store.journal.runs()]
+            return ()
+        return tuple(RunState(row, self._state(row)) for row in self._project.store.journal.runs())
 
     def find(self, run: str | None = None) -> RunRow:
         """Find a run. Raises `NotFoundError`."""
@@ -94,23 +94,27 @@ class Runs:
         """Give a run's events as they come, until it ends or nobody carries it out."""
         return self._project.store.journal.tail(self.find(run).id, after=after)
 
-    def logs(self, run: str | None = None, task: str | None = None) -> list[AttemptLog]:
+    def logs(self, run: str | None = None, task: str | None = None) -> tuple[AttemptLog, ...]:
         """Give the logs of a run's attempts, or of one task's. Raises `NotFoundError` for an unknown task."""
         row = self.find(run)
         folder = self._project.state / "runs" / row.id
         logs = [
-            AttemptLog(event.task, event.attempt, event.data.engine, folder / "attempts" / f"{event.seq}.jsonl")
+            AttemptLog(
+                event.task, event.attempt, event.data.engine, folder / "attempts" / f"{event.seq}.jsonl"
+            )
             for event in self._project.store.journal.events(row.id, types={AttemptReserved.type})
-            if isinstance(event.data, AttemptReserved) and event.task is not None and event.attempt is not None
+            if isinstance(event.data, AttemptReserved)
+            and event.task is not None
+            and event.attempt is not None
         ]
         if task is None:
-            return logs
+            return tuple(logs)
         found = [log for log in logs if log.task == task or log.task.split("@")[0].split("#")[0] == task]
         if not found:
             raise NotFoundError(f"run `{row.id}` has no attempt of a task `{task}`", next="see `runs show`")
-        return found
+        return tuple(found)
 
-    def compare(self, a: str, b: str) -> Comparison[Finding] | Comparison:
+    def compare(self, a: str, b: str) -> Comparison:
         """Say what was fixed, what is new and what stayed from run `a` to run `b`."""
         return compare(self.show(a), self.show(b))
 
@@ -161,7 +165,8 @@ class Runs:
         store = self._project.store
         if not store.journal.is_owned(row.id):
             raise UsageError(
-                f"nobody carries out run `{row.id}`", next=f"`parallelai runs resume {row.id}` starts it again"
+                f"nobody carries out run `{row.id}`",
+                next=f"`parallelai runs resume {row.id}` starts it again",
             )
         number = store.commands.ask(row.id, kind, args, getpass.getuser())
         for _ in range(int(ANSWER_SECONDS / 0.05)):
@@ -190,6 +195,3 @@ class Runs:
         if self._project.store.journal.is_owned(row.id):
             return "running"
         return str(row.outcome) if row.outcome is not None else "interrupted"
-
-
-Watcher = Callable[[Event], None]

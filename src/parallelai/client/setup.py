@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,18 +183,21 @@ def repair(project: OpenProject) -> list[str]:
 
 
 def _platform() -> Checkup:
-    if sys.platform == "linux":
+    system = platform.system()
+    if system == "Linux":
         return Checkup("platform", "ok", "Linux")
-    if sys.platform == "darwin":
+    if system == "Darwin":
         return Checkup("platform", "note", "macOS: untested, and without Linux's confinement")
-    return Checkup("platform", "wrong", f"{sys.platform} is not supported", "use WSL2 on Windows")
+    return Checkup("platform", "wrong", f"{system} is not supported", "use WSL2 on Windows")
 
 
 def _git(project: OpenProject) -> Checkup:
     path = shutil.which("git")
     if path is None:
-        return Checkup("git", "note", "not installed: files are found without it", "install git 2.39 or newer")
-    completed = processes.run_quick(("git", "--version"), cwd=project.root, timeout_seconds=10)
+        return Checkup(
+            "git", "note", "not installed: files are found without it", "install git 2.39 or newer"
+        )
+    completed = processes.run_quick(("git", "--version"), cwd=project.root, timeout=10)
     said = completed.stdout.decode(errors="replace").strip()
     numbers = said.split()[-1].split(".")[:2] if said else []
     version = tuple(int(number) for number in numbers if number.isdigit())
@@ -210,7 +212,9 @@ def _config(project: OpenProject) -> Checkup:
     except ParallelAIError as error:
         return Checkup("config", "wrong", str(error), error.next)
     if ignored:
-        return Checkup("config", "note", f"not trusted, so ignored: {', '.join(ignored)}", "`parallelai trust`")
+        return Checkup(
+            "config", "note", f"not trusted, so ignored: {', '.join(ignored)}", "`parallelai trust`"
+        )
     files = project.config.files
     return Checkup("config", "ok", ", ".join(files) if files else "none; defaults hold")
 

@@ -54,7 +54,9 @@ def _of_task(task: Task) -> Iterator[str]:
         yield "edits"
     if task.output == "change":
         yield "output"
-    yield from (key for key in ("role", "verify", "approve", "todo", "after") if key in given and getattr(task, key))
+    yield from (
+        key for key in ("role", "verify", "approve", "todo", "after") if key in given and getattr(task, key)
+    )
     if task.workspace is not None:
         yield "workspace"
 

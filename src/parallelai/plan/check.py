@@ -80,7 +80,7 @@ class _Checker:
         return Problem(said, self.positions.file, at[0], at[1], advice)
 
     def emptiness(self) -> Iterator[Problem]:
-        if not self.works and not {"tasks", "workstreams"} & self.unread:
+        if not self.works and not self.unread:
             yield self._at(
                 (), "the plan is empty: it has no task and no workstream", "add a task under `tasks:`"
             )
@@ -91,11 +91,10 @@ class _Checker:
             if work.id in first:
                 at = self.positions.task(work.id)
                 there = f", first in line {at[0]}" if at else ""
-                own = (*path, "id") if self.positions.has(*path, "id") else path
+                has_id = self.positions.has(*path, "id")
                 said = f"the id `{work.id}` is there twice{there}"
-                yield self._at(
-                    own, said, "choose another: tasks and workstreams share one name space", is_key=False
-                )
+                advice = "choose another: tasks and workstreams share one name space"
+                yield self._at((*path, "id") if has_id else path, said, advice, is_key=not has_id)
             first.setdefault(work.id, path)
 
     def dependencies(self) -> Iterator[Problem]:

@@ -145,10 +145,10 @@ def _repair(items: list[Any], key: str, path: tuple[Step, ...], taken: set[str],
         return
     is_mapping = len(path) > 2 and isinstance(items[index], Mapping)
     item = dict(items[index]) if is_mapping else {}
-    field = str(path[2]) if is_mapping else "id"
+    field = str(path[2]) if is_mapping else ""
     for name in (field, *place.aliases.get(field, ()), *(_ID_KEYS if field == "id" else ())):
         item.pop(name, None)
-    items[index] = _stand_in(item, key, index)
+    items[index] = _stand_in(item, key, index, field)
     taken.add(_id_of(items[index]))
 
 
@@ -162,18 +162,15 @@ def _id_of(item: Mapping[str, Any]) -> str:
     return next((str(item[name]) for name in _ID_KEYS if name in item), "")
 
 
-def _stand_in(item: dict[str, Any], key: str, index: int) -> dict[str, Any]:
-    """Complete what is left of an item, so that it can be read."""
+def _stand_in(item: dict[str, Any], key: str, index: int, field: str) -> dict[str, Any]:
+    """Complete what is left of an item, so that it can be read; `field` was taken out, or all if empty."""
     if key == "phases":
-        return {
-            "name": f"{UNREAD}{index}",
-            "tasks": [],
-            **{k: v for k, v in item.items() if k in {"name", "tasks"}},
-        }
+        kept = {name: value for name, value in item.items() if name in {"name", "tasks"}}
+        return {"name": f"{UNREAD}{index}", "tasks": [], **kept}
     if not any(name in item for name in _ID_KEYS):
         item["id"] = f"{UNREAD}{key}-{index}"
-    if "description" not in item and "GOAL" not in item:
+    if field in {"", "description"}:
         item["description"] = "-"
-    if key == "workstreams" and not {"owns", "allowed_files", "files", "FILES"} & set(item):
+    if key == "workstreams" and field in {"", "owns"}:
         item["owns"] = [f"{UNREAD}{index}"]
     return item

@@ -161,7 +161,7 @@ class Choice(Model):
             return {"rule": "one", "members": (_engine_name(data),)}
         if not isinstance(data, Mapping):
             return data
-        if "rule" in data:
+        if isinstance(data.get("members"), tuple):  # made in Python: a plan's text has no tuples
             return data
         rules = [key for key in data if key in RULES]
         if len(rules) != 1 or len(data) != 1:

@@ -212,7 +212,7 @@ def _moves(
     y = b[j] if j < len(b) else None
     moves: list[tuple[tuple[int, int], str | None]] = []
     if x is _MANY and y is _MANY:
-        moves = [((i + 1, j + 1), fill), ((i + 1, j), ""), ((i, j + 1), "")]
+        moves = [((i + 1, j + 1), fill), ((i + 1, j), fill), ((i, j + 1), fill)]
     elif x is _MANY:
         moves = [((i + 1, j), ""), *([((i, j + 1), both(one, y))] if y is not None else [])]
     elif y is _MANY:

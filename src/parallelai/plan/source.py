@@ -68,13 +68,16 @@ def read(path: Path, *, root: Path, file: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError, RuntimeError) as error:
         raise _refusal(f"cannot be read: {_reason(error)}", file, "name a plan file") from None
-    with os.fdopen(handle, "rb") as stream:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise _refusal("is not a file", file, "name a plan file")
         if found.st_size > LARGEST_BYTES:
             raise _too_large(found.st_size, file)
-        data = stream.read(LARGEST_BYTES + 1)
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            data = stream.read(LARGEST_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(data) > LARGEST_BYTES:
         raise _too_large(len(data), file)
     return data

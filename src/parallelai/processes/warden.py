@@ -190,16 +190,16 @@ def _drain(descriptor: int) -> None:
         return
 
 
-def _reap() -> list[tuple[int, int]] | None:
-    """Collect the children that have ended as (pid, status); None when there is no child any more."""
+def _reap() -> tuple[list[tuple[int, int]], bool]:
+    """Collect the children that have ended, as (pid, status), and say whether there are others."""
     ended: list[tuple[int, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return ended or None
+            return ended, False
         if pid == 0:
-            return ended
+            return ended, True
         ended.append((pid, status))
 
 
@@ -276,14 +276,12 @@ class Warden:
 
     def _guard(self) -> None:
         while True:
-            ended = _reap()
-            if ended is None or self._has_given_up():
-                return
+            ended, are_others = _reap()
             for pid, status in ended:
                 if pid == self._main:
                     self._main_ended(status)
-            if ended:
-                continue  # perhaps that was the last one
+            if not are_others or self._has_given_up():
+                return
             self._do_what_is_due()
             for descriptor, _ in self._poll.poll(self._wait_milliseconds()):
                 self._take(descriptor)
@@ -427,8 +425,8 @@ class Zygote:
 
     def _reap(self) -> bool:
         """Collect what has ended, end what strays; say whether any child is left."""
-        ended = _reap()
-        for pid, status in ended or ():
+        ended, are_others = _reap()
+        for pid, status in ended:
             if self._strays_since is None and (status != 0 or pid not in self._wardens):
                 self._strays_since = time.monotonic()
             self._wardens.discard(pid)
@@ -437,7 +435,7 @@ class Zygote:
             kill_all(strays)
             if not strays:
                 self._strays_since = None
-        return ended is not None
+        return are_others
 
     def _launch(self) -> None:
         # Not `socket.recv_fds`: it drops the flags, and the program would inherit all four.

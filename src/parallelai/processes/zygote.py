@@ -31,12 +31,11 @@ class _Zygote:
     """The running zygote of this process."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno()), str(self.owner)],
+                    [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno()), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -70,6 +69,9 @@ class _Zygote:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         """End one that does not answer. Its wardens go on without it."""
         self.close()
@@ -88,14 +90,13 @@ class _Holder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
+        self._closed: list[_Zygote] = []  # each ends when the last of its wardens has
         self._is_registered = False
 
     def get(self) -> _Zygote:
         with self._lock:
-            if self._zygote is not None and self._zygote.owner != os.getpid():
-                self._zygote.forget()
-                self._zygote = None
             if self._zygote is None:
+                self._closed = [zygote for zygote in self._closed if not zygote.has_ended()]
                 self._zygote = _Zygote()
                 self._register()
             return self._zygote
@@ -107,24 +108,36 @@ class _Holder:
                 self._zygote = None
         dead.kill()
 
-    def take(self) -> _Zygote | None:
-        """Give the zygote away, to be closed."""
+    def close(self) -> _Zygote | None:
+        """Tell the zygote to end as soon as its wardens have; return it."""
         with self._lock:
             taken, self._zygote = self._zygote, None
-        if taken is not None and taken.owner != os.getpid():
-            taken.forget()
-            return None
-        return taken
+            if taken is not None:
+                taken.close()
+                self._closed.append(taken)
+                return taken
+        return None
+
+    def forget_all(self) -> None:
+        """Let go of those that still end; nobody waits for them."""
+        for zygote in self._closed:
+            zygote.forget()
 
     def _register(self) -> None:
         if not self._is_registered:
             self._is_registered = True
             atexit.register(_close_at_exit)
-            # A thread may hold the lock while another forks; the copy would wait for it for ever.
-            os.register_at_fork(after_in_child=self._renew_lock)
+            # A forked copy has no claim on the zygote; and a lock that another thread held at the fork
+            # would never be released in it.
+            os.register_at_fork(after_in_child=self._forked)
 
-    def _renew_lock(self) -> None:
+    def _forked(self) -> None:
         self._lock = threading.Lock()
+        if self._zygote is not None:
+            self._closed.append(self._zygote)
+            self._zygote = None
+        self.forget_all()
+        self._closed = []
 
 
 _holder = _Holder()
@@ -164,15 +177,13 @@ def zygote_pid() -> int:
 
 async def close_warden() -> None:
     """End the zygote. Programs that still run keep their wardens; the next launch starts another zygote."""
-    zygote = _holder.take()
-    if zygote is None:
-        return
-    zygote.close()
-    await asyncio.to_thread(zygote.wait, 2.0)
+    zygote = _holder.close()
+    if zygote is not None:
+        await asyncio.to_thread(zygote.wait, 2.0)
 
 
 def _close_at_exit() -> None:
-    zygote = _holder.take()
+    zygote = _holder.close()
     if zygote is not None:
-        zygote.close()
         zygote.wait(0.5)
+    _holder.forget_all()

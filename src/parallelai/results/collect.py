@@ -214,7 +214,7 @@ def _join(group: Sequence[_Report]) -> _Joined:
     if len(group) == 1:
         return _Joined(first.task, (first.engine,), 1, first.finding)
     findings = [entry.finding for entry in group]
-    exact = next((finding for finding in findings if finding.column is not None), findings[0])
+    exact = min(findings, key=lambda finding: (finding.column is None, finding.column or (0, 0)))
     joined = replace(
         exact,
         severity=min((finding.severity for finding in findings), key=lambda severity: severity.rank),
@@ -262,7 +262,9 @@ def _identify(entries: Sequence[_Joined], path: str, source: _Source) -> Iterabl
 
 
 def _place_key(entry: _Joined) -> tuple[tuple[int, int], tuple[int, int], str]:
-    return entry.finding.line, entry.finding.column or (0, 0), entry.finding.message
+    # The message normalised: which engine's wording was kept must not decide which of two equals is the first.
+    finding = entry.finding
+    return finding.line, finding.column or (0, 0), normalise_message(finding.message)
 
 
 def _state(finding: Finding, source: _Source) -> FindingState:

@@ -38,7 +38,7 @@ def _ignored_on(lines: Sequence[str], line: int, *, alone: bool) -> frozenset[st
     if not 1 <= line <= len(lines):
         return frozenset()
     found = _COMMENT.search(lines[line - 1])
-    if found is None or (False and re.search(r"\w", lines[line - 1][: found.start()])):
+    if found is None or (alone and re.search(r"\w", lines[line - 1][: found.start()])):
         return frozenset()
     if found[1] is None:
         return _ANYTHING

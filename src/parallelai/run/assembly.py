@@ -39,9 +39,13 @@ def _node(
     who = job.assignment(instance)
     key = (who.choice.members, who.models)
     if key not in known:
-        known[key] = () if who.error is not None else tuple(
-            Member(name, key_of(name, _blank(job, instance, model)))
-            for name, model in zip(who.choice.members, who.models, strict=True)
+        known[key] = (
+            ()
+            if who.error is not None
+            else tuple(
+                Member(name, key_of(name, _blank(job, instance, model)))
+                for name, model in zip(who.choice.members, who.models, strict=True)
+            )
         )
     rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule
     return Node(
@@ -76,9 +80,7 @@ def settings_of(job: Job, spent: Usage | None, spent_seconds: float) -> Settings
     """Make the scheduler's settings; `spent` is what earlier processes of this run used."""
     limits = job.plan.limits
     phases = {
-        number: phase.parallel
-        for number, phase in enumerate(job.graph.phases)
-        if phase.parallel is not None
+        number: phase.parallel for number, phase in enumerate(job.graph.phases) if phase.parallel is not None
     }
     return Settings(
         parallel=job.parallel,

@@ -20,8 +20,11 @@ from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
 
 _WHAT_COUNTS = frozenset(
-    "description kind role model each params checklist output when edits checks todo empty verify workspace".split()
-)
+    {
+        "description", "kind", "role", "model", "each", "params", "checklist", "output", "when",
+        "edits", "checks", "todo", "empty", "verify", "workspace",
+    }
+)  # fmt: skip
 
 
 def digest(data: Any) -> str:

@@ -33,8 +33,9 @@ class Assignment:
 class Job:
     """A run's plan, who does what, and its limits.
 
-    `baseline` are ids of findings that were accepted before. `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
-    `--no-cache`; `parallel` is the ceiling of attempts in flight.
+    `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
+    `--no-cache`; `parallel` is the ceiling of attempts in flight. `baseline` are ids of findings that were
+    accepted before.
     """
 
     run: str

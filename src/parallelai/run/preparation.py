@@ -12,9 +12,9 @@ from parallelai.plan.model import EngineEntry, SchemaOutput, Task
 from parallelai.plan.prompt import TaskView, evaluate, render
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, Outcome, Reply
-from parallelai.run.nodes import Settled
 from parallelai.run.fingerprint import FileDigests, definition_digest, fingerprint, reply_digest
 from parallelai.run.job import Job
+from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
 
 
@@ -130,7 +130,12 @@ class Preparation:
     def fingerprint(self, instance: Instance) -> str:
         """Hash what the result of a task depends on; its dependencies must have ended."""
         graph = self._job.graph
-        awaited = (item for group in instance.awaits if not group.startswith("phase:") for item in graph.groups[group])
+        awaited = (
+            item
+            for group in instance.awaits
+            if not group.startswith("phase:")
+            for item in graph.groups[group]
+        )
         names = [*instance.depends_on, *awaited]
         dependencies = ((name, self.views.digest(name)) for name in names)
         return fingerprint(instance, self._definition(instance), self._files.of, dependencies)

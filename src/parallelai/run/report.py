@@ -30,6 +30,7 @@ from parallelai.records import (
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
 
+
 class Report:
     """What is known of a run after some of its events. Feed it every event, in order, with `take`."""
 

@@ -28,15 +28,24 @@ from parallelai.events import (
     TaskStep,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import FREE, ErrorRecord, FileNote, Finding, LimitKey, Outcome, RunDocument, TaskResult
+from parallelai.records import (
+    FREE,
+    ErrorRecord,
+    FileNote,
+    Finding,
+    LimitKey,
+    Outcome,
+    RunDocument,
+    TaskResult,
+)
 from parallelai.results import baseline
 from parallelai.results.collect import collect
 from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run import assembly
-from parallelai.run.attempts import Attempts, Tally
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
 from parallelai.run.executors.base import AttemptDone, ExecutorEvent
 from parallelai.run.executors.local import LocalExecutor
+from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.nodes import Prepared, Settled
@@ -125,7 +134,7 @@ class Runner:
             writer.subscribe(self._take_events)
             self._open(writer)
             async with self._executor(writer) as executor:
-                self._attempts = Attempts(
+                self._flights = Flights(
                     self._job,
                     self._prior,
                     self._preparation.files,
@@ -137,7 +146,7 @@ class Runner:
                 try:
                     await self._drive(writer)
                 finally:
-                    self._attempts.close()
+                    self._flights.close()
             await self._close(writer)
         return self._report.document()
 
@@ -212,9 +221,7 @@ class Runner:
         counted = counts(tasks)
         is_over = self._has_reached_budget
         return RunEnded(
-            outcome=run_outcome(
-                counted, is_cancelled=self._signal is not None, is_budget_reached=is_over
-            ),
+            outcome=run_outcome(counted, is_cancelled=self._signal is not None, is_budget_reached=is_over),
             exit=exit_code(
                 tasks,
                 findings=findings,
@@ -281,10 +288,10 @@ class Runner:
         news, self._inbox = self._inbox, []
         for item in news:
             if isinstance(item, AttemptDone):
-                task, number, result = self._attempts.done(item)
+                task, number, result = self._flights.done(item)
                 self._scheduler.attempt_ended(task, number, result, self._now())
             else:
-                self._attempts.streamed(item)
+                self._flights.streamed(item)
 
     def _carry_out_all(self, decisions: Sequence[Decision]) -> float | None:
         """Do what was decided; gives the time at which to ask again, None for no time."""
@@ -319,14 +326,14 @@ class Runner:
 
     def _start(self, start: Start) -> None:
         instance = self._job.graph.get(start.task)
-        result = self._attempts.start(start, instance, self._ready[start.task])
+        result = self._flights.start(start, instance, self._ready[start.task])
         if result is not None:
             self._scheduler.attempt_ended(start.task, start.attempt, result, self._now())
             self._wake.set()
 
     def _cancel(self, decision: Cancel) -> None:
         if decision.attempt:
-            self._attempts.cancel(decision.task, decision.attempt)
+            self._flights.cancel(decision.task, decision.attempt)
         elif decision.task in self._running_steps:
             self._running_steps[decision.task].cancel()
 
@@ -337,7 +344,7 @@ class Runner:
     def _finish(self, finish: Finish) -> None:
         task = finish.task
         self._ready.pop(task, None)
-        tally = self._attempts.tallies.pop(task, None)
+        tally = self._flights.tallies.pop(task, None)
         if tally is None and finish.outcome is Outcome.OK:
             ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
         else:
@@ -424,14 +431,14 @@ class Runner:
     def _adopt(self, job: Job) -> None:
         self._job = job
         self._preparation.adopt(job)
-        self._attempts.adopt(job)
+        self._flights.adopt(job)
 
     def retry_task(self, task: str) -> str:
         opened = self._scheduler.retry(task, self._now())
         return "trying again " + ", ".join(f"`{name}`" for name in opened or (task,))
 
     def send(self, task: str, text: str, by: str) -> str:
-        if not self._attempts.send(task, Message(text, by)):
+        if not self._flights.send(task, Message(text, by)):
             raise UsageError(f"task `{task}` is not running")
         return "sent"
 
@@ -452,4 +459,3 @@ def _expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> 
         if instance.files
     }
     return TaskExpanded(tuple(instance.id for instance in instances), files, skipped)
-

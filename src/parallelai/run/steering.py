@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import BudgetChanged, CommandDone, CommandReceived, RunPaused, RunResumed
 from parallelai.plan.model import Budget
-from parallelai.run.attempts import Append
+from parallelai.run.flights import Append
 from parallelai.run.scheduler import Scheduler
 from parallelai.store import Commands
 

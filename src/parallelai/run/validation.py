@@ -21,7 +21,7 @@ def wrong_with(reply: Reply, request: Request) -> EngineError | None:
         case "schema" if request.schema is not None:
             try:
                 check_schema(reply.data, request.schema)
-            except Invalid as error:
+            except EngineError as error:
                 return error
         case "text" if reply.text is None:
             return Invalid("the reply has no text", next="ask for another `output`, or look at the log")

@@ -1,0 +1,241 @@
+"""The attempts of a run: start them, take their replies, and keep count of what each task took."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from parallelai.engines.protocol import Message, Request
+from parallelai.errors import EngineError, RateLimited
+from parallelai.events import (
+    AttemptEnded,
+    AttemptReserved,
+    AttemptStarted,
+    Event,
+    EventData,
+    SessionOpened,
+    TurnEnded,
+    TurnStarted,
+)
+from parallelai.plan.graph import Instance
+from parallelai.records import FREE, ErrorRecord, LimitKey, Reply, Usage
+from parallelai.run.decisions import Start
+from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, AttemptStreamed, Executor
+from parallelai.run.fingerprint import FileDigests, cache_key
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.nodes import AttemptResult
+from parallelai.run.preparation import Ready, timeouts
+from parallelai.run.report import join
+from parallelai.run.resume import Prior
+from parallelai.run.streams import StreamLogs
+from parallelai.run.validation import record_of, wrong_with
+from parallelai.store import Cache
+
+
+class Append(Protocol):
+    """Write an event down (`RunWriter.append`)."""
+
+    def __call__(self, data: EventData, *, task: str | None = None, attempt: int | None = None) -> Event: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a task has taken in this process, and the replies that count."""
+
+    attempts: int = 0
+    turns: int = 0
+    seconds: float = 0.0
+    usage: Usage | None = None
+    engine: str | None = None
+    account: str | None = None
+    model: str | None = None
+    good: dict[int, Reply] = field(default_factory=dict)
+
+    @property
+    def reply(self) -> Reply | None:
+        """The replies that count, joined."""
+        return join(self.good.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """An attempt in flight. `number` is the scheduler's, `id.attempt` the journal's."""
+
+    id: AttemptId
+    number: int
+    log: int
+    engine: str
+    key: LimitKey
+    request: Request
+    cache_key: str | None
+
+
+class Flights:
+    """Starts attempts and takes their ends; see `Runner` for the loop that calls it.
+
+    An attempt is answered without asking its engine where the run has the reply from before, or the cache
+    has one. Attempts of earlier processes of the run keep their numbers; new ones follow them.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        prior: Prior,
+        files: FileDigests,
+        cache: Cache,
+        masker: Masker,
+        append: Append,
+        executor: Callable[[], Executor],
+    ) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self._job = job
+        self._prior = prior
+        self._files = files
+        self._cache = cache
+        self._masker = masker
+        self._append = append
+        self._executor = executor
+        self._streams = StreamLogs(job.logs)
+        self._flights: dict[AttemptId, _Flight] = {}
+
+    def start(self, start: Start, instance: Instance, ready: Ready) -> AttemptResult | None:
+        """Begin an attempt. Gives its result at once if no engine need be asked, else None."""
+        who = self._job.assignment(instance)
+        name, model = who.choice.members[start.member], who.models[start.member]
+        engine = self._job.engines(name)
+        request = self._request(start, instance, ready, name, model)
+        key = engine.limit_key(request)
+        id = AttemptId(instance.id, request.attempt)
+        reserved = AttemptReserved(name, key, who.why, start.estimate.tokens, start.estimate.usd)
+        log = self._append(reserved, task=id.task, attempt=id.attempt).seq
+        self._append(AttemptStarted(name, model, ready.fingerprint), task=id.task, attempt=id.attempt)
+        address = self._address(request, name) if engine.capabilities.is_repeatable else None
+        flight = _Flight(id, start.attempt, log, name, key, request, address)
+        known = self._known(flight, ready.fingerprint)
+        if known is not None:
+            return self._answer(flight, known)
+        self._flights[id] = flight
+        self._append(TurnStarted(1), task=id.task, attempt=id.attempt)
+        self._executor().start(AttemptSpec(id, name, request))
+        return None
+
+    def cancel(self, task: str, number: int) -> None:
+        """End an attempt in flight, by the scheduler's number."""
+        id = AttemptId(task, number + self._prior.attempts.get(task, 0))
+        if id in self._flights:
+            self._executor().cancel(id)
+
+    def send(self, task: str, message: Message) -> bool:
+        """Pass a message to what is in flight for a task; False if nothing is."""
+        sent = [self._executor().send(id, message) for id in self._flights if id.task == task]
+        return any(sent)
+
+    def adopt(self, job: Job) -> None:
+        """Go on with a job that has more tasks."""
+        self._job = job
+
+    def streamed(self, news: AttemptStreamed) -> None:
+        """Keep what an engine reported."""
+        flight = self._flights.get(news.id)
+        if flight is None:
+            return
+        if news.event.type == "session":
+            self._append(SessionOpened(news.event.id), task=news.id.task, attempt=news.id.attempt)
+        self._streams.write(flight.log, news.event)
+
+    def done(self, news: AttemptDone) -> tuple[str, int, AttemptResult]:
+        """Take the end of an attempt: write it down, and say what the scheduler is to know of it."""
+        flight = self._flights.pop(news.id)
+        self._streams.close(flight.log)
+        reply, error = news.reply, news.error
+        if reply is not None:
+            error = wrong_with(reply, flight.request)
+            reply = self._masker.reply(reply) if error is None else None
+        usage = news.usage
+        task, attempt = news.id.task, news.id.attempt
+        self._append(
+            TurnEnded(1, news.seconds, usage, "end_turn" if reply is not None else "error"),
+            task=task,
+            attempt=attempt,
+        )
+        record = self._record(error)
+        self._append(
+            AttemptEnded(flight.engine, reply is not None, news.seconds, usage, reply, record),
+            task=task,
+            attempt=attempt,
+        )
+        if reply is not None and flight.cache_key is not None:
+            self._cache.put(flight.cache_key, reply)
+        self._count(flight, news.seconds, usage, reply, turns=1)
+        limited = error if isinstance(error, RateLimited) else None
+        result = AttemptResult(
+            ok=reply is not None,
+            seconds=news.seconds,
+            usage=usage,
+            error=record,
+            retry_after_seconds=limited.retry_after_seconds if limited is not None else None,
+            is_quota=limited is not None and limited.is_quota,
+        )
+        return news.id.task, flight.number, result
+
+    def close(self) -> None:
+        """Close the logs of what is still in flight."""
+        self._streams.close_all()
+
+    def _request(
+        self, start: Start, instance: Instance, ready: Ready, name: str, model: str | None
+    ) -> Request:
+        entry = self._job.entries.get(name)
+        wall, idle = timeouts(instance.task, entry)
+        return dataclasses.replace(
+            ready.request,
+            attempt=start.attempt + self._prior.attempts.get(instance.id, 0),
+            model=model,
+            timeout_seconds=wall,
+            idle_timeout_seconds=idle,
+        )
+
+    def _address(self, request: Request, name: str) -> str | None:
+        if not self._job.is_cacheable:
+            return None
+        return cache_key(request, name, self._job.entries.get(name), self._files.of)
+
+    def _known(self, flight: _Flight, fingerprint: str) -> Reply | None:
+        """A reply that this run already paid for, or that the cache holds."""
+        answered = self._prior.answer(flight.id.task, flight.engine, fingerprint)
+        if answered is not None:
+            return answered.reply
+        return self._cache.get(flight.cache_key) if flight.cache_key is not None else None
+
+    def _answer(self, flight: _Flight, reply: Reply) -> AttemptResult:
+        ended = AttemptEnded(flight.engine, True, 0.0, FREE, reply, is_cached=True)
+        self._append(ended, task=flight.id.task, attempt=flight.id.attempt)
+        self._count(flight, 0.0, FREE, reply, turns=0)
+        return AttemptResult(ok=True, usage=FREE)
+
+    def _count(
+        self, flight: _Flight, seconds: float, usage: Usage | None, reply: Reply | None, turns: int
+    ) -> None:
+        tally = self.tallies.setdefault(flight.id.task, Tally())
+        tally.attempts += 1
+        tally.turns += turns
+        tally.seconds += seconds
+        if usage is not None:
+            tally.usage = usage if tally.usage is None else tally.usage + usage
+        is_first = not tally.good
+        if is_first:  # who gave the reply; while nobody has, who tried last
+            tally.engine, tally.account = flight.engine, flight.key.account
+            tally.model = (reply.model if reply is not None else None) or flight.request.model
+        if reply is not None and (is_first or self._is_vote(flight.id.task)):
+            tally.good[flight.id.attempt] = reply
+
+    def _is_vote(self, task: str) -> bool:
+        return self._job.assignment(self._job.graph.get(task)).choice.rule == "vote"
+
+    def _record(self, error: EngineError | None) -> ErrorRecord | None:
+        if error is None:
+            return None
+        return dataclasses.replace(record_of(error), said=self._masker.text(error.said))
