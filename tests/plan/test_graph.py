@@ -75,7 +75,7 @@ def test_groups_are_waited_for_as_a_whole() -> None:
 
 def test_a_cycle_through_a_group_is_printed() -> None:
     graph = graph_of({"a": ["all"], "b": ["a"]}, {"all": ("b",)})
-    with pytest.raises(UsageError, match="wait for each other.*a"):
+    with pytest.raises(UsageError, match=r"wait for each other.*a"):
         graph.topological()
 
 

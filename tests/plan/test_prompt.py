@@ -1,5 +1,6 @@
 """Prompts: their order, what is rendered and what is data, and what hostile texts cannot do."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_what_dependencies_gave_is_bounded(sizes: list[int]) -> None:
     views = {name: TaskView(text="x" * size) for name, size in zip(names, sizes, strict=True)}
     prompt = prompt_of(Task(id="a", description="Go."), tasks=views, depends_on=names)
     assert prompt.count("x") <= DEPENDENCY_CHARACTERS + 10
-    if sum(sizes) <= DEPENDENCY_CHARACTERS and len(sizes) < 100:
+    if sum(sizes) <= DEPENDENCY_CHARACTERS:
         assert prompt.count("x") == sum(sizes)
 
 
@@ -137,7 +138,9 @@ def test_a_paired_instance_sees_its_own_counterpart() -> None:
     )
     views = {"review": TaskView(text="all"), "review@a.py": TaskView(text="mine")}
     instance = Instance("fix@a.py", task, 0, (FilePart("a.py"),), depends_on=("review@a.py",))
-    assert render(instance, template=None, root=Path(), tasks=views, vars={}, include_text=False) == "mine\n"
+    assert render(instance, template=None, root=Path(), tasks=views, vars={}, include_text=False).startswith(
+        "mine\n"
+    )
     assert evaluate(str(task.when), views, {}, instance)
     assert not evaluate(str(task.when), views, {})
 
@@ -220,10 +223,8 @@ def test_hostile_templates_are_refused_in_no_time(text: str) -> None:
 
 @given(st.text(st.sampled_from("{}%# \n'ab|()[]~+*.,=\\"), max_size=40))
 def test_any_text_is_rendered_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(UsageError):
         render_text(text, {"a": "b"}, "it")
-    except UsageError as error:
-        assert str(error)
 
 
 @given(st.text(max_size=200))
@@ -242,7 +243,7 @@ def test_nothing_gets_out_of_its_fence(text: str) -> None:
 def test_undefined_names_are_found_before_anything_runs() -> None:
     task = Task(
         id="fix",
-        description="{{ vars.nam }} {{ params.x }} {{ tasks['revew'].text }} {{ files }} {{ tasks['start'].text }}",
+        description="{{ vars.nam }} {{ params.x }} {{ tasks['revew'].text }} {{ files }} {{ tasks.start.text }}",
         when="vars.other and (",
         depends_on=("review",),
     )

@@ -65,7 +65,7 @@ def test_a_missing_template_is_answered_with_the_nearest() -> None:
         ("a: &a [x, x]\nb: &b [*a, *a]\nprompt: *b\n", "aliases", "x.yaml:2:8"),
         ("prompt: !!python/object/apply:os.system [id]\n", "not valid YAML", "x.yaml:1:9"),
         ("[" * 5000, "not valid YAML", "x.yaml"),
-        ("prompt: " + "a" * 300_000, "larger", None),
+        ("prompt: " + "a" * 300_000, "larger", "x.yaml"),
     ],
 )
 def test_a_bad_template_is_refused_with_its_place(

@@ -182,8 +182,6 @@ def test_a_closed_loop_loses_nothing(tmp_path: Path) -> None:
         writer.append(created())
         writer.append(ended())
         loop.close()
-        with pytest.raises(RuntimeError, match="closed"):
-            writer.append(RunPaused("x"))
     with Store.open(tmp_path / "state") as store:
         assert store.journal.run("r-1").outcome is Outcome.OK
         assert not store.journal.is_owned("r-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from parallelai.cli.carry import Carrying, carry_out, carrying
 from parallelai.cli.shared import Shared, command, complete
 from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
-from parallelai.client.reviews import ReviewOptions, chosen_files
+from parallelai.client.project import OpenProject
+from parallelai.client.reviews import ReviewOptions, base_of, chosen_files
 from parallelai.errors import UsageError
 from parallelai.records import RunDocument
 from parallelai.results import baseline as baselines
@@ -45,7 +47,7 @@ def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
         options = _without_missing(options)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        document = await ai.carry_out_review(options, carry)
+        document = await ai.carry_out_review(based(ai.project, options), carry)
         if is_update and accepted is not None:
             baselines.save(accepted, document.findings)
             shared.say(f"baseline written to {accepted}")
@@ -66,10 +68,13 @@ def _options(patterns: tuple[str, ...], given: dict[str, Any]) -> ReviewOptions:
     )
 
 
+def based(project: OpenProject, options: ReviewOptions) -> ReviewOptions:
+    """Let patterns count from the folder that one is in."""
+    return dataclasses.replace(options, base=base_of(project))
+
+
 def _without_missing(options: ReviewOptions) -> ReviewOptions:
     """A baseline that is to be written need not be there yet."""
-    import dataclasses
-
     if options.baseline is not None and not options.baseline.exists():
         return dataclasses.replace(options, baseline=None)
     return options
@@ -78,8 +83,8 @@ def _without_missing(options: ReviewOptions) -> ReviewOptions:
 def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
     async def work() -> list[str]:
         async with shared.open(is_trusted=asked.carry.is_trusted) as ai:
-            return chosen_files(ai.project, options)
+            return list(chosen_files(ai.project, based(ai.project, options)).paths)
 
-    files = complete(work)
+    files: list[str] = complete(work)
     shared.result({"files": files}, "\n".join([*files, f"{len(files)} files would be reviewed"]))
     return 0

@@ -24,12 +24,13 @@ from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
-from parallelai.client.reviews import ReviewOptions, chosen_files, plan_of, review_name
+from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, plan_of, review_name
 from parallelai.client.runs import Runs
 from parallelai.engines.protocol import Engine
 from parallelai.errors import UsageError
 from parallelai.events import RunCreated
 from parallelai.plan import load
+from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
 from parallelai.plan.model import Budget, Choice, Plan, Task
 from parallelai.records import FREE, Coverage, Outcome, RunDocument, Severity, new_run_id
@@ -138,6 +139,7 @@ class AsyncParallelAI:
             template,
             tuple(checklist),
             Path(baseline) if baseline is not None else None,
+            base_of(self.project),
         )
         carry = self._carry(
             engine=engine,
@@ -210,11 +212,11 @@ class AsyncParallelAI:
 
     async def carry_out_review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
         """Carry a review out; see `review`."""
-        files = chosen_files(self.project, options)
-        if not files:
+        tree = chosen_files(self.project, options)
+        if not tree.paths:
             return nothing_to_do()
-        async with self._builder(carry, {}) as builder:
-            plan, graph = review_graph(builder, options, files)
+        async with self._builder(carry, {}, tree=tree) as builder:
+            plan, graph = review_graph(builder, options)
             asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
             name = review_name(options, asked)
             run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
@@ -234,7 +236,8 @@ class AsyncParallelAI:
         if created.kind == "review":
             options = recorded.review_options(created)
             plan = load.from_mapping(created.document)
-            async with self._builder(carry, {}, run) as builder:
+            tree = chosen_files(self.project, options)
+            async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)
                 if plan.tasks[0].each is None:
                     graph = _batched(builder, plan, graph)
@@ -299,12 +302,17 @@ class AsyncParallelAI:
 
     @contextlib.asynccontextmanager
     async def _builder(
-        self, carry: CarryOut, entries: Mapping[str, Any], run: str | None = None
+        self,
+        carry: CarryOut,
+        entries: Mapping[str, Any],
+        run: str | None = None,
+        *,
+        tree: Tree | None = None,
     ) -> AsyncIterator[Builder]:
         registry = self.project.registry(entries)
         kept = recorded.chosen(self.project.store.journal, run) if run is not None else {}
         try:
-            yield Builder(self.project, registry, carry, kept)
+            yield Builder(self.project, registry, carry, tree or self.project.tree, kept)
         finally:
             await registry.aclose()
 
@@ -356,13 +364,13 @@ def nothing_to_do() -> RunDocument:
     return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())
 
 
-def review_graph(builder: Builder, options: ReviewOptions, files: Sequence[str]) -> tuple[Plan, TaskGraph]:
+def review_graph(builder: Builder, options: ReviewOptions) -> tuple[Plan, TaskGraph]:
     """Make a review's plan and graph: by batches of files where its engine looks at many at a time."""
-    plan = plan_of(builder.project, options, files, is_each=False)
+    plan = plan_of(builder.project, options, is_each=False)
     graph = builder.graph(plan)
     if builder.batch_size(plan, graph) > 1:
         return plan, _batched(builder, plan, graph)
-    plan = plan_of(builder.project, options, files, is_each=True)
+    plan = plan_of(builder.project, options, is_each=True)
     return plan, builder.graph(plan)
 
 

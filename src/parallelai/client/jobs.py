@@ -17,6 +17,7 @@ from parallelai.engines.selection import AUTO, About, Source, select
 from parallelai.errors import NotFoundError, PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
+from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
 from parallelai.plan.resolve import resolve
@@ -34,18 +35,19 @@ NOBODY = Choice(rule="one", members=("nobody",))
 class Builder:
     """Builds the jobs of one call of the facade.
 
-    `recorded` are the engines that `auto` chose in an earlier process of the run, by task: they are kept.
+    `tree` are the files that patterns are matched against. `recorded` are the engines that `auto` chose in an earlier process of the run, by task: they are kept.
     """
 
     project: OpenProject
     registry: Registry
     options: CarryOut
+    tree: Tree
     recorded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def checked(self, plan: Plan) -> None:
         """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
         names = self.project.names(plan.engines)
-        problems = check(plan, tree=self.project.tree, names=names) or unsupported(plan)
+        problems = check(plan, tree=self.tree, names=names) or unsupported(plan)
         if problems:
             raise PlanError(problems)
 
@@ -59,7 +61,7 @@ class Builder:
         if self.options.timeout_seconds is not None:
             defaults = defaults.model_copy(update={"timeout": self.options.timeout_seconds})
         name = strategy.name if strategy is not None else None
-        return expansion.expand(plan, self.project.tree, settings_defaults=defaults, strategy=name)
+        return expansion.expand(plan, self.tree, settings_defaults=defaults, strategy=name)
 
     def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:
         """Decide the rest: assignments, limits, estimates."""

@@ -79,7 +79,7 @@ class Plans:
         plan = self.load(path)
         registry = self._project.registry(plan.engines)
         try:
-            builder = Builder(self._project, registry, carry or CarryOut())
+            builder = Builder(self._project, registry, carry or CarryOut(), self._project.tree)
             return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)))
         finally:
             await registry.aclose()
@@ -117,7 +117,7 @@ class Plans:
         return plan_schema()
 
     def _graph(self, plan: Plan) -> TaskGraph:
-        builder = Builder(self._project, self._project.registry(plan.engines), CarryOut())
+        builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
         return builder.graph(_with_workstreams(plan))
 
     def _samples(self, job: Job) -> dict[str, list[float]]:

@@ -45,6 +45,7 @@ def creation(
             "staged": review.staged,
             "template": review.template,
             "checklist": list(review.checklist),
+            "base": review.base,
             "baseline": str(review.baseline) if review.baseline is not None else None,
         }
     document = job.plan.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -103,4 +104,5 @@ def review_options(created: RunCreated) -> ReviewOptions:
         old.get("template", "code-review"),
         tuple(old.get("checklist", ())),
         Path(baseline) if baseline else None,
+        old.get("base", "."),
     )

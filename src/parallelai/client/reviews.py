@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.listing import changed_since, staged
-from parallelai.plan.files import select
+from parallelai.plan.files import FileTree, select
 from parallelai.plan.model import Plan, Task
 
 TASK = "review"
@@ -29,6 +28,7 @@ class ReviewOptions:
         template: the task template; it must give findings.
         checklist: what to look for.
         baseline: a file of accepted findings.
+        base: the folder below the root that patterns count from.
     """
 
     patterns: tuple[str, ...] = ()
@@ -36,36 +36,37 @@ class ReviewOptions:
     staged: bool = False
     template: str = TEMPLATE
     checklist: tuple[str, ...] = ()
-    baseline: Path | None = field(default=None)
+    baseline: Path | None = None
+    base: str = "."
 
 
-def chosen_files(project: OpenProject, options: ReviewOptions) -> list[str]:
-    """Give the files of a review, relative to the root. May be empty with `since` and `staged` only."""
+def chosen_files(project: OpenProject, options: ReviewOptions) -> FileTree:
+    """Give the files of a review. There may be none of them with `since` and `staged` only."""
     if options.since is not None and options.staged:
         raise UsageError("`--since` and `--staged` exclude each other", next="give one of them")
-    base = _base(project)
-    files = (
-        select(options.patterns, project.tree, base=base) if options.patterns else list(project.tree.paths)
-    )
+    tree = project.tree
+    files = list(tree.paths)
+    if options.patterns:
+        files = select(options.patterns, tree, base=PurePosixPath(options.base))
     if options.since is not None:
         changed = set(changed_since(project.root, options.since))
-        return [file for file in files if file in changed]
+        return FileTree(project.root, tuple(file for file in files if file in changed))
     if options.staged:
         changed = set(staged(project.root))
-        return [file for file in files if file in changed]
+        return FileTree(project.root, tuple(file for file in files if file in changed))
     if not files:
         raise UsageError("there is no file to review here", next="go to your project, or give `--project`")
-    return files
+    return FileTree(project.root, tuple(files))
 
 
-def _base(project: OpenProject) -> PurePosixPath:
+def base_of(project: OpenProject) -> str:
     """The folder one is in, below the root; patterns count from there."""
     if not project.start.is_relative_to(project.root):
-        return PurePosixPath()
-    return PurePosixPath(project.start.relative_to(project.root).as_posix())
+        return "."
+    return project.start.relative_to(project.root).as_posix()
 
 
-def plan_of(project: OpenProject, options: ReviewOptions, files: Sequence[str], *, is_each: bool) -> Plan:
+def plan_of(project: OpenProject, options: ReviewOptions, *, is_each: bool) -> Plan:
     """Make the plan of a review. With `is_each`, one instance for each file."""
     template = project.templates.get(options.template)
     if template is None:
@@ -77,19 +78,13 @@ def plan_of(project: OpenProject, options: ReviewOptions, files: Sequence[str], 
         )
     task = Task(
         id=TASK,
-        description="Review these files." if len(files) > 1 else "Review this file.",
+        description="Review this file." if is_each else "Review these files.",
         template=options.template,
-        files=tuple(_literal(file) for file in files),
+        files=("*",),  # of a tree that holds just the files that were asked for
         each="file" if is_each else None,
         checklist=options.checklist,
     )
     return Plan(name=TASK, tasks=(task,))
-
-
-def _literal(path: str) -> str:
-    """A pattern that matches exactly this path."""
-    escaped = "".join(f"\\{c}" if c in "\\*?[]!# " else c for c in path)
-    return f"/{escaped}"
 
 
 def review_name(options: ReviewOptions, engine: str) -> str:

@@ -91,6 +91,8 @@ def load(path: Path, *, top: Path, source: str = "project") -> Template:
         text = read_text(top, where, max_bytes=MAX_BYTES)
     except OSError as error:
         raise UsageError(f"the template cannot be read: {error.strerror}", where=where) from None
+    except UsageError as error:
+        raise UsageError(f"the template cannot be read: {error.said}", where=where) from None
     data = _yaml(text, where)
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UsageError("a template is a mapping of keys to values", where=where, next="write `prompt: …`")
@@ -150,7 +152,8 @@ def _yaml(text: str, where: str) -> Any:
 
 def _reason(error: ValidationError) -> str:
     """Say what is wrong, without repeating the value."""
-    first = error.errors(include_input=False, include_url=False)[0]
+    found = error.errors(include_input=False, include_url=False)
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     key = ".".join(str(part) for part in first["loc"]) or "template"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, Template.model_fields, n=1)

@@ -262,7 +262,7 @@ def _identify(entries: Sequence[_Joined], path: str, source: _Source) -> Iterabl
 
 
 def _place_key(entry: _Joined) -> tuple[tuple[int, int], tuple[int, int], str]:
-    # The message normalised: which engine's wording was kept must not decide which of two equals is the first.
+    # The message normalised: whose wording was kept must not decide which of two equals is the first.
     finding = entry.finding
     return finding.line, finding.column or (0, 0), normalise_message(finding.message)
 
