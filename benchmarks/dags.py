@@ -4,7 +4,7 @@
 
 reads the folder's WfCommons DAGs (JSON files with `tasks`: `id`, `runtime` in seconds, `parents`) and prints
 the mean ratio over the files: the project's scheduler driven through virtual time, then waves (all that is
-ready, then a barrier), first in first out, and a critical-path list written here, independent of the project's.
+ready, then a barrier), first in first out, and a critical-path list written here, apart from the project's.
 """
 
 from __future__ import annotations

@@ -66,9 +66,10 @@ def test_a_task_that_is_about_a_picture_keeps_it(tree: FileTree) -> None:
     tasks = (
         Task(id="draw", description="x", files="src/logo.png"),
         Task(id="review", description="x", files="src/logo.png", output="findings"),
+        Task(id="audit", template="security-audit", files="src/logo.png"),
     )
     graph = expand(Plan(tasks=tasks), tree)
-    assert [instance.files for instance in graph.instances] == [(FilePart("src/logo.png"),), ()]
+    assert [instance.files for instance in graph.instances] == [(FilePart("src/logo.png"),), (), ()]
 
 
 def test_equal_fan_outs_pair_and_others_are_awaited_as_a_whole(tree: FileTree) -> None:

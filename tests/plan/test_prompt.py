@@ -221,6 +221,22 @@ def test_hostile_templates_are_refused_in_no_time(text: str) -> None:
         prompt_of(Task(id="a", description=text))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{% for i in range(999) %}{% for j in range(999) %}{% endfor %}{% endfor %}", "200,000 steps"),
+        ("{% for i in range(99) %}{% if ('x' * 3000000)|upper %}{% endif %}{% endfor %}", "on its way"),
+        (
+            "{% for i in range(99) %}{% for j in range(99) %}{{ 'x' * 999 }}{% endfor %}{% endfor %}",
+            "longer than",
+        ),
+    ],
+)
+def test_what_a_template_may_take_is_said(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        prompt_of(Task(id="a", description=text))
+
+
 @given(st.text(st.sampled_from("{}%# \n'ab|()[]~+*.,=\\"), max_size=40))
 def test_any_text_is_rendered_or_refused(text: str) -> None:
     with contextlib.suppress(UsageError):

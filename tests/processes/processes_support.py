@@ -70,9 +70,14 @@ The arguments are a token, and optionally a folder in which each makes a file, t
 """
 
 
+TOKENS: list[str] = []
+"""Those that the running test made; what still carries them when it has ended is ended."""
+
+
 def token() -> str:
     """Make an argument by which a test finds the processes that it started."""
-    return f"parallelai-test-{uuid.uuid4().hex}"
+    TOKENS.append(f"parallelai-test-{uuid.uuid4().hex}")
+    return TOKENS[-1]
 
 
 def alive(mark: str) -> list[int]:

@@ -27,7 +27,7 @@ from processes_support import (
 from parallelai.errors import ProgramError
 from parallelai.processes import close_warden, run, sweep
 from parallelai.processes.tree import cpu_seconds, start_time
-from parallelai.processes.warden import children
+from parallelai.processes.walk import children
 from parallelai.processes.zygote import zygote_pid
 
 TREE = f"{STUBBORN}\nchild()\nchild(os.setsid)\nchild(os.setsid, fork_again, os.setsid, clear)\nstay()"
@@ -35,23 +35,23 @@ TREE = f"{STUBBORN}\nchild()\nchild(os.setsid)\nchild(os.setsid, fork_again, os.
 OWNER = """
 import asyncio, sys
 from processes_support import STUBBORN, python, run_until_ready
-from parallelai.processes.warden import descendants
+from parallelai.processes.walk import descendants
 from parallelai.processes.zygote import zygote_pid
 import os
-TREE, name = sys.argv[1:]
+TREE, name, count = sys.argv[1:]
 async def main():
-    tasks = [(await run_until_ready(python(TREE, name, grace_seconds=0.1), 4))[0] for _ in range(3)]
+    tasks = [(await run_until_ready(python(TREE, name, grace_seconds=0.1), int(count)))[0] for _ in range(3)]
     print(zygote_pid(), *descendants(zygote_pid()), flush=True)
     await asyncio.wait(tasks)
 asyncio.run(main())
 """
 
 
-def _owner(name: str) -> tuple[subprocess.Popen[str], list[int]]:
+def _owner(name: str, tree: str = TREE, count: int = 4) -> tuple[subprocess.Popen[str], list[int]]:
     """Start a process that runs three trees by `processes.run`; give it and what is below it."""
     env = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{HERE}"}
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, TREE, name], stdout=subprocess.PIPE, text=True, env=env
+        [sys.executable, "-c", OWNER, tree, name, str(count)], stdout=subprocess.PIPE, text=True, env=env
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -131,15 +131,29 @@ def test_what_all_guards_killed_at_once_leave_is_swept() -> None:
         assert eventually(lambda: not [pid for pid in wardens if start_time(pid) is not None])
         marked = set(alive(name)) - set(cleared)
         assert marked
-        swept = sweep(grace_seconds=0.05)
-        assert marked <= {orphan.pid for orphan in swept} | set(cleared)
-        assert any(name in orphan.command or "STAY" in orphan.command for orphan in swept)
+        # Another ParallelAI's sweep on this machine may have been quicker; what is told is ours in any case.
+        swept = {orphan.pid: orphan.command for orphan in sweep(grace_seconds=0.05)}
+        assert all(name in swept[pid] for pid in marked & swept.keys())
         assert not set(alive(name)) - set(cleared)
         assert not {orphan.pid for orphan in sweep()} & marked
     finally:  # without mark, parent and guard nobody knows them any more
         for pid in cleared:
             if pid in alive(name):
                 os.kill(pid, signal.SIGKILL)
+    assert gone_within(name)
+
+
+def test_a_sweep_ends_what_is_below_a_marked_process_as_well() -> None:
+    name = token()
+    # The child keeps the mark when its parent, which the guard's death kills, is gone; its own child has none.
+    owner, below = _owner(name, f"{STUBBORN}\nchild(lambda: child(clear))\nstay()", 3)
+    guards = [below[0], *children(below[0]), owner.pid]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in guards:
+            os.kill(pid, number)
+    _end(owner)
+    assert eventually(lambda: not [pid for pid in guards if start_time(pid) is not None])
+    sweep(grace_seconds=0.05)
     assert gone_within(name)
 
 
@@ -157,7 +171,7 @@ async def test_kill_9_of_the_zygote_does_no_harm_to_what_runs_nor_to_what_comes(
     os.kill(first, signal.SIGKILL)
     assert (await run(shell("echo on"))).stdout == b"on\n"
     assert zygote_pid() != first
-    assert len(alive(name)) == 4
+    assert len(alive(name)) >= 4
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -233,8 +247,7 @@ def test_an_event_loop_that_is_thrown_away_leaves_nothing() -> None:
 
 
 async def test_closing_ends_the_zygote_and_a_new_one_serves() -> None:
-    task, _ = await run_until_ready(shell("echo ready; read line; exit 6"), 1)
-    assert (await task).exit == 6
+    assert (await run(shell("exit 6"))).exit == 6
     first = zygote_pid()
     before = open_files()
     await close_warden()
@@ -248,7 +261,7 @@ async def test_closing_while_programs_run_does_not_touch_them() -> None:
     name = token()
     task, _ = await run_until_ready(python(TREE, name, grace_seconds=0), 4)
     await close_warden()
-    assert len(alive(name)) == 4
+    assert len(alive(name)) >= 4
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -258,7 +271,7 @@ async def test_closing_while_programs_run_does_not_touch_them() -> None:
 
 async def test_cpu_use_of_the_tree_counts_what_has_ended() -> None:
     code = "import os, time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
-    worker = f"import os, sys\nif os.fork() == 0:\n exec({code!r}); os._exit(0)\nos.wait(); os.write(1, b'ready\\n'); sys.stdin.read()"
+    worker = f"import os\nif os.fork() == 0:\n exec({code!r}); os._exit(0)\nos.wait()\nprint('ready')"
     before = set(children(zygote_pid()))
     task, _ = await run_until_ready(shell('"$0" -c "$1"; echo ready; sleep 60', sys.executable, worker), 2)
     (warden,) = set(children(zygote_pid())) - before

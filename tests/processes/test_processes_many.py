@@ -9,7 +9,7 @@ import threading
 from processes_support import STUBBORN, alive, eventually, open_files, python, shell, token
 
 from parallelai.processes import run
-from parallelai.processes.warden import children
+from parallelai.processes.walk import children
 from parallelai.processes.zygote import zygote_pid
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -100,43 +101,45 @@ async def _fill(writer: RunWriter, said: dict[str, Any]) -> None:
         said["errors"].append(type(error).__name__)
 
 
-def _limit(folder: str, how: str) -> Any:
+def _limit(folder: str, how: str, size: int = 1_500_000) -> Any:
     if how == "tmpfs":
         ballast = Path(folder, "ballast")
         ballast.write_bytes(b"x" * 1024 * 1024)
         return ballast.unlink
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-async def open_full(folder: str) -> None:
+async def open_full(folder: str, how: str) -> None:
     """Open a store where there is no room for one, and again when there is."""
-    os.system(f"mount -t tmpfs -o size=1m tmpfs {folder}")
-    ballast = Path(folder, "ballast")
-    with ballast.open("wb", buffering=0) as file:
-        try:
+    if how == "tmpfs":
+        os.system(f"mount -t tmpfs -o size=1m tmpfs {folder}")
+        ballast = Path(folder, "ballast")
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(b"x" * 4096):
                 pass
-        except OSError:
-            pass
+        make_room = ballast.unlink
+    else:
+        make_room = _limit(folder, how, 2048)
     try:
         with Store.open(Path(folder, "state")):
             print("opened")
     except StoreFullError as error:
         print(error.kind)
-    ballast.unlink()
+    make_room()
     with Store.open(Path(folder, "state")) as store:
         print(store.journal.check())
 
 
-async def fork(state: str) -> None:
-    """Fork with everything open; the child says how it fares, the parent is killed, the child stays."""
+async def fork(state: str, gate: str) -> None:
+    """Fork with everything open; the child says how it fares, and stays when its parent is killed."""
     store = Store.open(Path(state))
     async with store.journal.writer("r-1") as writer:
         for data in task_events("a"):
             writer.append(data, task="a", attempt=1)
         await writer.flush()
+        store.journal.runs()  # leaves an idle connection for the child to find
         if os.fork() == 0:
             said = []
             for attempt in (
@@ -151,7 +154,7 @@ async def fork(state: str) -> None:
                     said.append("refused")
             store.close()
             print(json.dumps(said), flush=True)
-            sys.stdin.readline()  # until the test has looked
+            Path(gate).read_bytes()  # a FIFO: until the test has looked
             os._exit(0)
         await asyncio.to_thread(sys.stdin.readline)
         writer.append(numbered(6))

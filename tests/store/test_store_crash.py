@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -50,23 +51,22 @@ def test_a_killed_writer_loses_nothing_that_was_flushed(tmp_path: Path, seed: in
             asyncio.run(go_on())
 
 
-def _tmpfs() -> tuple[str, ...] | None:
-    """The words that let a program mount a small disk of its own; None where nobody may."""
+def _disk(how: str) -> tuple[str, tuple[str, ...]]:
+    """Choose how a program gets a small disk, and the words that let it mount one where that is allowed.
+
+    Where nobody may mount, a limit on the size of files stands for the small disk.
+    """
     for prefix in (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user")):
         command = [*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        try:
-            if subprocess.run(command, capture_output=True).returncode == 0:
-                return prefix
-        except FileNotFoundError:
-            return None
-    return None
+        with contextlib.suppress(FileNotFoundError):
+            if how == "tmpfs" and subprocess.run(command, capture_output=True).returncode == 0:
+                return how, prefix
+    return "limit", ()
 
 
 @pytest.mark.parametrize("how", ["tmpfs", "limit"])
 def test_a_full_disk_is_told_once_and_keeps_what_was_there(tmp_path: Path, how: str) -> None:
-    prefix = _tmpfs() if how == "tmpfs" else ()
-    if prefix is None:  # no leave to mount: the limit on file sizes stands for it, here too
-        how, prefix = "limit", ()
+    how, prefix = _disk(how)
     said = json.loads(run("fill", tmp_path, how, prefix=prefix))
     assert said["errors"] == ["StoreFullError"] * 4
     assert "free some space" in said["next_words"]
@@ -82,11 +82,10 @@ def test_a_full_disk_is_told_once_and_keeps_what_was_there(tmp_path: Path, how: 
     assert said["outcome"] == "ok"
 
 
-def test_a_disk_without_room_for_a_journal(tmp_path: Path) -> None:
-    prefix = _tmpfs()
-    if prefix is None:
-        pytest.skip("nobody may mount a small disk here; the limit on file sizes is tested above")
-    assert run("open_full", tmp_path, prefix=prefix).split("\n")[:2] == ["store_full", "[]"]
+@pytest.mark.parametrize("how", ["tmpfs", "limit"])
+def test_a_disk_without_room_for_a_journal(tmp_path: Path, how: str) -> None:
+    how, prefix = _disk(how)
+    assert run("open_full", tmp_path, how, prefix=prefix).split("\n")[:2] == ["store_full", "[]"]
 
 
 def test_two_processes_write_different_runs_of_one_journal(tmp_path: Path) -> None:
@@ -117,22 +116,26 @@ def test_processes_that_start_at_once_make_one_journal(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_is_refused_and_holds_no_lock(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    with start("fork", state) as process:
+    state, gate = tmp_path / "state", tmp_path / "gate"
+    os.mkfifo(gate)
+    with start("fork", state, gate) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline()) == ["refused"] * 3
-        with Store.open(state) as store:
-            assert store.journal.is_owned("r-1")
-            process.stdin.write("\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "flushed\n"
-            process.wait()
-            # The child still lives, waiting on its input: the lock went with its parent all the same.
-            assert not store.journal.is_owned("r-1")
-            assert store.journal.run("r-1").events == 6
-            assert store.journal.check() == []
-        process.stdin.close()
+        try:
+            assert json.loads(process.stdout.readline()) == ["refused"] * 3
+            with Store.open(state) as store:
+                assert store.journal.is_owned("r-1")
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == "flushed\n"
+                process.wait()
+                # The child still lives: it waits at the gate. The lock went with its parent all the same.
+                assert not store.journal.is_owned("r-1")
+                assert store.journal.run("r-1").events == 6
+                assert store.journal.check() == []
+        finally:
+            process.kill()
+            gate.open("w").close()
         assert process.stdout.read() == ""  # ends when the child has
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_samples import created, ended, result, started
 
@@ -315,6 +315,7 @@ DATA: st.SearchStrategy[EventData] = st.one_of(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(DATA, NAMES), max_size=40), st.integers(1, 9))
 def test_folding_in_pieces_is_the_same_as_at_once(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[EventData, str]], piece: int

@@ -110,6 +110,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = app.main(args, prog_name="parallelai", standalone_mode=False)
     except click.exceptions.Exit as ended:
         code = ended.exit_code
+    except SystemExit as ended:  # click's own, when whoever reads us has gone
+        code = ended.code if isinstance(ended.code, int) else 0
     except BaseException as failure:  # the one place that decides how any failure is told
         from parallelai.cli.failures import tell
 

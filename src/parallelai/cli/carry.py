@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,8 +20,9 @@ from parallelai.cli.shared import Shared, complete
 from parallelai.client import AsyncParallelAI
 from parallelai.client.arguments import budget_of, choice_of, seconds_of, severity_of, strategy_of
 from parallelai.client.options import CarryOut
-from parallelai.errors import UsageError
+from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
+from parallelai.plan.files import read_text
 from parallelai.plan.model import Choice
 from parallelai.records import RunDocument
 from parallelai.results import formats
@@ -46,7 +49,6 @@ _FLAGS = (
     click.option("--events", metavar="FILE", help="Write events as JSON lines; - is stdout."),
     click.option("--format", "format_", metavar="NAME", help="How to print: terminal, json, sarif."),
     click.option("--output", metavar="FILE", help="Write the result to a file, all at once."),
-    click.option("--all", "is_all", is_flag=True, help="List every finding and task."),
     click.option("--apply", "is_apply", is_flag=True, help="Apply changes at the end (a later version)."),
     click.option("--monitor", "is_monitor", is_flag=True, help="Show a live page (a later version)."),
     click.option("--dry-run", "is_dry", is_flag=True, help="Show what would be done, and by whom."),
@@ -70,7 +72,6 @@ class Carrying:
     events: str | None
     format: str | None
     output: str | None
-    is_all: bool
 
     @classmethod
     def of(cls, given: dict[str, Any], **more: Any) -> Carrying:
@@ -98,7 +99,6 @@ class Carrying:
             given.pop("events"),
             given.pop("format_"),
             given.pop("output"),
-            given.pop("is_all"),
         )
 
 
@@ -132,15 +132,13 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
 
 
 def _watched(carry: CarryOut, watch: Callable[[Sequence[Event]], None]) -> CarryOut:
-    import dataclasses
-
     return dataclasses.replace(carry, on_events=watch)
 
 
 def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> None:
     """Print a run's document, or write it where it was asked for."""
     name = asked.format or ("json" if shared.is_json else "terminal")
-    context = context_of(shared, root, is_all=asked.is_all)
+    context = context_of(shared, root)
     if asked.output is not None:
         if asked.format is None and not shared.is_json:
             name = "json" if asked.output.endswith(".json") else name
@@ -151,14 +149,13 @@ def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> 
         click.echo(formats.render(name, document, context).rstrip("\n"), color=context.color)
 
 
-def context_of(shared: Shared, root: Path, *, is_all: bool = False) -> formats.RenderContext:
+def context_of(shared: Shared, root: Path) -> formats.RenderContext:
     """What the terminal can show."""
-    import os
 
     def read(path: str) -> str | None:
         try:
-            return (root / path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            return read_text(root, path)
+        except (OSError, ParallelAIError):  # it went away since; what is shown comes from the document then
             return None
 
     return formats.context_for(
@@ -167,7 +164,7 @@ def context_of(shared: Shared, root: Path, *, is_all: bool = False) -> formats.R
         environ=os.environ,
         color=shared.color,
         read=read,
-        limit=None if is_all else formats.SHOWN,
+        limit=None if shared.is_verbose else formats.SHOWN,
     )
 
 

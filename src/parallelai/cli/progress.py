@@ -23,7 +23,7 @@ from parallelai.events import (
     TaskEnded,
     TaskExpanded,
 )
-from parallelai.records import Outcome
+from parallelai.records import Outcome, Reply
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -125,19 +125,13 @@ class Progress:
                 self._tell_beginning(event.run, data)
             case RunStarted():
                 self._start()
-            case RunPaused() as data:
-                self._say(f"paused: {data.why}")
-            case BudgetWarned() as data:
-                self._say(f"budget: {data.used:g} of {data.limit:g} {data.what} are used or reserved")
-            case BudgetReached() as data:
-                self._say(f"budget: the limit of {data.limit:g} {data.what} is reached; no new starts")
-            case BreakerOpened() as data:
-                until = f" until {data.until}" if data.until else ""
-                self._say(f"`{data.key.engine}` waits{until}: {data.why}")
-            case OrphanEnded() as data:
-                self._say(f"ended a process that an earlier run left behind: {data.pid} {data.command}")
+            case AttemptEnded(reply=Reply(notes=notes)):
+                for note in notes:
+                    self._note(note)
             case RunEnded():
                 self._stop()
+            case _:
+                self._say(_said(event.data))
 
     def _tell_beginning(self, run: str, data: RunCreated) -> None:
         reasons: dict[str, list[str]] = {}
@@ -149,15 +143,22 @@ class Progress:
             who = f"`{', '.join(chosen)}`" if chosen else "as named"
             self._say(f"engine: {who} ({why})")
         for note in data.notes:
-            if note not in self._said and self._is_worth(note, data):
-                self._said.add(note)
-                self._say(f"note: {note}")
+            if self._is_worth(note, data):
+                self._note(note)
+
+    def _note(self, note: str) -> None:
+        """Say something once."""
+        if note not in self._said:
+            self._said.add(note)
+            self._say(f"note: {note}")
 
     def _is_worth(self, note: str, data: RunCreated) -> bool:
         """That commands are unconfined is said of runs that start some."""
         return self._shared.is_verbose or not note.startswith("commands run") or data.kind == "execute"
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str | None) -> None:
+        if text is None:
+            return
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -186,3 +187,20 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _said(data: object) -> str | None:
+    """What the user is told of an event in words, None for nothing."""
+    match data:
+        case RunPaused():
+            return f"paused: {data.why}"
+        case BudgetWarned():
+            return f"budget: {data.used:g} of {data.limit:g} {data.what} are used or reserved"
+        case BudgetReached():
+            return f"budget: the limit of {data.limit:g} {data.what} is reached; no new starts"
+        case BreakerOpened():
+            until = f" until {data.until}" if data.until else ""
+            return f"`{data.key.engine}` waits{until}: {data.why}"
+        case OrphanEnded():
+            return f"ended a process that an earlier run left behind: {data.pid} {data.command}"
+    return None

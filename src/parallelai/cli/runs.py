@@ -70,9 +70,8 @@ def _rows(states: Sequence[RunState]) -> list[str]:
 @click.argument("run", required=False)
 @click.option("--format", "format_", metavar="NAME", help="terminal, json, sarif.")
 @click.option("--output", metavar="FILE", help="Write it to a file.")
-@click.option("--all", "is_all", is_flag=True, help="List every finding and task.")
 @command
-def show_(shared: Shared, run: str | None, format_: str | None, output: str | None, is_all: bool) -> int:
+def show_(shared: Shared, run: str | None, format_: str | None, output: str | None) -> int:
     """Show what a run came to, or where it stands."""
 
     def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str]:
@@ -81,7 +80,7 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
     document, root, state = _call(shared, found)
     if state in ("running", "interrupted"):
         shared.say(f"run {document.run} is {state}; this is where it stands")
-    show(shared, Carrying(CarryOut(), False, None, format_, output, is_all), root, document)
+    show(shared, Carrying(CarryOut(), False, None, format_, output), root, document)
     return 0
 
 

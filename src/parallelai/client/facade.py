@@ -277,7 +277,9 @@ class AsyncParallelAI:
             job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
         created = None
         if run is None:
-            created = recorded.creation(job, builder.options, review, self._notes(), parallelai.__version__)
+            created = recorded.creation(
+                job, plan, builder.options, review, self._notes(), parallelai.__version__
+            )
         runner = Runner(
             job,
             store,

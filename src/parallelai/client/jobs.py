@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
-from parallelai.client.support import unsupported
-from parallelai.engines.protocol import OutputKind
+from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.registry import Registry
 from parallelai.engines.selection import AUTO, About, Source, select
-from parallelai.errors import NotFoundError, PlanError, Problem, Unavailable, UsageError
+from parallelai.errors import PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
-from parallelai.plan.resolve import resolve
+from parallelai.plan.resolve import model_for
 from parallelai.records import ErrorRecord
 from parallelai.run import strategies
 from parallelai.run.job import Assignment, Job
@@ -35,7 +34,8 @@ NOBODY = Choice(rule="one", members=("nobody",))
 class Builder:
     """Builds the jobs of one call of the facade.
 
-    `tree` are the files that patterns are matched against. `recorded` are the engines that `auto` chose in an earlier process of the run, by task: they are kept.
+    `tree` are the files that patterns are matched against. `recorded` are the engines that `auto` chose in
+    an earlier process of the run, by task: they are kept.
     """
 
     project: OpenProject
@@ -46,8 +46,9 @@ class Builder:
 
     def checked(self, plan: Plan) -> None:
         """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
-        names = self.project.names(plan.engines)
-        problems = check(plan, tree=self.tree, names=names) or unsupported(plan)
+        names = self.project.names(self.options.variables)
+        later = [*unsupported(plan), *unsupported_settings(self.project.settings)]
+        problems = check(plan, tree=self.tree, names=names) or later
         if problems:
             raise PlanError(problems)
 
@@ -65,15 +66,15 @@ class Builder:
 
     def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:
         """Decide the rest: assignments, limits, estimates."""
-        settings, asked = self.project.settings, self.options
+        asked = self.options
+        whole = self._whole(plan)
         assignments = self.assignments(plan, graph)
-        entries = {**settings.engines, **plan.engines}
         named = {member for who in assignments.values() for member in who.choice.members}
-        budget = asked.budget or _first_budget(plan.limits.budget, settings.limits.budget)
+        entries = {name: entry for name in named if (entry := self._entry(whole, name)) is not None}
         return Job(
             run=run,
             kind=kind,
-            plan=plan,
+            plan=whole,
             name=name,
             graph=graph,
             root=self.project.root,
@@ -83,19 +84,39 @@ class Builder:
             entries=entries,
             templates=self.project.templates,
             strategy=asked.strategy or strategies.find(plan.strategy),
-            parallel=self._parallel(plan, named),
-            budget=budget,
-            concurrency={
-                member: entries[member].concurrency or 0
-                for member in named
-                if member in entries and entries[member].concurrency
-            },
-            variables={**plan.vars, **asked.variables},
+            parallel=asked.parallel or whole.limits.parallel or self._usual_parallel(entries),
+            budget=asked.budget or whole.limits.budget,
+            concurrency={name: entry.concurrency for name, entry in entries.items() if entry.concurrency},
+            variables={**whole.vars, **asked.variables},
             places=_places(plan),
             estimates=self._estimates(graph, assignments),
             is_cacheable=asked.is_cacheable,
             fail_on=asked.fail_on,
         )
+
+    def _whole(self, plan: Plan) -> Plan:
+        """The plan over the config: where it says nothing, the config's word holds."""
+        settings = self.project.settings
+        limits = settings.limits.model_copy(
+            update={name: getattr(plan.limits, name) for name in plan.limits.model_fields_set}
+        )
+        return plan.model_copy(
+            update={
+                "engines": {**settings.engines, **plan.engines},
+                "roles": {**settings.roles, **plan.roles},
+                "vars": {**settings.vars, **plan.vars},
+                "limits": limits.model_copy(
+                    update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
+                ),
+                "workspace": plan.workspace if "workspace" in plan.model_fields_set else settings.workspace,
+            }
+        )
+
+    def _entry(self, plan: Plan, name: str) -> EngineEntry | None:
+        """An engine's entry; a registered name without one has the defaults, a given engine none at all."""
+        if name in self.project.given:
+            return None
+        return plan.engines.get(name) or EngineEntry(use=name)
 
     def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
         """Give the job with one more task (`runs add`). Raises `PlanError` if it does not fit in."""
@@ -162,40 +183,28 @@ class Builder:
                 source=source,
                 about=about,
             )
-        except NotFoundError as error:
+        except UsageError as error:
             raise PlanError([_problem(plan, task, error)]) from None
         except Unavailable as error:
             record = ErrorRecord("unavailable", error.said, positions(plan).where_task(task.id), error.next)
             return Assignment(wanted or NOBODY, (), source if wanted is not None else "auto", record)
-        models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
+        whole = self._whole(plan)
+        models = tuple(self._model(whole, task, member) for member in chosen.choice.members)
         return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
 
     def _model(self, plan: Plan, task: Task, engine: str) -> str | None:
         """The model's name by precedence: task > role > engine's entry > argument > defaults."""
-        role = plan.roles.get(task.role) if task.role is not None else None
-        entry = self._entry(plan, engine)
-        candidates = (
-            task.model,
-            role.model if role is not None else None,
-            entry.model if entry is not None else None,
-            self.options.model,
-            plan.defaults.model,
-            self.project.settings.defaults.model,
-        )
-        return next((model for model in candidates if model is not None), None)
+        defaults = self.project.settings.defaults
+        if self.options.model is not None:
+            plan = plan.model_copy(
+                update={"defaults": plan.defaults.model_copy(update={"model": self.options.model})}
+            )
+        return model_for(plan, task, engine, defaults)
 
-    def _entry(self, plan: Plan, engine: str) -> EngineEntry | None:
-        return plan.engines.get(engine) or self.project.settings.engines.get(engine)
-
-    def _parallel(self, plan: Plan, engines: Iterable[str]) -> int:
-        """How much at once: as asked, else 50 where only calls are made, else two for each core."""
-        given = (self.options.parallel, plan.limits.parallel, self.project.settings.limits.parallel)
-        for parallel in given:
-            if parallel is not None:
-                return parallel
-        local = {"analyzers", "command"}
-        uses = {entry.use if (entry := self._entry(plan, name)) is not None else name for name in engines}
-        return COMMANDS_PER_CORE * (os.cpu_count() or 1) if uses & local else API_PARALLEL
+    def _usual_parallel(self, entries: Mapping[str, EngineEntry]) -> int:
+        """How much at once where nobody said: two for each core where programs run here, else 50."""
+        is_local = any(entry.use in ("analyzers", "command") for entry in entries.values())
+        return COMMANDS_PER_CORE * (os.cpu_count() or 1) if is_local else API_PARALLEL
 
     def _estimates(self, graph: TaskGraph, assignments: Mapping[str, Assignment]) -> dict[str, float]:
         """The median of what earlier tasks of the same kind and engine took, in seconds."""
@@ -246,19 +255,9 @@ def _places(plan: Plan) -> dict[str, str]:
     return {name: place for name, place in places.items() if place is not None}
 
 
-def _problem(plan: Plan, task: Task, error: NotFoundError) -> Problem:
+def _problem(plan: Plan, task: Task, error: UsageError) -> Problem:
     line, column = positions(plan).task(task.id) or (None, None)
     return Problem(error.said, positions(plan).file, line, column, error.next)
-
-
-def resolved(plan: Plan, project: OpenProject) -> list[Task]:
-    """The plan's tasks with roles and defaults filled in."""
-    return [resolve(plan, task, project.settings.defaults) for task in plan.tasks]
-
-
-def output_kind(task: Task, project: OpenProject) -> OutputKind:
-    """What a task's reply has to be."""
-    return output_of(task, project.templates.get(task.template or ""))[0]
 
 
 def plan_name(path: Path, root: Path) -> str:

@@ -66,7 +66,7 @@ class Plans:
     def check(self, path: str | Path) -> Checked:
         """Check all that can be checked before a run. Raises `PlanError` with all problems."""
         plan = self.load(path)
-        problems = check(plan, tree=self._project.tree, names=self._project.names(plan.engines))
+        problems = check(plan, tree=self._project.tree, names=self._project.names())
         if problems:
             raise PlanError(problems)
         graph = self._graph(plan)

@@ -15,11 +15,12 @@ from parallelai import config
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
+from parallelai.engines.selection import AUTO
 from parallelai.git.listing import list_files
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
 from parallelai.plan.model import EngineEntry
-from parallelai.plan.settings import Settings, parse, restrict
+from parallelai.plan.settings import Settings, settings_for
 from parallelai.plan.templates import Template, find
 from parallelai.store import Machine, Store
 
@@ -89,15 +90,7 @@ class OpenProject:
 
     @functools.cached_property
     def _judged(self) -> tuple[Settings, tuple[str, ...]]:
-        if self.is_trusted:
-            return parse(self.config), ()
-        return self._restricted()
-
-    def _restricted(self) -> tuple[Settings, tuple[str, ...]]:
-        config = self.config
-        without = config.without_project or config
-        own = frozenset(without.origins)
-        return restrict(parse(without), config.project_values, kept=own - frozenset(config.project_values))
+        return settings_for(self.config, is_trusted=self.is_trusted)
 
     @property
     def settings(self) -> Settings:
@@ -124,10 +117,18 @@ class OpenProject:
         context = EngineContext(self.root, self.settings.analyzers, self.is_trusted)
         return Registry({**self.settings.engines, **(entries or {})}, context, given=self.given)
 
-    def names(self, entries: Mapping[str, EngineEntry] | None = None) -> Names:
-        """The names that a plan may use."""
-        engines = self.registry(entries).names
-        return Names(engines=engines, templates=frozenset(self.templates), tiers=TIERS)
+    def names(self, variables: Iterable[str] = ()) -> Names:
+        """The names that a plan may use beside its own; `variables` are set beside it."""
+        settings = self.settings
+        return Names(
+            engines=self.registry().names | {AUTO},
+            templates=frozenset(self.templates),
+            tiers=TIERS,
+            strategies=None,  # `strategies.find` knows what is installed
+            roles=frozenset(settings.roles),
+            models=frozenset(settings.models),
+            vars=frozenset({*settings.vars, *variables}),
+        )
 
     def close(self) -> None:
         """Let go of the store."""

@@ -11,13 +11,19 @@ from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
 from parallelai.errors import StoreCorruptError
 from parallelai.events import RunCreated
-from parallelai.plan.model import Choice
+from parallelai.plan.convert import to_data
+from parallelai.plan.model import Choice, Plan
 from parallelai.run.job import Job
 from parallelai.store import Journal
 
 
 def creation(
-    job: Job, asked: CarryOut, review: ReviewOptions | None, notes: tuple[str, ...], version: str
+    job: Job,
+    plan: Plan,
+    asked: CarryOut,
+    review: ReviewOptions | None,
+    notes: tuple[str, ...],
+    version: str,
 ) -> RunCreated:
     """Make a run's first event."""
     options: dict[str, Any] = {
@@ -48,8 +54,7 @@ def creation(
             "base": review.base,
             "baseline": str(review.baseline) if review.baseline is not None else None,
         }
-    document = job.plan.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return RunCreated(job.kind, job.name, str(job.root), version, document, options, notes)
+    return RunCreated(job.kind, job.name, str(job.root), version, to_data(plan), options, notes)
 
 
 def _plain(choice: Choice | None) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.listing import changed_since, staged
-from parallelai.plan.files import FileTree, select
+from parallelai.plan.files import FileTree, select, unmatched
 from parallelai.plan.model import Plan, Task
 
 TASK = "review"
@@ -47,16 +48,29 @@ def chosen_files(project: OpenProject, options: ReviewOptions) -> FileTree:
     tree = project.tree
     files = list(tree.paths)
     if options.patterns:
-        files = select(options.patterns, tree, base=PurePosixPath(options.base))
+        base = PurePosixPath(options.base)
+        files = select(options.patterns, tree, base=base)
+        lost = unmatched(options.patterns, tree, base=base)
+        if lost:
+            shown = ", ".join(f"`{pattern}`" for pattern in lost)
+            raise UsageError(
+                f"no file matches {shown}", next="patterns count from here, by git's rules; quote them"
+            )
     if options.since is not None:
         changed = set(changed_since(project.root, options.since))
         return FileTree(project.root, tuple(file for file in files if file in changed))
     if options.staged:
-        changed = set(staged(project.root))
+        changed = set(staged(project.root, index_file=_index_file()))
         return FileTree(project.root, tuple(file for file in files if file in changed))
     if not files:
         raise UsageError("there is no file to review here", next="go to your project, or give `--project`")
     return FileTree(project.root, tuple(files))
+
+
+def _index_file() -> Path | None:
+    """The index that git names to its hooks, which may not be the usual one."""
+    named = os.environ.get("GIT_INDEX_FILE")
+    return Path(named) if named else None
 
 
 def base_of(project: OpenProject) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from parallelai.errors import Problem
 from parallelai.plan.model import EngineEntry, Plan, Task, Workspace, positions
+from parallelai.plan.settings import Settings
 
 LATER = "this version loads, checks and shows it, but cannot carry it out yet"
 
@@ -31,9 +32,33 @@ def unsupported(plan: Plan) -> list[Problem]:
     return problems
 
 
+def unsupported_settings(settings: Settings) -> list[Problem]:
+    """List what config asks for that this version cannot carry out."""
+    later = (
+        "roles",
+        "gates",
+        "landing",
+        "permissions",
+        "accounts",
+        "worktrees",
+        "models",
+        "shared",
+        "protected",
+    )
+    asked = [key for key in later if key in settings.model_fields_set]
+    if _has_folder_keys(settings.workspace):
+        asked.append("workspace")
+    asked += [said for name, entry in settings.engines.items() for said in _of_engine(name, entry)]
+    return [Problem(f"{key if key.startswith('`') else f'`{key}`'} in the config: {LATER}") for key in asked]
+
+
 def _of_plan(plan: Plan) -> Iterator[str]:
     given = plan.model_fields_set
-    yield from (key for key in ("roles", "gates", "landing", "team", "permissions") if key in given)
+    yield from (
+        key
+        for key in ("roles", "gates", "landing", "team", "permissions", "shared", "protected")
+        if key in given
+    )
     if _has_folder_keys(plan.workspace):
         yield "workspace"
     if {"edits", "role", "verify", "approve", "workspace"} & plan.defaults.model_fields_set:

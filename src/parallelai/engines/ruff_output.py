@@ -59,6 +59,8 @@ def read_findings(
             continue  # the middle of a long output is not kept
         try:
             path = item["filename"]
+            if not isinstance(path, str):
+                raise TypeError("`filename` is not a text")
             name = relative(path)
             if name is not None:
                 found.append(_located(item, path, name, cells))

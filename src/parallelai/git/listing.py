@@ -7,7 +7,9 @@ switched off, and no lock is taken: people look at checkouts that they do not tr
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,8 +63,11 @@ def changed_since(root: Path, ref: str) -> list[str]:
     commit = _commit(root, ref)
     parted = _git(root, "merge-base", commit, "HEAD")
     base = parted.stdout.decode().split("\n")[0] if parted.exit == 0 else commit
-    # To compare edited files git runs the repository's own `clean` filters, which are programs.
-    changed = _must(root, *_without_filters(root), *_DIFF, *_RELATIVE, base, "--")
+    with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
+        # `git diff` brings the index up to date, and locks it to write it: it gets one of its own.
+        env = _copy_index(root, Path(folder))
+        # To compare edited files it runs the repository's own `clean` filters, which are programs.
+        changed = _must(root, *_without_filters(root), *_DIFF, *_RELATIVE, base, "--", env=env)
     new = _must(root, "ls-files", "--others", "--exclude-standard", "-z")
     return sorted(_existing(root, {*_names(changed), *_names(new)}))
 
@@ -73,6 +78,7 @@ def staged(root: Path, *, index_file: Path | None = None) -> list[str]:
     `index_file` is the index that git names to hooks in `GIT_INDEX_FILE`, if it is not the usual one. Raises
     `UsageError` where there is no repository.
     """
+    _must(root, "rev-parse", "--is-inside-work-tree")
     env = {} if index_file is None else {"GIT_INDEX_FILE": str(index_file.absolute())}
     done = _must(root, *_DIFF, *_RELATIVE, "--cached", "--", env=env)
     return sorted(_existing(root, _names(done)))
@@ -90,6 +96,19 @@ def _commit(root: Path, ref: str) -> str:
             f"there is no commit `{ref}`", next="name a branch, a tag or a commit (`git fetch` may be needed)"
         )
     return done.stdout.decode().strip()
+
+
+def _copy_index(root: Path, folder: Path) -> dict[str, str]:
+    """Copy the repository's index; gives the environment that makes git use the copy."""
+    named = os.fsdecode(_must(root, "rev-parse", "--git-path", "index").stdout).removesuffix("\n")
+    copy = folder / "index"
+    try:
+        shutil.copyfile(root / named, copy)
+    except FileNotFoundError:
+        return {}  # nothing was ever added: there is nothing to write either
+    except OSError as error:
+        raise UsageError(f"git's index of `{root}` cannot be read: {error.strerror}") from error
+    return {"GIT_INDEX_FILE": str(copy)}
 
 
 def _without_filters(root: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from parallelai.errors import Problem
-from parallelai.plan.files import Tree, match
+from parallelai.plan.files import Matcher, Tree
 from parallelai.plan.graph import find_cycle
 from parallelai.plan.model import Choice, Plan, ReviewGate, Shared, Task, Workstream, positions
 from parallelai.plan.ownership import overlaps
@@ -286,6 +286,10 @@ class _Checker:
             yield self._at(("strategy",), f"the strategy `{name}` is unknown", meant(name, known, "strategy"))
 
     def ownership(self) -> Iterator[Problem]:
+        for index, work in enumerate(self.plan.workstreams):
+            if not work.owns:
+                said = f"the workstream `{work.id}` owns nothing"
+                yield self._at(("workstreams", index, "owns"), said, "write the files that it may change")
         works = {work.id: (index, work) for index, work in enumerate(self.plan.workstreams)}
         owned = {name: work.owns for name, (_, work) in works.items()}
         paths = self.tree.paths if self.tree is not None else ()
@@ -338,17 +342,33 @@ class _Checker:
     def files(self) -> Iterator[Problem]:
         if self.tree is None:
             return
+        paths = self.tree.paths
+        known = frozenset(paths)
+        later = self._after_edits()
+        seen: dict[tuple[str, ...], bool] = {}  # a fan-out by hand repeats its patterns
         for path, work in self.works:
-            if not work.files or isinstance(work, Workstream) or self._may_be_made(work):
+            if not work.files or isinstance(work, Workstream) or work.id in later:
                 continue
-            if not match(work.files, self.tree.paths):
+            if work.files not in seen:
+                seen[work.files] = not known.isdisjoint(work.files) or _selects_any(work.files, paths)
+            if not seen[work.files]:
                 said = f"{joined(work.files)} matches no file of the project"
                 yield self._at((*path, "files"), said, "correct the pattern, or leave `files` out")
 
-    def _may_be_made(self, work: Task) -> bool:
-        """Say whether something that the task waits for could make its files."""
-        makers = [other for _, other in self.works if other.edits and other is not work]
-        return any(self._reaches(work.id, maker.id) for maker in makers)
+    def _after_edits(self) -> set[str]:
+        """Find the tasks that wait, directly or not, for one that edits, and so may make their files."""
+        dependents: dict[str, list[str]] = {}
+        for _, work in self.works:
+            for name in work.depends_on:
+                dependents.setdefault(name, []).append(work.id)
+        waiting = [work.id for _, work in self.works if work.edits]
+        found: set[str] = set()
+        while waiting:
+            for name in dependents.get(waiting.pop(), ()):
+                if name not in found:
+                    found.add(name)
+                    waiting.append(name)
+        return found
 
     def secrets(self) -> Iterator[Problem]:
         for name, entry in self.plan.engines.items():
@@ -386,6 +406,11 @@ class _Checker:
             for said in undefined(work, plan, vars=self.names.vars):
                 key = "when" if said.startswith("`when`") else "description"
                 yield self._at((*path, key), said, None)
+
+
+def _selects_any(patterns: tuple[str, ...], paths: Iterable[str]) -> bool:
+    matcher = Matcher(patterns)
+    return any(matcher.selects(path) for path in paths)
 
 
 def _short(cycle: list[str]) -> list[str]:

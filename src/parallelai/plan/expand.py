@@ -82,7 +82,7 @@ class _Sieve:
         each = task.each
         if each is None and task.files is None:
             return (_Item("", ()),)
-        is_sifted = each is not None or task.output == "findings"
+        is_sifted = each is not None or _is_review(task)
         size = each.chunk if isinstance(each, Chunk) else 0
         key = (task.files, "single" if each is None and not is_sifted else str(each is not None), size)
         if key not in self._items:
@@ -133,6 +133,11 @@ class _Sieve:
             return "its name is not UTF-8"
         root = self.tree.root
         return triage(root / path, root=root) if is_sifted else triage_safety(root / path, root)
+
+
+def _is_review(task: Task) -> bool:
+    """Say whether a task reads its files as source; where only its template says what comes out, it does."""
+    return task.output == "findings" or (task.output is None and task.template is not None and not task.edits)
 
 
 class _Ties:

@@ -16,7 +16,7 @@ from parallelai.plan.check import UNREAD, Names, check
 from parallelai.plan.files import Tree
 from parallelai.plan.model import Plan, positions
 from parallelai.plan.positions import Positions, Step
-from parallelai.plan.problems import alias_table, all_models, in_order, problems_of
+from parallelai.plan.problems import alias_table, all_models, in_order, nearest, problems_of
 from parallelai.plan.values import ID, kind_of
 
 __all__ = ["Names", "from_mapping", "load", "loads", "positions"]
@@ -169,7 +169,7 @@ def _stand_in(item: dict[str, Any], key: str, index: int, field: str) -> dict[st
         return {"name": f"{UNREAD}{index}", "tasks": [], **kept}
     if not any(name in item for name in _ID_KEYS):
         item["id"] = f"{UNREAD}{key}-{index}"
-    if field in {"", "description"}:
+    if not field or nearest(field, ("description", "template")):  # also a misspelt one is one
         item["description"] = "-"
     if key == "workstreams" and field in {"", "owns"}:
         item["owns"] = [f"{UNREAD}{index}"]

@@ -337,7 +337,7 @@ class Shared(Model):
     idle_timeout: Annotated[Seconds, Field(gt=0)] = 300.0
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     retry_on: Annotated[tuple[RetryOn, ...], BeforeValidator(_one_or_many)] = ()
-    empty: Literal["refuse", "allow"] = "refuse"
+    empty: Literal["refuse", "ok"] = "refuse"
     verify: Annotated[
         Annotated[bool, Tag("flag")] | Annotated[Choice, Tag("choice")],
         Discriminator(lambda value: "flag" if isinstance(value, bool) else "choice"),

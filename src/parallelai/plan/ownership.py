@@ -106,7 +106,9 @@ def _shape(pattern: str) -> list[Any]:
     """Cut a pattern into segments; what matches a folder matches all below it."""
     is_folder = pattern.endswith("/")
     body = pattern.strip().removesuffix("/")
-    is_anchored = "/" in body
+    # A bare name such as `docs` fits at any depth by git's rules, but who owns it means the one at the root:
+    # `src` and `docs` do not overlap for the sake of a `src/docs` that nobody made.
+    is_anchored = "/" in body or not re.search(r"[*?\[\\]", body)
     body = re.sub(r"^(?:\./+)+|^/", "", body)
     segments: list[Any] = [_MANY if text == "**" else _segment(text) for text in _split(body)]
     if not is_anchored:

@@ -253,7 +253,9 @@ def dependencies(value: Any) -> tuple[Any, ...]:
 
 def pattern_list(value: Any) -> tuple[Any, ...]:
     """Read file patterns: a list, or a text split at commas (which has no braces, or they would be torn)."""
-    return (value.strip(),) if isinstance(value, str) and "{" in value else _texts(value, "file patterns")
+    if isinstance(value, str) and ("{" in value or not value.strip()):
+        return (value.strip(),)
+    return _texts(value, "file patterns")
 
 
 def pattern(text: str) -> str:

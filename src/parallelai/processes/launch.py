@@ -18,7 +18,7 @@ from parallelai.processes.warden import UNENDABLE_SECONDS
 
 OnLine = Callable[[str, bytes], None]
 
-_TRIES = 3
+_TRIES = 10  # a launch that was lost before its program started is done again
 _CHUNK = 65536
 _READS = 4  # of one stream, before others have their turn
 _DRAIN_READS = 64  # what a pipe holds at most, in case somebody outside the tree keeps writing to it

@@ -9,7 +9,8 @@ import socket
 from typing import Protocol
 
 from parallelai.processes import zygote
-from parallelai.processes.warden import END, KILL, Specification, send
+from parallelai.processes.walk import send
+from parallelai.processes.warden import END, KILL, Specification
 
 
 class Watcher(Protocol):

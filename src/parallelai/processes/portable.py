@@ -18,7 +18,8 @@ from parallelai.processes import tree
 from parallelai.processes.environment import MARK
 from parallelai.processes.link import Watcher
 from parallelai.processes.sweep import end_marked
-from parallelai.processes.warden import LEFTOVER_SECONDS, SHORT_GRACE_SECONDS, Specification, ask_to_end
+from parallelai.processes.walk import ask_to_end
+from parallelai.processes.warden import LEFTOVER_SECONDS, SHORT_GRACE_SECONDS, Specification
 
 _STEP_SECONDS = 0.05
 

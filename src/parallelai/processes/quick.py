@@ -16,6 +16,7 @@ from parallelai.processes.environment import MARK, environment
 from parallelai.processes.program import Completed, Program, explain, locate, make_mark
 
 _CHUNK = 65536
+_STEP_SECONDS = 0.05
 
 
 def run_quick(
@@ -87,9 +88,14 @@ class _Exchange:
             left = end - time.monotonic()
             if left <= 0:
                 break
-            for key, _ in self._selector.select(left):
+            ready = self._selector.select(min(left, _STEP_SECONDS))
+            for key, _ in ready:
                 self._serve(key.fd)
+            if not ready and self._process.poll() is not None:
+                break  # something that it left holds its output open
         is_late = not self._collect(end) and not self._is_truncated
+        if self._selector.get_map():
+            self._kill_group()
         code = self._process.returncode
         return Completed(
             exit=code if code >= 0 else None,
@@ -147,6 +153,9 @@ class _Exchange:
 
     def _kill(self) -> None:
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
             self._process.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)

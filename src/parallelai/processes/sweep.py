@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from parallelai.processes import tree
-from parallelai.processes.warden import ask_to_end
+from parallelai.processes.walk import ask_to_end
 
 _STEP_SECONDS = 0.02
 

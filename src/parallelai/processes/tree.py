@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallelai.processes import warden
+from parallelai.processes import walk
 from parallelai.processes.environment import MARK
-from parallelai.processes.warden import stat_fields
+from parallelai.processes.walk import stat_fields
 
 IS_LINUX = sys.platform.startswith("linux")
 _STATE, _TIMES, _START = 0, slice(11, 15), 19  # fields of /proc/PID/stat, counted from the state
@@ -50,17 +50,17 @@ def is_alive(pid: int, start: int) -> bool:
 
 def descendants(root: int) -> list[int]:
     """Return all processes below `root`, parents first; none where it is gone."""
-    return warden.descendants(root) if IS_LINUX else _descendants_by_psutil(root)
+    return walk.descendants(root) if IS_LINUX else _descendants_by_psutil(root)
 
 
 def kill_all(tops: list[int]) -> None:
     """SIGKILL the processes in `tops` and all below them."""
     if IS_LINUX:
-        warden.kill_all(tops)
+        walk.kill_all(tops)
         return
     for top in tops:
         for pid in [top, *_descendants_by_psutil(top)]:
-            warden.send(pid, signal.SIGKILL)
+            walk.send(pid, signal.SIGKILL)
 
 
 def cpu_seconds(root: int) -> float:
@@ -90,7 +90,7 @@ def command(pid: int) -> str:
     """Return a process's command line, for people; empty if it is gone."""
     if not IS_LINUX:
         return _command_by_psutil(pid)
-    words = warden.read(f"/proc/{pid}/cmdline")[:1000].replace(b"\0", b" ")
+    words = walk.read(f"/proc/{pid}/cmdline")[:4000].replace(b"\0", b" ")
     return words.decode(errors="replace").strip()
 
 
@@ -114,16 +114,19 @@ def _owner(mark: str) -> tuple[int, int] | None:
         return None  # somebody else's variable of that name
 
 
-def _pids() -> Iterator[int]:
+def _pids() -> list[int]:
     me, space = os.getuid(), _namespace("self")
-    for entry in os.scandir("/proc"):
-        try:
-            is_mine = entry.name.isdigit() and entry.stat().st_uid == me
-        except OSError:
-            continue
-        # In another PID namespace (a container) owners have other numbers: not ours to judge.
-        if is_mine and _namespace(entry.name) == space:
-            yield int(entry.name)
+    with os.scandir("/proc") as entries:
+        mine = [entry.name for entry in entries if entry.name.isdigit() and _user(entry) == me]
+    # In another PID namespace (a container) owners have other numbers: not ours to judge.
+    return [int(name) for name in mine if _namespace(name) == space]
+
+
+def _user(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_uid
+    except OSError:
+        return None
 
 
 def _namespace(pid: str) -> str | None:
@@ -134,21 +137,23 @@ def _namespace(pid: str) -> str | None:
 
 
 def _mark(pid: int) -> str | None:
-    environ = b"\0" + warden.read(f"/proc/{pid}/environ")
+    environ = b"\0" + walk.read(f"/proc/{pid}/environ")
     _, found, rest = environ.partition(f"\0{MARK}=".encode())
     return rest.partition(b"\0")[0].decode(errors="replace") if found else None
 
 
-def _pids_by_psutil() -> Iterator[int]:
+def _pids_by_psutil() -> list[int]:
     import psutil
 
     me = os.getuid()
+    found = []
     for process in psutil.process_iter():
         try:
             if process.uids().real == me:
-                yield process.pid
+                found.append(process.pid)
         except psutil.Error:
             continue
+    return found
 
 
 def _mark_by_psutil(pid: int) -> str | None:
@@ -176,7 +181,7 @@ def _command_by_psutil(pid: int) -> str:
     import psutil
 
     try:
-        return " ".join(psutil.Process(pid).cmdline())[:1000]
+        return " ".join(psutil.Process(pid).cmdline())[:4000]
     except psutil.Error:
         return ""
 

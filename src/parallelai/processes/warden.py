@@ -1,7 +1,7 @@
 """The zygote and the wardens: who starts programs, and ends the whole tree of each.
 
-This file runs by itself, as `python -I -S warden.py SOCKET OWNER`, with nothing but the standard library;
-the rest of the room imports it only for the functions that walk and end a tree.
+The zygote is a Python of its own, which loads this file and `walk`, and of the standard library what they
+import: it starts in milliseconds, and what it does not load need not be copied when it forks.
 
     ParallelAI ── zygote ──┬── warden ── program ── whatever it starts
                            └── warden ── program ── …
@@ -19,20 +19,19 @@ From it, lines: `R pid` (ready; nothing has been started before), `S pid` (start
 not be started), `X status` (the main process's wait status), `L pids` (what cannot be ended), `G` (gone).
 """
 
-# It starts in milliseconds, and forks; what it does not import (pathlib) need not be copied.
-# ruff: noqa: PTH110, PTH112, PTH123, PTH208
-
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+from parallelai.processes.walk import ask_to_end, children, descendants, kill_all, read
 
 END, KILL = b"e", b"k"
 LENGTH = struct.Struct("!Q")
@@ -48,13 +47,13 @@ UNENDABLE_SECONDS = 10.0
 """After so long of SIGKILL what is left belongs to another user or hangs in the kernel: it is reported."""
 
 GIVE_UP_SECONDS = 60.0
+_ASK_AGAIN_SECONDS = 0.1
 
 # Whoever interrupts a tree from outside must not take away the one who would end it properly.
 _IGNORED_NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "USR1", "USR2")
 _IGNORED = tuple(signal.Signals[f"SIG{name}"] for name in _IGNORED_NAMES)
 _RESTORED = (*_IGNORED, signal.SIGXFSZ, signal.SIGCHLD)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
 
 
 class Specification(NamedTuple):
@@ -77,84 +76,6 @@ class Specification(NamedTuple):
         """Read back what `encode` wrote, without the length."""
         executable, cwd, grace, count, *rest = body.split(b"\0")
         return cls(executable, cwd, float(grace), tuple(rest[: int(count)]), tuple(rest[int(count) :]))
-
-
-# Walking and ending a tree
-
-
-def children(pid: int) -> list[int]:
-    """Return the children of a process, those of all its threads; none where it is gone."""
-    if not _HAS_CHILDREN_FILE:
-        return _children_by_scan(pid)
-    found: list[int] = []
-    folder = f"/proc/{pid}/task"
-    try:
-        threads = os.listdir(folder)
-    except OSError:
-        return found
-    for thread in threads:
-        found.extend(map(int, read(f"{folder}/{thread}/children").split()))
-    return found
-
-
-def _children_by_scan(parent: int) -> list[int]:
-    """Do the work of `children` on kernels without `/proc/…/children`."""
-    names = os.listdir("/proc") if os.path.isdir("/proc") else []
-    pids = [int(name) for name in names if name.isdigit()]
-    return [pid for pid in pids if stat_fields(pid)[1:2] == [b"%d" % parent]]
-
-
-def read(path: str) -> bytes:
-    """Return the content of a file of `/proc`; empty where it is gone or not ours to read."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def stat_fields(pid: int) -> list[bytes]:
-    """Return the fields of `/proc/PID/stat` from the state (field 3) on; empty where it is gone."""
-    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()  # a name may hold spaces and parentheses
-
-
-def descendants(root: int) -> list[int]:
-    """Return all processes below `root`, parents first."""
-    found = children(root)
-    for pid in found:  # grows while we go
-        found.extend(children(pid))
-    return found
-
-
-def send(pid: int, number: int) -> None:
-    """Send a signal to a process that may be gone, or not be ours."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def kill_all(tops: list[int]) -> list[int]:
-    """SIGKILL the processes in `tops` and all below them; return who that was.
-
-    Each is stopped before its children are read: then it neither forks nor reaps, so that no child is missed
-    and no process number passes on to a stranger between reading and killing.
-    """
-    found = list(tops)
-    for pid in found:  # grows while we go
-        send(pid, signal.SIGSTOP)
-        found.extend(children(pid))
-    for pid in found:
-        send(pid, signal.SIGKILL)
-    return found
-
-
-def ask_to_end(pids: list[int], *numbers: int) -> None:
-    """Send the signals to each process, and SIGCONT, because a stopped one would not see them."""
-    for pid in pids:
-        for number in numbers:
-            send(pid, number)
-        send(pid, signal.SIGCONT)
 
 
 # What both kinds of process here need
@@ -215,6 +136,9 @@ class Warden:
         self._grace_seconds = 0.0
         self._act: Callable[[], None] | None = None  # what is due at `_due`
         self._due = 0.0
+        self._asked: set[tuple[int, bytes]] = set()
+        self._numbers: tuple[int, ...] = ()
+        self._kill_at = 0.0
         self._killing_since: float | None = None
         self._has_reported = False
         self._is_owned = True
@@ -326,11 +250,23 @@ class Warden:
         self._ask(min(self._grace_seconds, SHORT_GRACE_SECONDS), signal.SIGTERM)
 
     def _ask(self, grace_seconds: float, *numbers: int) -> None:
-        if self._killing_since is not None:
-            return
-        ask_to_end(descendants(os.getpid()), *numbers)
-        self._act = self._kill
-        self._due = time.monotonic() + grace_seconds
+        """Ask the tree to end; SIGKILL after the grace."""
+        if self._killing_since is None:
+            self._asked.clear()
+            self._numbers, self._kill_at = numbers, time.monotonic() + grace_seconds
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask those that were not there yet, or not yet what they are now.
+
+        A shell that is asked between fork and exec loses the signal, and waits for its child to end by it.
+        """
+        found = {(pid, read(f"/proc/{pid}/cmdline")) for pid in descendants(os.getpid())} - self._asked
+        ask_to_end((pid for pid, _ in found), *self._numbers)
+        self._asked |= found
+        now = time.monotonic()
+        self._act = self._kill if now >= self._kill_at else self._ask_again
+        self._due = min(self._kill_at, now + _ASK_AGAIN_SECONDS)
 
     def _kill(self) -> None:
         now = time.monotonic()
@@ -477,25 +413,19 @@ class Zygote:
             os._exit(status)
 
 
-def main() -> None:
-    """Be the zygote: arguments are the control socket's descriptor and the owner's pid."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+def main(descriptor: int, owner_pid: int) -> None:
+    """Be the zygote of the process `owner_pid`, which holds the other end of the socket `descriptor`."""
+    gc.disable()
+    gc.freeze()  # forked copies share these pages
+    control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        owner: int | None = os.pidfd_open(int(sys.argv[2]))
+        owner: int | None = os.pidfd_open(owner_pid)
     except ProcessLookupError:
         return  # killed already
     except OSError:
         owner = None  # an old kernel, or a sandbox: the control socket tells as well
     Zygote(control, owner).serve()
-
-
-if __name__ == "__main__":
-    import gc
-
-    gc.disable()
-    gc.freeze()  # forked copies share these pages
-    main()

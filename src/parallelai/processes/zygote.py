@@ -16,10 +16,21 @@ from pathlib import Path
 
 from parallelai.errors import ProgramError
 
-_SCRIPT = Path(__file__).with_name("warden.py")
+_ROOM = Path(__file__).parent
+_PROGRAM = """
+import sys
+for name, folder in zip(("parallelai", "parallelai.processes"), sys.argv[3:]):
+    sys.modules[name] = type(sys)(name)
+    sys.modules[name].__path__ = [folder]
+from parallelai.processes.warden import main
+main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+"""Loads the warden's file without the packages around it, which would load asyncio and more."""
+
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH")  # the interpreter may need them
 _BUSY = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS)
 _BUSY_SECONDS = 30.0
+_TRIES = 10
 
 
 def is_supported() -> bool:
@@ -34,8 +45,9 @@ class _Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
+                arguments = map(str, (theirs.fileno(), os.getpid(), _ROOM.parent, _ROOM))
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno()), str(os.getpid())],
+                    [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -160,7 +172,7 @@ async def hand_over(descriptors: list[int]) -> None:
                 tries += 1
         else:
             return
-        if tries > 3 or time.monotonic() > end:
+        if tries > _TRIES or time.monotonic() > end:
             _holder.drop(zygote)
             raise ProgramError(
                 "the process that starts programs does not answer",

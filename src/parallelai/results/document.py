@@ -107,7 +107,7 @@ def exit_code(
     if signal is not None:
         return _SIGNALLED.get(signal, 128 + signal)
     statuses = {task.status for task in tasks}
-    if False:
+    if _is_nothing_attempted(tasks):
         return NOT_ATTEMPTED
     if is_budget_reached or Outcome.OVER_BUDGET in statuses:
         return OVER_BUDGET

@@ -32,8 +32,9 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
 def _shown(character: str, ascii_only: bool) -> str:
     if character == "\t":
         return TAB
-    is_space = unicodedata.category(character) == "Zs"  # such as a no-break or an ideographic space
-    if (character.isprintable() or is_space) and (not ascii_only or character.isascii()):
+    if not ascii_only and unicodedata.category(character) == "Zs":
+        return character if character == "\u3000" else " "  # the ideographic space is a wide one
+    if character.isprintable() and (not ascii_only or character.isascii()):
         return character
     code = ord(character)
     if code <= 0xFF:

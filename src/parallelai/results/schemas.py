@@ -122,6 +122,7 @@ def files() -> dict[str, str]:
         "run": run_schema,
         "event": event_schema,
         "error": error_schema,
+        "plan": plan_schema,
     }
     return {f"{name}.json": dump(make()) for name, make in makers.items()}
 

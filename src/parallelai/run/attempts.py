@@ -153,6 +153,8 @@ class Attempts:
             flight.channel.key.in_flight -= 1
         if not task.flights:
             task.deadline = 0
+        if task.is_cancelling:
+            self._roster.take_back(task, number)
         return flight
 
     # ------------------------------------------------------------------ what came of it

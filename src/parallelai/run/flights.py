@@ -190,9 +190,11 @@ class Flights:
     ) -> Request:
         entry = self._job.entries.get(name)
         wall, idle = timeouts(instance.task, entry)
+        attempt = start.attempt + self._prior.attempts.get(instance.id, 0)
         return dataclasses.replace(
             ready.request,
-            attempt=start.attempt + self._prior.attempts.get(instance.id, 0),
+            attempt=attempt,
+            log=str(self._job.logs / "output" / f"{instance.index}-{attempt}.log"),
             model=model,
             timeout_seconds=wall,
             idle_timeout_seconds=idle,

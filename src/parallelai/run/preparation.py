@@ -37,6 +37,7 @@ class TaskViews(Mapping[str, TaskView]):
         self._outcomes: dict[str, Outcome] = {}
         self._replies: dict[str, Reply] = {}
         self._digests: dict[str, str] = {}
+        self._views: dict[str, TaskView] = {}
 
     def adopt(self, job: Job) -> None:
         """Go on with a job that has more tasks."""
@@ -45,6 +46,8 @@ class TaskViews(Mapping[str, TaskView]):
     def ended(self, instance: str, outcome: Outcome, reply: Reply | None) -> None:
         """Remember how an instance ended."""
         self._outcomes[instance] = outcome
+        self._views.pop(instance, None)
+        self._views.pop(self._job.graph.get(instance).task.id, None)
         if reply is not None:
             self._replies[instance] = reply
 
@@ -59,16 +62,23 @@ class TaskViews(Mapping[str, TaskView]):
         return known
 
     def __getitem__(self, name: str) -> TaskView:
+        known = self._views.get(name)
+        if known is None:
+            known = self._views[name] = self._whole(name)
+        return known
+
+    def _whole(self, name: str) -> TaskView:
         items = self._job.graph.items(name)
         if not items:
             raise KeyError(name)
+        is_spread = self._job.graph.get(items[0]).task.each is not None and items != (name,)
         replies = [self._replies[item] for item in items if item in self._replies]
         outcomes = {self._outcomes[item] for item in items if item in self._outcomes}
         worst = Outcome.OK if outcomes <= {Outcome.OK} else next(iter(sorted(outcomes - {Outcome.OK})))
         return TaskView(
             text="\n\n".join(reply.text for reply in replies if reply.text),
             findings=tuple(finding for reply in replies for finding in reply.findings),
-            items=tuple(self._view(item) for item in items) if len(items) > 1 else (),
+            items=tuple(self._view(item) for item in items) if is_spread else (),
             outcome=str(worst),
         )
 
@@ -114,7 +124,7 @@ class Preparation:
             known from before; otherwise its request.
         """
         try:
-            if instance.task.when is not None and not self._holds(instance.task):
+            if instance.task.when is not None and not self._holds(instance):
                 return Settled(Outcome.SKIPPED)
             mark = self.fingerprint(instance)
             if self._prior.kept(instance.id, mark) is not None:
@@ -140,8 +150,8 @@ class Preparation:
         dependencies = ((name, self.views.digest(name)) for name in names)
         return fingerprint(instance, self._definition(instance), self._files.of, dependencies)
 
-    def _holds(self, task: Task) -> bool:
-        return evaluate(str(task.when), self.views, self._job.variables)
+    def _holds(self, instance: Instance) -> bool:
+        return evaluate(str(instance.task.when), self.views, self._job.variables, instance)
 
     def _definition(self, instance: Instance) -> str:
         task, who = instance.task, self._job.assignment(instance)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from parallelai.records import Outcome
-from parallelai.run.decisions import Decision, Finish
+from parallelai.run.decisions import Cancel, Decision, Finish
 from parallelai.run.nodes import Node
 from parallelai.run.ranks import places
 from parallelai.run.strategies import Strategy
@@ -23,6 +23,7 @@ class Roster:
         self.groups: dict[str, Group] = {}
         self.decisions: list[Decision] = []
         self.ready: list[TaskState] = []
+        self.has_untold = False  # whether `decisions` holds an end
         self.outcomes: Counter[Outcome] = Counter()
         self.remaining = 0
         self.batch_open = 0  # tasks of the present batch that have not ended
@@ -104,10 +105,27 @@ class Roster:
             if one.state is State.DONE:
                 continue
             self.close(one, how)
-            self.decisions.append(Finish(one.node.id, how.outcome, how.error, how.why))
+            self._decide(one, how)
             self._tell(one, ended)
             if one.node.on_failure == "stop" and how.outcome in _STOPS and self.stopped_by is None:
                 self.stopped_by = one
+
+    def _decide(self, task: TaskState, ending: Ending) -> None:
+        self.decisions.append(Finish(task.node.id, ending.outcome, ending.error, ending.why))
+        self.has_untold = True
+
+    def take_back(self, task: TaskState, attempt: int) -> None:
+        """Forget a `Cancel` that nobody was told of yet, because the attempt has ended by itself."""
+        self.decisions = [
+            one
+            for one in self.decisions
+            if not (isinstance(one, Cancel) and one.task == task.node.id and one.attempt == attempt)
+        ]
+
+    def told(self) -> list[Decision]:
+        """Take out what was decided."""
+        decided, self.decisions, self.has_untold = self.decisions, [], False
+        return decided
 
     def close(self, task: TaskState, ending: Ending) -> None:
         """Mark a task as ended, without a word to those that await it."""
@@ -172,7 +190,7 @@ class Roster:
                 continue
             if not task.is_under_way:
                 self.close(task, ending)
-                self.decisions.append(Finish(task.node.id, ending.outcome, ending.error, ending.why))
+                self._decide(task, ending)
             elif task.is_performing and task.queued:
                 task.queued.clear()
                 task.withheld = ending

@@ -14,7 +14,7 @@ from typing import Any
 
 from parallelai import processes
 from parallelai.engines.protocol import Message, Request
-from parallelai.errors import EngineError, Internal, UsageError
+from parallelai.errors import EngineError, Internal, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
     FindingRecorded,
@@ -27,6 +27,7 @@ from parallelai.events import (
     TaskReady,
     TaskStep,
 )
+from parallelai.plan.files import read_text
 from parallelai.plan.graph import Instance
 from parallelai.records import (
     FREE,
@@ -238,8 +239,8 @@ class Runner:
 
     def _read(self, path: str) -> str | None:
         try:
-            return (self._job.root / path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            return read_text(self._job.root, path)
+        except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
             return None
 
     def _take_events(self, events: Sequence[Event]) -> None:
@@ -251,20 +252,19 @@ class Runner:
     # -- the loop
 
     async def _drive(self, writer: RunWriter) -> None:
-        while True:
+        while not self._scheduler.is_done:
             until = self._carry_out_all(self._scheduler.decide(self._now()))
             for notice in self._scheduler.notices():
                 self._has_reached_budget |= notice.type == "budget.reached"
                 writer.append(notice)
-            if self._scheduler.is_done:
-                return
-            await self._sleep(until)
-            self._take_news()
+            if not self._scheduler.is_done:
+                await self._sleep(until)
+                self._take_news()
 
     async def _sleep(self, until: float | None) -> None:
         """Wait for news, or for a time on the scheduler's clock."""
         if self._wake.is_set() or (until is not None and until <= self._now()):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # let others work, then ask again
         elif until is None:
             await self._wake.wait()
         else:

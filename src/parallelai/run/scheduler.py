@@ -119,7 +119,7 @@ class Scheduler:
     # ------------------------------------------------------------------ what it decides
 
     def decide(self, now: float) -> list[Decision]:
-        """Decide all that can be decided now; the last is a `Wait`, unless every task has ended."""
+        """Decide what can be decided now; the last is a `Wait`, unless every task has ended."""
         roster, attempts = self._roster, self._attempts
         roster.tell_settled()
         attempts.close_breakers(now)
@@ -134,7 +134,7 @@ class Scheduler:
             self._events.append(self._unsaid)
             self._unsaid = None
         self._events += self._spending.warnings(now)
-        decided, roster.decisions = roster.decisions, []
+        decided = roster.told()
         if roster.remaining:
             decided.append(self._waiting(bound, now))
         return decided
@@ -144,13 +144,14 @@ class Scheduler:
         attempts, roster = self._attempts, self._roster
         self._unaffordable.clear()
         while True:
-            self._open_ready(now)
             if roster.stopped_by is not None and attempts.closed is None:
-                self._close(
-                    Ending(Outcome.CANCELLED, None, f"stopped, because `{roster.stopped_by.node.id}` failed")
-                )
+                why = f"stopped, because `{roster.stopped_by.node.id}` failed"
+                self._close(Ending(Outcome.CANCELLED, None, why))
             if attempts.in_flight >= self._parallel:
                 return "parallel"
+            if roster.ready and roster.has_untold:
+                return "ready"  # who prepares them must have carried out the ends that made them ready
+            self._open_ready(now)
             lane = self._best_lane(now)
             if lane is not None:
                 self._start_head(lane, now)
@@ -247,6 +248,8 @@ class Scheduler:
 
     def _waiting(self, bound: str, now: float) -> Wait:
         """Say what the run waits for. While all slots are taken, only a time limit is worth a look before."""
+        if bound == "ready":
+            return Wait(now, bound)
         times = [self._queues.next_deadline(), self._spending.next_time(now)]
         if bound not in ("parallel", "paused"):
             timer = self._queues.next_timer()

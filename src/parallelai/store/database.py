@@ -134,6 +134,9 @@ class Database:
 
     def _check_whole(self) -> None:
         """Tell a file that was cut from one whose last pages are still in the log beside it."""
+        log = self.path.with_name(self.path.name + "-wal")
+        if not log.exists() or log.stat().st_size == 0:
+            raise corrupt(self.path, "it was cut")
         with told(self.path), _closing(open_connection(self.path)) as connection:
             said = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
         if said != "ok":

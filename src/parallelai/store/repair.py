@@ -19,6 +19,10 @@ from parallelai.store.faults import corrupt, told
 from parallelai.store.migrations import Schema
 from parallelai.store.projections import RunState
 
+_MAGIC = b"SQLite format 3\0"
+# A damaged header may claim any number of pages; so many times what is there is filled up at most. The filling
+# takes no room: it is a hole in the file.
+_MAX_GROWTH = 1000
 _COMMANDS = 'seq, run, kind, args, "by", at, done_at, result'
 
 
@@ -115,17 +119,19 @@ def _log(path: Path) -> Path:
 def _copy(path: Path, old: Path, schema: Schema) -> None:
     """Copy the file and its log, and fill up what was cut off, so that SQLite reads what is left of it."""
     content = path.read_bytes() if path.exists() else b""
-    if len(content) < PAGE_BYTES:
-        # Not even the first page is left. The log may hold newer pages of all tables; their places are those
-        # of an empty journal.
+    if len(content) < PAGE_BYTES or not content.startswith(_MAGIC):
+        # The first page says where the tables begin: where an empty journal's do. The log may hold newer pages.
         with contextlib.closing(open_connection(old)) as connection:
             migrate(connection, old, schema)
-    else:
-        pages = int.from_bytes(content[28:32], "big")
-        with old.open("wb") as file:
-            file.write(content)
-            size = max(len(content), min(pages, 16 * len(content) // PAGE_BYTES) * PAGE_BYTES)
-            file.truncate(size + -size % PAGE_BYTES)
+        empty, rest = old.read_bytes(), content[PAGE_BYTES:]
+        pages = max(len(empty), PAGE_BYTES + len(rest) + -len(rest) % PAGE_BYTES) // PAGE_BYTES
+        first = empty[:28] + pages.to_bytes(4, "big") + empty[32:PAGE_BYTES]
+        content = first + rest if rest else empty
+    pages = int.from_bytes(content[28:32], "big")
+    size = max(len(content), min(pages, _MAX_GROWTH * len(content) // PAGE_BYTES) * PAGE_BYTES)
+    with old.open("wb") as file:
+        file.write(content)
+        file.truncate(size + -size % PAGE_BYTES)
     if _log(path).exists():
         shutil.copyfile(_log(path), _log(old))
 
@@ -145,7 +151,11 @@ def _exchange(path: Path, new: Path, kept: Path) -> None:
 def _save(old: Path, target: sqlite3.Connection) -> list[str]:
     """Copy what can be read; each run and the commands by themselves."""
     said = []
-    with contextlib.closing(open_connection(old)) as source:
+    try:
+        opened = open_connection(old)
+    except sqlite3.DatabaseError:
+        return ["no event could be read"]
+    with contextlib.closing(opened) as source:
         for number in sorted(_numbers(source)):
             target.execute("BEGIN IMMEDIATE")
             try:

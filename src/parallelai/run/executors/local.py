@@ -163,7 +163,11 @@ class LocalExecutor:
 
     def _finish(self, id: AttemptId, began: float, task: asyncio.Task[AttemptDone]) -> None:
         """Report an attempt's end; also of one that was cancelled before its first step."""
-        done = AttemptDone(id, time.monotonic() - began, usage=self._usage(id)) if task.cancelled() else task.result()
+        done = (
+            AttemptDone(id, time.monotonic() - began, usage=self._usage(id))
+            if task.cancelled()
+            else task.result()
+        )
         self._running.pop(id, None)
         self._ports.pop(id, None)
         self.report(done)

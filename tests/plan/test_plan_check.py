@@ -1,0 +1,147 @@
+"""What a plan must keep beyond its types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallelai.errors import PlanError
+from parallelai.plan.check import Names, check, is_branch
+from parallelai.plan.files import FileTree
+from parallelai.plan.load import loads
+from parallelai.plan.model import Plan
+
+TREE = FileTree(Path("/nowhere"), ("README.md", "src/a.py", "src/b.py", "src/ui/menu.py"))
+
+
+def _said(text: str, **given: object) -> list[str]:
+    try:
+        loads(text, file="p", **given)  # type: ignore[arg-type]
+    except PlanError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_patterns_that_match_nothing_are_errors_where_a_tree_is_given() -> None:
+    text = "tasks:\n  - {id: a, description: x, files: 'lib/**'}\n  - {id: b, description: x, files: 'src/*.py'}\n"
+    assert _said(text) == []
+    assert _said(text, tree=TREE) == [
+        "p:2:36: `lib/**` matches no file of the project; correct the pattern, or leave `files` out"
+    ]
+
+
+def test_files_that_a_task_before_may_make_need_not_exist_yet() -> None:
+    text = (
+        "tasks:\n  - {id: make, description: x, edits: true}\n  - {id: mid, description: x, depends_on: [make]}\n"
+        "  - {id: use, description: x, files: new/*.py, depends_on: [mid]}\n"
+    )
+    assert _said(text, tree=TREE) == []
+
+
+def test_owners_in_order_or_of_shared_files_may_overlap() -> None:
+    text = "workstreams:\n  a: {description: x, owns: src}\n  b: {description: x, owns: src/ui%s}\n%s"
+    assert _said(text % ("", ""), tree=TREE) == [
+        "p:3:29: `a` and `b` both own `src/ui/menu.py`, and neither waits for the other;"
+        " give it to one of them, list it under `shared`, or add a `depends_on`"
+    ]
+    assert _said(text % (", depends_on: [a]", ""), tree=TREE) == []
+    assert _said(text % ("", "shared: [src/ui]\n"), tree=TREE) == []
+
+
+def test_order_may_go_over_other_tasks() -> None:
+    text = (
+        "tasks: [{id: mid, description: x, depends_on: [a]}]\n"
+        "workstreams:\n  a: {description: x, owns: src}\n  b: {description: x, owns: src, depends_on: [mid]}\n"
+    )
+    assert _said(text) == []
+
+
+def test_several_cycles_are_all_printed() -> None:
+    text = "tasks:\n" + "".join(
+        f"  - {{id: {a}, description: x, depends_on: [{b}]}}\n" for a, b in ("ab", "ba", "cd", "de", "ec")
+    )
+    assert [said.split(":", 4)[-1].split(";")[0].strip() for said in _said(text)] == [
+        "a → b → a",
+        "c → d → e → c",
+    ]
+
+
+def test_a_cycle_of_thousands_is_found_and_printed_short() -> None:
+    text = "tasks:\n" + "".join(
+        f"  - {{id: t{n}, description: x, depends_on: [t{(n + 1) % 3000}]}}\n" for n in range(3000)
+    )
+    (said,) = _said(text)
+    assert "t0 → t1 → t2" in said
+    assert len(said) < 300
+
+
+def test_a_pipeline_goes_in_plan_order() -> None:
+    text = "strategy: pipeline\ntasks:\n  - {id: a, description: x, depends_on: [b]}\n  - {id: b, description: x}\n"
+    assert _said(text) == ["p:3:42: `a` depends on `b`, a later stage of the pipeline; put `b` before it"]
+
+
+def test_phases_may_hold_only_the_workstreams() -> None:
+    text = (
+        "phases: [{name: A, tasks: [w]}]\ntasks: [{id: t, description: x}]\n"
+        "workstreams: {w: {description: x, owns: src}}\n"
+    )
+    assert _said(text) == []
+
+
+def test_names_that_are_not_given_are_not_checked() -> None:
+    text = "tasks: [{id: a, template: t, engine: e, role: r, model: some-model}]\n"
+    assert _said(text) == []
+    names = Names(engines=frozenset(), templates=frozenset(), roles=frozenset({"rr"}))
+    assert len(_said(text, names=names)) == 3
+
+
+def test_a_familiar_model_is_no_misspelt_tier() -> None:
+    for model in ("fast-v2", "gpt-fast", "small", "test", "opus-4"):
+        assert _said(f"tasks: [{{id: a, description: x, model: {model}}}]\n") == []
+    text = "tasks: [{id: a, description: x, model: standart}]\n"
+    assert _said(text, names=Names(models=frozenset({"standart"}))) == []
+
+
+def test_templates_in_texts_are_checked_at_their_place() -> None:
+    said = _said(
+        "tasks:\n  - id: a\n    description: '{{ nothing }}'\n  - {id: b, description: x, when: 'a ='}\n"
+    )
+    assert [line.split(" ")[0] for line in said] == ["p:3:18:", "p:4:35:"]
+
+
+def test_branches_are_names_that_git_takes_and_each_has_one_owner() -> None:
+    text = (
+        "workstreams:\n  a: {description: x, owns: a, branch: b..c}\n"
+        "  b: {description: x, owns: b, branch: same}\n  c: {description: x, owns: c, branch: same}\n"
+        "  d.lock: {description: x, owns: d}\n"
+    )
+    assert [line.split(";")[0] for line in _said(text)] == [
+        "p:2:40: `b..c` is no branch name that git takes",
+        "p:4:40: `c` and `b` have the same branch `same`",
+        "p:5:11: `parallelai/d.lock` is no branch name that git takes",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "fix-1", "ä", "a@b"])
+def test_good_branches(name: str) -> None:
+    assert is_branch(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "@", "-a", "/a", "a/", "a.", "a b", "a..b", "a~1", "a.lock", "a@{1}", "a\x7f"]
+)
+def test_bad_branches(name: str) -> None:
+    assert not is_branch(name)
+
+
+def test_people_have_workstreams_that_exist() -> None:
+    text = "workstreams: {gui: {description: x, owns: src}}\nteam: {ana: {workstreams: [guy]}}\n"
+    assert _said(text) == [
+        "p:2:28: `ana` has the workstream `guy`, which does not exist; did you mean `gui`?"
+    ]
+
+
+def test_a_plan_made_in_python_is_checked_without_places() -> None:
+    (problem,) = check(Plan())
+    assert str(problem) == "the plan is empty: it has no task and no workstream; add a task under `tasks:`"

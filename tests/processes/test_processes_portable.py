@@ -1,0 +1,76 @@
+"""Where there are no wardens: process groups, psutil and the mark do what they can."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+from processes_support import STUBBORN, alive, gone_within, open_files, python, run_until_ready, shell, token
+
+from parallelai.errors import ProgramError
+from parallelai.processes import program, run, tree
+
+
+@pytest.fixture(autouse=True, params=["proc", "psutil"])
+def _portable(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    monkeypatch.setattr("parallelai.processes.zygote.is_supported", lambda: False)
+    if request.param == "psutil":
+        monkeypatch.setattr(tree, "IS_LINUX", False)
+    program._own_start.cache_clear()
+    yield
+    program._own_start.cache_clear()
+
+
+async def test_it_runs_programs_as_with_wardens() -> None:
+    before = open_files()
+    done = await run(shell("cat; echo err >&2; exit 3", stdin=b"x" * 200_000))
+    assert (done.exit, done.stdout, done.stderr) == (3, b"x" * 200_000, b"err\n")
+    assert (await run(shell("kill -9 $$"))).signal == signal.SIGKILL
+    with pytest.raises(ProgramError):
+        await run(shell("true", "x" * 3_000_000))
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("code", ["child()", "child(os.setsid)", "child(os.setsid, fork_again)"])
+async def test_cancelling_ends_the_tree(code: str) -> None:
+    name = token()
+    task, _ = await run_until_ready(python(f"{STUBBORN}\n{code}\nstay()", name, grace_seconds=0.1), 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gone_within(name)
+
+
+@pytest.mark.parametrize("code", ["child()", "child(os.setsid)", "child(os.setsid, fork_again)"])
+async def test_the_end_of_the_main_process_ends_what_it_left(code: str) -> None:
+    name = token()
+    done = await run(python(f"{STUBBORN}\n{code}\nos._exit(4)", name, grace_seconds=0.1))
+    assert done.exit == 4
+    assert gone_within(name)
+
+
+async def test_a_time_out_and_a_second_cancel_work() -> None:
+    done = await run(shell("exec sleep 60", timeout_seconds=0.1, idle_timeout_seconds=30))
+    assert (done.signal, done.ended_by) == (signal.SIGINT, "timeout")
+    name = token()
+    task, _ = await run_until_ready(python(f"{STUBBORN}\nstay()", name, grace_seconds=100_000), 1)
+    task.cancel()
+    await asyncio.wait({task}, timeout=0.1)
+    assert alive(name)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gone_within(name)
+
+
+def test_a_loop_that_is_thrown_away_leaves_nothing() -> None:
+    name = token()
+    loop = asyncio.new_event_loop()
+    task, _ = loop.run_until_complete(run_until_ready(python(f"{STUBBORN}\nstay()", name), 1))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    loop.close()
+    coroutine.close()
+    assert gone_within(name)
