@@ -59,8 +59,9 @@ def test_a_missing_program_or_folder_is_told() -> None:
         run_quick(["no-such-program"], HERE)
     with pytest.raises(ProgramError, match="does not exist"):
         run_quick(["true"], HERE / "nowhere")
-    with pytest.raises(ProgramError):
-        run_quick(["true", "\0"], HERE)
+    for argv in (["true", "\0"], [""], []):
+        with pytest.raises(ProgramError):
+            run_quick(argv, HERE)
     assert open_files() == before
 
 

@@ -191,7 +191,10 @@ class _Execution:
             self.is_lost = True
         else:
             self._seconds = self._elapsed() if self._seconds is None else self._seconds
-            end_marked(self._prepared.mark)
+            try:
+                end_marked(self._prepared.mark)
+            except OSError as error:  # no descriptor left, for example; the zygote ends it, or a sweep
+                self._notes.append(f"the tree was left to the sweep: {error.strerror}")
             said = f"the process that guarded `{self._program.argv[0]}` was killed; its tree was ended"
             if self._status is None:
                 self._fail(ProgramError(said, where=self._program.label or None, retry_helps=True))

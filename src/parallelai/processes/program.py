@@ -72,12 +72,10 @@ class Prepared:
 
 def prepare(program: Program) -> Prepared:
     """Find the program and put its environment together. Raises `ProgramError`."""
-    if not program.argv or not program.argv[0]:
-        raise ProgramError("the command is empty", where=program.label or None)
     cwd = program.cwd.resolve()
     mark = make_mark(program.run)
     env = {**program.env, "PWD": str(cwd), MARK: mark}
-    executable = locate(program.argv[0], cwd, env.get("PATH"), program.label)
+    executable = locate(program.argv[0] if program.argv else "", cwd, env.get("PATH"), program.label)
     try:
         specification = Specification(
             os.fsencode(executable),
@@ -104,6 +102,8 @@ def _own_start(pid: int) -> int:
 def locate(name: str, cwd: Path, path: str | None, label: str = "") -> str:
     """Return the absolute path of the program that `name` means in `cwd`. Raises `ProgramError`."""
     where = label or None
+    if not name:
+        raise ProgramError("the command is empty", where=where)
     if not cwd.is_dir():
         raise ProgramError(f"the folder `{cwd}` to run `{name}` in does not exist", where=where)
     if "/" in name:

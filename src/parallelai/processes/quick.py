@@ -37,7 +37,7 @@ def run_quick(
     given = environment() if env is None else env
     folder = cwd.resolve()
     complete = {**given, "PWD": str(folder), MARK: make_mark("")}
-    executable = locate(argv[0], folder, complete.get("PATH"))
+    executable = locate(argv[0] if argv else "", folder, complete.get("PATH"))
     try:
         process = subprocess.Popen(
             list(argv),

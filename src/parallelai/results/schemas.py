@@ -1,6 +1,6 @@
-"""The JSON schemas of what scripts read, made from the records: draft 2020-12.
+"""The JSON schemas of what scripts read and write, made from the code: draft 2020-12.
 
-They ship as `schemas/run.json`, `schemas/event.json` and `schemas/error.json`; running this module writes
+They ship as `schemas/{run,event,error,plan}.json`; running this module writes
 them anew. They name what is always there, and allow more: a later version may add keys, and never takes one
 away.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from parallelai import errors, events, records
+from parallelai.plan.schema import plan_schema
 from parallelai.results.json import dump
 
 Schema = dict[str, Any]
