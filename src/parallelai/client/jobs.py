@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.support import unsupported, unsupported_settings
+from parallelai.engines.protocol import Request
 from parallelai.engines.registry import Registry
-from parallelai.engines.selection import AUTO, About, Source, select
+from parallelai.engines.selection import AUTO, About, Source, money_limit, select
 from parallelai.errors import PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
@@ -58,11 +59,15 @@ class Builder:
         return only(graph, self.options.only) if self.options.only else graph
 
     def _expand(self, plan: Plan) -> TaskGraph:
-        strategy, defaults = self.options.strategy, self.project.settings.defaults
-        if self.options.timeout_seconds is not None:
-            defaults = defaults.model_copy(update={"timeout": self.options.timeout_seconds})
-        name = strategy.name if strategy is not None else None
-        return expansion.expand(plan, self.tree, settings_defaults=defaults, strategy=name)
+        strategy, timeout = self.options.strategy, self.options.timeout_seconds
+        if timeout is not None:
+            plan = plan.model_copy(update={"defaults": plan.defaults.model_copy(update={"timeout": timeout})})
+        return expansion.expand(
+            plan,
+            self.tree,
+            settings_defaults=self.project.settings.defaults,
+            strategy=strategy.name if strategy is not None else None,
+        )
 
     def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:
         """Decide the rest: assignments, limits, estimates."""
@@ -71,6 +76,10 @@ class Builder:
         assignments = self.assignments(plan, graph)
         named = {member for who in assignments.values() for member in who.choice.members}
         entries = {name: entry for name in named if (entry := self._entry(whole, name)) is not None}
+        budget = asked.budget or whole.limits.budget
+        if budget.usd is not None and whole.limits.unpriced == "refuse":
+            able = {member for who in assignments.values() if not who.error for member in who.choice.members}
+            self._refuse_unpriced(sorted(able))
         return Job(
             run=run,
             kind=kind,
@@ -85,7 +94,7 @@ class Builder:
             templates=self.project.templates,
             strategy=asked.strategy or strategies.find(plan.strategy),
             parallel=asked.parallel or whole.limits.parallel or self._usual_parallel(entries),
-            budget=asked.budget or whole.limits.budget,
+            budget=budget.model_copy(update={"usd": money_limit(budget.usd)}),
             concurrency={name: entry.concurrency for name, entry in entries.items() if entry.concurrency},
             variables={**whole.vars, **asked.variables},
             places=_places(plan),
@@ -93,6 +102,16 @@ class Builder:
             is_cacheable=asked.is_cacheable,
             fail_on=asked.fail_on,
         )
+
+    def _refuse_unpriced(self, engines: Iterable[str]) -> None:
+        """A money budget cannot hold where a price is unknown. Raises `UsageError` that names the engine."""
+        blank = Request(run="", task="", attempt=0, root=str(self.project.root), prompt="")
+        for name in engines:
+            if self.registry.get(name).estimate(blank).usd is None:
+                raise UsageError(
+                    f"a money budget cannot hold: what engine `{name}` costs is unknown",
+                    next="give the engine a `price`, or allow it: `limits: {unpriced: allow}`",
+                )
 
     def _whole(self, plan: Plan) -> Plan:
         """The plan over the config: where it says nothing, the config's word holds."""
