@@ -16,12 +16,11 @@ from parallelai.engines import replies
 from parallelai.engines.replies import (
     FINDINGS_SCHEMA,
     check_schema,
-    clean,
     parse_findings,
     parse_json,
-    safe_path,
     to_reply,
 )
+from parallelai.engines.untrusted import clean, safe_path
 from parallelai.errors import Invalid, Rejected
 from parallelai.records import Finding, Severity, to_json
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_documents import coverages, finding
 
-from parallelai.records import FREE, Coverage, ErrorRecord, FileNote, Outcome, Severity, TaskResult, Usage
-from parallelai.results.collect import Collected
-from parallelai.results.document import build, counts, exit_code, join_coverage, run_outcome, total_usage
+from parallelai.records import FREE, Coverage, ErrorRecord, FileNote, Outcome, Severity, TaskResult
+from parallelai.results.document import counts, exit_code, join_coverage, run_outcome
 
 OK = TaskResult("ok", Outcome.OK, attempts=1, usage=FREE)
 FAILED = TaskResult("failed", Outcome.FAILED, attempts=1, error=ErrorRecord("rejected", "401"))
@@ -96,34 +95,3 @@ def test_every_file_is_accounted_for_exactly_once(parts):
 def test_failed_weighs_more_than_skipped():
     parts = [Coverage(skipped=(FileNote("a", "no analyser"),)), Coverage(failed=(FileNote("a", "crashed"),))]
     assert join_coverage(parts) == Coverage(failed=(FileNote("a", "crashed"),))
-
-
-def test_usage_is_what_tasks_say_and_never_a_false_zero():
-    paid = TaskResult("a", Outcome.OK, attempts=1, usage=Usage(10, 0, 5, 0, None, "unknown"))
-    assert total_usage([paid, OK]) == Usage(10, 0, 5, 0, None, "unknown")
-    assert total_usage([FAILED]) == Usage()
-    assert total_usage([UNAVAILABLE]) == total_usage([]) == FREE
-
-
-def test_build_puts_it_all_together():
-    built = build(
-        run="r-1",
-        plan="tasks.yaml",
-        tasks=[OK, FAILED],
-        seconds=2.0,
-        seconds_one_by_one=8.0,
-        collected=Collected((HIGH,), {"quote_not_found": 2}),
-        files=Coverage(covered=("src/a.py",)),
-        fail_on=Severity.LOW,
-    )
-    assert (built.exit, built.outcome, built.dropped) == (4, "failed", {"quote_not_found": 2})
-    assert (built.counts[Outcome.OK], built.counts[Outcome.FAILED], built.counts[Outcome.BLOCKED]) == (
-        1,
-        1,
-        0,
-    )
-    assert built.findings == (HIGH,)
-    assert (
-        build(run="r", plan=None, tasks=[OK], seconds=0, seconds_one_by_one=0, signal=2).outcome
-        == "cancelled"
-    )

@@ -26,7 +26,8 @@ from parallelai.engines.protocol import (
     Request,
     TextEvent,
 )
-from parallelai.engines.replies import clean, to_reply
+from parallelai.engines.replies import to_reply
+from parallelai.engines.untrusted import clean
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, TimedOut, Transient, Unavailable
 from parallelai.processes import Completed, Program, environment, find, run
 from parallelai.records import FREE, LimitKey, Reply

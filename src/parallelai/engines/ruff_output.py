@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallelai.engines import notebooks
-from parallelai.engines.replies import MAX_FIELD_CHARS, clean, shorten
 from parallelai.engines.ruff_rules import weigh_at
+from parallelai.engines.untrusted import MAX_FIELD_CHARS, clean, shorten
 from parallelai.errors import Internal
 from parallelai.records import Finding
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from parallelai.engines.replies import MAX_FIELD_CHARS, MAX_LINE, clean, safe_path, shorten
+from parallelai.engines.untrusted import MAX_FIELD_CHARS, MAX_LINE, clean, safe_path, shorten
 from parallelai.errors import Invalid
 from parallelai.records import Finding, Severity
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from parallelai.engines.context import Analyzer
 from parallelai.engines.protocol import Request
-from parallelai.engines.replies import clean, shorten
 from parallelai.engines.ruff import Bounds, Checked
 from parallelai.engines.sarif_input import SarifReport, read_report
 from parallelai.engines.side_by_side import carry_out, cut
+from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import Invalid, ProgramError, TimedOut, UsageError
 from parallelai.plan.files import match, read_text
 from parallelai.processes import Completed, Program, environment, run

@@ -8,7 +8,6 @@ from dataclasses import fields
 from typing import Any
 
 from parallelai.records import (
-    FREE,
     Coverage,
     FileNote,
     Finding,
@@ -16,9 +15,7 @@ from parallelai.records import (
     RunDocument,
     Severity,
     TaskResult,
-    Usage,
 )
-from parallelai.results.collect import Collected
 
 DONE = 0
 FOUND = 1
@@ -34,15 +31,6 @@ def counts(tasks: Iterable[TaskResult]) -> dict[Outcome, int]:
     for task in tasks:
         counted[task.status] += 1
     return counted
-
-
-def total_usage(tasks: Iterable[TaskResult]) -> Usage:
-    """Add up what the tasks used, as far as they say; tasks that were never attempted used nothing."""
-    tasks = tuple(tasks)
-    known = [task.usage for task in tasks if task.usage is not None]
-    if known:
-        return sum(known[1:], start=known[0])
-    return Usage() if any(task.attempts for task in tasks) else FREE
 
 
 def join_coverage(parts: Iterable[Coverage]) -> Coverage:
@@ -127,65 +115,6 @@ def _is_nothing_attempted(tasks: Iterable[TaskResult]) -> bool:
     """No engine could serve any task; what was skipped, such as their dependents, does not count."""
     due = [task for task in tasks if task.status is not Outcome.SKIPPED]
     return bool(due) and all(task.error is not None and task.error.kind == "unavailable" for task in due)
-
-
-def build(
-    *,
-    run: str,
-    plan: str | None,
-    tasks: Iterable[TaskResult],
-    seconds: float,
-    seconds_one_by_one: float,
-    collected: Collected | None = None,
-    findings: Iterable[Finding] | None = None,
-    files: Coverage | None = None,
-    fail_on: Severity | None = None,
-    is_cancelled: bool = False,
-    is_budget_reached: bool = False,
-    signal: int | None = None,
-) -> RunDocument:
-    """Make the document of a run from its parts; counts, usage, outcome and exit code follow from them.
-
-    Args:
-        run: the run's id.
-        plan: what identifies the plan, None where there is none.
-        tasks: the results, in plan order.
-        seconds: how long the run took.
-        seconds_one_by_one: how long its attempts took, one after another.
-        collected: the findings and what was dropped.
-        findings: what to list instead of the collected ones, once a baseline was applied.
-        files: what became of the files.
-        fail_on: see `exit_code`.
-        is_cancelled: see `run_outcome`; an interruption by a signal counts as one.
-        is_budget_reached: see `exit_code`.
-        signal: see `exit_code`.
-    """
-    tasks = tuple(tasks)
-    collected = collected or Collected((), {"quote_not_found": 0})
-    listed = collected.findings if findings is None else tuple(findings)
-    counted = counts(tasks)
-    is_cancelled = is_cancelled or signal is not None
-    return RunDocument(
-        run=run,
-        plan=plan,
-        exit=exit_code(
-            tasks,
-            findings=listed,
-            files=files,
-            fail_on=fail_on,
-            is_budget_reached=is_budget_reached,
-            signal=signal,
-        ),
-        outcome=run_outcome(counted, is_cancelled=is_cancelled, is_budget_reached=is_budget_reached),
-        seconds=seconds,
-        seconds_one_by_one=seconds_one_by_one,
-        counts=counted,
-        usage=total_usage(tasks),
-        tasks=tasks,
-        findings=listed,
-        dropped=dict(collected.dropped),
-        files=files or Coverage(),
-    )
 
 
 def to_data(document: RunDocument) -> dict[str, Any]:

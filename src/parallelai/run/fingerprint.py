@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import EngineEntry, Task
+from parallelai.plan.model import Choice, EngineEntry, Task
 from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
 
@@ -25,6 +26,15 @@ _WHAT_COUNTS = frozenset(
         "edits", "checks", "todo", "empty", "verify", "workspace",
     }
 )  # fmt: skip
+_DOES_NOT_COUNT = frozenset(
+    {
+        "concurrency", "timeout", "idle_timeout", "price",
+        "account", "api_key_env", "api_key_file", "api_key_keyring",
+        "model",  # it stands beside the entry, as it was decided
+    }
+)  # fmt: skip
+"""What an engine's entry says of when, how long, for how much and by which login, not of what comes out."""
+_VARIABLE = re.compile(r"\bvars\b")
 
 
 def digest(data: Any) -> str:
@@ -34,19 +44,35 @@ def digest(data: Any) -> str:
 
 
 def definition_digest(
-    task: Task, template: Template | None, members: Iterable[tuple[str, EngineEntry | None, str | None]]
+    task: Task,
+    template: Template | None,
+    choice: Choice,
+    members: Iterable[tuple[str, EngineEntry | None, str | None]],
+    variables: Mapping[str, Any],
 ) -> str:
-    """Hash what the plan says of a task, its template, and its engines as (name, entry, model)."""
+    """Hash what the plan says of a task, its template, its engines as (name, entry, model), and of the
+    variables those that its texts name."""
     return digest(
         {
             "task": task.model_dump(mode="json", include=set(_WHAT_COUNTS)),
             "template": template.model_dump(mode="json") if template is not None else None,
-            "members": [
-                [name, entry.model_dump(mode="json") if entry is not None else None, model]
-                for name, entry, model in members
-            ],
+            "rule": choice.rule if len(choice.members) > 1 and choice.rule != "route" else "one",
+            "members": [[name, _entry(entry), model] for name, entry, model in members],
+            "vars": _used(variables, task, template),
         }
     )
+
+
+def _entry(entry: EngineEntry | None) -> Any:
+    return None if entry is None else entry.model_dump(mode="json", exclude=set(_DOES_NOT_COUNT))
+
+
+def _used(variables: Mapping[str, Any], task: Task, template: Template | None) -> dict[str, Any]:
+    """The variables whose names are in the task's texts; one too many only asks once more than needed."""
+    texts = " ".join((task.description, task.when or "", template.prompt if template is not None else ""))
+    if not variables or not _VARIABLE.search(texts):
+        return {}
+    return {name: value for name, value in variables.items() if name in texts}
 
 
 def reply_digest(reply: Reply) -> str:
@@ -56,23 +82,29 @@ def reply_digest(reply: Reply) -> str:
 
 
 class FileDigests:
-    """Content hashes of a project's files, each read once. A file that is not there hashes as absent."""
+    """Content hashes of a project's files. A file that is not there hashes as absent.
+
+    A file is read again only if its status says that it was written since: tasks may write files.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def of(self, path: str) -> str:
-        known = self._known.get(path)
-        if known is None:
-            try:
-                content = (self._root / path).read_bytes()
-            except OSError:
-                known = "absent"
-            else:
-                known = hashlib.blake2b(content, digest_size=16).hexdigest()
-            self._known[path] = known
-        return known
+        full = self._root / path
+        try:
+            status = full.stat()
+            mark = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            known = self._known.get(path)
+            if known is not None and known[0] == mark:
+                return known[1]
+            content = full.read_bytes()
+        except OSError:
+            return "absent"
+        found = hashlib.blake2b(content, digest_size=16).hexdigest()
+        self._known[path] = (mark, found)
+        return found
 
 
 def fingerprint(
@@ -110,7 +142,7 @@ def cache_key(request: Request, engine: str, entry: EngineEntry | None, files: C
     return digest(
         {
             "engine": engine,
-            "entry": entry.model_dump(mode="json") if entry is not None else None,
+            "entry": _entry(entry),
             "model": request.model,
             "prompt": request.prompt,
             "files": [[_place(part), files(part.path)] for part in request.files],

@@ -48,6 +48,8 @@ class TaskViews(Mapping[str, TaskView]):
         self._outcomes[instance] = outcome
         self._views.pop(instance, None)
         self._views.pop(self._job.graph.get(instance).task.id, None)
+        self._digests.pop(instance, None)  # it may have been done again
+        self._replies.pop(instance, None)
         if reply is not None:
             self._replies[instance] = reply
 
@@ -162,7 +164,9 @@ class Preparation:
                 (member, self._job.entries.get(member), model)
                 for member, model in zip(who.choice.members, who.models, strict=True)
             ]
-            known = self._definitions[name] = definition_digest(task, self._template(task), members)
+            known = self._definitions[name] = definition_digest(
+                task, self._template(task), who.choice, members, self._job.variables
+            )
         return known
 
     def _template(self, task: Task) -> Template | None:

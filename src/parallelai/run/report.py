@@ -15,6 +15,7 @@ from parallelai.events import (
     RunStarted,
     TaskEnded,
     TaskExpanded,
+    TaskReady,
 )
 from parallelai.records import (
     FREE,
@@ -61,6 +62,8 @@ class Report:
                 self._take_attempt(event, data)
             case TaskEnded() if event.task is not None:
                 self.results[event.task] = data
+            case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
+                self.results.pop(event.task, None)
             case RunCreated():
                 self.created = data
             case RunStarted():

@@ -14,8 +14,12 @@ from parallelai.events import (
     Event,
     RunCreated,
     TaskEnded,
+    TaskReady,
 )
 from parallelai.records import Outcome, Reply
+
+_REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
+"""How a task ends whose replies were not good enough (a check failed): they are asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,20 @@ class _Reader:
                 self.asked[command.command] = dict(command.args)
             case CommandDone(ok=True, command=number) if number in self.asked:
                 self.prior.added.append(self.asked.pop(number))
-            case TaskEnded() as ended if event.task is not None:
+            case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
                 self.prior.ended.pop(event.task, None)
-                if ended.result.status is Outcome.OK:
-                    self.prior.ended[event.task] = ended
+            case TaskEnded() as ended if event.task is not None:
+                self._take_end(event.task, ended)
             case AttemptStarted() | AttemptEnded() as data if event.task is not None and event.attempt:
                 self._take_attempt(event.task, event.attempt, data)
+
+    def _take_end(self, task: str, ended: TaskEnded) -> None:
+        prior = self.prior
+        prior.ended.pop(task, None)
+        if ended.result.status is Outcome.OK:
+            prior.ended[task] = ended
+        elif ended.result.status in _REJECTED:
+            prior.answered.pop(task, None)
 
     def _take_attempt(self, task: str, attempt: int, data: AttemptStarted | AttemptEnded) -> None:
         prior = self.prior

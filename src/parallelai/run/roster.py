@@ -37,6 +37,7 @@ class Roster:
 
         Every rank is computed again, because those before the new tasks have longer ways to the end now.
         """
+        self.tell_settled()
         merged = {name: [task.node.id for task in group.members] for name, group in self.groups.items()}
         for name, members in groups.items():
             merged[name] = list(dict.fromkeys([*merged.get(name, ()), *members]))
@@ -135,8 +136,6 @@ class Roster:
         task.deadline = 0
         self.outcomes[ending.outcome] += 1
         self.remaining -= 1
-        for group in task.member_of:
-            group.remaining -= 1
         if task.is_batched:
             task.is_batched = False
             self.batch_open -= 1
@@ -147,6 +146,7 @@ class Roster:
         for waiter in task.awaited_by:
             self._tell_one(waiter, task, goes_on, ended)
         for group in task.member_of:
+            group.remaining -= 1
             if not goes_on and not group.is_phase:
                 for waiter in group.awaited_by:
                     self._tell_one(waiter, task, False, ended)
@@ -191,6 +191,8 @@ class Roster:
             if not task.is_under_way:
                 self.close(task, ending)
                 self._decide(task, ending)
+                for group in task.member_of:
+                    group.remaining -= 1
             elif task.is_performing and task.queued:
                 task.queued.clear()
                 task.withheld = ending

@@ -134,6 +134,8 @@ class Runner:
         async with self._store.journal.writer(self._job.run) as writer:
             writer.subscribe(self._take_events)
             self._open(writer)
+            for orphan in await asyncio.to_thread(processes.sweep):
+                writer.append(OrphanEnded(orphan.pid, orphan.command))
             async with self._executor(writer) as executor:
                 self._flights = Flights(
                     self._job,
@@ -176,8 +178,6 @@ class Runner:
         )
         skipped = tuple(job.graph.skipped)
         writer.append(_expansion(job.graph.instances, skipped))
-        for orphan in processes.sweep():
-            writer.append(OrphanEnded(orphan.pid, orphan.command))
         self._settle_kept()
 
     def _settle_kept(self) -> None:

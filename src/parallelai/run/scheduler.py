@@ -277,6 +277,7 @@ class Scheduler:
                 self._reach(what, now)
 
     def _reach(self, what: str, now: float) -> None:
+        self._unaffordable.clear()
         self._events.append(self._spending.reached(what, now))
         self._close(_over(f"the run's {_WORDS[what]} limit is reached"))
         self._cancel_for_budget()

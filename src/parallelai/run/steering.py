@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from parallelai.errors import ParallelAIError, UsageError
-from parallelai.events import BudgetChanged, CommandDone, CommandReceived, RunPaused, RunResumed
+from parallelai.events import CommandDone, CommandReceived, RunPaused, RunResumed
 from parallelai.plan.model import Budget
 from parallelai.run.flights import Append
 from parallelai.run.scheduler import Scheduler
-from parallelai.store import Commands
+from parallelai.store import CommandRow, Commands
 
 POLL_SECONDS = 0.25
+MOMENTARY = frozenset({"cancel", "pause", "resume", "send", "retry"})
+"""Kinds that are about what the run is doing just then: a later process of the run does not carry them out."""
 
 
 class Steered(Protocol):
@@ -29,16 +31,29 @@ class Steered(Protocol):
 
 
 class Steering:
-    """Takes commands for one run. A command is answered exactly once, and never carried out twice."""
+    """Takes commands for one run. A command is answered exactly once, and never carried out twice.
+
+    `answered` are the commands that the journal has an answer to. What it cannot hold any more is answered in
+    the table only after its answer is on disk.
+    """
 
     def __init__(
-        self, run: str, commands: Commands, scheduler: Scheduler, steered: Steered, append: Append
+        self,
+        run: str,
+        commands: Commands,
+        scheduler: Scheduler,
+        steered: Steered,
+        append: Append,
+        flush: Callable[[], Awaitable[None]],
+        answered: Collection[int] = (),
     ) -> None:
         self._run = run
         self._commands = commands
         self._scheduler = scheduler
         self._steered = steered
         self._append = append
+        self._flush = flush
+        self._answered = set(answered)
         self._verbs: dict[str, Callable[[Mapping[str, Any], str], str]] = {
             "cancel": self._cancel,
             "pause": self._pause,
@@ -50,16 +65,45 @@ class Steering:
             "send": lambda args, by: steered.send(_text(args, "task"), _text(args, "text"), by),
         }
 
-    def obey(self) -> bool:
-        """Carry out what was asked since the last call; True if there was anything."""
+    async def begin(self) -> None:
+        """Answer what was asked of an earlier process that did not live to hear it."""
+        stale = [row for row in self._commands.pending(self._run) if row.kind in MOMENTARY]
+        await self._refuse(stale, "the process that carried the run out had ended")
+
+    async def obey(self, woken: Callable[[], None]) -> None:
+        """Carry out what was asked since the last call; `woken` is called before anybody is told."""
         rows = self._commands.pending(self._run)
+        said: dict[int, str] = {}
         for row in rows:
+            if row.seq in self._answered:
+                said[row.seq] = "done"
+                continue
             args = dict(row.args)
             self._append(CommandReceived(row.seq, row.kind, args, row.by))
-            ok, said = self._carry_out(row.kind, args, row.by)
-            self._append(CommandDone(row.seq, ok, said))
-            self._commands.done(row.seq, said)
-        return bool(rows)
+            ok, said[row.seq] = self._carry_out(row.kind, args, row.by)
+            self._append(CommandDone(row.seq, ok, said[row.seq]))
+            self._answered.add(row.seq)
+        if rows:
+            woken()
+            await self._tell(said)
+
+    async def end(self) -> None:
+        """Answer what came too late."""
+        await self._refuse(self._commands.pending(self._run), "the run has ended")
+
+    async def _refuse(self, rows: Collection[CommandRow], why: str) -> None:
+        for row in rows:
+            if row.seq not in self._answered:
+                self._append(CommandReceived(row.seq, row.kind, dict(row.args), row.by))
+                self._append(CommandDone(row.seq, False, why))
+                self._answered.add(row.seq)
+        await self._tell({row.seq: why for row in rows})
+
+    async def _tell(self, said: Mapping[int, str]) -> None:
+        if said:
+            await self._flush()
+        for number, text in said.items():
+            self._commands.done(number, text)
 
     def _carry_out(self, kind: str, args: Mapping[str, Any], by: str) -> tuple[bool, str]:
         verb = self._verbs.get(kind)
@@ -99,7 +143,6 @@ class Steering:
     def _set_budget(self, args: Mapping[str, Any], by: str) -> str:
         budget = Budget.model_validate(dict(args))
         self._scheduler.set_budget(budget)
-        self._append(BudgetChanged(budget.usd, budget.tokens, budget.time))
         return "the budget is changed"
 
 
