@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 JOBS   ?= 4
 
-.PHONY: review test check bench docs clean setup dev
+.PHONY: review test check schemas bench docs installs clean setup dev
 
 # What a user needs: the package itself, with its loose lower bounds.
 $(BIN)/.installed: pyproject.toml
@@ -42,3 +42,15 @@ docs: dev
 
 clean:
 	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .hypothesis
+
+# The three ways in which users install it, each from the wheel, into folders of their own.
+installs: dev
+	@rm -rf build/installs && mkdir -p build/installs
+	@$(BIN)/python -m build --wheel --no-isolation --outdir build/installs . > /dev/null
+	@$(PYTHON) -m venv build/installs/pip && build/installs/pip/bin/pip install --quiet --disable-pip-version-check build/installs/*.whl
+	@build/installs/pip/bin/parallelai --version
+	@PIPX_HOME=$(CURDIR)/build/installs/pipx PIPX_BIN_DIR=$(CURDIR)/build/installs/pipx/bin $(BIN)/pipx install --quiet build/installs/*.whl > /dev/null
+	@build/installs/pipx/bin/parallelai --version
+	@UV_TOOL_DIR=$(CURDIR)/build/installs/uv UV_TOOL_BIN_DIR=$(CURDIR)/build/installs/uv/bin $(BIN)/uv tool install --quiet --python $(BIN)/python build/installs/*.whl
+	@build/installs/uv/bin/parallelai --version
+	@rm -rf build/installs

@@ -22,7 +22,7 @@ from statistics import fmean
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import LimitKey
-from parallelai.run.decisions import Start
+from parallelai.run.decisions import Start, Wait
 from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings
 from parallelai.run.scheduler import Scheduler
 
@@ -102,10 +102,13 @@ def scheduler(workflow: Workflow, slots: int, estimates: Mapping[str, float]) ->
     flying: list[tuple[float, str, int]] = []
     now = 0.0
     while not run.is_done:
-        for decision in run.decide(now):
+        decided = run.decide(now)
+        for decision in decided:
             if isinstance(decision, Start):
                 end = now + workflow.seconds[decision.task]
                 heapq.heappush(flying, (end, decision.task, decision.attempt))
+        if isinstance(decided[-1], Wait) and decided[-1].why == "ready":
+            continue  # what has just ended made others ready
         if not flying:
             continue
         now = flying[0][0]

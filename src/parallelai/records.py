@@ -247,6 +247,66 @@ class RunDocument:
     schema: Literal["parallelai/run/1"] = "parallelai/run/1"
 
 
+ConflictKind = Literal[
+    "content",
+    "add/add",
+    "modify/delete",
+    "rename/rename",
+    "rename/delete",
+    "file/directory",
+    "binary",
+    "submodule",
+    "mode",
+]
+ConflictClass = Literal["file", "function", "logic"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictPlace:
+    """Where two sides meet in a file: the first and the last line on each side."""
+
+    a: tuple[int, int]
+    b: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictFile:
+    """A file that git cannot merge, and the definitions that both sides touch."""
+
+    path: str
+    kind: ConflictKind
+    places: tuple[ConflictPlace, ...] = ()
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictPair:
+    """Two workstreams, or one and the target (CONTRACTS §6).
+
+    `conflict` is git's answer alone. `class_` (`class` in JSON) and `risk`, from 0 to 1, are ours: a logic
+    conflict merges cleanly.
+    """
+
+    a: str
+    b: str
+    conflict: bool
+    class_: ConflictClass | None
+    risk: float
+    files: tuple[ConflictFile, ...] = ()
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictDocument:
+    """What `work conflicts --json` prints: all pairs that conflict or carry a risk."""
+
+    base: str
+    target: str
+    names: tuple[str, ...]
+    pairs: tuple[ConflictPair, ...] = ()
+    schema: Literal["parallelai/conflicts/1"] = "parallelai/conflicts/1"
+
+
 def utc_now() -> str:
     """The time in UTC as it is stored: `2026-11-20T10:00:00.123456Z`."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

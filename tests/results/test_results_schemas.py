@@ -50,7 +50,7 @@ EVENT = Draft202012Validator(schemas.event_schema())
 ERROR = Draft202012Validator(closed(schemas.error_schema()))
 
 
-@pytest.mark.parametrize("name", ["run.json", "event.json", "error.json"])
+@pytest.mark.parametrize("name", sorted(schemas.files()))
 def test_the_shipped_files_are_current(name):
     shipped = (schemas.FOLDER / name).read_text(encoding="utf-8")
     assert shipped == schemas.files()[name], "run `python -m parallelai.results.schemas`"
@@ -66,6 +66,15 @@ def test_every_document_is_valid_as_it_is_written(document):
     written = json.loads(render(document, RenderContext()))
     RUN.validate(written)
     assert list(written) == list(EXAMPLE), "the keys, in the contracts' order"
+
+
+def test_the_conflicts_of_the_contracts_are_valid_as_they_are():
+    text = (DATA / "contracts_conflicts.json").read_text(encoding="utf-8")
+    validator = Draft202012Validator(closed(schemas.conflicts_schema()))
+    validator.validate(json.loads(text))
+    broken = json.loads(text)
+    broken["pairs"][0]["class"] = "syntax"
+    assert not validator.is_valid(broken)
 
 
 def test_a_workstream_is_described():

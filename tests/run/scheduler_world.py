@@ -91,6 +91,7 @@ class World:
         self.heap: list[tuple[float, int, str, int]] = []
         self.tried: Counter[tuple[str, int]] = Counter()
         self.not_before: dict[LimitKey, float] = defaultdict(float)
+        self.quota_until: dict[LimitKey, float] = defaultdict(float)  # until then, or until somebody retries
         self.order = 0
         self.highest = 0
         self.events: list[Any] = []
@@ -134,6 +135,7 @@ class World:
         self._check_begin(start.task)
         who = self.nodes[start.task].members[start.member]
         assert self.now >= self.not_before[who.key], f"`{who.engine}` had asked to wait"
+        assert self.now >= self.quota_until[who.key], f"the quota of `{who.engine}` is used up"
         self.started.append(start)
         self.starts_at.append(self.now)
         assert start.attempt == 1 + max((n for t, n in self._numbers if t == start.task), default=0)
@@ -215,6 +217,9 @@ class World:
                     assert at == len(decided) - 1, "only the last decision is a wait"
                     wait = decision
                     self.waits.append(decision)
+        assert wait is None or wait.until is None or wait.until > self.now or wait.why == "ready", (
+            "a busy wait"
+        )
         self.events += self.scheduler.notices()
         assert (wait is None) == self.scheduler.is_done or not decided
         return wait
@@ -239,7 +244,8 @@ class World:
             return
         key = self.nodes[task].members[who].key
         if result.retry_after_seconds <= self.settings.max_wait_seconds:
-            self.not_before[key] = max(self.not_before[key], self.now + result.retry_after_seconds)
+            times = self.quota_until if result.is_quota else self.not_before
+            times[key] = max(times[key], self.now + result.retry_after_seconds)
 
     def run(self, longest: int = 20_000) -> World:
         """Go on until the run is done; fails if it never is, or if nothing will ever happen again."""

@@ -52,7 +52,7 @@ def execute(shared: Shared, plan: str, **given: Any) -> int:
         return _preview(shared, plan, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        loaded = ai.plans.load(plan)
+        loaded = ai.plans.load(plan, carry.variables)
         return await ai.carry_out_plan(loaded, plan_name_of(ai, plan), carry)
 
     return carry_out(shared, asked, call)

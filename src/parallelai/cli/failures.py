@@ -5,70 +5,136 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 import parallelai
-from parallelai.errors import ParallelAIError, PlanError
+from parallelai.errors import ParallelAIError, PlanError, Unavailable
 
 USAGE = 2
 INTERNAL = 3
+UNAVAILABLE = 3
 INTERRUPTED = 130
+
+
+class Stopped(BaseException):
+    """A signal ended a command that had nothing to carry out yet, or no more."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+    def __str__(self) -> str:
+        return "interrupted" if self.exit_code == INTERRUPTED else "terminated"
 
 
 def tell(failure: BaseException, arguments: list[str]) -> int:
     """Print a failure to stderr (as JSON to stdout with `--json`), and give the exit code."""
+    failure = _essence(failure)
     if isinstance(failure, BrokenPipeError):
-        # Whoever read us has gone, as `head` does; let the interpreter not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         return 0
     if isinstance(failure, (KeyboardInterrupt, click.Abort)):
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
-    is_json = "--json" in arguments
+        failure = Stopped(signal.SIGINT)
+    is_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    try:
+        return _tell(failure, arguments, is_json)
+    except BrokenPipeError:
+        silence_stdout()
+        return failure.exit_code if isinstance(failure, (ParallelAIError, Stopped)) else INTERNAL
+
+
+def _tell(failure: BaseException, arguments: list[str], is_json: bool) -> int:
+    if isinstance(failure, Stopped):
+        document = _error("interrupted", str(failure), None, retry_helps=True)
+        return _say(document, [str(failure)], is_json, failure.exit_code)
     if isinstance(failure, ParallelAIError):
-        return _say(failure.to_json(), _lines(failure), is_json, failure.exit_code)
+        # an attempt that failed is 4; an engine that is not there could not even be asked
+        code = UNAVAILABLE if isinstance(failure, Unavailable) else failure.exit_code
+        return _say(failure.to_json(), _lines(failure), is_json, code)
     if isinstance(failure, click.ClickException):
-        said = failure.format_message()
-        return _say(_error("usage", said, "see `--help`"), [f"error: {said}"], is_json, USAGE)
+        said, next_ = _of_click(failure)
+        return _say(_error("usage", said, next_), _of(said, next_), is_json, USAGE)
     return _unexpected(failure, arguments, is_json)
+
+
+def silence_stdout() -> None:
+    """Whoever read us has gone, as `head` does; let the interpreter not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _essence(failure: BaseException) -> BaseException:
+    """Of the failures of several tasks at once, the one that a user can do something about, else the first."""
+    found = list(_leaves(failure))
+    expected = [one for one in found if isinstance(one, (ParallelAIError, BrokenPipeError))]
+    return (expected or found or [failure])[0]
+
+
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        for one in failure.exceptions:
+            yield from _leaves(one)
+    else:
+        yield failure
+
+
+def _of_click(failure: click.ClickException) -> tuple[str, str]:
+    """What click says of a mistake in one line, and where help is."""
+    said = " ".join(failure.format_message().split()).rstrip(".")
+    ctx = getattr(failure, "ctx", None)
+    path = ctx.command_path if ctx is not None else "parallelai"
+    return said[:1].lower() + said[1:], f"see `{path} --help`"
 
 
 def _lines(error: ParallelAIError) -> list[str]:
     if isinstance(error, PlanError):
         count = len(error.problems)
         return [*(str(problem) for problem in error.problems), f"{count} problem{'s' * (count != 1)}"]
-    lines = [f"error: {f'{error.where}: ' if error.where else ''}{error.said}"]
-    return [*lines, f"  next: {error.next}"] if error.next else lines
+    return _of(f"{error.where}: {error.said}" if error.where else error.said, error.next)
+
+
+def _of(said: str, next_: str | None) -> list[str]:
+    return [f"error: {said}", f"  next: {next_}"] if next_ else [f"error: {said}"]
 
 
 def _say(document: dict[str, Any], lines: list[str], is_json: bool, code: int) -> int:
     if is_json:
-        click.echo(json.dumps({"error": document}))
+        click.echo(json.dumps({"error": document}, ensure_ascii=False))
     for line in lines:
         click.echo(line, err=True)
     return code
 
 
-def _error(kind: str, said: str, next_: str) -> dict[str, Any]:
-    return {"kind": kind, "said": said, "where": None, "next": next_, "retry_helps": False}
+def _error(kind: str, said: str, next_: str | None, *, retry_helps: bool = False) -> dict[str, Any]:
+    return {"kind": kind, "said": said, "where": None, "next": next_, "retry_helps": retry_helps}
 
 
 def _unexpected(failure: BaseException, arguments: list[str], is_json: bool) -> int:
     """Our own bug: keep what is needed to find it in a file, and say where it is."""
-    text = "".join(traceback.format_exception(failure))
+    said = f"ParallelAI failed: {type(failure).__name__}: {failure}"
+    report = _report(failure, arguments)
+    next_ = f"please report it with `{report}`" if report is not None else "please report it"
+    return _say(_error("internal", said, next_), _of(said, next_), is_json, INTERNAL)
+
+
+def _report(failure: BaseException, arguments: list[str]) -> str | None:
+    """Write a report; None if there is no place for it."""
     about = (
         f"parallelai {parallelai.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {arguments}\n\n"
     )
-    descriptor, name = tempfile.mkstemp(prefix="parallelai-report-", suffix=".txt")
-    os.close(descriptor)
-    Path(name).write_text(about + text, encoding="utf-8")
-    said = f"ParallelAI failed: {type(failure).__name__}: {failure}"
-    next_ = f"please report it with `{name}`"
-    return _say(_error("internal", said, next_), [f"error: {said}", f"  next: {next_}"], is_json, INTERNAL)
+    text = about + "".join(traceback.format_exception(failure))
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="parallelai-report-", suffix=".txt")
+        os.close(descriptor)
+        Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return name

@@ -1,22 +1,26 @@
-"""What all commands share: the global flags, after a command as well as before it, and where things go."""
+"""What all commands share: the global flags, the open project, and where things go."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from parallelai.client import AsyncParallelAI
-from parallelai.client.sync import run_apart
-from parallelai.records import to_json
+from parallelai.errors import ParallelAIError, UsageError
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+
+T = TypeVar("T")
+PLAIN_WIDTH = 100
+"""Cells in a line of what goes to no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,49 @@ class Shared:
     is_verbose: bool = False
     color: str = "auto"
 
-    def open(self, *, is_trusted: bool = False) -> AsyncParallelAI:
-        """Open the project. Raises `UsageError` if the folder or its config is wrong."""
-        return AsyncParallelAI(self.project, trust=is_trusted)
+    def call(self, work: Callable[[AsyncParallelAI], Awaitable[T]], *, is_trusted: bool = False) -> T:
+        """Open the project, await something of it, and close it.
+
+        Raises:
+            UsageError: the folder or its config is wrong, or what was asked cannot be done.
+        """
+        from parallelai.client.sync import run_apart
+
+        async def opened() -> T:
+            async with self._open(is_trusted) as ai:
+                try:
+                    return await work(ai)
+                except UsageError:
+                    self._tell_ignored(ai)
+                    raise
+
+        return run_apart(opened)
+
+    def read(self, work: Callable[[AsyncParallelAI], T]) -> T:
+        """The same for something that is not awaited."""
+
+        async def now(ai: AsyncParallelAI) -> T:
+            return work(ai)
+
+        return self.call(now)
+
+    def _open(self, is_trusted: bool) -> AsyncParallelAI:
+        from parallelai.client import AsyncParallelAI
+
+        try:
+            return AsyncParallelAI(self.project, trust=is_trusted)
+        except FileNotFoundError:
+            raise UsageError("the folder that you are in is gone", next="go to another one") from None
+
+    def _tell_ignored(self, ai: AsyncParallelAI) -> None:
+        """What was asked may need what nobody trusted."""
+        with contextlib.suppress(ParallelAIError):  # a config that is wrong is told by itself
+            self.say_ignored(ai.project.ignored)
+
+    def say_ignored(self, ignored: tuple[str, ...]) -> None:
+        """Say what of the project's config does not hold."""
+        if ignored:
+            self.say(f"note: not trusted, so ignored: {', '.join(ignored)} (`parallelai trust`)")
 
     def say(self, text: str) -> None:
         """Tell the user something that is not a result."""
@@ -42,11 +86,21 @@ class Shared:
     def result(self, document: Any, text: str | Callable[[], str]) -> None:
         """Print a result: as JSON with `--json`, else as text."""
         if self.is_json:
+            from parallelai.records import to_json
+
             click.echo(json.dumps(to_json(document), indent=2, ensure_ascii=False))
         else:
             shown = text if isinstance(text, str) else text()
             if shown:
                 click.echo(shown.rstrip("\n"), color=self.has_color)
+
+    def confirm(self, question: str) -> bool:
+        """Ask before something is lost. Raises `UsageError` where nobody is there to answer."""
+        if self.is_yes:
+            return True
+        if self.is_json or not sys.stdin.isatty():
+            raise UsageError(f"{question} Nobody is here to answer", next="say `--yes` if it is meant")
+        return click.confirm(question, err=True)
 
     @property
     def has_color(self) -> bool:
@@ -58,40 +112,10 @@ class Shared:
     @property
     def width(self) -> int:
         """The width of what is printed, in cells."""
-        return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+        return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else PLAIN_WIDTH
 
-
-_FLAGS = (
-    click.option("--project", "project", metavar="DIR", help="The project's folder."),
-    click.option("--json", "is_json", is_flag=True, help="Print one JSON document."),
-    click.option("--yes", "is_yes", is_flag=True, help="Answer yes to questions."),
-    click.option("--quiet", "-q", "is_quiet", is_flag=True, help="Print results and errors only."),
-    click.option("--verbose", "-v", "is_verbose", is_flag=True, help="Print more."),
-    click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Use colours."),
-)
-_NAMES = ("project", "is_json", "is_yes", "is_quiet", "is_verbose", "color")
-
-
-def command(function: F) -> F:
-    """Give a command the global flags; it is called with a `Shared` as its first argument."""
-
-    @click.pass_context
-    def called(ctx: click.Context, /, **given: Any) -> Any:
-        before = ctx.find_root().obj or {}
-        own = {name: given.pop(name, None) for name in _NAMES}
-        merged = {name: own[name] or before.get(name) for name in _NAMES}
-        shared = Shared(**{name: value for name, value in merged.items() if value})
-        return function(shared, **given)
-
-    called.__doc__ = function.__doc__
-    called.__name__ = function.__name__
-    wrapped: Any = called
-    wrapped.__click_params__ = list(getattr(function, "__click_params__", []))
-    for flag in reversed(_FLAGS):
-        wrapped = flag(wrapped)
-    return wrapped  # type: ignore[no-any-return]  # click's decorators are untyped here
-
-
-def complete(make: Callable[[], Any]) -> Any:
-    """Await a coroutine to its end."""
-    return run_apart(make)
+    @property
+    def is_ascii(self) -> bool:
+        """Whether stdout takes nothing but ASCII."""
+        encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+        return not encoding.replace("-", "").startswith("utf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, plan
 from parallelai.client.runs import Runs
 from parallelai.engines.protocol import Engine
 from parallelai.errors import UsageError
-from parallelai.events import RunCreated
+from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
@@ -36,6 +37,8 @@ from parallelai.plan.model import Budget, Choice, Plan, Task
 from parallelai.records import FREE, Coverage, Outcome, RunDocument, Severity, new_run_id
 from parallelai.results import baseline
 from parallelai.run import resume
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
 from parallelai.run.report import Report
 from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
@@ -205,7 +208,7 @@ class AsyncParallelAI:
             is_new=new,
             on_events=on_events,
         )
-        loaded, name = self._load(plan, tasks)
+        loaded, name = self._load(plan, tasks, carry.variables)
         return await self.carry_out_plan(loaded, name, carry)
 
     # -- what the command line calls, with the options as objects
@@ -225,14 +228,16 @@ class AsyncParallelAI:
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
         run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
+        if run is not None:
+            carry = recorded.options(*recorded.beginning(self.project.store.journal, run), carry)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
             return await self._run(builder, "execute", name, plan, builder.graph(plan), run)
 
     async def _resume(self, run: str, carry: CarryOut) -> RunDocument:
         """Go on with a run of any kind, from what it recorded (`runs resume`)."""
-        created = recorded.created(self.project.store.journal, run)
-        carry = recorded.options(created, carry)
+        created, changed = recorded.beginning(self.project.store.journal, run)
+        carry = recorded.options(created, changed, carry)
         if created.kind == "review":
             options = recorded.review_options(created)
             plan = load.from_mapping(created.document)
@@ -242,16 +247,16 @@ class AsyncParallelAI:
                 if plan.tasks[0].each is None:
                     graph = _batched(builder, plan, graph)
                 return await self._run(builder, "review", created.plan, plan, graph, run, options)
-        plan = self._recorded_plan(created)
+        plan = self._recorded_plan(created, carry.variables)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
             return await self._run(builder, "execute", created.plan, plan, builder.graph(plan), run)
 
-    def _recorded_plan(self, created: RunCreated) -> Plan:
+    def _recorded_plan(self, created: RunCreated, variables: Iterable[str]) -> Plan:
         """The plan file as it is now; what was given as an object, as it was recorded."""
         path = self.project.root / created.plan if created.plan is not None else None
         if path is not None and path.is_file():
-            return self._load(path, None)[0]
+            return self._load(path, None, variables)[0]
         return load.from_mapping(created.document)
 
     async def _run(
@@ -266,31 +271,34 @@ class AsyncParallelAI:
     ) -> RunDocument:
         store = self.project.store
         prior, report = resume.Prior(), Report()
-        if run is not None:
-            events = list(store.journal.events(run))
-            prior = resume.read(events)
-            for event in events:
-                report.take(event)
-            plan, graph = _with_added(builder, plan, graph, prior)
-        job = builder.job(run or new_run_id(), kind, name, plan, graph)
-        if review is not None and review.baseline is not None:
-            job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
         created = None
-        if run is None:
-            created = recorded.creation(
-                job, plan, builder.options, review, self._notes(), parallelai.__version__
+        async with contextlib.AsyncExitStack() as stack:
+            if run is not None:  # its journal is read by its owner only: another would read too early
+                writer = await stack.enter_async_context(store.journal.writer(run))
+                prior = resume.read(_reported(store.journal.events(run), report))
+                plan, graph = _with_added(builder, plan, graph, prior)
+            job = builder.job(run or new_run_id(), kind, name, plan, graph)
+            if review is not None and review.baseline is not None:
+                job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
+            if run is None:
+                created = recorded.creation(
+                    job, plan, builder.options, review, self._notes(), parallelai.__version__
+                )
+                writer = await stack.enter_async_context(store.journal.writer(job.run))
+            runner = Runner(
+                job,
+                store,
+                writer,
+                prior=prior,
+                report=report,
+                created=created,
+                grow=builder.grow,
+                news=_changes(builder.options, prior),
+                watch=builder.options.on_events,
+                masker=_masker(job),
             )
-        runner = Runner(
-            job,
-            store,
-            prior=prior,
-            report=report,
-            created=created,
-            grow=builder.grow,
-            watch=builder.options.on_events,
-        )
-        with self._running(runner):
-            return await runner.carry_out()
+            with self._running(runner):
+                return await runner.carry_out()
 
     # -- small things
 
@@ -334,18 +342,20 @@ class AsyncParallelAI:
         self,
         plan: str | Path | Plan | Mapping[str, Any] | None,
         tasks: Iterable[Task | Mapping[str, Any]] | None,
+        variables: Iterable[str] = (),
     ) -> tuple[Plan, str | None]:
         """Load a plan, and say what it is known by; None for one that is not a file."""
         if (plan is None) == (tasks is None):
             raise UsageError("give a plan or tasks", next='`execute("tasks.yaml")`, or `execute(tasks=[…])`')
         if isinstance(plan, Plan):
             return plan, None
+        names = self.project.names(variables)
         if isinstance(plan, Mapping):
-            return load.from_mapping(plan, names=self.project.names()), None
+            return load.from_mapping(plan, names=names), None
         if plan is None:
-            return load.from_mapping({"tasks": list(tasks or ())}, names=self.project.names()), None
+            return load.from_mapping({"tasks": list(tasks or ())}, names=names), None
         path = Path(plan)
-        loaded = load.load(path, root=self.project.root, names=self.project.names(), tree=self.project.tree)
+        loaded = load.load(path, root=self.project.root, names=names, tree=self.project.tree)
         return loaded, plan_name(path, self.project.root)
 
     def _latest(self, name: str, kind: str) -> str | None:
@@ -359,6 +369,32 @@ class AsyncParallelAI:
         notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in self.project.ignored]
         notes.append("commands run unconfined, in the project's folder: this version has no sandbox yet")
         return tuple(notes)
+
+
+def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:
+    """Pass events on, and let a report take them."""
+    for event in events:
+        report.take(event)
+        yield event
+
+
+def _changes(options: CarryOut, prior: resume.Prior) -> tuple[EventData, ...]:
+    """What a run goes on with that it did not have before."""
+    if prior.created is None:
+        return ()
+    changed = recorded.changed_budget(options, prior.created, prior.budget)
+    return (changed,) if changed is not None else ()
+
+
+def _masker(job: Job) -> Masker:
+    """Mask what the engines and commands of a job are given and nobody else should see."""
+    workspace, entries = job.plan.workspace, list(job.entries.values())
+    given = {**workspace.env}
+    names = [*workspace.pass_env]
+    for entry in entries:
+        given |= entry.env
+        names += [entry.api_key_env] if entry.api_key_env is not None else []
+    return Masker.of_environment({**os.environ, **given}, {*names, *given})
 
 
 def nothing_to_do() -> RunDocument:
@@ -384,6 +420,8 @@ def _with_added(
     builder: Builder, plan: Plan, graph: TaskGraph, prior: resume.Prior
 ) -> tuple[Plan, TaskGraph]:
     """Take in again what `runs add` brought to the run."""
+    known = {task.id for task in plan.tasks}  # somebody may have written it into the plan since
     for task in prior.added:
-        plan, graph = builder.with_task(plan, graph, task)
+        if task.get("id") not in known:
+            plan, graph = builder.with_task(plan, graph, task)
     return plan, graph

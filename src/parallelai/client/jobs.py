@@ -74,8 +74,7 @@ class Builder:
         asked = self.options
         whole = self._whole(plan)
         assignments = self.assignments(plan, graph)
-        named = {member for who in assignments.values() for member in who.choice.members}
-        entries = {name: entry for name in named if (entry := self._entry(whole, name)) is not None}
+        entries = self._entries(whole, assignments)
         budget = asked.budget or whole.limits.budget
         if budget.usd is not None and whole.limits.unpriced == "refuse":
             able = {member for who in assignments.values() if not who.error for member in who.choice.members}
@@ -119,17 +118,24 @@ class Builder:
         limits = settings.limits.model_copy(
             update={name: getattr(plan.limits, name) for name in plan.limits.model_fields_set}
         )
+        merged = {
+            "engines": {**settings.engines, **plan.engines},
+            "roles": {**settings.roles, **plan.roles},
+            "vars": {**settings.vars, **plan.vars},
+            "limits": limits.model_copy(
+                update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
+            ),
+            "workspace": plan.workspace if "workspace" in plan.model_fields_set else settings.workspace,
+        }
+        # What stays as it was must not look as if the plan had said it.
         return plan.model_copy(
-            update={
-                "engines": {**settings.engines, **plan.engines},
-                "roles": {**settings.roles, **plan.roles},
-                "vars": {**settings.vars, **plan.vars},
-                "limits": limits.model_copy(
-                    update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
-                ),
-                "workspace": plan.workspace if "workspace" in plan.model_fields_set else settings.workspace,
-            }
+            update={key: value for key, value in merged.items() if value != getattr(plan, key)}
         )
+
+    def _entries(self, plan: Plan, assignments: Mapping[str, Assignment]) -> dict[str, EngineEntry]:
+        """The entries of all engines that somebody is given to."""
+        named = {member for who in assignments.values() for member in who.choice.members}
+        return {name: entry for name in named if (entry := self._entry(plan, name)) is not None}
 
     def _entry(self, plan: Plan, name: str) -> EngineEntry | None:
         """An engine's entry; a registered name without one has the defaults, a given engine none at all."""
@@ -140,7 +146,10 @@ class Builder:
     def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
         """Give the job with one more task (`runs add`). Raises `PlanError` if it does not fit in."""
         plan, graph = self.with_task(job.plan, job.graph, arguments)
-        return dataclasses.replace(job, plan=plan, graph=graph, assignments=self.assignments(plan, graph))
+        assignments = self.assignments(plan, graph)
+        return dataclasses.replace(
+            job, plan=plan, graph=graph, assignments=assignments, entries=self._entries(plan, assignments)
+        )
 
     def with_task(self, plan: Plan, graph: TaskGraph, arguments: Mapping[str, Any]) -> tuple[Plan, TaskGraph]:
         """Add a task to a plan and its graph; what is there already stays as it is."""
@@ -206,7 +215,9 @@ class Builder:
             raise PlanError([_problem(plan, task, error)]) from None
         except Unavailable as error:
             record = ErrorRecord("unavailable", error.said, positions(plan).where_task(task.id), error.next)
-            return Assignment(wanted or NOBODY, (), source if wanted is not None else "auto", record)
+            choice = wanted or NOBODY
+            nothing = (None,) * len(choice.members)
+            return Assignment(choice, nothing, source if wanted is not None else "auto", record)
         whole = self._whole(plan)
         models = tuple(self._model(whole, task, member) for member in chosen.choice.members)
         return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
@@ -280,6 +291,7 @@ def _problem(plan: Plan, task: Task, error: UsageError) -> Problem:
 
 
 def plan_name(path: Path, root: Path) -> str:
-    """What a plan is known by: its path below the root, outside of it its real path."""
+    """What a plan is known by: its path below the root, outside of it its real path; as text in any case."""
     real = path.resolve()
-    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+    name = real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,10 @@ class Plans:
     def __init__(self, project: OpenProject) -> None:
         self._project = project
 
-    def load(self, path: str | Path) -> Plan:
-        """Load a plan. Raises `PlanError` with all problems."""
+    def load(self, path: str | Path, variables: Iterable[str] = ()) -> Plan:
+        """Load a plan; `variables` are set beside it. Raises `PlanError` with all problems."""
         project = self._project
-        return load.load(Path(path), root=project.root, names=project.names(), tree=project.tree)
+        return load.load(Path(path), root=project.root, names=project.names(variables), tree=project.tree)
 
     def check(self, path: str | Path) -> Checked:
         """Check all that can be checked before a run. Raises `PlanError` with all problems."""
@@ -76,10 +76,11 @@ class Plans:
 
     async def preview(self, path: str | Path, carry: CarryOut | None = None) -> Preview:
         """Say what would be carried out, by whom."""
-        plan = self.load(path)
+        carry = carry or CarryOut()
+        plan = self.load(path, carry.variables)
         registry = self._project.registry(plan.engines)
         try:
-            builder = Builder(self._project, registry, carry or CarryOut(), self._project.tree)
+            builder = Builder(self._project, registry, carry, self._project.tree)
             return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)))
         finally:
             await registry.aclose()

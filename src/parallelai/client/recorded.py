@@ -9,11 +9,12 @@ from typing import Any
 from parallelai.client.arguments import budget_of, choice_of, severity_of, strategy_of
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
-from parallelai.errors import StoreCorruptError
-from parallelai.events import RunCreated
+from parallelai.errors import StoreCorruptError, UsageError
+from parallelai.events import BudgetChanged, RunCreated
 from parallelai.plan.convert import to_data
-from parallelai.plan.model import Choice, Plan
+from parallelai.plan.model import Budget, Choice, Plan
 from parallelai.run.job import Job
+from parallelai.run.strategies import Strategy
 from parallelai.store import Journal
 
 
@@ -65,6 +66,33 @@ def _plain(choice: Choice | None) -> Any:
     return {choice.rule: dict(choice.routes) if choice.rule == "route" else list(choice.members)}
 
 
+def changed_budget(
+    options: CarryOut, created: RunCreated, changed: BudgetChanged | None
+) -> BudgetChanged | None:
+    """Say which budget a run goes on with, if that is not the one that it had."""
+    asked = options.budget
+    if asked is None or asked == last_budget(created, changed):
+        return None
+    return BudgetChanged(asked.usd, asked.tokens, asked.time)
+
+
+def last_budget(created: RunCreated, changed: BudgetChanged | None) -> Budget | None:
+    """The budget that a run had at last."""
+    if changed is None:
+        return budget_of(created.options.get("budget"))
+    return Budget(usd=changed.usd, tokens=changed.tokens, time=changed.time)
+
+
+def beginning(journal: Journal, run: str) -> tuple[RunCreated, BudgetChanged | None]:
+    """Give a run's first event, and the last change of its budget. Raises `StoreCorruptError`."""
+    changes = [
+        event.data
+        for event in journal.events(run, types={BudgetChanged.type})
+        if isinstance(event.data, BudgetChanged)
+    ]
+    return created(journal, run), changes[-1] if changes else None
+
+
 def created(journal: Journal, run: str) -> RunCreated:
     """Give a run's first event. Raises `StoreCorruptError` if it is not there."""
     for event in journal.events(run, types={RunCreated.type}):
@@ -79,23 +107,30 @@ def chosen(journal: Journal, run: str) -> dict[str, tuple[str, ...]]:
     return {str(name): tuple(members) for name, members in recorded.items()}
 
 
-def options(created: RunCreated, asked: CarryOut) -> CarryOut:
-    """Fill what was not asked anew with what the run was asked for at first."""
+def options(created: RunCreated, changed: BudgetChanged | None, asked: CarryOut) -> CarryOut:
+    """Fill what was not asked anew with what the run was asked for before."""
     old = created.options
-    strategy = old.get("strategy")
     return dataclasses.replace(
         asked,
         engine=asked.engine or choice_of(old.get("engine"))[0],
         model=asked.model or old.get("model"),
         parallel=asked.parallel or old.get("parallel"),
-        budget=asked.budget or budget_of(old.get("budget")),
+        budget=asked.budget or last_budget(created, changed),
         timeout_seconds=asked.timeout_seconds or old.get("timeout"),
-        strategy=asked.strategy or (strategy_of(strategy) if strategy else None),
+        strategy=asked.strategy or _known_strategy(old.get("strategy")),
         variables={**old.get("variables", {}), **asked.variables},
         only=asked.only or tuple(old.get("only", ())),
         is_cacheable=asked.is_cacheable and bool(old.get("is_cacheable", True)),
         fail_on=asked.fail_on or severity_of(old.get("fail_on")),
     )
+
+
+def _known_strategy(name: str | None) -> Strategy | None:
+    """The strategy of that name; None for an object that is not there any more: the plan's own does, too."""
+    try:
+        return strategy_of(name)
+    except UsageError:
+        return None
 
 
 def review_options(created: RunCreated) -> ReviewOptions:

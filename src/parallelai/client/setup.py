@@ -14,8 +14,9 @@ import parallelai
 from parallelai import processes
 from parallelai.client.engines import Engines
 from parallelai.client.project import OpenProject
-from parallelai.errors import ParallelAIError, UsageError
+from parallelai.errors import ParallelAIError, StoreCorruptError, UsageError
 from parallelai.results.write import write_atomically
+from parallelai.store import Store
 
 CONFIG = "parallelai.toml"
 FIRST_PLAN = "parallelai.yaml"
@@ -179,7 +180,10 @@ def repair(project: OpenProject) -> list[str]:
     """Rebuild what the journal's projections hold; of a torn journal, save what can be read."""
     if not project.has_store:
         return ["there is no journal to repair"]
-    return [str(line) for line in project.store.journal.repair()]
+    try:
+        return list(project.store.journal.repair())
+    except StoreCorruptError:  # so damaged that it does not even open
+        return Store.repair(project.state)
 
 
 def _platform() -> Checkup:

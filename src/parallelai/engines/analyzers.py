@@ -36,6 +36,7 @@ _HOW = "install Ruff beside ParallelAI: `python -m pip install ruff` with the sa
 _OUTSIDE = "outside the project"
 _LINK_OUT = "link out of the project"
 _NOT_UTF8 = "its name is not UTF-8"
+_ROOT_NOT_UTF8 = "the name of the project's folder is not UTF-8"
 
 
 @dataclass(slots=True)
@@ -144,7 +145,13 @@ def _accept(root: str, parts: Iterable[FilePart]) -> _Files:
     inside: dict[str, bool] = {}
     real_root = os.path.realpath(root)
     names = dict.fromkeys(part.path for part in parts)
+    has_usable_root = _is_text(root)
     for name in names:
+        if not has_usable_root:
+            # What Ruff finds would name other paths, and would be lost without a word.
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            files.failed.append(FileNote(shown, _ROOT_NOT_UTF8))
+            continue
         if not _is_text(name):
             shown = name.encode("utf-8", "backslashreplace").decode()
             files.skipped.append(FileNote(shown, _NOT_UTF8))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from parallelai.records import FilePart, LimitKey, Reply, Usage
+from parallelai.records import FilePart, LimitKey, Reply, Usage, to_json
 
 OutputKind = Literal["text", "findings", "change", "schema"]
 
@@ -199,6 +199,14 @@ EngineEvent = (
     | UsageEvent
     | FinalEvent
 )
+
+
+def stream_to_json(event: EngineEvent) -> dict[str, Any]:
+    """Turn an event of the stream into the JSON of CONTRACTS §7: the figures of `usage` beside its type."""
+    if isinstance(event, UsageEvent):
+        return {"type": event.type, **to_json(event.usage)}
+    plain: dict[str, Any] = to_json(event)
+    return {"type": plain.pop("type"), **plain}
 
 
 class Permit(Protocol):

@@ -32,7 +32,13 @@ _SAFE = (
     "-c",
     "protocol.allow=never",
 )
-_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    # Older git knows only this; a repository's `protocol.ext.allow` counts for less.
+    "GIT_ALLOW_PROTOCOL": "none",
+    "LC_ALL": "C.UTF-8",
+}
 # What `git diff` prints here: names as bytes, paths from `root`, no file that is gone.
 _DIFF = ("diff", "--name-only", "-z", "--diff-filter=d", "--no-renames", "--no-ext-diff", "--no-textconv")
 _RELATIVE = ("--relative", "--ignore-submodules=all")
@@ -65,9 +71,9 @@ def changed_since(root: Path, ref: str) -> list[str]:
     base = parted.stdout.decode().split("\n")[0] if parted.exit == 0 else commit
     with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
         # `git diff` brings the index up to date, and locks it to write it: it gets one of its own.
-        env = _copy_index(root, Path(folder))
         # To compare edited files it runs the repository's own `clean` filters, which are programs.
-        changed = _must(root, *_without_filters(root), *_DIFF, *_RELATIVE, base, "--", env=env)
+        env = {**_copy_index(root, Path(folder)), **_without_filters(root)}
+        changed = _must(root, *_DIFF, *_RELATIVE, base, "--", env=env)
     new = _must(root, "ls-files", "--others", "--exclude-standard", "-z")
     return sorted(_existing(root, {*_names(changed), *_names(new)}))
 
@@ -111,16 +117,24 @@ def _copy_index(root: Path, folder: Path) -> dict[str, str]:
     return {"GIT_INDEX_FILE": str(copy)}
 
 
-def _without_filters(root: Path) -> tuple[str, ...]:
-    """Switch off the filters that the repository's own configuration defines; the user's (say LFS) stay."""
+def _without_filters(root: Path) -> dict[str, str]:
+    """Switch off the filters that the repository's own configuration defines; the user's (say LFS) stay.
+
+    Gives the environment that does it. `-c` would not: it cuts at the first `=`, also of a filter's name.
+    """
     keys = ("config", "--show-scope", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$")
     done = _git(root, *keys)
     words = done.stdout.split(b"\0")
-    options: list[str] = []
+    settings: dict[str, str] = {}
     for scope, key in zip(words[::2], words[1::2], strict=False):
         if scope in (b"local", b"worktree"):
-            options += ["-c", f"{os.fsdecode(key)}="]
-    return tuple(options)
+            name = os.fsdecode(key)
+            settings[name] = ""
+            settings[f"{name.rpartition('.')[0]}.required"] = "false"
+    env = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return env
 
 
 def _names(done: Completed) -> list[str]:

@@ -31,15 +31,16 @@ MAX_STEPS = 200_000
 MAX_MADE = 10 * MAX_CHARACTERS
 """How many characters one text may make on its way, all together."""
 MAX_SECONDS = 2.0
-"""How long the loops of one text may run: the last resort, for steps that are each slow."""
+"""How long one text may take: the last resort, for many steps that are each allowed, but slow."""
 MAX_SOURCE = 1_000_000
 _MAX_INTEGER = 10**18
+_MAX_DIGITS = 300
+"""How many digits a number may be rounded to; no floating-point number has more."""
 
 # fmt: off
 _FILTERS = (
     "abs", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
-    "length", "list", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "sort",
-    "unique",
+    "length", "list", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique",
 )
 _TEXT_FILTERS = ("capitalize", "e", "escape", "lower", "title", "trim", "upper", "urlencode", "wordcount")
 _METHODS = frozenset({
@@ -64,6 +65,7 @@ _REFUSED: tuple[type[nodes.Node], ...] = (
 )
 FAILURES = (
     TemplateError,
+    SyntaxError,  # Python's own, of what Jinja makes: too many nested blocks, a keyword given twice
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -94,8 +96,11 @@ class _Meter:
         self.steps -= 1
         if self.steps < 0:
             raise TooMuch(f"its loops take more than {MAX_STEPS:,} steps")
+        self.tick()
+
+    def tick(self) -> None:
         if time.monotonic() > self.deadline:
-            raise TooMuch(f"its loops take longer than {MAX_SECONDS:g} s")
+            raise TooMuch(f"it takes longer than {MAX_SECONDS:g} s")
 
     def make(self, length: int) -> None:
         self.characters -= length
@@ -165,6 +170,8 @@ def reason(error: BaseException) -> str:
     """Say in a few words, on one line, what went wrong."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}"  # without its line, which is one of what Jinja made of the text
     line = getattr(error, "lineno", None)
     text = " ".join(str(error).split())[:300] or type(error).__name__
     text = "".join(char for char in text if char.isprintable())
@@ -240,6 +247,24 @@ def _measure(length: int) -> None:
         meter.make(length)
 
 
+def _tick() -> None:
+    meter = _meter.get()
+    if meter is not None:
+        meter.tick()
+
+
+def _timed(name: str) -> Callable[..., Any]:
+    """Give one of Jinja's filters, which first looks at the time: a text may hold thousands of slow ones."""
+    original = FILTERS[name]
+
+    @functools.wraps(original)
+    def timed(*args: Any, **options: Any) -> Any:
+        _tick()
+        return original(*args, **options)
+
+    return timed
+
+
 def _counted(items: Iterable[Any]) -> Iterator[Any]:
     meter = _meter.get()
     for item in items:
@@ -254,6 +279,7 @@ def _measured(name: str) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def measured(*args: Any, **options: Any) -> Any:
+        _tick()
         _measure(sum(len(arg) for arg in args if isinstance(arg, str)))
         return original(*args, **options)
 
@@ -289,9 +315,11 @@ def _concatenated(items: Iterable[Any]) -> str:
 
 def _replaced(value: Any, old: str, new: str, count: int | None = None) -> str:
     text, old, new = text_of(value), str(old), str(new)
-    times = text.count(old) if count is None else min(count, text.count(old))
+    times = text.count(old)
+    if count is not None and count >= 0:  # below 0 Python replaces all
+        times = min(count, times)
     _measure(len(text) + times * len(new))
-    return text.replace(old, new, -1 if count is None else count)
+    return text.replace(old, new, times)
 
 
 def _indented(value: Any, width: int = 4, first: bool = False) -> str:
@@ -312,7 +340,36 @@ def _summed(items: Iterable[Any]) -> float:
     return sum(item for item in _counted(items) if isinstance(item, (int, float)))
 
 
+def _rounded(value: float, precision: int = 0, method: str = "common") -> float:
+    if method not in ("common", "ceil", "floor"):
+        raise TooMuch("a number is rounded by `common`, `ceil` or `floor`")
+    if not -_MAX_DIGITS <= precision <= _MAX_DIGITS:
+        raise TooMuch(f"a number is rounded to at most {_MAX_DIGITS} digits")
+    rounded: float = FILTERS["round"](value, precision, method)
+    return rounded
+
+
+def _remainder(value: float, number: float) -> float:
+    # Of a text `%` would be formatting, whose widths make texts of any length.
+    if isinstance(value, (int, float)) and isinstance(number, (int, float)):
+        return value % number
+    raise TooMuch("`divisibleby`, `odd` and `even` are for numbers")
+
+
+def _is_divisible(value: float, number: float) -> bool:
+    return _remainder(value, number) == 0
+
+
+def _is_odd(value: float) -> bool:
+    return _remainder(value, 2) == 1
+
+
+def _is_even(value: float) -> bool:
+    return _remainder(value, 2) == 0
+
+
 def _range(*bounds: int) -> range:
+    _tick()
     numbers = range(*bounds)
     if len(numbers) > MAX_STEPS:
         raise TooMuch(f"a range has more than {MAX_STEPS:,} steps")
@@ -345,7 +402,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=text_of
         )
         self.globals = {"range": _range}
-        self.filters = {name: FILTERS[name] for name in _FILTERS}
+        self.tests = {**self.tests, "divisibleby": _is_divisible, "odd": _is_odd, "even": _is_even}
+        self.filters = {name: _timed(name) for name in _FILTERS}
         self.filters |= {name: _measured(name) for name in _TEXT_FILTERS}
         self.filters |= {
             "_counted": _counted,
@@ -353,6 +411,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "join": _joined,
             "map": _mapped,
             "replace": _replaced,
+            "round": _rounded,
             "indent": _indented,
             "truncate": _truncated,
             "sum": _summed,
@@ -379,6 +438,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, *args: Any, **options: Any) -> Any:
         """Call a method or function, measuring the text or list that a method belongs to."""
+        _tick()
         owner = getattr(args[1], "__self__", None)
         if isinstance(owner, (str, list, tuple)):
             _measure(len(owner))

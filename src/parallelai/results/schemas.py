@@ -1,6 +1,6 @@
 """The JSON schemas of what scripts read and write, made from the code: draft 2020-12.
 
-They ship as `schemas/{run,event,error,plan}.json`; running this module writes
+They ship as `schemas/{run,event,error,conflicts,plan}.json`; running this module writes
 them anew. They name what is always there, and allow more: a later version may add keys, and never takes one
 away.
 """
@@ -117,12 +117,24 @@ def error_schema() -> Schema:
     return _finish(_object({"error": error}, "What `--json` prints on failure."), "error", "An error")
 
 
+def conflicts_schema() -> Schema:
+    """Describe the conflict document: `work conflicts --json` of a later version."""
+    schema: Schema = records.adapter(records.ConflictDocument).json_schema(mode="serialization")
+    _tidy(schema)
+    pair = schema["$defs"]["ConflictPair"]
+    pair["properties"] = {key.rstrip("_"): value for key, value in pair["properties"].items()}
+    pair["properties"]["risk"] = {"type": "number", "minimum": 0, "maximum": 1}
+    pair["required"] = [key for key in pair["properties"] if key != "why"]
+    return _finish(schema, "conflicts", "How workstreams conflict")
+
+
 def files() -> dict[str, str]:
     """Give the text of each schema file that ships, by its name."""
     makers: Mapping[str, Callable[[], Schema]] = {
         "run": run_schema,
         "event": event_schema,
         "error": error_schema,
+        "conflicts": conflicts_schema,
         "plan": plan_schema,
     }
     return {f"{name}.json": dump(make()) for name, make in makers.items()}

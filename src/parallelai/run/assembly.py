@@ -76,8 +76,16 @@ def _blank(job: Job, instance: Instance, model: str | None) -> Request:
     return Request(run=job.run, task=instance.id, attempt=0, root=str(job.root), prompt="", model=model)
 
 
-def settings_of(job: Job, spent: Usage | None, spent_seconds: float) -> Settings:
-    """Make the scheduler's settings; `spent` is what earlier processes of this run used."""
+def key_of(job: Job, engine: str, request: Request) -> LimitKey:
+    """Give the limit that a request counts for; what cannot say so has one of its own."""
+    try:
+        return job.engines(engine).limit_key(request)
+    except Exception:  # missing, or other people's code with a bug: the attempt will say so
+        return LimitKey(engine)
+
+
+def settings_of(job: Job, spent: Usage, spent_seconds: float) -> Settings:
+    """Make the scheduler's settings; `spent` is what earlier processes of this run used, as far as known."""
     limits = job.plan.limits
     phases = {
         number: phase.parallel for number, phase in enumerate(job.graph.phases) if phase.parallel is not None
@@ -90,9 +98,5 @@ def settings_of(job: Job, spent: Usage | None, spent_seconds: float) -> Settings
         budget=job.budget,
         on_budget=limits.on_budget,
         max_wait_seconds=limits.max_wait,
-        spent=Allowance(
-            usd=spent.usd if spent is not None else None,
-            tokens=spent.tokens if spent is not None else None,
-            time=spent_seconds,
-        ),
+        spent=Allowance(usd=spent.usd, tokens=spent.tokens, time=spent_seconds),
     )

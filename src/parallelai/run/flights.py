@@ -20,7 +20,8 @@ from parallelai.events import (
     TurnStarted,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import FREE, ErrorRecord, LimitKey, Reply, Usage
+from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage
+from parallelai.run.assembly import key_of
 from parallelai.run.decisions import Start
 from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, AttemptStreamed, Executor
 from parallelai.run.fingerprint import FileDigests, cache_key
@@ -29,7 +30,7 @@ from parallelai.run.masking import Masker
 from parallelai.run.nodes import AttemptResult
 from parallelai.run.preparation import Ready, timeouts
 from parallelai.run.report import join
-from parallelai.run.resume import Prior
+from parallelai.run.resume import REJECTED, Prior
 from parallelai.run.streams import StreamLogs
 from parallelai.run.validation import record_of, wrong_with
 from parallelai.store import Cache
@@ -53,6 +54,7 @@ class Tally:
     account: str | None = None
     model: str | None = None
     good: dict[int, Reply] = field(default_factory=dict)
+    addresses: dict[int, str] = field(default_factory=dict)  # in the cache, of the good replies
 
     @property
     def reply(self) -> Reply | None:
@@ -90,7 +92,8 @@ class Flights:
         append: Append,
         executor: Callable[[], Executor],
     ) -> None:
-        self.tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._repeats = dict(prior.repeats)
         self._job = job
         self._prior = prior
         self._files = files
@@ -98,21 +101,20 @@ class Flights:
         self._masker = masker
         self._append = append
         self._executor = executor
-        self._streams = StreamLogs(job.logs)
+        self._streams = StreamLogs(job.logs, masker.text)
         self._flights: dict[AttemptId, _Flight] = {}
 
     def start(self, start: Start, instance: Instance, ready: Ready) -> AttemptResult | None:
         """Begin an attempt. Gives its result at once if no engine need be asked, else None."""
         who = self._job.assignment(instance)
         name, model = who.choice.members[start.member], who.models[start.member]
-        engine = self._job.engines(name)
         request = self._request(start, instance, ready, name, model)
-        key = engine.limit_key(request)
+        key = key_of(self._job, name, request)
         id = AttemptId(instance.id, request.attempt)
         reserved = AttemptReserved(name, key, who.why, start.estimate.tokens, start.estimate.usd)
         log = self._append(reserved, task=id.task, attempt=id.attempt).seq
         self._append(AttemptStarted(name, model, ready.fingerprint), task=id.task, attempt=id.attempt)
-        address = self._address(request, name) if engine.capabilities.is_repeatable else None
+        address = self._address(request, name)
         flight = _Flight(id, start.attempt, log, name, key, request, address)
         known = self._known(flight, ready.fingerprint)
         if known is not None:
@@ -167,8 +169,6 @@ class Flights:
             task=task,
             attempt=attempt,
         )
-        if reply is not None and flight.cache_key is not None:
-            self._cache.put(flight.cache_key, reply)
         self._count(flight, news.seconds, usage, reply, turns=1)
         limited = error if isinstance(error, RateLimited) else None
         result = AttemptResult(
@@ -180,6 +180,22 @@ class Flights:
             is_quota=limited is not None and limited.is_quota,
         )
         return news.id.task, flight.number, result
+
+    def finished(self, task: str, outcome: Outcome) -> Tally | None:
+        """Give what an ended task took, None if nothing was tried. Its replies are shared if they did."""
+        tally = self._tallies.pop(task, None)
+        if tally is not None and outcome is Outcome.OK:
+            for attempt, address in tally.addresses.items():
+                self._cache.put(address, tally.good[attempt])
+        elif tally is not None and outcome in REJECTED:  # who tries again does not want the same replies
+            self._repeats[task] = self._repeats.get(task, 0) + len(tally.good)
+        return tally
+
+    def cancel_all(self) -> bool:
+        """Cancel, again where need be, all that is in flight; False if nothing is."""
+        for id in self._flights:
+            self._executor().cancel(id)
+        return bool(self._flights)
 
     def close(self) -> None:
         """Close the logs of what is still in flight."""
@@ -194,6 +210,7 @@ class Flights:
         return dataclasses.replace(
             ready.request,
             attempt=attempt,
+            repeat=self._repeats.get(instance.id, 0),
             log=str(self._job.logs / "output" / f"{instance.index}-{attempt}.log"),
             model=model,
             timeout_seconds=wall,
@@ -201,7 +218,11 @@ class Flights:
         )
 
     def _address(self, request: Request, name: str) -> str | None:
-        if not self._job.is_cacheable:
+        try:
+            is_repeatable = self._job.engines(name).capabilities.is_repeatable
+        except EngineError:  # it is not there, which the attempt will say
+            return None
+        if not self._job.is_cacheable or not is_repeatable:
             return None
         return cache_key(request, name, self._job.entries.get(name), self._files.of)
 
@@ -221,7 +242,7 @@ class Flights:
     def _count(
         self, flight: _Flight, seconds: float, usage: Usage | None, reply: Reply | None, turns: int
     ) -> None:
-        tally = self.tallies.setdefault(flight.id.task, Tally())
+        tally = self._tallies.setdefault(flight.id.task, Tally())
         tally.attempts += 1
         tally.turns += turns
         tally.seconds += seconds
@@ -233,6 +254,8 @@ class Flights:
             tally.model = (reply.model if reply is not None else None) or flight.request.model
         if reply is not None and (is_first or self._is_vote(flight.id.task)):
             tally.good[flight.id.attempt] = reply
+            if flight.cache_key is not None:
+                tally.addresses[flight.id.attempt] = flight.cache_key
 
     def _is_vote(self, task: str) -> bool:
         return self._job.assignment(self._job.graph.get(task)).choice.rule == "vote"
@@ -240,4 +263,6 @@ class Flights:
     def _record(self, error: EngineError | None) -> ErrorRecord | None:
         if error is None:
             return None
-        return dataclasses.replace(record_of(error), said=self._masker.text(error.said))
+        record = record_of(error)
+        advice = None if record.next is None else self._masker.text(record.next)
+        return dataclasses.replace(record, said=self._masker.text(record.said), next=advice)

@@ -85,16 +85,20 @@ def forecast(
         simulation.ends([_draw(random, *pair) for pair in zip(expected, measured, strict=True)])
         for _ in range(count)
     ]
+    return _told(simulation.shape, expected, ends)
+
+
+def _told(shape: Shape, expected: Sequence[float], ends: Sequence[Sequence[float]]) -> Forecast:
     makespans = [max(one, default=0.0) for one in ends]
-    path, length = _longest_path(simulation.shape, expected)
+    path, length = _longest_path(shape, expected)
     return Forecast(
         p50=_quantile(makespans, 0.5),
         p90=_quantile(makespans, 0.9),
         one_by_one=sum(expected),
         critical_path=path,
         critical_path_seconds=length,
-        phases=_phases(nodes, ends),
-        runs=count,
+        phases=_phases(shape.nodes, ends),
+        runs=len(ends),
     )
 
 

@@ -50,9 +50,11 @@ class Masker:
         text = self.text(reply.text) if reply.text else reply.text
         findings = tuple(self._finding(finding) for finding in reply.findings)
         data = self._data(reply.data)
-        if text == reply.text and data == reply.data and findings == reply.findings:
+        notes = tuple(self.text(note) for note in reply.notes)
+        masked = (text, data, notes, findings)
+        if masked == (reply.text, reply.data, reply.notes, reply.findings):
             return reply
-        return dataclasses.replace(reply, text=text, findings=findings, data=data)
+        return dataclasses.replace(reply, text=text, findings=findings, data=data, notes=notes)
 
     def _finding(self, finding: Finding) -> Finding:
         texts = (finding.message, finding.suggestion or "", finding.quote or "")

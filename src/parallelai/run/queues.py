@@ -112,12 +112,11 @@ class Lane:
         whys = [channel.bound(now) for channel in channels]
         return None if None in whys else whys[0]
 
-    def opens_at(self) -> float:
-        """Give the time from which a rate limit no longer holds all of its channels."""
-        times = [
-            channel.key.until if channel.key.is_open else channel.key.not_before for channel in self.channels
-        ]
-        return min((time for time in times if time is not None), default=math.inf)
+    def opens_at(self, now: float) -> float:
+        """Give the next time at which a rate limit of its channels ends."""
+        keys = [channel.key for channel in self.channels]
+        times = [key.until if key.is_open else key.not_before for key in keys]
+        return min((time for time in times if time is not None and time > now), default=math.inf)
 
     def choose(self, entry: Entry, now: float) -> int:
         """Choose which of the entry's members starts: the one with the most left."""

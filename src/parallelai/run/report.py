@@ -33,7 +33,10 @@ from parallelai.results.document import counts, join_coverage
 
 
 class Report:
-    """What is known of a run after some of its events. Feed it every event, in order, with `take`."""
+    """What is known of a run after some of its events. Feed it every event, in order, with `take`.
+
+    `usage` is unknown as soon as a part of it is; `spent` adds up what is known, for budgets.
+    """
 
     def __init__(self) -> None:
         self.created: RunCreated | None = None
@@ -45,6 +48,7 @@ class Report:
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
         self.usage: Usage | None = None
+        self.spent = Usage(0, 0, 0, 0, 0.0)
         self.seconds_one_by_one = 0.0
         self.findings: tuple[Finding, ...] | None = None
         self.dropped: dict[str, int] = {"quote_not_found": 0}
@@ -85,6 +89,7 @@ class Report:
         self.seconds_one_by_one += data.seconds
         if data.usage is not None and not data.is_cached:
             self.usage = data.usage if self.usage is None else self.usage + data.usage
+            self.spent += _known(data.usage)
 
     def _take_expansion(self, data: TaskExpanded) -> None:
         if not data.is_addition:  # a process starts or goes on: what did not end well is to be done again
@@ -163,6 +168,12 @@ class Report:
         reply = self.reply(task)
         result = self.results[task].result
         return dataclasses.replace(result, text=reply.text if reply is not None else None)
+
+
+def _known(usage: Usage) -> Usage:
+    """What budgets count of a usage: unknown is not counted, subscriptions cost nothing more."""
+    usd = 0.0 if usage.basis == "subscription" else usage.usd
+    return Usage(usage.input or 0, 0, usage.output or 0, 0, usd or 0.0)
 
 
 def join(replies: Iterable[Reply]) -> Reply | None:

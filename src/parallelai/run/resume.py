@@ -9,6 +9,7 @@ from typing import Any
 from parallelai.events import (
     AttemptEnded,
     AttemptStarted,
+    BudgetChanged,
     CommandDone,
     CommandReceived,
     Event,
@@ -18,7 +19,7 @@ from parallelai.events import (
 )
 from parallelai.records import Outcome, Reply
 
-_REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
+REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
 """How a task ends whose replies were not good enough (a check failed): they are asked for again."""
 
 
@@ -37,14 +38,19 @@ class Prior:
     """The facts of earlier processes of a run.
 
     `ended` are tasks that ended `ok`; `answered` are replies that were paid for, by task, whatever came after
-    them; `attempts` is the highest number used so far; `added` are the tasks that `runs add` brought.
+    them; `attempts` is the highest number used so far; `repeats` is how many replies of a task were not good
+    enough; `added` are the tasks that `runs add` brought;
+    `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile.
     """
 
     created: RunCreated | None = None
     ended: dict[str, TaskEnded] = field(default_factory=dict)
     answered: dict[str, dict[int, Answered]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    repeats: dict[str, int] = field(default_factory=dict)
     added: list[dict[str, Any]] = field(default_factory=list)
+    commands: set[int] = field(default_factory=set)
+    budget: BudgetChanged | None = None
 
     def answer(self, task: str, engine: str, fingerprint: str) -> Answered | None:
         """Give a reply that still holds for this task, engine and fingerprint."""
@@ -79,8 +85,12 @@ class _Reader:
                 self.prior.created = created
             case CommandReceived(kind="add") as command:
                 self.asked[command.command] = dict(command.args)
-            case CommandDone(ok=True, command=number) if number in self.asked:
-                self.prior.added.append(self.asked.pop(number))
+            case CommandDone() as done:
+                self.prior.commands.add(done.command)
+                if done.ok and done.command in self.asked:
+                    self.prior.added.append(self.asked.pop(done.command))
+            case BudgetChanged() as changed:
+                self.prior.budget = changed
             case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
                 self.prior.ended.pop(event.task, None)
             case TaskEnded() as ended if event.task is not None:
@@ -93,8 +103,9 @@ class _Reader:
         prior.ended.pop(task, None)
         if ended.result.status is Outcome.OK:
             prior.ended[task] = ended
-        elif ended.result.status in _REJECTED:
-            prior.answered.pop(task, None)
+        elif ended.result.status in REJECTED:
+            answered = prior.answered.pop(task, {})
+            prior.repeats[task] = prior.repeats.get(task, 0) + len(answered)
 
     def _take_attempt(self, task: str, attempt: int, data: AttemptStarted | AttemptEnded) -> None:
         prior = self.prior

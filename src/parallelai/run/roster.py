@@ -199,25 +199,31 @@ class Roster:
 
     def reopen(self, task: TaskState) -> list[TaskState]:
         """Open a task again that did not end well, with all that were skipped for it."""
-        opened = [task]
-        seen = {task.node.id}
-        for one in opened:  # grows while it is read
-            waiters = [*one.awaited_by, *(w for group in one.member_of for w in group.awaited_by)]
-            for waiter in waiters:
-                if waiter.cause is not None and waiter.cause.node.id in seen and waiter.node.id not in seen:
-                    seen.add(waiter.node.id)
-                    opened.append(waiter)
-        for one in opened:
-            if one.outcome is not None:
-                self.outcomes[one.outcome] -= 1
-            one.clear()
-            self.remaining += 1
-            for group in one.member_of:
-                group.remaining += 1
-        for one in opened:
+        opened = {task.node.id: task}
+        queue = [task]
+        others: dict[str, TaskState] = {}  # that still wait, and have counted these as ended
+        for one in queue:  # grows while it is read
+            for waiter in [*one.awaited_by, *(w for group in one.member_of for w in group.awaited_by)]:
+                name = waiter.node.id
+                if waiter.state is State.WAITING:
+                    others[name] = waiter
+                elif waiter.cause is not None and waiter.cause.node.id in opened and name not in opened:
+                    opened[name] = waiter
+                    queue.append(waiter)
+        for one in queue:
+            self._reset(one)
+        for one in [*queue, *others.values()]:
             if one.state is State.WAITING:  # else one before it has decided it
                 self._await(one)
-        return opened
+        return queue
+
+    def _reset(self, task: TaskState) -> None:
+        if task.outcome is not None:
+            self.outcomes[task.outcome] -= 1
+        task.clear()
+        self.remaining += 1
+        for group in task.member_of:
+            group.remaining += 1
 
 
 def _skipped(cause: TaskState) -> Ending:

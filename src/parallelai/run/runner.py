@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from parallelai import processes
-from parallelai.engines.protocol import Message, Request
+from parallelai.engines.protocol import Estimate, Message, Request
 from parallelai.errors import EngineError, Internal, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
+    EventData,
     FindingRecorded,
     OrphanEnded,
     RunCreated,
@@ -62,6 +63,8 @@ from parallelai.store import RunWriter, Store
 
 STEPS: tuple[Step, ...] = (CheckStep(),)
 
+HURRY_SECONDS = 0.05
+
 Watch = Callable[[Sequence[Event]], None]
 Grow = Callable[[Job, Mapping[str, Any]], Job]
 """Gives the job with one more task in its plan and graph. Raises `UsageError` or `PlanError`."""
@@ -72,11 +75,13 @@ class Runner:
 
     Args:
         job: what to do.
-        store: where the run's journal is; this process must be able to own the run.
+        store: the project's commands and cache.
+        writer: the run's journal; whoever holds it is the one that carries the run out.
         prior: what earlier processes of the run finished.
         report: what earlier processes of the run wrote, folded; the run's document is folded into it.
         created: the run's first event, None if the run is there already.
         grow: how a task that somebody adds becomes part of the job.
+        news: what else to write down at the start.
         steps: the steps after `perform`, in order.
         watch: is given events, in order, once they are on disk.
     """
@@ -85,25 +90,37 @@ class Runner:
         self,
         job: Job,
         store: Store,
+        writer: RunWriter,
         *,
         prior: Prior,
         report: Report,
         created: RunCreated | None,
         grow: Grow,
+        news: Sequence[EventData] = (),
         steps: Sequence[Step] = STEPS,
         watch: Watch | None = None,
         masker: Masker | None = None,
     ) -> None:
         self._job = job
         self._store = store
+        self._writer = writer
         self._prior = prior
         self._report = report
         self._created = created
         self._grow = grow
+        self._news = news
         self._steps = {step.kind: step for step in steps}
         self._watch = watch
-        self._masker = masker or Masker()
         self._preparation = Preparation(job, prior)
+        self._flights = Flights(
+            job,
+            prior,
+            self._preparation.files,
+            store.cache,
+            masker or Masker(),
+            writer.append,
+            lambda: self._executor,
+        )
         self._ready: dict[str, Ready] = {}
         self._fingerprints: dict[str, str] = {}
         self._inbox: list[ExecutorEvent] = []
@@ -115,7 +132,7 @@ class Runner:
         self._scheduler = Scheduler(
             assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
             job.graph.groups,
-            assembly.settings_of(job, report.usage, report.seconds),
+            assembly.settings_of(job, report.spent, report.seconds),
             prepare=self._prepare,
             random=random.Random(),  # noqa: S311 -- spreads retries; no secret
             now=self._now(),
@@ -128,30 +145,34 @@ class Runner:
             The document of the whole run, earlier processes included.
 
         Raises:
-            BusyError: another process carries it out.
             StoreError: the journal cannot be written; what was written is kept.
         """
-        async with self._store.journal.writer(self._job.run) as writer:
-            writer.subscribe(self._take_events)
+        writer = self._writer
+        # The report has a subscription of its own: a watcher that fails is told no more.
+        leave = [writer.subscribe(watch) for watch in (self._learn, self._watch) if watch is not None]
+        try:
             self._open(writer)
             for orphan in await asyncio.to_thread(processes.sweep):
                 writer.append(OrphanEnded(orphan.pid, orphan.command))
-            async with self._executor(writer) as executor:
-                self._flights = Flights(
-                    self._job,
-                    self._prior,
-                    self._preparation.files,
-                    self._store.cache,
-                    self._masker,
-                    writer.append,
-                    lambda: executor,
-                )
+            await self._steering.begin()
+            await self._work(writer)
+            await self._steering.end()
+            await self._close(writer)
+        finally:
+            for each in leave:
+                each()
+        return self._report.document()
+
+    async def _work(self, writer: RunWriter) -> None:
+        """Carry out every task. What fails here is told as it is, not as the group that it failed in."""
+        try:
+            async with self._executing():
                 try:
                     await self._drive(writer)
                 finally:
                     self._flights.close()
-            await self._close(writer)
-        return self._report.document()
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from failures
 
     def interrupt(self, signal: int) -> None:
         """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once."""
@@ -161,16 +182,26 @@ class Runner:
             asyncio.get_running_loop().call_later(self._job.plan.limits.grace, self._cancel_all)
         else:
             self._cancel_all()
+            self._hurry()
         self._wake.set()
 
     # -- the beginning and the end
 
     def _open(self, writer: RunWriter) -> None:
         job = self._job
-        self._writer = writer
-        self._steering = Steering(job.run, self._store.commands, self._scheduler, self, writer.append)
+        self._steering = Steering(
+            job.run,
+            self._store.commands,
+            self._scheduler,
+            self,
+            writer.append,
+            writer.flush,
+            self._prior.commands,
+        )
         if self._created is not None:
             writer.append(self._created)
+        for data in self._news:
+            writer.append(data)
         writer.append(
             RunStarted(
                 os.getpid(), socket.gethostname(), job.parallel, job.strategy.name, self._created is None
@@ -196,14 +227,14 @@ class Runner:
                 self._scheduler.settle(name, Outcome.OK)
 
     @asynccontextmanager
-    async def _executor(self, writer: RunWriter) -> AsyncIterator[LocalExecutor]:
+    async def _executing(self) -> AsyncIterator[None]:
         coordinator = LocalCoordinator(self._job.parallel, self._job.concurrency)
         async with asyncio.TaskGroup() as group:
-            executor = LocalExecutor(group, self._job.engines, coordinator)
+            self._executor = LocalExecutor(group, self._job.engines, coordinator)
             self._group = group
-            helpers = (group.create_task(self._pump(executor)), group.create_task(self._steer()))
+            helpers = (group.create_task(self._pump(self._executor)), group.create_task(self._steer()))
             try:
-                yield executor
+                yield
             finally:
                 for helper in helpers:
                     helper.cancel()
@@ -243,11 +274,9 @@ class Runner:
         except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
             return None
 
-    def _take_events(self, events: Sequence[Event]) -> None:
+    def _learn(self, events: Sequence[Event]) -> None:
         for event in events:
             self._report.take(event)
-        if self._watch is not None:
-            self._watch(events)
 
     # -- the loop
 
@@ -280,8 +309,7 @@ class Runner:
 
     async def _steer(self) -> None:
         while True:
-            if self._steering.obey():
-                self._wake.set()
+            await self._steering.obey(self._wake.set)
             await asyncio.sleep(POLL_SECONDS)
 
     def _take_news(self) -> None:
@@ -321,8 +349,18 @@ class Runner:
         self._fingerprints[task] = ready.fingerprint
         self._writer.append(TaskReady(), task=task)
         who = self._job.assignment(instance)
-        engines = (self._job.engines(name) for name in who.choice.members)
-        return Prepared(tuple(engine.estimate(ready.request) for engine in engines))
+        try:
+            return Prepared(tuple(self._estimate(name, ready.request) for name in who.choice.members))
+        except Exception as error:  # an engine is other people's code: its bug is this task's failure
+            self._ready.pop(task)
+            said = f"the engine failed: {type(error).__name__}: {error}"
+            return Settled(Outcome.FAILED, ErrorRecord("internal", said))
+
+    def _estimate(self, name: str, request: Request) -> Estimate:
+        try:
+            return self._job.engines(name).estimate(request)
+        except EngineError:  # it is not there, which its attempt will say; others may take over
+            return Estimate()
 
     def _start(self, start: Start) -> None:
         instance = self._job.graph.get(start.task)
@@ -341,10 +379,17 @@ class Runner:
         self._scheduler.cancel(None, "interrupted")
         self._wake.set()
 
+    def _hurry(self) -> None:
+        """Cancel what is in flight until it is gone: the second time leaves a program no grace."""
+        for running in self._running_steps.values():
+            running.cancel()
+        if self._flights.cancel_all() or self._running_steps:
+            asyncio.get_running_loop().call_later(HURRY_SECONDS, self._hurry)
+
     def _finish(self, finish: Finish) -> None:
         task = finish.task
         self._ready.pop(task, None)
-        tally = self._flights.tallies.pop(task, None)
+        tally = self._flights.finished(task, finish.outcome)
         if tally is None and finish.outcome is Outcome.OK:
             ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
         else:
@@ -421,11 +466,11 @@ class Runner:
         before = self._job.graph
         job = self._grow(self._job, task)
         fresh = [instance for instance in job.graph.instances if not before.items(instance.id)]
-        self._adopt(job)
-        self._writer.append(dataclasses.replace(_expansion(fresh, ()), is_addition=True))
         nodes = assembly.nodes_of(job, fresh, tuple(self._steps.values()), self._key_of)
         groups = {name: items for name, items in job.graph.groups.items() if name not in before.groups}
-        self._scheduler.add(nodes, groups, self._now())
+        self._scheduler.add(nodes, groups, self._now())  # refuses before anything is changed
+        self._adopt(job)
+        self._writer.append(dataclasses.replace(_expansion(fresh, ()), is_addition=True))
         return "added " + ", ".join(f"`{instance.id}`" for instance in fresh)
 
     def _adopt(self, job: Job) -> None:
@@ -445,11 +490,20 @@ class Runner:
     # -- small things
 
     def _key_of(self, engine: str, request: Request) -> LimitKey:
-        return self._job.engines(engine).limit_key(request)
+        return assembly.key_of(self._job, engine, request)
 
     def _now(self) -> float:
         """The Unix time, from a clock that never goes back."""
         return time.monotonic() + self._clock_offset
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one failure that matters: an error that we know, before what it brought along."""
+    known = failures.subgroup(ParallelAIError) or failures
+    found: BaseException = known
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def _expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:

@@ -151,29 +151,29 @@ class Scheduler:
                 return "parallel"
             if roster.ready and roster.has_untold:
                 return "ready"  # who prepares them must have carried out the ends that made them ready
-            self._open_ready(now)
+            if roster.ready or self._pool:
+                self._open_ready(now)
             lane = self._best_lane(now)
             if lane is not None:
                 self._start_head(lane, now)
             elif self._unaffordable and not attempts.in_flight and self._wanted is not None:
                 self._reach(self._wanted, now)
-            elif not roster.ready:
+            elif not roster.ready and (roster.batch_open or not self._pool):
                 return next(
                     (why for why in _BOUNDS if why in self._bounds), "batch" if self._pool else "retry"
                 )
 
     def _open_ready(self, now: float) -> None:
         roster = self._roster
-        while roster.ready:
-            ready, roster.ready = roster.ready, []
-            for task in ready:
-                if task.state is not State.OPEN:
-                    continue
-                if self._batch is None:
-                    self._attempts.enter(task, now)
-                else:
-                    self._pooled += 1
-                    heapq.heappush(self._pool, (task.key, task.node.index, self._pooled, task))
+        ready, roster.ready = roster.ready, []
+        for task in ready:
+            if task.state is not State.OPEN:
+                continue
+            if self._batch is None:
+                self._attempts.enter(task, now)
+            else:
+                self._pooled += 1
+                heapq.heappush(self._pool, (task.key, task.node.index, self._pooled, task))
         if self._pool and not roster.batch_open:
             self._open_batch(now)
 
@@ -202,7 +202,7 @@ class Scheduler:
                 best, chosen = head, lane
             elif why == "rate_limited":
                 known = self._bounds.get(why)
-                opens = lane.opens_at()
+                opens = lane.opens_at(now)
                 self._bounds[why] = opens if known is None else min(known, opens)
             else:
                 self._bounds[why] = None
@@ -331,15 +331,16 @@ class Scheduler:
     def retry(self, task: str, now: float) -> tuple[str, ...]:
         """Try now what waits to be retried, or open a task again that ended badly, with what it decided.
 
-        Gives the tasks that were opened again: each gets another `Finish`. Nothing is, once the run stops.
+        Gives the tasks that were opened again: each gets another `Finish`. None is once the run stops, or if
+        it was skipped for another task, which is the one to try again.
         Raises `NotFoundError` if there is no such task.
         """
         state = self._task(task)
         if self._attempts.closed is not None:
             return ()
         if state.state is State.DONE:
-            if state.outcome is Outcome.OK:
-                return ()
+            if state.outcome is Outcome.OK or state.cause is not None:
+                return ()  # what was skipped for another task is opened with that one
             self._attempts.close_breakers_of(state)
             return tuple(one.node.id for one in self._roster.reopen(state))
         if state.attempts and state.queued and not state.flights and state.is_performing:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from parallelai.engines.protocol import EngineEvent
-from parallelai.records import to_json, utc_now
+from parallelai.engines.protocol import EngineEvent, TextEvent, stream_to_json
+from parallelai.records import utc_now
 
 MOST_BYTES = 64 * 1024 * 1024
 """A stream that floods is cut here; the attempt goes on."""
@@ -16,8 +18,9 @@ MOST_BYTES = 64 * 1024 * 1024
 class StreamLogs:
     """Writes what engines report while they work. A file is made when there is something to write."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mask: Callable[[str], str]) -> None:
         self._folder = folder
+        self._mask = mask
         self._open: dict[int, TextIO] = {}
         self._left: dict[int, int] = {}
 
@@ -27,7 +30,9 @@ class StreamLogs:
 
     def write(self, number: int, event: EngineEvent) -> None:
         """Add one event."""
-        line = json.dumps({"at": utc_now(), **to_json(event)}, separators=(",", ":")) + "\n"
+        if isinstance(event, TextEvent):
+            event = dataclasses.replace(event, delta=self._mask(event.delta))
+        line = json.dumps({"at": utc_now(), **stream_to_json(event)}, separators=(",", ":")) + "\n"
         left = self._left.get(number, MOST_BYTES) - len(line)
         self._left[number] = left
         if left < 0:

@@ -6,6 +6,7 @@ nothing here keeps one open while its caller thinks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -127,6 +128,8 @@ class Database:
         self._guard.release()
         if not self._guard.wait(_SETUP_SECONDS):
             raise _locked(self.path)
+        with told(self.path):
+            _make_private(self.path)
         with told(self.path), _closing(open_connection(self.path)) as connection:
             migrate(connection, self.path, self.schema, is_wal=self.is_wal)
         with told(self.path):
@@ -235,6 +238,12 @@ def _format_of(connection: sqlite3.Connection, path: Path, schema: Schema) -> in
             next="upgrade ParallelAI, or set `state.path` to another folder",
         )
     return number
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that is not there yet the owner's alone, as SQLite then makes those beside it."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _refuse_emptied(path: Path) -> None:

@@ -46,7 +46,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
         is_full = bool({code, primary} & _FULL) or (primary not in _CORRUPT and has_no_room(path.parent))
     if is_full:
         return full(path)
-    if {code, primary} & _CORRUPT or _lacks_tables(error, primary):
+    if {code, primary} & _CORRUPT or _lacks_tables(error, primary) or _is_no_text(error):
         return corrupt(path, str(error))
     if primary in _BUSY:
         return StoreError(
@@ -83,6 +83,11 @@ def has_no_room(folder: Path) -> bool:
         return False
     # Some file systems count no files: f_files is 0 there.
     return left.f_bavail == 0 or (left.f_files > 0 and left.f_favail == 0)
+
+
+def _is_no_text(error: Exception) -> bool:
+    """SQLite gave text that is none: Python says so itself, without a code."""
+    return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
 
 
 def _lacks_tables(error: Exception, primary: int | None) -> bool:

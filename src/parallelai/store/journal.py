@@ -90,17 +90,18 @@ class Journal:
 
     def run(self, name: str) -> RunRow:
         """Find a run by its id or the beginning of it that no other has. Raises `NotFoundError`."""
-        rows = self._rows("WHERE id = ?", name) or (
-            self._rows("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY number DESC LIMIT 6", name)
-            if name
-            else []
-        )
+        rows = self._named(name) if _RUN_ID.fullmatch(name) else []
         if not rows:
             raise NotFoundError(f"no run `{name[:80]}`", next="see `parallelai runs list`")
         if len(rows) > 1:
             names = ", ".join(f"`{row.id}`" for row in rows[:5])
             raise NotFoundError(f"`{name}` begins more than one run: {names}", next="write more of its id")
         return rows[0]
+
+    def _named(self, name: str) -> list[RunRow]:
+        return self._rows("WHERE id = ?", name) or self._rows(
+            "WHERE substr(id, 1, length(?1)) = ?1 ORDER BY number DESC LIMIT 6", name
+        )
 
     def latest(self, *, plan: str | None = None, kind: str | None = None) -> RunRow | None:
         """Find the newest run, of a plan and of a kind where they are given; None where there is none."""
@@ -200,6 +201,7 @@ class Journal:
             return [error.said]
 
     def _number(self, run: str) -> int:
+        self.folder(run)  # refuses what is no id
         with self._database.read() as connection:
             row = connection.execute("SELECT number FROM runs WHERE id = ?", (run,)).fetchone()
         if row is None:

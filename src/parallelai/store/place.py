@@ -17,6 +17,8 @@ _NETWORK = {
     "smb3", "smbfs", "webdav",
 }
 # fmt: on
+_FILES = ("journal.db", "journal.db-wal", "journal.db-shm", "journal.lock")
+_FOLDERS = ("runs", "cache")
 _NETWORK_FUSE = (
     "fuse.sshfs",
     "fuse.glusterfs",
@@ -32,20 +34,23 @@ def prepare(state: Path, *, create: bool) -> Path:
     """Make the state folder, readable by its owner alone and ignored by git, or check one that is there.
 
     Returns its absolute path. Raises `NotFoundError` if it is missing and `create` is False, `StoreError` if
-    it lies on a network file system, is a link, or came with the repository.
+    it lies on a network file system, is or holds a link, or came with the repository.
     """
     state = Path(os.path.normpath(state.absolute()))
     refuse_network(state)
-    if state.is_symlink():
-        raise StoreError(
-            f"`{state}` is a link, and a repository can bring one that leads anywhere",
-            next="remove it, and set `state.path` to the folder that you want",
-        )
+    above = (state.parent,) if state.parent.name == ".parallelai" else ()
+    for folder in (*above, state):
+        if folder.is_symlink():
+            raise StoreError(
+                f"`{folder}` is a link, and a repository can bring one that leads anywhere",
+                next="remove it, and set `state.path` to the folder that you want",
+            )
     if not create and not (state / "journal.db").exists():
         raise NotFoundError(f"no run was ever started here: `{state}` holds no journal", next="start one")
     with told(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make_private(state)
+        _refuse_planted(state)
         _ignore(state / ".gitignore")
     return state
 
@@ -62,6 +67,23 @@ def _make_private(state: Path) -> None:
             next=f"if it is yours and not part of the repository: `chmod 700 {state}`; otherwise remove it",
         )
     state.chmod(0o700)
+
+
+def _refuse_planted(state: Path) -> None:
+    """Stop at a link, pipe or device in the place of a file of ours: it would lead out, or never end."""
+    kinds = [*((name, stat.S_ISREG) for name in _FILES), *((name, stat.S_ISDIR) for name in _FOLDERS)]
+    for name, is_ours in kinds:
+        path = state / name
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue
+        if not is_ours(mode):
+            kind = "folder" if name in _FOLDERS else "file"
+            raise StoreError(
+                f"`{path}` is no {kind} that ParallelAI made, and may have come with the repository",
+                next="look at it, and remove it",
+            )
 
 
 def _ignore(path: Path) -> None:

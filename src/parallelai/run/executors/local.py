@@ -181,12 +181,16 @@ class LocalExecutor:
         error: EngineError | None = None
         try:
             reply = await self._turn(spec)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"it gave no reply, but {type(reply).__name__}")
         except EngineError as failure:
             error = failure
         except ParallelAIError as failure:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
         except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
             error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
+        if error is not None:
+            reply = None
         usage = reply.usage if reply is not None else self._usage(spec.id)
         return AttemptDone(spec.id, time.monotonic() - began, reply, error, usage)
 
@@ -203,7 +207,9 @@ class LocalExecutor:
                     return await engine.perform(request, port)
                 return await self._watched(engine, request, port, idle)
         except TimeoutError:
-            if clock is not None and clock.is_idle_ended:
+            if clock is None or not clock.wall.expired():
+                raise  # the engine's own, not ours
+            if clock.is_idle_ended:
                 said = f"engine `{spec.engine}` said nothing for {request.idle_timeout_seconds:g} s"
                 raise TimedOut(said, next="raise `idle_timeout`, or look at the log") from None
             said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"

@@ -1,0 +1,303 @@
+"""Writes the pages of docs/reference/ that come from the code. Run it after changing options, keys or events:
+
+    python docs/generate.py
+
+`tests/docs/test_docs_reference.py` says when a page is out of date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from parallelai import errors, events
+from parallelai.cli import COMMANDS, app
+from parallelai.errors import ParallelAIError
+from parallelai.plan.schema import plan_schema
+from parallelai.plan.settings import Settings
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Made by docs/generate.py from the code: change that, or docs/keys.yaml, not this page. -->\n"
+OBJECTS = {
+    "Plan": "The plan",
+    "Task": "Tasks",
+    "EngineEntry": "Engines",
+    "Price": "An engine's price",
+    "Limits": "Limits",
+    "Budget": "Budgets",
+    "Phase": "Phases",
+    "Chunk": "Chunks",
+    "SchemaOutput": "JSON as output",
+    "Workspace": "Workspace",
+    "Needs": "What a workspace needs",
+    "Workstream": "Workstreams",
+    "Role": "Roles",
+    "Gates": "Gates",
+    "ReviewGate": "Reviews as gates",
+    "Landing": "Landing",
+    "Member": "Team",
+}
+"""The objects of a plan, in the order in which a reader meets them, with their headings."""
+
+
+def pages() -> dict[str, str]:
+    """Give each page's text by its file name in docs/reference/."""
+    return {
+        "cli.md": cli_page(),
+        "plan.md": plan_page(),
+        "config.md": config_page(),
+        "events.md": events_page(),
+        "errors.md": errors_page(),
+    }
+
+
+# -- the command line
+
+
+def cli_page() -> str:
+    """The options of every command."""
+    context = click.Context(app, info_name="parallelai")
+    parts = [NOTE, "# Command line\n", "`parallelai COMMAND --help` says the same.\n"]
+    parts += ["## Flags of all commands\n", _options(app, context)]
+    for name in COMMANDS:
+        command = app.get_command(context, name)
+        if command is not None:
+            parts += list(_command(command, f"parallelai {name}", 2, _flags(app)))
+    return _joined(parts)
+
+
+def _command(command: click.Command, name: str, level: int, known: frozenset[str]) -> Iterator[str]:
+    context = click.Context(command, info_name=name)
+    yield f"{'#' * level} `{name}`\n"
+    yield inspect.cleandoc(command.help or "").strip() + "\n"
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            found = command.get_command(context, sub)
+            if found is not None and not found.hidden:
+                yield from _command(found, f"{name} {sub}", level + 1, known)
+        return
+    usage = " ".join(piece for piece in command.collect_usage_pieces(context) if piece)
+    yield f"```text\n{name} {usage}\n```\n"
+    yield _options(command, context, known)
+
+
+def _flags(command: click.Command) -> frozenset[str]:
+    return frozenset(flag for parameter in command.params for flag in parameter.opts)
+
+
+def _options(command: click.Command, context: click.Context, known: frozenset[str] = frozenset()) -> str:
+    rows = []
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+        if record is None or known.intersection(parameter.opts) or "--help" in parameter.opts:
+            continue
+        rows.append(f"| `{_cell(record[0])}` | {_cell(record[1])} |")
+    return "\n".join(["| option | what |", "| --- | --- |", *rows]) + "\n" if rows else ""
+
+
+# -- plans and config
+
+
+def _said() -> Mapping[str, Mapping[str, str]]:
+    said: Mapping[str, Mapping[str, str]] = yaml.safe_load((HERE / "keys.yaml").read_text(encoding="utf-8"))
+    return said
+
+
+def plan_page() -> str:
+    """Every key of a plan."""
+    schema = plan_schema()
+    definitions = {**schema["$defs"], "Plan": schema, "Budget": schema["$defs"]["Budget"]["anyOf"][1]}
+    parts = [
+        NOTE,
+        "# Keys of a plan\n",
+        "A plan is a YAML file. Any key that is not on this page is an error. What is marked *(later)* is checked, "
+        "shown and converted, but a plan that has it is not carried out by this version.\n",
+        "Times are written `90s`, `30m`, `4h`, `2d`; a bare number is seconds. File patterns follow git's rules: a "
+        "text, or a list; `!` leaves out. Commands are lists, or text that is split into words without a shell.\n",
+    ]
+    own = set(definitions["Task"]["properties"])
+    for name, heading in OBJECTS.items():
+        parts += [f"## {heading}\n"]
+        if name == "Workstream":
+            parts.append("All keys of a task, and these:\n")
+        parts.append(_keys(name, definitions[name], own if name == "Workstream" else set()))
+        aliases = _aliases(definitions[name])
+        if aliases:
+            parts.append(f"Other tools' names are taken too: {aliases}.\n")
+    parts.append("`defaults` has the keys of a task, without `id`, `description`, `depends_on` and `todo`.\n")
+    return _joined(parts)
+
+
+def config_page() -> str:
+    """Every setting."""
+    schema = Settings.model_json_schema(by_alias=True)
+    parts = [
+        NOTE,
+        "# Keys of the config\n",
+        "The same objects as in a [plan](plan.md), in TOML, and a few more. [Configuration](../configuration.md) "
+        "says where they are written, and which comes before which.\n",
+        _keys("Settings", schema, set()),
+    ]
+    for name, heading in (("Analyzer", "Analysers"), ("State", "State"), ("Worktrees", "Worktrees")):
+        parts += [f"## {heading}\n", _keys(name, schema["$defs"][name], set())]
+    return _joined(parts)
+
+
+def _keys(name: str, definition: Mapping[str, Any], skipped: set[str]) -> str:
+    said = _said()[name]
+    keys = {
+        key: value
+        for key, value in definition.get("properties", {}).items()
+        if not value.get("deprecated") and key not in skipped
+    }
+    if set(keys) != set(said):
+        raise SystemExit(f"docs/keys.yaml, {name}: {sorted(set(keys) ^ set(said))} missing or gone")
+    required = definition.get("required", ())
+    rows = [
+        f"| `{key}` | {_type(value)} | {'required' if key in required else _default(key, value)} | {_cell(said[key])} |"
+        for key, value in keys.items()
+    ]
+    return "\n".join(["| key | value | default | what |", "| --- | --- | --- | --- |", *rows]) + "\n"
+
+
+_NAMES = {
+    "EngineEntry": "engine",
+    "SchemaOutput": "`{schema: …}`",
+    "Chunk": "`{chunk: …}`",
+    "Choice": "name or choice",
+}
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return _NAMES.get(name, name.lower())
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            kinds = [_type(option) for option in schema[key] if option != {"type": "null"}]
+            return " or ".join(dict.fromkeys(kinds))
+    kind = str(schema.get("type", "mapping"))
+    if kind == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return {"object": "mapping", "string": "text", "integer": "whole number", "boolean": "true or false"}.get(
+        kind, kind
+    )
+
+
+def _default(key: str, schema: Mapping[str, Any]) -> str:
+    value = schema.get("default")
+    if value in (None, [], {}, ""):
+        return ""
+    if key == "priority":
+        return "`normal`"
+    if isinstance(value, float):
+        return f"`{value / 60:g}m`" if value >= 60 else f"`{value:g}s`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _aliases(definition: Mapping[str, Any]) -> str:
+    found = []
+    for key, value in definition.get("properties", {}).items():
+        if value.get("deprecated"):
+            found.append(f"`{key}` is {value['description'].split()[-1].rstrip('.')}")
+    return ", ".join(found)
+
+
+# -- events and errors
+
+
+def events_page() -> str:
+    """Every type of event and its data."""
+    parts = [
+        NOTE,
+        "# Events\n",
+        "Everything that happens in a run is an event. `parallelai runs logs` shows them, `--events FILE` and "
+        "`parallelai runs export` write them as lines of JSON:\n",
+        '```json\n{"v": 1, "run": "r-…", "seq": 7, "at": "2026-11-20T10:00:00.123456Z", "type": "task.ended", '
+        '"task": "notes", "attempt": null, "data": {}}\n```\n',
+        "`seq` counts from 1 without gaps. `parallelai/schemas/event.json` in the package is their JSON Schema. "
+        "A reader should pass over types that it does not know.\n",
+    ]
+    for type_, kind in events.TYPES.items():
+        doc = inspect.getdoc(kind) or ""
+        text = "" if doc.startswith(f"{kind.__name__}(") else " ".join(doc.split())
+        parts += [f"## `{type_}`\n", f"{text}\n" if text else ""]
+        rows = [f"| `{field.name}` | `{_cell(str(field.type))}` |" for field in dataclasses.fields(kind)]
+        if rows:
+            parts.append("\n".join(["| data | type |", "| --- | --- |", *rows]) + "\n")
+    return _joined(parts)
+
+
+EXIT_CODES = {
+    0: "done",
+    1: "done, and something as severe as `--fail-on` was found",
+    2: "wrong usage, plan or config, or not trusted",
+    3: "nothing could be attempted, because no engine can serve; or an internal error",
+    4: "some tasks failed or are blocked",
+    5: "a budget or the time ran out",
+    130: "interrupted (Ctrl-C)",
+    143: "terminated (SIGTERM)",
+}
+
+
+def errors_page() -> str:
+    """Exit codes, and the tree of errors."""
+    parts = [
+        NOTE,
+        "# Exit codes and errors\n",
+        "## Exit codes\n",
+        "\n".join(["| code | means |", "| --- | --- |", *(f"| {n} | {t} |" for n, t in EXIT_CODES.items())])
+        + "\n",
+        "Where several hold, the first of 130, 143, 2, 3, 5, 4, 1 counts.\n",
+        "## Errors\n",
+        "An error says what happened (`said`), where (`where`), what to do (`next`), and whether the same call "
+        "could succeed later (`retry_helps`). With `--json` it is one object:\n",
+        '```json\n{"error": {"kind": "usage", "said": "…", "where": null, "next": "…", "retry_helps": false}}\n```\n',
+        "A plan's error has `problems` too: all that is wrong with it. "
+        "[Troubleshooting](../troubleshooting.md) says what to do.\n",
+        "| class | `kind` | exit code | trying again helps | what |",
+        "| --- | --- | --- | --- | --- |",
+        *_error_rows(ParallelAIError, 0),
+    ]
+    return _joined(parts)
+
+
+def _error_rows(kind: type[ParallelAIError], depth: int) -> Iterator[str]:
+    if kind.__module__ != errors.__name__:
+        return
+    doc = kind.__dict__.get("__doc__") or ""
+    name = "&nbsp;" * 3 * depth + f"`{kind.__name__}`"
+    yield (
+        f"| {name} | `{kind.kind}` | {kind.exit_code} | {'yes' if kind.retry_helps else 'no'} "
+        f"| {_cell(' '.join(doc.split()))} |"
+    )
+    for child in kind.__subclasses__():
+        yield from _error_rows(child, depth + 1)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _joined(parts: list[str]) -> str:
+    return "\n".join(part for part in parts if part).rstrip("\n") + "\n"
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (HERE / "reference" / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Engines and strategies of other people, given as objects or installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import FakeEngine, opened, project, statuses, tasks
+
+from parallelai import DAGStrategy, MultiEngine, ParallelAI
+from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
+from parallelai.plan.model import Task
+from parallelai.records import LimitKey, Reply
+from parallelai.run.nodes import Node
+
+
+class Backwards:
+    """A strategy of a user's own: the last of the plan goes first."""
+
+    name = "backwards"
+    batch: int | None = None
+
+    def key(self, node: Node, place: Any) -> float:
+        return -float(node.index)
+
+
+async def test_a_strategy_given_as_an_object_decides_the_order(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with opened(tmp_path, engine) as ai:
+        asked = tasks("a", "b", "c")
+        document = await ai.execute(tasks=asked, engine=engine, strategy=Backwards(), parallel=1)
+        assert engine.tasks == ["c", "b", "a"]
+        assert [row.id for row in document.tasks] == ["a", "b", "c"], "results are in plan order all the same"
+        again = await ai.runs.resume(document.run)
+    assert again is not None
+    assert again.exit == 0
+
+
+async def test_an_engine_given_as_an_object_is_a_member_like_any_other(tmp_path: Path) -> None:
+    mine = FakeEngine("mine")
+    async with opened(tmp_path) as ai:
+        document = await ai.execute(
+            tasks=tasks("a", "b"), strategy=DAGStrategy(), engine=MultiEngine([mine, "mock"])
+        )
+    assert document.exit == 0
+    assert {row.engine for row in document.tasks} <= {"mine", "mock"}
+    assert mine.tasks
+
+
+async def test_a_plan_names_an_engine_that_the_library_user_gave(tmp_path: Path) -> None:
+    project(tmp_path, {"plan.yaml": "tasks: [{id: a, description: x, engine: mine}]\n"})
+    mine = FakeEngine("mine")
+    async with opened(tmp_path, mine) as ai:
+        document = await ai.execute(tmp_path / "plan.yaml")
+    assert (mine.tasks, document.tasks[0].why) == (["a"], "plan")
+
+
+class Broken(FakeEngine):
+    """An engine with a bug in each of its methods but `perform`."""
+
+    def limit_key(self, request: Request) -> LimitKey:
+        raise RuntimeError("bug in limit_key")
+
+
+class Unestimated(FakeEngine):
+    def estimate(self, request: Request) -> Estimate:
+        raise RuntimeError("bug in estimate")
+
+
+async def test_a_bug_in_an_engine_fails_its_own_tasks_only(tmp_path: Path) -> None:
+    async def raises(request: Request, port: Port) -> Reply:
+        raise KeyError("bug in perform")
+
+    async def nonsense(request: Request, port: Port) -> Any:
+        return {"not": "a reply"}
+
+    engines = [
+        FakeEngine("raises", raises),
+        FakeEngine("nonsense", nonsense),
+        Broken("broken"),
+        Unestimated("unestimated"),
+        FakeEngine("good"),
+    ]
+    asked = [Task(id=engine.name, description="x", engine=engine.name) for engine in engines]
+    async with opened(tmp_path, *engines) as ai:
+        document = await ai.execute(tasks=asked)
+    assert statuses(document) == {
+        "raises": "failed",
+        "nonsense": "failed",
+        "broken": "ok",
+        "unestimated": "failed",
+        "good": "ok",
+    }
+    said = {row.id: row.error.said for row in document.tasks if row.error is not None}
+    assert "bug in perform" in said["raises"]
+    assert "bug in estimate" in said["unestimated"]
+    assert "dict" in said["nonsense"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "landing"])
+def test_ids_are_checked_where_tasks_are_made(name: str) -> None:
+    with pytest.raises(ValueError):
+        Task(id=name, description="x")
+
+
+async def test_the_sync_face_works_inside_a_running_loop(tmp_path: Path) -> None:
+    """As in a notebook."""
+    project(tmp_path, {"a.py": "import os\n"})
+    ai = ParallelAI(tmp_path)
+    document = ai.execute(tasks=[Task(id="a", description="x", engine="mock")], parallel=100)
+    assert document.exit == 0
+    assert ai.show() == document
+    assert [finding.rule for finding in ai.review(str(tmp_path / "a.py")).findings] == ["F401"]
+
+
+async def test_batches_are_as_large_as_the_engine_takes(tmp_path: Path) -> None:
+    project(tmp_path, {f"f{n}.py": "" for n in range(25)})
+
+    async def none(request: Request, port: Port) -> Reply:
+        return Reply()
+
+    engine = FakeEngine(answer=none, capabilities=Capabilities(batch=10))
+    async with opened(tmp_path, engine) as ai:
+        document = await ai.review(engine="fake")
+    sizes = sorted(len(request.files) for request in engine.requests)
+    assert sizes == [8, 8, 9]
+    assert len(document.files.covered) == 25

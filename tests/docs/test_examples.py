@@ -1,0 +1,96 @@
+"""Everything in examples/ does what it says, with nothing installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from tour import REPOSITORY, Reader
+
+EXAMPLES = REPOSITORY / "examples"
+PLANS = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
+PROGRAMS = sorted(path.name for path in (EXAMPLES / "library").glob("*.py"))
+EXITS = {"failures.yaml": 4, "workstreams.yaml": 2}
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(EXAMPLES, checkout / "examples")
+    found = Reader(tmp_path / "home", checkout)
+    subprocess.run(["git", "init", "-q"], cwd=checkout, env=found.env, check=True)
+    return found
+
+
+def _call(reader: Reader, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd=reader.folder,
+        env=reader.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_can_be_checked_and_carried_out(name: str, reader: Reader) -> None:
+    checked = _call(reader, "parallelai", "plan", "check", f"examples/{name}")
+    assert checked.returncode == 0, checked.stderr
+    done = _call(reader, "parallelai", "execute", f"examples/{name}", "--json")
+    assert done.returncode == EXITS.get(name, 0), done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    if name == "workstreams.yaml":
+        assert "workstream" in document["error"]["said"]
+    else:
+        assert document["tasks"]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_names_a_schema_that_it_meets(name: str) -> None:
+    path = EXAMPLES / name
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+    assert named is not None
+    schema = json.loads((path.parent / named[1]).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_the_results_are_those_that_the_plans_promise(reader: Reader) -> None:
+    def tasks(name: str) -> dict[str, dict[str, object]]:
+        done = _call(reader, "parallelai", "execute", f"examples/{name}", "--json")
+        return {task["id"]: task for task in json.loads(done.stdout)["tasks"]}
+
+    assert str(tasks("hello.yaml")["greeting"]["text"]).startswith("Hello in 2")
+    assert str(tasks("review.yaml")["count"]["text"]).strip() == "3 findings, 3 in the audit"
+    assert tasks("fallback.yaml")["work"]["engine"] == "steady"
+    assert len(tasks("each-file.yaml")) == 6
+    assert tasks("own-findings.yaml")["passwords"]["findings"] == 1
+    failures = tasks("failures.yaml")
+    assert {name: task["status"] for name, task in failures.items()} == {
+        "sometimes": "ok",
+        "never": "failed",
+        "after-never": "skipped",
+        "tidy-up": "ok",
+    }
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_runs(name: str, reader: Reader) -> None:
+    done = _call(reader, sys.executable, f"examples/library/{name}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_example_is_listed() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in [*PLANS, *(f"library/{program}" for program in PROGRAMS)]:
+        assert f"({name})" in page, name
