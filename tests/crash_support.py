@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from running import came_to, environment, project
 
 from parallelai.client import AsyncParallelAI
 from parallelai.events import AttemptEnded, TaskEnded
 from parallelai.records import Outcome, RunDocument
+from running import came_to, environment, project
 
 MARK = "PARALLELAI_MARK="
 _PATIENCE_SECONDS = 30.0
@@ -148,7 +148,7 @@ def await_none(run: str) -> None:
 
 
 CHILD = """
-import asyncio, sys
+import asyncio, resource, sys
 from parallelai import AsyncParallelAI
 from parallelai.events import event_to_json
 
@@ -162,18 +162,23 @@ async def main():
     return document.exit
 
 if __name__ == "__main__":
+    if sys.argv[2]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     sys.exit(asyncio.run(main()))
 """
 
 
 class Child:
-    """A process of its own that goes on with the plan's run and tells of events as they come."""
+    """A process of its own that goes on with the plan's run and tells of events as they come.
 
-    def __init__(self, root: Path, events: Path) -> None:
+    `most_bytes` is how large any file may become that it writes.
+    """
+
+    def __init__(self, root: Path, events: Path, *, most_bytes: int | None = None) -> None:
         self.events = events
         events.write_text("")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(events)],
+            [sys.executable, "-c", CHILD, str(events), str(most_bytes or "")],
             cwd=root,
             env=environment(),
             stdout=subprocess.DEVNULL,

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import FakeEngine, opened, project, statuses, tasks
 
 from parallelai import DAGStrategy, MultiEngine, ParallelAI
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.plan.model import Task
 from parallelai.records import LimitKey, Reply
 from parallelai.run.nodes import Node
+from running import FakeEngine, opened, project, statuses, tasks
 
 
 class Backwards:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import FakeEngine, Watcher, opened, project, statuses, tasks
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Estimate, Port, Request
 from parallelai.errors import BusyError, Refused, UsageError
 from parallelai.plan.model import Task
 from parallelai.records import Outcome, Reply, RunDocument, Usage
+from running import FakeEngine, Watcher, opened, project, statuses, tasks
 
 
 class Gate:
@@ -48,11 +48,10 @@ async def running(
     root: Path, gate: Gate, plan: Any, seen: Watcher, **asked: Any
 ) -> AsyncIterator[tuple[AsyncParallelAI, asyncio.Task[RunDocument]]]:
     """A run in the background, and the project opened by somebody else."""
-    async with opened(root, gate.engine) as owner, opened(root) as other:
-        async with asyncio.TaskGroup() as group:
-            call = group.create_task(owner.execute(plan, engine="gate", on_events=seen, **asked))
-            await seen.until(lambda s: s.of("attempt.started"))
-            yield other, call
+    async with opened(root, gate.engine) as owner, opened(root) as other, asyncio.TaskGroup() as group:
+        call = group.create_task(owner.execute(plan, engine="gate", on_events=seen, **asked))
+        await seen.until(lambda s: s.of("attempt.started"))
+        yield other, call
 
 
 def plan_of(*asked: Task, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import pytest
-from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks, usage
 
 from parallelai.client.options import CarryOut
 from parallelai.engines.mock import MockEngine, Rule
@@ -15,6 +14,7 @@ from parallelai.engines.protocol import Estimate, Port, Request
 from parallelai.errors import Transient, UsageError
 from parallelai.plan.model import Budget, EngineEntry, Price, Task
 from parallelai.records import Outcome, Reply, RunDocument, Usage
+from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks, usage
 
 MILLION = 1_000_000
 

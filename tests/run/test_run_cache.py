@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-
-from running import FakeEngine, Watcher, opened, project, tasks
 
 from parallelai.engines.protocol import Capabilities, Port, Request
 from parallelai.plan.model import Task
 from parallelai.records import FREE, Finding, Reply, Severity
+from running import FakeEngine, Watcher, opened, project, tasks
 
 REPEATABLE = Capabilities(is_repeatable=True)
 
@@ -103,3 +103,29 @@ async def test_a_reply_whose_check_failed_is_not_stored_and_another_is_asked_for
     assert again is not None
     assert again.exit == 0
     assert [request.repeat for request in engine.requests] == [0, 1]
+
+
+async def test_a_stored_reply_that_is_not_good_enough_any_more_is_not_taken_twice(tmp_path: Path) -> None:
+    """`runs retry` of a task whose stored reply failed its check asks the engine."""
+    engine, hanging = FakeEngine(capabilities=REPEATABLE), FakeEngine("hang", answer=never)
+    asked = [Task(id="a", description="x", checks=(("test", "-e", "there"),), engine="fake")]
+    (tmp_path / "there").touch()
+    seen = Watcher()
+    async with opened(tmp_path, engine, hanging) as ai, opened(tmp_path) as other:
+        assert (await ai.execute(tasks=asked)).exit == 0
+        (tmp_path / "there").unlink()
+        async with asyncio.TaskGroup() as group:
+            more = [*asked, Task(id="b", description="x", engine="hang")]
+            call = group.create_task(ai.execute(tasks=more, on_events=seen))
+            await seen.until(lambda s: s.of("task.ended"))
+            (tmp_path / "there").touch()
+            await other.runs.retry(None, "a")
+            await seen.until(lambda s: len(s.of("task.ended")) == 2)
+            await other.runs.cancel()
+        assert str(call.result().tasks[0].status) == "ok"
+    assert [request.repeat for request in engine.requests] == [0, 1]
+
+
+async def never(request: Request, port: Port) -> str:
+    await asyncio.Event().wait()
+    return "never"

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks
 
 from parallelai import MultiEngine
 from parallelai.engines.mock import Rule
@@ -14,6 +13,7 @@ from parallelai.engines.protocol import Capabilities, Port, Request, TextEvent, 
 from parallelai.errors import RateLimited, Refused, Transient, Unavailable
 from parallelai.plan.model import Choice, Task
 from parallelai.records import FREE, Finding, Reply, Severity
+from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks
 
 
 async def never(request: Request, port: Port) -> str:

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from crash_support import (
     graph_plan,
     graph_project,

@@ -11,11 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash_support import Child, document, graph_plan, graph_project, left_alone, marked, points_asked, standing
-from running import FakeEngine, came_to, opened, project, tasks
 
+from crash_support import (
+    Child,
+    document,
+    graph_plan,
+    graph_project,
+    left_alone,
+    marked,
+    points_asked,
+    standing,
+)
 from parallelai.client import AsyncParallelAI, setup
 from parallelai.errors import StoreCorruptError, StoreFullError
+from running import FakeEngine, came_to, opened, project, tasks
 
 COUNT = 60
 
@@ -59,6 +68,28 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     blocker.unlink()
     before = standing(root)
     assert before.run is not None
+    assert marked(before.run) == []
+    child = Child(root, tmp_path / "events.jsonl")
+    complaint = child.finish()
+    assert child.process.returncode == 0, complaint
+    after = standing(root)
+    assert all(after.attempts[name] == before.attempts[name] for name in before.ok)
+    assert came_to(document(root)) == expected
+
+
+@pytest.mark.slow
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    """What a quota does; everybody can have that."""
+    plan = graph_plan(8, COUNT, 20)
+    expected, _ = left_alone(graph_project(tmp_path / "alone", plan))
+    root = graph_project(tmp_path / "limited", plan)
+    child = Child(root, tmp_path / "events.jsonl", most_bytes=150_000)
+    complaint = child.finish()
+    assert child.process.returncode != 0
+    assert "StoreFullError" in complaint
+    before = standing(root)
+    assert before.run is not None
+    assert before.ok
     assert marked(before.run) == []
     child = Child(root, tmp_path / "events.jsonl")
     complaint = child.finish()
@@ -127,13 +158,14 @@ async def test_a_journal_with_random_bytes_changed(tmp_path: Path) -> None:
 async def hold_to_repair(root: Path, run: str, *, may_be_unseen: bool = False) -> None:
     """Damage is told as what it is; after `doctor --repair` what could be read is there, and it goes on."""
     engine = FakeEngine()
+    advice = ""
     try:
         async with opened(root, engine) as ai:
             list(ai.runs.events(run))
-            problems = ai.project.store.journal.check()
-        assert problems or may_be_unseen
+            assert ai.project.store.journal.check() or may_be_unseen
     except StoreCorruptError as error:
-        assert "doctor --repair" in str(error.next)
+        advice = str(error.next)
+    assert not advice or "doctor --repair" in advice
     kept = repaired(root)
     names = {row.row.id for row in kept}
     async with opened(root, engine) as ai:

@@ -11,7 +11,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks
 
 from parallelai.engines.mock import Rule
 from parallelai.engines.protocol import Capabilities, Port, Request, TextEvent
@@ -20,6 +19,7 @@ from parallelai.events import Event, event_to_json
 from parallelai.plan.model import Task
 from parallelai.records import FREE, Finding, Reply, RunDocument, Severity, to_json
 from parallelai.results.document import to_data
+from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks
 
 SECRET = "hunter2-hunter2"
 

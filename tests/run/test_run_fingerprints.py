@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from running import FakeEngine, opened, project
 
 from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Port, Request
 from parallelai.records import RunDocument
+from running import FakeEngine, opened, project
 
 PLAN: dict[str, Any] = {
     "vars": {"tone": "kind", "other": 1},

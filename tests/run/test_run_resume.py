@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from running import FakeEngine, Watcher, came_to, opened, project, scripted, statuses, tasks
 
 from parallelai.engines.mock import Rule
 from parallelai.engines.protocol import Port, Request
@@ -16,6 +15,7 @@ from parallelai.errors import BusyError, PlanError, Refused, UsageError
 from parallelai.plan.model import Task
 from parallelai.records import Outcome
 from parallelai.store import Store
+from running import FakeEngine, Watcher, came_to, opened, project, scripted, statuses, tasks
 
 
 class Switch:
@@ -62,10 +62,12 @@ async def test_where_nothing_is_left_the_result_is_given_again(tmp_path: Path) -
     engine = FakeEngine()
     async with opened(tmp_path, engine) as ai:
         first = await ai.execute(path, engine=engine)
+    seen = Watcher()
     async with opened(tmp_path, FakeEngine()) as ai:
-        again = await ai.execute(path, resume=True)
+        again = await ai.execute(path, resume=True, on_events=seen)
         assert came_to(again) == came_to(first)
-        assert [row.attempts for row in again.tasks] == [1, 1]
+        assert [(row.attempts, row.turns) for row in again.tasks] == [(1, 1), (1, 1)]
+        assert seen.of("task.ready", "attempt.reserved", "task.ended") == [], "nothing happened to them"
         new = await ai.execute(path, engine="fake", resume=True, new=True)
         plain = await ai.execute(path, engine="fake")
     assert len({first.run, new.run, plain.run}) == 3

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running import Watcher, came_to, opened, scripted
 
 from parallelai.engines.mock import Rule
 from parallelai.plan.model import Task
+from running import Watcher, came_to, opened, scripted
 
 KINDS = st.sampled_from(["refused", "rejected", "unavailable", "invalid", "internal"])
 

@@ -84,6 +84,7 @@ def app() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit with a code of CONTRACTS §3."""
     args = sys.argv[1:] if arguments is None else arguments
+    _open_missing()
     for stream in (sys.stdout, sys.stderr):
         _never_fail(stream)
     try:
@@ -97,6 +98,20 @@ def main(arguments: list[str] | None = None) -> None:
 
         code = tell(failure, args)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_missing() -> None:
+    """Let closed standard streams lead nowhere, lest a file or a socket gets their number, and is printed to."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _never_fail(stream: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -17,6 +16,7 @@ import click
 
 import parallelai
 from parallelai.errors import ParallelAIError, PlanError, Unavailable
+from parallelai.results.printable import harmless
 
 USAGE = 2
 INTERNAL = 3
@@ -46,7 +46,7 @@ def tell(failure: BaseException, arguments: list[str]) -> int:
     is_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
     try:
         return _tell(failure, arguments, is_json)
-    except BrokenPipeError:
+    except OSError:  # nobody reads any more, or what we print into is full
         silence_stdout()
         return failure.exit_code if isinstance(failure, (ParallelAIError, Stopped)) else INTERNAL
 
@@ -106,9 +106,11 @@ def _of(said: str, next_: str | None) -> list[str]:
 
 def _say(document: dict[str, Any], lines: list[str], is_json: bool, code: int) -> int:
     if is_json:
-        click.echo(json.dumps({"error": document}, ensure_ascii=False))
+        from parallelai.results.json import dump
+
+        click.echo(dump({"error": document}, indent=None))
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(harmless(line), err=True)
     return code
 
 

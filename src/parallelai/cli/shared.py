@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from parallelai.errors import ParallelAIError, UsageError
+from parallelai.results.printable import harmless
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
@@ -81,18 +81,18 @@ class Shared:
     def say(self, text: str) -> None:
         """Tell the user something that is not a result."""
         if not self.is_quiet:
-            click.echo(text, err=True)
+            click.echo(harmless(text), err=True)
 
     def result(self, document: Any, text: str | Callable[[], str]) -> None:
         """Print a result: as JSON with `--json`, else as text."""
         if self.is_json:
-            from parallelai.records import to_json
+            from parallelai.results.json import dump
 
-            click.echo(json.dumps(to_json(document), indent=2, ensure_ascii=False))
+            click.echo(dump(document), nl=False)
         else:
             shown = text if isinstance(text, str) else text()
             if shown:
-                click.echo(shown.rstrip("\n"), color=self.has_color)
+                click.echo(harmless(shown.rstrip("\n")), color=self.has_color)
 
     def confirm(self, question: str) -> bool:
         """Ask before something is lost. Raises `UsageError` where nobody is there to answer."""

@@ -207,7 +207,8 @@ class Builder:
                 wanted,
                 output=output,
                 registry=self.registry,
-                consent=self.project.machine.has_consent,
+                # The machine's memory is opened only where it is asked: a home may be read-only.
+                consent=lambda engine: self.project.machine.has_consent(engine),
                 source=source,
                 about=about,
             )

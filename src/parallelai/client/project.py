@@ -16,6 +16,7 @@ from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
 from parallelai.engines.selection import AUTO
+from parallelai.errors import StoreError
 from parallelai.git.listing import list_files
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
@@ -23,6 +24,7 @@ from parallelai.plan.model import EngineEntry
 from parallelai.plan.settings import Settings, settings_for
 from parallelai.plan.templates import Template, find
 from parallelai.store import Machine, Store
+from parallelai.store.faults import told
 
 TIERS = frozenset({"best", "standard", "fast"})
 
@@ -71,8 +73,10 @@ class OpenProject:
 
     @property
     def has_store(self) -> bool:
-        """Whether anything was ever run here."""
-        return (self.state / "journal.db").exists()
+        """Whether anything was ever run here. Raises `StoreError` where this user may not look."""
+        path = self.state / "journal.db"
+        with told(path):
+            return path.exists()
 
     @property
     def state(self) -> Path:
@@ -86,7 +90,10 @@ class OpenProject:
         digest = self.config.project_digest
         if digest is None or self._is_told_to_trust:
             return True
-        return self.machine.is_trusted(self.root, digest)
+        try:
+            return self.machine.is_trusted(self.root, digest)
+        except StoreError:  # where nothing can be remembered, nothing was trusted
+            return False
 
     @functools.cached_property
     def _judged(self) -> tuple[Settings, tuple[str, ...]]:

@@ -5,11 +5,13 @@ Widths are in terminal cells: a wide character takes two, a combining one none.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 TAB = "    "
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def cell_width(text: str) -> int:
@@ -27,6 +29,11 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
         return text
     one_line = text.replace("\r\n", " ").replace("\n", " ")
     return "".join(_shown(character, ascii_only) for character in one_line)
+
+
+def harmless(text: str) -> str:
+    """Show text of several lines with what a terminal would obey as `\\x1b`; all else stays as it is."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _shown(character: str, ascii_only: bool) -> str:

@@ -261,8 +261,4 @@ class Flights:
         return self._job.assignment(self._job.graph.get(task)).choice.rule == "vote"
 
     def _record(self, error: EngineError | None) -> ErrorRecord | None:
-        if error is None:
-            return None
-        record = record_of(error)
-        advice = None if record.next is None else self._masker.text(record.next)
-        return dataclasses.replace(record, said=self._masker.text(record.said), next=advice)
+        return None if error is None else self._masker.record(record_of(error))

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from parallelai.records import Finding, Reply
+from parallelai.records import ErrorRecord, Finding, Reply
 
 MASK = "••••"
 SHORTEST_VALUE = 8
+
+_FINDING_TEXTS = ("message", "suggestion", "quote", "rule", "category")
 
 _SECRET_NAME = re.compile(r"(key|token|secret|passw|credential|auth)", re.IGNORECASE)
 _KNOWN_FORMS = (
@@ -56,16 +58,15 @@ class Masker:
             return reply
         return dataclasses.replace(reply, text=text, findings=findings, data=data, notes=notes)
 
+    def record(self, record: ErrorRecord) -> ErrorRecord:
+        """Mask what an error says; it may quote what a program printed."""
+        advice = None if record.next is None else self.text(record.next)
+        return dataclasses.replace(record, said=self.text(record.said), next=advice)
+
     def _finding(self, finding: Finding) -> Finding:
-        texts = (finding.message, finding.suggestion or "", finding.quote or "")
-        if not any(self._pattern.search(text) for text in texts):
-            return finding
-        return dataclasses.replace(
-            finding,
-            message=self.text(finding.message),
-            suggestion=self.text(finding.suggestion) if finding.suggestion else finding.suggestion,
-            quote=self.text(finding.quote) if finding.quote else finding.quote,
-        )
+        texts = {name: getattr(finding, name) for name in _FINDING_TEXTS}
+        masked: dict[str, Any] = {name: text and self.text(text) for name, text in texts.items()}
+        return finding if masked == texts else dataclasses.replace(finding, **masked)
 
     def _data(self, data: Any) -> Any:
         if isinstance(data, str):
@@ -73,5 +74,5 @@ class Masker:
         if isinstance(data, list):
             return [self._data(item) for item in data]
         if isinstance(data, dict):
-            return {key: self._data(value) for key, value in data.items()}
+            return {self.text(key): self._data(value) for key, value in data.items()}
         return data

@@ -111,13 +111,14 @@ class Runner:
         self._news = news
         self._steps = {step.kind: step for step in steps}
         self._watch = watch
+        self._masker = masker or Masker()
         self._preparation = Preparation(job, prior)
         self._flights = Flights(
             job,
             prior,
             self._preparation.files,
             store.cache,
-            masker or Masker(),
+            self._masker,
             writer.append,
             lambda: self._executor,
         )
@@ -456,7 +457,7 @@ class Runner:
     def _step_done(self, decision: RunStep, task: asyncio.Task[EngineError | None]) -> None:
         self._running_steps.pop(decision.task, None)
         error = None if task.cancelled() else task.result()
-        record = record_of(error) if error is not None else None
+        record = self._masker.record(record_of(error)) if error is not None else None
         self._scheduler.step_ended(decision.task, decision.step, record, self._now())
         self._wake.set()
 
