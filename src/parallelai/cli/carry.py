@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from parallelai.cli.progress import Progress
-from parallelai.cli.shared import Shared, complete
+from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.arguments import budget_of, choice_of, seconds_of, severity_of, strategy_of
 from parallelai.client.options import CarryOut
@@ -113,21 +113,20 @@ Call = Callable[[AsyncParallelAI, CarryOut], Awaitable[RunDocument | None]]
 def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
     """Carry something out with progress, print its result, and give the exit code."""
 
-    async def work() -> RunDocument | None:
-        async with shared.open(is_trusted=asked.carry.is_trusted) as ai:
-            with _events(asked.events) as write, Progress(shared) as progress, _signals(ai):
+    async def work(ai: AsyncParallelAI) -> RunDocument | None:
+        with _events(asked.events) as write, Progress(shared) as progress, _signals(ai):
 
-                def watch(events: Sequence[Event]) -> None:
-                    for event in events:
-                        write(event)
-                    progress.take(events)
+            def watch(events: Sequence[Event]) -> None:
+                for event in events:
+                    write(event)
+                progress.take(events)
 
-                document = await call(ai, _watched(asked.carry, watch))
-            if document is not None:
-                show(shared, asked, ai.project.root, document)
-            return document
+            document = await call(ai, _watched(asked.carry, watch))
+        if document is not None:
+            show(shared, asked, ai.project.root, document)
+        return document
 
-    document: RunDocument | None = complete(work)
+    document: RunDocument | None = shared.call(work, is_trusted=asked.carry.is_trusted)
     return document.exit if document is not None else 0
 
 

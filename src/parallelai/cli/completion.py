@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from parallelai.cli.grammar import command
+from parallelai.cli.shared import Shared
 from parallelai.errors import UsageError
 
 
-@click.command()
+@command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> int:
+def completion(shared: Shared, shell: str) -> int:
     """Print the completion script of a shell, such as `eval "$(parallelai completion bash)"`."""
     from parallelai.cli import app
 

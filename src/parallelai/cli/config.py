@@ -5,27 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
+from parallelai.cli.grammar import group
+from parallelai.cli.shared import Shared
+from parallelai.client import AsyncParallelAI, setup
 
-from parallelai.cli.shared import Shared, command, complete
-from parallelai.client import setup
 
-
-@click.group()
+@group()
 def config() -> None:
     """Show each setting and where it is from."""
 
 
 @config.command()
-@command
 def show(shared: Shared) -> int:
     """Show each setting that somebody made, its value, and where it is from. All others have their defaults."""
 
-    async def work() -> tuple[list[tuple[str, Any, str]], tuple[str, ...]]:
-        async with shared.open() as ai:
-            return setup.settings(ai.project), ai.project.ignored
+    async def work(ai: AsyncParallelAI) -> tuple[list[tuple[str, Any, str]], tuple[str, ...]]:
+        return setup.settings(ai.project), ai.project.ignored
 
-    rows, ignored = complete(work)
+    rows, ignored = shared.call(work)
     for what in ignored:
         shared.say(f"note: not trusted, so ignored: {what}")
     document = {

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from parallelai.cli.carry import Carrying, carry_out, carrying
+from parallelai.cli.grammar import command
 from parallelai.cli.plan import preview_lines
-from parallelai.cli.shared import Shared, command, complete
+from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.jobs import plan_name
 from parallelai.client.options import CarryOut
@@ -35,13 +36,12 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-@click.command()
+@command()
 @click.argument("plan", metavar="PLAN")
 @click.option("--strategy", metavar="NAME", help="dag, parallel, batch:N, pipeline.")
 @click.option("--set", "pairs", multiple=True, metavar="K=V", help="A variable of the plan.")
 @click.option("--only", multiple=True, metavar="ID|TAG", help="These tasks, and what they depend on.")
 @carrying
-@command
 def execute(shared: Shared, plan: str, **given: Any) -> int:
     """Carry out the plan in the file PLAN."""
     only = tuple(word for text in given.pop("only") for word in text.split(",") if word)
@@ -66,11 +66,10 @@ def plan_name_of(ai: AsyncParallelAI, plan: str) -> str:
 
 
 def _preview(shared: Shared, plan: str, asked: Carrying) -> int:
-    async def work() -> Preview:
-        async with shared.open(is_trusted=asked.carry.is_trusted) as ai:
-            return await ai.plans.preview(plan, asked.carry)
+    async def work(ai: AsyncParallelAI) -> Preview:
+        return await ai.plans.preview(plan, asked.carry)
 
-    preview: Preview = complete(work)
+    preview: Preview = shared.call(work, is_trusted=asked.carry.is_trusted)
     document = [
         {"id": instance.id, "engine": list(preview.job.assignment(instance).choice.members)}
         for instance in preview.graph.instances

@@ -134,7 +134,9 @@ class Group(click.Group):
     def _unknown(self, ctx: click.Context, written: str, name: str) -> UsageError:
         path = " ".join([*ctx.command_path.split()[1:], written])
         if name in self.later:
-            return UsageError(f"`{path}` is not built yet in this version of ParallelAI", next=self.later[name])
+            return UsageError(
+                f"`{path}` is not built yet in this version of ParallelAI", next=self.later[name]
+            )
         close = difflib.get_close_matches(written, [*self.list_commands(ctx), *self.same, *self.later], n=1)
         advice = f"did you mean `{close[0]}`?" if close else f"`{ctx.command_path} --help` lists them"
         return UsageError(f"there is no command `{path}`", next=advice)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import click
 
-from parallelai.cli.shared import Shared, command, complete
-from parallelai.client import setup
+from parallelai.cli.grammar import command
+from parallelai.cli.shared import Shared
+from parallelai.client import AsyncParallelAI, setup
 
 
-@click.command()
+@command()
 @click.option("--force", "is_forced", is_flag=True, help="Overwrite what is there.")
-@command
 def init(shared: Shared, is_forced: bool) -> int:
     """Write a commented config and a first plan for this project."""
 
-    async def work() -> setup.Made:
-        async with shared.open() as ai:
-            return await setup.init(ai.project, is_forced=is_forced)
+    async def work(ai: AsyncParallelAI) -> setup.Made:
+        return await setup.init(ai.project, is_forced=is_forced)
 
-    made: setup.Made = complete(work)
+    made: setup.Made = shared.call(work)
     languages = ", ".join(f"{name} ({count} files)" for name, count in made.languages) or "no known language"
     lines = [
         f"found: {languages}",

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from parallelai.cli.shared import Shared, command, complete
+from parallelai.cli.grammar import group
+from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.plans import Checked, Preview
-from parallelai.errors import UsageError
 from parallelai.results.write import write_atomically
 from parallelai.run.forecast import Forecast
 
-T = TypeVar("T")
 
-
-@click.group()
+@group(later={"propose": "`parallelai init` writes a first plan"})
 def plan() -> None:
     """Check, show, draw, estimate and convert plans."""
 
 
-def _with(shared: Shared, call: Callable[[AsyncParallelAI], T]) -> T:
-    """Call something of an open project that is not awaited."""
-
-    async def work() -> T:
-        async with shared.open() as ai:
-            return call(ai)
-
-    result: T = complete(work)
-    return result
-
-
 @plan.command()
 @click.argument("path", metavar="PLAN")
-@command
 def check(shared: Shared, path: str) -> int:
     """Check a plan; all problems at once, exit 2 if there are any."""
-    checked: Checked = _with(shared, lambda ai: ai.plans.check(path))
+    checked: Checked = shared.read(lambda ai: ai.plans.check(path))
     for note in checked.notes:
         shared.say(f"note: {note}")
     for problem in checked.later:
@@ -60,15 +45,13 @@ def check(shared: Shared, path: str) -> int:
 @plan.command()
 @click.argument("path", metavar="PLAN")
 @click.option("--engine", metavar="NAME", hidden=True)
-@command
 def show(shared: Shared, path: str, engine: str | None) -> int:
     """Show what a plan's tasks are, who does them, and what they wait for."""
 
-    async def work() -> Preview:
-        async with shared.open() as ai:
-            return await ai.plans.preview(path)
+    async def work(ai: AsyncParallelAI) -> Preview:
+        return await ai.plans.preview(path)
 
-    preview: Preview = complete(work)
+    preview: Preview = shared.call(work)
     document = {"plan": preview.job.plan.model_dump(mode="json", by_alias=True, exclude_unset=True)}
     shared.result(document, lambda: "\n".join(preview_lines(preview)))
     return 0
@@ -95,10 +78,9 @@ def preview_lines(preview: Preview) -> list[str]:
 @plan.command()
 @click.argument("path", metavar="PLAN")
 @click.option("--format", "form", default="terminal", metavar="NAME", help="terminal, mermaid or dot.")
-@command
 def graph(shared: Shared, path: str, form: str) -> int:
     """Draw a plan's task graph."""
-    drawing = _with(shared, lambda ai: ai.plans.drawing(path, form, width=shared.width))
+    drawing = shared.read(lambda ai: ai.plans.drawing(path, form, width=shared.width))
     shared.result({"format": form, "drawing": drawing}, drawing)
     return 0
 
@@ -106,15 +88,13 @@ def graph(shared: Shared, path: str, form: str) -> int:
 @plan.command()
 @click.argument("path", metavar="PLAN")
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How much at once.")
-@command
 def estimate(shared: Shared, path: str, parallel: int | None) -> int:
     """Foretell how long a plan takes: critical path, phases, P50 and P90 against one by one."""
 
-    async def work() -> Forecast:
-        async with shared.open() as ai:
-            return await ai.plans.estimate(path, parallel)
+    async def work(ai: AsyncParallelAI) -> Forecast:
+        return await ai.plans.estimate(path, parallel)
 
-    forecast: Forecast = complete(work)
+    forecast: Forecast = shared.call(work)
     shared.result(forecast, lambda: "\n".join(_estimate_lines(forecast)))
     return 0
 
@@ -141,12 +121,11 @@ def duration(seconds: float) -> str:
 @plan.command()
 @click.argument("path", metavar="PLAN")
 @click.option("--output", metavar="FILE", help="Write the plan there, instead of printing it.")
-@command
 def convert(shared: Shared, path: str, output: str | None) -> int:
     """Write a plan in canonical YAML."""
     from pathlib import Path
 
-    text = _with(shared, lambda ai: ai.plans.convert(path))
+    text = shared.read(lambda ai: ai.plans.convert(path))
     if output is not None:
         write_atomically(Path(output), text)
         shared.say(f"written to {output}")
@@ -156,19 +135,8 @@ def convert(shared: Shared, path: str, output: str | None) -> int:
 
 
 @plan.command()
-@command
 def schema(shared: Shared) -> int:
     """Print the JSON Schema of plan files, for editors."""
-    document: dict[str, Any] = _with(shared, lambda ai: ai.plans.schema())
+    document: dict[str, Any] = shared.read(lambda ai: ai.plans.schema())
     click.echo(json.dumps(document, indent=2))
     return 0
-
-
-@plan.command()
-@click.argument("words", nargs=-1)
-@command
-def propose(shared: Shared, words: tuple[str, ...]) -> int:
-    """Make a plan of a wish (a later version)."""
-    raise UsageError(
-        "`plan propose` is not built yet in this version", next="`parallelai init` writes a first plan"
-    )

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from parallelai.cli.carry import Carrying, carry_out, carrying
-from parallelai.cli.shared import Shared, command, complete
+from parallelai.cli.grammar import command
+from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
@@ -19,7 +20,7 @@ from parallelai.records import RunDocument
 from parallelai.results import baseline as baselines
 
 
-@click.command()
+@command()
 @click.argument("patterns", nargs=-1)
 @click.option("--since", metavar="REV", help="Only what changed since this git revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Only what is staged in git.")
@@ -28,7 +29,6 @@ from parallelai.results import baseline as baselines
 @click.option("--baseline", metavar="FILE", help="Findings that were accepted before.")
 @click.option("--update-baseline", "is_update", is_flag=True, help="Accept all that is found now.")
 @carrying
-@command
 def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
     """Review files, and print one ranked list of findings.
 
@@ -81,10 +81,9 @@ def _without_missing(options: ReviewOptions) -> ReviewOptions:
 
 
 def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
-    async def work() -> list[str]:
-        async with shared.open(is_trusted=asked.carry.is_trusted) as ai:
-            return list(chosen_files(ai.project, based(ai.project, options)).paths)
+    async def work(ai: AsyncParallelAI) -> list[str]:
+        return list(chosen_files(ai.project, based(ai.project, options)).paths)
 
-    files: list[str] = complete(work)
+    files: list[str] = shared.call(work, is_trusted=asked.carry.is_trusted)
     shared.result({"files": files}, "\n".join([*files, f"{len(files)} files would be reviewed"]))
     return 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from parallelai.cli.carry import Carrying, carry_out, carrying, show
-from parallelai.cli.shared import Shared, command, complete
+from parallelai.cli.grammar import group
+from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
 from parallelai.client.runs import RunState
-from parallelai.errors import UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.records import RunDocument
 from parallelai.results.printable import visible
@@ -24,33 +24,24 @@ from parallelai.results.write import write_atomically
 T = TypeVar("T")
 
 
-@click.group()
+@group(
+    later={
+        "send": "no engine of this version takes messages",
+        "answer": "no engine of this version asks",
+        "diff": "no engine of this version makes changes",
+        "apply": "no engine of this version makes changes",
+        "unapply": "no engine of this version makes changes",
+    }
+)
 def runs() -> None:
     """List, show, follow, steer and resume runs. Without RUN, the latest is meant."""
 
 
-def _await(shared: Shared, call: Callable[[AsyncParallelAI], Awaitable[T]]) -> T:
-    async def work() -> T:
-        async with shared.open() as ai:
-            return await call(ai)
-
-    result: T = complete(work)
-    return result
-
-
-def _call(shared: Shared, call: Callable[[AsyncParallelAI], T]) -> T:
-    async def now(ai: AsyncParallelAI) -> T:
-        return call(ai)
-
-    return _await(shared, now)
-
-
 @runs.command("list")
 @click.option("--limit", default=20, type=click.IntRange(min=1), help="How many (default: 20).")
-@command
 def list_(shared: Shared, limit: int) -> int:
     """List the runs of this project, the newest first."""
-    states = _call(shared, lambda ai: ai.runs.list())[:limit]
+    states = shared.read(lambda ai: ai.runs.list())[:limit]
     document = {"runs": [{**dataclasses.asdict(state.row), "state": state.state} for state in states]}
     shared.result(document, lambda: "\n".join(_rows(states)) or "no run yet")
     return 0
@@ -70,14 +61,13 @@ def _rows(states: Sequence[RunState]) -> list[str]:
 @click.argument("run", required=False)
 @click.option("--format", "format_", metavar="NAME", help="terminal, json, sarif.")
 @click.option("--output", metavar="FILE", help="Write it to a file.")
-@command
 def show_(shared: Shared, run: str | None, format_: str | None, output: str | None) -> int:
     """Show what a run came to, or where it stands."""
 
     def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str]:
         return ai.runs.show(run), ai.project.root, ai.runs.state(run).state
 
-    document, root, state = _call(shared, found)
+    document, root, state = shared.read(found)
     if state in ("running", "interrupted"):
         shared.say(f"run {document.run} is {state}; this is where it stands")
     show(shared, Carrying(CarryOut(), False, None, format_, output), root, document)
@@ -88,7 +78,6 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
 @click.argument("run", required=False)
 @click.argument("task", required=False)
 @click.option("--follow", "-f", "is_following", is_flag=True, help="Go on until the run ends.")
-@command
 def logs(shared: Shared, run: str | None, task: str | None, is_following: bool) -> int:
     """Print the events of a run, or with TASK what its attempts printed."""
     if task is not None:
@@ -102,7 +91,7 @@ def logs(shared: Shared, run: str | None, task: str | None, is_following: bool) 
             for event in ai.runs.events(run):
                 _print_event(shared, event)
 
-    _await(shared, work)
+    shared.call(work)
     return 0
 
 
@@ -116,7 +105,7 @@ def _print_event(shared: Shared, event: Event) -> None:
 
 
 def _print_streams(shared: Shared, run: str | None, task: str) -> int:
-    for log in _call(shared, lambda ai: ai.runs.logs(run, task)):
+    for log in shared.read(lambda ai: ai.runs.logs(run, task)):
         shared.say(f"{log.task}, attempt {log.attempt}, `{log.engine}`")
         if not log.path.exists():
             shared.say("  (it printed nothing while it worked)")
@@ -137,7 +126,6 @@ def _stream_line(line: str) -> str:
 @runs.command()
 @click.argument("run", required=False)
 @carrying
-@command
 def resume(shared: Shared, run: str | None, **given: Any) -> int:
     """Go on with a run: what is done stays done. A paused one is told to go on."""
     asked = Carrying.of(given)
@@ -154,18 +142,16 @@ def resume(shared: Shared, run: str | None, **given: Any) -> int:
 @runs.command()
 @click.argument("run", required=False)
 @click.argument("task", required=False)
-@command
 def cancel(shared: Shared, run: str | None, task: str | None) -> int:
     """Cancel a task of a running run, or all that is left of it."""
-    return _said(shared, _await(shared, lambda ai: ai.runs.cancel(run, task)))
+    return _said(shared, shared.call(lambda ai: ai.runs.cancel(run, task)))
 
 
 @runs.command()
 @click.argument("run", required=False)
-@command
 def pause(shared: Shared, run: str | None) -> int:
     """Let a running run start nothing more until `runs resume`."""
-    return _said(shared, _await(shared, lambda ai: ai.runs.pause(run)))
+    return _said(shared, shared.call(lambda ai: ai.runs.pause(run)))
 
 
 @runs.command()
@@ -176,22 +162,20 @@ def pause(shared: Shared, run: str | None) -> int:
 @click.option("--files", metavar="PATTERNS", help="What it is about.")
 @click.option("--after", "depends_on", multiple=True, metavar="ID", help="What it depends on.")
 @click.option("--priority", metavar="P", help="urgent, high, normal, low or a number.")
-@command
 def add(shared: Shared, run: str, **given: Any) -> int:
     """Give a running run another task."""
     task = {key.rstrip("_"): value for key, value in given.items() if value}
     if "depends_on" in task:
         task["depends_on"] = list(task["depends_on"])
-    return _said(shared, _await(shared, lambda ai: ai.runs.add(run, task)))
+    return _said(shared, shared.call(lambda ai: ai.runs.add(run, task)))
 
 
 @runs.command()
 @click.argument("run")
 @click.argument("task")
-@command
 def retry(shared: Shared, run: str, task: str) -> int:
     """Let a running run try a task again."""
-    return _said(shared, _await(shared, lambda ai: ai.runs.retry(run, task)))
+    return _said(shared, shared.call(lambda ai: ai.runs.retry(run, task)))
 
 
 def _said(shared: Shared, answer: str) -> int:
@@ -202,10 +186,9 @@ def _said(shared: Shared, answer: str) -> int:
 @runs.command()
 @click.argument("a")
 @click.argument("b")
-@command
 def compare(shared: Shared, a: str, b: str) -> int:
     """Say which findings were fixed, which are new and which stayed, from run A to run B."""
-    found = _call(shared, lambda ai: ai.runs.compare(a, b))
+    found = shared.read(lambda ai: ai.runs.compare(a, b))
     lines = [f"{len(found.fixed)} fixed, {len(found.new)} new, {len(found.stayed)} stayed"]
     for sign, findings in (("-", found.fixed), ("+", found.new)):
         lines += [
@@ -219,10 +202,9 @@ def compare(shared: Shared, a: str, b: str) -> int:
 @runs.command()
 @click.argument("run", required=False)
 @click.option("--output", metavar="FILE", help="Write the events to a file.")
-@command
 def export(shared: Shared, run: str | None, output: str | None) -> int:
     """Print a run's events as lines of JSON."""
-    text = _call(shared, lambda ai: "".join(f"{line}\n" for line in ai.runs.export(run)))
+    text = shared.read(lambda ai: "".join(f"{line}\n" for line in ai.runs.export(run)))
     if output is not None:
         write_atomically(Path(output), text)
         shared.say(f"written to {output}")
@@ -233,36 +215,22 @@ def export(shared: Shared, run: str | None, output: str | None) -> int:
 
 @runs.command()
 @click.option("--keep", default=20, help="How many of the newest to keep (default: 20).")
-@command
 def prune(shared: Shared, keep: int) -> int:
     """Delete all finished runs but the newest."""
     if not shared.is_yes and not click.confirm(f"delete all finished runs but the newest {keep}?", err=True):
         return 0
-    gone = _call(shared, lambda ai: ai.runs.prune(keep))
+    gone = shared.read(lambda ai: ai.runs.prune(keep))
     shared.result({"deleted": list(gone)}, f"deleted {len(gone)} runs")
     return 0
 
 
 @runs.command()
 @click.argument("run")
-@command
 def delete(shared: Shared, run: str) -> int:
     """Delete a run, with its logs."""
-    row = _call(shared, lambda ai: ai.runs.find(run))
+    row = shared.read(lambda ai: ai.runs.find(run))
     if not shared.is_yes and not click.confirm(f"delete run {row.id}?", err=True):
         return 0
-    gone = _call(shared, lambda ai: ai.runs.delete(run))
+    gone = shared.read(lambda ai: ai.runs.delete(run))
     shared.result({"deleted": [gone]}, f"deleted {gone}")
     return 0
-
-
-def _later(name: str) -> Callable[..., int]:
-    def refuse(words: tuple[str, ...]) -> int:
-        raise UsageError(f"`runs {name}` is not built yet in this version")
-
-    refuse.__doc__ = "A later version has it."
-    return refuse
-
-
-for _name in ("send", "answer", "diff", "apply", "unapply"):
-    runs.command(_name, hidden=True)(click.argument("words", nargs=-1)(_later(_name)))
