@@ -34,11 +34,17 @@ check: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What is made from the code: after a change of a record, an event, an error, a plan key or a command.
+schemas: dev
+	$(BIN)/python -m parallelai.results.schemas
+	$(BIN)/python -m parallelai.engines.schemas
+	$(BIN)/python docs/generate.py
+
 bench: dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 docs: dev
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_public_names_are_those_that_the_reference_documents() -> None:
     page = (ROOT / "docs" / "reference" / "library.md").read_text(encoding="utf-8")
-    missing = [name for name in parallelai.__all__ if f"`{name}`" not in page]
+    missing = [name for name in parallelai.__all__ if f"::: parallelai.{name}\n" not in f"{page}\n"]
     assert missing == []
 
 

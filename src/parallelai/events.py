@@ -311,7 +311,7 @@ def data_to_json(data: EventData | Mapping[str, Any]) -> str:
         return json.dumps(data, separators=(",", ":"))
     from pydantic_core import to_json
 
-    return to_json(data).decode()
+    return to_json(data, inf_nan_mode="null").decode()  # what JSON does not have would damage the journal
 
 
 def data_from_json(type_: str, text: str) -> EventData | Mapping[str, Any]:

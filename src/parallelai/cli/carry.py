@@ -112,6 +112,7 @@ Call = Callable[[AsyncParallelAI, CarryOut], Awaitable[RunDocument | None]]
 
 def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
     """Carry something out with progress, print its result, and give the exit code."""
+    _check_output(asked)
 
     async def work(ai: AsyncParallelAI) -> RunDocument | None:
         with _events(asked.events) as write, Progress(shared) as progress, _signals(ai):
@@ -124,10 +125,28 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
             document = await call(ai, _watched(asked.carry, watch))
         if document is not None:
             show(shared, asked, ai.project.root, document)
+            _tell_what_is_left(shared, document)
         return document
 
     document: RunDocument | None = shared.call(work, is_trusted=asked.carry.is_trusted)
     return document.exit if document is not None else 0
+
+
+def _check_output(asked: Carrying) -> None:
+    """Refuse what could not be printed or written in the end, before anything is done and paid."""
+    if asked.format is not None:
+        formats.find(asked.format)
+    if asked.output is not None:
+        folder = Path(asked.output).absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"`{asked.output}` cannot be written: there is no folder `{folder}`")
+
+
+def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
+    """Say how to go on with a run that is not done."""
+    if document.run and document.exit in (5, 130, 143):
+        more = " --budget …" if document.exit == 5 else ""
+        shared.say(f"what is done is kept; go on with `parallelai runs resume {document.run}{more}`")
 
 
 def _watched(carry: CarryOut, watch: Callable[[Sequence[Event]], None]) -> CarryOut:
@@ -167,6 +186,22 @@ def context_of(shared: Shared, root: Path) -> formats.RenderContext:
     )
 
 
+class _Lines:
+    """Writes events until whoever reads them has gone, as `head` does; the run goes on without."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file: TextIO | None = file
+
+    def write(self, event: Event) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(event_to_json(event) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            self._file = None
+
+
 @contextlib.contextmanager
 def _events(target: str | None) -> Iterator[Callable[[Event], None]]:
     """Write events where they were asked for."""
@@ -181,11 +216,7 @@ def _events(target: str | None) -> Iterator[Callable[[Event], None]]:
             except OSError as error:
                 raise UsageError(f"`{target}` cannot be written: {error.strerror}") from None
 
-        def write(event: Event) -> None:
-            file.write(event_to_json(event) + "\n")
-            file.flush()
-
-        yield write
+        yield _Lines(file).write
 
 
 @contextlib.contextmanager

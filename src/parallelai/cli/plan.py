@@ -37,7 +37,7 @@ def check(shared: Shared, path: str) -> int:
             "instances": checked.instances,
             "notes": [*checked.notes, *(str(problem) for problem in checked.later)],
         },
-        f"{checked.name}: ok, {checked.tasks} tasks, {checked.instances} to carry out",
+        f"{checked.name}: ok, {checked.tasks} task{'s' * (checked.tasks != 1)}, {checked.instances} to carry out",
     )
     return 0
 

@@ -78,10 +78,10 @@ class Standing:
 
     def words(self) -> str:
         """What is beside the bar."""
-        parts = [f"{self.done_files}/{self.files} files"] if self.files else []
-        parts.append(f"{self.done}/{self.total} tasks")
+        parts = [f"{self.done_files}/{self.files} file{'s' * (self.files != 1)}"] if self.files else []
+        parts.append(f"{self.done}/{self.total} task{'s' * (self.total != 1)}")
         if self.findings:
-            parts.append(f"{self.findings} findings")
+            parts.append(f"{self.findings} finding{'s' * (self.findings != 1)}")
         if self.bad:
             parts.append(f"{self.bad} not ok")
         if self.usd or not self.is_priced:
@@ -134,27 +134,23 @@ class Progress:
                 self._say(_said(event.data))
 
     def _tell_beginning(self, run: str, data: RunCreated) -> None:
-        reasons: dict[str, list[str]] = {}
-        for task, why in data.options.get("why", {}).items():
-            reasons.setdefault(f"{why}", []).append(task)
+        engines = data.options.get("engines", {})
+        whys = data.options.get("why", {})
+        taken = dict.fromkeys((tuple(engines.get(task, ())), why) for task, why in whys.items())
         self._say(f"run {run}")
-        for why, tasks in list(reasons.items())[:_MOST_REASONS]:
-            chosen = data.options.get("chosen", {}).get(tasks[0])
-            who = f"`{', '.join(chosen)}`" if chosen else "as named"
+        for members, why in list(taken)[:_MOST_REASONS]:
+            who = ", ".join(f"`{member}`" for member in members)
             self._say(f"engine: {who} ({why})")
+        if len(taken) > _MOST_REASONS:
+            self._say(f"engine: and {len(taken) - _MOST_REASONS} other choices; `runs show --json` has all")
         for note in data.notes:
-            if self._is_worth(note, data):
-                self._note(note)
+            self._note(note)
 
     def _note(self, note: str) -> None:
         """Say something once."""
         if note not in self._said:
             self._said.add(note)
             self._say(f"note: {note}")
-
-    def _is_worth(self, note: str, data: RunCreated) -> bool:
-        """That commands are unconfined is said of runs that start some."""
-        return self._shared.is_verbose or not note.startswith("commands run") or data.kind == "execute"
 
     def _say(self, text: str | None) -> None:
         if text is None:

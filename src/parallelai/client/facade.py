@@ -282,7 +282,7 @@ class AsyncParallelAI:
                 job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
             if run is None:
                 created = recorded.creation(
-                    job, plan, builder.options, review, self._notes(), parallelai.__version__
+                    job, plan, builder.options, review, self._notes(job), parallelai.__version__
                 )
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
             runner = Runner(
@@ -364,10 +364,15 @@ class AsyncParallelAI:
         row = self.project.store.journal.latest(plan=name, kind=kind)
         return row.id if row is not None else None
 
-    def _notes(self) -> tuple[str, ...]:
-        """What the user has to be told of every run here."""
+    def _notes(self, job: Job) -> tuple[str, ...]:
+        """What the user has to be told of this run."""
         notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in self.project.ignored]
-        notes.append("commands run unconfined, in the project's folder: this version has no sandbox yet")
+        members = {member for who in job.assignments.values() for member in who.choice.members}
+        uses = {entry.use for name, entry in job.entries.items() if name in members}
+        if "command" in uses or any(instance.task.checks for instance in job.graph.instances):
+            notes.append("commands run unconfined, in the project's folder: this version has no sandbox yet")
+        if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
+            notes.append("`analyzers` has rules of its own: the checklist is for models")
         return tuple(notes)
 
 

@@ -43,7 +43,8 @@ def creation(
             for name, who in job.assignments.items()
             if who.why.startswith("auto") and who.error is None
         },
-        "why": {name: who.why for name, who in job.assignments.items()},
+        "engines": {name: list(who.choice.members) for name, who in job.assignments.items() if not who.error},
+        "why": {name: who.why for name, who in job.assignments.items() if not who.error},
     }
     if review is not None:
         options["review"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections import Counter
@@ -15,11 +16,14 @@ from parallelai import processes
 from parallelai.client.engines import Engines
 from parallelai.client.project import OpenProject
 from parallelai.errors import ParallelAIError, StoreCorruptError, UsageError
+from parallelai.plan.schema import plan_schema
 from parallelai.results.write import write_atomically
 from parallelai.store import Store
 
 CONFIG = "parallelai.toml"
 FIRST_PLAN = "parallelai.yaml"
+SCHEMA = ".parallelai/plan.schema.json"
+"""For editors: what a plan file may hold, beside the project and not on some server."""
 LANGUAGES = {
     ".py": "Python",
     ".js": "JavaScript",
@@ -68,14 +72,17 @@ def languages(project: OpenProject) -> tuple[tuple[str, int], ...]:
 
 async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
     """Write a commented config and a first plan. Raises `UsageError` rather than overwrite anything."""
-    there = [name for name in (CONFIG, FIRST_PLAN) if (project.root / name).exists()]
+    files = (CONFIG, FIRST_PLAN, SCHEMA)
+    there = [name for name in files[:2] if (project.root / name).exists()]
     if there and not is_forced:
         raise UsageError(f"`{there[0]}` is there already", next="use it, or take it away first")
     found = languages(project)
-    ready = [row.name for row in await Engines(project).list() if row.state == "ready"]
+    ready = [row.name for row in await Engines(project).list() if row.state == "ready" and row.name != "mock"]
+    (project.root / SCHEMA).parent.mkdir(exist_ok=True)
+    write_atomically(project.root / SCHEMA, json.dumps(plan_schema(), indent=2) + "\n")
     write_atomically(project.root / CONFIG, config_text(ready))
     write_atomically(project.root / FIRST_PLAN, plan_text(found, (project.root / ".git").exists()))
-    return Made((CONFIG, FIRST_PLAN), found, tuple(ready))
+    return Made(files, found, tuple(ready))
 
 
 def config_text(engines: list[str]) -> str:
@@ -84,11 +91,11 @@ def config_text(engines: list[str]) -> str:
 # ParallelAI's settings for this project. `parallelai config show` says which hold, and where each is from.
 # What is named here runs only after `parallelai trust`, because a checkout may be somebody else's.
 
-[limits]
+# [limits]
 # parallel = 8            # how much at once; by default 50 for API engines, 2 for each core for commands
 # budget = "5usd,4h"      # totals of a run
 
-[defaults]
+# [defaults]
 # engine = "analyzers"    # who does tasks that name nobody; ready here: {", ".join(engines)}
 # timeout = "30m"
 
@@ -107,9 +114,9 @@ def config_text(engines: list[str]) -> str:
 def plan_text(found: tuple[tuple[str, int], ...], is_git: bool) -> str:
     """The first plan that `init` writes: three small tasks that work with nothing installed."""
     files = '"*.py"' if any(name == "Python" for name, _ in found) else '"**/*"'
-    look = "git log --oneline -5" if is_git else "ls"
+    look = "git log --oneline -5 2>/dev/null || ls" if is_git else "ls"
     return f"""\
-# yaml-language-server: $schema=https://raw.githubusercontent.com/parallelai/parallelai/main/src/parallelai/schemas/plan.json
+# yaml-language-server: $schema=.parallelai/plan.schema.json
 # Carry it out with `parallelai execute {FIRST_PLAN}`; look at it first with `parallelai plan show {FIRST_PLAN}`.
 version: 1
 name: first-plan

@@ -11,13 +11,16 @@ from parallelai.plan.settings import Settings
 LATER = "this version loads, checks and shows it, but cannot carry it out yet"
 
 
+NEXT = "take it out to carry the plan out now; `plan check`, `show` and `graph` take it as it is"
+
+
 def unsupported(plan: Plan) -> list[Problem]:
     """List what stands in the way of carrying a plan out, each with its place."""
     where = positions(plan)
 
     def problem(said: str, *path: str | int) -> Problem:
         line, column = where.of(*path) or (None, None)
-        return Problem(f"{said}: {LATER}", where.file or None, line, column)
+        return Problem(f"{said}: {LATER}", where.file or None, line, column, NEXT)
 
     problems = [problem(f"workstream `{work.id}`", "workstreams", work.id) for work in plan.workstreams]
     for name, entry in plan.engines.items():

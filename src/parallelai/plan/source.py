@@ -25,6 +25,8 @@ LARGEST_BYTES = 10_000_000
 DEEPEST = 40
 MOST_COPIES = 100_000
 """How many values the aliases of a file may unfold to."""
+MOST_VALUES = 500_000
+"""How many keys and values a file may have: `- a` is five bytes there, and a kilobyte when it is read."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -193,6 +195,7 @@ class _Builder:
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, Place, int] | None] = {}  # None: still being read
         self._copies = 0
+        self._values = 0
 
     def problem(self, said: str, at: tuple[int, int], advice: str | None = None) -> Problem:
         self.problems.append(Problem(said, self.file, at[0], at[1], advice))
@@ -203,6 +206,10 @@ class _Builder:
 
     def take(self, event: Any) -> None:
         at = _at(event.start_mark)
+        self._values += isinstance(event, yaml.NodeEvent)
+        if self._values > MOST_VALUES:
+            said = f"the plan has more than {MOST_VALUES:,} keys and values"
+            raise self._refuse(said, at, "split it, or use `each` for many files")
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event, at)
         elif isinstance(event, yaml.AliasEvent):

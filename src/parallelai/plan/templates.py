@@ -80,7 +80,8 @@ def pick(templates: Mapping[str, Template], name: str) -> Template:
     if name in templates:
         return templates[name]
     near = difflib.get_close_matches(name, templates, n=1)
-    advice = f"did you mean `{near[0]}`?" if near else "`parallelai templates list` shows them"
+    names = ", ".join(f"`{other}`" for other in templates)
+    advice = f"did you mean `{near[0]}`?" if near else f"there are {names}"
     raise NotFoundError(f"there is no template `{name}`", next=advice)
 
 

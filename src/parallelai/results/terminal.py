@@ -275,6 +275,8 @@ def _reviewed(document: RunDocument) -> list[str]:
         f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity]
     )
     places = f" in {_number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
+    if not found and not covered and document.files.failed:
+        return ["Nothing was looked at"]
     first = f"{_number(len(found), 'finding') if found else 'No findings'}{places}"
     sentences = [f"{first}; {_number(covered, 'file')} looked at" if covered else first]
     states = Counter(finding.state for finding in document.findings)
@@ -331,7 +333,9 @@ def _money(usage: Usage) -> str:
 
 def _engines(tasks: Sequence[TaskResult]) -> str:
     """Who did it and why they were taken, the commonest first."""
-    taken = Counter((task.engine, task.why) for task in tasks if task.engine).most_common(4)
+    # Why `auto` took an engine is said in full when the run starts.
+    whys = ((task.engine, (task.why or "").partition(":")[0]) for task in tasks if task.engine)
+    taken = Counter(whys).most_common(4)
     said = [f"{engine} ({why})" if why else f"{engine}" for (engine, why), _ in taken[:3]]
     return "by " + ", ".join([*said, "others"] if len(taken) > 3 else said) if said else ""
 

@@ -445,8 +445,8 @@ class Runner:
             env=processes.environment(env=workspace.env, pass_env=workspace.pass_env),
             grace_seconds=self._job.plan.limits.grace,
         )
-        context.log.parent.mkdir(parents=True, exist_ok=True)
         try:
+            context.log.parent.mkdir(parents=True, exist_ok=True)
             await step.carry_out(instance, context)
         except EngineError as error:
             return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -37,20 +38,26 @@ class StreamLogs:
         self._left[number] = left
         if left < 0:
             return
+        try:
+            self._file(number).write(line)
+        except OSError:  # no room: it is cut here, and what matters is in the journal, which will say so
+            self._left[number] = 0
+
+    def _file(self, number: int) -> TextIO:
         file = self._open.get(number)
         if file is None:
             path = self.path(number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._open[number] = path.open("a", encoding="utf-8")
-        file.write(line)
-        file.flush()
+            file = self._open[number] = path.open("a", encoding="utf-8", buffering=1)
+        return file
 
     def close(self, number: int) -> None:
         """The attempt has ended."""
         self._left.pop(number, None)
         file = self._open.pop(number, None)
         if file is not None:
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
     def close_all(self) -> None:
         """Close what is still open."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -285,7 +286,7 @@ def _refuse_surrogates(task: str) -> None:
 
 
 def _scrubbed(data: EventData) -> tuple[EventData, str]:
-    """Replace what is not text (lone surrogates, from output that is no UTF-8) in an event's data.
+    """Replace what JSON cannot hold (lone surrogates, from output that is no UTF-8) in an event's data.
 
     The event is read back from what is stored, so that a live and a stored one are the same.
     """
@@ -300,4 +301,4 @@ def _clean(value: Any) -> Any:
         return {_clean(key): _clean(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_clean(part) for part in value]
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
