@@ -1,25 +1,24 @@
 """Makespan of real workflows over the lower bound max(critical path, work / m), beside simpler dispatch.
 
-    python benchmarks/dags.py FOLDER
+    python -m benchmarks dags --data DIR
 
-reads the folder's WfCommons DAGs (JSON files with `tasks`: `id`, `runtime` in seconds, `parents`) and prints
-the mean ratio over the files: the project's scheduler driven through virtual time, then waves (all that is
-ready, then a barrier), first in first out, and a critical-path list written here, apart from the project's.
+reads the WfCommons DAGs in the data's folder `dags` (JSON files with `tasks`: `id`, `runtime` in seconds,
+`parents`) and prints the mean ratio over the files: the project's scheduler driven through virtual time, then
+waves (all that is ready, then a barrier), first in first out, and a critical-path list written here, apart
+from the project's.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import json
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import fmean
 
+from benchmarks.figures import Figure, Options, left_out, table
 from parallelai.engines.protocol import Estimate
 from parallelai.records import LimitKey
 from parallelai.run.decisions import Start, Wait
@@ -28,6 +27,7 @@ from parallelai.run.scheduler import Scheduler
 
 SLOTS = (4, 8)
 SIGMA = 0.5
+EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
@@ -191,36 +191,47 @@ def ratio(workflows: Sequence[Workflow], way: Way, slots: int, is_exact: bool) -
     return fmean(ratios)
 
 
-def table(workflows: Sequence[Workflow]) -> list[str]:
-    lines = [f"{len(workflows)} workflows: mean makespan over max(critical path, work/m)"]
-    lines.append(f"{'':22}" + "".join(f"{f'm={m}':>9}{f'm={m}, σ={SIGMA}':>13}" for m in SLOTS))
-    for name, way in WAYS.items():
-        cells = [
-            f"{ratio(workflows, way, m, True):9.3f}{ratio(workflows, way, m, False):13.3f}" for m in SLOTS
-        ]
-        lines.append(f"{name:22}" + "".join(cells))
-    worst = max(
+def run(options: Options) -> list[Figure]:
+    name = "makespan over the lower bound"
+    if options.data is None:
+        return [left_out(name, "no data; give `--data DIR`")]
+    folder = options.data / "dags"
+    workflows = [one for one in read(folder) if sum(one.seconds.values()) > 0]
+    if not workflows:
+        return [left_out(name, f"`{folder}` holds no DAGs")]
+    means = {
+        (way, m, is_exact): ratio(workflows, WAYS[way], m, is_exact)
+        for way in WAYS
+        for m in SLOTS
+        for is_exact in (True, False)
+    }
+    print(table(_rows(len(workflows), means)))
+    print(f"  worst single workflow beside the critical-path list: {worst(workflows):.3f}")
+    return [figure(name, m, is_exact, means) for m in SLOTS for is_exact in (True, False)]
+
+
+Means = Mapping[tuple[str, int, bool], float]
+
+
+def figure(name: str, slots: int, is_exact: bool, means: Means) -> Figure:
+    """Never worse than the critical-path list, which is given the same estimates."""
+    ours, listed = (means[way, slots, is_exact] for way in ("parallelai", "critical-path list"))
+    said = f"{name}, m={slots}" + ("" if is_exact else f", σ={SIGMA}")
+    return Figure(said, f"{ours:.3f}×", f"≤ {listed:.3f}×", ours <= listed + EPSILON)
+
+
+def worst(workflows: Sequence[Workflow]) -> float:
+    """The project's makespan over the list's, of the workflow where that is largest."""
+    return max(
         scheduler(one, m, one.seconds) / critical_path_list(one, m, one.seconds)
         for one in workflows
         for m in SLOTS
     )
-    lines.append(f"worst single workflow beside the critical-path list: {worst:.3f}")
-    return lines
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Makespans of real workflows, beside simpler dispatch.")
-    parser.add_argument("folder", type=Path, help="a folder of WfCommons DAGs as JSON")
-    folder: Path = parser.parse_args(argv).folder
-    workflows = [
-        one for one in read(folder) if one.seconds and not math.isclose(sum(one.seconds.values()), 0)
-    ]
-    if not workflows:
-        print(f"left out: `{folder}` holds no DAGs")
-        return 0
-    print("\n".join(table(workflows)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _rows(count: int, means: Means) -> list[tuple[str, ...]]:
+    columns = [(m, is_exact) for m in SLOTS for is_exact in (True, False)]
+    heads = [f"m={m}" if is_exact else f"m={m}, σ={SIGMA}" for m, is_exact in columns]
+    rows: list[tuple[str, ...]] = [(f"{count} workflows, mean", *heads)]
+    rows += [(way, *(f"{means[way, *column]:.3f}" for column in columns)) for way in WAYS]
+    return rows

@@ -17,7 +17,11 @@ BAR_MB = 150
 def run(options: Options) -> list[Figure]:
     idle = child("memory", str(IDLE_TASKS)) / 1e6
     full = child("memory", str(TASKS)) / 1e6
-    rows = [("peak memory", "MB"), (f"{IDLE_TASKS} tasks", f"{idle:.0f}"), (f"{TASKS:,} tasks", f"{full:.0f}")]
+    rows = [
+        ("peak memory", "MB"),
+        (f"{IDLE_TASKS} tasks", f"{idle:.0f}"),
+        (f"{TASKS:,} tasks", f"{full:.0f}"),
+    ]
     print(table([*rows, ("the difference", f"{full - idle:.0f}")]))
     return [at_most("memory for 10,000 tasks", full - idle, BAR_MB, " MB", 0)]
 

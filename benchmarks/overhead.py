@@ -76,11 +76,11 @@ async def facade(folder: Path, count: int) -> dict[str, float]:
     ended, used = time.time(), time.process_time() - cpu
     if document.counts["ok"] != count:  # type: ignore[index]  # an outcome is its text
         raise RuntimeError(f"not every task ended well: {document.counts}")
-    created, closed = (datetime.fromisoformat(seen[name]).timestamp() for name in ("run.created", "run.ended"))
+    created, closed = (
+        datetime.fromisoformat(seen[name]).timestamp() for name in ("run.created", "run.ended")
+    )
     spans = (made - began, created - made, closed - created, ended - closed, ended - began)
-    return {
-        name: span * 1000 / count for name, span in zip((*PARTS, "cpu"), (*spans, used), strict=True)
-    }
+    return {name: span * 1000 / count for name, span in zip((*PARTS, "cpu"), (*spans, used), strict=True)}
 
 
 async def bare(folder: Path, count: int) -> dict[str, float]:

@@ -6,8 +6,9 @@ newer journal keeps what it does not know as a plain mapping, so that it can sti
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -309,9 +310,15 @@ def data_to_json(data: EventData | Mapping[str, Any]) -> str:
     """Encode an event's data as compact JSON text, as the journal stores it."""
     if isinstance(data, Mapping):
         return json.dumps(data, separators=(",", ":"))
+    return _encoder()(data, inf_nan_mode="null").decode()  # what JSON does not have would damage the journal
+
+
+@functools.cache
+def _encoder() -> Callable[..., bytes]:
+    """Load the encoder at the first event: who writes none need not have it, and who does asks for it often."""
     from pydantic_core import to_json
 
-    return to_json(data, inf_nan_mode="null").decode()  # what JSON does not have would damage the journal
+    return to_json
 
 
 def data_from_json(type_: str, text: str) -> EventData | Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,17 @@ def test_a_number_that_json_cannot_hold_is_no_valid_reply(text: str) -> None:
         to_reply(text, output="schema", schema={"type": "object"})
 
 
-async def test_no_reply_of_any_engine_damages_the_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data", [{"a": math.inf}, [{"b": [math.nan]}], {"\ud800": 1}, ["\udfff"], {1: 2}, {"a": {3}}, b"x"]
+)
+async def test_no_reply_of_any_engine_damages_the_journal(tmp_path: Path, data: Any) -> None:
     async def answer(request: Request, port: Port) -> Reply:
-        data = {"a": math.inf, "b": [math.nan, {"c": -math.inf}], "\ud800": "\udfff"}
-        return Reply(text="\ud800", data=data, usage=FREE)
+        return Reply(text="\ud800 and more", data=data if request.task == "a" else None, usage=FREE)
 
     async with opened(tmp_path, FakeEngine("odd", answer)) as ai:
-        document = await ai.execute(tasks=[{"id": "a", "description": "x", "engine": "odd"}])
-        assert document.exit == 0
+        tasks = [{"id": name, "description": "x", "engine": "odd"} for name in "ab"]
+        document = await ai.execute(tasks=tasks)
+        assert [str(task.status) for task in document.tasks] == ["failed", "ok"]
         assert ai.project.store.journal.check() == []
         assert ai.runs.show().run == document.run
 

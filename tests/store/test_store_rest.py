@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ from parallelai.events import (
 )
 from parallelai.records import Change, Coverage, FileNote, Finding, LimitKey, Outcome, Reply, Severity, Usage
 from parallelai.store import KINDS, CacheInfo, Machine, Store, facts, migrations, place, projections
+from parallelai.store.cache import Cache
 from parallelai.store.database import Database
 from parallelai.store.projections import RunState
 
@@ -229,18 +232,60 @@ def test_the_cache_is_counted_and_cleared(store: Store) -> None:
     assert (store.cache.folder / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("size", [0, 5, 60, 90, 200, -1])
-def test_a_damaged_entry_is_a_miss(store: Store, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 5, 60, 90, 200, 4096, 5000, 8192, -1])
+def test_a_cut_cache_is_empty_and_made_anew(store: Store, size: int) -> None:
     store.cache.put("k", REPLY)
-    (entry,) = (path for path in store.cache.folder.rglob("*") if path.is_file())
-    content = entry.read_bytes()
-    entry.write_bytes(content[:size])
+    store.cache.close()
+    (file,) = (path for path in store.cache.folder.rglob("*") if path.is_file())
+    file.write_bytes(file.read_bytes()[:size])
     assert store.cache.get("k") is None
-    assert store.cache.info().entries == 0
-    entry.write_bytes(content[:150] + b"\xff" + content[151:])
+    assert store.cache.put("other", REPLY)
+    store.cache.close()
+    assert store.cache.get("other") == REPLY
     assert store.cache.get("k") is None
+
+
+def test_a_damaged_entry_is_a_miss(store: Store) -> None:
     store.cache.put("k", REPLY)
-    assert store.cache.get("k") == REPLY
+    store.cache.put("whole", REPLY)
+    store.cache.close()
+    (file,) = (path for path in store.cache.folder.rglob("*") if path.is_file())
+    content = file.read_bytes()
+    at = content.index(b'"p.patch"')
+    file.write_bytes(content[: at + 1] + b"X" + content[at + 2 :])
+    found = [store.cache.get("k"), store.cache.get("whole")]
+    assert found.count(None) == 1
+    assert found.count(REPLY) == 1
+    assert store.cache.info().entries == 1
+
+
+def test_an_entry_is_not_taken_for_another(store: Store) -> None:
+    store.cache.put("k", Reply(text="one"))
+    store.cache.put("l", Reply(text="two"))
+    store.cache.close()
+    (file,) = (path for path in store.cache.folder.rglob("*") if path.is_file())
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        rows = connection.execute("SELECT key, mark, body FROM replies").fetchall()
+        for (key, _, _), (_, mark, body) in zip(rows, reversed(rows), strict=True):
+            connection.execute("UPDATE replies SET mark = ?, body = ? WHERE key = ?", (mark, body, key))
+    assert store.cache.get("k") is None
+    assert store.cache.get("l") is None
+
+
+def test_replies_of_a_burst_are_there_for_all_and_on_the_disk_after_a_flush(store: Store) -> None:
+    other = Cache(store.cache.folder)
+    for number in range(150):
+        assert store.cache.put(str(number), REPLY)
+    assert store.cache.get("149") == REPLY
+    assert store.cache.flush()
+    assert all(other.get(str(number)) == REPLY for number in range(150))
+    other.put("mine", REPLY)
+    assert store.cache.get("mine") == REPLY
+    assert store.cache.info().entries == 151
+    store.cache.clear()
+    assert other.get("0") is None
+    other.close()
+    assert b"p.patch" not in b"".join(p.read_bytes() for p in store.cache.folder.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(store: Store) -> None:

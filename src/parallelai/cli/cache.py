@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
-from parallelai.client import AsyncParallelAI
-from parallelai.store import CacheInfo
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.store import CacheInfo
 
 
 @group()
@@ -16,12 +20,8 @@ def cache() -> None:
 @cache.command()
 def info(shared: Shared) -> int:
     """Say how many replies are stored."""
-
-    async def work(ai: AsyncParallelAI) -> CacheInfo:
-        return ai.project.store.cache.info()
-
-    found: CacheInfo = shared.call(work)
-    shared.result(found, f"{found.entries} replies, {found.bytes / 1e6:.1f} MB")
+    found = shared.read(_info)
+    shared.result(found, _size(found))
     return 0
 
 
@@ -29,9 +29,23 @@ def info(shared: Shared) -> int:
 def clear(shared: Shared) -> int:
     """Forget all stored replies."""
 
-    async def work(ai: AsyncParallelAI) -> None:
-        ai.project.store.cache.clear()
+    def work(ai: AsyncParallelAI) -> CacheInfo:
+        found = _info(ai)
+        if found.entries:
+            ai.project.store.cache.clear()
+        return found
 
-    shared.call(work)
-    shared.result({"ok": True}, "cleared")
+    found = shared.read(work)
+    shared.result({"cleared": found.entries}, f"cleared: {_size(found)}")
     return 0
+
+
+def _info(ai: AsyncParallelAI) -> CacheInfo:
+    """What is stored; looking at it makes no state where there is none."""
+    from parallelai.store import CacheInfo
+
+    return ai.project.store.cache.info() if ai.project.has_store else CacheInfo(0, 0)
+
+
+def _size(found: CacheInfo) -> str:
+    return f"{found.entries} {'reply' if found.entries == 1 else 'replies'}, {found.bytes / 1e6:.1f} MB"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
-from parallelai.client import AsyncParallelAI, setup
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.setup import Setting
 
 
 @group()
@@ -17,18 +20,26 @@ def config() -> None:
 
 @config.command()
 def show(shared: Shared) -> int:
-    """Show each setting that somebody made, its value, and where it is from. All others have their defaults."""
+    """Show each setting that somebody made, its value, and where it is from; with --verbose all others too."""
+    from parallelai.client import setup
 
-    async def work(ai: AsyncParallelAI) -> tuple[list[tuple[str, Any, str]], tuple[str, ...]]:
-        return setup.settings(ai.project), ai.project.ignored
+    async def work(ai: AsyncParallelAI) -> tuple[list[Setting], tuple[str, ...]]:
+        shared.say_ignored(ai.project.ignored)
+        return setup.settings(ai.project, has_defaults=shared.is_verbose), ai.project.ignored
 
     rows, ignored = shared.call(work)
-    for what in ignored:
-        shared.say(f"note: not trusted, so ignored: {what}")
     document = {
-        "settings": [{"key": key, "value": value, "from": origin} for key, value, origin in rows],
+        "settings": [
+            {"key": row.key, "value": row.value, "from": row.origin, "ignored": row.is_ignored}
+            for row in rows
+        ],
         "ignored": list(ignored),
     }
-    lines = [f"{key} = {json.dumps(value, default=str)}  ({origin})" for key, value, origin in rows]
-    shared.result(document, "\n".join(lines) or "nothing is set; defaults hold")
+    empty = "nothing is set; defaults hold, and `--verbose` shows them"
+    shared.result(document, lambda: "\n".join(_line(row) for row in rows) or empty)
     return 0
+
+
+def _line(row: Setting) -> str:
+    origin = f"{row.origin}; not trusted, so ignored" if row.is_ignored else row.origin
+    return f"{row.key} = {json.dumps(row.value, default=str, ensure_ascii=False)}  ({origin})"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from parallelai.cli import completing
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
-from parallelai.client import AsyncParallelAI
-from parallelai.engines.registry import EngineRow
-from parallelai.records import Reply
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.engines.registry import EngineRow
+    from parallelai.records import Reply
 
 
 @group(
@@ -26,9 +31,10 @@ def list_(shared: Shared) -> int:
     """List the engines: what is here, what is missing, and how to get it. Starts none of them."""
 
     async def work(ai: AsyncParallelAI) -> list[EngineRow]:
+        shared.say_ignored(ai.project.ignored)
         return await ai.engines.list()
 
-    rows: list[EngineRow] = shared.call(work)
+    rows = shared.call(work)
     document = {
         "engines": [
             {
@@ -54,7 +60,7 @@ def _line(row: EngineRow) -> str:
 
 
 @engines.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.engines)
 def test(shared: Shared, name: str) -> int:
     """Do one small real request with an engine."""
 
@@ -62,9 +68,10 @@ def test(shared: Shared, name: str) -> int:
         return await ai.engines.test(name)
 
     reply, seconds = shared.call(work)
-    said = reply.text or f"{len(reply.findings)} findings"
+    count = len(reply.findings)
+    said = reply.text or f"{count} finding{'s' * (count != 1)} in a small file made for the test"
     shared.result(
-        {"engine": name, "ok": True, "seconds": seconds, "text": reply.text, "findings": len(reply.findings)},
+        {"engine": name, "ok": True, "seconds": seconds, "text": reply.text, "findings": count},
         f"`{name}` answered in {seconds:.2f} s: {said.strip()[:200]}",
     )
     return 0

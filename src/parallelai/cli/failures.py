@@ -94,7 +94,7 @@ def _of_click(failure: click.ClickException) -> tuple[str, str]:
 
 
 def _lines(error: ParallelAIError) -> list[str]:
-    if isinstance(error, PlanError):
+    if isinstance(error, PlanError) and (len(error.problems) > 1 or error.where):
         count = len(error.problems)
         return [*(str(problem) for problem in error.problems), f"{count} problem{'s' * (count != 1)}"]
     return _of(f"{error.where}: {error.said}" if error.where else error.said, error.next)

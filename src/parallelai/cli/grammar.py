@@ -64,7 +64,7 @@ def _take_flags(ctx: click.Context) -> dict[str, Any]:
 def _format_sections(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
     sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
-        record = parameter.get_help_record(ctx)
+        record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None:
             is_help = parameter.name == "help"
             section = GlobalOption.section if is_help else getattr(parameter, "section", "Options")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from parallelai.cli.flags import variables
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
-from parallelai.client import AsyncParallelAI
-from parallelai.client.plans import Checked, Preview
-from parallelai.results.write import write_atomically
-from parallelai.run.forecast import Forecast
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.plans import Estimated, Preview
+    from parallelai.run.forecast import Forecast
+
+_MOST_OF_A_PATH = 12
+_plan = click.argument("path", metavar="PLAN", type=click.Path())
+_set = click.option(
+    "--set", "pairs", multiple=True, metavar="K=V", help="A variable, over the plan's `vars`."
+)
 
 
 @group(later={"propose": "`parallelai init` writes a first plan"})
@@ -21,92 +29,140 @@ def plan() -> None:
 
 
 @plan.command()
-@click.argument("path", metavar="PLAN")
-def check(shared: Shared, path: str) -> int:
+@_plan
+@_set
+def check(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     """Check a plan; all problems at once, exit 2 if there are any."""
-    checked: Checked = shared.read(lambda ai: ai.plans.check(path))
-    for note in checked.notes:
+    checked = shared.read(lambda ai: ai.plans.check(path, variables(pairs)))
+    notes = [*checked.notes, *(str(problem) for problem in checked.later)]
+    for note in notes:
         shared.say(f"note: {note}")
-    for problem in checked.later:
-        shared.say(f"note: {problem}")
+    document = {
+        "plan": checked.name,
+        "ok": True,
+        "tasks": checked.tasks,
+        "instances": checked.instances,
+        "notes": notes,
+    }
+    many = "s" * (checked.tasks != 1)
     shared.result(
-        {
-            "plan": checked.name,
-            "ok": True,
-            "tasks": checked.tasks,
-            "instances": checked.instances,
-            "notes": [*checked.notes, *(str(problem) for problem in checked.later)],
-        },
-        f"{checked.name}: ok, {checked.tasks} task{'s' * (checked.tasks != 1)}, {checked.instances} to carry out",
+        document, f"{checked.name}: ok, {checked.tasks} task{many}, {checked.instances} to carry out"
     )
     return 0
 
 
 @plan.command()
-@click.argument("path", metavar="PLAN")
-@click.option("--engine", metavar="NAME", hidden=True)
-def show(shared: Shared, path: str, engine: str | None) -> int:
+@_plan
+@_set
+def show(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     """Show what a plan's tasks are, who does them, and what they wait for."""
+    from parallelai.client.options import CarryOut
+    from parallelai.plan.convert import to_data
 
     async def work(ai: AsyncParallelAI) -> Preview:
-        return await ai.plans.preview(path)
+        return await ai.plans.preview(path, CarryOut(variables=variables(pairs)))
 
-    preview: Preview = shared.call(work)
-    document = {"plan": preview.job.plan.model_dump(mode="json", by_alias=True, exclude_unset=True)}
-    shared.result(document, lambda: "\n".join(preview_lines(preview)))
+    preview = shared.call(work)
+    document = {"plan": to_data(preview.plan), "tasks": preview_tasks(preview)}
+    shared.result(document, lambda: "\n".join(preview_lines(preview, is_ascii=shared.is_ascii)))
     return 0
 
 
-def preview_lines(preview: Preview) -> list[str]:
+def preview_tasks(preview: Preview) -> list[dict[str, Any]]:
+    """What would be carried out, one for each instance."""
+    tasks = []
+    for instance in preview.graph.instances:
+        who = preview.job.assignment(instance)
+        tasks.append(
+            {
+                "id": instance.id,
+                "engine": list(who.choice.members) if who.error is None else [],
+                "why": who.why,
+                "depends_on": [*instance.depends_on, *instance.awaits],
+                "error": who.error,
+            }
+        )
+    return tasks
+
+
+def preview_lines(preview: Preview, *, is_ascii: bool = False) -> list[str]:
     """A line for each task, and one for the whole."""
     lines = []
     for name in preview.graph.task_ids:
         items = preview.graph.items(name)
         first = preview.graph.get(items[0])
         who = preview.job.assignment(first)
-        members = ", ".join(who.choice.members)
-        times = f" × {len(items)}" if len(items) > 1 else ""
+        times = f" {'x' if is_ascii else '×'} {len(items)}" if len(items) > 1 else ""
         after = f"  after {', '.join(first.task.depends_on)}" if first.task.depends_on else ""
-        lines.append(f"{name}{times}: `{members}` ({who.why}){after}")
-        if who.error is not None:
-            lines.append(f"  cannot start: {who.error.said}")
-    lines += [f"{work.id}: workstream, owns {', '.join(work.owns)}" for work in preview.job.plan.workstreams]
+        if who.error is None:
+            members = ", ".join(f"`{member}`" for member in who.choice.members)
+            lines.append(f"{name}{times}: {members} ({who.why}){after}")
+        else:
+            lines += [f"{name}{times}: nobody{after}", f"  cannot start: {who.error.said}"]
+    lines += [f"{work.id}: workstream, owns {', '.join(work.owns)}" for work in preview.plan.workstreams]
     strategy, parallel = preview.job.strategy.name, preview.job.parallel
     return [*lines, f"{len(preview.graph)} to carry out, strategy {strategy}, {parallel} at once"]
 
 
 @plan.command()
-@click.argument("path", metavar="PLAN")
+@_plan
 @click.option("--format", "form", default="terminal", metavar="NAME", help="terminal, mermaid or dot.")
 def graph(shared: Shared, path: str, form: str) -> int:
     """Draw a plan's task graph."""
-    drawing = shared.read(lambda ai: ai.plans.drawing(path, form, width=shared.width))
+    drawing = shared.read(
+        lambda ai: ai.plans.drawing(path, form, width=shared.width, is_ascii=shared.is_ascii)
+    )
     shared.result({"format": form, "drawing": drawing}, drawing)
     return 0
 
 
 @plan.command()
-@click.argument("path", metavar="PLAN")
+@_plan
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How much at once.")
-def estimate(shared: Shared, path: str, parallel: int | None) -> int:
+@_set
+def estimate(shared: Shared, path: str, parallel: int | None, pairs: tuple[str, ...]) -> int:
     """Foretell how long a plan takes: critical path, phases, P50 and P90 against one by one."""
+    import dataclasses
 
-    async def work(ai: AsyncParallelAI) -> Forecast:
-        return await ai.plans.estimate(path, parallel)
+    async def work(ai: AsyncParallelAI) -> Estimated:
+        return await ai.plans.estimate(path, parallel, variables(pairs))
 
-    forecast: Forecast = shared.call(work)
-    shared.result(forecast, lambda: "\n".join(_estimate_lines(forecast)))
+    found = shared.call(work)
+    document = {**dataclasses.asdict(found.forecast), "parallel": found.parallel}
+    shared.result(document, lambda: "\n".join(_estimate_lines(found, is_ascii=shared.is_ascii)))
     return 0
 
 
-def _estimate_lines(forecast: Forecast) -> list[str]:
-    path = " → ".join(forecast.critical_path)
-    gain = forecast.one_by_one / forecast.p50 if forecast.p50 else 1.0
+def _estimate_lines(found: Estimated, *, is_ascii: bool) -> list[str]:
+    forecast = found.forecast
+    arrow = " -> " if is_ascii else " → "
+    path = list(forecast.critical_path)
+    if len(path) > _MOST_OF_A_PATH:
+        half = _MOST_OF_A_PATH // 2
+        path = [*path[:half], f"({len(path) - 2 * half} more)", *path[-half:]]
     return [
-        f"critical path: {path}",
-        f"in parallel: {duration(forecast.p50)} (P50), {duration(forecast.p90)} (P90)",
-        f"one by one: {duration(forecast.one_by_one)}, {gain:.1f}× as long",
+        f"critical path: {arrow.join(path)}, {duration(forecast.critical_path_seconds)}",
+        *_phase_lines(found),
+        f"{found.parallel} at once: {duration(forecast.p50)} (P50), {duration(forecast.p90)} (P90)",
+        f"one by one: {duration(forecast.one_by_one)}{_gain(forecast)}",
     ]
+
+
+def _phase_lines(found: Estimated) -> list[str]:
+    """When each phase ends, where there is more than one."""
+    phases = found.forecast.phases
+    if len(phases) < 2:
+        return []
+    return [
+        f"phase {found.phase_names.get(phase.phase, phase.phase)}: {phase.tasks} tasks, "
+        f"ends after {duration(phase.p50)} (P50), {duration(phase.p90)} (P90)"
+        for phase in phases
+    ]
+
+
+def _gain(forecast: Forecast) -> str:
+    gain = forecast.one_by_one / forecast.p50 if forecast.p50 else 1.0
+    return f", {gain:.1f} times as long" if gain >= 1.1 else ""
 
 
 def duration(seconds: float) -> str:
@@ -119,24 +175,33 @@ def duration(seconds: float) -> str:
 
 
 @plan.command()
-@click.argument("path", metavar="PLAN")
-@click.option("--output", metavar="FILE", help="Write the plan there, instead of printing it.")
+@_plan
+@click.option("--output", type=click.Path(), metavar="FILE", help="Write the plan there, do not print it.")
 def convert(shared: Shared, path: str, output: str | None) -> int:
     """Write a plan in canonical YAML."""
-    from pathlib import Path
-
     text = shared.read(lambda ai: ai.plans.convert(path))
-    if output is not None:
-        write_atomically(Path(output), text)
-        shared.say(f"written to {output}")
-    else:
-        shared.result({"yaml": text}, text)
-    return 0
+    return _print_or_write(shared, {"yaml": text}, text, output)
 
 
 @plan.command()
-def schema(shared: Shared) -> int:
+@click.option("--output", type=click.Path(), metavar="FILE", help="Write the schema there, do not print it.")
+def schema(shared: Shared, output: str | None) -> int:
     """Print the JSON Schema of plan files, for editors."""
-    document: dict[str, Any] = shared.read(lambda ai: ai.plans.schema())
-    click.echo(json.dumps(document, indent=2))
+    from parallelai.plan.schema import plan_schema
+    from parallelai.results.json import dump
+
+    document = plan_schema()
+    return _print_or_write(shared, document, dump(document), output)
+
+
+def _print_or_write(shared: Shared, document: Any, text: str, output: str | None) -> int:
+    from parallelai.results.write import write_atomically
+
+    if output is None:
+        shared.result(document, text)
+        return 0
+    write_atomically(Path(output), text)
+    shared.say(f"written to {output}")
+    if shared.is_json:
+        shared.result({"written": output}, "")
     return 0

@@ -1,13 +1,15 @@
-"""The progress of a run, on stderr: a live bar on a terminal, a few plain lines elsewhere."""
+"""The progress of a run, on stderr: a live line on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from parallelai.cli.board import Standing, draw
 from parallelai.cli.shared import Shared
 from parallelai.events import (
     AttemptEnded,
@@ -19,84 +21,33 @@ from parallelai.events import (
     RunCreated,
     RunEnded,
     RunPaused,
+    RunResumed,
     RunStarted,
-    TaskEnded,
-    TaskExpanded,
 )
-from parallelai.records import Outcome, Reply
+from parallelai.records import Reply
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.live import Live
+    from rich.text import Text
 
 _MOST_REASONS = 4
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where a run stands, in the numbers that its progress shows. Pure: fed with events."""
-
-    total: int = 0
-    files: int = 0
-    done: int = 0
-    done_files: int = 0
-    findings: int = 0
-    usd: float = 0.0
-    is_priced: bool = True
-    outcomes: dict[Outcome, int] = field(default_factory=dict)
-    _files_of: dict[str, int] = field(default_factory=dict)
-    _ended: set[str] = field(default_factory=set)
-
-    def take(self, event: Event) -> None:
-        """Learn one event."""
-        match event.data:
-            case TaskExpanded() as data:
-                if not data.is_addition:
-                    self._files_of.clear()
-                    self.total = 0
-                self.total += len(data.items)
-                self._files_of.update({task: len(files) for task, files in data.files.items()})
-                self.files = sum(self._files_of.values())
-            case TaskEnded() as data if event.task is not None:
-                self._take_end(event.task, data)
-            case AttemptEnded() as data if data.usage is not None and not data.is_cached:
-                self.usd += data.usage.usd or 0.0
-                self.is_priced = self.is_priced and data.usage.usd is not None
-
-    def _take_end(self, task: str, data: TaskEnded) -> None:
-        if task not in self._ended:
-            self._ended.add(task)
-            self.done += 1
-            self.done_files += self._files_of.get(task, 0)
-            self.findings += data.result.findings
-        status = data.result.status
-        self.outcomes[status] = self.outcomes.get(status, 0) + 1
-
-    @property
-    def bad(self) -> int:
-        """How many tasks did not end well, skipped ones not counted."""
-        return sum(n for outcome, n in self.outcomes.items() if outcome not in (Outcome.OK, Outcome.SKIPPED))
-
-    def words(self) -> str:
-        """What is beside the bar."""
-        parts = [f"{self.done_files}/{self.files} file{'s' * (self.files != 1)}"] if self.files else []
-        parts.append(f"{self.done}/{self.total} task{'s' * (self.total != 1)}")
-        if self.findings:
-            parts.append(f"{self.findings} finding{'s' * (self.findings != 1)}")
-        if self.bad:
-            parts.append(f"{self.bad} not ok")
-        if self.usd or not self.is_priced:
-            parts.append(f"${self.usd:.2f}" + ("" if self.is_priced else " + unknown"))
-        return ", ".join(parts)
+_REFRESHES_A_SECOND = 8
+PLAIN_SECONDS = 10.0
+"""How often a line says where a run stands where there is no terminal."""
 
 
 class Progress:
     """Shows a run while it is carried out. Use it as a context manager; feed it with `take`."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, *, now: Callable[[], float] = time.monotonic) -> None:
         self._shared = shared
+        self._now = now
         self._standing = Standing()
-        self._is_live = sys.stderr.isatty() and not shared.is_quiet and not shared.is_json
-        self._bar: Bar | None = None
+        is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = is_terminal and not shared.is_quiet
+        self._live: Live | None = None
+        self._began: float | None = None
+        self._told = 0.0
         self._said: set[str] = set()
 
     def __enter__(self) -> Progress:
@@ -112,18 +63,16 @@ class Progress:
         for event in events:
             self._standing.take(event)
             self._tell(event)
-        if self._bar is not None:
-            standing = self._standing
-            done, total = (
-                (standing.done_files, standing.files) if standing.files else (standing.done, standing.total)
-            )
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, words=standing.words())
+        if self._began is not None and not self._is_live:
+            self._tell_standing(self._began)
 
     def _tell(self, event: Event) -> None:
         match event.data:
             case RunCreated() as data:
                 self._tell_beginning(event.run, data)
-            case RunStarted():
+            case RunStarted() as data:
+                if data.is_resume:
+                    self._say(f"run {event.run}, going on")
                 self._start()
             case AttemptEnded(reply=Reply(notes=notes)):
                 for note in notes:
@@ -146,6 +95,13 @@ class Progress:
         for note in data.notes:
             self._note(note)
 
+    def _tell_standing(self, began: float) -> None:
+        """Say where the run stands, now and then."""
+        now = self._now()
+        if now - self._told >= PLAIN_SECONDS:
+            self._told = now
+            self._say(", ".join(self._standing.words(now - began)))
+
     def _note(self, note: str) -> None:
         """Say something once."""
         if note not in self._said:
@@ -155,41 +111,57 @@ class Progress:
     def _say(self, text: str | None) -> None:
         if text is None:
             return
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+        if self._live is not None:
+            from parallelai.results.printable import harmless
+
+            self._live.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
         else:
             self._shared.say(text)
 
     def _start(self) -> None:
-        if not self._is_live or self._bar is not None:
+        if self._began is None:
+            self._began = self._told = self._now()
+        if not self._is_live or self._live is not None:
             return
-        from rich import progress  # only where there is something to see
-        from rich.console import Console
+        from rich.console import Console  # only where there is something to see
+        from rich.live import Live
 
-        self._bar = progress.Progress(
-            progress.SpinnerColumn(),
-            progress.BarColumn(bar_width=30),
-            progress.TextColumn("{task.fields[words]}"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True, no_color=self._shared.color == "never"),
+        console = Console(stderr=True, no_color=self._shared.color == "never" or None)
+        # Drawn by a thread of its own, so that nothing that the run does makes it pause.
+        self._live = Live(
+            get_renderable=self._line,
+            console=console,
+            refresh_per_second=_REFRESHES_A_SECOND,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._bar.add_task("", total=None, words="")
-        self._bar.start()
+        self._live.start()
+
+    def _line(self) -> Text:
+        from rich.text import Text
+
+        console = self._live.console if self._live is not None else None
+        if console is None or self._began is None:
+            return Text()
+        is_ascii = not console.encoding.startswith("utf")
+        line = draw(self._standing, self._now() - self._began, console.width, is_ascii=is_ascii)
+        return Text(line, no_wrap=True, overflow="crop")
 
     def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._began = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
 def _said(data: object) -> str | None:
     """What the user is told of an event in words, None for nothing."""
     match data:
         case RunPaused():
-            return f"paused: {data.why}"
+            return f"{data.why}; `parallelai runs resume` lets it go on"
+        case RunResumed():
+            return data.why
         case BudgetWarned():
             return f"budget: {data.used:g} of {data.limit:g} {data.what} are used or reserved"
         case BudgetReached():

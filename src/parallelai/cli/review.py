@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from parallelai.cli.carry import Carrying, carry_out, carrying
+from parallelai.cli.flags import Carrying, carrying
 from parallelai.cli.grammar import command
 from parallelai.cli.shared import Shared
-from parallelai.client import AsyncParallelAI
-from parallelai.client.options import CarryOut
-from parallelai.client.project import OpenProject
-from parallelai.client.reviews import ReviewOptions, base_of, chosen_files
 from parallelai.errors import UsageError
-from parallelai.records import RunDocument
-from parallelai.results import baseline as baselines
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.options import CarryOut
+    from parallelai.client.project import OpenProject
+    from parallelai.client.reviews import ReviewOptions
+    from parallelai.records import RunDocument
 
 
 @command()
-@click.argument("patterns", nargs=-1)
+@click.argument("patterns", nargs=-1, type=click.Path())
 @click.option("--since", metavar="REV", help="Only what changed since this git revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Only what is staged in git.")
 @click.option("--template", default="code-review", metavar="NAME", help="The task template.")
 @click.option("--checklist", metavar="A,B", help="What to look for.")
-@click.option("--baseline", metavar="FILE", help="Findings that were accepted before.")
+@click.option("--baseline", type=click.Path(), metavar="FILE", help="Findings that were accepted before.")
 @click.option("--update-baseline", "is_update", is_flag=True, help="Accept all that is found now.")
 @carrying
 def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
@@ -35,42 +36,51 @@ def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
     PATTERNS are file patterns by git's rules, from the current folder: "src/**/*.py", "!tests/**", a folder, a
     file. Without any, the whole project is reviewed.
     """
-    options = _options(patterns, given)
+    from parallelai.cli.carry import carry_out
+
     is_update = given.pop("is_update")
-    if is_update and options.baseline is None:
-        raise UsageError("`--update-baseline` needs `--baseline FILE`", next="name the file to write")
+    options = _options(patterns, given)
     asked = Carrying.of(given)
+    if is_update:
+        _check_update(options)
     if asked.is_dry:
         return _preview(shared, options, asked)
-    if is_update:
-        accepted = options.baseline
-        options = _without_missing(options)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        document = await ai.carry_out_review(based(ai.project, options), carry)
-        if is_update and accepted is not None:
-            baselines.save(accepted, document.findings)
-            shared.say(f"baseline written to {accepted}")
-        return document
+        known = _without_missing(options) if is_update else options
+        document = await ai.carry_out_review(based(ai.project, known), carry)
+        return _accepted(shared, options, document) if is_update else document
 
     return carry_out(shared, asked, call)
 
 
 def _options(patterns: tuple[str, ...], given: dict[str, Any]) -> ReviewOptions:
-    checklist, baseline = given.pop("checklist"), given.pop("baseline")
+    from parallelai.client.reviews import ReviewOptions
+
+    checklist, baseline = given.pop("checklist") or "", given.pop("baseline")
     return ReviewOptions(
         patterns=patterns,
         since=given.pop("since"),
         staged=given.pop("is_staged"),
         template=given.pop("template"),
-        checklist=tuple(word.strip() for word in checklist.split(",")) if checklist else (),
+        checklist=tuple(word.strip() for word in checklist.split(",") if word.strip()),
         baseline=Path(baseline).absolute() if baseline else None,
     )
 
 
 def based(project: OpenProject, options: ReviewOptions) -> ReviewOptions:
     """Let patterns count from the folder that one is in."""
+    from parallelai.client.reviews import base_of
+
     return dataclasses.replace(options, base=base_of(project))
+
+
+def _check_update(options: ReviewOptions) -> None:
+    if options.baseline is None:
+        raise UsageError("`--update-baseline` needs `--baseline FILE`", next="name the file to write")
+    if options.since is not None or options.staged:
+        said = "a baseline holds what is in all files, and `--since` and `--staged` look at some"
+        raise UsageError(said, next="leave them out to update it")
 
 
 def _without_missing(options: ReviewOptions) -> ReviewOptions:
@@ -80,10 +90,27 @@ def _without_missing(options: ReviewOptions) -> ReviewOptions:
     return options
 
 
-def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
-    async def work(ai: AsyncParallelAI) -> list[str]:
-        return list(chosen_files(ai.project, based(ai.project, options)).paths)
+def _accepted(shared: Shared, options: ReviewOptions, document: RunDocument) -> RunDocument:
+    """Write the baseline, unless the review is not complete; gives the document as the baseline has it now."""
+    from parallelai.results import baseline
 
-    files: list[str] = shared.call(work, is_trusted=asked.carry.is_trusted)
-    shared.result({"files": files}, "\n".join([*files, f"{len(files)} files would be reviewed"]))
+    assert options.baseline is not None  # noqa: S101 -- `_check_update` saw to it
+    if document.exit not in (0, 1):
+        shared.say("the baseline is left as it was, because the review is not complete")
+        return document
+    baseline.save(options.baseline, document.findings)
+    shared.say(f"baseline written to {options.baseline}")
+    accepted = baseline.apply(document.findings, {finding.id for finding in document.findings})
+    return dataclasses.replace(document, findings=accepted, exit=0)
+
+
+def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
+    async def work(ai: AsyncParallelAI) -> tuple[list[str], list[str], str]:
+        return await ai.preview_review(based(ai.project, options), asked.carry)
+
+    files, engines, why = shared.call(work, is_trusted=asked.carry.is_trusted)
+    count = f"{len(files)} file{'s' * (len(files) != 1)} would be reviewed"
+    who = ", ".join(f"`{name}`" for name in engines)
+    closing = f"{count} by {who} ({why})" if files else "nothing would be reviewed"
+    shared.result({"files": files, "engines": engines, "why": why}, lambda: "\n".join([*files, closing]))
     return 0

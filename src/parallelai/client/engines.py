@@ -6,7 +6,10 @@ import time
 
 from parallelai.client.project import OpenProject
 from parallelai.engines.detection import probe
-from parallelai.engines.registry import EngineRow
+from parallelai.engines.registry import EngineRow, Registry
+from parallelai.engines.selection import AUTO
+from parallelai.errors import UntrustedError
+from parallelai.plan.model import Choice
 from parallelai.records import Reply
 
 
@@ -29,12 +32,26 @@ class Engines:
 
         Raises:
             NotFoundError: there is no such engine.
+            UntrustedError: only the project's config knows it, which nobody trusts.
             EngineError: it could not answer.
         """
         registry = self._project.registry()
         try:
+            if name not in registry.names and self._is_ignored(name):
+                said = f"engine `{name}` is in the project's config, which is not trusted"
+                raise UntrustedError(said, next="read it, then `parallelai trust`")
             began = time.monotonic()
             reply = await probe(registry.get(name), self._project.root)
             return reply, time.monotonic() - began
         finally:
             await registry.aclose()
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(key.startswith(f"engines.{name}.") for key in self._project.ignored)
+
+
+def require(registry: Registry, choice: Choice | None) -> None:
+    """Refuse names that nobody knows, also where no task would take them. Raises `NotFoundError`."""
+    for name in choice.members if choice is not None else ():
+        if name != AUTO and name not in registry.names:
+            registry.get(name)

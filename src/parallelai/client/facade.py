@@ -20,7 +20,7 @@ from parallelai.client.arguments import (
     strategy_of,
     words_of,
 )
-from parallelai.client.engines import Engines
+from parallelai.client.engines import Engines, require
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
@@ -225,6 +225,18 @@ class AsyncParallelAI:
             run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
             return await self._run(builder, "review", name, plan, graph, run, options)
 
+    async def preview_review(
+        self, options: ReviewOptions, carry: CarryOut
+    ) -> tuple[list[str], list[str], str]:
+        """Say what a review would do (`--dry-run`): its files, the engines, and why they would be taken."""
+        tree = chosen_files(self.project, options)
+        if not tree.paths:
+            return [], [], "nothing"
+        async with self._builder(carry, {}, tree=tree) as builder:
+            plan, graph = review_graph(builder, options)
+            who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
+            return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
+
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
         run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
@@ -320,6 +332,7 @@ class AsyncParallelAI:
         tree: Tree | None = None,
     ) -> AsyncIterator[Builder]:
         registry = self.project.registry(entries)
+        require(registry, carry.engine)
         kept = recorded.chosen(self.project.store.journal, run) if run is not None else {}
         try:
             yield Builder(self.project, registry, carry, tree or self.project.tree, kept)

@@ -172,13 +172,14 @@ class Builder:
     def assignments(self, plan: Plan, graph: TaskGraph) -> dict[str, Assignment]:
         """Say who does each task; where a route goes by files, each instance."""
         given = {task.id: task for task in plan.tasks}
+        whole = self._whole(plan)
         found: dict[str, Assignment] = {}
         for instance in graph.instances:
             task = given.get(instance.task.id, instance.task)
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"
             if is_routed or task.id not in found:
-                who = self._assignment(plan, task, instance, wanted, source)
+                who = self._assignment(whole, task, instance, wanted, source)
                 found[instance.id if is_routed else task.id] = who
         return found
 
@@ -219,8 +220,7 @@ class Builder:
             choice = wanted or NOBODY
             nothing = (None,) * len(choice.members)
             return Assignment(choice, nothing, source if wanted is not None else "auto", record)
-        whole = self._whole(plan)
-        models = tuple(self._model(whole, task, member) for member in chosen.choice.members)
+        models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
         return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
 
     def _model(self, plan: Plan, task: Task, engine: str) -> str | None:
@@ -242,14 +242,17 @@ class Builder:
         estimates: dict[str, float] = {}
         if not self.project.has_store:
             return estimates
+        known: dict[tuple[str, str], list[float]] = {}
         for name in graph.task_ids:
             task = graph.get(graph.items(name)[0]).task
             who = assignments.get(name)
             if who is None or not who.choice.members:
                 continue
-            history = self.project.store.journal.history(task.kind or "", who.choice.members[0])
-            if history:
-                estimates[name] = sorted(history)[len(history) // 2]
+            key = (task.kind or "", who.choice.members[0])
+            if key not in known:
+                known[key] = sorted(self.project.store.journal.history(*key))
+            if known[key]:
+                estimates[name] = known[key][len(known[key]) // 2]
         return estimates
 
 

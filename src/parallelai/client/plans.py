@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from parallelai.client.jobs import Builder, plan_name
@@ -40,13 +43,23 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would be carried out (`--dry-run`, `plan show`)."""
+    """What would be carried out (`--dry-run`, `plan show`); `plan` is as it was written, without config."""
 
     job: Job
+    plan: Plan
 
     @property
     def graph(self) -> TaskGraph:
         return self.job.graph
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """A forecast, for how many slots it is, and the names of its phases."""
+
+    forecast: Forecast
+    parallel: int
+    phase_names: Mapping[int, str] = field(default_factory=dict)
 
 
 DRAWINGS: Mapping[str, Callable[[TaskGraph], str]] = {"mermaid": draw.mermaid, "dot": draw.dot}
@@ -63,10 +76,10 @@ class Plans:
         project = self._project
         return load.load(Path(path), root=project.root, names=project.names(variables), tree=project.tree)
 
-    def check(self, path: str | Path) -> Checked:
+    def check(self, path: str | Path, variables: Iterable[str] = ()) -> Checked:
         """Check all that can be checked before a run. Raises `PlanError` with all problems."""
-        plan = self.load(path)
-        problems = check(plan, tree=self._project.tree, names=self._project.names())
+        plan = self.load(path, variables := tuple(variables))
+        problems = check(plan, tree=self._project.tree, names=self._project.names(variables))
         if problems:
             raise PlanError(problems)
         graph = self._graph(plan)
@@ -81,7 +94,7 @@ class Plans:
         registry = self._project.registry(plan.engines)
         try:
             builder = Builder(self._project, registry, carry, self._project.tree)
-            return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)))
+            return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)), plan)
         finally:
             await registry.aclose()
 
@@ -94,20 +107,32 @@ class Plans:
             raise UsageError(f"there is no drawing `{form}`", next="one of `terminal`, `mermaid`, `dot`")
         return DRAWINGS[form](graph)
 
-    async def estimate(self, path: str | Path, parallel: int | None = None) -> Forecast:
+    async def estimate(
+        self,
+        path: str | Path,
+        parallel: int | None = None,
+        variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Estimated:
         """Foretell how long a plan takes, from given estimates, else from what such tasks took before."""
-        job = (await self.preview(path, CarryOut(parallel=parallel))).job
+        job = (await self.preview(path, CarryOut(parallel=parallel, variables=variables))).job
         registry = self._project.registry(job.plan.engines)
+        job = dataclasses.replace(job, engines=registry.get)
         try:
-            nodes = assembly.nodes_of(
-                job,
-                job.graph.instances,
-                (CheckStep(),),
-                lambda name, request: registry.get(name).limit_key(request),
-            )
+            key_of = functools.partial(assembly.key_of, job)
+            nodes = assembly.nodes_of(job, job.graph.instances, (CheckStep(),), key_of)
         finally:
             await registry.aclose()
-        return forecast(nodes, job.graph.groups, job.parallel, self._samples(job), random=random.Random(0))  # noqa: S311 -- the same plan, the same forecast
+        phases = dict(enumerate(job.graph.phases))
+        found = forecast(
+            nodes,
+            job.graph.groups,
+            job.parallel,
+            self._samples(job),
+            random=random.Random(0),  # noqa: S311 -- the same plan, the same forecast
+            strategy=job.strategy,
+            phase_parallel={n: phase.parallel for n, phase in phases.items() if phase.parallel is not None},
+        )
+        return Estimated(found, job.parallel, {n: phase.name for n, phase in phases.items()})
 
     def convert(self, path: str | Path) -> str:
         """Write a plan in canonical YAML."""

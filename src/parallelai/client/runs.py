@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any, Protocol
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.errors import BusyError, NotFoundError, UsageError
-from parallelai.events import AttemptReserved, Event, event_to_json
-from parallelai.records import RunDocument
+from parallelai.events import AttemptReserved, CommandDone, Event, event_to_json
+from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
 from parallelai.store import RunRow
 
 ANSWER_SECONDS = 5.0
+"""How long a run may take to answer."""
+_POLL_SECONDS = 0.05
 
 
 class Resume(Protocol):
@@ -70,6 +73,25 @@ class Runs:
             raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
         return latest
 
+    def named(self, run: str | None, task: str | None) -> tuple[str, str | None]:
+        """Give the run and the task that are meant; a single name may be a task of the latest run.
+
+        Raises:
+            NotFoundError: it is neither a run nor such a task.
+        """
+        try:
+            return self.find(run).id, task
+        except NotFoundError:
+            if run is None or task is not None or not self._latest_has(run):
+                raise
+            return self.find().id, run
+
+    def _latest_has(self, task: str) -> bool:
+        latest = self._project.store.journal.latest() if self._project.has_store else None
+        if latest is None:
+            return False
+        return any(task in (name, _task_of(name)) for name in self.report(latest.id).order)
+
     def state(self, run: str | None = None) -> RunState:
         """Say how a run stands."""
         row = self.find(run)
@@ -85,6 +107,12 @@ class Runs:
     def show(self, run: str | None = None) -> RunDocument:
         """Give a run's document, as it now stands."""
         return self.report(run).document()
+
+    def left(self, run: str | None = None) -> tuple[str, ...]:
+        """Name the tasks of a run that did not end well yet, in plan order."""
+        report = self.report(run)
+        ended = {result.id: result.status for result in report.tasks()}
+        return tuple(task for task in report.order if ended.get(task) is not Outcome.OK)
 
     def events(self, run: str | None = None, *, after: int = 0) -> Iterator[Event]:
         """Give a run's events after a sequence number."""
@@ -109,12 +137,12 @@ class Runs:
         ]
         if task is None:
             return tuple(logs)
-        found = [log for log in logs if log.task == task or log.task.split("@")[0].split("#")[0] == task]
+        found = [log for log in logs if task in (log.task, _task_of(log.task))]
         if not found:
             raise NotFoundError(f"run `{row.id}` has no attempt of a task `{task}`", next="see `runs show`")
         return tuple(found)
 
-    def compare(self, a: str, b: str) -> Comparison:
+    def compare(self, a: str, b: str | None = None) -> Comparison:
         """Say what was fixed, what is new and what stayed from run `a` to run `b`."""
         return compare(self.show(a), self.show(b))
 
@@ -158,23 +186,32 @@ class Runs:
         """Ask something of a run that is being carried out, and wait for its answer.
 
         Raises:
-            UsageError: nobody carries it out; the error says which command starts it again.
+            UsageError: nobody carries it out, or it cannot be done as asked; the error says what to do.
             BusyError: its process did not answer in time; the command stays asked for.
         """
         row = self.find(run)
         store = self._project.store
         if not store.journal.is_owned(row.id):
-            raise UsageError(
-                f"nobody carries out run `{row.id}`",
-                next=f"`parallelai runs resume {row.id}` starts it again",
-            )
+            raise UsageError(f"nobody carries out run `{row.id}`", next=_how_to_go_on(row))
         number = store.commands.ask(row.id, kind, args, getpass.getuser())
-        for _ in range(int(ANSWER_SECONDS / 0.05)):
-            answered = store.commands.get(number)
-            if answered.done_at is not None:
-                return answered.result or "done"
-            await asyncio.sleep(0.05)
-        raise BusyError(f"run `{row.id}` has not answered yet", next="it will: see `runs logs`")
+        answer = self._answer(row.id, number)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while answer is None:
+            if time.monotonic() > deadline:
+                raise BusyError(f"run `{row.id}` has not answered yet", next="it will: see `runs logs`")
+            await asyncio.sleep(_POLL_SECONDS)
+            answer = self._answer(row.id, number)
+        if not answer.ok:
+            raise UsageError(answer.said or f"`{kind}` was refused")
+        return answer.said or "done"
+
+    def _answer(self, run: str, command: int) -> CommandDone | None:
+        """The answer to a command, once it is in the journal: that alone says whether it was done."""
+        store = self._project.store
+        if store.commands.get(command).done_at is None:
+            return None
+        answers = (event.data for event in store.journal.events(run, types={CommandDone.type}))
+        return next((a for a in answers if isinstance(a, CommandDone) and a.command == command), None)
 
     def delete(self, run: str) -> str:
         """Delete a run with its logs. Raises `BusyError` if it is being carried out."""
@@ -182,16 +219,32 @@ class Runs:
         self._project.store.journal.delete(row.id)
         return row.id
 
-    def prune(self, keep: int) -> tuple[str, ...]:
-        """Delete all finished runs but the newest `keep`; gives their ids."""
+    def finished(self, keep: int = 0) -> tuple[str, ...]:
+        """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them."""
         if keep < 0:
             raise UsageError("`keep` is a number of runs", next="write `--keep 20`, say")
-        ended = [state for state in self.list() if state.state != "running"]
-        for state in ended[keep:]:
-            self._project.store.journal.delete(state.row.id)
-        return tuple(state.row.id for state in ended[keep:])
+        ended = [state.row.id for state in self.list() if state.state not in ("running", "interrupted")]
+        return tuple(ended[keep:])
+
+    def prune(self, keep: int) -> tuple[str, ...]:
+        """Delete all finished runs but the newest `keep`; gives their ids."""
+        doomed = self.finished(keep)
+        for run in doomed:
+            self._project.store.journal.delete(run)
+        return doomed
 
     def _state(self, row: RunRow) -> str:
         if self._project.store.journal.is_owned(row.id):
             return "running"
         return str(row.outcome) if row.outcome is not None else "interrupted"
+
+
+def _task_of(instance: str) -> str:
+    """The task that an instance is of: `review` of `review@src/a.py#2`."""
+    return instance.split("@")[0].split("#")[0]
+
+
+def _how_to_go_on(row: RunRow) -> str:
+    if row.outcome is Outcome.OK:
+        return "it is done; `parallelai runs show` says what it came to"
+    return f"`parallelai runs resume {row.id}` starts it again"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,7 @@ import parallelai
 from parallelai import processes
 from parallelai.client.engines import Engines
 from parallelai.client.project import OpenProject
-from parallelai.errors import ParallelAIError, StoreCorruptError, UsageError
+from parallelai.errors import ConfigError, StoreCorruptError, StoreError, UsageError
 from parallelai.plan.schema import plan_schema
 from parallelai.results.write import write_atomically
 from parallelai.store import Store
@@ -39,15 +40,30 @@ LANGUAGES = {
     ".sh": "Shell",
 }
 LEAST_GIT = (2, 39)
+HIDDEN = "(set; not shown)"
+_REPAIR = "`parallelai doctor --repair` saves what can be read; the old file is kept beside the new one"
+_LONGEST = 200
+"""How much of a problem is shown, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What `init` wrote, and what it found."""
+    """What `init` wrote, and what it found. `plan` is the first plan; paths are below the root."""
 
     files: tuple[str, ...]
     languages: tuple[tuple[str, int], ...]
     engines: tuple[str, ...]
+    plan: str = FIRST_PLAN
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A line of `config show`. `is_ignored`: nobody trusts the project's config, so it does not hold."""
+
+    key: str
+    value: Any
+    origin: str
+    is_ignored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +87,35 @@ def languages(project: OpenProject) -> tuple[tuple[str, int], ...]:
 
 
 async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
-    """Write a commented config and a first plan. Raises `UsageError` rather than overwrite anything."""
-    files = (CONFIG, FIRST_PLAN, SCHEMA)
-    there = [name for name in files[:2] if (project.root / name).exists()]
+    """Write a commented config, a first plan and its schema. Raises `UsageError` rather than overwrite anything.
+
+    Where pyproject.toml has the config there is no other: it would hold instead.
+    """
+    has_config = project.config.project_file not in (None, CONFIG)
+    files = (FIRST_PLAN, SCHEMA) if has_config else (CONFIG, FIRST_PLAN, SCHEMA)
+    there = [name for name in files if name != SCHEMA and (project.root / name).exists()]
     if there and not is_forced:
-        raise UsageError(f"`{there[0]}` is there already", next="use it, or take it away first")
+        raise UsageError(f"`{there[0]}` is there already", next="use it, or overwrite it with `--force`")
     found = languages(project)
     ready = [row.name for row in await Engines(project).list() if row.state == "ready" and row.name != "mock"]
-    (project.root / SCHEMA).parent.mkdir(exist_ok=True)
-    write_atomically(project.root / SCHEMA, json.dumps(plan_schema(), indent=2) + "\n")
-    write_atomically(project.root / CONFIG, config_text(ready))
-    write_atomically(project.root / FIRST_PLAN, plan_text(found, (project.root / ".git").exists()))
+    _make_folder(project.root / SCHEMA)
+    texts = {
+        CONFIG: config_text(ready),
+        FIRST_PLAN: plan_text(found, (project.root / ".git").exists()),
+        SCHEMA: json.dumps(plan_schema(), indent=2) + "\n",
+    }
+    for name in files:
+        write_atomically(project.root / name, texts[name])
     return Made(files, found, tuple(ready))
+
+
+def _make_folder(file: Path) -> None:
+    """Make the folder of a file. Raises `UsageError` where there cannot be one."""
+    try:
+        file.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        said = f"the folder `{file.parent}` cannot be made: {error.strerror}"
+        raise UsageError(said, next="take away what is in its place, or ask for leave to write there") from None
 
 
 def config_text(engines: list[str]) -> str:
@@ -152,10 +185,43 @@ def untrust(project: OpenProject) -> None:
     project.machine.untrust(project.root)
 
 
-def settings(project: OpenProject) -> list[tuple[str, Any, str]]:
-    """Give each setting that somebody made, with its value and where it is from."""
-    config = project.config
-    return [(key, _dig(config.values, key), origin) for key, origin in sorted(config.origins.items())]
+def settings(project: OpenProject, *, has_defaults: bool = False) -> list[Setting]:
+    """Give each setting that somebody made, with its value and where it is from; with the defaults if asked.
+
+    What an engine is given as its environment may be a secret: it is said to be set, and not shown.
+    """
+    config, ignored = project.config, frozenset(project.ignored)
+    rows = [
+        Setting(key, _shown(key, _dig(config.values, key)), origin, key in ignored)
+        for key, origin in config.origins.items()
+    ]
+    if has_defaults:
+        held = project.settings.model_dump(mode="json")
+        known = set(config.origins)
+        rows += [
+            Setting(key, value, "default") for key, value in _leaves(held) if not _is_part_of(key, known)
+        ]
+    return sorted(rows, key=lambda row: row.key)
+
+
+def _shown(key: str, value: Any) -> Any:
+    return HIDDEN if "env" in key.split(".")[:-1] else value
+
+
+def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        dotted = f"{at}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def _is_part_of(key: str, known: set[str]) -> bool:
+    """Whether somebody set this key, or the table that it is in, or a part of it."""
+    parts = key.split(".")
+    above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return not known.isdisjoint(above) or any(other.startswith(f"{key}.") for other in known)
 
 
 def _dig(values: Mapping[str, Any], dotted: str) -> Any:
@@ -168,19 +234,24 @@ def _dig(values: Mapping[str, Any], dotted: str) -> Any:
 
 
 async def check_up(project: OpenProject) -> list[Checkup]:
-    """Look at all that ParallelAI needs."""
-    found = [
-        Checkup("parallelai", "ok", f"{parallelai.__version__} on Python {platform.python_version()}"),
-        _platform(),
-        _git(project),
-        _config(project),
-        _store(project),
-    ]
+    """Look at all that ParallelAI needs. Raises `ConfigError`; see `check_up_without`."""
+    found = [*_installation(), _config(project), _store(project)]
     for row in await Engines(project).list():
         if row.is_default or row.origin == "configured":
             state = "ok" if row.state == "ready" else "wrong"
             found.append(Checkup(f"engine {row.name}", state, row.availability.said, row.availability.how))
     return found
+
+
+def check_up_without(error: ConfigError) -> list[Checkup]:
+    """Look at what can be looked at where the config is wrong."""
+    said = f"{error.where}: {error.said}" if error.where else error.said
+    return [*_installation(), Checkup("config", "wrong", said, error.next)]
+
+
+def _installation() -> list[Checkup]:
+    about = f"{parallelai.__version__} on Python {platform.python_version()}"
+    return [Checkup("parallelai", "ok", about), _platform(), _git()]
 
 
 def repair(project: OpenProject) -> list[str]:
@@ -202,26 +273,23 @@ def _platform() -> Checkup:
     return Checkup("platform", "wrong", f"{system} is not supported", "use WSL2 on Windows")
 
 
-def _git(project: OpenProject) -> Checkup:
-    path = shutil.which("git")
-    if path is None:
+def _git() -> Checkup:
+    if shutil.which("git") is None:
         return Checkup(
             "git", "note", "not installed: files are found without it", "install git 2.39 or newer"
         )
-    completed = processes.run_quick(("git", "--version"), cwd=project.root, timeout=10)
+    completed = processes.run_quick(("git", "--version"), cwd=Path("/"), timeout=10)
     said = completed.stdout.decode(errors="replace").strip()
-    numbers = said.split()[-1].split(".")[:2] if said else []
-    version = tuple(int(number) for number in numbers if number.isdigit())
-    if version < LEAST_GIT:
+    numbers = re.search(r"(\d+)\.(\d+)", said)
+    if numbers is None:
+        return Checkup("git", "note", f"`git --version` says `{said}`", "install git 2.39 or newer")
+    if (int(numbers[1]), int(numbers[2])) < LEAST_GIT:
         return Checkup("git", "note", f"{said}: too old for `work`", "install git 2.39 or newer")
     return Checkup("git", "ok", said)
 
 
 def _config(project: OpenProject) -> Checkup:
-    try:
-        ignored = project.ignored
-    except ParallelAIError as error:
-        return Checkup("config", "wrong", str(error), error.next)
+    ignored = project.ignored
     if ignored:
         return Checkup(
             "config", "note", f"not trusted, so ignored: {', '.join(ignored)}", "`parallelai trust`"
@@ -235,8 +303,10 @@ def _store(project: OpenProject) -> Checkup:
         return Checkup("journal", "ok", "none yet")
     try:
         problems = project.store.journal.check()
-    except ParallelAIError as error:
-        return Checkup("journal", "wrong", str(error), error.next or "`parallelai doctor --repair`")
+    except StoreError as error:
+        return Checkup("journal", "wrong", error.said, error.next or _REPAIR)
     if problems:
-        return Checkup("journal", "wrong", "; ".join(problems), "`parallelai doctor --repair`")
+        first = problems[0].replace("\n", " ")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return Checkup("journal", "wrong", f"{first[:_LONGEST]}{more}", _REPAIR)
     return Checkup("journal", "ok", str(Path(project.state)))

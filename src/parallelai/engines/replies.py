@@ -75,6 +75,7 @@ FINDINGS_SCHEMA: Mapping[str, Any] = {
 """What an engine that can be given a schema is asked for."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_JSON = (str, int, float, list, dict, type(None))
 _FENCE = re.compile(r"[ \t]*(`{3,})([^`\n]*)")
 
 
@@ -127,7 +128,7 @@ def parse_findings(text: str, *, root: str | None = None) -> tuple[Finding, ...]
 def parse_json(text: str, schema: Mapping[str, Any]) -> Any:
     """Read JSON, whole or from a fenced block, and check it. Raises as `check_schema` does."""
     data = _load(text)
-    _check_storable(data)
+    check_storable(data)
     check_schema(data, schema)
     return data
 
@@ -231,14 +232,16 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_storable(data: Any) -> None:
-    """Refuse what JSON allows and a journal cannot keep: endless nesting, halves of surrogate pairs."""
+def check_storable(data: Any) -> None:
+    """Refuse what a journal cannot keep. Raises `Invalid`.
+
+    JSON allows endless nesting, halves of surrogate pairs, and numbers beyond all bounds; an engine in Python
+    may give what is no JSON at all.
+    """
     level = [data]
     for _ in range(MAX_DEPTH):
-        texts = [item for item in level if isinstance(item, str)]
-        texts += [key for item in level if isinstance(item, dict) for key in item]
-        if any(_SURROGATES.search(text) for text in texts):
-            raise Invalid("the reply holds half of a surrogate pair")
+        for item in level:
+            _check_value(item)
         inner = [
             item.values() if isinstance(item, dict) else item
             for item in level
@@ -248,6 +251,16 @@ def _check_storable(data: Any) -> None:
         if not level:
             return
     raise Invalid(f"the reply is nested more than {MAX_DEPTH} levels deep")
+
+
+def _check_value(item: Any) -> None:
+    texts = [item] if isinstance(item, str) else list(item) if isinstance(item, dict) else []
+    if not all(isinstance(text, str) for text in texts) or not isinstance(item, _JSON):
+        raise Invalid("the reply holds what JSON does not have")
+    if any(_SURROGATES.search(text) for text in texts):
+        raise Invalid("the reply holds half of a surrogate pair")
+    if isinstance(item, float) and not math.isfinite(item):
+        raise Invalid("the reply holds a number that JSON does not have")
 
 
 def _prose(text: str) -> str | None:

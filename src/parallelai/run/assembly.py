@@ -12,6 +12,7 @@ from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
 from parallelai.run.steps import PERFORM, Step
 
 LEAST_WEIGHT = 0.01
+_NOTHING: frozenset[str] = frozenset()  # one for all: most tasks say nothing
 _Known = dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[Member, ...]]
 
 
@@ -59,7 +60,7 @@ def _node(
         estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(task.id, 60.0),
         weight=max(task.priority, LEAST_WEIGHT),
         retries=task.retries,
-        retry_on=frozenset(_kind(kind) for kind in task.retry_on),
+        retry_on=frozenset(_kind(kind) for kind in task.retry_on) if task.retry_on else _NOTHING,
         on_failure=task.on_failure,
         phase=instance.phase,
         budget=task.budget,

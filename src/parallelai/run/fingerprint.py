@@ -35,12 +35,12 @@ _DOES_NOT_COUNT = frozenset(
 )  # fmt: skip
 """What an engine's entry says of when, how long, for how much and by which login, not of what comes out."""
 _VARIABLE = re.compile(r"\bvars\b")
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 
 
 def digest(data: Any) -> str:
     """Hash plain data (JSON, sorted keys): 32 hexadecimal digits of BLAKE2b."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_JSON.encode(data).encode(), digest_size=16).hexdigest()
 
 
 def definition_digest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -59,7 +60,7 @@ class Tally:
     @property
     def reply(self) -> Reply | None:
         """The replies that count, joined."""
-        return join(self.good.values())
+        return next(iter(self.good.values())) if len(self.good) == 1 else join(self.good.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Flights:
         self._append = append
         self._executor = executor
         self._streams = StreamLogs(job.logs, masker.text)
+        self._output = os.path.join(job.logs, "output", "")  # noqa: PTH118  # the beginning of a log's path
         self._flights: dict[AttemptId, _Flight] = {}
 
     def start(self, start: Start, instance: Instance, ready: Ready) -> AttemptResult | None:
@@ -211,7 +213,7 @@ class Flights:
             ready.request,
             attempt=attempt,
             repeat=self._repeats.get(instance.id, 0),
-            log=str(self._job.logs / "output" / f"{instance.index}-{attempt}.log"),
+            log=f"{self._output}{instance.index}-{attempt}.log",
             model=model,
             timeout_seconds=wall,
             idle_timeout_seconds=idle,

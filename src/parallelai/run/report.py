@@ -115,6 +115,9 @@ class Report:
         """Give the reply of a finished task: of several attempts (a vote) the joined one."""
         ended = self.results.get(task)
         attempts = self.replies.get(task, {})
+        if ended is not None and len(ended.by) == 1:
+            only = attempts.get(ended.by[0])
+            return only.reply if only is not None else None
         replies = [attempts[n].reply for n in (ended.by if ended else ()) if n in attempts]
         return join(reply for reply in replies if reply is not None)
 

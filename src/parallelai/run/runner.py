@@ -242,6 +242,7 @@ class Runner:
 
     async def _close(self, writer: RunWriter) -> None:
         await writer.flush()
+        self._store.cache.flush()
         report = self._report
         collected = collect(report.reported(), read=self._read)
         findings = baseline.apply(collected.findings, self._job.baseline)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from parallelai.engines.protocol import EngineEvent, TextEvent, stream_to_json
+from parallelai.engines.protocol import EngineEvent, FinalEvent, TextEvent, stream_to_json
 from parallelai.records import utc_now
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -30,7 +30,9 @@ class StreamLogs:
         return self._folder / "attempts" / f"{number}.jsonl"
 
     def write(self, number: int, event: EngineEvent) -> None:
-        """Add one event."""
+        """Add one event. An end alone makes no file: the journal has it."""
+        if isinstance(event, FinalEvent) and number not in self._open:
+            return
         if isinstance(event, TextEvent):
             event = dataclasses.replace(event, delta=self._mask(event.delta))
         line = json.dumps({"at": utc_now(), **stream_to_json(event)}, separators=(",", ":")) + "\n"

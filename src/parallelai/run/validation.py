@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast, get_args
 
 from parallelai.engines.protocol import Request
-from parallelai.engines.replies import check_schema
+from parallelai.engines.replies import check_schema, check_storable
 from parallelai.errors import EngineError, Invalid
 from parallelai.records import ErrorKind, ErrorRecord, Reply
 
@@ -15,6 +15,10 @@ def wrong_with(reply: Reply, request: Request) -> EngineError | None:
 
     Engines validate what they parse; this holds for every engine, also other people's.
     """
+    try:
+        check_storable(reply.data)
+    except EngineError as error:
+        return error
     match request.output:
         case "findings":
             return _wrong_findings(reply, request)

@@ -1,21 +1,33 @@
-"""Replies by the content of what was asked, shared between runs: a file for each, a damaged one is a miss."""
+"""Replies by the content of what was asked, shared between runs: one SQLite file, where damage is a miss.
+
+What a burst of tasks stores goes to the disk in groups; a reply that comes alone goes there at once. A process
+that is killed may lose the last group: the run has those replies in its journal.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import re
-import secrets
-from collections.abc import Iterator
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from parallelai.records import Reply, from_json, to_json
+from parallelai.records import Reply, from_json
+from parallelai.store.database import make_private, open_connection, roll_back
 
-_MAGIC = b"parallelai-cache/1"
-_NAME = re.compile(r"[0-9a-f]{62}")
-_SHARD = re.compile(r"[0-9a-f]{2}")
+T = TypeVar("T")
+
+_FILE = "replies.db"
+_FORMAT = b"parallelai-cache/2"
+_TABLE = "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, mark BLOB NOT NULL, body BLOB NOT NULL)"
+_GROUP = 64
+_GROUP_SECONDS = 0.5
+_BUSY_MILLISECONDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +43,28 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._path = folder / _FILE
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._waiting: dict[bytes, bytes] = {}
+        self._written_at = -_GROUP_SECONDS
 
     def get(self, key: str) -> Reply | None:
         """Find the reply that was stored for the key; None if there is none, or it is damaged."""
-        path = self._path(key)
-        try:
-            head, _, body = path.read_bytes().partition(b"\n")
-        except OSError:
-            return None
-        try:
-            if head == _head(body):
+        name = _name(key)
+        with self._lock:
+            body = self._waiting.get(name)
+            if body is None and self._is_there():
+                body = self._try(lambda connection: _read(connection, name), None)
+            if body is None:
+                return None
+            try:
                 return _decode(body)
-        except (ValueError, RecursionError):  # another version's, or not a reply
-            pass
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
+            except (ValueError, RecursionError):  # another version's, or not a reply
+                self._waiting.pop(name, None)
+                self._try(lambda connection: _drop(connection, name), None)
+                return None
 
     def put(self, key: str, reply: Reply) -> bool:
         """Store a validated reply for the key, in place of one that is there.
@@ -54,60 +72,150 @@ class Cache:
         Returns False where it could not be stored (no room, no leave): the reply will be asked for again,
         which is no reason for a run to fail.
         """
-        path = self._path(key)
-        draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             body = _encode(reply)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.write_bytes(_head(body) + b"\n" + body)
-            draft.replace(path)
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError):
-                draft.unlink()
+        except ValueError:
             return False
-        return True
+        with self._lock:
+            self._waiting[_name(key)] = body
+            now = time.monotonic()
+            if len(self._waiting) < _GROUP and now - self._written_at < _GROUP_SECONDS:
+                return True
+            self._written_at = now
+            return self._write()
+
+    def flush(self) -> bool:
+        """Write what waits for its group; False where it could not be written."""
+        with self._lock:
+            return self._write()
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file. It is opened again when it is needed."""
+        with self._lock:
+            self._write()
+            self._let_go()
 
     def info(self) -> CacheInfo:
         """Count the entries and their bytes."""
-        entries = size = 0
-        for path in self._entries():
-            with contextlib.suppress(OSError):  # cleared meanwhile
-                size += path.stat().st_size
-                entries += 1
-        return CacheInfo(entries, size)
+        with self._lock:
+            self._write()
+            return self._info()
 
     def clear(self) -> CacheInfo:
         """Delete all entries; returns how much that was."""
-        was = self.info()
-        for path in self._entries(has_drafts=True):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        return was
+        with self._lock:
+            self._write()
+            was = self._info()
+            if was.entries:
+                self._try(_empty, None)
+            return was
 
-    def _path(self, key: str) -> Path:
-        # Hashed again: a key may be anything, and never becomes a path.
-        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        return self.folder / name[:2] / name[2:]
+    # With the lock held.
 
-    def _entries(self, *, has_drafts: bool = False) -> Iterator[Path]:
-        """Iterate over our own files only, whatever else lies in the folder."""
-        with contextlib.suppress(OSError):
-            for shard in sorted(self.folder.iterdir()):
-                if _SHARD.fullmatch(shard.name) and shard.is_dir() and not shard.is_symlink():
-                    for path in shard.iterdir():
-                        is_draft = has_drafts and path.name.startswith(".draft-")
-                        if _NAME.fullmatch(path.name) or is_draft:
-                            yield path
+    def _info(self) -> CacheInfo:
+        return self._try(_count, CacheInfo(0, 0)) if self._is_there() else CacheInfo(0, 0)
+
+    def _is_there(self) -> bool:
+        """Say whether there is a file to look into: to look must not make one."""
+        return self._connection is not None or self._path.exists()
+
+    def _write(self) -> bool:
+        waiting, self._waiting = self._waiting, {}
+        return not waiting or self._try(lambda connection: _store(connection, waiting), False)
+
+    def _try(self, use: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Use the file. Whatever is wrong with it, it is as if it were empty; a damaged one is made anew."""
+        if os.getpid() != self._process:  # a fork must not use, nor close, its parent's connection
+            return otherwise
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            return use(self._connection)
+        except sqlite3.OperationalError:  # no room, no leave, taken for too long
+            self._let_go()
+        except sqlite3.DatabaseError:
+            self._let_go()
+            for ending in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    self._path.with_name(_FILE + ending).unlink()
+        except OSError:
+            pass
+        return otherwise
+
+    def _open(self) -> sqlite3.Connection:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._path)
+        connection = open_connection(self._path)
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+            connection.execute("PRAGMA synchronous = NORMAL")  # what the power takes with it is asked for again
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode = wal")
+            connection.execute(_TABLE)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and os.getpid() == self._process:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
 
-def _head(body: bytes) -> bytes:
-    return _MAGIC + b" " + hashlib.sha256(body).hexdigest().encode()
+def _name(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _mark(name: bytes, body: bytes) -> bytes:
+    """What tells a whole entry of this version, in its own place, from anything else."""
+    return hashlib.blake2b(_FORMAT + name + body, digest_size=16).digest()
+
+
+def _read(connection: sqlite3.Connection, name: bytes) -> bytes | None:
+    row = connection.execute("SELECT mark, body FROM replies WHERE key = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    mark, body = row
+    if isinstance(body, bytes) and mark == _mark(name, body):
+        return body
+    _drop(connection, name)
+    return None
+
+
+def _drop(connection: sqlite3.Connection, name: bytes) -> None:
+    connection.execute("DELETE FROM replies WHERE key = ?", (name,))
+
+
+def _store(connection: sqlite3.Connection, entries: dict[bytes, bytes]) -> bool:
+    rows = [(name, _mark(name, body), body) for name, body in entries.items()]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany("INSERT OR REPLACE INTO replies (key, mark, body) VALUES (?, ?, ?)", rows)
+        connection.execute("COMMIT")
+    finally:
+        roll_back(connection)
+    return True
+
+
+def _count(connection: sqlite3.Connection) -> CacheInfo:
+    return CacheInfo(
+        *connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM replies").fetchone()
+    )
+
+
+def _empty(connection: sqlite3.Connection) -> None:
+    """Delete all, and leave nothing of it in the file."""
+    connection.execute("DELETE FROM replies")
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _encode(reply: Reply) -> bytes:
     from pydantic_core import to_json as encode  # loaded only where replies are stored
 
-    return encode(to_json(reply))
+    return encode(reply)
 
 
 def _decode(body: bytes) -> Reply:

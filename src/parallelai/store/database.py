@@ -129,7 +129,7 @@ class Database:
         if not self._guard.wait(_SETUP_SECONDS):
             raise _locked(self.path)
         with told(self.path):
-            _make_private(self.path)
+            make_private(self.path)
         with told(self.path), _closing(open_connection(self.path)) as connection:
             migrate(connection, self.path, self.schema, is_wal=self.is_wal)
         with told(self.path):
@@ -240,7 +240,7 @@ def _format_of(connection: sqlite3.Connection, path: Path, schema: Schema) -> in
     return number
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Make a file that is not there yet the owner's alone, as SQLite then makes those beside it."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

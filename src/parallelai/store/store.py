@@ -49,6 +49,7 @@ class Store:
     def close(self) -> None:
         """Write what is queued, blocking, and close all."""
         self.journal.stop_writers()
+        self.cache.close()
         self._database.close()
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from parallelai.engines.protocol import (
     Answer,
@@ -82,8 +82,14 @@ class _Port:
     id: AttemptId
     executor: LocalExecutor
     clock: _Clock
-    messages: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     usage: Usage | None = None
+    _messages: asyncio.Queue[Message] | None = None  # made when somebody needs it: few turns do
+
+    @property
+    def messages(self) -> asyncio.Queue[Message]:
+        if self._messages is None:
+            self._messages = asyncio.Queue()
+        return self._messages
 
     async def emit(self, event: EngineEvent) -> None:
         self.clock.saw(event)

@@ -1,0 +1,144 @@
+"""A review of a large public project by the analysers, beside Ruff itself on the same files.
+
+The project is Django, as its source package. Start-up is taken off: what is left is what a review adds, per
+file, to Ruff. The findings have to be those of Ruff, and a progress bar must not stand still.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from benchmarks.figures import Figure, Options, at_most, installed, left_out, program, table
+
+NAME = "review of Django over Ruff itself"
+BAR = 1.5
+ROUNDS = 3
+DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps")
+FOUND = (0, 1)
+"""1 is: it looked, and found something."""
+
+Place = tuple[str, int, str]
+
+
+@dataclass
+class Times:
+    """Wall seconds of each round."""
+
+    ruff: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+    review: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+
+def run(options: Options) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        root, why = _django(folder)
+        if root is None:
+            return [left_out(NAME, why)]
+        times, theirs, ours = Times(), set[Place](), set[Place]()
+        for number in range(ROUNDS):
+            theirs = _by_ruff(root, times)
+            _start(root, folder, times)
+            ours = _review(root, folder / f"{number}.sarif", folder / f"{number}.jsonl", times)
+    return _figures(root.name, times, theirs, ours)
+
+
+def _figures(name: str, times: Times, theirs: set[Place], ours: set[Place]) -> list[Figure]:
+    ruff, start, whole = (statistics.median(each) for each in (times.ruff, times.start, times.review))
+    rows = [(f"{name}, median of {ROUNDS}", "seconds", "findings' places")]
+    rows += [("ruff check", f"{ruff:.3f}", str(len(theirs))), ("review of one file", f"{start:.3f}", "")]
+    rows += [("review", f"{whole:.3f}", str(len(ours))), ("  less start-up", f"{whole - start:.3f}", "")]
+    print(table(rows))
+    _tell("Ruff's only", theirs - ours)
+    _tell("the review's only", ours - theirs)
+    differing = len(theirs ^ ours)
+    return [
+        at_most(NAME, (whole - start) / ruff, BAR, "×"),
+        Figure("  places that differ from Ruff's", str(differing), "0", not differing),
+        Figure("  longest pause between ended tasks", f"{statistics.median(times.pauses):.2f} s"),
+    ]
+
+
+def _tell(whose: str, places: set[Place]) -> None:
+    for path, line, rule in sorted(places)[:5]:
+        print(f"  {whose}: {path}:{line} {rule}")
+
+
+def _django(folder: Path) -> tuple[Path | None, str]:
+    """Unpack Django's source package; None and why, where it cannot be had.
+
+    pip makes the package's metadata even for a download: with what is installed, else in a place of its own.
+    """
+    said = ""
+    for more in (("--no-build-isolation",), ()):
+        argv = [sys.executable, *DOWNLOAD, *more, "--dest", str(folder), "django"]
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+        said = ended.stderr.strip() or said
+        if ended.returncode == 0:
+            break
+    package = next(folder.glob("*.tar.gz"), None)
+    if package is None:
+        return None, f"Django's source package cannot be had: {said.splitlines()[-1] if said else '?'}"
+    with tarfile.open(package) as archive:
+        archive.extractall(folder, filter="data")
+    root = next(path for path in folder.iterdir() if path.is_dir())
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    return root, ""
+
+
+def _by_ruff(root: Path, times: Times) -> set[Place]:
+    argv = [installed("ruff"), "check", "--no-fix", "--no-cache", "--extend-select", "S"]
+    ended = program([*argv, "--output-format", "json", "."], cwd=root, exits=FOUND)
+    times.ruff.append(ended.wall)
+    rows: list[dict[str, Any]] = json.loads(ended.output)
+    return {
+        (str(Path(row["filename"]).relative_to(root)), row["location"]["row"], str(row["code"]))
+        for row in rows
+    }
+
+
+def _start(root: Path, folder: Path, times: Times) -> None:
+    argv = _command("django/__init__.py", folder / "one.sarif")
+    times.start.append(program(argv, cwd=root, exits=FOUND).wall)
+
+
+def _review(root: Path, output: Path, events: Path, times: Times) -> set[Place]:
+    argv = [*_command("**/*.py", output), "--events", str(events)]
+    times.review.append(program(argv, cwd=root, exits=FOUND).wall)
+    times.pauses.append(_longest_pause(events))
+    results = json.loads(output.read_text())["runs"][0]["results"]
+    return {_place(result) for result in results}
+
+
+def _command(pattern: str, output: Path) -> list[str]:
+    review = [sys.executable, installed("parallelai"), "review", pattern, "--engine", "analyzers"]
+    return [*review, "--new", "--format", "sarif", "--output", str(output)]
+
+
+def _place(result: Mapping[str, Any]) -> Place:
+    place = result["locations"][0]["physicalLocation"]
+    return unquote(place["artifactLocation"]["uri"]), place["region"]["startLine"], str(result["ruleId"])
+
+
+def _longest_pause(events: Path) -> float:
+    """Seconds from the start of the run to the first task that ended, and from each to the next."""
+    rows = [json.loads(line) for line in events.read_text().splitlines()]
+    times = [
+        datetime.fromisoformat(row["at"]).timestamp()
+        for row in rows
+        if row["type"] in ("run.started", "task.ended")
+    ]
+    return max((after - before for before, after in pairwise(times)), default=0.0)

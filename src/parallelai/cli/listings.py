@@ -1,0 +1,130 @@
+"""What `runs` prints: its rows, events as lines, what attempts printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from parallelai.cli.shared import Shared
+from parallelai.events import Event, event_to_json
+from parallelai.results.printable import visible
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.runs import AttemptLog, RunState
+    from parallelai.results.compare import Comparison
+
+_LEAST_WIDTH = 40
+
+
+def run_rows(states: Sequence[RunState]) -> list[str]:
+    """A line for each run: id, local time, state, plan, tasks by outcome."""
+    names = [visible(state.row.plan or state.row.kind) for state in states]
+    width = min(max(map(len, names), default=0), _LEAST_WIDTH)
+    rows = []
+    for state, name in zip(states, names, strict=True):
+        tasks = ", ".join(f"{count} {outcome}" for outcome, count in state.row.tasks.items() if count)
+        when = _local(state.row.created_at).strftime("%Y-%m-%d %H:%M")
+        rows.append(f"{state.row.id}  {when}  {state.state:<11}  {name:<{width}}  {tasks}".rstrip())
+    return rows
+
+
+def _local(at: str) -> datetime:
+    return datetime.fromisoformat(at).astimezone()
+
+
+def comparison(found: Comparison) -> list[str]:
+    """What was fixed and what is new, a line each, after the numbers."""
+    unseen = f", {len(found.unseen)} in files that were not looked at again" if found.unseen else ""
+    lines = [f"{len(found.fixed)} fixed, {len(found.new)} new, {len(found.stayed)} stayed{unseen}"]
+    for sign, findings in (("-", found.fixed), ("+", found.new), ("?", found.unseen)):
+        lines += [
+            visible(f"{sign} {f.file}:{f.line[0]} {f.severity} {f.rule or f.category}: {f.message}")
+            for f in findings
+        ]
+    return lines
+
+
+def print_events(shared: Shared, run: str | None, *, is_export: bool = False) -> int:
+    """Print a run's events: as lines of JSON to export them, as one document with `--json`, else for people."""
+
+    def work(ai: AsyncParallelAI) -> None:
+        if shared.is_json:
+            events = [json.loads(line) for line in ai.runs.export(run)]
+            shared.result({"run": ai.runs.find(run).id, "events": events}, "")
+            return
+        for event in ai.runs.events(run):
+            click.echo(event_to_json(event) if is_export else _line(shared, event))
+
+    shared.read(work)
+    return 0
+
+
+def follow(shared: Shared, run: str | None) -> int:
+    """Print a run's events as they come, until it ends."""
+
+    async def work(ai: AsyncParallelAI) -> None:
+        async for event in ai.runs.follow(run):
+            click.echo(event_to_json(event) if shared.is_json else _line(shared, event))
+
+    shared.call(work)
+    return 0
+
+
+def _line(shared: Shared, event: Event) -> str:
+    data = event_to_json(event).partition('"data":')[2][:-1]
+    who = f" {event.task}" if event.task else ""
+    what = "" if data == "{}" else f" {data}"
+    line = visible(f"{_local(event.at):%H:%M:%S} {event.type:<17}{who}{what}")
+    return line if shared.is_verbose else line[: max(shared.width, _LEAST_WIDTH)]
+
+
+def print_streams(shared: Shared, run: str | None, task: str) -> int:
+    """Print what the attempts of a task printed while they worked."""
+    found = shared.read(lambda ai: ai.runs.logs(run, task))
+    if shared.is_json:
+        attempts = [
+            {"task": log.task, "attempt": log.attempt, "engine": log.engine, "stream": _stream(log)}
+            for log in found
+        ]
+        shared.result({"attempts": attempts}, "")
+        return 0
+    for log in found:
+        shared.say(f"{log.task}, attempt {log.attempt}, `{log.engine}`")
+        events = _stream(log)
+        if not events:
+            shared.say("  (it printed nothing while it worked)")
+        for text in _texts(events):
+            click.echo(visible(text))
+    return 0
+
+
+def _stream(log: AttemptLog) -> list[dict[str, Any]]:
+    """The events of an attempt's stream; the last line may be half written."""
+    if not log.path.exists():
+        return []
+    events = []
+    for line in log.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = line
+        events.append(event if isinstance(event, dict) else {"type": "unreadable", "line": line})
+    return events
+
+
+def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
+    """Text as lines, however it was cut; other events by themselves."""
+    text, lines = "", []
+    for event in events:
+        if event.get("type") == "text":
+            text += str(event.get("delta", ""))
+            continue
+        lines += text.splitlines()
+        text = ""
+        lines.append(f"[{event.get('type')}] {json.dumps(event, ensure_ascii=False)}")
+    return [*lines, *text.splitlines()]

@@ -1,0 +1,216 @@
+"""What is a command line: global flags anywhere, nouns in both numbers, mistakes that are told in a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import environment, run_program
+
+from parallelai.cli import COMMANDS, LATER, SAME
+
+VERBS = {
+    "plan": ("check", "show", "graph", "estimate", "convert", "schema"),
+    "runs": tuple(
+        "list show logs resume cancel pause add retry compare export prune delete".split()
+    ),
+    "engines": ("list", "test"),
+    "cache": ("info", "clear"),
+    "config": ("show",),
+}
+COMMAND_LINES = [[name] for name in COMMANDS] + [[noun, verb] for noun, verbs in VERBS.items() for verb in verbs]
+
+
+@pytest.mark.parametrize("command", [[], *COMMAND_LINES], ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_fits_a_terminal_and_goes_to_stdout(cli: Any, command: list[str], flag: str) -> None:
+    called = cli(*command, flag)
+
+    assert (called.code, called.err) == (0, "")
+    assert f"Usage: {' '.join(['parallelai', *command])}" in called.out
+    assert max(map(len, called.out.splitlines())) <= 80
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    look = (
+        "import sys, parallelai.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'pydantic', 'rich', 'yaml', 'sqlite3', 'jinja2', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", look], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert ended.stderr == "[]\n"
+    for name in COMMANDS:
+        assert f"\n  {name} " in ended.stdout
+
+
+def test_no_command_shows_help_on_stderr(cli: Any) -> None:
+    for command in ([], ["runs"], ["plan"]):
+        called = cli(*command)
+        assert (called.code, called.out) == (2, "")
+        assert called.err.startswith("Usage: ")
+
+
+def test_version_is_a_result(cli: Any) -> None:
+    called = cli("--version")
+
+    assert (called.code, called.err) == (0, "")
+    assert called.out.startswith("parallelai ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "runs", "list"),
+        ("runs", "--json", "list"),
+        ("runs", "list", "--json"),
+        ("--quiet", "run", "list", "--json", "-v"),
+    ],
+)
+def test_global_flags_hold_wherever_they_are(cli: Any, here: Path, arguments: tuple[str, ...]) -> None:
+    called = cli(*arguments)
+
+    assert (called.code, called.document) == (0, {"runs": []})
+
+
+def test_the_project_may_be_named_before_and_after(cli: Any, here: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    before = cli("--project", here, "review", "--dry-run", "--json")
+    after = cli("review", "--dry-run", "--json", "--project", here)
+
+    assert before.code == after.code == 0
+    assert before.document == after.document
+    assert "a.py" in before.document["files"]
+
+
+def test_what_is_after_the_command_counts_more(cli: Any, here: Path) -> None:
+    called = cli("--project", here / "not-there", "runs", "list", "--project", here)
+
+    assert (called.code, called.out) == (0, "no run yet\n")
+
+
+@pytest.mark.parametrize(("other", "noun"), sorted(SAME.items()))
+def test_nouns_have_two_numbers(cli: Any, other: str, noun: str) -> None:
+    if noun in LATER:
+        assert cli(other, "x").err == cli(noun, "x").err.replace(f"`{noun}`", f"`{other}`", 1)
+        return
+    called, same = cli(other, "--help"), cli(noun, "--help")
+
+    assert called.code == same.code == 0
+    assert called.out == same.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "next_"),
+    [
+        (["reviw"], "there is no command `reviw`", "did you mean `review`?"),
+        (["runs", "lst"], "there is no command `runs lst`", "did you mean `list`?"),
+        (["zzzz"], "there is no command `zzzz`", "`parallelai --help` lists them"),
+        (["review", "--sincee", "x"], "no such option '--sincee'. (Did you mean", "see `parallelai review --help`"),
+        (["execute"], "missing argument 'PLAN'", "see `parallelai execute --help`"),
+        (["execute", "p", "--parallel", "0"], "invalid value for '--parallel'", "see `parallelai execute --help`"),
+        (["execute", "p", "--parallel", "x"], "invalid value for '--parallel'", "see `parallelai execute --help`"),
+        (["runs", "list", "extra"], "got unexpected extra argument (extra)", "see `parallelai runs list --help`"),
+        (["--color", "blue", "doctor"], "invalid value for '--color'", "see `parallelai --help`"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(cli: Any, here: Path, arguments: list[str], said: str, next_: str) -> None:
+    called = cli(*arguments)
+
+    assert (called.code, called.out) == (2, "")
+    first, second = called.err.splitlines()
+    assert first.startswith(f"error: {said}")
+    assert second == f"  next: {next_}"
+
+
+@pytest.mark.parametrize("command", sorted(LATER))
+def test_commands_of_later_versions_are_refused_by_name(cli: Any, command: str) -> None:
+    called = cli(command, "anything", "--json")
+
+    assert called.code == 2
+    assert called.error["said"] == f"`{command}` is not built yet in this version of ParallelAI"
+    assert called.error["next"] == LATER[command]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["plan propose", "runs send", "runs answer", "runs diff", "runs apply", "runs unapply", "engines add"]
+    + ["engines conform", "run send"],
+)
+def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> None:
+    called = cli(*words.split(), "x", "y")
+
+    assert called.code == 2
+    assert "is not built yet in this version of ParallelAI" in called.err
+    assert "\n  next: " in called.err
+
+
+@pytest.mark.parametrize("flag", ["--apply", "--monitor"])
+@pytest.mark.parametrize("command", [["review"], ["execute", "plan.yaml"], ["runs", "resume"]], ids=" ".join)
+def test_flags_of_later_versions_are_refused_by_name(cli: Any, plan: Path, command: list[str], flag: str) -> None:
+    called = cli(*command, flag, "--json")
+
+    assert called.code == 2
+    assert called.error["said"] == f"`{flag}` is not built yet in this version of ParallelAI"
+    assert called.error["next"]
+
+
+@pytest.mark.parametrize("flag", ["--since=x", "--staged", "--checklist=a"])
+def test_flags_of_review_are_not_those_of_execute(cli: Any, plan: Path, flag: str) -> None:
+    assert cli("execute", plan, flag).code == 2
+
+
+def test_a_failure_with_json_is_one_document(tmp_path: Path) -> None:
+    ended = run_program(tmp_path, "execute", "nothing.yaml", "--json")
+
+    assert ended.returncode == 2
+    assert set(json.loads(ended.stdout)) == {"error"}
+    assert set(json.loads(ended.stdout)["error"]) >= {"kind", "said", "where", "next", "retry_helps"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(cli: Any, shell: str) -> None:
+    called = cli("completion", shell)
+
+    assert (called.code, called.err) == (0, "")
+    assert "_PARALLELAI_COMPLETE" in called.out
+
+
+def test_completion_of_another_shell_is_refused(cli: Any) -> None:
+    assert cli("completion", "csh").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("parallelai re", ["review"]),
+        ("parallelai runs re", ["resume", "retry"]),
+        ("parallelai run co", ["compare"]),
+        ("parallelai review --fail", ["--fail-on"]),
+        ("parallelai completion z", ["zsh"]),
+        ("parallelai --col", ["--color"]),
+    ],
+)
+def test_completion_completes(tmp_path: Path, words: str, expected: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "parallelai"],
+        env=environment(
+            _PARALLELAI_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1)
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert [line.partition(",")[2] for line in ended.stdout.splitlines()] == expected
+    assert ended.stderr == ""

@@ -1,0 +1,188 @@
+"""`parallelai plan …`: everything that can be said of a plan without carrying it out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROKEN = """\
+version: 1
+tasks:
+  - id: one
+    descripton: do one
+  - {id: two, description: x, depends_on: nobody}
+  - {id: two, description: y, engine: nonesuch}
+"""
+SOLID = """\
+version: 1
+name: solid
+vars: {who: you}
+engines:
+  sh: {use: command, command: [cat]}
+tasks:
+  - {id: each, description: "look at {{ file.path }}", files: "*.py", each: file, engine: sh, estimate: 60}
+  - {id: sum, description: "tell {{ vars.who }}", depends_on: each, engine: sh, estimate: 30, tags: [end]}
+"""
+
+
+@pytest.fixture
+def solid(here: Path) -> Path:
+    path = here / "solid.yaml"
+    path.write_text(SOLID)
+    return path
+
+
+def test_check_says_how_much_there_is(cli: Any, solid: Path) -> None:
+    called = cli("plan", "check", "solid.yaml")
+
+    assert (called.code, called.out, called.err) == (0, "solid.yaml: ok, 2 tasks, 4 to carry out\n", "")
+
+
+def test_check_as_json(cli: Any, solid: Path) -> None:
+    called = cli("plan", "check", solid, "--json")
+
+    assert called.code == 0
+    assert called.document == {"plan": "solid.yaml", "ok": True, "tasks": 2, "instances": 4, "notes": []}
+
+
+def test_check_lists_all_problems_with_their_places(cli: Any, here: Path) -> None:
+    (here / "broken.yaml").write_text(BROKEN)
+
+    called = cli("plan", "check", "broken.yaml")
+
+    assert (called.code, called.out) == (2, "")
+    *problems, count = called.err.splitlines()
+    assert count == f"{len(problems)} problems"
+    places = [line.split(": ")[0] for line in problems]
+    assert {"broken.yaml:4:5", "broken.yaml:5:47", "broken.yaml:6:10", "broken.yaml:6:39"} <= set(places)
+    assert "`description`" in called.err
+
+
+@pytest.mark.parametrize("command", [["plan", verb] for verb in "check show graph estimate convert".split()])
+def test_every_command_lists_all_problems_as_json(cli: Any, here: Path, command: list[str]) -> None:
+    (here / "broken.yaml").write_text(BROKEN)
+
+    called = cli(*command, "broken.yaml", "--json")
+
+    assert called.code == 2
+    assert called.error["kind"] == "plan"
+    assert called.error["where"] == called.error["problems"][0]["where"]
+    assert len(called.error["problems"]) >= 4
+
+
+@pytest.mark.parametrize("command", [["plan", verb] for verb in "check show graph estimate convert".split()])
+def test_a_plan_that_is_not_there(cli: Any, here: Path, command: list[str]) -> None:
+    called = cli(*command, "nope.yaml")
+
+    assert (called.code, called.out) == (2, "")
+    assert "nope.yaml" in called.err
+    assert "Traceback" not in called.err
+
+
+def test_check_notes_what_this_version_cannot_carry_out(cli: Any, here: Path) -> None:
+    (here / "later.yaml").write_text(
+        "version: 1\nworkstreams:\n"
+        "  gui: {description: G, owns: 'src/**'}\n"
+        "  all: {description: A, owns: 'src/deep/**', depends_on: gui}\n"
+    )
+
+    called = cli("plan", "check", "later.yaml")
+
+    assert called.code == 0
+    assert "note: later.yaml:3:8: workstream `gui`" in called.err
+    assert "cannot carry it out yet" in called.err
+    assert cli("plan", "check", "later.yaml", "--json").document["notes"]
+    assert cli("plan", "check", "later.yaml", "--quiet").err == ""
+
+
+def test_show_says_who_does_what_after_whom(cli: Any, solid: Path) -> None:
+    called = cli("plan", "show", "solid.yaml")
+
+    assert called.code == 0
+    each, total, last = called.out.splitlines()
+    assert each.startswith("each × 3: `sh` (")
+    assert total.endswith("after each")
+    assert last.startswith("4 to carry out, strategy dag, ")
+
+
+def test_show_as_json_is_the_plan(cli: Any, solid: Path) -> None:
+    document = cli("plan", "show", "solid.yaml", "--json").document
+
+    assert document["plan"]["name"] == "solid"
+    assert [task["id"] for task in document["plan"]["tasks"]] == ["each", "sum"]
+
+
+@pytest.mark.parametrize(
+    ("form", "beginning"), [("terminal", ""), ("mermaid", "flowchart"), ("dot", "digraph")]
+)
+def test_graph_draws_in_three_forms(cli: Any, solid: Path, form: str, beginning: str) -> None:
+    drawn = cli("plan", "graph", "solid.yaml", "--format", form)
+    document = cli("plan", "graph", "solid.yaml", "--format", form, "--json").document
+
+    assert (drawn.code, drawn.err) == (0, "")
+    assert drawn.out.startswith(beginning)
+    assert "each" in drawn.out
+    assert "sum" in drawn.out
+    assert document["format"] == form
+    assert document["drawing"].strip() == drawn.out.strip()
+
+
+def test_graph_in_another_form_is_refused(cli: Any, solid: Path) -> None:
+    called = cli("plan", "graph", "solid.yaml", "--format", "png")
+
+    assert called.code == 2
+    assert called.err == "error: there is no drawing `png`\n  next: one of `terminal`, `mermaid`, `dot`\n"
+
+
+def test_estimate_foretells(cli: Any, solid: Path) -> None:
+    called = cli("plan", "estimate", "solid.yaml", "--parallel", "2")
+
+    assert called.code == 0
+    path, parallel, alone = called.out.splitlines()
+    assert path == "critical path: each@a.py → sum, 1m 30s"
+    assert parallel.startswith("2 at once: ")
+    assert alone.startswith("one by one: 3m 30s, ")
+
+
+def test_estimate_as_json(cli: Any, solid: Path) -> None:
+    document = cli("plan", "estimate", "solid.yaml", "--parallel", "3", "--json").document
+
+    assert (document["one_by_one"], document["parallel"]) == (210.0, 3)
+    assert document["critical_path"] == ["each@a.py", "sum"]
+    assert 90.0 <= document["p50"] <= document["p90"]
+
+
+def test_convert_writes_what_check_takes(cli: Any, solid: Path, here: Path) -> None:
+    printed = cli("plan", "convert", "solid.yaml")
+    written = cli("plan", "convert", "solid.yaml", "--output", "again.yaml")
+
+    assert (written.code, written.out, written.err) == (0, "", "written to again.yaml\n")
+    assert (here / "again.yaml").read_text() == printed.out
+    assert cli("plan", "check", "again.yaml").code == 0
+    assert cli("plan", "convert", "again.yaml").out == printed.out
+    assert cli("plan", "convert", "solid.yaml", "--json").document == {"yaml": printed.out}
+
+
+def test_convert_into_a_folder_that_is_not_there(cli: Any, solid: Path) -> None:
+    called = cli("plan", "convert", "solid.yaml", "--output", "no/such/again.yaml")
+
+    assert (called.code, called.out) == (2, "")
+    assert "no/such" in called.err
+
+
+def test_schema_is_json(cli: Any, here: Path) -> None:
+    called = cli("plan", "schema")
+
+    assert (called.code, called.err) == (0, "")
+    assert json.loads(called.out)["type"] == "object"
+    assert cli("plan", "schema", "--json").out == called.out
+
+
+def test_a_plan_is_shown_with_no_journal_made(cli: Any, solid: Path, here: Path) -> None:
+    for verb in ("check", "show", "graph", "estimate", "convert"):
+        assert cli("plan", verb, "solid.yaml").code == 0
+
+    assert not (here / ".parallelai/state").exists()
