@@ -75,6 +75,7 @@ def _killed(support: Any, points: int, chance: random.Random, plan: dict[str, An
                 if not _kill_at(support, root, count, chance, kills):
                     break
             _finish(support, root, plan, expected, kills)
+            print(f"  {kills.points} of {points}: {kills.lost} lost, {kills.twice} twice", flush=True)
     return kills
 
 

@@ -23,6 +23,7 @@ from parallelai.errors import ConfigError
 
 PREFIX = "PARALLELAI_"
 LARGEST_BYTES = 1_000_000
+DEEPEST = 40
 _OWN = frozenset({"PARALLELAI_MARK", "PARALLELAI_CONFIG"})  # variables that are no settings
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -254,13 +255,29 @@ def _parse(data: bytes, shown: str) -> dict[str, Any]:
         where = f"{shown}:{line}:{column}"
         raise ConfigError("the file is not UTF-8 text", where=where, next="save it as UTF-8") from None
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
+        _check_depth(values, shown)
     except tomllib.TOMLDecodeError as error:
         said, line, column = _place_in(str(error), text)
         where = f"{shown}:{line}:{column}"
         raise ConfigError(f"this is not TOML: {said}", where=where, next="correct the line") from None
     except RecursionError:
-        raise ConfigError("the values are nested too deep", where=shown) from None
+        raise ConfigError(_TOO_DEEP, where=shown) from None
+    return values
+
+
+def _check_depth(values: dict[str, Any], shown: str) -> None:
+    """Dotted keys make tables as deep as a line is long, which later steps go down one by one."""
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        tables = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for inner in tables for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise ConfigError(_TOO_DEEP, where=shown)
+
+
+_TOO_DEEP = "the values are nested too deep"
 
 
 def _place_in(message: str, text: str) -> tuple[str, int, int]:
@@ -314,18 +331,20 @@ def _merge(
         dotted = f"{at}.{key}" if at else str(key)
         if isinstance(value, Mapping):
             if not isinstance(values.get(key), dict):
+                _forget(origins, dotted, key in values)
                 values[key] = {}
-                _forget(origins, dotted)
             if not value:
                 origins.setdefault(dotted, origin)
             _merge(values[key], origins, value, origin, dotted)
         else:
-            _forget(origins, dotted)
+            _forget(origins, dotted, key in values)
             values[key] = copy.deepcopy(value)
             origins[dotted] = origin
 
 
-def _forget(origins: dict[str, str], dotted: str) -> None:
+def _forget(origins: dict[str, str], dotted: str, is_known: bool) -> None:
+    if not is_known:
+        return  # most keys are new, and there may be many: nobody looks through all of them for each
     for known in [key for key in origins if key == dotted or key.startswith(f"{dotted}.")]:
         del origins[known]
 

@@ -57,7 +57,7 @@ def test_check_lists_all_problems_with_their_places(cli: Any, here: Path) -> Non
     *problems, count = called.err.splitlines()
     assert count == f"{len(problems)} problems"
     places = [line.split(": ")[0] for line in problems]
-    assert {"broken.yaml:4:5", "broken.yaml:5:47", "broken.yaml:6:10", "broken.yaml:6:39"} <= set(places)
+    assert {"broken.yaml:4:5", "broken.yaml:5:43", "broken.yaml:6:10", "broken.yaml:6:39"} <= set(places)
     assert "`description`" in called.err
 
 
@@ -186,3 +186,12 @@ def test_a_plan_is_shown_with_no_journal_made(cli: Any, solid: Path, here: Path)
         assert cli("plan", verb, "solid.yaml").code == 0
 
     assert not (here / ".parallelai/state").exists()
+
+
+@pytest.mark.parametrize("strategy", ["magic", "'batch:x'", "batch", "'dag:3'"])
+def test_a_strategy_that_is_none_is_found_at_check(cli: Any, here: Path, strategy: str) -> None:
+    (here / "p.yaml").write_text(f"version: 1\nstrategy: {strategy}\ntasks: [{{id: a, description: b}}]\n")
+
+    for words in ("plan check", "plan show", "plan graph", "execute"):
+        called = cli(*words.split(), "p.yaml", "--json")
+        assert (called.code, called.error["where"]) == (2, "p.yaml:2:11")

@@ -200,7 +200,7 @@ class Reader:
 
     def _has_started(self, task: str) -> bool:
         logs = subprocess.run(
-            ["parallelai", "runs", "logs", "--json"],
+            ["parallelai", "runs", "export"],
             cwd=self.folder,
             env=self.env,
             capture_output=True,

@@ -174,12 +174,15 @@ class Builder:
         given = {task.id: task for task in plan.tasks}
         whole = self._whole(plan)
         found: dict[str, Assignment] = {}
+        same: dict[tuple[int, tuple[str | None, ...], str], Assignment] = {}
         for instance in graph.instances:
             task = given.get(instance.task.id, instance.task)
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"
             if is_routed or task.id not in found:
                 who = self._assignment(whole, task, instance, wanted, source)
+                if who.error is None:  # one for all that are alike: there may be thousands
+                    who = same.setdefault((id(who.choice), who.models, who.why), who)
                 found[instance.id if is_routed else task.id] = who
         return found
 

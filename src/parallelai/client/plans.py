@@ -20,10 +20,10 @@ from parallelai.plan import draw, load
 from parallelai.plan.check import check
 from parallelai.plan.convert import to_yaml
 from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Plan, Workstream
+from parallelai.plan.model import Plan, Workstream, positions
 from parallelai.plan.ownership import overlap
 from parallelai.plan.schema import plan_schema
-from parallelai.run import assembly
+from parallelai.run import assembly, strategies
 from parallelai.run.forecast import Forecast, forecast
 from parallelai.run.job import Job
 from parallelai.run.steps import CheckStep
@@ -74,7 +74,9 @@ class Plans:
     def load(self, path: str | Path, variables: Iterable[str] = ()) -> Plan:
         """Load a plan; `variables` are set beside it. Raises `PlanError` with all problems."""
         project = self._project
-        return load.load(Path(path), root=project.root, names=project.names(variables), tree=project.tree)
+        plan = load.load(Path(path), root=project.root, names=project.names(variables), tree=project.tree)
+        _check_strategy(plan)
+        return plan
 
     def check(self, path: str | Path, variables: Iterable[str] = ()) -> Checked:
         """Check all that can be checked before a run. Raises `PlanError` with all problems."""
@@ -181,6 +183,16 @@ class Plans:
         if shared.possible is not None:
             return [f"`{a.id}` and `{b.id}` could both make `{shared.possible}`"]
         return []
+
+
+def _check_strategy(plan: Plan) -> None:
+    """Raise `PlanError` for a strategy that is not installed, or not made so."""
+    try:
+        strategies.find(plan.strategy)
+    except UsageError as error:
+        where = positions(plan)
+        line, column = where.of("strategy") or (None, None)
+        raise PlanError([Problem(error.said, where.file or None, line, column, error.next)]) from None
 
 
 def _with_workstreams(plan: Plan) -> Plan:

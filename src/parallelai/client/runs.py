@@ -192,7 +192,10 @@ class Runs:
         row = self.find(run)
         store = self._project.store
         if not store.journal.is_owned(row.id):
-            raise UsageError(f"nobody carries out run `{row.id}`", next=_how_to_go_on(row))
+            raise UsageError(
+                f"nobody carries out run `{row.id}`",
+                next=f"`parallelai runs resume {row.id}` starts it again",
+            )
         number = store.commands.ask(row.id, kind, args, getpass.getuser())
         answer = self._answer(row.id, number)
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -242,9 +245,3 @@ class Runs:
 def _task_of(instance: str) -> str:
     """The task that an instance is of: `review` of `review@src/a.py#2`."""
     return instance.split("@")[0].split("#")[0]
-
-
-def _how_to_go_on(row: RunRow) -> str:
-    if row.outcome is Outcome.OK:
-        return "it is done; `parallelai runs show` says what it came to"
-    return f"`parallelai runs resume {row.id}` starts it again"

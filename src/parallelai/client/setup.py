@@ -115,7 +115,9 @@ def _make_folder(file: Path) -> None:
         file.parent.mkdir(exist_ok=True)
     except OSError as error:
         said = f"the folder `{file.parent}` cannot be made: {error.strerror}"
-        raise UsageError(said, next="take away what is in its place, or ask for leave to write there") from None
+        raise UsageError(
+            said, next="take away what is in its place, or ask for leave to write there"
+        ) from None
 
 
 def config_text(engines: list[str]) -> str:

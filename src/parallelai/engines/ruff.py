@@ -177,10 +177,11 @@ class _Work:
         self._names = names
         self._bounds = bounds
         self._settings: dict[str, Settings] = {}
+        self._has_safe_root = True
         self._result = Checked()
 
     async def check(self) -> Checked:
-        self._settings = await asyncio.to_thread(self._ruff.reader.of_files, self._names)
+        self._settings, self._has_safe_root = await asyncio.to_thread(self._read_settings)
         prototypes: dict[str | None, _Call] = {}
         groups: dict[_Call, list[str]] = {}
         for path, settings in self._settings.items():
@@ -201,6 +202,11 @@ class _Work:
         await carry_out(self._carry_out, calls, at_once=CALLS_AT_ONCE)
         return self._result
 
+    def _read_settings(self) -> tuple[dict[str, Settings], bool]:
+        in_root = os.path.join(self._ruff.root, "any")
+        of_root = self._ruff.reader.of_files([in_root])[in_root]
+        return self._ruff.reader.of_files(self._names), of_root.problem is None
+
     # Which files, with which options
 
     async def _prototype(self, settings: Settings) -> _Call:
@@ -208,10 +214,12 @@ class _Work:
         if settings.problem:
             self._result.note(f"Ruff's built-in settings were used: {self._shown(settings.problem)}")
         telling: Telling = "list" if settings.has_exclude else "nothing"
+        # Ruff also loads the settings of the folder that it runs in.
+        own = os.path.dirname(settings.path) if settings.path and not self._has_safe_root else None
         return _Call(
             (),
             await self._ignored(settings),
-            self._ruff.root,
+            own or self._ruff.root,
             telling="log" if settings.has_lint_exclude else telling,
             is_isolated=settings.problem is not None,
         )

@@ -135,10 +135,12 @@ class SettingsReader:
     def of_files(self, paths: Iterable[str]) -> dict[str, Settings]:
         """Give the settings of each absolute path. Every folder and file is looked at once a call."""
         nearest: dict[str, str | None] = {}
+        unsafe: dict[str, str | None] = {}
         made: dict[str | None, Settings] = {}
         result: dict[str, Settings] = {}
         for path in paths:
-            found = self._nearest(os.path.dirname(path), nearest)
+            folder = os.path.dirname(path)
+            found = self._unsafe(folder, unsafe) or self._nearest(folder, nearest)
             if found not in made:
                 made[found] = self._settings(found)
             result[path] = made[found]
@@ -157,6 +159,24 @@ class SettingsReader:
                 folder = above
         known.update(dict.fromkeys(passed, known[folder]))
         return known[folder]
+
+    def _unsafe(self, folder: str, known: dict[str, str | None]) -> str | None:
+        """Find a `pyproject.toml` here or above that is a pipe, a device, huge: Ruff reads each of them."""
+        passed: list[str] = []
+        found: str | None = None
+        while folder not in known:
+            passed.append(folder)
+            path, above = os.path.join(folder, NAMES[-1]), os.path.dirname(folder)
+            content = self._load(path)
+            if isinstance(content, _Unread) and content.is_unsafe:
+                found = path
+            if found is not None or above == folder:
+                break
+            folder = above
+        else:
+            found = known[folder]
+        known.update(dict.fromkeys(passed, found))
+        return found
 
     def _of_user(self) -> str | None:
         return self._in_folder(self._user_folder) if self._user_folder else None

@@ -8,6 +8,7 @@ into errors with file, line and column.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -310,6 +311,11 @@ Output = Annotated[
 ]
 
 
+@functools.lru_cache(maxsize=256)
+def _named(name: str) -> Choice:
+    return Choice(rule="one", members=(_engine_name(name),))
+
+
 class Shared(Model):
     """What tasks, workstreams and defaults have in common."""
 
@@ -345,6 +351,12 @@ class Shared(Model):
     approve: bool = False
     budget: Budget | None = None
     workspace: Workspace | None = None
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        # One choice for all that name the same engine: thousands of tasks do.
+        return _named(value) if isinstance(value, str) else value
 
 
 class Defaults(Shared):

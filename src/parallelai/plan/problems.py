@@ -49,9 +49,11 @@ def meant(name: str, known: Iterable[str], what: str) -> str:
     return f"write {listed}" if names else f"there is no {what} yet"
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], positions: Positions) -> list[Problem]:
-    """Translate all errors of a validation, in the order in which they were found."""
-    return [_problem(details, model, positions) for details in error.errors(include_url=False)]
+def problems_of(
+    error: ValidationError, model: type[BaseModel], positions: Positions, *, most: int | None = None
+) -> list[Problem]:
+    """Translate the errors of a validation, in the order in which they were found; at most the first `most`."""
+    return [_problem(details, model, positions) for details in error.errors(include_url=False)[:most]]
 
 
 def _problem(details: ErrorDetails, model: type[BaseModel], positions: Positions) -> Problem:

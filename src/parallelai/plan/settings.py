@@ -83,6 +83,10 @@ class Settings(Model):
     consent: Words = ()
 
 
+_MOST_ERRORS = 20
+"""How many errors of a config are told at once: it may be a stranger's, with any number of them."""
+
+
 def parse(config: Config) -> Settings:
     """Check settings. Raises `ConfigError` that names all that is wrong, with file (or variable) and key."""
     return _validated(config.values, config.origins)
@@ -93,17 +97,20 @@ def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Setting
         return Settings.model_validate(dict(values))
     except ValidationError as error:
         texts = list(_texts(error, origins))
+        left_out = error.error_count() - len(texts)
     where, said, advice = texts[0]
     others = "".join(f"\n{w}: {s}" + (f" ({a})" if a else "") for w, s, a in texts[1:])
+    if left_out:
+        others += f"\nand {left_out} more"
     if others:
         said, advice = f"{said} ({advice}){others}" if advice else f"{said}{others}", None
     raise ConfigError(said, where=where, next=advice)
 
 
 def _texts(error: ValidationError, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
-    """Give for each error its place, what is wrong, and what to write."""
-    problems = problems_of(error, Settings, Positions())
-    for details, problem in zip(error.errors(include_url=False), problems, strict=True):
+    """Give for the first errors their place, what is wrong, and what to write."""
+    problems = problems_of(error, Settings, Positions(), most=_MOST_ERRORS)
+    for details, problem in zip(error.errors(include_url=False), problems, strict=False):
         dotted, origin = _origin(tuple(str(step) for step in details["loc"]), origins)
         yield f"{origin}: {dotted}", problem.said, problem.next
 

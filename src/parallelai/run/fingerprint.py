@@ -20,19 +20,15 @@ from parallelai.plan.model import Choice, EngineEntry, Task
 from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
 
-_WHAT_COUNTS = frozenset(
-    {
-        "description", "kind", "role", "model", "each", "params", "checklist", "output", "when",
-        "edits", "checks", "todo", "empty", "verify", "workspace",
-    }
-)  # fmt: skip
-_DOES_NOT_COUNT = frozenset(
-    {
-        "concurrency", "timeout", "idle_timeout", "price",
-        "account", "api_key_env", "api_key_file", "api_key_keyring",
-        "model",  # it stands beside the entry, as it was decided
-    }
-)  # fmt: skip
+_WHAT_COUNTS = {
+    "description", "kind", "role", "model", "each", "params", "checklist", "output", "when",
+    "edits", "checks", "todo", "empty", "verify", "workspace",
+}  # fmt: skip
+_DOES_NOT_COUNT = {
+    "concurrency", "timeout", "idle_timeout", "price",
+    "account", "api_key_env", "api_key_file", "api_key_keyring",
+    "model",  # it stands beside the entry, as it was decided
+}  # fmt: skip
 """What an engine's entry says of when, how long, for how much and by which login, not of what comes out."""
 _VARIABLE = re.compile(r"\bvars\b")
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
@@ -47,24 +43,20 @@ def definition_digest(
     task: Task,
     template: Template | None,
     choice: Choice,
-    members: Iterable[tuple[str, EngineEntry | None, str | None]],
+    members: Iterable[tuple[str, str | None, str | None]],
     variables: Mapping[str, Any],
 ) -> str:
-    """Hash what the plan says of a task, its template, its engines as (name, entry, model), and of the
-    variables those that its texts name."""
+    """Hash what the plan says of a task, its template, its engines as (name, digest of the entry, model), and
+    of the variables those that its texts name."""
     return digest(
         {
-            "task": task.model_dump(mode="json", include=set(_WHAT_COUNTS)),
+            "task": task.model_dump(mode="json", include=_WHAT_COUNTS, exclude_defaults=True),
             "template": template.model_dump(mode="json") if template is not None else None,
             "rule": choice.rule if len(choice.members) > 1 and choice.rule != "route" else "one",
-            "members": [[name, _entry(entry), model] for name, entry, model in members],
+            "members": list(members),
             "vars": _used(variables, task, template),
         }
     )
-
-
-def _entry(entry: EngineEntry | None) -> Any:
-    return None if entry is None else entry.model_dump(mode="json", exclude=set(_DOES_NOT_COUNT))
 
 
 def _used(variables: Mapping[str, Any], task: Task, template: Template | None) -> dict[str, Any]:
@@ -79,6 +71,23 @@ def reply_digest(reply: Reply) -> str:
     """Hash what dependents see of a reply: text, data and findings, not what it cost."""
     findings = [to_json(f) for f in reply.findings]
     return digest([reply.text, reply.data, findings])
+
+
+class EntryDigests:
+    """Hashes of engines' entries, each made once: thousands of tasks have the same one."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[EngineEntry, str]] = {}  # by identity, which holds while it is kept here
+
+    def of(self, entry: EngineEntry | None) -> str | None:
+        """Hash what comes out of an entry; None where there is none."""
+        if entry is None:
+            return None
+        known = self._known.get(id(entry))
+        if known is None:
+            found = digest(entry.model_dump(mode="json", exclude=_DOES_NOT_COUNT))
+            known = self._known[id(entry)] = (entry, found)
+        return known[1]
 
 
 class FileDigests:
@@ -133,16 +142,16 @@ def _place(part: FilePart) -> str:
     return f"{part.path}:{part.first}:{part.last}"
 
 
-def cache_key(request: Request, engine: str, entry: EngineEntry | None, files: Callable[[str], str]) -> str:
+def cache_key(request: Request, engine: str, entry: str | None, files: Callable[[str], str]) -> str:
     """Address a reply by its content: whoever is asked the same of the same files gets the same reply.
 
-    The run and the task do not count, so that runs share replies; `request.repeat` does, so that asking
-    twice on purpose asks twice.
+    `entry` is the digest of the engine's entry. The run and the task do not count, so that runs share
+    replies; `request.repeat` does, so that asking twice on purpose asks twice.
     """
     return digest(
         {
             "engine": engine,
-            "entry": _entry(entry),
+            "entry": entry,
             "model": request.model,
             "prompt": request.prompt,
             "files": [[_place(part), files(part.path)] for part in request.files],

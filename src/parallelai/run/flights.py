@@ -25,7 +25,7 @@ from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usag
 from parallelai.run.assembly import key_of
 from parallelai.run.decisions import Start
 from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, AttemptStreamed, Executor
-from parallelai.run.fingerprint import FileDigests, cache_key
+from parallelai.run.fingerprint import EntryDigests, FileDigests, cache_key
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.nodes import AttemptResult
@@ -88,6 +88,7 @@ class Flights:
         job: Job,
         prior: Prior,
         files: FileDigests,
+        entries: EntryDigests,
         cache: Cache,
         masker: Masker,
         append: Append,
@@ -98,6 +99,7 @@ class Flights:
         self._job = job
         self._prior = prior
         self._files = files
+        self._entries = entries
         self._cache = cache
         self._masker = masker
         self._append = append
@@ -226,7 +228,7 @@ class Flights:
             return None
         if not self._job.is_cacheable or not is_repeatable:
             return None
-        return cache_key(request, name, self._job.entries.get(name), self._files.of)
+        return cache_key(request, name, self._entries.of(self._job.entries.get(name)), self._files.of)
 
     def _known(self, flight: _Flight, fingerprint: str) -> Reply | None:
         """A reply that this run already paid for, or that the cache holds."""

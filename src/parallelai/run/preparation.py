@@ -12,7 +12,7 @@ from parallelai.plan.model import EngineEntry, SchemaOutput, Task
 from parallelai.plan.prompt import TaskView, evaluate, render
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, Outcome, Reply
-from parallelai.run.fingerprint import FileDigests, definition_digest, fingerprint, reply_digest
+from parallelai.run.fingerprint import EntryDigests, FileDigests, definition_digest, fingerprint, reply_digest
 from parallelai.run.job import Job
 from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
@@ -106,12 +106,18 @@ class Preparation:
         self._job = job
         self._prior = prior
         self._files = FileDigests(job.root)
+        self._entries = EntryDigests()
         self._definitions: dict[tuple[str, tuple[str, ...]], str] = {}
 
     @property
     def files(self) -> FileDigests:
         """The content hashes of the project's files, as first read."""
         return self._files
+
+    @property
+    def entries(self) -> EntryDigests:
+        """The hashes of the engines' entries."""
+        return self._entries
 
     def adopt(self, job: Job) -> None:
         """Go on with a job that has more tasks."""
@@ -161,7 +167,7 @@ class Preparation:
         known = self._definitions.get(name)
         if known is None:
             members = [
-                (member, self._job.entries.get(member), model)
+                (member, self._entries.of(self._job.entries.get(member)), model)
                 for member, model in zip(who.choice.members, who.models, strict=True)
             ]
             known = self._definitions[name] = definition_digest(

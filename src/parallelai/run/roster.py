@@ -62,12 +62,12 @@ class Roster:
             for member in members[len(group.members) :]:
                 task = self.tasks[member]
                 group.members.append(task)
-                task.member_of.append(group)
+                task.join(group)
                 group.remaining += task.state is not State.DONE
 
     def _link(self, task: TaskState) -> None:
         for name in dict.fromkeys(task.node.depends_on):
-            self.tasks[name].awaited_by.append(task)
+            self.tasks[name].add_waiter(task)
         for name in dict.fromkeys(task.node.awaits):
             self.groups[name].awaited_by.append(task)
 

@@ -117,6 +117,7 @@ class Runner:
             job,
             prior,
             self._preparation.files,
+            self._preparation.entries,
             store.cache,
             self._masker,
             writer.append,

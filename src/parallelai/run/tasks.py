@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, Outcome
@@ -13,6 +14,8 @@ from parallelai.run.nodes import PERFORM, PHASE, Node, OnFailure
 
 if TYPE_CHECKING:
     from parallelai.run.queues import Channel
+
+T = TypeVar("T")
 
 NO_ESTIMATE = Estimate()
 STEP = 0
@@ -85,8 +88,8 @@ class TaskState:
         self.channels = channels
         self.retried = retried
         self.key = 0.0
-        self.awaited_by: list[TaskState] = []
-        self.member_of: list[Group] = []
+        self.awaited_by: Sequence[TaskState] = ()  # a list once there is one: most tasks nobody awaits
+        self.member_of: Sequence[Group] = ()
         self.attempts = 0
         self.flights: dict[int, Flight] = {}
         self.queued: set[int] = set()
@@ -147,6 +150,22 @@ class TaskState:
 
     def lets_dependents_run(self) -> bool:
         return lets_run(self.outcome, self.node.on_failure)
+
+    def add_waiter(self, waiter: TaskState) -> None:
+        """Let another task wait for this one."""
+        self.awaited_by = _with(self.awaited_by, waiter)
+
+    def join(self, group: Group) -> None:
+        """Become a member of a group."""
+        self.member_of = _with(self.member_of, group)
+
+
+def _with(items: Sequence[T], item: T) -> list[T]:
+    """Add an item to a list, which is made at the first."""
+    if isinstance(items, list):
+        items.append(item)
+        return items
+    return [item]
 
 
 def _is_over(used: float, wanted: float, limit: float, is_free: bool) -> bool:
