@@ -145,6 +145,8 @@ def _state_of(root: Path) -> Path:
     common = (folder / common_text).resolve()
     if not (common / "HEAD").is_file():
         return own
+    if folder.resolve().parent != common / "worktrees":
+        return own  # git keeps them there; a stranger's `.git` may not name the state of another project
     main = common.parent if common.name == ".git" else common
     return main / ".parallelai" / "state"
 

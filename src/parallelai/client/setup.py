@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -93,7 +94,7 @@ async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
     """
     has_config = project.config.project_file not in (None, CONFIG)
     files = (FIRST_PLAN, SCHEMA) if has_config else (CONFIG, FIRST_PLAN, SCHEMA)
-    there = [name for name in files if name != SCHEMA and (project.root / name).exists()]
+    there = [name for name in files if name != SCHEMA and os.path.lexists(project.root / name)]
     if there and not is_forced:
         raise UsageError(f"`{there[0]}` is there already", next="use it, or overwrite it with `--force`")
     found = languages(project)

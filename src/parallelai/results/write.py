@@ -8,6 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from parallelai.config import find_project
 from parallelai.errors import UsageError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
@@ -20,10 +21,12 @@ def write_atomically(path: Path, text: str) -> None:
     such as `/dev/stdout` or a pipe, is written to directly.
 
     Raises:
-        UsageError: the path is a folder, its folder does not exist, or it cannot be written.
+        UsageError: the path is a folder, its folder does not exist, it is a link that leads out of its
+            project, or it cannot be written.
     """
     data = text.encode("utf-8", "backslashreplace")
     try:
+        refuse_link_out(path)
         mode = _mode(path)
         if mode is not None and stat.S_ISDIR(mode):
             raise UsageError(f"`{path}` is a folder", next="name a file in it")
@@ -38,6 +41,21 @@ def write_atomically(path: Path, text: str) -> None:
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"`{path}` cannot be written: {why}", next="name another file") from error
+
+
+def refuse_link_out(path: Path) -> None:
+    """Raise `UsageError` if a path in a project leads out of it by a link, which the project may have brought."""
+    written = Path(os.path.abspath(path))  # noqa: PTH100  # `..` by the text alone, links not followed
+    real = written.resolve()
+    if real == written:
+        return
+    above = next(folder for folder in written.parents if folder.resolve() == folder)
+    root = find_project(above).root
+    is_project = any((root / mark).exists() for mark in (".git", ".parallelai", "parallelai.toml"))
+    if is_project and not real.is_relative_to(root):
+        raise UsageError(
+            f"`{path}` is not written: it leads out of the project, to `{real}`", next="name that file itself"
+        )
 
 
 def _mode(path: Path) -> int | None:

@@ -1,0 +1,339 @@
+"""`parallelai runs …`: on runs that have ended, and on one that another process carries out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import start_program
+
+
+class Live:
+    """A run that another process carries out; its tasks wait until they are let go, each by its fifo."""
+
+    def __init__(self, root: Path, program: subprocess.Popen[str]) -> None:
+        self.root = root
+        self.program = program
+        self.events: list[dict[str, Any]] = []
+        self.run = self.until("run.created")["run"]
+
+    def until(self, kind: str, task: str | None = None, **data: Any) -> dict[str, Any]:
+        """Read events until one is as said."""
+        assert self.program.stdout is not None
+        for line in self.program.stdout:
+            event: dict[str, Any] = json.loads(line)
+            self.events.append(event)
+            if (
+                event["type"] == kind
+                and task in (None, event.get("task"))
+                and data.items() <= event["data"].items()
+            ):
+                return event
+        raise AssertionError(f"it ended without {kind}: {self.events[-3:]}")
+
+    def release(self, task: str) -> None:
+        """Let a task end; it must have started."""
+        with (self.root / f"{task}.fifo").open("w") as fifo:
+            fifo.write(f"{task} was let go\n")
+
+    def end(self) -> int:
+        """Read to the end, and give the exit code."""
+        assert self.program.stdout is not None
+        self.events += map(json.loads, self.program.stdout)
+        return self.program.wait(timeout=60)
+
+
+PLAN = """\
+version: 1
+limits: {parallel: 1, grace: 0.1}
+engines: {wait: {use: command, command: [sh, -c, 'read -r task; cat "$task.fifo"']}}
+tasks:
+  - {id: one, description: one, engine: wait}
+  - {id: two, description: two, engine: wait, depends_on: one}
+"""
+
+
+@pytest.fixture
+def live(here: Path) -> Iterator[Live]:
+    for task in ("one", "two", "three"):
+        os.mkfifo(here / f"{task}.fifo")
+    (here / "live.yaml").write_text(PLAN.replace("read -r task; cat", 'task=$(head -1); cat'))
+    with start_program(here, "execute", "live.yaml", "--events", "-") as program:
+        try:
+            found = Live(here, program)
+            found.until("turn.started", "one")
+            yield found
+        finally:
+            program.kill()
+
+
+@pytest.fixture
+def done(cli: Any, plan: Path) -> str:
+    """A run that has ended well."""
+    called = cli("execute", plan, "--json")
+    assert called.code == 0
+    run: str = called.document["run"]
+    return run
+
+
+# -- runs that have ended
+
+
+def test_list_the_newest_first(cli: Any, here: Path, plan: Path, done: str) -> None:
+    second = cli("execute", plan, "--json").document["run"]
+    cli("review", "a.py")
+
+    called, document = cli("runs", "list"), cli("runs", "list", "--json").document
+
+    rows = called.out.splitlines()
+    assert (called.code, called.err, len(rows)) == (0, "", 3)
+    assert [row.split()[0] for row in rows[1:]] == [second, done]
+    assert rows[1].split()[3:] == ["ok", "plan.yaml", "2", "ok"]
+    assert [row["id"] for row in document["runs"]][1:] == [second, done]
+    assert {row["state"] for row in document["runs"]} == {"ok"}
+    assert cli("runs", "list", "--limit", "1").out.splitlines() == rows[:1]
+
+
+def test_show_is_what_execute_printed(cli: Any, plan: Path) -> None:
+    executed = cli("execute", plan, "--json")
+    run = executed.document["run"]
+
+    for words in (["show"], ["show", run], ["show", run[:-2]]):
+        assert cli("runs", *words, "--json").document == executed.document
+    assert run in cli("runs", "show").out
+    assert json.loads(cli("runs", "show", "--format", "sarif").out)["version"] == "2.1.0"
+
+
+def test_show_into_a_file(cli: Any, here: Path, done: str) -> None:
+    called = cli("runs", "show", "--output", "run.json")
+
+    assert (called.code, called.out, called.err) == (0, "", "written to run.json\n")
+    assert json.loads((here / "run.json").read_text())["run"] == done
+    assert cli("runs", "show", "--output", "no/run.json").code == 2
+
+
+VERBS = ("show", "logs", "resume", "cancel", "pause", "export", "delete")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_without_any_run(cli: Any, here: Path, verb: str) -> None:
+    called = cli("runs", verb, "--json", "--yes")
+
+    assert called.code == 2
+    assert called.error["said"] == "there is no run here yet"
+    assert not (here / ".parallelai/state").exists()
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "compare", "retry"])
+@pytest.mark.parametrize("run", ["r-nope", "../../etc", "r-20200101-00000000"])
+def test_a_run_that_is_not_there(cli: Any, done: str, verb: str, run: str) -> None:
+    called = cli("runs", verb, run, *(["x"] if verb in ("compare", "retry") else []), "--json", "--yes")
+
+    assert called.code == 2, called
+    assert called.error["kind"] in ("not_found", "usage")
+
+
+def test_logs_are_the_events(cli: Any, done: str) -> None:
+    called, document = cli("runs", "logs"), cli("runs", "logs", done, "--json").document
+
+    kinds = [line.split()[1] for line in called.out.splitlines()]
+    assert kinds[:2] == ["run.created", "run.started"]
+    assert kinds[-1] == "run.ended"
+    assert max(map(len, called.out.splitlines())) <= 100
+    assert document["run"] == done
+    assert [event["type"] for event in document["events"]] == kinds
+    assert [line.split()[1] for line in cli("runs", "logs", "--follow").out.splitlines()] == kinds
+
+
+def test_logs_of_a_task_are_what_it_printed(cli: Any, here: Path) -> None:
+    (here / "say.yaml").write_text(
+        "version: 1\nengines: {sh: {use: command, command: [sh, -c, 'echo hello; printf \"\\033[31mred\\n\"']}}\n"
+        "tasks: [{id: say, description: x, engine: sh}]\n"
+    )
+    assert cli("execute", "say.yaml").code == 0
+
+    called, document = cli("runs", "logs", "say"), cli("runs", "logs", "say", "--json").document
+
+    assert called.code == 0
+    assert called.out == "hello\n\\x1b[31mred\n"
+    assert "say, attempt 1, `sh`" in called.err
+    assert [attempt["task"] for attempt in document["attempts"]] == ["say"]
+    assert cli("runs", "logs", "nobody").code == 2
+
+
+def test_export_is_lines_of_json_by_the_contract(cli: Any, here: Path, done: str) -> None:
+    lines = cli("runs", "export").out.splitlines()
+    events = [json.loads(line) for line in lines]
+
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {"v", "run", "seq", "at", "type", "data"} <= set(events[0])
+    cli("runs", "export", done, "--output", "events.jsonl")
+    assert (here / "events.jsonl").read_text().splitlines() == lines
+    assert cli("runs", "export", "--json").document["events"] == events
+
+
+def test_compare_two_reviews(cli: Any, here: Path) -> None:
+    first = cli("review", "--json").document["run"]
+    (here / "a.py").write_text("x = 1\n")
+    (here / "src/b.py").write_text("assert 1\n")
+    second = cli("review", "--json").document["run"]
+
+    called, document = cli("runs", "compare", first, second), cli("runs", "compare", first, "--json").document
+
+    assert called.out.splitlines() == [
+        "1 fixed, 1 new, 1 stayed",
+        "- a.py:2 low S101: Use of `assert` detected",
+        "+ src/b.py:1 low S101: Use of `assert` detected",
+    ]
+    assert [len(document[key]) for key in ("fixed", "new", "stayed")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("words", [["delete"], ["prune", "--keep", "0"]])
+def test_nothing_is_deleted_unless_somebody_says_yes(cli: Any, done: str, words: list[str], monkeypatch: Any) -> None:
+    called = cli("runs", *words, "--json")
+
+    assert called.code == 2
+    assert "`--yes`" in called.error["next"]
+    assert cli("runs", "show", done).code == 0
+    assert cli("runs", *words, "--yes", "--json").document == {"deleted": [done]}
+    assert cli("runs", "list").out == "no run yet\n"
+
+
+def test_prune_keeps_the_newest(cli: Any, plan: Path, done: str) -> None:
+    second = cli("execute", plan, "--json").document["run"]
+
+    assert cli("runs", "prune", "--yes").out == "deleted no runs\n"
+    assert cli("runs", "prune", "--keep", "1", "--yes").out == f"deleted {done}\n"
+    assert [row["id"] for row in cli("runs", "list", "--json").document["runs"]] == [second]
+    assert cli("runs", "prune", "--keep", "-1", "--yes").code == 2
+
+
+def test_resume_of_what_is_done_gives_its_result(cli: Any, plan: Path, done: str) -> None:
+    called = cli("runs", "resume", "--json")
+
+    assert called.code == 0
+    assert called.document["run"] == done
+
+
+def test_resume_says_what_is_left(cli: Any, here: Path) -> None:
+    (here / "half.yaml").write_text(
+        "version: 1\nengines: {no: {use: command, command: ['false']}, sh: {use: command, command: [cat]}}\n"
+        "tasks: [{id: a, description: x, engine: sh}, {id: b, description: y, engine: no}]\n"
+    )
+    assert cli("execute", "half.yaml").code == 4
+
+    called = cli("runs", "resume", "--dry-run")
+    (here / "half.yaml").write_text((here / "half.yaml").read_text().replace("engine: no}", "engine: sh}"))
+
+    assert called.out.startswith("b\n1 left of run r-")
+    assert cli("runs", "resume", "--new").code == 2
+    assert cli("runs", "resume").code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["cancel"], ["pause"], ["retry", "one"], ["add", "say hello", "--id", "three"]], ids=" ".join
+)
+def test_what_nobody_carries_out_cannot_be_steered(cli: Any, done: str, words: list[str]) -> None:
+    called = cli("runs", *words, "--json")
+
+    assert called.code == 2
+    assert called.error["said"] == f"nobody carries out run `{done}`"
+    assert called.error["next"] == f"`parallelai runs resume {done}` starts it again"
+
+
+# -- a run that another process carries out
+
+
+def test_a_live_run_is_seen(cli: Any, live: Live) -> None:
+    (row,) = cli("runs", "list", "--json").document["runs"]
+    shown, document = cli("runs", "show"), cli("runs", "show", "--json").document
+
+    assert (row["id"], row["state"]) == (live.run, "running")
+    assert shown.code == 0
+    assert f"run {live.run} is running; this is where it stands" in shown.err
+    assert document["run"] == live.run
+    assert cli("runs", "logs").out.count("attempt.started") == 1
+    assert cli("runs", "delete", "--yes", "--json").error["kind"] == "busy"
+    assert cli("runs", "prune", "--keep", "0", "--yes").out == "deleted no runs\n"
+    assert cli("execute", "live.yaml", "--resume", "--json").error["kind"] == "busy"
+
+
+def test_a_live_run_is_followed_to_its_end(live: Live) -> None:
+    with start_program(live.root, "runs", "logs", "-f", "--json") as follower:
+        assert follower.stdout is not None
+        first = json.loads(follower.stdout.readline())
+        live.release("one")
+        live.until("turn.started", "two")
+        live.release("two")
+        assert live.end() == 0
+        rest = [json.loads(line) for line in follower.stdout]
+        assert follower.wait(timeout=60) == 0
+
+    assert first["type"] == "run.created"
+    assert rest[-1]["type"] == "run.ended"
+    assert [first, *rest] == live.events
+
+
+def test_pause_and_resume(cli: Any, live: Live) -> None:
+    paused = cli("runs", "pause", "--json")
+    live.until("run.paused")
+    live.release("one")
+    live.until("task.ended", "one")
+    resumed = cli("runs", "resume", "--json")
+    live.until("turn.started", "two")
+    live.release("two")
+
+    assert paused.code == resumed.code == 0
+    assert set(paused.document) == set(resumed.document) == {"said"}
+    assert live.run in resumed.document["said"]
+    assert live.end() == 0
+
+
+def test_add_a_task(cli: Any, live: Live) -> None:
+    called = cli("runs", "add", live.run, "three", "--id", "three", "--engine", "wait", "--after", "one")
+    twice = cli("runs", "add", "three", "--id", "three", "--engine", "wait", "--json")
+    wrong = cli("runs", "add", "x", "--id", "four", "--after", "nobody", "--json")
+    live.release("one")
+    live.until("turn.started", "two")
+    live.release("two")
+    live.until("turn.started", "three")
+    live.release("three")
+
+    assert called.code == 0
+    assert (twice.code, wrong.code) == (2, 2)
+    assert live.end() == 0
+    assert cli("runs", "show", "--json").document["counts"]["ok"] == 3
+
+
+def test_cancel_a_task_then_the_rest(cli: Any, live: Live) -> None:
+    assert cli("runs", "cancel", "two").code == 0
+    live.until("task.ended", "two")
+    assert cli("runs", "cancel", live.run).code == 0
+
+    assert live.end() == 4
+    assert cli("runs", "show", "--json").document["counts"]["cancelled"] == 2
+
+
+def test_retry_a_task(cli: Any, live: Live) -> None:
+    assert cli("runs", "cancel", "one").code == 0
+    assert cli("runs", "retry").code == 2
+    live.until("task.ended", "one")
+
+
+def test_a_run_whose_process_was_killed_is_interrupted_and_goes_on(cli: Any, live: Live) -> None:
+    live.program.kill()
+    live.program.wait(timeout=60)
+
+    (row,) = cli("runs", "list", "--json").document["runs"]
+    shown = cli("runs", "show")
+    assert row["state"] == "interrupted"
+    assert f"run {live.run} is interrupted; go on with `parallelai runs resume {live.run}`" in shown.err
+    (live.root / "live.yaml").write_text(PLAN.replace("[sh, -c, 'read -r task; cat \"$task.fifo\"']", "[cat]"))
+    called = cli("runs", "resume", "--json")
+    assert (called.code, called.document["run"]) == (0, live.run)
+    assert called.document["counts"]["ok"] == 2
