@@ -1,8 +1,9 @@
 """What one instant task costs: through the facade, and in a bare asyncio loop that writes to SQLite.
 
-The bare loop is the least that a durable run could do: a hundred tasks at once, a row when one starts and a row
-with its result, written by one thread in groups (WAL, `synchronous = FULL` as the journal has it). It has no
-plan, no dependencies, no retries, no limits, no cache, no fingerprints.
+The bare loop is the least that a durable run could do: a hundred tasks at once, of each a row that claims it, on
+the disk before it starts, and a row with its result, on the disk before it is over; one thread writes what has
+come, in groups (WAL, `synchronous = FULL`, as the journal). It has no plan, no dependencies, no retries, no limits,
+no budget, no cache, no fingerprints, no result document.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -86,26 +86,19 @@ async def facade(folder: Path, count: int) -> dict[str, float]:
 async def bare(folder: Path, count: int) -> dict[str, float]:
     """The same number of instant tasks, and two rows for each; milliseconds a task."""
     began, cpu = time.time(), time.process_time()
-    rows: deque[tuple[int, str, str]] = deque()
-    wake, is_over = threading.Event(), threading.Event()
-    thread = threading.Thread(target=_commit, args=(folder / "bare.db", rows, wake, is_over))
-    thread.start()
+    rows = Rows(folder / "bare.db")
     places = asyncio.Semaphore(AT_ONCE)
 
     async def task(number: int) -> None:
         async with places:
-            rows.append((number, "started", ""))
-            wake.set()
+            await rows.write(number, "claimed", "")
             result = await _answer(number)
-            rows.append((number, "ended", json.dumps({"status": "ok", "text": result})))
-            wake.set()
+            await rows.write(number, "ended", json.dumps({"status": "ok", "text": result}))
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
             group.create_task(task(number))
-    is_over.set()
-    wake.set()
-    thread.join()
+    rows.close()
     took, used = time.time() - began, time.process_time() - cpu
     return {"whole": took * 1000 / count, "cpu": used * 1000 / count}
 
@@ -115,25 +108,52 @@ async def _answer(number: int) -> str:
     return f"ok {number}"
 
 
-def _commit(
-    path: Path, rows: deque[tuple[int, str, str]], wake: threading.Event, is_over: threading.Event
-) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE rows (task INTEGER, kind TEXT, data TEXT)")
-    while True:
-        wake.wait()
-        wake.clear()
-        is_last = is_over.is_set()
-        batch = [rows.popleft() for _ in range(len(rows))]
+class Rows:
+    """A table that one thread writes, in groups: all that came while it wrote the group before."""
+
+    def __init__(self, path: Path) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: list[tuple[int, str, str]] = []
+        self._next: asyncio.Future[None] = self._loop.create_future()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._write, args=(path,))
+        self._thread.start()
+
+    async def write(self, number: int, kind: str, data: str) -> None:
+        """Add a row, and wait until it is on the disk."""
+        with self._lock:
+            self._queue.append((number, kind, data))
+            future = self._next
+        self._wake.set()
+        await asyncio.shield(future)
+
+    def close(self) -> None:
+        self._is_over = True
+        self._wake.set()
+        self._thread.join()
+
+    def _write(self, path: Path) -> None:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE rows (task INTEGER, kind TEXT, data TEXT)")
+        while not self._is_over:
+            self._wake.wait()
+            self._wake.clear()
+            self._commit(connection)
+        connection.close()
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            future, self._next = self._next, self._loop.create_future()
+            batch, self._queue = self._queue, []
         if batch:
             connection.execute("BEGIN")
             connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", batch)
             connection.execute("COMMIT")
-        if is_last:
-            break
-    connection.close()
+        self._loop.call_soon_threadsafe(future.set_result, None)
 
 
 def _child(kind: str, count: int) -> None:

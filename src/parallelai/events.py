@@ -290,6 +290,7 @@ EventData = (
 
 TYPES: dict[str, type[EventData]] = {kind.type: kind for kind in EventData.__args__}
 """The data class of each event type that this version writes."""
+_CLASSES = frozenset(TYPES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,7 @@ class Event:
 
 def data_to_json(data: EventData | Mapping[str, Any]) -> str:
     """Encode an event's data as compact JSON text, as the journal stores it."""
-    if isinstance(data, Mapping):
+    if type(data) not in _CLASSES and isinstance(data, Mapping):
         return json.dumps(data, separators=(",", ":"))
     return _encoder()(data, inf_nan_mode="null").decode()  # what JSON does not have would damage the journal
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import opened, project
 
 from parallelai import config
 from parallelai.engines.ruff_settings import SettingsReader
 from parallelai.errors import ConfigError
 from parallelai.plan.settings import settings_for
+from running import opened, project
 
 
 def zero(path: Path) -> None:

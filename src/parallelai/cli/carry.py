@@ -27,7 +27,7 @@ from parallelai.records import RunDocument
 from parallelai.results import formats
 from parallelai.results.document import to_data
 from parallelai.results.json import dump
-from parallelai.results.write import write_atomically
+from parallelai.results.write import refuse_link_out, write_atomically
 
 NOTHING = "nothing to review: of the files that you asked for, none has changed"
 STDOUT = "-"
@@ -156,6 +156,7 @@ def _events(shared: Shared, target: str | None) -> Iterator[Callable[[Sequence[E
     elif target == STDOUT:
         yield _Lines(shared, target, sys.stdout).write
     else:
+        refuse_link_out(Path(target))
         try:
             file = Path(target).open("w", encoding="utf-8")  # noqa: SIM115 -- closed below, come what may
         except OSError as error:

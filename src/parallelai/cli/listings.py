@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from parallelai.results.compare import Comparison
 
 _LEAST_WIDTH = 40
+_BOOKKEEPING = ("final", "usage", "limits", "session")
+"""Events of a stream that are about the turn, and nothing that it printed; `--json` has them."""
 
 
 def run_rows(states: Sequence[RunState]) -> list[str]:
@@ -123,6 +125,8 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
     for event in events:
         if event.get("type") == "text":
             text += str(event.get("delta", ""))
+            continue
+        if event.get("type") in _BOOKKEEPING:
             continue
         lines += text.splitlines()
         text = ""

@@ -252,4 +252,4 @@ def _delete(shared: Shared, gone: tuple[str, ...]) -> int:
 
 
 def _number(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
+    return f"{count or 'no'} run{'s' * (count != 1)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -34,7 +34,7 @@ def choice_of(value: Any) -> tuple[Choice | None, tuple[Engine, ...]]:
     if value is None or isinstance(value, Choice):
         return value, ()
     if isinstance(value, MultiEngine):
-        return value.choice, value.engines
+        return _made(lambda: value.choice), value.engines
     if isinstance(value, Engine):
         return Choice(rule="one", members=(value.name,)), (value,)
     if isinstance(value, (list, tuple)):
@@ -43,8 +43,12 @@ def choice_of(value: Any) -> tuple[Choice | None, tuple[Engine, ...]]:
 
 
 def _choice(value: Any) -> Choice:
+    return _made(lambda: Choice.model_validate(value))
+
+
+def _made(make: Callable[[], Choice]) -> Choice:
     try:
-        return Choice.model_validate(value)
+        return make()
     except ValidationError as error:
         raise UsageError(f"`engine`: {_first(error)}") from None
 
@@ -85,7 +89,11 @@ def severity_of(value: str | Severity | None) -> Severity | None:
 
 def strategy_of(value: str | Strategy | None) -> Strategy | None:
     """A strategy by its name, such as `batch:4`, or as it is."""
-    return strategies.find(value) if isinstance(value, str) else value
+    if value is None or callable(getattr(value, "key", None)):
+        return cast("Strategy | None", value)
+    if isinstance(value, str):
+        return strategies.find(value)
+    raise UsageError(f"`strategy`: {value!r} is none", next="give a name, such as `dag`, or `DAGStrategy()`")
 
 
 def _first(error: ValidationError) -> str:

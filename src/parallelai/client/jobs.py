@@ -211,8 +211,7 @@ class Builder:
                 wanted,
                 output=output,
                 registry=self.registry,
-                # The machine's memory is opened only where it is asked: a home may be read-only.
-                consent=lambda engine: self.project.machine.has_consent(engine),
+                consent=self.project.has_consent,
                 source=source,
                 about=about,
             )

@@ -95,6 +95,13 @@ class OpenProject:
         except StoreError:  # where nothing can be remembered, nothing was trusted
             return False
 
+    def has_consent(self, engine: str) -> bool:
+        """Whether the user said that `auto` may take this engine; never where nothing can be remembered."""
+        try:
+            return self.machine.has_consent(engine)
+        except StoreError:
+            return False
+
     @functools.cached_property
     def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         return settings_for(self.config, is_trusted=self.is_trusted)

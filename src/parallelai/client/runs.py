@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
@@ -116,11 +117,13 @@ class Runs:
 
     def events(self, run: str | None = None, *, after: int = 0) -> Iterator[Event]:
         """Give a run's events after a sequence number."""
-        return self._project.store.journal.events(self.find(run).id, after=after)
+        row = self.find(run)  # first: where there is no run, no journal is made
+        return self._project.store.journal.events(row.id, after=after)
 
     def follow(self, run: str | None = None, *, after: int = 0) -> AsyncIterator[Event]:
         """Give a run's events as they come, until it ends or nobody carries it out."""
-        return self._project.store.journal.tail(self.find(run).id, after=after)
+        row = self.find(run)
+        return self._project.store.journal.tail(row.id, after=after)
 
     def logs(self, run: str | None = None, task: str | None = None) -> tuple[AttemptLog, ...]:
         """Give the logs of a run's attempts, or of one task's. Raises `NotFoundError` for an unknown task."""
@@ -196,7 +199,7 @@ class Runs:
                 f"nobody carries out run `{row.id}`",
                 next=f"`parallelai runs resume {row.id}` starts it again",
             )
-        number = store.commands.ask(row.id, kind, args, getpass.getuser())
+        number = store.commands.ask(row.id, kind, args, _user())
         answer = self._answer(row.id, number)
         deadline = time.monotonic() + ANSWER_SECONDS
         while answer is None:
@@ -245,3 +248,11 @@ class Runs:
 def _task_of(instance: str) -> str:
     """The task that an instance is of: `review` of `review@src/a.py#2`."""
     return instance.split("@")[0].split("#")[0]
+
+
+def _user() -> str:
+    """Who asks. In a container the user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -94,7 +93,7 @@ async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
     """
     has_config = project.config.project_file not in (None, CONFIG)
     files = (FIRST_PLAN, SCHEMA) if has_config else (CONFIG, FIRST_PLAN, SCHEMA)
-    there = [name for name in files if name != SCHEMA and os.path.lexists(project.root / name)]
+    there = [name for name in files if name != SCHEMA and _is_there(project.root / name)]
     if there and not is_forced:
         raise UsageError(f"`{there[0]}` is there already", next="use it, or overwrite it with `--force`")
     found = languages(project)
@@ -108,6 +107,11 @@ async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
     for name in files:
         write_atomically(project.root / name, texts[name])
     return Made(files, found, tuple(ready))
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether there is anything, also a link that leads nowhere yet."""
+    return path.exists() or path.is_symlink()
 
 
 def _make_folder(file: Path) -> None:

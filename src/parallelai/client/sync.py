@@ -91,11 +91,13 @@ def run_apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     thread = threading.Thread(target=contextvars.copy_context().run, args=(apart.work,), name="parallelai")
     thread.start()
     try:
-        thread.join()
+        apart.has_ended.wait()  # not `join`: an interrupted one forgets that the thread is still there
     except BaseException:
         apart.cancel()
-        thread.join()
+        apart.has_ended.wait()
         raise
+    finally:
+        thread.join()
     if apart.failure is not None:
         raise apart.failure
     result: T = apart.result
@@ -110,6 +112,7 @@ class _Apart:
         self._lock = threading.Lock()  # of the two below: one thread sets them, another cancels
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None] | None = None
         self._is_cancelled = False
+        self.has_ended = threading.Event()
         self.result: Any = None
         self.failure: BaseException | None = None
 
@@ -119,6 +122,8 @@ class _Apart:
             self.result = asyncio.run(self._carried())
         except BaseException as failure:
             self.failure = failure
+        finally:
+            self.has_ended.set()
 
     async def _carried(self) -> Any:
         with self._lock:

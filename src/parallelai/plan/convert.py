@@ -42,7 +42,8 @@ def to_data(plan: Plan) -> dict[str, Any]:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    names = [name for name in type(model).model_fields if name in model.model_fields_set]
+    given = model.model_fields_set
+    names = [name for name in type(model).model_fields if name in given]
     if isinstance(model, Task):
         names.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     fields = type(model).model_fields

@@ -94,6 +94,7 @@ def error_schema() -> Schema:
     kinds = {error.kind for error in vars(errors).values() if _is_error(error)} | set(
         get_args(records.ErrorKind)
     )
+    kinds.add("interrupted")  # a signal ended the command before there was a run
     text, maybe = {"type": "string"}, _nullable({"type": "string"})
     problem = _object({"said": text, "where": maybe, "next": maybe}, "One thing wrong in a file.")
     error = _object(

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from parallelai.events import (
     AttemptEnded,
+    AttemptReserved,
+    AttemptStarted,
     Event,
     FindingRecorded,
     RunCreated,
@@ -16,6 +18,8 @@ from parallelai.events import (
     TaskEnded,
     TaskExpanded,
     TaskReady,
+    TurnEnded,
+    TurnStarted,
 )
 from parallelai.records import (
     FREE,
@@ -30,6 +34,9 @@ from parallelai.records import (
 )
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
+
+
+_OF_ATTEMPTS = frozenset({AttemptReserved, AttemptStarted, TurnStarted, TurnEnded})
 
 
 class Report:
@@ -61,6 +68,8 @@ class Report:
         if self._span is not None:
             self._span = (self._span[0], event.at)
         data = event.data
+        if type(data) in _OF_ATTEMPTS:  # most events: an attempt's course, of which only the end counts here
+            return
         match data:
             case AttemptEnded():
                 self._take_attempt(event, data)

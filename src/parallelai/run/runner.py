@@ -44,6 +44,7 @@ from parallelai.results import baseline
 from parallelai.results.collect import collect
 from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run import assembly
+from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
 from parallelai.run.executors.base import AttemptDone, ExecutorEvent
 from parallelai.run.executors.local import LocalExecutor
@@ -149,7 +150,11 @@ class Runner:
         Raises:
             StoreError: the journal cannot be written; what was written is kept.
         """
-        writer = self._writer
+        with collecting_seldom():
+            await self._carry_out(self._writer)
+        return self._report.document()
+
+    async def _carry_out(self, writer: RunWriter) -> None:
         # The report has a subscription of its own: a watcher that fails is told no more.
         leave = [writer.subscribe(watch) for watch in (self._learn, self._watch) if watch is not None]
         try:
@@ -163,7 +168,6 @@ class Runner:
         finally:
             for each in leave:
                 each()
-        return self._report.document()
 
     async def _work(self, writer: RunWriter) -> None:
         """Carry out every task. What fails here is told as it is, not as the group that it failed in."""

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _FILE = "replies.db"
 _FORMAT = b"parallelai-cache/2"
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, mark BLOB NOT NULL, body BLOB NOT NULL)"
-_GROUP = 64
+_GROUP = 512
 _GROUP_SECONDS = 0.5
 _BUSY_MILLISECONDS = 500
 
@@ -148,7 +148,8 @@ class Cache:
         connection = open_connection(self._path)
         try:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-            connection.execute("PRAGMA synchronous = NORMAL")  # what the power takes with it is asked for again
+            # Not FULL: what a power cut takes with it is asked for again.
+            connection.execute("PRAGMA synchronous = NORMAL")
             if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                 connection.execute("PRAGMA journal_mode = wal")
             connection.execute(_TABLE)

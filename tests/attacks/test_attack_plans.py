@@ -1,0 +1,30 @@
+"""Plans that are small on the disk and large in memory are refused before they are large."""
+
+from __future__ import annotations
+
+import pytest
+
+from parallelai.errors import PlanError
+from parallelai.plan import load
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tasks: [" + "a," * 2_000_000 + "]",
+        "tasks:\n" + "- a\n" * 1_000_000,
+        "".join(f"k{number}: 1\n" for number in range(500_000)),
+        "[" * 1_000_000,
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(
+            f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+            for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+    ],
+)
+def test_a_plan_of_very_many_values_is_refused(text: str) -> None:
+    with pytest.raises(PlanError) as told:
+        load.loads(text, file="plan.yaml")
+    (problem,) = told.value.problems
+    assert "more than" in problem.said
+    assert problem.line is not None
