@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import project
 
 from parallelai.cli import main
+from running import project
 
 BAD = "x = 1\nassert x\n"
 """What Ruff finds here is S101, of the security rules."""

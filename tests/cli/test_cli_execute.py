@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import run_program, start_program
 
 from parallelai.client import AsyncParallelAI
+from running import run_program, start_program
 
 SCRIPT = """\
 - {task: dear, usage: {input: 90000, output: 400}, text: done}
@@ -57,12 +57,40 @@ def test_json_has_every_key_of_the_contract(cli: Any, plan: Path) -> None:
     document = cli("execute", plan, "--json").document
 
     assert list(document) == (
-        "schema run plan exit outcome seconds seconds_one_by_one counts usage tasks findings dropped files".split()
+        [
+            "schema",
+            "run",
+            "plan",
+            "exit",
+            "outcome",
+            "seconds",
+            "seconds_one_by_one",
+            "counts",
+            "usage",
+            "tasks",
+            "findings",
+            "dropped",
+            "files",
+        ]
     )
     assert document["plan"] == "plan.yaml"
-    assert set(document["tasks"][0]) == set(
-        "id status engine account model why attempts turns seconds text findings usage change workstream error".split()
-    )
+    assert set(document["tasks"][0]) == {
+        "id",
+        "status",
+        "engine",
+        "account",
+        "model",
+        "why",
+        "attempts",
+        "turns",
+        "seconds",
+        "text",
+        "findings",
+        "usage",
+        "change",
+        "workstream",
+        "error",
+    }
 
 
 @pytest.mark.parametrize("strategy", ["dag", "parallel", "batch:2", "pipeline"])
@@ -179,9 +207,7 @@ def test_all_problems_are_listed_with_their_places(cli: Any, here: Path) -> None
     assert [problem.split(": ")[0] for problem in problems] == [
         problem["where"] for problem in document.error["problems"]
     ]
-    assert {"broken.yaml:3:29", "broken.yaml:4:10"} == {
-        problem.split(": ")[0] for problem in problems
-    }
+    assert {"broken.yaml:3:29", "broken.yaml:4:10"} == {problem.split(": ")[0] for problem in problems}
 
 
 # -- exit codes
@@ -212,16 +238,28 @@ def test_4_some_failed(cli: Any, scripted: Path) -> None:
     called = cli("execute", scripted, "--json")
 
     assert called.code == 4 == called.document["exit"]
-    assert statuses(called) == {"fine": "ok", "dear": "ok", "bad": "failed", "after": "skipped", "found": "ok"}
+    assert statuses(called) == {
+        "fine": "ok",
+        "dear": "ok",
+        "bad": "failed",
+        "after": "skipped",
+        "found": "ok",
+    }
     failed = called.document["tasks"][2]["error"]
-    assert (failed["kind"], failed["said"], failed["where"]) == ("rejected", "401 no key", "scripted.yaml:7:5")
+    assert (failed["kind"], failed["said"], failed["where"]) == (
+        "rejected",
+        "401 no key",
+        "scripted.yaml:7:5",
+    )
     shown = cli("execute", scripted)
     assert "401 no key" in shown.out
     assert "go on with `parallelai runs resume r-" in shown.err
 
 
 def test_5_the_budget_is_used_up(cli: Any, scripted: Path) -> None:
-    called = cli("execute", scripted, "--only", "dear,found", "--budget", "1ktok", "--parallel", "1", "--json")
+    called = cli(
+        "execute", scripted, "--only", "dear,found", "--budget", "1ktok", "--parallel", "1", "--json"
+    )
 
     assert called.code == 5
     assert "over_budget" in statuses(called).values()
@@ -297,7 +335,9 @@ def test_a_report_that_cannot_be_written(cli: Any, plan: Path, reports: Path, mo
     assert called.err.endswith("next: please report it\n")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "just text", "version: 1\n", "version: 1\ntasks: []\n", "a: [\n"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "just text", "version: 1\n", "version: 1\ntasks: []\n", "a: [\n"]
+)
 def test_what_is_no_plan(cli: Any, here: Path, content: str) -> None:
     (here / "p.yaml").write_text(content)
 

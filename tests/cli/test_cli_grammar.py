@@ -9,20 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import environment, run_program
 
 from parallelai.cli import COMMANDS, LATER, SAME
+from running import environment, run_program
 
 VERBS = {
     "plan": ("check", "show", "graph", "estimate", "convert", "schema"),
-    "runs": tuple(
-        "list show logs resume cancel pause add retry compare export prune delete".split()
+    "runs": (
+        "list",
+        "show",
+        "logs",
+        "resume",
+        "cancel",
+        "pause",
+        "add",
+        "retry",
+        "compare",
+        "export",
+        "prune",
+        "delete",
     ),
     "engines": ("list", "test"),
     "cache": ("info", "clear"),
     "config": ("show",),
 }
-COMMAND_LINES = [[name] for name in COMMANDS] + [[noun, verb] for noun, verbs in VERBS.items() for verb in verbs]
+COMMAND_LINES = [[name] for name in COMMANDS] + [
+    [noun, verb] for noun, verbs in VERBS.items() for verb in verbs
+]
 
 
 @pytest.mark.parametrize("command", [[], *COMMAND_LINES], ids=" ".join)
@@ -44,7 +57,12 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", look], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", look],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert ended.stderr == "[]\n"
@@ -81,7 +99,9 @@ def test_global_flags_hold_wherever_they_are(cli: Any, here: Path, arguments: tu
     assert (called.code, called.document) == (0, {"runs": []})
 
 
-def test_the_project_may_be_named_before_and_after(cli: Any, here: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_project_may_be_named_before_and_after(
+    cli: Any, here: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     before = cli("--project", here, "review", "--dry-run", "--json")
@@ -115,15 +135,33 @@ def test_nouns_have_two_numbers(cli: Any, other: str, noun: str) -> None:
         (["reviw"], "there is no command `reviw`", "did you mean `review`?"),
         (["runs", "lst"], "there is no command `runs lst`", "did you mean `list`?"),
         (["zzzz"], "there is no command `zzzz`", "`parallelai --help` lists them"),
-        (["review", "--sincee", "x"], "no such option '--sincee'. (Did you mean", "see `parallelai review --help`"),
+        (
+            ["review", "--sincee", "x"],
+            "no such option '--sincee'. (Did you mean",
+            "see `parallelai review --help`",
+        ),
         (["execute"], "missing argument 'PLAN'", "see `parallelai execute --help`"),
-        (["execute", "p", "--parallel", "0"], "invalid value for '--parallel'", "see `parallelai execute --help`"),
-        (["execute", "p", "--parallel", "x"], "invalid value for '--parallel'", "see `parallelai execute --help`"),
-        (["runs", "list", "extra"], "got unexpected extra argument (extra)", "see `parallelai runs list --help`"),
+        (
+            ["execute", "p", "--parallel", "0"],
+            "invalid value for '--parallel'",
+            "see `parallelai execute --help`",
+        ),
+        (
+            ["execute", "p", "--parallel", "x"],
+            "invalid value for '--parallel'",
+            "see `parallelai execute --help`",
+        ),
+        (
+            ["runs", "list", "extra"],
+            "got unexpected extra argument (extra)",
+            "see `parallelai runs list --help`",
+        ),
         (["--color", "blue", "doctor"], "invalid value for '--color'", "see `parallelai --help`"),
     ],
 )
-def test_mistakes_are_told_in_a_line(cli: Any, here: Path, arguments: list[str], said: str, next_: str) -> None:
+def test_mistakes_are_told_in_a_line(
+    cli: Any, here: Path, arguments: list[str], said: str, next_: str
+) -> None:
     called = cli(*arguments)
 
     assert (called.code, called.out) == (2, "")
@@ -143,8 +181,17 @@ def test_commands_of_later_versions_are_refused_by_name(cli: Any, command: str) 
 
 @pytest.mark.parametrize(
     "words",
-    ["plan propose", "runs send", "runs answer", "runs diff", "runs apply", "runs unapply", "engines add"]
-    + ["engines conform", "run send"],
+    [
+        "plan propose",
+        "runs send",
+        "runs answer",
+        "runs diff",
+        "runs apply",
+        "runs unapply",
+        "engines add",
+        "engines conform",
+        "run send",
+    ],
 )
 def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> None:
     called = cli(*words.split(), "x", "y")
@@ -156,7 +203,9 @@ def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> No
 
 @pytest.mark.parametrize("flag", ["--apply", "--monitor"])
 @pytest.mark.parametrize("command", [["review"], ["execute", "plan.yaml"], ["runs", "resume"]], ids=" ".join)
-def test_flags_of_later_versions_are_refused_by_name(cli: Any, plan: Path, command: list[str], flag: str) -> None:
+def test_flags_of_later_versions_are_refused_by_name(
+    cli: Any, plan: Path, command: list[str], flag: str
+) -> None:
     called = cli(*command, flag, "--json")
 
     assert called.code == 2

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import FakeEngine, environment
 
 import parallelai
 from parallelai import AsyncParallelAI, DAGStrategy, MultiEngine, ParallelAI, Task
 from parallelai.errors import ConfigError, PlanError, UsageError
+from running import FakeEngine, environment
 
 PROMISED = """
 import json, sys

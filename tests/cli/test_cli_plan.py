@@ -61,7 +61,9 @@ def test_check_lists_all_problems_with_their_places(cli: Any, here: Path) -> Non
     assert "`description`" in called.err
 
 
-@pytest.mark.parametrize("command", [["plan", verb] for verb in "check show graph estimate convert".split()])
+@pytest.mark.parametrize(
+    "command", [["plan", verb] for verb in ["check", "show", "graph", "estimate", "convert"]]
+)
 def test_every_command_lists_all_problems_as_json(cli: Any, here: Path, command: list[str]) -> None:
     (here / "broken.yaml").write_text(BROKEN)
 
@@ -73,7 +75,9 @@ def test_every_command_lists_all_problems_as_json(cli: Any, here: Path, command:
     assert len(called.error["problems"]) >= 4
 
 
-@pytest.mark.parametrize("command", [["plan", verb] for verb in "check show graph estimate convert".split()])
+@pytest.mark.parametrize(
+    "command", [["plan", verb] for verb in ["check", "show", "graph", "estimate", "convert"]]
+)
 def test_a_plan_that_is_not_there(cli: Any, here: Path, command: list[str]) -> None:
     called = cli(*command, "nope.yaml")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import run_program
 
 Git = Callable[..., str]
@@ -232,7 +233,9 @@ def test_a_baseline_is_updated_as_a_whole(cli: Any, here: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_done(cli: Any, here: Path, flags: list[str]) -> None:
+def test_what_cannot_be_done_is_refused_before_anything_is_done(
+    cli: Any, here: Path, flags: list[str]
+) -> None:
     called = cli("review", *flags, "--json")
 
     assert called.code == 2, called

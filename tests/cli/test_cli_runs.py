@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import start_program
 
 
@@ -62,7 +63,7 @@ tasks:
 def live(here: Path) -> Iterator[Live]:
     for task in ("one", "two", "three"):
         os.mkfifo(here / f"{task}.fifo")
-    (here / "live.yaml").write_text(PLAN.replace("read -r task; cat", 'task=$(head -1); cat'))
+    (here / "live.yaml").write_text(PLAN.replace("read -r task; cat", "task=$(head -1); cat"))
     with start_program(here, "execute", "live.yaml", "--events", "-") as program:
         try:
             found = Live(here, program)
@@ -195,7 +196,9 @@ def test_compare_two_reviews(cli: Any, here: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["delete"], ["prune", "--keep", "0"]])
-def test_nothing_is_deleted_unless_somebody_says_yes(cli: Any, done: str, words: list[str], monkeypatch: Any) -> None:
+def test_nothing_is_deleted_unless_somebody_says_yes(
+    cli: Any, done: str, words: list[str], monkeypatch: Any
+) -> None:
     called = cli("runs", *words, "--json")
 
     assert called.code == 2

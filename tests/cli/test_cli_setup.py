@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import run_program
 
 FILES = ("parallelai.toml", "parallelai.yaml", ".parallelai/plan.schema.json")
@@ -157,7 +158,9 @@ def test_doctor_with_nothing_to_repair(cli: Any, here: Path) -> None:
     assert "there is no journal to repair" in called.err
 
 
-@pytest.mark.parametrize("garbage", [b"garbage, not a database\n" * 400, b"", b"SQLite format 3\x00" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "garbage", [b"garbage, not a database\n" * 400, b"", b"SQLite format 3\x00" + b"\xff" * 5000]
+)
 def test_doctor_repairs_a_journal_that_is_garbage(cli: Any, plan: Path, here: Path, garbage: bytes) -> None:
     assert cli("execute", plan).code == 0
     state = here / ".parallelai/state"

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import PROGRAM, environment, run_program
 
 BAR = "╌"
@@ -31,11 +33,17 @@ class Terminal:
         self.text = ""
         self._leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        given = environment(TERM="xterm-256color", LANG="C.UTF-8", PYTHONUTF8="1", **variables)
+        given = environment(**{"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1", **variables})
         for name in ("COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "CI"):
             given.pop(name, None)
         self.program = subprocess.Popen(
-            [*PROGRAM, *arguments], cwd=root, env=given, stdin=follower, stdout=follower, stderr=follower
+            [*PROGRAM, *arguments],
+            cwd=root,
+            env=given,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            preexec_fn=_heed_interrupts,
         )
         os.close(follower)
 
@@ -67,6 +75,11 @@ class Terminal:
             read = ""
         self.text += read
         return read
+
+
+def _heed_interrupts() -> None:
+    """Whoever runs the tests may ignore SIGINT, as workers of xdist do, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -178,7 +191,7 @@ def test_control_c_at_a_question_is_an_interruption(cli: Any, here: Path, plan: 
 
     with terminal(here, "runs", "delete") as screen:
         screen.until("[y/N]")
-        screen.program.send_signal(2)
+        screen.program.send_signal(signal.SIGINT)
         assert screen.end() == 130
 
     assert "Traceback" not in screen.text
@@ -197,9 +210,15 @@ def test_plain_lines_where_there_is_no_terminal(here: Path, plan: Path) -> None:
 
 def test_a_terminal_of_ascii_gets_ascii(here: Path) -> None:
     (here / "z.yaml").write_text(
-        "version: 1\ntasks: [{id: a, description: ü, engine: mock}, {id: b, description: x, depends_on: a, engine: mock}]\n"
+        "version: 1\ntasks: [{id: a, description: ü, engine: mock},\n"
+        "  {id: b, description: x, depends_on: a, engine: mock}]\n"
     )
-    for words in (["plan", "graph", "z.yaml"], ["plan", "estimate", "z.yaml"], ["execute", "z.yaml"], ["review"]):
+    for words in (
+        ["plan", "graph", "z.yaml"],
+        ["plan", "estimate", "z.yaml"],
+        ["execute", "z.yaml"],
+        ["review"],
+    ):
         ended = subprocess.run(
             [*PROGRAM, *words],
             cwd=here,

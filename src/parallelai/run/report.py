@@ -35,7 +35,6 @@ from parallelai.records import (
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
 
-
 _OF_ATTEMPTS = frozenset({AttemptReserved, AttemptStarted, TurnStarted, TurnEnded})
 
 
@@ -77,14 +76,20 @@ class Report:
                 self.results[event.task] = data
             case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
                 self.results.pop(event.task, None)
+            case TaskExpanded():
+                self._take_expansion(data)
+            case _:
+                self._take_course(event.at, data)
+
+    def _take_course(self, at: str, data: object) -> None:
+        """Learn something about the run as a whole."""
+        match data:
             case RunCreated():
                 self.created = data
             case RunStarted():
                 self._seconds_before = self.seconds
-                self._span = (event.at, event.at)
+                self._span = (at, at)
                 self.ended, self.findings = None, None
-            case TaskExpanded():
-                self._take_expansion(data)
             case FindingRecorded():
                 self.findings = data.findings
                 self.dropped = {**self.dropped, **data.dropped}

@@ -65,6 +65,9 @@ from parallelai.store import RunWriter, Store
 STEPS: tuple[Step, ...] = (CheckStep(),)
 
 HURRY_SECONDS = 0.05
+NEWS_AT_ONCE = 32
+"""How much news is taken before what it made room for is started: of a hundred attempts that end together the
+first must not wait until all the others are written down."""
 
 Watch = Callable[[Sequence[Event]], None]
 Grow = Callable[[Job, Mapping[str, Any]], Job]
@@ -320,7 +323,9 @@ class Runner:
             await asyncio.sleep(POLL_SECONDS)
 
     def _take_news(self) -> None:
-        news, self._inbox = self._inbox, []
+        news, self._inbox = self._inbox[:NEWS_AT_ONCE], self._inbox[NEWS_AT_ONCE:]
+        if self._inbox:
+            self._wake.set()
         for item in news:
             if isinstance(item, AttemptDone):
                 task, number, result = self._flights.done(item)
