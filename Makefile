@@ -23,7 +23,7 @@ setup: $(BIN)/.installed
 dev: $(BIN)/.installed-dev
 
 review: setup
-	$(BIN)/parallelai review "src/**/*.py"
+	$(BIN)/parallelai review src examples
 
 test: dev
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -89,15 +89,16 @@ def run_apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run(make())
     apart = _Apart(make)
     thread = threading.Thread(target=contextvars.copy_context().run, args=(apart.work,), name="parallelai")
-    thread.start()
     try:
+        thread.start()
         apart.has_ended.wait()  # not `join`: an interrupted one forgets that the thread is still there
-    except BaseException:
+    except RuntimeError:  # there is no room for another thread
+        raise
+    except BaseException:  # also while it starts
         apart.cancel()
         apart.has_ended.wait()
         raise
-    finally:
-        thread.join()
+    thread.join()
     if apart.failure is not None:
         raise apart.failure
     result: T = apart.result
