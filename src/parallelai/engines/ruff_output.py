@@ -100,6 +100,7 @@ def _located(
     return Located(path, finding, is_unread=rule == IO_ERROR)
 
 
+@functools.lru_cache(maxsize=2048)  # rules say the same thing again and again
 def _field(text: str) -> str:
     return shorten(clean(text), MAX_FIELD_CHARS)
 

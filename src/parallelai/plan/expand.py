@@ -74,6 +74,7 @@ class _Sieve:
     _selected: dict[tuple[str, ...] | None, Sequence[str]] = field(default_factory=dict)
     _sources: dict[str, str | None] = field(default_factory=dict)
     _safe: dict[str, str | None] = field(default_factory=dict)
+    _folders: dict[str, str] = field(default_factory=dict)
     _chunks: dict[tuple[str, int], tuple[FilePart, ...]] = field(default_factory=dict)
     _items: dict[tuple[tuple[str, ...] | None, str, int], tuple[_Item, ...]] = field(default_factory=dict)
 
@@ -132,7 +133,9 @@ class _Sieve:
         if not path.isascii() and any("\ud800" <= char <= "\udfff" for char in path):
             return "its name is not UTF-8"
         root = self.tree.root
-        return triage(root / path, root=root) if is_sifted else triage_safety(root / path, root)
+        if is_sifted:
+            return triage(root / path, root=root, folders=self._folders)
+        return triage_safety(root / path, root, folders=self._folders)
 
 
 def _is_review(task: Task) -> bool:

@@ -164,12 +164,13 @@ def unmatched(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath 
     return [text for text in texts if not select([text], tree, base=base)]
 
 
-def triage(path: Path, *, root: Path | None = None) -> str | None:
+def triage(path: Path, *, root: Path | None = None, folders: dict[str, str] | None = None) -> str | None:
     """Say why nobody should read a file as source, None if it is fine; looks at 8 kB at most.
 
-    `link out of the project` is only told when `root` is given.
+    `link out of the project` is only told when `root` is given. `folders` is one empty mapping for calls that
+    follow each other at once: folders are resolved once then.
     """
-    if root is not None and (why := _leads_out(path, root)):
+    if root is not None and (why := _leads_out(path, root, folders)):
         return why
     if _GENERATED_NAMES.search(path.as_posix()):
         return "generated"
@@ -186,9 +187,9 @@ def triage(path: Path, *, root: Path | None = None) -> str | None:
     return "generated" if _is_generated(path.name, head) else None
 
 
-def triage_safety(path: Path, root: Path) -> str | None:
+def triage_safety(path: Path, root: Path, *, folders: dict[str, str] | None = None) -> str | None:
     """Say why a file must not be read at all: it leads out of the project, or is none."""
-    if why := _leads_out(path, root):
+    if why := _leads_out(path, root, folders):
         return why
     try:
         mode = path.stat().st_mode
@@ -197,14 +198,20 @@ def triage_safety(path: Path, root: Path) -> str | None:
     return None if stat.S_ISREG(mode) else "not a file"
 
 
-def read_text(root: Path, relative: str, *, max_bytes: int = 16 * HUGE_BYTES) -> str:
-    """Read a file of the project as UTF-8, with U+FFFD for what is not.
+def read_text(
+    root: Path,
+    relative: str,
+    *,
+    max_bytes: int = 16 * HUGE_BYTES,
+    folders: dict[str, str] | None = None,
+) -> str:
+    """Read a file of the project as UTF-8, with U+FFFD for what is not. `folders`: see `triage`.
 
     Raises `UsageError` if the path leaves the project, also by links, or is no plain file, or too large;
     `OSError` if it cannot be read.
     """
     path = root / relative
-    if why := _leads_out(path, root):
+    if why := _leads_out(path, root, folders):
         raise UsageError(f"`{_printable(relative)}` is not read: {why}")
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as stream:
@@ -325,14 +332,26 @@ def _existing(body: str, root: Path, base: str) -> str | None:
     raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
 
 
-def _leads_out(path: Path, root: Path) -> str | None:
+def _leads_out(path: Path, root: Path, folders: dict[str, str] | None = None) -> str | None:
     try:
-        real = os.path.realpath(path)
+        real = os.path.realpath(path) if folders is None else _resolved(os.fspath(path), folders)
     except (OSError, ValueError):
         return "unreadable"
     top = _real(os.fspath(root))
     is_inside = real == top or real.startswith(top.rstrip("/") + "/")
     return None if is_inside else "link out of the project"
+
+
+def _resolved(path: str, folders: dict[str, str]) -> str:
+    """Resolve a path as `realpath` does, which asks about each folder above; `folders` are known already."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", "..") or "\0" in name:
+        return os.path.realpath(path)
+    real = folders.get(folder)
+    if real is None:
+        real = folders[folder] = os.path.realpath(folder)
+    here = os.path.join(real, name)  # noqa: PTH118  # texts: there are thousands
+    return os.path.realpath(here) if os.path.islink(here) else here  # noqa: PTH114
 
 
 @functools.lru_cache(maxsize=64)

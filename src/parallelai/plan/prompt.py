@@ -297,7 +297,9 @@ def _block(part: FilePart, root: Path, left: int) -> str:
 
 
 def _name(part: FilePart) -> str:
-    path = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in part.path)
+    path = part.path
+    if not path.isprintable():
+        path = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in path)
     return path if part.first is None else f"{path} (lines {part.first}-{part.last})"
 
 

@@ -7,6 +7,7 @@ may be added above it, and the code may be indented anew, without the id changin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def squeeze(text: str) -> str:
     return " ".join(text.split())
 
 
+@functools.lru_cache(maxsize=2048)  # rules say the same thing again and again
 def normalise_message(message: str) -> str:
     """Reduce a message to its words, so that case, quotes and a final stop make no difference."""
     return squeeze(message.translate(_QUOTES)).rstrip(" .!").casefold()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 import random
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 
 from parallelai import processes
 from parallelai.engines.protocol import Estimate, Message, Request
-from parallelai.errors import EngineError, Internal, ParallelAIError, UsageError
+from parallelai.errors import EngineError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
     EventData,
@@ -58,7 +59,7 @@ from parallelai.run.report import Report
 from parallelai.run.resume import Prior
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.steering import POLL_SECONDS, Steering
-from parallelai.run.steps import STAGES, CheckStep, Step, StepContext
+from parallelai.run.steps import STAGES, CheckStep, Step, StepContext, attempted
 from parallelai.run.validation import record_of
 from parallelai.store import RunWriter, Store
 
@@ -164,6 +165,7 @@ class Runner:
             self._open(writer)
             for orphan in await asyncio.to_thread(processes.sweep):
                 writer.append(OrphanEnded(orphan.pid, orphan.command))
+            await writer.flush()  # the run is on disk before anything of it starts, and may cost
             await self._steering.begin()
             await self._work(writer)
             await self._steering.end()
@@ -252,7 +254,7 @@ class Runner:
         await writer.flush()
         self._store.cache.flush()
         report = self._report
-        collected = collect(report.reported(), read=self._read)
+        collected = collect(report.reported(), read=functools.partial(self._read, {}))
         findings = baseline.apply(collected.findings, self._job.baseline)
         writer.append(FindingRecorded(findings, collected.dropped))
         writer.append(self._ending(findings))
@@ -278,9 +280,9 @@ class Runner:
             usage=report.usage or FREE,
         )
 
-    def _read(self, path: str) -> str | None:
+    def _read(self, folders: dict[str, str], path: str) -> str | None:
         try:
-            return read_text(self._job.root, path)
+            return read_text(self._job.root, path, folders=folders)
         except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
             return None
 
@@ -447,8 +449,7 @@ class Runner:
         running.add_done_callback(lambda task: self._step_done(decision, task))
 
     async def _carry_out_step(self, step: Step, task: str) -> EngineError | None:
-        instance = self._job.graph.get(task)
-        workspace = self._job.plan.workspace
+        instance, workspace = self._job.graph.get(task), self._job.plan.workspace
         context = StepContext(
             run=self._job.run,
             root=self._job.root,
@@ -456,14 +457,7 @@ class Runner:
             env=processes.environment(env=workspace.env, pass_env=workspace.pass_env),
             grace_seconds=self._job.plan.limits.grace,
         )
-        try:
-            context.log.parent.mkdir(parents=True, exist_ok=True)
-            await step.carry_out(instance, context)
-        except EngineError as error:
-            return error
-        except Exception as error:  # a step is a plug-in: its bug is this task's failure, not the run's
-            return Internal(f"step `{step.kind}` failed: {type(error).__name__}: {error}")
-        return None
+        return await attempted(step, instance, context)
 
     def _step_done(self, decision: RunStep, task: asyncio.Task[EngineError | None]) -> None:
         self._running_steps.pop(decision.task, None)

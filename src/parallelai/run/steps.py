@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai import processes
-from parallelai.errors import CheckFailed, TimedOut
+from parallelai.errors import CheckFailed, EngineError, Internal, TimedOut
 from parallelai.plan.graph import Instance
 
 PERFORM = "perform"
@@ -43,6 +43,18 @@ class Step(Protocol):
 
     async def carry_out(self, instance: Instance, context: StepContext) -> None:
         """Do it. Raises an `EngineError` that ends the task."""
+
+
+async def attempted(step: Step, instance: Instance, context: StepContext) -> EngineError | None:
+    """Carry a step out, and give its error, if it has one, instead of raising it."""
+    try:
+        context.log.parent.mkdir(parents=True, exist_ok=True)
+        await step.carry_out(instance, context)
+    except EngineError as error:
+        return error
+    except Exception as error:  # a step is a plug-in: its bug is this task's failure, not the run's
+        return Internal(f"step `{step.kind}` failed: {type(error).__name__}: {error}")
+    return None
 
 
 class CheckStep:
