@@ -124,6 +124,15 @@ def test_the_line_fits_at_every_width(
         assert f"{found.done:,}/{found.total:,} task" in line
 
 
+@pytest.mark.parametrize("width", range(24, 120, 7))
+def test_what_has_no_room_is_left_out_whole_and_the_counts_stay(width: int) -> None:
+    found = standing(expanded(100, 4), ended("t0", findings=3))
+    line = draw(found, 10.0, width)
+    said = line.lstrip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━╌ ").split(" · ")
+    assert said == found.words(10.0)[: len(said)]
+    assert said[0] == "100/400 files"
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (3900, "1:05:00"), (59.7, "1:00")]
 )

@@ -141,6 +141,20 @@ def test_whoever_reads_the_events_may_leave_and_the_run_goes_on(here: Path, plan
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stdout_is_no_bug_of_ours(here: Path, plan: Path, cli: Any, reports: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*PROGRAM, "execute", str(plan)],
+            cwd=here, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 3
+    assert "is full" in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+    assert list(reports.iterdir()) == []
+    assert cli("runs", "show", "--json").document["counts"]["ok"] == 2, "the result is kept"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_events_that_cannot_be_written_do_not_end_the_run(here: Path, plan: Path, cli: Any) -> None:
     called = cli("execute", plan, "--events", "/dev/full", "--json")
     assert called.code == 0, called

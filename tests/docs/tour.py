@@ -185,13 +185,16 @@ class Reader:
             stderr=subprocess.STDOUT,
             text=True,
         ) as started:
-            end = time.monotonic() + _SECONDS
-            while not self._has_started(task):
-                assert started.poll() is None, f"`{command}` ended by itself"
-                assert time.monotonic() < end, f"task `{task}` never started"
-                time.sleep(0.1)
-            started.send_signal(signal.SIGINT)
-            printed, _ = started.communicate(timeout=_SECONDS)
+            try:
+                end = time.monotonic() + _SECONDS
+                while not self._has_started(task):
+                    assert started.poll() is None, f"`{command}` ended by itself"
+                    assert time.monotonic() < end, f"task `{task}` never started"
+                    time.sleep(0.1)
+                started.send_signal(signal.SIGINT)
+                printed, _ = started.communicate(timeout=_SECONDS)
+            finally:
+                started.kill()  # a page that is wrong leaves nothing behind; its warden ends the rest
         shown = shown.replace("^C\n", "")
         assert started.returncode == 130, f"`{command}` ended with {started.returncode}:\n{printed}"
         assert matches(shown, printed), (

@@ -12,8 +12,10 @@ import yaml
 from parallelai.engines.mock import Rule
 from parallelai.engines.protocol import Port, Request
 from parallelai.errors import BusyError, PlanError, Refused, UsageError
+from parallelai.events import Event, RunStarted, TaskExpanded
 from parallelai.plan.model import Task
 from parallelai.records import Outcome
+from parallelai.run.report import Report
 from parallelai.store import Store
 from running import FakeEngine, Watcher, came_to, opened, project, scripted, statuses, tasks
 
@@ -267,3 +269,16 @@ async def test_a_review_is_resumed_by_the_same_words(tmp_path: Path) -> None:
         other = await ai.review("a.py", engine="m", resume=True)
     assert first.run == again.run != other.run
     assert again.exit == 0
+
+
+def test_the_time_between_two_processes_is_nobodys_work() -> None:
+    report = Report()
+    steps = [
+        ("10:00:00", RunStarted(1, "h", 1, "dag")),
+        ("10:00:04", TaskExpanded(("a",))),
+        ("11:00:00", RunStarted(2, "h", 1, "dag", True)),
+        ("11:00:03", TaskExpanded(("a",))),
+    ]
+    for seq, (at, data) in enumerate(steps, start=1):
+        report.take(Event("r-1", seq, f"2026-01-01T{at}.000000Z", data.type, data))
+    assert report.seconds == 7.0

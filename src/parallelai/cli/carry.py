@@ -178,8 +178,16 @@ def _signals(ai: AsyncParallelAI) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     stopped: list[int] = []
+    stopping: list[int] = []
 
     def stop(number: int) -> None:
+        told = (
+            "ending what runs now"
+            if stopping
+            else "stopping: what runs may end first; Ctrl-C again ends it now"
+        )
+        click.echo(told, err=True)
+        stopping.append(number)
         if not ai.interrupt(number) and task is not None:
             stopped.append(number)
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -22,6 +23,7 @@ USAGE = 2
 INTERNAL = 3
 UNAVAILABLE = 3
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Stopped(BaseException):
@@ -59,6 +61,10 @@ def _tell(failure: BaseException, arguments: list[str], is_json: bool) -> int:
         # an attempt that failed is 4; an engine that is not there could not even be asked
         code = UNAVAILABLE if isinstance(failure, Unavailable) else failure.exit_code
         return _say(failure.to_json(), _lines(failure), is_json, code)
+    if isinstance(failure, OSError) and failure.errno in _FULL:
+        said = "the disk, or what this prints into, is full"
+        next_ = "make room; `parallelai runs show` prints a result again"
+        return _say(_error("store_full", said, next_, retry_helps=True), _of(said, next_), is_json, INTERNAL)
     if isinstance(failure, click.ClickException):
         said, next_ = _of_click(failure)
         return _say(_error("usage", said, next_), _of(said, next_), is_json, USAGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from parallelai.plan.ownership import overlap
 from parallelai.plan.schema import plan_schema
 from parallelai.run import assembly, strategies
 from parallelai.run.forecast import Forecast, forecast
-from parallelai.run.job import Job
+from parallelai.run.job import Assignment, Job
 from parallelai.run.steps import CheckStep
 
 
@@ -84,10 +84,11 @@ class Plans:
         problems = check(plan, tree=self._project.tree, names=self._project.names(variables))
         if problems:
             raise PlanError(problems)
-        graph = self._graph(plan)
+        builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
+        graph = builder.graph(_with_workstreams(plan))
         name = plan_name(Path(path), self._project.root)
-        notes = tuple(self._pairs(plan))
-        return Checked(plan, name, len(plan.works), len(graph), tuple(unsupported(plan)), notes)
+        later = (*unsupported(plan), *_blocked(builder.assignments(plan, builder.graph(plan))))
+        return Checked(plan, name, len(plan.works), len(graph), later, tuple(self._pairs(plan)))
 
     async def preview(self, path: str | Path, carry: CarryOut | None = None) -> Preview:
         """Say what would be carried out, by whom."""
@@ -193,6 +194,23 @@ def _check_strategy(plan: Plan) -> None:
         where = positions(plan)
         line, column = where.of("strategy") or (None, None)
         raise PlanError([Problem(error.said, where.file or None, line, column, error.next)]) from None
+
+
+def _blocked(assignments: Mapping[str, Assignment]) -> Iterator[Problem]:
+    """The tasks that nobody here can do: carried out, they would end blocked."""
+    for name, who in assignments.items():
+        if who.error is not None:
+            file, _, place = (who.error.where or "").partition(":")
+            line, _, column = place.partition(":")
+            said = f"task `{name}` would be blocked: {who.error.said}"
+            is_placed = line.isdigit() and column.isdigit()
+            yield Problem(
+                said,
+                file or None,
+                int(line) if is_placed else None,
+                int(column) if is_placed else None,
+                who.error.next,
+            )
 
 
 def _with_workstreams(plan: Plan) -> Plan:

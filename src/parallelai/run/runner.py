@@ -211,13 +211,13 @@ class Runner:
         )
         if self._created is not None:
             writer.append(self._created)
-        for data in self._news:
-            writer.append(data)
         writer.append(
             RunStarted(
                 os.getpid(), socket.gethostname(), job.parallel, job.strategy.name, self._created is None
             )
         )
+        for data in self._news:
+            writer.append(data)
         skipped = tuple(job.graph.skipped)
         writer.append(_expansion(job.graph.instances, skipped))
         self._settle_kept()
