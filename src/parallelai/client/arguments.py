@@ -76,6 +76,15 @@ def seconds_of(value: float | str | None) -> float | None:
     return seconds
 
 
+def count_of(value: Any) -> int | None:
+    """How much at once: a whole number of at least 1, or None for as much as is usual."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise UsageError(
+        f"`parallel` is a whole number of at least 1, not `{value}`", next="write `parallel=8`, say"
+    )
+
+
 def severity_of(value: str | Severity | None) -> Severity | None:
     """A severity by its name; "never" and None are none."""
     if value is None or value == "never":

@@ -15,6 +15,7 @@ from parallelai.client import batches, recorded
 from parallelai.client.arguments import (
     budget_of,
     choice_of,
+    count_of,
     seconds_of,
     severity_of,
     strategy_of,
@@ -343,6 +344,7 @@ class AsyncParallelAI:
         choice, engines = choice_of(asked.pop("engine"))
         self.project.given.update({engine.name: engine for engine in engines})
         timeout = asked.pop("timeout")
+        count_of(asked["parallel"])
         return CarryOut(
             engine=choice,
             budget=budget_of(asked.pop("budget")),

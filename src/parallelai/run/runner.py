@@ -66,7 +66,7 @@ from parallelai.store import RunWriter, Store
 STEPS: tuple[Step, ...] = (CheckStep(),)
 
 HURRY_SECONDS = 0.05
-NEWS_AT_ONCE = 32
+NEWS_AT_ONCE = 100
 """How much news is taken before what it made room for is started: of a hundred attempts that end together the
 first must not wait until all the others are written down."""
 
