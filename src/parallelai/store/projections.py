@@ -167,7 +167,8 @@ def _attempt_started(run: RunState, event: Event, data: AttemptStarted) -> None:
 
 def _attempt_ended(run: RunState, event: Event, data: AttemptEnded) -> None:
     if event.task is not None:
-        run.task(event.task).is_cached = data.is_cached
+        task = run.tasks.get(event.task) or run.task(event.task)
+        task.is_cached = data.is_cached  # in no row by itself, so that none need be stored again
 
 
 def _task_ended(run: RunState, event: Event, data: TaskEnded) -> None:

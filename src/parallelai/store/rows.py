@@ -23,12 +23,20 @@ def put(
     is_replacing: bool = False,
 ) -> None:
     """Insert rows, in as few statements as there can be; their first value must not be None."""
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
-        room = 1 << (len(part) - 1).bit_length()
+    start = 0
+    while start < len(rows):
+        room = _room(len(rows) - start)
+        part = rows[start : start + room]
+        start += room
         values: list[Any] = [value for row in part for value in row]
         values += [None] * (room * len(part[0]) - len(values))
         connection.execute(_statement(table, columns, len(part[0]), room, is_replacing), values)
+
+
+def _room(count: int) -> int:
+    """Choose a power of two for the next statement: to hold all that is left, unless much would be padding."""
+    room = 1 << (count - 1).bit_length()
+    return min(room if room <= 64 or room - count <= room // 4 else room // 2, _ROWS)
 
 
 @functools.lru_cache(maxsize=64)
