@@ -18,7 +18,9 @@ NAMES = {
     "startup": "starting, and importing",
     "dags": "makespan of real workflows",
     "review": "a review of a large public project",
+    "confinement": "what a confined launch costs",
     "resume": "going on after `kill -9`",
+    "reviews": "what several reviewers say of the same matter",
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI, ParallelAI
     from parallelai.engines.choice import MultiEngine
+    from parallelai.engines.familiar import GPT4, Claude, Ollama, OpenAI
     from parallelai.engines.protocol import Engine
     from parallelai.errors import EngineError, ParallelAIError, PlanError
     from parallelai.events import Event
@@ -23,12 +24,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncParallelAI": "parallelai.client",
     "BatchStrategy": "parallelai.run.strategies",
+    "Claude": "parallelai.engines.familiar",
     "DAGStrategy": "parallelai.run.strategies",
     "Engine": "parallelai.engines.protocol",
     "EngineError": "parallelai.errors",
     "Event": "parallelai.events",
     "Finding": "parallelai.records",
+    "GPT4": "parallelai.engines.familiar",
     "MultiEngine": "parallelai.engines.choice",
+    "Ollama": "parallelai.engines.familiar",
+    "OpenAI": "parallelai.engines.familiar",
     "Outcome": "parallelai.records",
     "ParallelAI": "parallelai.client",
     "ParallelAIError": "parallelai.errors",
@@ -44,14 +49,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "GPT4",
     "AsyncParallelAI",
     "BatchStrategy",
+    "Claude",
     "DAGStrategy",
     "Engine",
     "EngineError",
     "Event",
     "Finding",
     "MultiEngine",
+    "Ollama",
+    "OpenAI",
     "Outcome",
     "ParallelAI",
     "ParallelAIError",

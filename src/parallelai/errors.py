@@ -210,6 +210,12 @@ class Unavailable(EngineError):
     kind = "unavailable"
 
 
+class Trespass(EngineError):
+    """A change touches what it may not, or holds a secret: a person has to look at it."""
+
+    kind = "trespass"
+
+
 class CheckFailed(EngineError):
     kind = "check_failed"
 
@@ -228,6 +234,7 @@ ENGINE_ERRORS: dict[str, type[EngineError]] = {
         TimedOut,
         Invalid,
         Unavailable,
+        Trespass,
         CheckFailed,
         Internal,
     )

@@ -6,7 +6,6 @@ newer journal keeps what it does not know as a plain mapping, so that it can sti
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from parallelai.records import (
     Reply,
     TaskResult,
     Usage,
+    encoder,
     from_json,
 )
 
@@ -93,6 +93,9 @@ class TaskExpanded:
 
 @dataclass(frozen=True, slots=True)
 class TaskReady:
+    """The task could start, and has to wait. One that starts at once has no such event: its first
+    `attempt.reserved` says that it was ready."""
+
     type: ClassVar[str] = "task.ready"
 
 
@@ -159,12 +162,16 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
+    """A turn after the first began; the first begins with its attempt."""
+
     type: ClassVar[str] = "turn.started"
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
+    """A turn of an attempt that had more than one is over. An only turn ends with its attempt."""
+
     type: ClassVar[str] = "turn.ended"
     turn: int
     seconds: float
@@ -176,6 +183,87 @@ class TurnEnded:
 class SessionOpened:
     type: ClassVar[str] = "session.opened"
     session: str
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionAsked:
+    """An assistant asks for leave to do something; the attempt waits for the answer."""
+
+    type: ClassVar[str] = "permission.asked"
+    question: str
+    what: str
+    options: tuple[str, ...]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionAnswered:
+    """`by` is `policy`, or who answered."""
+
+    type: ClassVar[str] = "permission.answered"
+    question: str
+    option: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceCreated:
+    """`base` is the commit that it was cut from, in the run's own repository of snapshots."""
+
+    type: ClassVar[str] = "workspace.created"
+    path: str
+    base: str
+    edits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRemoved:
+    type: ClassVar[str] = "workspace.removed"
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardKeptOut:
+    """What an assistant changed and may not change. `patch` holds it, where it could be kept."""
+
+    type: ClassVar[str] = "guard.kept_out"
+    paths: tuple[str, ...]
+    why: str
+    patch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMade:
+    """`patch` is relative to the root; `base` and `commit` are in the run's own repository of snapshots."""
+
+    type: ClassVar[str] = "change.made"
+    patch: str
+    files: tuple[str, ...]
+    base: str
+    commit: str
+    kept_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeApplied:
+    """The change is in the user's checkout, or, `is_undone`, was taken out of it again.
+
+    `written` gives for each path the content's hash before and after, None where there was no file.
+    """
+
+    type: ClassVar[str] = "change.applied"
+    files: tuple[str, ...]
+    written: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    is_undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    """The change could not be applied, or taken back; it is kept."""
+
+    type: ClassVar[str] = "change.refused"
+    paths: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +364,14 @@ EventData = (
     | TurnStarted
     | TurnEnded
     | SessionOpened
+    | PermissionAsked
+    | PermissionAnswered
+    | WorkspaceCreated
+    | WorkspaceRemoved
+    | GuardKeptOut
+    | ChangeMade
+    | ChangeApplied
+    | ChangeRefused
     | LimitChanged
     | BreakerOpened
     | BreakerClosed
@@ -311,15 +407,13 @@ def data_to_json(data: EventData | Mapping[str, Any]) -> str:
     """Encode an event's data as compact JSON text, as the journal stores it."""
     if type(data) not in _CLASSES and isinstance(data, Mapping):
         return json.dumps(data, separators=(",", ":"))
-    return _encoder()(data, inf_nan_mode="null").decode()  # what JSON does not have would damage the journal
+    encode = _ENCODERS.get(type(data))
+    if encode is None:
+        encode = _ENCODERS[type(data)] = encoder(type(data))
+    return encode(data, warnings=False).decode()
 
 
-@functools.cache
-def _encoder() -> Callable[..., bytes]:
-    """Load the encoder at the first event: who writes none need not have it, and who does asks for it often."""
-    from pydantic_core import to_json
-
-    return to_json
+_ENCODERS: dict[type[Any], Callable[..., bytes]] = {}
 
 
 def data_from_json(type_: str, text: str) -> EventData | Mapping[str, Any]:

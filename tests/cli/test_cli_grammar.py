@@ -183,14 +183,6 @@ def test_commands_of_later_versions_are_refused_by_name(cli: Any, command: str) 
     "words",
     [
         "plan propose",
-        "runs send",
-        "runs answer",
-        "runs diff",
-        "runs apply",
-        "runs unapply",
-        "engines add",
-        "engines conform",
-        "run send",
     ],
 )
 def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> None:
@@ -201,7 +193,7 @@ def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> No
     assert "\n  next: " in called.err
 
 
-@pytest.mark.parametrize("flag", ["--apply", "--monitor"])
+@pytest.mark.parametrize("flag", ["--monitor"])
 @pytest.mark.parametrize("command", [["review"], ["execute", "plan.yaml"], ["runs", "resume"]], ids=" ".join)
 def test_flags_of_later_versions_are_refused_by_name(
     cli: Any, plan: Path, command: list[str], flag: str

@@ -67,7 +67,7 @@ def live(here: Path) -> Iterator[Live]:
     with start_program(here, "execute", "live.yaml", "--events", "-") as program:
         try:
             found = Live(here, program)
-            found.until("turn.started", "one")
+            found.until("attempt.started", "one")
             yield found
         finally:
             program.kill()
@@ -272,7 +272,7 @@ def test_a_live_run_is_followed_to_its_end(live: Live) -> None:
         assert follower.stdout is not None
         first = json.loads(follower.stdout.readline())
         live.release("one")
-        live.until("turn.started", "two")
+        live.until("attempt.started", "two")
         live.release("two")
         assert live.end() == 0
         rest = [json.loads(line) for line in follower.stdout]
@@ -289,7 +289,7 @@ def test_pause_and_resume(cli: Any, live: Live) -> None:
     live.release("one")
     live.until("task.ended", "one")
     resumed = cli("runs", "resume", "--json")
-    live.until("turn.started", "two")
+    live.until("attempt.started", "two")
     live.release("two")
 
     assert paused.code == resumed.code == 0
@@ -303,9 +303,9 @@ def test_add_a_task(cli: Any, live: Live) -> None:
     twice = cli("runs", "add", "three", "--id", "three", "--engine", "wait", "--json")
     wrong = cli("runs", "add", "x", "--id", "four", "--after", "nobody", "--json")
     live.release("one")
-    live.until("turn.started", "two")
+    live.until("attempt.started", "two")
     live.release("two")
-    live.until("turn.started", "three")
+    live.until("attempt.started", "three")
     live.release("three")
 
     assert called.code == 0
@@ -337,7 +337,7 @@ def test_retry_a_task(cli: Any, live: Live) -> None:
     live.until("task.ended", "two")
     called = cli("runs", "retry", "two")
     live.release("one")
-    live.until("turn.started", "two")
+    live.until("attempt.started", "two")
     live.release("two")
 
     assert called.code == 0

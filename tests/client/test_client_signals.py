@@ -67,7 +67,7 @@ async def test_the_grace_over_what_is_in_flight_is_ended(tmp_path: Path) -> None
     async with opened(tmp_path) as ai:
         async with asyncio.TaskGroup() as group:
             call = group.create_task(ai.execute(path, on_events=seen))
-            await seen.until(lambda s: s.of("turn.started"))
+            await seen.until(lambda s: s.of("attempt.started"))
             ai.interrupt(signal.SIGINT)
         document = call.result()
     assert statuses(document) == {"first": "cancelled", "second": "cancelled"}
@@ -82,7 +82,7 @@ async def test_the_second_time_is_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as ai:
         async with asyncio.TaskGroup() as group:
             call = group.create_task(ai.execute(path, on_events=seen))
-            await seen.until(lambda s: s.of("turn.started"))
+            await seen.until(lambda s: s.of("attempt.started"))
             ai.interrupt(signal.SIGINT)
             ai.interrupt(signal.SIGINT)
         document = call.result()

@@ -70,7 +70,7 @@ def test_an_entry_of_the_plan_goes_before_a_registered_name(tmp_path: Path) -> N
     assert isinstance(engines.get("codex"), CommandEngine)
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - set(EMBEDDED)))
 def test_what_is_not_built_yet_is_refused_clearly(tmp_path: Path, name: str) -> None:
     engines = make(tmp_path, mine=EngineEntry(use=name))
     for asked in (name, "mine"):

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from parallelai.errors import UsageError
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Plan, Task
-from parallelai.plan.prompt import DEPENDENCY_CHARACTERS, TaskView, evaluate, fenced, render, undefined
+from parallelai.plan.prompt import (
+    DEPENDENCY_CHARACTERS,
+    TaskView,
+    evaluate,
+    fenced,
+    render,
+    undefined,
+    with_files,
+)
 from parallelai.plan.sandbox import render_text
 from parallelai.plan.templates import Template, find
 from parallelai.records import FilePart, Finding, Severity
@@ -33,9 +41,10 @@ def prompt_of(
     **ties: Any,
 ) -> str:
     instance = Instance(task.id, task, 0, files, **ties)
-    return render(
-        instance, template=template, root=root, tasks=tasks or {}, vars=vars or {}, include_text=include_text
-    )
+    prompt = render(instance, template=template, root=root, tasks=tasks or {}, vars=vars or {})
+    if include_text and prompt.files_at is not None:
+        return with_files(prompt.text, prompt.files_at, files, root)
+    return prompt.text
 
 
 def test_a_plain_task_is_its_description() -> None:
@@ -138,9 +147,8 @@ def test_a_paired_instance_sees_its_own_counterpart() -> None:
     )
     views = {"review": TaskView(text="all"), "review@a.py": TaskView(text="mine")}
     instance = Instance("fix@a.py", task, 0, (FilePart("a.py"),), depends_on=("review@a.py",))
-    assert render(instance, template=None, root=Path(), tasks=views, vars={}, include_text=False).startswith(
-        "mine\n"
-    )
+    prompt = render(instance, template=None, root=Path(), tasks=views, vars={})
+    assert prompt.text.startswith("mine\n")
     assert evaluate(str(task.when), views, {}, instance)
     assert not evaluate(str(task.when), views, {})
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from processes_support import STUBBORN, python, run_until_ready, token
 
 from parallelai.processes import tree, walk
-from parallelai.processes.warden import LENGTH, Specification
+from parallelai.processes.specification import LENGTH, Specification
 from parallelai.processes.zygote import zygote_pid
 
 WORDS = st.binary(max_size=30).filter(lambda word: b"\0" not in word)

@@ -5,6 +5,7 @@ Only what help and completion need is loaded here; `carry` does the carrying out
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 SEVERITIES = ["critical", "high", "medium", "low", "info", "never"]
 NOT_YET = {
-    "apply": "no engine of this version makes changes",
     "monitor": "this version has no dashboard; `--events -` and `parallelai runs logs --follow` show a run live",
 }
 """Flags of later versions, with what to do instead."""
@@ -52,6 +52,7 @@ _FLAGS: tuple[Callable[[Any], Any], ...] = (
     _flag("--strategy", metavar="NAME", help="Which starts when: dag, parallel, batch:N, pipeline."),
     _flag("--set", "pairs", multiple=True, metavar="K=V", help="A variable, over the plan's `vars`."),
     _flag("--only", multiple=True, metavar="ID|TAG", help="These tasks, and what they depend on."),
+    _flag("--apply", "is_applied", is_flag=True, help="Put changes into your checkout at the end."),
     _flag("--no-cache", "is_uncached", is_flag=True, help="Use no stored replies."),
     _flag("--resume", "is_resume", is_flag=True, help="Go on with the latest run of the same."),
     _flag("--new", "is_new", is_flag=True, help="Start a new run even then."),
@@ -61,7 +62,6 @@ _FLAGS: tuple[Callable[[Any], Any], ...] = (
     _flag("--format", "format_", metavar="NAME", help="How to print: terminal, json, sarif."),
     _flag("--output", type=click.Path(), metavar="FILE", help="Write the result to a file, all at once."),
     _flag("--events", type=click.Path(), metavar="FILE", help="Write events as JSON lines; - is stdout."),
-    _flag("--apply", "is_apply", is_flag=True, hidden=True, help="Apply changes (a later version)."),
     _flag("--monitor", "is_monitor", is_flag=True, hidden=True, help="A live page (a later version)."),
 )
 
@@ -107,6 +107,8 @@ class Carrying:
             is_resume=given.pop("is_resume"),
             is_new=given.pop("is_new"),
             is_trusted=given.pop("is_trusted"),
+            is_applied=given.pop("is_applied"),
+            is_attended=sys.stdin.isatty() and sys.stderr.isatty(),
             fail_on=severity_of(given.pop("fail_on")),
         )
         where = (given.pop("events"), given.pop("format_"), given.pop("output"))

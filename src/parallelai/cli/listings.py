@@ -16,6 +16,7 @@ from parallelai.results.printable import visible
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.runs import AttemptLog, RunState
+    from parallelai.engines.protocol import Question
     from parallelai.results.compare import Comparison
 
 _LEAST_WIDTH = 40
@@ -48,6 +49,16 @@ def comparison(found: Comparison) -> list[str]:
             visible(f"{sign} {f.file}:{f.line[0]} {f.severity} {f.rule or f.category}: {f.message}")
             for f in findings
         ]
+    return lines
+
+
+def questions(found: Sequence[Question]) -> list[str]:
+    """What assistants ask, and how to answer."""
+    lines = []
+    for question in found:
+        detail = f": {question.detail}" if question.detail else ""
+        lines.append(visible(f"{question.id}  {question.what}{detail}"))
+        lines.append(f"    `parallelai runs answer {question.id} {'|'.join(question.options)}`")
     return lines
 
 

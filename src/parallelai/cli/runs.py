@@ -22,17 +22,10 @@ if TYPE_CHECKING:
 
 _run = click.argument("run", required=False, shell_complete=completing.runs)
 _task = click.argument("task", required=False)
+_tasks = click.argument("tasks", nargs=-1, metavar="[TASK]...")
 
 
-@group(
-    later={
-        "send": "no engine of this version takes messages",
-        "answer": "no engine of this version asks",
-        "diff": "no engine of this version makes changes",
-        "apply": "no engine of this version makes changes",
-        "unapply": "no engine of this version makes changes",
-    }
-)
+@group()
 def runs() -> None:
     """List, show, follow, steer and resume runs. Without RUN, the latest is meant."""
 
@@ -153,6 +146,68 @@ def retry(shared: Shared, run: str | None, task: str | None) -> int:
         return await ai.runs.retry(run, task)
 
     return _ask(shared, run, task, again)
+
+
+@runs.command()
+@_run
+@_tasks
+def diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
+    """Show what the tasks of a run changed."""
+    from parallelai.cli import changes
+
+    return changes.print_diff(shared, run, tasks)
+
+
+@runs.command()
+@_run
+@_tasks
+def apply(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
+    """Put what tasks changed into your checkout: each task all or nothing, never over your own edits."""
+    from parallelai.cli import changes
+
+    return changes.put(shared, run, tasks, is_undo=False)
+
+
+@runs.command()
+@_run
+@_tasks
+def unapply(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
+    """Take what was applied out of your checkout again, byte by byte."""
+    from parallelai.cli import changes
+
+    return changes.put(shared, run, tasks, is_undo=True)
+
+
+@runs.command()
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] TASK TEXT")
+def send(shared: Shared, words: tuple[str, ...]) -> int:
+    """Tell the assistant that works on a task something; engines that take messages only."""
+    run, task, text = _last_of(words, 3, "runs send [RUN] TASK TEXT")
+    _tell(shared, shared.call(lambda ai: ai.runs.send(run, str(task), str(text))))
+    return 0
+
+
+@runs.command()
+@click.argument("words", nargs=-1, metavar="[RUN] QUESTION OPTION")
+def answer(shared: Shared, words: tuple[str, ...]) -> int:
+    """Answer what an assistant asks leave for; without QUESTION, list what is open."""
+    from parallelai.cli import listings
+
+    if len(words) <= 1:
+        open_ = shared.read(lambda ai: ai.runs.questions(words[0] if words else None))
+        document = {"questions": [dataclasses.asdict(question) for question in open_]}
+        shared.result(document, lambda: "\n".join(listings.questions(open_)) or "nobody asks anything")
+        return 0
+    run, question, option = _last_of(words, 3, "runs answer [RUN] QUESTION OPTION")
+    _tell(shared, shared.call(lambda ai: ai.runs.answer(run, str(question), str(option))))
+    return 0
+
+
+def _last_of(words: tuple[str, ...], most: int, usage: str) -> tuple[str | None, ...]:
+    """The arguments, the first of which may be left out. Raises `UsageError` for another number of them."""
+    if len(words) not in (most - 1, most):
+        raise UsageError("wrong number of arguments", next=f"`parallelai {usage}`; quote what has spaces")
+    return (None, *words)[-most:]
 
 
 @runs.command()

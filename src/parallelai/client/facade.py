@@ -21,7 +21,9 @@ from parallelai.client.arguments import (
     strategy_of,
     words_of,
 )
+from parallelai.client.changes import RunChanges
 from parallelai.client.engines import Engines, require
+from parallelai.client.folders import confinement_notes, workspaces_for
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
@@ -38,11 +40,13 @@ from parallelai.plan.model import Budget, Choice, Plan, Task
 from parallelai.records import FREE, Coverage, Outcome, RunDocument, Severity, new_run_id
 from parallelai.results import baseline
 from parallelai.run import resume
+from parallelai.run.collector import collecting_seldom
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.report import Report
 from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
+from parallelai.work.workspaces import is_confined
 
 
 class AsyncParallelAI:
@@ -73,6 +77,7 @@ class AsyncParallelAI:
             is_trusted=trust,
         )
         self.runs = Runs(self.project, self._resume)
+        self.changes = RunChanges(self.project, self.runs)
         self.plans = Plans(self.project)
         self.engines = Engines(self.project)
         self._runners: set[Runner] = set()
@@ -209,7 +214,8 @@ class AsyncParallelAI:
             is_new=new,
             on_events=on_events,
         )
-        loaded, name = self._load(plan, tasks, carry.variables)
+        with collecting_seldom():
+            loaded, name = self._load(plan, tasks, carry.variables)
         return await self.carry_out_plan(loaded, name, carry)
 
     # -- what the command line calls, with the options as objects
@@ -298,6 +304,10 @@ class AsyncParallelAI:
                     job, plan, builder.options, review, self._notes(job), parallelai.__version__
                 )
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
+            masker = _masker(job)
+            workspaces = await workspaces_for(self.project, job, masker, prior)
+            if workspaces is not None:
+                stack.push_async_callback(workspaces.aclose)
             runner = Runner(
                 job,
                 store,
@@ -308,7 +318,9 @@ class AsyncParallelAI:
                 grow=builder.grow,
                 news=_changes(builder.options, prior),
                 watch=builder.options.on_events,
-                masker=_masker(job),
+                masker=masker,
+                workspaces=workspaces,
+                is_confined=is_confined,
             )
             with self._running(runner):
                 return await runner.carry_out()
@@ -336,7 +348,8 @@ class AsyncParallelAI:
         require(registry, carry.engine)
         kept = recorded.chosen(self.project.store.journal, run) if run is not None else {}
         try:
-            yield Builder(self.project, registry, carry, tree or self.project.tree, kept)
+            with collecting_seldom():
+                yield Builder(self.project, registry, carry, tree or self.project.tree, kept)
         finally:
             await registry.aclose()
 
@@ -366,9 +379,10 @@ class AsyncParallelAI:
             return plan, None
         names = self.project.names(variables)
         if isinstance(plan, Mapping):
-            return load.from_mapping(plan, names=names), None
+            return load.from_mapping(plan, names=names, tree=self.project.tree), None
         if plan is None:
-            return load.from_mapping({"tasks": list(tasks or ())}, names=names), None
+            given = {"tasks": list(tasks or ())}
+            return load.from_mapping(given, names=names, tree=self.project.tree), None
         path = Path(plan)
         loaded = load.load(path, root=self.project.root, names=names, tree=self.project.tree)
         return loaded, plan_name(path, self.project.root)
@@ -384,8 +398,7 @@ class AsyncParallelAI:
         notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in self.project.ignored]
         members = {member for who in job.assignments.values() for member in who.choice.members}
         uses = {entry.use for name, entry in job.entries.items() if name in members}
-        if "command" in uses or any(instance.task.checks for instance in job.graph.instances):
-            notes.append("commands run unconfined, in the project's folder: this version has no sandbox yet")
+        notes += confinement_notes(job)
         if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
             notes.append("`analyzers` has rules of its own: the checklist is for models")
         return tuple(notes)

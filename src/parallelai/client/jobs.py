@@ -19,6 +19,7 @@ from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
+from parallelai.plan.load import is_checked
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
 from parallelai.plan.resolve import model_for
 from parallelai.records import ErrorRecord
@@ -49,7 +50,10 @@ class Builder:
         """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
         names = self.project.names(self.options.variables)
         later = [*unsupported(plan), *unsupported_settings(self.project.settings)]
-        problems = check(plan, tree=self.tree, names=names) or later
+        known = (
+            [] if is_checked(plan, names=names, tree=self.tree) else check(plan, tree=self.tree, names=names)
+        )
+        problems = known or later
         if problems:
             raise PlanError(problems)
 
@@ -100,6 +104,10 @@ class Builder:
             estimates=self._estimates(graph, assignments),
             is_cacheable=asked.is_cacheable,
             fail_on=asked.fail_on,
+            has_workspaces=self.project.has_git,
+            is_applied=asked.is_applied,
+            is_attended=asked.is_attended,
+            editing=frozenset(instance.id for instance in graph.instances if instance.task.edits),
         )
 
     def _refuse_unpriced(self, engines: Iterable[str]) -> None:
@@ -126,6 +134,9 @@ class Builder:
                 update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
             ),
             "workspace": plan.workspace if "workspace" in plan.model_fields_set else settings.workspace,
+            "permissions": plan.permissions
+            if "permissions" in plan.model_fields_set
+            else settings.permissions,
         }
         # What stays as it was must not look as if the plan had said it.
         return plan.model_copy(
@@ -174,16 +185,20 @@ class Builder:
         given = {task.id: task for task in plan.tasks}
         whole = self._whole(plan)
         found: dict[str, Assignment] = {}
-        same: dict[tuple[int, tuple[str | None, ...], str], Assignment] = {}
+        same: dict[tuple[Any, ...], Assignment] = {}  # one for all that are alike: there may be thousands
         for instance in graph.instances:
             task = given.get(instance.task.id, instance.task)
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"
-            if is_routed or task.id not in found:
+            if not is_routed and task.id in found:
+                continue
+            key = None if is_routed or task.id in self.recorded else _likeness(instance.task, wanted, source)
+            who = same.get(key) if key is not None else None
+            if who is None:
                 who = self._assignment(whole, task, instance, wanted, source)
-                if who.error is None:  # one for all that are alike: there may be thousands
-                    who = same.setdefault((id(who.choice), who.models, who.why), who)
-                found[instance.id if is_routed else task.id] = who
+                if key is not None and who.error is None:
+                    same[key] = who
+            found[instance.id if is_routed else task.id] = who
         return found
 
     def _wanted(self, plan: Plan, task: Task, resolved: Task) -> tuple[Choice | None, Source]:
@@ -198,15 +213,20 @@ class Builder:
         return self.project.settings.defaults.engine, "config"
 
     def _assignment(
-        self, plan: Plan, task: Task, instance: Instance, wanted: Choice | None, source: Source
+        self,
+        plan: Plan,
+        task: Task,
+        instance: Instance,
+        wanted: Choice | None,
+        source: Source,
     ) -> Assignment:
         kept = self.recorded.get(task.id)
         if kept is not None and (wanted is None or wanted.members == (AUTO,)):
             wanted = Choice(rule="one" if len(kept) == 1 else "vote", members=kept)
         template = self.project.templates.get(instance.task.template or "")
         output, _ = output_of(instance.task, template)
-        about = About(task.kind, task.tags, tuple(part.path for part in instance.files))
         try:
+            about = About(task.kind, task.tags, tuple(part.path for part in instance.files))
             chosen = select(
                 wanted,
                 output=output,
@@ -222,8 +242,34 @@ class Builder:
             choice = wanted or NOBODY
             nothing = (None,) * len(choice.members)
             return Assignment(choice, nothing, source if wanted is not None else "auto", record)
+        blocked = self._without_git(plan, task, instance, chosen.choice)
+        if blocked is not None:
+            nothing = (None,) * len(chosen.choice.members)
+            return Assignment(chosen.choice, nothing, chosen.why, blocked)
         models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
         return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
+
+    def _without_git(self, plan: Plan, task: Task, instance: Instance, choice: Choice) -> ErrorRecord | None:
+        """Outside git there are no folders to work in: what edits, and assistants, cannot be carried out."""
+        if self.project.has_git:
+            return None
+        place = positions(plan).where_task(task.id)
+        advice = "`git init` and a first commit make it one"
+        if instance.task.edits:
+            said = "a task that edits needs a git repository, and the project is none"
+            return ErrorRecord("unavailable", said, place, advice)
+        for name in choice.members:
+            entry = self._entry(plan, name)
+            if (entry is None or entry.use != "command") and self._works_in_folder(name):
+                said = f"`{name}` works in a folder of its own, which needs a git repository"
+                return ErrorRecord("unavailable", said, place, advice)
+        return None
+
+    def _works_in_folder(self, name: str) -> bool:
+        try:
+            return self.registry.get(name).capabilities.works_in_folder
+        except Unavailable:  # others of the choice may take over
+            return False
 
     def _model(self, plan: Plan, task: Task, engine: str) -> str | None:
         """The model's name by precedence: task > role > engine's entry > argument > defaults."""
@@ -256,6 +302,13 @@ class Builder:
             if known[key]:
                 estimates[name] = known[key][len(known[key]) // 2]
         return estimates
+
+
+def _likeness(task: Task, wanted: Choice | None, source: Source) -> tuple[Any, ...]:
+    """All that the assignment of a task depends on, unless a route picks its engine."""
+    output = task.output if task.output is None or isinstance(task.output, str) else "schema"
+    asked = (wanted.rule, wanted.members) if wanted is not None else None
+    return (asked, source, output, task.template, task.edits, task.model, task.role)
 
 
 def only(graph: TaskGraph, wanted: Sequence[str]) -> TaskGraph:

@@ -32,6 +32,8 @@ class CarryOut:
         is_new: start a new run even then.
         is_trusted: what the project's own files name may run.
         fail_on: the severity from which a finding makes the exit code 1, None for never.
+        is_applied: changes go into the user's checkout at the end.
+        is_attended: somebody is there to answer what assistants ask.
         on_events: is given the run's events, in order, once they are on disk.
     """
 
@@ -48,4 +50,6 @@ class CarryOut:
     is_new: bool = False
     is_trusted: bool = False
     fail_on: Severity | None = None
+    is_applied: bool = False
+    is_attended: bool = False
     on_events: OnEvents | None = None

@@ -122,6 +122,11 @@ class OpenProject:
         return list_files(self.root) or walk(self.root)
 
     @functools.cached_property
+    def has_git(self) -> bool:
+        """Whether the project is a checkout of a git repository, from which folders to work in can be cut."""
+        return (self.root / ".git").exists()
+
+    @functools.cached_property
     def templates(self) -> Mapping[str, Template]:
         """The task templates: shipped, the user's, the project's."""
         return find(self.root, Path(platformdirs.user_config_dir("parallelai")) / "templates")

@@ -13,8 +13,17 @@ from typing import Any, Protocol
 
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
-from parallelai.events import AttemptReserved, CommandDone, Event, event_to_json
+from parallelai.events import (
+    AttemptReserved,
+    CommandDone,
+    Event,
+    PermissionAnswered,
+    PermissionAsked,
+    RunStarted,
+    event_to_json,
+)
 from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
@@ -176,6 +185,28 @@ class Runs:
     async def retry(self, run: str | None, task: str) -> str:
         """Let a running run try a task again."""
         return await self.ask(run, "retry", {"task": task})
+
+    async def send(self, run: str | None, task: str, text: str) -> str:
+        """Tell the assistant that works on a task something, in its session."""
+        return await self.ask(run, "send", {"task": task, "text": text})
+
+    async def answer(self, run: str | None, question: str, option: str) -> str:
+        """Answer what an assistant asked leave for."""
+        return await self.ask(run, "answer", {"question": question, "option": option})
+
+    def questions(self, run: str | None = None) -> tuple[Question, ...]:
+        """Give the questions of a run that nobody has answered yet."""
+        asked: dict[str, Question] = {}
+        for event in self.events(run):
+            match event.data:
+                case PermissionAsked() as data:
+                    detail = data.detail
+                    asked[data.question] = Question(data.question, data.what, data.options, detail)
+                case PermissionAnswered() as answer:
+                    asked.pop(answer.question, None)
+                case RunStarted():  # who asked in an earlier process is gone
+                    asked.clear()
+        return tuple(asked.values())
 
     async def set_limit(self, run: str | None, parallel: int) -> str:
         """Change how much a running run does at once."""

@@ -37,57 +37,34 @@ def unsupported(plan: Plan) -> list[Problem]:
 
 def unsupported_settings(settings: Settings) -> list[Problem]:
     """List what config asks for that this version cannot carry out."""
-    later = (
-        "roles",
-        "gates",
-        "landing",
-        "permissions",
-        "accounts",
-        "worktrees",
-        "models",
-        "shared",
-        "protected",
-    )
-    asked = [key for key in later if key in settings.model_fields_set]
-    if _has_folder_keys(settings.workspace):
-        asked.append("workspace")
+    later = ("roles", "gates", "landing", "accounts", "worktrees", "shared", "protected")
+    asked = [f"`{key}`" for key in later if key in settings.model_fields_set]
+    asked += [f"`{key}` of `workspace`" for key in _of_workspace(settings.workspace)]
     asked += [said for name, entry in settings.engines.items() for said in _of_engine(name, entry)]
-    return [Problem(f"{key if key.startswith('`') else f'`{key}`'} in the config: {LATER}") for key in asked]
+    return [Problem(f"{said} in the config: {LATER}") for said in asked]
 
 
 def _of_plan(plan: Plan) -> Iterator[str]:
     given = plan.model_fields_set
-    yield from (
-        key
-        for key in ("roles", "gates", "landing", "team", "permissions", "shared", "protected")
-        if key in given
-    )
-    if _has_folder_keys(plan.workspace):
+    yield from (key for key in ("roles", "gates", "landing", "team", "shared", "protected") if key in given)
+    if any(_of_workspace(plan.workspace)):
         yield "workspace"
-    if {"edits", "role", "verify", "approve", "workspace"} & plan.defaults.model_fields_set:
+    if {"role", "verify", "approve", "workspace"} & plan.defaults.model_fields_set:
         yield "defaults"
 
 
 def _of_engine(name: str, entry: EngineEntry) -> Iterator[str]:
-    if entry.sandbox == "required":
-        yield f"`sandbox: required` of engine `{name}`"
-    for key in ("network", "account", "max_turns"):
-        if getattr(entry, key) is not None:
-            yield f"`{key}` of engine `{name}`"
+    if entry.account is not None:
+        yield f"`account` of engine `{name}`"
 
 
 def _of_task(task: Task) -> Iterator[str]:
     given = task.model_fields_set
-    if task.edits:
-        yield "edits"
-    if task.output == "change":
-        yield "output"
-    yield from (
-        key for key in ("role", "verify", "approve", "todo", "after") if key in given and getattr(task, key)
-    )
-    if task.workspace is not None:
+    yield from (key for key in ("role", "verify", "approve", "after") if key in given and getattr(task, key))
+    if task.workspace is not None and any(_of_workspace(task.workspace)):
         yield "workspace"
 
 
-def _has_folder_keys(workspace: Workspace) -> bool:
-    return bool(workspace.model_fields_set - {"env", "pass_env"})
+def _of_workspace(workspace: Workspace) -> Iterator[str]:
+    """What the ledger and sparse worktrees of workstreams give."""
+    yield from (key for key in ("needs", "sparse") if key in workspace.model_fields_set)

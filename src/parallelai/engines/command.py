@@ -16,6 +16,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parallelai.engines.confining import confinement
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import (
     Availability,
@@ -44,13 +45,15 @@ HOW = "write `command: [program, argument, …]` in the engine's entry"
 
 
 class CommandEngine:
-    """A program that the user named. It is run as it is: not by a shell, and not confined."""
+    """A program that the user named. It is run as it is, not by a shell; confined where it has a workspace."""
 
     def __init__(self, name: str, entry: EngineEntry, context: EngineContext) -> None:
         """Take argv from the entry's `command` and `args`. Raises `ConfigError` for keys without effect."""
         refuse_unused(name, entry, frozenset({"command", "args", "env"}))
         self.name = name
-        self.capabilities = Capabilities(answers=frozenset({"text", "findings", "schema"}))
+        self.capabilities = Capabilities(
+            answers=frozenset({"text", "findings", "schema", "change"}), edits=True, works_in_folder=True
+        )
         self._argv = (*(entry.command or ()), *entry.args) if entry.command else ()
         self._env = dict(entry.env)
         self._idle_seconds = entry.idle_timeout
@@ -97,10 +100,12 @@ class CommandEngine:
         return reply
 
     def _program(self, request: Request) -> Program:
+        temporary = {"TMPDIR": request.workspace.temporary} if request.workspace is not None else {}
         return Program(
             argv=self._argv,
             cwd=Path(request.root),
-            env=environment(env={**self._env, **request.env}, pass_env=request.pass_env),
+            env=environment(env={**self._env, **request.env, **temporary}, pass_env=request.pass_env),
+            confinement=confinement(request),
             stdin=request.prompt.encode("utf-8", "replace"),
             timeout_seconds=request.timeout_seconds,
             # A program may be silent for long while all is well; only who wrote a limit for it wants one.

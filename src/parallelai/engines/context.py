@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.errors import ConfigError, UsageError
 
@@ -41,12 +41,14 @@ class EngineContext:
     """The project that engines serve.
 
     `root` is absolute. `analyzers` are the configured tools by name; `trusted` says whether what the
-    project's own files name may run (DESIGN §5, "Commands are code").
+    project's own files name may run (DESIGN §5, "Commands are code"). `models` is the config's key of that
+    name: what it adds to `engines.models_table`.
     """
 
     root: Path
     analyzers: Mapping[str, Analyzer] = field(default_factory=dict)
     trusted: bool = False
+    models: Mapping[str, Any] = field(default_factory=dict)
 
     def path(self, relative: str) -> Path:
         """Resolve a path that an entry names, links followed. Raises `UsageError` if it leaves the root."""

@@ -22,7 +22,9 @@ class Capabilities:
     `answers`: the kinds of output that it can give. `batch`: how many files one request may hold where each
     is looked at by itself (1: one file a request is best). `is_repeatable`: the same request gives an equally
     good reply, so that a stored one may be used instead; commands, which may have effects, are not.
-    `is_remote`: what it is asked leaves this machine or costs money.
+    `is_remote`: what it is asked leaves this machine or costs money. `works_in_folder`: it has tools of its
+    own and needs a `Workspace`; other engines are given the files' text in the prompt (`takes_text`) or read
+    them below the request's root.
     """
 
     answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})
@@ -36,6 +38,8 @@ class Capabilities:
     batch: int = 1
     is_repeatable: bool = False
     is_remote: bool = False
+    works_in_folder: bool = False
+    takes_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,32 @@ class Availability:
 
 
 @dataclass(frozen=True, slots=True)
+class Workspace:
+    """How a program may work in the request's `root`, an absolute path of a folder made for it.
+
+    `edits`: whether `root` may be written. `temporary` is its own temporary folder (exists, absolute).
+    `readable` stays readable wherever it lies, `hidden` is not even seen (absolute paths). `network` is None
+    where the engine decides. `permissions` is the plan's: what is asked is allowed once where a sandbox
+    confines it, put to a person, or denied.
+    """
+
+    edits: bool
+    temporary: str
+    sandbox: Literal["auto", "required", "none"] = "auto"
+    network: Literal["on", "loopback", "off"] | None = None
+    readable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    permissions: Literal["auto", "ask", "deny"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One turn. `root` is the folder to work in; `files` are relative to it; times are in seconds."""
+    """One turn. `root` is the folder to work in; `files` are relative to it; times are in seconds.
+
+    The first `shared` characters of `prompt` are the same for every instance of the task, byte by byte, so
+    that providers can cache them. `instructions` are the role's, for engines with a place for them.
+    `files_at` is where whoever carries the attempt out puts the files' text, for engines that take it.
+    """
 
     run: str
     task: str
@@ -72,6 +100,13 @@ class Request:
     pass_env: tuple[str, ...] = ()
     checklist: tuple[str, ...] = ()
     log: str | None = None  # a file for this attempt's stream and output
+    workspace: Workspace | None = None
+    shared: int = 0
+    files_at: int | None = None
+    instructions: str | None = None
+    max_turns: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

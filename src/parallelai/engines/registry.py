@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 GROUP = "parallelai.engines"
 EMBEDDED: Mapping[str, str] = {
     "analyzers": "parallelai.engines.analyzers:AnalyzersEngine",
+    "openai": "parallelai.engines.openai:OpenAIEngine",
+    "anthropic": "parallelai.engines.anthropic:AnthropicEngine",
+    "ollama": "parallelai.engines.openai:OpenAIEngine",
+    "vllm": "parallelai.engines.openai:OpenAIEngine",
+    "llamacpp": "parallelai.engines.openai:OpenAIEngine",
+    "lmstudio": "parallelai.engines.openai:OpenAIEngine",
+    "perplexity": "parallelai.engines.openai:OpenAIEngine",
+    "openrouter": "parallelai.engines.openai:OpenAIEngine",
+    "azure": "parallelai.engines.openai:OpenAIEngine",
     "command": "parallelai.engines.command:CommandEngine",
     "mock": "parallelai.engines.mock:MockEngine",
     "replay": "parallelai.engines.replay:ReplayEngine",
@@ -177,7 +186,8 @@ class Registry:
         use = None if entry is None else entry.use
         availability = await self._detect(name, use)
         state: State = "ready" if availability.is_available else "missing"
-        if state == "missing" and use is not None and self._is_planned(use) and is_found(use, availability):
+        is_planned = use is not None and self._is_planned(use) and is_found(use, availability)
+        if state == "missing" and (is_planned or availability.path is not None):
             state = "found"
         return EngineRow(name, use, state, self._origin(name), availability, name == default)
 

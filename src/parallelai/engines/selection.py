@@ -115,7 +115,8 @@ def automatic(output: OutputKind, registry: Engines, consent: Callable[[str], bo
         if _can(registry, name, output, lambda can: can.is_remote):
             return name, "you said yes to it"
     for name in LOCAL_SERVERS:
-        if name in registry.driven and _can(registry, name, output, lambda can: not can.is_remote):
+        is_local = name in registry.driven and _can(registry, name, output, lambda can: not can.is_remote)
+        if is_local and _is_here(registry.get(name)):
             return name, "a model server on this machine"
     if output == "findings":
         return EMBEDDED_ANALYSER, "no other engine may be taken without asking you"
@@ -141,6 +142,12 @@ def _can(registry: Engines, name: str, output: OutputKind, is_meant: Callable[[C
     except (Unavailable, UsageError):
         return False  # consent to something that is not there any more
     return output in can.answers and is_meant(can)
+
+
+def _is_here(engine: Engine) -> bool:
+    """Say whether a model server seems to run; one that cannot tell is taken at its word (`engines.model_api`)."""
+    tell: Callable[[], bool] | None = getattr(engine, "is_here", None)
+    return tell is None or tell()
 
 
 def _check_members(members: tuple[str, ...], output: OutputKind, registry: Engines) -> None:

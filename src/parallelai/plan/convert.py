@@ -6,6 +6,7 @@ something else is quoted.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,12 +43,18 @@ def to_data(plan: Plan) -> dict[str, Any]:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    given = model.model_fields_set
-    names = [name for name in type(model).model_fields if name in given]
-    if isinstance(model, Task):
+    names = _names(type(model), frozenset(model.model_fields_set))
+    return {shown: _field(name, getattr(model, name)) for name, shown in names}
+
+
+@functools.lru_cache(maxsize=256)
+def _names(kind: type[Model], given: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """The fields that were given, in order, each with how a plan calls it."""
+    fields = kind.model_fields
+    names = [name for name in fields if name in given]
+    if issubclass(kind, Task):
         names.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    fields = type(model).model_fields
-    return {fields[name].alias or name: _field(name, getattr(model, name)) for name in names}
+    return tuple((name, fields[name].alias or name) for name in names)
 
 
 def _field(name: str, value: Any) -> Any:
@@ -65,6 +72,8 @@ def _field(name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) is str:  # most are
+        return value
     if isinstance(value, Choice):
         return choice(value)
     if isinstance(value, SchemaOutput):

@@ -174,7 +174,7 @@ class _Ties:
 
     def instances(self, task: Task, phase: int, barriers: tuple[str, ...], first: int) -> Iterator[Instance]:
         """Make a task's instances, numbered from `first`."""
-        pairs, singles, wholes = self._sorted_out(task)
+        pairs, singles, wholes = self._sorted_out(task) if self._before[task.id] else ((), (), ())
         awaits = (*wholes, *barriers)
         for index, item in enumerate(self._items[task.id], start=first):
             depends_on = (*singles, *(name + item.suffix for name in pairs)) if pairs else singles

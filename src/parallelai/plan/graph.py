@@ -7,7 +7,7 @@ reviews before a thousand fixes stay two thousand references. All here is linear
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from parallelai.errors import UsageError
@@ -119,12 +119,12 @@ def topological_order(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
     return order if len(order) == len(after) else None
 
 
-def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
+def find_cycle(edges: Mapping[str, Collection[str]]) -> list[str] | None:
     """Find one cycle: `[a, b, a]` if a maps to b and b to a, None if there is none.
 
     Names that are no keys have no edges. The search is iterative: plans may be ten thousand tasks deep.
     """
-    done: set[str] = set()
+    done: set[str] = {name for name, others in edges.items() if not others}
     for start in edges:
         if start in done:
             continue

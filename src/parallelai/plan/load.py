@@ -91,7 +91,21 @@ def _build(
         problems += check(plan, names=names, tree=tree, unread=unread)
     if problems or plan is None:
         raise PlanError(_bounded(in_order(problems)))
+    place.checked = _mark(plan, names, tree)
     return plan
+
+
+def is_checked(plan: Plan, *, names: Names, tree: Tree) -> bool:
+    """Say whether a plan is still as it was loaded, and was checked then for these names and files."""
+    mark, known = _mark(plan, names, tree), positions(plan).checked
+    return len(mark) == len(known) and all(
+        ours is theirs or (isinstance(ours, Names) and ours == theirs)
+        for ours, theirs in zip(mark, known, strict=True)
+    )
+
+
+def _mark(plan: Plan, names: Names | None, tree: Tree | None) -> tuple[Any, ...]:
+    return (names, tree, *plan.__dict__.values())
 
 
 def _bounded(problems: list[Problem]) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Step = str | int
 
@@ -40,6 +41,7 @@ class Positions:
     root: Place | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ids: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    checked: tuple[Any, ...] = ()  # what was checked as it was read, and found right (`load.is_checked`)
 
     def of(self, *path: Step) -> tuple[int, int] | None:
         """Give line and column of the value, of the nearest thing around it if it was not written."""

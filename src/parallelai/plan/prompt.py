@@ -11,10 +11,10 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import meta, nodes
 
@@ -62,6 +62,18 @@ class TaskView:
     outcome: str = ""
 
 
+class Prompt(NamedTuple):
+    """A prompt. Its first `shared` characters are the same for every instance of the task.
+
+    `files_at` is where the text of the files goes for who cannot read them himself (`with_files`); None where
+    it is not wanted: there are none, or the description or the template has it already.
+    """
+
+    text: str
+    shared: int = 0
+    files_at: int | None = None
+
+
 def render(
     instance: Instance,
     *,
@@ -69,37 +81,43 @@ def render(
     root: Path,
     tasks: Mapping[str, TaskView],
     vars: Mapping[str, Any],
-    include_text: bool,
-) -> str:
+) -> Prompt:
     """Write the prompt of an instance.
 
     Args:
         tasks: what has ended, by plan task and by instance. Where the instance is paired with one instance of
             another task, that task's name means this one.
-        include_text: give the files' text too, unless the description or the template asks for it itself.
 
     Raises:
         UsageError: something cannot be rendered; `where` is the instance.
     """
     task = instance.task
-    used = _names_used(task.description) | (_names_used(template.prompt) if template else frozenset())
+    in_template = _names_used(template.prompt) if template else frozenset()
+    used = _names_used(task.description) | in_template
     names = _names(instance, root, tasks, vars) if used else {}
     try:
-        parts = [
-            render_text(template.prompt, names, f"the template `{template.name}`").strip()
-            if template
-            else "",
-            _checklist(task, template),
-            _shape(task, template),
-            render_text(task.description, names, "the description").strip("\n"),
-        ]
-        if instance.files and not used & {"file", "files"}:
-            parts.append(_files(instance.files, root, include_text))
-        if "tasks" not in used and (instance.depends_on or instance.awaits):
-            parts.append(_earlier(instance, tasks))
+        prefix = _joined([_prefix(template, names), _checklist(task, template), _shape(task, template)])
+        description = render_text(task.description, names, "the description").strip("\n")
+        has_files = bool(instance.files) and not used & {"file", "files"}
+        before = _joined([prefix, description, _listed(instance.files) if has_files else ""])
+        is_told = "tasks" not in used and (instance.depends_on or instance.awaits)
+        text = _joined([before, _earlier(instance, tasks) if is_told else ""])
     except UsageError as error:
         raise UsageError(error.said, where=instance.id, next=error.next) from None
-    return "\n\n".join(part for part in parts if part) + "\n"
+    shared = 0 if in_template & _OF_INSTANCE else len(prefix)
+    return Prompt(text + "\n", shared, len(before) if has_files else None)
+
+
+_OF_INSTANCE = frozenset({"file", "files", "tasks"})
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part)
+
+
+def with_files(prompt: str, at: int, parts: Sequence[FilePart], root: Path) -> str:
+    """Put the text of the files, fenced, with their paths, into a prompt. Files are read below `root`."""
+    return f"{prompt[:at]}\n\n{_blocks(parts, root)}{prompt[at:]}"
 
 
 def evaluate(
@@ -268,18 +286,18 @@ def _shape(task: Task, template: Template | None) -> str:
     return FINDINGS_SHAPE if output == "findings" and not says_itself else ""
 
 
-def _files(parts: Sequence[FilePart], root: Path, include_text: bool) -> str:
-    lines = ["Files:" if len(parts) != 1 else "File:"]
-    lines += (f"- {_name(part)}" for part in parts)
-    if not include_text:
-        return "\n".join(lines)
+def _listed(parts: Sequence[FilePart]) -> str:
+    return "\n".join(["Files:" if len(parts) != 1 else "File:", *(f"- {_name(part)}" for part in parts)])
+
+
+def _blocks(parts: Sequence[FilePart], root: Path) -> str:
     left = MAX_CHARACTERS
     blocks: list[str] = []
     for part in parts:
         block = _block(part, root, left)
         left -= len(block)
         blocks.append(block)
-    return "\n".join(lines) + "\n\n" + "\n\n".join(blocks)
+    return "\n\n".join(blocks)
 
 
 def _block(part: FilePart, root: Path, left: int) -> str:

@@ -15,6 +15,9 @@ def resolve(plan: Plan, task: Task, settings_defaults: Defaults | None = None) -
     The model is taken from the task and its role only, because an engine's own entry comes before the
     defaults: `model_for` gives it for an engine.
     """
+    said = any(layer.model_fields_set - {"model"} for layer in _layers(plan, settings_defaults))
+    if not said and task.role is None:  # most plans say it all in their tasks
+        return task
     given = {name: getattr(task, name) for name in task.model_fields_set}
     for layer in _layers(plan, settings_defaults):
         for name in layer.model_fields_set - {"model"}:

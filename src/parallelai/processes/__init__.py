@@ -5,7 +5,11 @@ without a shell and an environment of only what it needs (`environment`), and bo
 a warden end the whole tree, however it, or ParallelAI, ended; `sweep` ends what is left all the same.
 """
 
+from parallelai.processes.confinement import Confinement
+from parallelai.processes.confining import confinements
 from parallelai.processes.environment import environment, find
+from parallelai.processes.feed import Feed
+from parallelai.processes.hidden import DEFAULT_HIDDEN
 from parallelai.processes.launch import run
 from parallelai.processes.program import Completed, Program
 from parallelai.processes.quick import run_quick
@@ -13,10 +17,14 @@ from parallelai.processes.sweep import Orphan, sweep
 from parallelai.processes.zygote import close_warden
 
 __all__ = [
+    "DEFAULT_HIDDEN",
     "Completed",
+    "Confinement",
+    "Feed",
     "Orphan",
     "Program",
     "close_warden",
+    "confinements",
     "environment",
     "find",
     "run",

@@ -9,9 +9,10 @@ from typing import Literal
 
 from parallelai.errors import ProgramError
 from parallelai.processes import zygote
+from parallelai.processes.feed import Input
 from parallelai.processes.link import Link, WardenLink, exit_and_signal
 from parallelai.processes.output import Capture, Log
-from parallelai.processes.program import Completed, Prepared, Program, explain, prepare
+from parallelai.processes.program import Completed, Prepared, Program, explain, prepare, refusal
 from parallelai.processes.sweep import end_marked
 from parallelai.processes.tree import cpu_seconds
 from parallelai.processes.warden import UNENDABLE_SECONDS
@@ -36,6 +37,14 @@ async def run(program: Program, *, on_line: OnLine | None = None) -> Completed:
     `CancelledError` goes on. Raises `ProgramError` when it cannot be started, or whoever guarded it was
     killed.
     """
+    try:
+        return await _run(program, on_line)
+    finally:
+        if program.feed is not None:
+            program.feed.detach()
+
+
+async def _run(program: Program, on_line: OnLine | None) -> Completed:
     prepared = prepare(program)
     for _ in range(_TRIES):
         execution = _Execution(program, prepared, on_line)
@@ -74,15 +83,16 @@ class _Execution:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._log = Log(program.log) if program.log is not None else None
         self._streams: list[_Stream] = []
-        self._stdin: int | None = None
-        self._unwritten = memoryview(program.stdin)
+        self._input: Input | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._root = 0
         self._begun = self._active = self._loop.time()
         self._seconds: float | None = None
         self._cpu_seconds = 0.0
         self._status: int | None = None
-        self._ended_by: Literal["timeout", "idle"] | None = None
+        self._ended_by: Literal["timeout", "idle", "memory"] | None = None
+        self._peak_memory_bytes: int | None = None
+        self._is_refused = False
         self._failure: Exception | None = None
         self._notes: list[str] = []
 
@@ -101,8 +111,6 @@ class _Execution:
                 os.close(descriptor)
         for stream in self._streams:
             self._loop.add_reader(stream.descriptor, self._read, stream)
-        if self._stdin is not None:
-            self._loop.add_writer(self._stdin, self._write, self._stdin)
         self._start_timers()
 
     async def wait(self) -> None:
@@ -135,6 +143,7 @@ class _Execution:
             is_truncated=bool(out.left_out or err.left_out),
             ended_by=self._ended_by,
             notes=tuple(self._notes),
+            peak_memory_bytes=self._peak_memory_bytes,
         )
 
     def close(self) -> None:
@@ -142,7 +151,7 @@ class _Execution:
         self._link.close()
         for timer in self._timers.values():
             timer.cancel()
-        self._close_stdin()
+        self._close_input()
         for stream in self._streams:
             self._close_stream(stream)
         if self._log is not None:
@@ -165,14 +174,34 @@ class _Execution:
 
     def started(self, root: int) -> None:
         self._root = root
+        if self._input is not None:
+            self._input.start()
+
+    def used(self, peak_bytes: int) -> None:
+        self._peak_memory_bytes = peak_bytes
+
+    def over_memory(self) -> None:
+        if self._status is None and self._ended_by is None:
+            self._ended_by = "memory"
+            self._limit_the_end()
+
+    def refused(self, number: int, stage: str) -> None:
+        if number:
+            self._fail(explain(number, stage, self._program))
+        else:
+            self._is_refused = True
+        self._over()
 
     def exited(self, status: int) -> None:
         self._status = status
+        self._over()
+
+    def _over(self) -> None:
         self._seconds = self._elapsed()
         for name in ("timeout", "idle"):
             if name in self._timers:
                 self._timers.pop(name).cancel()
-        self._close_stdin()
+        self._close_input()
         self._limit_the_end()
 
     def unendable(self, pids: str) -> None:
@@ -214,17 +243,19 @@ class _Execution:
             self._read(stream, _DRAIN_READS)
             self._close_stream(stream)
             self._with_care(stream.capture.finish)
+        if self._is_refused:
+            self._fail(refusal(self._streams[1].capture.value, self._program))
         self._ended.set_result(None)
 
     # Streams
 
     def _open(self, theirs: list[int]) -> None:
         """Open the program's ends into `theirs` and keep ours."""
-        if self._unwritten:
-            reader, self._stdin = os.pipe()
-            os.set_blocking(self._stdin, False)
+        program = self._program
+        if program.stdin or program.feed is not None:
+            reader, writer = os.pipe()
             theirs.append(reader)
-            self._write(self._stdin)
+            self._input = Input(writer, self._loop, program.stdin, program.feed)
         else:
             theirs.append(os.open(os.devnull, os.O_RDONLY))
         for name in ("stdout", "stderr"):
@@ -265,22 +296,9 @@ class _Execution:
             os.close(stream.descriptor)
             stream.descriptor = -1
 
-    def _write(self, descriptor: int) -> None:
-        try:
-            while self._unwritten:
-                self._unwritten = self._unwritten[os.write(descriptor, self._unwritten[:_CHUNK]) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            pass  # it does not want the rest
-        self._close_stdin()
-
-    def _close_stdin(self) -> None:
-        if self._stdin is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_writer(self._stdin)
-            os.close(self._stdin)
-            self._stdin = None
+    def _close_input(self) -> None:
+        if self._input is not None:
+            self._input.close()
 
     # Time-outs
 

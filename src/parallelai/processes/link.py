@@ -9,8 +9,9 @@ import socket
 from typing import Protocol
 
 from parallelai.processes import zygote
+from parallelai.processes.specification import Specification
 from parallelai.processes.walk import send
-from parallelai.processes.warden import END, KILL, Specification
+from parallelai.processes.warden import END, KILL
 
 
 class Watcher(Protocol):
@@ -18,6 +19,15 @@ class Watcher(Protocol):
 
     def started(self, root: int) -> None:
         """It runs; its tree is what is below the process `root`."""
+
+    def used(self, peak_bytes: int) -> None:
+        """So much memory its tree has taken at most, so far."""
+
+    def over_memory(self) -> None:
+        """It takes more memory than it may; it is being ended."""
+
+    def refused(self, number: int, stage: str) -> None:
+        """What confines it never started it: errno, 0 where its output says why, and at what."""
 
     def exited(self, status: int) -> None:
         """The main process ended, with this wait status; what it left is being ended."""
@@ -127,24 +137,32 @@ class WardenLink:
 
     def _take(self, line: str) -> None:
         kind, _, rest = line.partition(" ")
+        watcher = self._watcher
         if kind == "R":
             self._warden = int(rest)
-        elif kind == "S":
-            self._watcher.started(self._warden)
-        elif kind == "X":
-            self._watcher.exited(int(rest))
-        elif kind == "L":
-            self._watcher.unendable(rest)
-        else:
+        elif kind in ("F", "G"):
             self.close()
             self._conclude(kind, rest)
+        else:
+            {
+                "S": lambda _: watcher.started(self._warden),
+                "M": lambda peak: watcher.used(int(peak)),
+                "O": lambda _: watcher.over_memory(),
+                "X": lambda status: watcher.exited(int(status)),
+                "N": lambda failure: watcher.refused(*_number_and_stage(failure)),
+                "L": watcher.unendable,
+            }[kind](rest)
 
     def _conclude(self, kind: str, rest: str) -> None:
         if kind == "G":
             self._watcher.gone()
         else:
-            number, _, stage = rest.partition(" ")
-            self._watcher.failed(int(number), stage)
+            self._watcher.failed(*_number_and_stage(rest))
+
+
+def _number_and_stage(text: str) -> tuple[int, str]:
+    number, _, stage = text.partition(" ")
+    return int(number), stage
 
 
 def exit_and_signal(status: int) -> tuple[int | None, int | None]:

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from parallelai.processes import tree
 from parallelai.processes.environment import MARK
 from parallelai.processes.link import Watcher
+from parallelai.processes.specification import Specification
 from parallelai.processes.sweep import end_marked
 from parallelai.processes.walk import ask_to_end
-from parallelai.processes.warden import LEFTOVER_SECONDS, SHORT_GRACE_SECONDS, Specification
+from parallelai.processes.warden import LEFTOVER_SECONDS, SHORT_GRACE_SECONDS
 
 _STEP_SECONDS = 0.05
+_LOOK_SECONDS = 0.25
 
 
 class GroupLink:
@@ -33,6 +35,8 @@ class GroupLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._mark = ""
         self._grace_seconds = 0.0
+        self._memory_bytes = 0
+        self._look: asyncio.TimerHandle | None = None
         self._tree: set[int] = set()  # all that was seen in it: who loses its parent is found no more
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -42,9 +46,12 @@ class GroupLink:
         env = dict(entry.split(b"=", 1) for entry in specification.env)
         self._mark = env[MARK.encode()].decode()
         self._grace_seconds = specification.grace_seconds
+        self._memory_bytes = specification.memory_bytes
         self._process = self._spawn(specification, env, streams)
         self._watcher.started(self._process.pid)
         threading.Thread(target=self._wait, args=(self._process,), daemon=True).start()
+        if self._memory_bytes:
+            self._look_at_memory()
 
     def _spawn(
         self, specification: Specification, env: dict[bytes, bytes], streams: list[int]
@@ -135,11 +142,25 @@ class GroupLink:
         except ProcessLookupError:
             return False
 
+    def _look_at_memory(self) -> None:
+        if self._process is None or self._has_exited:
+            return
+        used = tree.memory_bytes(self._alive(self._process))
+        self._watcher.used(used)
+        if used > self._memory_bytes:
+            self._watcher.over_memory()
+            self._deadline = 0.0
+            self._step()
+        else:
+            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory)
+
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._stop_timer()
         self._timer = self._loop.call_later(seconds, call)
 
     def _stop_timer(self) -> None:
+        if self._look is not None and self._process is None:
+            self._look.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

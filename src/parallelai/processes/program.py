@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from parallelai.errors import ProgramError
+from parallelai.processes.confinement import Confinement
+from parallelai.processes.confining import confine
 from parallelai.processes.environment import MARK, find, is_executable
+from parallelai.processes.feed import Feed
+from parallelai.processes.specification import Specification
 from parallelai.processes.tree import start_time
-from parallelai.processes.warden import Specification
 
 _launches = itertools.count(1)
 
@@ -24,10 +27,14 @@ class Program:
     """A program to run. Times are in seconds.
 
     `argv` is passed on as it is, without a shell. `env` is the complete environment (`environment()` makes
-    it); `PWD` and the mark are added. `timeout_seconds` counts from the start, `idle_timeout_seconds` from
-    the last output or CPU use of the tree. `grace_seconds` lie between SIGINT and SIGKILL. Of each stream
-    `max_output_bytes` are kept in memory, first and last; all of both is appended to `log`, up to 256 MiB.
-    `run` is the id that the mark carries, `label` what errors call the place.
+    it); `PWD` and the mark are added, and with a confinement TMPDIR. Into its standard input goes `stdin`,
+    then what `feed` is given, until that is closed. `timeout_seconds` counts from the start,
+    `idle_timeout_seconds` from the last output or CPU use of the tree. `grace_seconds` lie between SIGINT and
+    SIGKILL. Of each stream `max_output_bytes` are kept in memory, first and last; all of both is appended to
+    `log`, up to 256 MiB.
+    `run` is the id that the mark carries, `label` what errors call the place. What cannot be confined as
+    `confinement` says is not started. The tree is ended when it takes more than `memory_bytes`, or the
+    confinement's.
     """
 
     argv: tuple[str, ...]
@@ -41,6 +48,9 @@ class Program:
     log: Path | None = None
     run: str = ""
     label: str = ""
+    feed: Feed | None = None
+    confinement: Confinement | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,9 @@ class Completed:
     """What came of a program: exactly one of `exit` and `signal` is given.
 
     `seconds` is the main process's time. `is_truncated` says that output is missing in the middle of
-    `stdout` or `stderr`. `ended_by` tells which time-out ended it. `notes` say what went wrong beside it: a
-    log that could not be written, processes that could not be ended.
+    `stdout` or `stderr`. `ended_by` tells which limit ended it. `notes` say what went wrong beside it: a
+    log that could not be written, processes that could not be ended. `peak_memory_bytes` is the most that
+    the tree was seen to hold at once, None where nobody looked.
     """
 
     exit: int | None
@@ -58,8 +69,9 @@ class Completed:
     stderr: bytes
     seconds: float
     is_truncated: bool = False
-    ended_by: Literal["timeout", "idle"] | None = None
+    ended_by: Literal["timeout", "idle", "memory"] | None = None
     notes: tuple[str, ...] = ()
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,10 @@ def prepare(program: Program) -> Prepared:
             float(program.grace_seconds),
             tuple(_encode(argument, "argument") for argument in program.argv),
             tuple(_encode_entry(name, value) for name, value in env.items()),
+            program.memory_bytes or 0,
         )
+        if program.confinement is not None:
+            specification = confine(specification, program.confinement)
     except ValueError as error:
         raise ProgramError(f"`{program.argv[0]}`: {error}", where=program.label or None) from error
     return Prepared(specification, mark)
@@ -140,7 +155,9 @@ def explain(number: int, stage: str, program: Program) -> ProgramError:
     name = program.argv[0]
     said, advice = _REASONS.get(number, (os.strerror(number), None))
     retry_helps = number in _SCARCE
-    if stage == "chdir":
+    if stage in _CONFINING:
+        said, advice = f"{_CONFINING[stage]}: {os.strerror(number)}", None
+    elif stage == "chdir":
         said, advice = f"its folder `{program.cwd}` cannot be entered: {os.strerror(number)}", None
     elif number == errno.ENOENT:
         said, advice = "the interpreter that its first line (`#!`) names does not exist", "install that"
@@ -152,6 +169,17 @@ def explain(number: int, stage: str, program: Program) -> ProgramError:
     )
 
 
+def refusal(said: bytes, program: Program) -> ProgramError:
+    """Turn the complaint of what was to confine a program into an error."""
+    last = said.decode(errors="replace").strip().rpartition("\n")[2][:500]
+    return ProgramError(
+        f"`{program.argv[0]}` could not be confined, and was not started: {last or 'no reason was given'}",
+        where=program.label or None,
+        next="see what of its folders, readable or hidden paths is missing",
+    )
+
+
+_CONFINING = {"confine": "it cannot be confined", "bridge": "its loopback ports cannot be opened"}
 _SCARCE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _REASONS: dict[int, tuple[str, str | None]] = {
     errno.EACCES: ("it may not be executed", "make it executable (`chmod +x`)"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parallelai.processes import walk
 from parallelai.processes.environment import MARK
+from parallelai.processes.meter import resident
 from parallelai.processes.walk import stat_fields
 
 IS_LINUX = sys.platform.startswith("linux")
@@ -73,6 +74,11 @@ def cpu_seconds(root: int) -> float:
         # Of the root itself (the warden) only what it collected from its children counts.
         total += sum(times[2:] if pid == root else times)
     return total / _TICKS
+
+
+def memory_bytes(pids: list[int]) -> int:
+    """Return what the processes have in memory, roughly."""
+    return resident(pids) if IS_LINUX else _memory_bytes_by_psutil(pids)
 
 
 def marked() -> Iterator[Marked]:
@@ -214,4 +220,16 @@ def _cpu_seconds_by_psutil(root: int) -> float:
         except psutil.Error:
             continue
         total += float(times.user + times.system)
+    return total
+
+
+def _memory_bytes_by_psutil(pids: list[int]) -> int:
+    import psutil
+
+    total = 0
+    for pid in pids:
+        try:
+            total += int(psutil.Process(pid).memory_info().rss)
+        except psutil.Error:
+            continue
     return total

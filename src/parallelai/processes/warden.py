@@ -16,7 +16,9 @@ too: should a warden be killed, what it guarded falls to the zygote, which ends 
 The control socket is a stream. To the warden: eight bytes with the length of the specification, the
 specification (`Specification`), then single bytes `e` (end: SIGINT, grace, SIGKILL) and `k` (kill now).
 From it, lines: `R pid` (ready; nothing has been started before), `S pid` (started), `F errno stage` (could
-not be started), `X status` (the main process's wait status), `L pids` (what cannot be ended), `G` (gone).
+not be started), `M bytes` (what the tree took at most, so far), `O` (it takes too much, and is being ended),
+`X status` (the main process's wait status), `N errno stage` (what was to confine the program never started it; 0:
+it said why), `L pids` (what cannot be ended), `G` (gone).
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
 
+from parallelai.processes.meter import Meter
+from parallelai.processes.specification import IGNORED, LENGTH, Specification, become
 from parallelai.processes.walk import ask_to_end, children, descendants, kill_all, read
+from parallelai.processes.wrapper import Wrapper
 
 END, KILL = b"e", b"k"
-LENGTH = struct.Struct("!Q")
 _FOUR = struct.Struct("4i")
 
 LEFTOVER_SECONDS = 0.2
@@ -49,33 +52,7 @@ UNENDABLE_SECONDS = 10.0
 GIVE_UP_SECONDS = 60.0
 _ASK_AGAIN_SECONDS = 0.1
 
-# Whoever interrupts a tree from outside must not take away the one who would end it properly.
-_IGNORED_NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "USR1", "USR2")
-_IGNORED = tuple(signal.Signals[f"SIG{name}"] for name in _IGNORED_NAMES)
-_RESTORED = (*_IGNORED, signal.SIGXFSZ, signal.SIGCHLD)
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-
-
-class Specification(NamedTuple):
-    """What a warden starts. All is bytes without NUL; `env` holds `NAME=value`."""
-
-    executable: bytes
-    cwd: bytes
-    grace_seconds: float
-    argv: tuple[bytes, ...]
-    env: tuple[bytes, ...]
-
-    def encode(self) -> bytes:
-        """Return the bytes that go over the control socket, length included."""
-        numbers = (repr(self.grace_seconds).encode(), b"%d" % len(self.argv))
-        body = b"\0".join((self.executable, self.cwd, *numbers, *self.argv, *self.env))
-        return LENGTH.pack(len(body)) + body
-
-    @classmethod
-    def decode(cls, body: bytes) -> Specification:
-        """Read back what `encode` wrote, without the length."""
-        executable, cwd, grace, count, *rest = body.split(b"\0")
-        return cls(executable, cwd, float(grace), tuple(rest[: int(count)]), tuple(rest[int(count) :]))
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 # What both kinds of process here need
@@ -111,17 +88,17 @@ def _drain(descriptor: int) -> None:
         return
 
 
-def _reap() -> tuple[list[tuple[int, int]], bool]:
-    """Collect the children that have ended, as (pid, status), and say whether there are others."""
-    ended: list[tuple[int, int]] = []
+def _reap() -> tuple[list[tuple[int, int, int]], bool]:
+    """Collect the children that have ended, as (pid, status, peak memory), and say whether there are others."""
+    ended: list[tuple[int, int, int]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return ended, False
         if pid == 0:
             return ended, True
-        ended.append((pid, status))
+        ended.append((pid, status, usage.ru_maxrss * 1024))
 
 
 class Warden:
@@ -134,6 +111,8 @@ class Warden:
         self._wake = _wake_on_child_end()
         self._main = 0
         self._grace_seconds = 0.0
+        self._wrapper: Wrapper | None = None
+        self._meter = Meter(0)
         self._act: Callable[[], None] | None = None  # what is due at `_due`
         self._due = 0.0
         self._asked: set[tuple[int, bytes]] = set()
@@ -155,6 +134,7 @@ class Warden:
         specification = self._receive()
         if specification is not None and self._start(specification, streams):
             self._guard()
+            self._say_peak()
             self._say(b"G")
 
     def _say(self, line: bytes) -> None:
@@ -179,6 +159,11 @@ class Warden:
 
     def _start(self, specification: Specification, streams: list[int]) -> bool:
         self._grace_seconds = specification.grace_seconds
+        if specification.is_wrapped:
+            self._wrapper = Wrapper(specification.ports, self._prctl)
+            streams = [*streams, *self._wrapper.inner]
+            if self._wrapper.bridge is not None:
+                self._poll.register(self._wrapper.bridge, select.POLLIN)
         reader, writer = os.pipe()  # closed by a successful exec
         try:
             self._main = os.fork()
@@ -186,7 +171,7 @@ class Warden:
             self._say(b"F %d fork" % (error.errno or 0))
             return False
         if self._main == 0:
-            _become(specification, streams, writer, self._prctl)
+            become(specification, streams, writer, self._prctl)
         for descriptor in (writer, *streams):
             os.close(descriptor)
         failure = os.read(reader, 100)
@@ -195,13 +180,15 @@ class Warden:
             os.waitpid(self._main, 0)
             self._say(b"F " + failure)
             return False
+        self._meter = Meter(specification.memory_bytes)
         self._say(b"S %d" % self._main)
         return True
 
     def _guard(self) -> None:
         while True:
             ended, are_others = _reap()
-            for pid, status in ended:
+            for pid, status, peak in ended:
+                self._meter.note(peak)
                 if pid == self._main:
                     self._main_ended(status)
             if not are_others or self._has_given_up():
@@ -212,18 +199,54 @@ class Warden:
 
     def _main_ended(self, status: int) -> None:
         self._main = 0
-        self._say(b"X %d" % status)
+        self._say_peak()
+        outcome = status if self._wrapper is None else self._wrapped_ended(self._wrapper, status)
+        if outcome is not None:
+            self._say(b"X %d" % outcome)
         if self._act is None:
             self._act = self._end_leftovers
             self._due = time.monotonic() + LEFTOVER_SECONDS
+
+    def _wrapped_ended(self, wrapper: Wrapper, status: int) -> int | None:
+        """Return the status of the program in bubblewrap; where it never ran, say so and return None."""
+        if wrapper.bridge is not None:
+            self._poll.unregister(wrapper.bridge)
+        wrapper.main_ended()
+        outcome = wrapper.outcome(status)
+        if outcome is None and not self._numbers and self._killing_since is None:
+            self._say(b"N " + wrapper.failure)
+            return None
+        return status if outcome is None else outcome
+
+    def _say_peak(self) -> None:
+        peak = self._meter.news()
+        if peak is not None:
+            self._say(b"M %d" % peak)
+
+    def _look_at_memory(self) -> None:
+        relay = 0 if self._wrapper is None else self._wrapper.relay
+        if self._meter.look(pid for pid in descendants(os.getpid()) if pid != relay):
+            self._say_peak()
+            self._say(b"O")
+            self._kill()
 
     def _take(self, descriptor: int) -> None:
         if descriptor == self._wake:
             _drain(self._wake)
         elif descriptor == self._owner:
             self._owner_gone()
-        else:
+        elif descriptor == self._control.fileno():
             self._obey()
+        elif self._wrapper is not None:
+            self._serve_bridge(self._wrapper)
+
+    def _serve_bridge(self, wrapper: Wrapper) -> None:
+        bridge = wrapper.bridge
+        if bridge is not None:
+            descriptor = bridge.fileno()
+            wrapper.serve_bridge()
+            if wrapper.bridge is None:
+                self._poll.unregister(descriptor)
 
     def _obey(self) -> None:
         try:
@@ -261,7 +284,9 @@ class Warden:
 
         A shell that is asked between fork and exec loses the signal, and waits for its child to end by it.
         """
-        found = {(pid, read(f"/proc/{pid}/cmdline")) for pid in descendants(os.getpid())} - self._asked
+        spared = set() if self._wrapper is None else self._wrapper.spared(self._main)
+        pids = (pid for pid in descendants(os.getpid()) if pid not in spared)
+        found = {(pid, read(f"/proc/{pid}/cmdline")) for pid in pids} - self._asked
         ask_to_end((pid for pid, _ in found), *self._numbers)
         self._asked |= found
         now = time.monotonic()
@@ -284,35 +309,17 @@ class Warden:
         return self._killing_since is not None and time.monotonic() - self._killing_since > GIVE_UP_SECONDS
 
     def _do_what_is_due(self) -> None:
-        if self._act is not None and time.monotonic() >= self._due:
+        now = time.monotonic()
+        if self._act is not None and now >= self._due:
             self._act()
+        if now >= self._meter.due and self._killing_since is None:
+            self._look_at_memory()
 
     def _wait_milliseconds(self) -> float | None:
-        return None if self._act is None else max(0.0, self._due - time.monotonic()) * 1000 + 1
-
-
-def _become(
-    specification: Specification, streams: list[int], report: int, prctl: Callable[[int, int], None]
-) -> NoReturn:
-    """Turn this forked process into the program; on failure write errno and stage to `report` and exit."""
-    stage = b"start"
-    try:
-        os.setsid()
-        for number in _RESTORED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the warden be killed
-        for target, descriptor in enumerate(streams):
-            os.dup2(descriptor, target)
-        stage = b"chdir"
-        os.chdir(specification.cwd)
-        stage = b"exec"
-        env = dict(entry.split(b"=", 1) for entry in specification.env)
-        os.execve(specification.executable, specification.argv, env)  # noqa: S606 - never a shell
-    except OSError as error:
-        os.write(report, b"%d %s" % (error.errno or 0, stage))
-    finally:
-        os._exit(127)
+        times = [] if self._act is None else [self._due]
+        if self._killing_since is None:
+            times.append(self._meter.due)
+        return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
 
 
 class Zygote:
@@ -362,7 +369,7 @@ class Zygote:
     def _reap(self) -> bool:
         """Collect what has ended, end what strays; say whether any child is left."""
         ended, are_others = _reap()
-        for pid, status in ended:
+        for pid, status, _ in ended:
             if self._strays_since is None and (status != 0 or pid not in self._wardens):
                 self._strays_since = time.monotonic()
             self._wardens.discard(pid)
@@ -419,7 +426,7 @@ def main(descriptor: int, owner_pid: int) -> None:
     gc.freeze()  # forked copies share these pages
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
-    for number in _IGNORED:
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:

@@ -1,42 +1,43 @@
 """From the replies of many engines to one ranked list of findings.
 
 In this order, file by file: places are put right (a quote that stands elsewhere in the file moves the finding
-there, a quote that stands nowhere drops it), equal findings of different replies are joined, the code is
-quoted, ids are given, comments in the code are obeyed. The result does not depend on the order in which
-replies came in, as long as they are given in plan order.
+there, a quote that stands nowhere drops it), findings of different replies about the same matter are joined,
+the code is quoted, ids are given, comments in the code are obeyed. The result does not depend on the order in
+which replies came in, as long as they are given in plan order.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from parallelai.records import Finding, FindingState, Reply
-from parallelai.results.identity import (
-    finding_id,
-    lines_of,
-    normalise_message,
-    quote,
-    split_lines,
-    squeeze,
-)
-from parallelai.results.rank import rank
-from parallelai.results.suppress import has_comments, is_suppressed
+from parallelai.results.identity import finding_id, lines_of, normalise_message, quote, squeeze
+from parallelai.results.matching import Vocabulary
+from parallelai.results.quotes import QUOTE_NOT_FOUND, Source, place_one
+from parallelai.results.rank import TrackRecord, rank
+from parallelai.results.suppress import is_suppressed
+from parallelai.results.votes import Joined, Judgement, Report, Voice, join, needs_matching
 
-QUOTE_NOT_FOUND = "quote_not_found"
+_MOST_TEXTS = 20_000  # that the rareness of words is learned from
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A reply with who gave it: the task's id, and the name of the engine."""
+    """A reply with who gave it: the task's id, and the name of the engine.
+
+    `is_quoted`: the engine is a model, whose findings hold only with a quote that stands in the file; they
+    are matched with others by their words. `files` are those that it was asked about: who looked at a file
+    and did not see a matter speaks against it. Without them only files with findings count as looked at.
+    """
 
     task: str
     engine: str
     reply: Reply
+    is_quoted: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,100 +48,76 @@ class Collected:
     dropped: dict[str, int]
 
 
-class _Report(NamedTuple):
-    """A finding with the number of the reply that it came in."""
-
-    reply: int
-    task: str
-    engine: str
-    finding: Finding
-
-
-class _Joined(NamedTuple):
-    """A finding with everybody who reported it."""
-
-    task: str
-    by: tuple[str, ...]
-    votes: int
-    finding: Finding
-
-
-def collect(reports: Iterable[Reported], *, read: Callable[[str], str | None]) -> Collected:
+def collect(
+    reports: Iterable[Reported],
+    *,
+    read: Callable[[str], str | None],
+    record: TrackRecord | None = None,
+) -> Collected:
     """Collect the findings of a run.
 
     Args:
         reports: the replies, in plan order.
         read: gives a file's text by its path below the root, None where it cannot be read; called once
             a file.
+        record: the reviewers' track record.
 
     Returns:
-        The findings, ranked: `id`, `task`, `quote`, `by`, `votes` and `state` are set here.
+        The findings, ranked: `id`, `task`, `quote`, `by`, `votes`, `tier` and `state` are set here.
     """
-    files: dict[str, list[_Report]] = defaultdict(list)
-    for number, reported in enumerate(reports):
-        for finding in reported.reply.findings:
-            files[finding.file].append(_Report(number, reported.task, reported.engine, finding))
-    findings: list[Finding] = []
+    files, lookers = _by_file(reports)
+    placed: list[tuple[str, list[Report], Source]] = []
     dropped = 0
     for path, entries in files.items():
-        source = _Source(read(path))
-        placed = [entry for report in entries if (entry := _place(report, source)) is not None]
-        dropped += len(entries) - len(placed)
-        findings += _identify([_join(group) for group in _groups(placed)], path, source)
-    return Collected(rank(findings), {QUOTE_NOT_FOUND: dropped})
+        source = Source(read(path))
+        kept = [entry for report in entries if (entry := _place(report, source)) is not None]
+        dropped += len(entries) - len(kept)
+        placed.append((path, kept, source))
+    judgement = Judgement(_vocabulary([entries for _, entries, _ in placed]), record or {})
+    findings: list[Finding] = []
+    for path, entries, source in placed:
+        joined = join(entries, lookers.get(path, ()), judgement)
+        findings += _identify(joined, path, source)
+    return Collected(rank(findings, record), {QUOTE_NOT_FOUND: dropped})
+
+
+def _by_file(
+    reports: Iterable[Reported],
+) -> tuple[Mapping[str, list[Report]], Mapping[str, list[Voice]]]:
+    """Sort findings by file; and say of each file which reviewers looked at it."""
+    files: dict[str, list[Report]] = defaultdict(list)
+    lookers: dict[str, list[Voice]] = defaultdict(list)
+    for number, reported in enumerate(reports):
+        for finding in reported.reply.findings:
+            files[finding.file].append(
+                Report(number, reported.task, reported.engine, finding, reported.is_quoted)
+            )
+        if reported.is_quoted:
+            found = (finding.file for finding in reported.reply.findings)
+            for path in dict.fromkeys((*reported.files, *found)):
+                lookers[path].append((reported.engine, reported.task))
+    return files, lookers
+
+
+def _vocabulary(files: Iterable[Sequence[Report]]) -> Vocabulary:
+    """Learn how rare words are in what was said of the files in which something has to be matched."""
+    texts = (entry.finding.message for entries in files if needs_matching(entries) for entry in entries)
+    return Vocabulary(text for text, _ in zip(texts, range(_MOST_TEXTS), strict=False))
 
 
 # --- places
 
 
-class _Source:
-    """A file's text as findings need it. `lines` is empty where the file could not be read."""
-
-    def __init__(self, text: str | None) -> None:
-        self.is_readable = text is not None
-        self.lines = split_lines(text) if text else []
-        self.has_comments = bool(text) and has_comments(text or "")
-        self._squeezed: tuple[str, list[int], list[int]] | None = None
-
-    def place(self, snippet: str, near: int) -> tuple[int, int] | None:
-        """Find the lines nearest to line `near` on which a squeezed snippet stands; None if none."""
-        text, starts, numbers = self._squeeze()
-        middle = starts[min(bisect_right(numbers, near - 1), len(starts) - 1)] if starts else 0
-        after, before = text.find(snippet, middle), text.rfind(snippet, 0, middle + len(snippet))
-        places = []
-        for start in {after, before} - {-1}:
-            first = numbers[bisect_right(starts, start) - 1]
-            places.append((first, numbers[bisect_right(starts, start + len(snippet) - 1) - 1]))
-        return min(places, key=lambda place: (abs(place[0] - near), place), default=None)
-
-    def _squeeze(self) -> tuple[str, list[int], list[int]]:
-        """The whole text squeezed, where in it each line that is not blank starts, and that line's number."""
-        if self._squeezed is None:
-            parts, starts, numbers, offset = [], [], [], 0
-            for number, line in enumerate(self.lines, 1):
-                if part := squeeze(line):
-                    parts.append(part)
-                    starts.append(offset)
-                    numbers.append(number)
-                    offset += len(part) + 1
-            self._squeezed = (" ".join(parts), starts, numbers)
-        return self._squeezed
-
-
-def _place(report: _Report, source: _Source) -> _Report | None:
+def _place(report: Report, source: Source) -> Report | None:
     """Put a finding where its quote stands; None if it quotes what the file does not hold."""
     finding = report.finding
     line, column, confidence = _sound(finding)
-    snippet = squeeze(finding.quote) if finding.quote and source.is_readable else ""
-    if snippet and snippet not in squeeze("\n".join(lines_of(source.lines, line))):
-        found = source.place(snippet, line[0])
-        if found is None:
-            return None
-        if found != line:
-            line, column = found, None
-    if (line, column, confidence) == (finding.line, finding.column, finding.confidence):
-        return report
-    return report._replace(finding=replace(finding, line=line, column=column, confidence=confidence))
+    if (line, column, confidence) != (finding.line, finding.column, finding.confidence):
+        finding = replace(finding, line=line, column=column, confidence=confidence)
+    placed = place_one(finding, source, must_quote=report.is_quoted)
+    if placed is None or placed is report.finding:
+        return report if placed is not None else None
+    return report._replace(finding=placed)
 
 
 def _sound(finding: Finding) -> tuple[tuple[int, int], tuple[int, int] | None, float | None]:
@@ -156,82 +133,10 @@ def _sound(finding: Finding) -> tuple[tuple[int, int], tuple[int, int] | None, f
     return line, column, confidence
 
 
-# --- votes
-
-
-def _votes(group: Sequence[_Report]) -> int:
-    """Count the voices behind a finding: engines, each as often as one task asked it.
-
-    So the same analyser, met by two tasks, is one voice; an engine asked twice by one task is two.
-    """
-    asked = Counter((entry.engine, entry.task) for entry in group)
-    most: dict[str, int] = {}
-    for (engine, _), times in asked.items():
-        most[engine] = max(times, most.get(engine, 0))
-    return sum(most.values())
-
-
-def _groups(entries: Sequence[_Report]) -> Iterable[list[_Report]]:
-    """Put together what is one finding: same line, rule and message, out of different replies."""
-    alike: dict[tuple[int, str, str], list[_Report]] = defaultdict(list)
-    for entry in entries:
-        finding = entry.finding
-        key = (finding.line[0], finding.rule or finding.category, normalise_message(finding.message))
-        alike[key].append(entry)
-    for group in alike.values():
-        if len(group) == 1:
-            yield group
-        else:
-            yield from _match(group)
-
-
-def _match(alike: Sequence[_Report]) -> Iterable[list[_Report]]:
-    """Match equal findings of different replies: first in the same column, then wherever one is missing.
-
-    Two of one reply are never put together: who lists a thing twice means two things.
-    """
-    columns: dict[tuple[tuple[int, int], int], list[_Report]] = defaultdict(list)
-    seen: dict[tuple[int, tuple[int, int]], int] = defaultdict(int)
-    for entry in alike:
-        column = entry.finding.column or (0, 0)
-        columns[column, seen[entry.reply, column]].append(entry)
-        seen[entry.reply, column] += 1
-    slots: list[tuple[set[int], list[_Report]]] = []
-    for _, group in sorted(columns.items(), key=lambda item: item[0]):
-        replies = {entry.reply for entry in group}
-        free = next((slot for slot in slots if slot[0].isdisjoint(replies)), None)
-        if free is None:
-            slots.append((replies, list(group)))
-        else:
-            free[0].update(replies)
-            free[1].extend(group)
-    return [sorted(group, key=lambda entry: entry.reply) for _, group in slots]
-
-
-def _join(group: Sequence[_Report]) -> _Joined:
-    """Make one finding of equal ones: the worst severity, the highest confidence, everybody's name."""
-    first = group[0]
-    if len(group) == 1:
-        return _Joined(first.task, (first.engine,), 1, first.finding)
-    findings = [entry.finding for entry in group]
-    exact = min(findings, key=lambda finding: (finding.column is None, finding.column or (0, 0)))
-    joined = replace(
-        exact,
-        severity=min((finding.severity for finding in findings), key=lambda severity: severity.rank),
-        rule=next((finding.rule for finding in findings if finding.rule), None),
-        suggestion=next((finding.suggestion for finding in findings if finding.suggestion), None),
-        confidence=max((f.confidence for f in findings if f.confidence is not None), default=None),
-        tier="must" if any(finding.tier == "must" for finding in findings) else "maybe",
-        state="refuted" if all(finding.state == "refuted" for finding in findings) else "open",
-    )
-    by = tuple(dict.fromkeys(entry.engine for entry in group))
-    return _Joined(first.task, by, _votes(group), joined)
-
-
 # --- ids
 
 
-def _identify(entries: Sequence[_Joined], path: str, source: _Source) -> Iterable[Finding]:
+def _identify(entries: Sequence[Joined], path: str, source: Source) -> Iterable[Finding]:
     """Give one file's findings their id, quote and state."""
     equals: dict[tuple[str, str], int] = defaultdict(int)
     for entry in sorted(entries, key=_place_key):
@@ -261,13 +166,13 @@ def _identify(entries: Sequence[_Joined], path: str, source: _Source) -> Iterabl
         )
 
 
-def _place_key(entry: _Joined) -> tuple[tuple[int, int], tuple[int, int], str]:
+def _place_key(entry: Joined) -> tuple[tuple[int, int], tuple[int, int], str]:
     # The message normalised: whose wording was kept must not decide which of two equals is the first.
     finding = entry.finding
     return finding.line, finding.column or (0, 0), normalise_message(finding.message)
 
 
-def _state(finding: Finding, source: _Source) -> FindingState:
+def _state(finding: Finding, source: Source) -> FindingState:
     if finding.state == "refuted":
         return "refuted"
     if source.has_comments:

@@ -80,6 +80,7 @@ def exit_code(
     fail_on: Severity | None = None,
     is_budget_reached: bool = False,
     signal: int | None = None,
+    is_unapplied: bool = False,
 ) -> int:
     """Give the exit code of a run by CONTRACTS §3; where several hold, 130, 143, 3, 5, 4, 1 in this order.
 
@@ -90,6 +91,7 @@ def exit_code(
         fail_on: the mildest severity that makes the run end with 1; None for none.
         is_budget_reached: a budget kept the run from starting something.
         signal: the signal that interrupted the run, if one did.
+        is_unapplied: a change that was to be applied could not be.
     """
     tasks = tuple(tasks)
     if signal is not None:
@@ -99,9 +101,8 @@ def exit_code(
         return NOT_ATTEMPTED
     if is_budget_reached or Outcome.OVER_BUDGET in statuses:
         return OVER_BUDGET
-    if statuses & {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED} or (
-        files is not None and files.failed
-    ):
+    is_failed = bool(statuses & {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED})
+    if is_failed or is_unapplied or (files is not None and files.failed):
         return INCOMPLETE
     return FOUND if fail_on is not None and is_failing(findings, fail_on) else DONE
 

@@ -134,7 +134,7 @@ def excerpt(line: str, column: tuple[int, int] | None, width: int, *, ascii_only
         return Excerpt(text.rstrip(), 0, 0)
     start = min(max(column[0] - 1 - first, 0), end)
     stop = max(column[1] - 1 - first, start)
-    before = cell_width(prefix + "".join(shown[:start]))
+    before = min(cell_width(prefix + "".join(shown[:start])), width - 1)
     length = cell_width("".join(shown[start : min(stop, end)])) + (len(suffix) if stop > end else 0)
     return Excerpt(text.rstrip(), before, max(1, min(length, width - before)))
 

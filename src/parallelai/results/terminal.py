@@ -7,9 +7,10 @@ the context says, unless that is under `NARROWEST` cells.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from parallelai.records import Change, Coverage, Finding, Outcome, RunDocument, Severity, TaskResult, Usage
+from parallelai.records import Change, Coverage, Finding, Outcome, RunDocument, Severity, TaskResult
+from parallelai.results import summary
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
 from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
@@ -199,7 +200,7 @@ def _has_something_to_say(task: TaskResult) -> bool:
 
 
 def _task(task: TaskResult, page: _Page) -> list[str]:
-    facts = [task.engine or "", _seconds(task.seconds) if task.attempts else ""]
+    facts = [task.engine or "", summary.seconds(task.seconds) if task.attempts else ""]
     facts.append(f"{task.attempts} attempts" if task.attempts > 1 else "")
     said = page.dot.join(page.show(fact) for fact in facts if fact)
     status = task.status.value
@@ -226,7 +227,7 @@ def _error(task: TaskResult, page: _Page) -> list[str]:
 
 def _change(change: Change, page: _Page) -> list[str]:
     state = "applied" if change.applied else f"not applied: {change.patch}"
-    return page.fill(f"{_number(len(change.files), 'file')} changed, {state}", indent=4)
+    return page.fill(f"{summary.number(len(change.files), 'file')} changed, {state}", indent=4)
 
 
 # --- files and the end
@@ -237,7 +238,7 @@ def _file_block(document: RunDocument, page: _Page) -> list[str]:
     files = document.files
     lines: list[str] = []
     if files.failed:
-        lines.append(page.style(f"{_number(len(files.failed), 'file')} failed", Outcome.FAILED))
+        lines.append(page.style(f"{summary.number(len(files.failed), 'file')} failed", Outcome.FAILED))
         most = len(files.failed) if page.limit is None else _FILES
         for note in files.failed[:most]:
             lines += page.fill(f"{note.file}: {note.why}", indent=2, most=3)
@@ -249,107 +250,21 @@ def _file_block(document: RunDocument, page: _Page) -> list[str]:
         reasons = Counter(note.why for note in files.skipped).most_common()
         said = ", ".join(f"{count:,} {why}" for why, count in reasons[:5])
         said += f", {len(reasons) - 5:,} other reasons" if len(reasons) > 5 else ""
-        lines += page.fill(f"{_number(len(files.skipped), 'file')} skipped: {said}")
+        lines += page.fill(f"{summary.number(len(files.skipped), 'file')} skipped: {said}")
     return lines
 
 
 def _closing(document: RunDocument, page: _Page) -> list[str]:
     """What it came to, what it took, and under which name it is kept."""
-    reviewed = _reviewed(document)
+    reviewed = summary.reviewed(document)
     lines = [page.style(line, "bold") for sentence in reviewed[:1] for line in page.fill(sentence)]
     lines += [line for sentence in reviewed[1:] for line in page.fill(sentence)]
-    facts = [_counts(document), _time(document), _cost(document), _engines(document.tasks)]
+    facts = [
+        summary.task_counts(document),
+        summary.time(document),
+        summary.cost(document),
+        summary.engines(document.tasks),
+    ]
     facts.append(f"run {document.run}")
     ended = page.fill(page.dot.join(fact for fact in facts if fact))
     return lines + ended
-
-
-def _reviewed(document: RunDocument) -> list[str]:
-    """The findings in numbers: nothing for a run that was about no findings."""
-    found = [finding for finding in document.findings if finding.state == "open"]
-    covered = len(document.files.covered)
-    if not (document.findings or covered or document.files.failed or document.files.skipped):
-        return []
-    severities = Counter(finding.severity for finding in found)
-    said = ", ".join(
-        f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity]
-    )
-    places = f" in {_number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
-    if not found and not covered and document.files.failed:
-        return ["Nothing was looked at"]
-    first = f"{_number(len(found), 'finding') if found else 'No findings'}{places}"
-    sentences = [f"{first}; {_number(covered, 'file')} looked at" if covered else first]
-    states = Counter(finding.state for finding in document.findings)
-    hidden = [
-        f"{states['suppressed']:,} suppressed by comments" if states["suppressed"] else "",
-        f"{states['baseline']:,} in the baseline" if states["baseline"] else "",
-        f"{states['refuted']:,} refuted" if states["refuted"] else "",
-        *(
-            f"{count:,} dropped ({reason.replace('_', ' ')})"
-            for reason, count in document.dropped.items()
-            if count
-        ),
-    ]
-    if any(hidden):
-        sentences.append("Not shown: " + ", ".join(part for part in hidden if part))
-    return sentences
-
-
-def _counts(document: RunDocument) -> str:
-    """The tasks by outcome: every outcome that occurred."""
-    said = [
-        f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)
-    ]
-    total = sum(document.counts.values())
-    return f"{_number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
-
-
-def _time(document: RunDocument) -> str:
-    took, alone = document.seconds, document.seconds_one_by_one
-    if took > 0 and alone >= 1.1 * took and alone >= 0.1:
-        return f"{_seconds(took)}, one by one {_seconds(alone)} ({alone / took:.1f}x faster)"
-    return _seconds(took)
-
-
-def _cost(document: RunDocument) -> str:
-    usage = document.usage
-    if usage.basis == "free":
-        return ""
-    return f"{_tokens(usage)}, {_money(usage)}"
-
-
-def _tokens(usage: Usage) -> str:
-    if usage.tokens is None:
-        return "tokens unknown"
-    cached = f" ({usage.cached:,} cached)" if usage.cached else ""
-    return f"{usage.input or 0:,} tokens in{cached}, {usage.output or 0:,} out"
-
-
-def _money(usage: Usage) -> str:
-    if usage.basis == "subscription":
-        return "by subscription"
-    return "cost unknown" if usage.usd is None else f"{usage.usd:.2f} USD"
-
-
-def _engines(tasks: Sequence[TaskResult]) -> str:
-    """Who did it and why they were taken, the commonest first."""
-    # Why `auto` took an engine is said in full when the run starts.
-    whys = ((task.engine, (task.why or "").partition(":")[0]) for task in tasks if task.engine)
-    taken = Counter(whys).most_common(4)
-    said = [f"{engine} ({why})" if why else f"{engine}" for (engine, why), _ in taken[:3]]
-    return "by " + ", ".join([*said, "others"] if len(taken) > 3 else said) if said else ""
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _seconds(seconds: float) -> str:
-    """A duration as people say it: 0.42 s, 71.4 s, 12 min 5 s, 3 h 20 min."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

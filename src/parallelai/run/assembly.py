@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from parallelai.engines.protocol import Request
+from parallelai.errors import EngineError
 from parallelai.plan.graph import Instance
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
 from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
 from parallelai.run.steps import PERFORM, Step
+from parallelai.run.workspaces import PLAIN, Work
 
 LEAST_WEIGHT = 0.01
 _NOTHING: frozenset[str] = frozenset()  # one for all: most tasks say nothing
@@ -64,6 +66,40 @@ def _node(
         on_failure=task.on_failure,
         phase=instance.phase,
         budget=task.budget,
+    )
+
+
+def works_in_folder(job: Job, instance: Instance) -> bool:
+    """Say whether somebody who may do a task works in a folder of its own: edits do, and assistants."""
+    if not job.has_workspaces:
+        return False
+    return instance.task.edits or any(
+        _has_hands(job, name) for name in job.assignment(instance).choice.members
+    )
+
+
+def _has_hands(job: Job, engine: str) -> bool:
+    try:
+        return job.engines(engine).capabilities.works_in_folder
+    except EngineError:  # it is not there, which its attempt will say
+        return False
+
+
+def work_of(job: Job, instance: Instance, engine: str) -> Work:
+    """Say what an attempt of a task does beside answering its prompt; most do nothing."""
+    task, entry = instance.task, job.entries.get(engine)
+    is_placed = job.has_workspaces and (task.edits or bool(job.editing) or _has_hands(job, engine))
+    if not is_placed and not task.todo:
+        return PLAIN
+    return Work(
+        sandbox=entry.sandbox if entry is not None else "auto",
+        network=entry.network if entry is not None else None,
+        edits=task.edits,
+        todo=task.todo,
+        checks=task.checks if works_in_folder(job, instance) else (),
+        is_empty_ok=task.empty == "ok",
+        after=job.changes_before(instance.id),
+        number=instance.index,
     )
 
 

@@ -56,6 +56,16 @@ class _Learned:
         return self.took_all / self.calls
 
 
+class _Calls:
+    """The calls of one key: their money and their tokens."""
+
+    __slots__ = ("tokens", "usd")
+
+    def __init__(self) -> None:
+        self.usd = _Learned()
+        self.tokens = _Learned()
+
+
 class Spending:
     """The money, tokens and time of one run. `spent` is what earlier processes of the run used."""
 
@@ -67,7 +77,7 @@ class Spending:
         self.unpriced = 0
         self._in_flight = 0
         self._began = now - (spent.time or 0.0)
-        self._learned: dict[tuple[LimitKey, str], _Learned] = {}
+        self._learned: dict[LimitKey, _Calls] = {}
         self._warned: set[str] = set()
         self._limits = Allowance()
         self.deadline: float | None = None
@@ -83,8 +93,8 @@ class Spending:
 
     def expect(self, key: LimitKey, estimate: Estimate) -> Reservation:
         """Say what an attempt will take, from its estimate and from what the key's calls really took."""
-        usd = self._learn(key, "usd").expect(estimate.usd)
-        tokens = self._learn(key, "tokens").expect(estimate.tokens)
+        learned = self._learn(key)
+        usd, tokens = learned.usd.expect(estimate.usd), learned.tokens.expect(estimate.tokens)
         return Reservation(usd or 0.0, tokens or 0.0, usd == 0 and tokens == 0)
 
     def fits(self, wanted: Reservation) -> bool:
@@ -126,8 +136,9 @@ class Spending:
         self.usd += usd or 0.0
         self.tokens += tokens or 0
         if self.is_limited:
-            self._learn(key, "usd").add(estimate.usd, usd)
-            self._learn(key, "tokens").add(estimate.tokens, tokens)
+            learned = self._learn(key)
+            learned.usd.add(estimate.usd, usd)
+            learned.tokens.add(estimate.tokens, tokens)
 
     def overspent(self) -> str | None:
         """Name a limit of money or tokens that is used up by what was settled."""
@@ -175,10 +186,10 @@ class Spending:
         ]
         return [(what, used, float(limit)) for what, used, limit in rows if limit is not None]
 
-    def _learn(self, key: LimitKey, what: str) -> _Learned:
-        found = self._learned.get((key, what))
+    def _learn(self, key: LimitKey) -> _Calls:
+        found = self._learned.get(key)
         if found is None:
-            found = self._learned[key, what] = _Learned()
+            found = self._learned[key] = _Calls()
         return found
 
 

@@ -22,9 +22,11 @@ from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
 
 _WHAT_COUNTS = {
-    "description", "kind", "role", "model", "each", "params", "checklist", "output", "when",
-    "edits", "checks", "todo", "empty", "verify", "workspace",
+    "description", "kind", "role", "model", "each", "checklist", "when",
+    "edits", "checks", "todo", "empty", "verify",
 }  # fmt: skip
+_MAPPINGS = {"params", "output", "workspace"}
+"""What counts too, in whatever order its keys are written."""
 _DOES_NOT_COUNT = {
     "concurrency", "timeout", "idle_timeout", "price",
     "account", "api_key_env", "api_key_file", "api_key_keyring",
@@ -43,21 +45,25 @@ def digest(data: Any) -> str:
 def definition_digest(
     task: Task,
     template: Template | None,
-    choice: Choice,
-    members: Iterable[tuple[str, str | None, str | None]],
+    doers: str,
     variables: Mapping[str, Any],
 ) -> str:
-    """Hash what the plan says of a task, its template, its engines as (name, digest of the entry, model), and
-    of the variables those that its texts name."""
-    return digest(
-        {
-            "task": task.model_dump(mode="json", include=_WHAT_COUNTS, exclude_defaults=True),
-            "template": template.model_dump(mode="json") if template is not None else None,
-            "rule": choice.rule if len(choice.members) > 1 and choice.rule != "route" else "one",
-            "members": list(members),
-            "vars": _used(variables, task, template),
-        }
+    """Hash what the plan says of a task, its template, who does it (`doers_digest`), and of the variables
+    those that its texts name."""
+    used = _used(variables, task, template)
+    others = digest([template and template.model_dump(mode="json"), used]) if template or used else ""
+    mappings = (
+        digest(task.model_dump(mode="json", include=_MAPPINGS)) if _MAPPINGS & task.model_fields_set else ""
     )
+    said = task.model_dump_json(include=_WHAT_COUNTS, exclude_defaults=True)
+    text = f"{said}\0{mappings}\0{others}\0{doers}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def doers_digest(choice: Choice, members: Iterable[tuple[str, str | None, str | None]]) -> str:
+    """Hash the engines of a task as (name, digest of the entry, model), and the rule that picks them."""
+    rule = choice.rule if len(choice.members) > 1 and choice.rule != "route" else "one"
+    return digest([rule, list(members)])
 
 
 def _used(variables: Mapping[str, Any], task: Task, template: Template | None) -> dict[str, Any]:
@@ -71,7 +77,10 @@ def _used(variables: Mapping[str, Any], task: Task, template: Template | None) -
 def reply_digest(reply: Reply) -> str:
     """Hash what dependents see of a reply: text, data and findings, not what it cost."""
     findings = [to_json(f) for f in reply.findings]
-    return digest([reply.text, reply.data, findings])
+    seen = [reply.text, reply.data, findings]
+    if reply.change is not None:  # each attempt's patch has a name of its own
+        seen.append([reply.change.patch, *reply.change.files])
+    return digest(seen)
 
 
 class EntryDigests:
@@ -91,14 +100,28 @@ class EntryDigests:
         return known[1]
 
 
+ABSENT = "absent"
+"""The hash of a file that is not there."""
+
+
+def content_digest(content: bytes) -> str:
+    """Hash a file's content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 class FileDigests:
     """Content hashes of a project's files. A file that is not there hashes as absent.
 
-    A file is read again only if its status says that it was written since: tasks may write files.
+    A file is read again only if its status says that it was written since: tasks may write files. What the
+    run itself wrote into a file does not count: `written` gives the hash of what was there before, for a
+    path and the hash of what the run wrote; None stands for no file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, written: Mapping[tuple[str, str | None], str | None] | None = None
+    ) -> None:
         self._root = root
+        self._written = written or {}
         self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def of(self, path: str) -> str:
@@ -112,10 +135,14 @@ class FileDigests:
             with open(full, "rb") as file:  # noqa: PTH123
                 content = file.read()
         except OSError:
-            return "absent"
-        found = hashlib.blake2b(content, digest_size=16).hexdigest()
+            return self._before(path, None)
+        found = self._before(path, content_digest(content))
         self._known[path] = (mark, found)
         return found
+
+    def _before(self, path: str, found: str | None) -> str:
+        before = self._written.get((path, found), found) if self._written else found
+        return before if before is not None else ABSENT
 
 
 def fingerprint(
@@ -150,16 +177,10 @@ def cache_key(request: Request, engine: str, entry: str | None, files: Callable[
     `entry` is the digest of the engine's entry. The run and the task do not count, so that runs share
     replies; `request.repeat` does, so that asking twice on purpose asks twice.
     """
-    return digest(
-        {
-            "engine": engine,
-            "entry": entry,
-            "model": request.model,
-            "prompt": request.prompt,
-            "files": [[_place(part), files(part.path)] for part in request.files],
-            "output": request.output,
-            "schema": request.schema,
-            "checklist": request.checklist,
-            "repeat": request.repeat,
-        }
-    )
+    asked = f"{engine}\0{entry}\0{request.model}\0{request.output}\0{request.repeat}\0{len(request.prompt)}\0"
+    hasher = hashlib.blake2b((asked + request.prompt).encode("utf-8", "surrogatepass"), digest_size=16)
+    for part in request.files:
+        hasher.update(f"\0f{_place(part)}\0{files(part.path)}".encode("utf-8", "surrogatepass"))
+    if request.schema is not None or request.checklist:
+        hasher.update(f"\0s{digest([request.schema, request.checklist])}".encode())
+    return hasher.hexdigest()

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from parallelai.engines.protocol import Message, Request
 from parallelai.errors import EngineError, RateLimited
@@ -14,19 +13,29 @@ from parallelai.events import (
     AttemptEnded,
     AttemptReserved,
     AttemptStarted,
-    Event,
-    EventData,
+    ChangeMade,
+    GuardKeptOut,
     SessionOpened,
     TurnEnded,
     TurnStarted,
+    WorkspaceCreated,
 )
 from parallelai.plan.graph import Instance
 from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage
-from parallelai.run.assembly import key_of
+from parallelai.run.assembly import key_of, work_of
 from parallelai.run.decisions import Start
-from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, AttemptStreamed, Executor
+from parallelai.run.executors.base import (
+    AttemptDone,
+    AttemptId,
+    AttemptPlaced,
+    AttemptSpec,
+    AttemptStreamed,
+    AttemptTurned,
+    Executor,
+)
 from parallelai.run.fingerprint import EntryDigests, FileDigests, cache_key
 from parallelai.run.job import Job
+from parallelai.run.journaling import Append
 from parallelai.run.masking import Masker
 from parallelai.run.nodes import AttemptResult
 from parallelai.run.preparation import Ready, timeouts
@@ -34,13 +43,8 @@ from parallelai.run.report import join
 from parallelai.run.resume import REJECTED, Prior
 from parallelai.run.streams import StreamLogs
 from parallelai.run.validation import record_of, wrong_with
+from parallelai.run.workspaces import Measured
 from parallelai.store import Cache
-
-
-class Append(Protocol):
-    """Write an event down (`RunWriter.append`)."""
-
-    def __call__(self, data: EventData, *, task: str | None = None, attempt: int | None = None) -> Event: ...
 
 
 @dataclass(slots=True)
@@ -56,6 +60,12 @@ class Tally:
     model: str | None = None
     good: dict[int, Reply] = field(default_factory=dict)
     addresses: dict[int, str] = field(default_factory=dict)  # in the cache, of the good replies
+    measured: dict[int, Measured] = field(default_factory=dict)  # the changes of the good replies
+
+    @property
+    def change(self) -> Measured | None:
+        """The change of the reply that counts."""
+        return self.measured.get(next(iter(self.good), 0))
 
     @property
     def reply(self) -> Reply | None:
@@ -63,7 +73,7 @@ class Tally:
         return next(iter(self.good.values())) if len(self.good) == 1 else join(self.good.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Flight:
     """An attempt in flight. `number` is the scheduler's, `id.attempt` the journal's."""
 
@@ -74,6 +84,7 @@ class _Flight:
     key: LimitKey
     request: Request
     cache_key: str | None
+    turns: int = 1
 
 
 class Flights:
@@ -124,9 +135,24 @@ class Flights:
         if known is not None:
             return self._answer(flight, known)
         self._flights[id] = flight
-        self._append(TurnStarted(1), task=id.task, attempt=id.attempt)
-        self._executor().start(AttemptSpec(id, name, request))
+        self._executor().start(self._spec(id, name, request, instance, ready.fingerprint))
         return None
+
+    def _spec(
+        self, id: AttemptId, engine: str, request: Request, instance: Instance, mark: str
+    ) -> AttemptSpec:
+        """What is carried out; what an earlier process was interrupted in goes on in the same session."""
+        work = work_of(self._job, instance, engine)
+        left = self._prior.interrupted.pop(id.task, None)
+        if left is not None and (left.engine, left.fingerprint) == (engine, mark):
+            request = dataclasses.replace(request, session=left.session)
+            work = dataclasses.replace(work, folder=left.folder)
+        return AttemptSpec(id, engine, request, work)
+
+    def placed(self, news: AttemptPlaced) -> None:
+        """Write down which folder an attempt works in."""
+        created = WorkspaceCreated(news.path, news.base, news.edits)
+        self._append(created, task=news.id.task, attempt=news.id.attempt)
 
     def cancel(self, task: str, number: int) -> None:
         """End an attempt in flight, by the scheduler's number."""
@@ -152,6 +178,19 @@ class Flights:
             self._append(SessionOpened(news.event.id), task=news.id.task, attempt=news.id.attempt)
         self._streams.write(flight.log, news.event)
 
+    def turned(self, news: AttemptTurned) -> None:
+        """Write down that another turn began, or that one ended which another follows."""
+        flight = self._flights.get(news.id)
+        if flight is None:
+            return
+        flight.turns = news.turn
+        data = (
+            TurnStarted(news.turn)
+            if news.reason is None
+            else TurnEnded(news.turn, round(news.seconds, 3), reason=news.reason)
+        )
+        self._append(data, task=news.id.task, attempt=news.id.attempt)
+
     def done(self, news: AttemptDone) -> tuple[str, int, AttemptResult]:
         """Take the end of an attempt: write it down, and say what the scheduler is to know of it."""
         flight = self._flights.pop(news.id)
@@ -162,18 +201,18 @@ class Flights:
             reply = self._masker.reply(reply) if error is None else None
         usage = news.usage
         task, attempt = news.id.task, news.id.attempt
-        self._append(
-            TurnEnded(1, news.seconds, usage, "end_turn" if reply is not None else "error"),
-            task=task,
-            attempt=attempt,
-        )
+        if flight.turns > 1:  # the end of an only turn is the attempt's
+            reason = "end_turn" if reply is not None else "error"
+            self._append(TurnEnded(flight.turns, news.seconds, usage, reason), task=task, attempt=attempt)
         record = self._record(error)
+        if reply is not None:
+            self._changed(news, reply)
         self._append(
             AttemptEnded(flight.engine, reply is not None, news.seconds, usage, reply, record),
             task=task,
             attempt=attempt,
         )
-        self._count(flight, news.seconds, usage, reply, turns=1)
+        self._count(flight, news.seconds, usage, reply, turns=flight.turns)
         limited = error if isinstance(error, RateLimited) else None
         result = AttemptResult(
             ok=reply is not None,
@@ -184,6 +223,19 @@ class Flights:
             is_quota=limited is not None and limited.is_quota,
         )
         return news.id.task, flight.number, result
+
+    def _changed(self, news: AttemptDone, reply: Reply) -> None:
+        """Write down what an attempt changed."""
+        change, measured = reply.change, news.measured
+        if change is None or measured is None:
+            return
+        task, attempt = news.id.task, news.id.attempt
+        if measured.kept_out:
+            why = "it may not be changed by an assistant"
+            self._append(GuardKeptOut(measured.kept_out, why), task=task, attempt=attempt)
+        made = ChangeMade(change.patch, change.files, measured.base, measured.commit, change.kept_out)
+        self._append(made, task=task, attempt=attempt)
+        self._tallies.setdefault(task, Tally()).measured[attempt] = measured
 
     def finished(self, task: str, outcome: Outcome) -> Tally | None:
         """Give what an ended task took, None if nothing was tried. Its replies are shared if they did."""
@@ -226,7 +278,7 @@ class Flights:
             is_repeatable = self._job.engines(name).capabilities.is_repeatable
         except EngineError:  # it is not there, which the attempt will say
             return None
-        if not self._job.is_cacheable or not is_repeatable:
+        if not self._job.is_cacheable or not is_repeatable or request.output == "change":
             return None
         return cache_key(request, name, self._entries.of(self._job.entries.get(name)), self._files.of)
 
@@ -238,10 +290,22 @@ class Flights:
         return self._cache.get(flight.cache_key) if flight.cache_key is not None else None
 
     def _answer(self, flight: _Flight, reply: Reply) -> AttemptResult:
+        self._take_over_change(flight.id, reply)
         ended = AttemptEnded(flight.engine, True, 0.0, FREE, reply, is_cached=True)
         self._append(ended, task=flight.id.task, attempt=flight.id.attempt)
         self._count(flight, 0.0, FREE, reply, turns=0)
         return AttemptResult(ok=True, usage=FREE)
+
+    def _take_over_change(self, id: AttemptId, reply: Reply) -> None:
+        """The change of an earlier process's attempt is this one's now."""
+        if reply.change is None:
+            return
+        for (task, _), made in self._prior.changes.items():
+            if task == id.task and made.patch == reply.change.patch:
+                self._append(made, task=id.task, attempt=id.attempt)
+                measured = Measured(made.base, made.commit, made.files, made.kept_out)
+                self._tallies.setdefault(id.task, Tally()).measured[id.attempt] = measured
+                return
 
     def _count(
         self, flight: _Flight, seconds: float, usage: Usage | None, reply: Reply | None, turns: int

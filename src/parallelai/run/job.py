@@ -35,7 +35,9 @@ class Job:
 
     `places` gives a task's place in its plan file (`tasks.yaml:9:5`). `is_cacheable` is False for
     `--no-cache`; `parallel` is the ceiling of attempts in flight. `baseline` are ids of findings that were
-    accepted before.
+    accepted before. `has_workspaces`: attempts can be given folders to work in. `is_applied`: changes go into
+    the user's checkout at the end. `is_attended`: somebody is there to answer questions. `editing` are the
+    instances whose result is a change.
     """
 
     run: str
@@ -59,7 +61,30 @@ class Job:
     is_cacheable: bool = True
     fail_on: Severity | None = None
     baseline: frozenset[str] = frozenset()
+    has_workspaces: bool = False
+    is_applied: bool = False
+    is_attended: bool = False
+    editing: frozenset[str] = frozenset()
 
     def assignment(self, instance: Instance) -> Assignment:
         """Who does this instance: what its task says, unless a route told its files apart."""
         return self.assignments.get(instance.id) or self.assignments[instance.task.id]
+
+    def changes_before(self, instance: str) -> tuple[str, ...]:
+        """Name the instances whose changes an instance has to see: all that edit and come before it."""
+        if not self.editing:
+            return ()
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        left = [instance]
+        while left:
+            one = self.graph.get(left.pop())
+            awaited = (item for group in one.awaits for item in self.graph.groups[group])
+            for name in (*one.depends_on, *awaited):
+                if name in seen:
+                    continue
+                seen.add(name)
+                left.append(name)
+                if name in self.editing:
+                    found[name] = None
+        return tuple(sorted(found, key=lambda name: self.graph.get(name).index))

@@ -47,6 +47,10 @@ class Masker:
         """Mask a text."""
         return self._pattern.sub(MASK, text)
 
+    def has_secret(self, text: str) -> bool:
+        """Whether a text holds one."""
+        return self._pattern.search(text) is not None
+
     def reply(self, reply: Reply) -> Reply:
         """Mask all texts of a reply; one without secrets is given back as it is."""
         text = self.text(reply.text) if reply.text else reply.text

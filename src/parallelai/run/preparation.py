@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from parallelai.engines.protocol import OutputKind, Request
@@ -12,8 +12,15 @@ from parallelai.plan.model import EngineEntry, SchemaOutput, Task
 from parallelai.plan.prompt import TaskView, evaluate, render
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, Outcome, Reply
-from parallelai.run.fingerprint import EntryDigests, FileDigests, definition_digest, fingerprint, reply_digest
-from parallelai.run.job import Job
+from parallelai.run.fingerprint import (
+    EntryDigests,
+    FileDigests,
+    definition_digest,
+    doers_digest,
+    fingerprint,
+    reply_digest,
+)
+from parallelai.run.job import Assignment, Job
 from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
 
@@ -101,13 +108,16 @@ class TaskViews(Mapping[str, TaskView]):
 class Preparation:
     """Prepares tasks of one job. Reads files; calls no engine."""
 
-    def __init__(self, job: Job, prior: Prior) -> None:
+    def __init__(self, job: Job, prior: Prior, base_digest: Callable[[str], str] | None = None) -> None:
+        """`base_digest` gives the content hash of a file in the run's base, for tasks that edit."""
         self.views = TaskViews(job)
+        self._base_digest = base_digest
         self._job = job
         self._prior = prior
-        self._files = FileDigests(job.root)
+        self._files = FileDigests(job.root, prior.written)
         self._entries = EntryDigests()
         self._definitions: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._doers: dict[int, tuple[Assignment, str]] = {}  # by identity, which holds while it is kept here
 
     @property
     def files(self) -> FileDigests:
@@ -156,7 +166,9 @@ class Preparation:
         )
         names = [*instance.depends_on, *awaited]
         dependencies = ((name, self.views.digest(name)) for name in names)
-        return fingerprint(instance, self._definition(instance), self._files.of, dependencies)
+        is_based = instance.task.edits and self._base_digest is not None
+        files = self._base_digest if is_based and self._base_digest else self._files.of
+        return fingerprint(instance, self._definition(instance), files, dependencies)
 
     def _holds(self, instance: Instance) -> bool:
         return evaluate(str(instance.task.when), self.views, self._job.variables, instance)
@@ -166,14 +178,21 @@ class Preparation:
         name = (task.id, who.choice.members)
         known = self._definitions.get(name)
         if known is None:
+            known = self._definitions[name] = definition_digest(
+                task, self._template(task), self._doers_of(who), self._job.variables
+            )
+        return known
+
+    def _doers_of(self, who: Assignment) -> str:
+        """Hash who does a task: once for each assignment, which thousands of tasks may share."""
+        known = self._doers.get(id(who))
+        if known is None:
             members = [
                 (member, self._entries.of(self._job.entries.get(member)), model)
                 for member, model in zip(who.choice.members, who.models, strict=True)
             ]
-            known = self._definitions[name] = definition_digest(
-                task, self._template(task), who.choice, members, self._job.variables
-            )
-        return known
+            known = self._doers[id(who)] = (who, doers_digest(who.choice, members))
+        return known[1]
 
     def _template(self, task: Task) -> Template | None:
         return self._job.templates[task.template] if task.template is not None else None
@@ -186,7 +205,6 @@ class Preparation:
             root=self._job.root,
             tasks=self.views,
             vars=self._job.variables,
-            include_text=False,
         )
         output, schema = output_of(task, self._template(task))
         workspace = self._job.plan.workspace
@@ -195,7 +213,9 @@ class Preparation:
             task=instance.id,
             attempt=0,
             root=str(self._job.root),
-            prompt=prompt,
+            prompt=prompt.text,
+            shared=prompt.shared,
+            files_at=prompt.files_at,
             files=instance.files,
             output=output,
             schema=schema,

@@ -10,6 +10,9 @@ from parallelai.events import (
     AttemptEnded,
     AttemptReserved,
     AttemptStarted,
+    ChangeApplied,
+    ChangeMade,
+    ChangeRefused,
     Event,
     FindingRecorded,
     RunCreated,
@@ -35,7 +38,7 @@ from parallelai.records import (
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
 
-_OF_ATTEMPTS = frozenset({AttemptReserved, AttemptStarted, TurnStarted, TurnEnded})
+_OF_ATTEMPTS = frozenset({AttemptStarted, TurnStarted, TurnEnded})
 
 
 class Report:
@@ -58,6 +61,9 @@ class Report:
         self.seconds_one_by_one = 0.0
         self.findings: tuple[Finding, ...] | None = None
         self.dropped: dict[str, int] = {"quote_not_found": 0}
+        self.changes: dict[str, ChangeMade] = {}
+        self.is_applied: dict[str, bool] = {}
+        self.refusals: dict[str, ChangeRefused] = {}
         self._seconds_before = 0.0
         self._span: tuple[str, str] | None = None
 
@@ -74,10 +80,12 @@ class Report:
                 self._take_attempt(event, data)
             case TaskEnded() if event.task is not None:
                 self.results[event.task] = data
-            case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
-                self.results.pop(event.task, None)
+            case AttemptReserved() | TaskReady() if event.task is not None:
+                self.results.pop(event.task, None)  # it is done again: what it came to is no more
             case TaskExpanded():
                 self._take_expansion(data)
+            case ChangeMade() | ChangeApplied() | ChangeRefused() if event.task is not None:
+                self._take_change(event.task, data)
             case _:
                 self._take_course(event.at, data)
 
@@ -95,6 +103,32 @@ class Report:
                 self.dropped = {**self.dropped, **data.dropped}
             case RunEnded():
                 self.ended = data
+
+    def _take_change(self, task: str, data: ChangeMade | ChangeApplied | ChangeRefused) -> None:
+        self.refusals.pop(task, None)
+        match data:
+            case ChangeMade():
+                self.changes[task] = data
+                self.is_applied.pop(task, None)
+            case ChangeApplied():
+                self.is_applied[task] = not data.is_undone
+            case ChangeRefused():
+                self.refusals[task] = data
+
+    def changed(self) -> tuple[str, ...]:
+        """Name the tasks that ended well and have a change that holds something, in plan order."""
+        return tuple(
+            task
+            for task in self.order
+            if task in self.changes
+            and self.changes[task].files
+            and task in self.results
+            and self.results[task].result.status is Outcome.OK
+        )
+
+    def unapplied(self) -> tuple[str, ...]:
+        """Name the tasks whose changes are not in the user's checkout, in plan order."""
+        return tuple(task for task in self.changed() if not self.is_applied.get(task, False))
 
     def _take_attempt(self, event: Event, data: AttemptEnded) -> None:
         if event.task is None or event.attempt is None:
@@ -184,7 +218,12 @@ class Report:
     def _row(self, task: str) -> TaskResult:
         reply = self.reply(task)
         result = self.results[task].result
-        return dataclasses.replace(result, text=reply.text if reply is not None else None)
+        if reply is None:
+            return result
+        change = reply.change
+        if change is not None:
+            change = dataclasses.replace(change, applied=self.is_applied.get(task, False))
+        return dataclasses.replace(result, text=reply.text, change=change)
 
 
 def _known(usage: Usage) -> Usage:

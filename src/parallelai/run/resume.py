@@ -8,16 +8,22 @@ from typing import Any
 
 from parallelai.events import (
     AttemptEnded,
+    AttemptReserved,
     AttemptStarted,
     BudgetChanged,
+    ChangeApplied,
+    ChangeMade,
     CommandDone,
     CommandReceived,
     Event,
     RunCreated,
+    SessionOpened,
     TaskEnded,
     TaskReady,
+    WorkspaceCreated,
 )
 from parallelai.records import Outcome, Reply
+from parallelai.run.workspaces import Measured
 
 REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
 """How a task ends whose replies were not good enough (a check failed): they are asked for again."""
@@ -33,6 +39,17 @@ class Answered:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An attempt that was cut off in its session, and the folder that it worked in."""
+
+    attempt: int
+    engine: str
+    session: str
+    fingerprint: str
+    folder: str | None = None
+
+
 @dataclass(slots=True)
 class Prior:
     """The facts of earlier processes of a run.
@@ -40,7 +57,9 @@ class Prior:
     `ended` are tasks that ended `ok`; `answered` are replies that were paid for, by task, whatever came after
     them; `attempts` is the highest number used so far; `repeats` is how many replies of a task were not good
     enough; `added` are the tasks that `runs add` brought;
-    `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile.
+    `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile;
+    `changes` are what attempts changed; `interrupted` are sessions that can be gone on with, by task; `written` gives, for a file and the content that this run itself
+    wrote into it, the content that was there before.
     """
 
     created: RunCreated | None = None
@@ -51,6 +70,15 @@ class Prior:
     added: list[dict[str, Any]] = field(default_factory=list)
     commands: set[int] = field(default_factory=set)
     budget: BudgetChanged | None = None
+    changes: dict[tuple[str, int], ChangeMade] = field(default_factory=dict)
+    interrupted: dict[str, Interrupted] = field(default_factory=dict)
+    written: dict[tuple[str, str | None], str | None] = field(default_factory=dict)
+
+    def change(self, task: str) -> ChangeMade | None:
+        """Give the change of a task that ended well."""
+        ended = self.ended.get(task)
+        by = ended.by[0] if ended is not None and ended.by else 0
+        return self.changes.get((task, by))
 
     def answer(self, task: str, engine: str, fingerprint: str) -> Answered | None:
         """Give a reply that still holds for this task, engine and fingerprint."""
@@ -76,8 +104,9 @@ def read(events: Iterable[Event]) -> Prior:
 @dataclass(slots=True)
 class _Reader:
     prior: Prior = field(default_factory=Prior)
-    fingerprints: dict[tuple[str, int], str] = field(default_factory=dict)
     asked: dict[int, dict[str, Any]] = field(default_factory=dict)
+    started: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    folders: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         match event.data:
@@ -91,12 +120,33 @@ class _Reader:
                     self.prior.added.append(self.asked.pop(done.command))
             case BudgetChanged() as changed:
                 self.prior.budget = changed
-            case TaskReady() if event.task is not None:  # it is done again: what it came to is no more
-                self.prior.ended.pop(event.task, None)
+            case SessionOpened() as opened if event.task is not None and event.attempt:
+                self._take_session(event.task, event.attempt, opened.session)
+            case WorkspaceCreated() as placed if event.task is not None and event.attempt:
+                self.folders[event.task, event.attempt] = placed.path
+            case ChangeMade() as made if event.task is not None and event.attempt:
+                self.prior.changes[event.task, event.attempt] = made
+            case ChangeApplied() as applied:
+                self._take_written(applied)
+            case AttemptReserved() | TaskReady() if event.task is not None:
+                self.prior.ended.pop(event.task, None)  # it is done again: what it came to is no more
             case TaskEnded() as ended if event.task is not None:
                 self._take_end(event.task, ended)
             case AttemptStarted() | AttemptEnded() as data if event.task is not None and event.attempt:
                 self._take_attempt(event.task, event.attempt, data)
+
+    def _take_session(self, task: str, attempt: int, session: str) -> None:
+        engine, mark = self.started.get((task, attempt), ("", ""))
+        folder = self.folders.get((task, attempt))
+        self.prior.interrupted[task] = Interrupted(attempt, engine, session, mark, folder)
+
+    def _take_written(self, applied: ChangeApplied) -> None:
+        written = self.prior.written
+        for path, (before, after) in applied.written.items():
+            if applied.is_undone:
+                written.pop((path, before), None)
+            else:  # what lay there may itself be this run's: what counts is what lay there at first
+                written[path, after] = written.get((path, before), before)
 
     def _take_end(self, task: str, ended: TaskEnded) -> None:
         prior = self.prior
@@ -111,8 +161,17 @@ class _Reader:
         prior = self.prior
         prior.attempts[task] = max(attempt, prior.attempts.get(task, 0))
         if isinstance(data, AttemptStarted):
-            self.fingerprints[task, attempt] = data.fingerprint
+            self.started[task, attempt] = data.engine, data.fingerprint
             return
+        if data.error is not None and data.error.kind != "timed_out":  # a failure is begun anew
+            prior.interrupted.pop(task, None)
         if data.ok and data.reply is not None:
-            mark = self.fingerprints.get((task, attempt), "")
+            prior.interrupted.pop(task, None)
+            _, mark = self.started.get((task, attempt), ("", ""))
             prior.answered.setdefault(task, {})[attempt] = Answered(attempt, data.engine, data.reply, mark)
+
+
+def measured_before(prior: Prior, task: str) -> Measured | None:
+    """Give the change that a task, which ended well in an earlier process, made."""
+    made = prior.change(task)
+    return Measured(made.base, made.commit, made.files, made.kept_out) if made is not None else None

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from parallelai import processes
-from parallelai.engines.protocol import Estimate, Message, Request
+from parallelai.engines.protocol import Estimate, Message, Request, Workspace
 from parallelai.errors import EngineError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
@@ -45,9 +45,10 @@ from parallelai.results import baseline
 from parallelai.results.collect import collect
 from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run import assembly
+from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
-from parallelai.run.executors.base import AttemptDone, ExecutorEvent
+from parallelai.run.executors.base import AttemptDone, AttemptPlaced, AttemptTurned, ExecutorEvent
 from parallelai.run.executors.local import LocalExecutor
 from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
@@ -56,14 +57,13 @@ from parallelai.run.nodes import Prepared, Settled
 from parallelai.run.permissions import LocalCoordinator
 from parallelai.run.preparation import Preparation, Ready
 from parallelai.run.report import Report
-from parallelai.run.resume import Prior
+from parallelai.run.resume import Prior, measured_before
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.steering import POLL_SECONDS, Steering
 from parallelai.run.steps import STAGES, CheckStep, Step, StepContext, attempted
 from parallelai.run.validation import record_of
+from parallelai.run.workspaces import Measured, Workspaces, applied_event
 from parallelai.store import RunWriter, Store
-
-STEPS: tuple[Step, ...] = (CheckStep(),)
 
 HURRY_SECONDS = 0.05
 NEWS_AT_ONCE = 100
@@ -87,8 +87,10 @@ class Runner:
         created: the run's first event, None if the run is there already.
         grow: how a task that somebody adds becomes part of the job.
         news: what else to write down at the start.
-        steps: the steps after `perform`, in order.
+        steps: the steps after `perform`, in order; by default the tasks' checks.
         watch: is given events, in order, once they are on disk.
+        workspaces: makes the folders that attempts work in; None where they work in the project's.
+        is_confined: says whether what runs in a workspace is confined on this machine.
     """
 
     def __init__(
@@ -102,9 +104,11 @@ class Runner:
         created: RunCreated | None,
         grow: Grow,
         news: Sequence[EventData] = (),
-        steps: Sequence[Step] = STEPS,
+        steps: Sequence[Step] | None = None,
         watch: Watch | None = None,
         masker: Masker | None = None,
+        workspaces: Workspaces | None = None,
+        is_confined: Callable[[Workspace], bool] = lambda workspace: False,
     ) -> None:
         self._job = job
         self._store = store
@@ -114,10 +118,15 @@ class Runner:
         self._created = created
         self._grow = grow
         self._news = news
+        if steps is None:
+            steps = (CheckStep(functools.partial(assembly.works_in_folder, job)),)
         self._steps = {step.kind: step for step in steps}
         self._watch = watch
         self._masker = masker or Masker()
-        self._preparation = Preparation(job, prior)
+        self._workspaces = workspaces
+        self._questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
+        base_digest = workspaces.digest if workspaces is not None else None
+        self._preparation = Preparation(job, prior, base_digest)
         self._flights = Flights(
             job,
             prior,
@@ -130,6 +139,7 @@ class Runner:
         )
         self._ready: dict[str, Ready] = {}
         self._fingerprints: dict[str, str] = {}
+        self._waiting: set[str] = set()  # what became ready in this round, and did not start
         self._inbox: list[ExecutorEvent] = []
         self._wake = asyncio.Event()
         self._running_steps: dict[str, asyncio.Task[EngineError | None]] = {}
@@ -169,6 +179,7 @@ class Runner:
             await self._steering.begin()
             await self._work(writer)
             await self._steering.end()
+            await self._apply(writer)
             await self._close(writer)
         finally:
             for each in leave:
@@ -236,12 +247,14 @@ class Runner:
                 kept.add(name)
                 self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
                 self._scheduler.settle(name, Outcome.OK)
+                self._remember_change(name, measured_before(self._prior, name))
 
     @asynccontextmanager
     async def _executing(self) -> AsyncIterator[None]:
-        coordinator = LocalCoordinator(self._job.parallel, self._job.concurrency)
+        permits = LocalCoordinator(self._job.parallel, self._job.concurrency)
+        coordinator = RunCoordinator(permits.permit, self._questions.ask)
         async with asyncio.TaskGroup() as group:
-            self._executor = LocalExecutor(group, self._job.engines, coordinator)
+            self._executor = LocalExecutor(group, self._job.engines, coordinator, self._workspaces)
             self._group = group
             helpers = (group.create_task(self._pump(self._executor)), group.create_task(self._steer()))
             try:
@@ -249,6 +262,14 @@ class Runner:
             finally:
                 for helper in helpers:
                     helper.cancel()
+
+    async def _apply(self, writer: RunWriter) -> None:
+        """Apply the changes of all tasks that ended well, in plan order, where that was asked for."""
+        if self._workspaces is None or not self._job.is_applied:
+            return
+        await writer.flush()  # the report knows now what there is
+        for applied in await self._workspaces.apply(self._report.unapplied()):
+            writer.append(applied_event(applied), task=applied.task)
 
     async def _close(self, writer: RunWriter) -> None:
         await writer.flush()
@@ -270,6 +291,7 @@ class Runner:
                 tasks,
                 findings=findings,
                 files=report.coverage(),
+                is_unapplied=bool(report.refusals),
                 fail_on=self._job.fail_on,
                 is_budget_reached=is_over,
                 signal=self._signal,
@@ -332,6 +354,10 @@ class Runner:
             if isinstance(item, AttemptDone):
                 task, number, result = self._flights.done(item)
                 self._scheduler.attempt_ended(task, number, result, self._now())
+            elif isinstance(item, AttemptTurned):
+                self._flights.turned(item)
+            elif isinstance(item, AttemptPlaced):
+                self._flights.placed(item)
             else:
                 self._flights.streamed(item)
 
@@ -350,6 +376,9 @@ class Runner:
                     self._cancel(decision)
                 case Wait():
                     until = decision.until
+        for task in sorted(self._waiting):  # of what starts at once, the start says that it was ready
+            self._writer.append(TaskReady(), task=task)
+        self._waiting.clear()
         return until
 
     # -- what the scheduler decided
@@ -361,7 +390,7 @@ class Runner:
             return ready
         self._ready[task] = ready
         self._fingerprints[task] = ready.fingerprint
-        self._writer.append(TaskReady(), task=task)
+        self._waiting.add(task)
         who = self._job.assignment(instance)
         try:
             return Prepared(tuple(self._estimate(name, ready.request) for name in who.choice.members))
@@ -377,6 +406,7 @@ class Runner:
             return Estimate()
 
     def _start(self, start: Start) -> None:
+        self._waiting.discard(start.task)
         instance = self._job.graph.get(start.task)
         result = self._flights.start(start, instance, self._ready[start.task])
         if result is not None:
@@ -402,6 +432,7 @@ class Runner:
 
     def _finish(self, finish: Finish) -> None:
         task = finish.task
+        self._waiting.discard(task)
         self._ready.pop(task, None)
         tally = self._flights.finished(task, finish.outcome)
         if tally is None and finish.outcome is Outcome.OK:
@@ -409,8 +440,15 @@ class Runner:
         else:
             ended = self._ended(finish, tally or Tally())
         self._writer.append(ended, task=task)
+        if finish.outcome is Outcome.OK:
+            made = tally.change if tally is not None else measured_before(self._prior, task)
+            self._remember_change(task, made)
         reply = tally.reply if tally is not None else self._report.reply(task)
         self._preparation.views.ended(task, finish.outcome, reply)
+
+    def _remember_change(self, task: str, measured: Measured | None) -> None:
+        if self._workspaces is not None:
+            self._workspaces.ended(task, measured)
 
     def _ended(self, finish: Finish, tally: Tally) -> TaskEnded:
         who = self._job.assignment(self._job.graph.get(finish.task))
@@ -487,6 +525,9 @@ class Runner:
     def retry_task(self, task: str) -> str:
         opened = self._scheduler.retry(task, self._now())
         return "trying again " + ", ".join(f"`{name}`" for name in opened or (task,))
+
+    def answer(self, question: str, option: str, by: str) -> str:
+        return self._questions.answer(question, option, by)
 
     def send(self, task: str, text: str, by: str) -> str:
         if not self._flights.send(task, Message(text, by)):

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import CommandDone, CommandReceived, RunPaused, RunResumed
 from parallelai.plan.model import Budget
-from parallelai.run.flights import Append
+from parallelai.run.journaling import Append
 from parallelai.run.scheduler import Scheduler
 from parallelai.store import CommandRow, Commands
 
 POLL_SECONDS = 0.25
-MOMENTARY = frozenset({"cancel", "pause", "resume", "send", "retry"})
+MOMENTARY = frozenset({"cancel", "pause", "resume", "send", "answer", "retry"})
 """Kinds that are about what the run is doing just then: a later process of the run does not carry them out."""
 
 
@@ -28,6 +28,9 @@ class Steered(Protocol):
 
     def send(self, task: str, text: str, by: str) -> str:
         """Pass a message to a running attempt."""
+
+    def answer(self, question: str, option: str, by: str) -> str:
+        """Answer what an assistant asked."""
 
 
 class Steering:
@@ -63,6 +66,7 @@ class Steering:
             "set-limit": self._set_limit,
             "set-budget": self._set_budget,
             "send": lambda args, by: steered.send(_text(args, "task"), _text(args, "text"), by),
+            "answer": lambda args, by: steered.answer(_text(args, "question"), _text(args, "option"), by),
         }
 
     async def begin(self) -> None:
@@ -108,7 +112,7 @@ class Steering:
     def _carry_out(self, kind: str, args: Mapping[str, Any], by: str) -> tuple[bool, str]:
         verb = self._verbs.get(kind)
         if verb is None:
-            return False, f"`{kind}` is for workstreams and assistants, which this version does not run yet"
+            return False, f"`{kind}` is for workstreams, which this version does not run yet"
         try:
             return True, verb(args, by)
         except ParallelAIError as error:

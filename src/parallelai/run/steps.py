@@ -7,6 +7,7 @@ giving the runner one more object; nothing here changes.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,13 +59,19 @@ async def attempted(step: Step, instance: Instance, context: StepContext) -> Eng
 
 
 class CheckStep:
-    """Run the task's own `checks`, one after another; the first that fails ends the task."""
+    """Run the task's own `checks`, one after another; the first that fails ends the task.
+
+    Where an attempt has a folder of its own (`is_placed`), it runs them itself, there.
+    """
 
     kind = "check"
     stage = "checking"
 
+    def __init__(self, is_placed: Callable[[Instance], bool] = lambda instance: False) -> None:
+        self._is_placed = is_placed
+
     def applies(self, instance: Instance) -> bool:
-        return bool(instance.task.checks)
+        return bool(instance.task.checks) and not self._is_placed(instance)
 
     async def carry_out(self, instance: Instance, context: StepContext) -> None:
         for argv in instance.task.checks:

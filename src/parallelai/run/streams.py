@@ -9,11 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from parallelai.engines.protocol import EngineEvent, FinalEvent, TextEvent, stream_to_json
+from parallelai.engines.protocol import (
+    EngineEvent,
+    FinalEvent,
+    LimitsEvent,
+    TextEvent,
+    UsageEvent,
+    stream_to_json,
+)
 from parallelai.records import utc_now
 
 MOST_BYTES = 64 * 1024 * 1024
 """A stream that floods is cut here; the attempt goes on."""
+_IN_JOURNAL = (FinalEvent, UsageEvent, LimitsEvent)
+"""What a call without a stream says of itself: a file for each of a thousand calls would tell nothing more."""
 
 
 class StreamLogs:
@@ -30,8 +39,8 @@ class StreamLogs:
         return self._folder / "attempts" / f"{number}.jsonl"
 
     def write(self, number: int, event: EngineEvent) -> None:
-        """Add one event. An end alone makes no file: the journal has it."""
-        if isinstance(event, FinalEvent) and number not in self._open:
+        """Add one event. Usage and an end alone make no file: the journal has them."""
+        if isinstance(event, _IN_JOURNAL) and number not in self._open:
             return
         if isinstance(event, TextEvent):
             event = dataclasses.replace(event, delta=self._mask(event.delta))

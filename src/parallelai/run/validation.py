@@ -29,8 +29,8 @@ def wrong_with(reply: Reply, request: Request) -> EngineError | None:
                 return error
         case "text" if reply.text is None:
             return Invalid("the reply has no text", next="ask for another `output`, or look at the log")
-        case "change" if reply.change is None or not reply.change.files:
-            return Invalid("the change is empty", next="write `empty: ok` if that is fine")
+        case "change" if reply.change is None:  # whether it may be empty is judged where it is measured
+            return Invalid("the reply holds no change")
     return None
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from parallelai.records import Reply, from_json
+from parallelai.records import Reply, encoder, from_json
+from parallelai.store import rows
 from parallelai.store.database import make_private, open_connection, roll_back
 
 T = TypeVar("T")
@@ -49,6 +50,15 @@ class _Keys:
         self._known: set[bytes] | None = set()
         self._last = 0
         self._looked_at = -math.inf
+
+    def surely_lack(self, name: bytes) -> bool:
+        """Say whether a key was not there a moment ago, without a look at the file."""
+        known = self._known
+        return known is not None and name not in known and time.monotonic() - self._looked_at < _LOOK_SECONDS
+
+    def found_none(self) -> None:
+        """Learn that there is no file."""
+        self._looked_at = time.monotonic()
 
     def may_hold(self, connection: sqlite3.Connection, name: bytes) -> bool:
         """Say whether it is worth while to look for a key; where there are too many, it always is."""
@@ -98,8 +108,11 @@ class Cache:
         name = _name(key)
         with self._lock:
             body = self._waiting.get(name)
-            if body is None and self._is_there():
-                body = self._try(lambda connection: self._find(connection, name), None)
+            if body is None and not self._keys.surely_lack(name):
+                if self._is_there():
+                    body = self._try(lambda connection: self._find(connection, name), None)
+                else:
+                    self._keys.found_none()
             if body is None:
                 return None
             try:
@@ -242,10 +255,10 @@ def _drop(connection: sqlite3.Connection, name: bytes) -> None:
 
 
 def _store(connection: sqlite3.Connection, entries: dict[bytes, bytes]) -> bool:
-    rows = [(name, _mark(name, body), body) for name, body in entries.items()]
+    found = [(name, _mark(name, body), body) for name, body in entries.items()]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany("INSERT OR REPLACE INTO replies (key, mark, body) VALUES (?, ?, ?)", rows)
+        rows.put(connection, "replies", "key, mark, body", found, is_replacing=True)
         connection.execute("COMMIT")
     finally:
         roll_back(connection)
@@ -266,9 +279,8 @@ def _empty(connection: sqlite3.Connection) -> None:
 
 
 def _encode(reply: Reply) -> bytes:
-    from pydantic_core import to_json as encode  # loaded only where replies are stored
-
-    return encode(reply)
+    body: bytes = encoder(Reply)(reply, warnings=False)
+    return body
 
 
 def _decode(body: bytes) -> Reply:

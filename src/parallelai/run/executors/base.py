@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from parallelai.engines.protocol import Answer, EngineEvent, Message, Permit, Question, Request
+from parallelai.engines.protocol import Answer, EngineEvent, Message, Permit, Question, Request, Workspace
 from parallelai.errors import EngineError
 from parallelai.records import LimitKey, Reply, Usage
+from parallelai.run.workspaces import PLAIN, Measured, Work
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptId:
+class AttemptId(NamedTuple):
+    """Names an attempt; a tuple, because it is looked up so often."""
+
     task: str
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptSpec:
-    """One attempt to carry out: which engine, and its first turn's request."""
+    """One attempt to carry out: which engine, its first turn's request, and what else it has to do."""
 
     id: AttemptId
     engine: str
     request: Request
+    work: Work = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,41 @@ class AttemptStreamed:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptPlaced:
+    """An attempt has its folder: `base` is the commit that it was cut from."""
+
+    id: AttemptId
+    path: str
+    base: str
+    edits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptTurned:
+    """A turn after the first began, or one that another follows ended: then it has `reason`."""
+
+    id: AttemptId
+    turn: int
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptDone:
-    """The end of an attempt: a reply or an error, never both. `error` is None too if it was cancelled."""
+    """The end of an attempt: a reply or an error, never both. `error` is None too if it was cancelled.
+
+    `measured` is the change of one that edits.
+    """
 
     id: AttemptId
     seconds: float
     reply: Reply | None = None
     error: EngineError | None = None
     usage: Usage | None = None
+    measured: Measured | None = None
 
 
-ExecutorEvent = AttemptStreamed | AttemptDone
+ExecutorEvent = AttemptStreamed | AttemptPlaced | AttemptTurned | AttemptDone
 
 
 class Coordinator(Protocol):
@@ -58,8 +85,8 @@ class Coordinator(Protocol):
     async def permit(self, id: AttemptId, key: LimitKey, tokens: int) -> Permit:
         """Wait for leave to make one call."""
 
-    async def ask(self, id: AttemptId, question: Question) -> Answer:
-        """Wait for a permission."""
+    async def ask(self, id: AttemptId, question: Question, workspace: Workspace | None = None) -> Answer:
+        """Wait for a permission; `workspace` is where the assistant works."""
 
 
 class Executor(Protocol):

@@ -17,19 +17,24 @@ from parallelai.engines.protocol import (
     Permit,
     Question,
     Request,
+    SessionEvent,
     ToolEvent,
     UsageEvent,
 )
 from parallelai.errors import EngineError, Internal, ParallelAIError, TimedOut, Unavailable
 from parallelai.records import LimitKey, Reply, Usage
+from parallelai.run.executors.attempt import Result, SilentEngine, carry_out
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptId,
+    AttemptPlaced,
     AttemptSpec,
     AttemptStreamed,
+    AttemptTurned,
     Coordinator,
     ExecutorEvent,
 )
+from parallelai.run.workspaces import Workspaces
 
 
 @dataclass(slots=True)
@@ -37,15 +42,16 @@ class _Clock:
     """The two time-outs of one attempt. Waits for permits and for answers do not count."""
 
     wall: asyncio.Timeout
-    idle_seconds: float | None
     last: float = 0.0
     tools: int = 0
-    is_idle_ended: bool = False
 
     def saw(self, event: EngineEvent) -> None:
         self.last = asyncio.get_running_loop().time()
         if isinstance(event, ToolEvent):
             self.tools += 1 if event.state == "started" else -1
+
+    def begin_turn(self) -> None:
+        self.last, self.tools = asyncio.get_running_loop().time(), 0
 
     @contextlib.asynccontextmanager
     async def stopped(self) -> AsyncIterator[None]:
@@ -62,27 +68,29 @@ class _Clock:
             if deadline is not None and not self.wall.expired():
                 self.wall.reschedule(deadline + loop.time() - began)
 
-    async def watch_idle(self, seconds: float) -> None:
-        """End the attempt when its engine has said nothing for too long and runs no tool."""
+    async def watch_idle(self, turn: asyncio.Timeout, seconds: float) -> None:
+        """End a turn when its engine has said nothing for too long and runs no tool."""
         loop = asyncio.get_running_loop()
-        self.last = loop.time()
         while True:
             left = self.last + seconds - loop.time()
             if self.tools <= 0 and left <= 0:
-                self.is_idle_ended = True
-                self.wall.reschedule(loop.time())
+                turn.reschedule(loop.time())
                 return
             await asyncio.sleep(max(left, 0.05) if self.tools <= 0 else min(seconds, 1.0))
 
 
 @dataclass(slots=True)
 class _Port:
-    """How a turn talks to the run (`engines.protocol.Port`)."""
+    """How an attempt talks to the run (`attempt.AttemptPort`)."""
 
     id: AttemptId
     executor: LocalExecutor
     clock: _Clock
+    request: Request
     usage: Usage | None = None
+    session: str | None = None
+    _streamed: Usage | None = None  # what the turn has reported so far
+    _turn_began: float = 0.0
     _messages: asyncio.Queue[Message] | None = None  # made when somebody needs it: few turns do
 
     @property
@@ -94,7 +102,9 @@ class _Port:
     async def emit(self, event: EngineEvent) -> None:
         self.clock.saw(event)
         if isinstance(event, UsageEvent):
-            self.usage = event.usage if self.usage is None else self.usage + event.usage
+            self._streamed = event.usage if self._streamed is None else self._streamed + event.usage
+        elif isinstance(event, SessionEvent):
+            self.session = event.id
         self.executor.report(AttemptStreamed(self.id, event))
 
     async def permit(self, key: LimitKey, tokens: int) -> Permit:
@@ -103,23 +113,55 @@ class _Port:
 
     async def ask(self, question: Question) -> Answer:
         async with self.clock.stopped():
-            return await self.executor.coordinator.ask(self.id, question)
+            return await self.executor.coordinator.ask(self.id, question, self.request.workspace)
 
     async def inbox(self) -> AsyncIterator[Message]:
         while True:
             yield await self.messages.get()
 
+    def used(self, usage: Usage) -> None:
+        """Count a turn that ended with a reply: its own figure, rather than the sum of what it reported."""
+        self._add(usage)
+        self._streamed = None
+
+    def placed(self, path: str, base: str, edits: bool) -> None:
+        self.executor.report(AttemptPlaced(self.id, path, base, edits))
+
+    def turn_started(self, turn: int) -> None:
+        self._turn_began = time.monotonic()
+        self.executor.report(AttemptTurned(self.id, turn))
+
+    def turn_ended(self, turn: int, reason: str) -> None:
+        seconds = time.monotonic() - self._turn_began
+        self.executor.report(AttemptTurned(self.id, turn, seconds, reason))
+        self.settle()
+
+    def settle(self) -> None:
+        """Count what a turn reported that ended without a reply."""
+        if self._streamed is not None:
+            self._add(self._streamed)
+            self._streamed = None
+
+    def _add(self, usage: Usage) -> None:
+        self.usage = usage if self.usage is None else self.usage + usage
+
 
 class LocalExecutor:
     """Carry out attempts in this process (see `base.Executor`).
 
-    `group` owns every attempt; `engine_of` gives the engine of a name, and may raise `Unavailable`.
+    `group` owns every attempt; `engine_of` gives the engine of a name, and may raise `Unavailable`. `places`
+    makes the folders that attempts work in; None where there are none, outside git.
     """
 
     def __init__(
-        self, group: asyncio.TaskGroup, engine_of: Callable[[str], Engine], coordinator: Coordinator
+        self,
+        group: asyncio.TaskGroup,
+        engine_of: Callable[[str], Engine],
+        coordinator: Coordinator,
+        places: Workspaces | None = None,
     ) -> None:
         self.coordinator = coordinator
+        self._places = places
         self._group = group
         self._engine_of = engine_of
         self._running: dict[AttemptId, asyncio.Task[AttemptDone]] = {}
@@ -180,51 +222,61 @@ class LocalExecutor:
 
     def _usage(self, id: AttemptId) -> Usage | None:
         port = self._ports.get(id)
-        return port.usage if port is not None else None
+        if port is None:
+            return None
+        port.settle()
+        return port.usage
 
     async def _perform(self, spec: AttemptSpec, began: float) -> AttemptDone:
-        reply: Reply | None = None
+        result: Result | None = None
         error: EngineError | None = None
         try:
-            reply = await self._turn(spec)
-            if not isinstance(reply, Reply):
-                raise TypeError(f"it gave no reply, but {type(reply).__name__}")
+            result = await self._attempt(spec, began)
         except EngineError as failure:
             error = failure
         except ParallelAIError as failure:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
         except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
             error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
-        if error is not None:
-            reply = None
-        usage = reply.usage if reply is not None else self._usage(spec.id)
-        return AttemptDone(spec.id, time.monotonic() - began, reply, error, usage)
+        seconds, usage = time.monotonic() - began, self._usage(spec.id)
+        if result is None:
+            return AttemptDone(spec.id, seconds, None, error, usage)
+        return AttemptDone(spec.id, seconds, result.reply, None, usage, result.measured)
 
-    async def _turn(self, spec: AttemptSpec) -> Reply:
+    async def _attempt(self, spec: AttemptSpec, began: float) -> Result:
         engine = self._engine_of(spec.engine)
         request = spec.request
         clock: _Clock | None = None
         try:
             async with asyncio.timeout(request.timeout_seconds) as wall:
-                idle = request.idle_timeout_seconds if engine.capabilities.streams else None
-                clock = _Clock(wall, idle)
-                port = self._ports[spec.id] = _Port(spec.id, self, clock)
-                if idle is None:
-                    return await engine.perform(request, port)
-                return await self._watched(engine, request, port, idle)
+                clock = _Clock(wall)
+                port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
+                port._turn_began = began
+                perform = functools.partial(self._turn, engine, port)
+                return await carry_out(engine, request, spec.work, port, perform, self._places)
         except TimeoutError:
             if clock is None or not clock.wall.expired():
                 raise  # the engine's own, not ours
-            if clock.is_idle_ended:
-                said = f"engine `{spec.engine}` said nothing for {request.idle_timeout_seconds:g} s"
-                raise TimedOut(said, next="raise `idle_timeout`, or look at the log") from None
             said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
 
-    async def _watched(self, engine: Engine, request: Request, port: _Port, idle: float) -> Reply:
-        """Perform a turn beside a watch on its silence."""
-        watch = self._group.create_task(port.clock.watch_idle(idle))
-        try:
+    async def _turn(self, engine: Engine, port: _Port, request: Request) -> Reply:
+        """Perform a turn, beside a watch on its silence where the engine can stream."""
+        port.request = request
+        if not engine.capabilities.streams:
             return await engine.perform(request, port)
-        finally:
-            watch.cancel()
+        seconds = request.idle_timeout_seconds
+        port.clock.begin_turn()
+        scope = asyncio.timeout(None)
+        try:
+            async with scope as turn:
+                watch = self._group.create_task(port.clock.watch_idle(turn, seconds))
+                try:
+                    return await engine.perform(request, port)
+                finally:
+                    watch.cancel()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            said = f"engine `{engine.name}` said nothing for {seconds:g} s"
+            raise SilentEngine(said, next="raise `idle_timeout`, or look at the log") from None

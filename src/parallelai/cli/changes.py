@@ -1,0 +1,83 @@
+"""What `runs diff`, `apply` and `unapply` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from parallelai.cli.shared import Shared
+from parallelai.errors import NotFoundError
+from parallelai.results.printable import visible
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.changes import TaskChange
+    from parallelai.run.workspaces import Applied
+
+INCOMPLETE = 4
+
+
+def print_diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
+    """Print patches, each after a line that names its task."""
+    run, tasks = shared.read(lambda ai: _named(ai, run, tasks))
+    found = shared.read(lambda ai: ai.changes.diff(run, tasks))
+    rows = [{"task": one.task, **dataclasses.asdict(one.change), "text": one.patch} for one in found]
+    shared.result(
+        {"changes": rows}, lambda: "\n".join(_lines(found)) or "no task of this run changed anything"
+    )
+    return 0
+
+
+def _lines(found: tuple[TaskChange, ...]) -> list[str]:
+    lines = []
+    for one in found:
+        state = "applied" if one.change.applied else "not applied"
+        lines.append(visible(f"# {one.task}: {len(one.change.files)} files, {state} ({one.change.patch})"))
+        lines += [visible(line) for line in one.patch.splitlines()]
+        lines += [visible(f"# kept out: {path}") for path in one.change.kept_out]
+    return lines
+
+
+def put(shared: Shared, run: str | None, tasks: tuple[str, ...], *, is_undo: bool) -> int:
+    """Apply changes or take them back, and say what became of each; 4 where one was refused."""
+    run, tasks = shared.read(lambda ai: _named(ai, run, tasks))
+
+    async def work(ai: AsyncParallelAI) -> tuple[Applied, ...]:
+        return await (ai.changes.unapply(run, tasks) if is_undo else ai.changes.apply(run, tasks))
+
+    done = shared.call(work)
+    verb = "taken back" if is_undo else "applied"
+    rows = [
+        {
+            "task": one.task,
+            "done": one.why is None,
+            "files": sorted(one.written),
+            "refused": list(one.refused),
+            "why": one.why,
+        }
+        for one in done
+    ]
+    shared.result(
+        {"changes": rows}, lambda: "\n".join(_told(one, verb) for one in done) or f"nothing to be {verb}"
+    )
+    return INCOMPLETE if any(one.why is not None for one in done) else 0
+
+
+def _told(one: Applied, verb: str) -> str:
+    if one.why is None:
+        return visible(f"{one.task}: {len(one.written)} files {verb}")
+    paths = ", ".join(one.refused)
+    return visible(f"{one.task}: not {verb}: {one.why}{f': {paths}' if paths else ''}")
+
+
+def _named(ai: AsyncParallelAI, run: str | None, tasks: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """A single name that is no run is a task of the latest run."""
+    try:
+        return ai.runs.find(run).id, tasks
+    except NotFoundError:
+        if run is None:
+            raise
+        latest = ai.runs.find().id
+        if not any(run in (name, name.split("@")[0]) for name in ai.runs.report(latest).order):
+            raise
+        return latest, (run, *tasks)

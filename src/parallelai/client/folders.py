@@ -1,0 +1,77 @@
+"""Whether a job's attempts get folders of their own, and how these are made."""
+
+from __future__ import annotations
+
+from parallelai import processes
+from parallelai.client.project import OpenProject
+from parallelai.errors import EngineError
+from parallelai.plan import model
+from parallelai.run.assembly import works_in_folder
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.resume import Prior
+from parallelai.work.workspaces import RunWorkspaces, Settings, open_workspaces
+
+
+async def workspaces_for(
+    project: OpenProject, job: Job, masker: Masker, prior: Prior
+) -> RunWorkspaces | None:
+    """Open the folders of a job's run; None where nobody needs one, or there is no git.
+
+    Raises `UsageError` where the checkout cannot be taken.
+    """
+    if not job.has_workspaces or not _is_needed(job):
+        return None
+    settings = Settings(
+        run=job.run,
+        root=job.root,
+        state=project.state,
+        folder=job.logs,
+        permissions=job.plan.permissions,
+        grace_seconds=job.plan.limits.grace,
+        workspace=job.plan.workspace,
+        of_task=lambda task: _wanted(job, task),
+        has_secret=masker.has_secret,
+    )
+    left = (one.folder for one in prior.interrupted.values() if one.folder is not None)
+    return await open_workspaces(settings, left)
+
+
+def _is_needed(job: Job) -> bool:
+    if job.editing:
+        return True
+    looked_at: set[int] = set()
+    for instance in job.graph.instances:
+        who = job.assignment(instance)
+        if id(who) not in looked_at:  # thousands of instances share one
+            looked_at.add(id(who))
+            if works_in_folder(job, instance):
+                return True
+    return False
+
+
+def _wanted(job: Job, task: str) -> model.Workspace:
+    """What a task says of its folder, else the plan."""
+    return job.graph.get(task).task.workspace or job.plan.workspace
+
+
+def confinement_notes(job: Job) -> list[str]:
+    """Say aloud what is not confined: programs outside git, without a sandbox, or by their entry's word."""
+    members = {member for who in job.assignments.values() for member in who.choice.members if not who.error}
+    hands = sorted(name for name in members if _has_hands(job, name))
+    has_checks = any(instance.task.checks for instance in job.graph.instances)
+    if not hands and not has_checks:
+        return []
+    if not job.has_workspaces:
+        return ["commands run unconfined, in the project's folder: it is no git repository"]
+    if not processes.confinements():
+        return ["programs run unconfined: neither bubblewrap nor Landlock works here (`doctor` says more)"]
+    loose = [name for name in hands if (entry := job.entries.get(name)) and entry.sandbox == "none"]
+    return [f"`{name}` runs unconfined: its entry says `sandbox: none`" for name in loose]
+
+
+def _has_hands(job: Job, name: str) -> bool:
+    try:
+        return job.engines(name).capabilities.works_in_folder
+    except EngineError:  # it is not there, which its attempt will say
+        return False

@@ -1,0 +1,198 @@
+"""Agents that are known: how each is started, kept quiet, given a key or a model, and where its login lies.
+
+Data, and the few lines of settings that some want as JSON. What is written here was seen to work (CLIENTS §2, §6) with
+the version that `how` pins; of `cursor` only what its documentation says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One agent. All of it is data of this package, nothing of a stranger.
+
+    Attributes:
+        command: argv; the first word is looked for on the PATH.
+        model_args: put before `{model}` in argv where a model is asked for; empty: the session's own option.
+        env: what keeps it from phoning home, updating itself, and trying again by itself.
+        settings: makes a settings document; `settings_env` is the variable that holds it, or, with
+            `is_settings_file`, the path of a file that holds it.
+        key_env, url_env, model_env: the variables that it takes its key, its server and its model from.
+        pass_env: variables of the user's environment that are a login of its own.
+        login: folders below HOME (or the XDG folder that they begin with) that hold its login and sessions:
+            writable to it. `read_only` are paths below HOME that would make it run or obey something later.
+        how: how to install it. memory_bytes: what one process was seen to take.
+        attach: argv that opens a session for a person, with `{session}`; empty: there is none.
+    """
+
+    command: tuple[str, ...]
+    how: str
+    memory_bytes: int
+    model_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    settings: Callable[[Wanted], object] | None = None
+    settings_env: str = ""
+    is_settings_file: bool = False
+    key_env: str | None = None
+    url_env: str | None = None
+    model_env: str | None = None
+    pass_env: tuple[str, ...] = ()
+    login: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    attach: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an entry asks of an agent. `key_env` is the variable that the key is handed over in."""
+
+    model: str | None = None
+    base_url: str | None = None
+    key_env: str | None = None
+    max_turns: int | None = None
+
+
+def _gemini_settings(wanted: Wanted) -> object:
+    """Settings of the highest rank, over the user's: what must hold whoever's account it is."""
+    model = {} if wanted.max_turns is None else {"model": {"maxSessionTurns": wanted.max_turns}}
+    auth = {} if wanted.key_env is None else {"security": {"auth": {"selectedType": "gemini-api-key"}}}
+    return {
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 1},
+        **model,
+        **auth,
+    }
+
+
+def _qwen_settings(wanted: Wanted) -> object:
+    auth = {} if wanted.key_env is None else {"security": {"auth": {"selectedType": "openai"}}}
+    turns = {} if wanted.max_turns is None else {"maxSessionTurns": wanted.max_turns}
+    return {
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"disableAutoUpdate": True},
+        "model": {"generationConfig": {"maxRetries": 0}, **turns},
+        **auth,
+    }
+
+
+def _opencode_settings(wanted: Wanted) -> object:
+    """Settings over the user's: it asks before it edits or runs anything, and a server of one's own.
+
+    With a `base_url` its models are the provider `given`, spoken to as Chat Completions.
+    """
+    ask = {"edit": "ask", "bash": "ask", "webfetch": "ask"}
+    settings: dict[str, object] = {"autoupdate": False, "share": "disabled", "permission": ask}
+    if wanted.base_url is None:
+        return settings if wanted.model is None else {**settings, "model": wanted.model}
+    model = wanted.model or "default"
+    key = "none" if wanted.key_env is None else f"{{env:{wanted.key_env}}}"
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": wanted.base_url, "apiKey": key},
+        "models": {model: {"limit": {"context": 128_000, "output": 16_000}}},
+    }
+    named = f"given/{model}"
+    return {
+        **settings,
+        "model": named,
+        "small_model": named,
+        "enabled_providers": ["given"],
+        "provider": {"given": provider},
+    }
+
+
+PRESETS: Mapping[str, Preset] = {
+    "gemini": Preset(
+        command=("gemini", "--acp", "--skip-trust"),
+        model_args=("-m",),
+        env={"GEMINI_CLI_NO_RELAUNCH": "true"},  # else a second process of node stands by: 60 MB, 0.3 s
+        settings=_gemini_settings,
+        settings_env="GEMINI_CLI_SYSTEM_SETTINGS_PATH",
+        is_settings_file=True,
+        key_env="GEMINI_API_KEY",
+        url_env="GOOGLE_GEMINI_BASE_URL",
+        pass_env=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION"),
+        login=(".gemini",),
+        read_only=(
+            ".gemini/settings.json",
+            ".gemini/GEMINI.md",
+            ".gemini/commands",
+            ".gemini/extensions",
+            ".gemini/policies",
+            ".gemini/skills",
+            ".gemini/agents",
+            ".gemini/hooks",
+            ".gemini/trustedFolders.json",
+        ),
+        how="npm install -g @google/gemini-cli@0.61.0",
+        memory_bytes=400 * MIB,
+    ),
+    "opencode": Preset(
+        command=("opencode", "acp"),
+        env={
+            "OPENCODE_DISABLE_AUTOUPDATE": "1",
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        },
+        settings=_opencode_settings,
+        settings_env="OPENCODE_CONFIG_CONTENT",
+        key_env="OPENAI_API_KEY",
+        login=(".local/share/opencode", ".local/state/opencode", ".cache/opencode", ".config/opencode"),
+        read_only=(".config/opencode",),
+        how="npm install -g opencode-ai@1.18.33",
+        memory_bytes=620 * MIB,
+        attach=("opencode", "--session", "{session}"),
+    ),
+    "qwen": Preset(
+        command=("qwen", "--acp"),
+        settings=_qwen_settings,
+        settings_env="QWEN_CODE_SYSTEM_SETTINGS_PATH",
+        is_settings_file=True,
+        key_env="OPENAI_API_KEY",
+        url_env="OPENAI_BASE_URL",
+        model_env="OPENAI_MODEL",
+        pass_env=("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"),
+        login=(".qwen",),
+        read_only=(
+            ".qwen/settings.json",
+            ".qwen/QWEN.md",
+            ".qwen/commands",
+            ".qwen/extensions",
+            ".qwen/skills",
+            ".qwen/agents",
+            ".qwen/trustedFolders.json",
+        ),
+        how="npm install -g @qwen-code/qwen-code@0.24.4  # needs node 22",
+        memory_bytes=300 * MIB,
+    ),
+    "cursor": Preset(
+        command=("cursor-agent", "acp"),
+        key_env="CURSOR_API_KEY",
+        pass_env=("CURSOR_API_KEY",),
+        login=(".cursor", ".config/cursor", ".config/cursor-agent"),
+        read_only=(
+            ".cursor/rules",
+            ".cursor/commands",
+            ".cursor/hooks",
+            ".cursor/hooks.json",
+            ".cursor/mcp.json",
+            ".cursor/extensions",
+        ),
+        how="install it as its own documentation says, then `cursor-agent login`",
+        memory_bytes=400 * MIB,
+    ),
+}
+"""Registered names that are one agent each, by the name that plans use."""
+
+
+def settings_text(preset: Preset, wanted: Wanted) -> str:
+    """Write the settings of a preset as JSON."""
+    return "{}" if preset.settings is None else json.dumps(preset.settings(wanted), sort_keys=True)

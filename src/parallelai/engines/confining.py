@@ -1,0 +1,78 @@
+"""From a request's workspace to how its program is confined (DESIGN §5, Confinement).
+
+An engine names what its client needs beside the workspace: the folder of its login, its installation, the
+port of its model server. All else follows from the request.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from parallelai.engines.protocol import Request
+from parallelai.errors import Unavailable
+from parallelai.processes import DEFAULT_HIDDEN, Confinement, confinements
+
+Network = Literal["on", "loopback", "off"]
+INSTALL = "install bubblewrap (`apt install bubblewrap`), or write `sandbox: auto`"
+
+
+def confinement(
+    request: Request,
+    *,
+    writable: tuple[str, ...] = (),
+    readable: tuple[str, ...] = (),
+    hidden_except: tuple[str, ...] = (),
+    protected: tuple[str, ...] = (),
+    ports: tuple[int, ...] = (),
+    network: Network = "on",
+) -> Confinement | None:
+    """Say how the program of a request is confined; None where it runs unconfined.
+
+    All paths are absolute. `writable` and `readable` come to those of the workspace; what does not exist is
+    left out. `hidden_except` are folders that stay visible although they hold credentials: the client's own;
+    `protected` what in them is read-only all the same. `network` counts where the plan asks for none; `ports` are those of 127.0.0.1 that it needs.
+    Raises `Unavailable` where a sandbox is required and none works here.
+    """
+    workspace = request.workspace
+    if workspace is None or workspace.sandbox == "none":
+        return None
+    if not confinements():
+        if workspace.sandbox == "required":
+            raise Unavailable("a sandbox is required, and none works here", next=INSTALL)
+        return None
+    seen = {_real(path) for path in hidden_except}
+    hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
+    own = (request.root,) if workspace.edits else ()
+    return Confinement(
+        writable=_existing((*own, *writable)),
+        temporary=workspace.temporary,
+        readable=_existing((request.root, *workspace.readable, *readable)),
+        hidden=_existing(hidden),
+        protected=protected,
+        network=workspace.network or network,
+        ports=ports,
+    )
+
+
+def loopback_port(url: str | None) -> int | None:
+    """Give the port of an address on this machine; None for any other, and for none."""
+    parts = urlsplit(url or "")
+    try:
+        is_local = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+        port = parts.port
+    except ValueError:
+        return None
+    return (port or (443 if parts.scheme == "https" else 80)) if is_local else None
+
+
+def _real(path: str) -> Path:
+    return Path(path).resolve()
+
+
+def _existing(paths: Iterable[str]) -> tuple[str, ...]:
+    """Keep what exists, once, in order: a sandbox cannot bind what is not there."""
+    return tuple(dict.fromkeys(path for path in paths if Path(path).exists()))

@@ -1,0 +1,123 @@
+"""git's plumbing with a repository, index and work tree of our choosing; nothing here decides.
+
+The repositories that it is used on may be hostile: nothing that a repository configures (hooks, monitors,
+filters, aliases) is run, nothing is fetched, and no configuration but ours is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parallelai.errors import ParallelAIError
+from parallelai.processes import Completed, environment, run_quick
+
+SECONDS = 600.0
+"""How long one call may take; a first snapshot of a large repository takes some seconds."""
+
+_SAFE = (
+    "git",
+    "--no-pager",
+    "--literal-pathspecs",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.attributesFile=/dev/null"),
+    *("-c", "core.excludesFile=/dev/null"),
+    *("-c", "core.autocrlf=false"),
+    *("-c", "core.safecrlf=false"),
+    *("-c", "core.untrackedCache=false"),
+    *("-c", "core.splitIndex=false"),
+    *("-c", "core.sparseCheckout=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "protocol.allow=never"),
+    *("-c", "commit.gpgSign=false"),
+)
+_ENVIRONMENT = {
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "LC_ALL": "C.UTF-8",
+    # Commits of ours are the same for the same content, whenever they are made.
+    "GIT_AUTHOR_NAME": "ParallelAI",
+    "GIT_AUTHOR_EMAIL": "parallelai@localhost",
+    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00Z",
+    "GIT_COMMITTER_NAME": "ParallelAI",
+    "GIT_COMMITTER_EMAIL": "parallelai@localhost",
+    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00Z",
+}
+
+
+class GitError(ParallelAIError):
+    """git did not do what was asked; `said` holds its own words."""
+
+    kind = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Where git works: absolute paths. Without a work tree only objects and refs are touched.
+
+    `objects` is where new objects go, `alternates` where objects are read from beside it.
+    """
+
+    git_dir: Path
+    work_tree: Path | None = None
+    index: Path | None = None
+    objects: Path | None = None
+    alternates: tuple[Path, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    async def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """Run git and give what it printed. Raises `GitError` where it fails."""
+        done = await self.attempt(*arguments, stdin=stdin)
+        if done.exit != 0 or done.is_truncated:
+            raise failure(arguments, done)
+        return done.stdout
+
+    async def line(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Run git and give the line that it printed."""
+        return os.fsdecode(await self.run(*arguments, stdin=stdin)).removesuffix("\n")
+
+    async def attempt(self, *arguments: str, stdin: bytes = b"") -> Completed:
+        """Run git, which may fail."""
+        cwd = self.work_tree or self.git_dir
+        argv = (*_SAFE, *arguments)
+        return await asyncio.to_thread(run_quick, argv, cwd, SECONDS, env=self._environment(), stdin=stdin)
+
+    def _environment(self) -> dict[str, str]:
+        env = {**_ENVIRONMENT, "GIT_DIR": str(self.git_dir), **self.env}
+        if self.work_tree is not None:
+            env["GIT_WORK_TREE"] = str(self.work_tree)
+        if self.index is not None:
+            env["GIT_INDEX_FILE"] = str(self.index)
+        if self.objects is not None:
+            env["GIT_OBJECT_DIRECTORY"] = str(self.objects)
+        if self.alternates:
+            env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(
+                _quoted(each) for each in self.alternates
+            )
+        return environment(env=env)
+
+
+def _quoted(path: Path) -> str:
+    """A path in git's list of folders: what could be taken for a separator is quoted as C does."""
+    text = str(path)
+    if os.pathsep not in text and not text.startswith('"'):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def failure(arguments: tuple[str, ...], done: Completed) -> GitError:
+    """The error of a call that failed, with git's own words."""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3])
+    if done.ended_by is not None:
+        said = f"it was not done after {SECONDS:g} s"
+    return GitError(f"`git {arguments[0]}` failed: {said or f'exit {done.exit}'}", retry_helps=False)

@@ -1,0 +1,176 @@
+"""Which confinement works on this machine, and what is started in place of a program that is confined."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import subprocess
+import sys
+
+from parallelai.processes import bubblewrap
+from parallelai.processes.confinement import By, Confinement
+from parallelai.processes.environment import find
+from parallelai.processes.layout import Kind, Layout, is_within, lay_out
+from parallelai.processes.specification import Restrictions, Specification
+
+_TRIAL_SECONDS = 10.0
+_LANDLOCK_TRIAL = """
+import sys
+for name, folder in zip(("parallelai", "parallelai.processes"), sys.argv[1:]):
+    sys.modules[name] = type(sys)(name)
+    sys.modules[name].__path__ = [folder]
+from parallelai.processes.landlock import restrict
+from parallelai.processes.specification import Restrictions
+restrict(Restrictions(hidden=("/etc",)))
+try:
+    open("/etc/passwd").close()
+except PermissionError:
+    print("confined")
+"""
+
+
+def confinements() -> tuple[By, ...]:
+    """Return what works here, best first, of `bubblewrap` and `landlock`. Tried once, then remembered.
+
+    The first call takes some 50 ms. `landlock` is Linux 6.2 or later; one loopback port needs 6.7 with it,
+    and that other processes cannot be signalled 6.12.
+    """
+    return _tried(find("bwrap"))
+
+
+@functools.cache
+def _tried(bwrap: str | None) -> tuple[By, ...]:
+    if not sys.platform.startswith("linux"):
+        return ()
+    from parallelai.processes import landlock  # it loads ctypes
+
+    found: list[By] = []
+    if bwrap is not None and _bubblewrap_works(bwrap):
+        found.append("bubblewrap")
+    if landlock.abi() >= landlock.LEAST_ABI and _landlock_works():
+        found.append("landlock")
+    return tuple(found)
+
+
+def _bubblewrap_works(bwrap: str) -> bool:
+    """Try all the namespaces: some machines forbid one of them, or mounting `/proc`."""
+    options = bubblewrap.namespaces(is_networked=False)
+    argv = [bwrap, "--ro-bind", "/", "/", "--dev", "/dev", *options, "--"]
+    return _prints_confined([*argv, "sh", "-c", "echo confined"])
+
+
+def _landlock_works() -> bool:
+    room = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120
+    return _prints_confined(
+        [sys.executable, "-I", "-S", "-c", _LANDLOCK_TRIAL, os.path.dirname(room), room]  # noqa: PTH120
+    )
+
+
+def _prints_confined(argv: list[str]) -> bool:
+    try:
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_TRIAL_SECONDS,
+            check=False,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.stdout == b"confined\n"
+
+
+def confine(specification: Specification, asked: Confinement) -> Specification:
+    """Return what to start so that the program is held to what is asked.
+
+    Raises ValueError, with the reason, where that cannot be.
+    """
+    if asked.network != "loopback" and asked.ports:
+        raise ValueError("ports are for the network `loopback` alone")
+    if any(not 0 < port < 65536 for port in asked.ports):
+        raise ValueError(f"{asked.ports} are not all port numbers")
+    limits = [limit for limit in (specification.memory_bytes, asked.memory_bytes) if limit]
+    specification = specification._replace(memory_bytes=min(limits, default=0))
+    if _choose(asked.by) == "bubblewrap":
+        return _wrap(specification, asked)
+    return _restrict(specification, asked)
+
+
+def _choose(wanted: By | None) -> By:
+    works = confinements()
+    if not works:
+        raise ValueError("it cannot be confined here: neither bubblewrap nor Landlock works")
+    if wanted is None:
+        return works[0]
+    if wanted not in works:
+        raise ValueError(f"it cannot be confined by {wanted}, which does not work here")
+    return wanted
+
+
+def _wrap(specification: Specification, asked: Confinement) -> Specification:
+    own = os.fsdecode(specification.executable)
+    is_bridged = asked.network == "loopback" and bool(asked.ports)
+    needed = [own, *(bubblewrap.needed_by_bridge() if is_bridged else ())]
+    layout = lay_out(asked, needed)
+    bwrap = find("bwrap")
+    if bwrap is None:
+        raise ValueError("`bwrap` has gone")
+    argv = bubblewrap.command(
+        bwrap,
+        _with_link(layout, own),
+        cwd=os.fsdecode(specification.cwd),
+        program=[own, *map(os.fsdecode, specification.argv)],
+        is_networked=asked.network == "on",
+        ports=asked.ports if is_bridged else (),
+    )
+    return specification._replace(
+        executable=os.fsencode(bwrap),
+        argv=tuple(map(os.fsencode, argv)),
+        env=_with_temporary(specification.env, bubblewrap.PRIVATE),
+        is_wrapped=True,
+        ports=asked.ports if is_bridged else (),
+        is_isolated=asked.network == "on" and not _is_setuid(bwrap),
+    )
+
+
+def _is_setuid(path: str) -> bool:
+    """Say whether a program needs new privileges, which Landlock has a process give up."""
+    return bool(os.stat(path).st_mode & stat.S_ISUID)  # noqa: PTH116
+
+
+def _with_link(layout: Layout, executable: str) -> Layout:
+    """Where a program is started by a link that is hidden, show it at the link's place, too."""
+    if layout.kind(executable) is not Kind.HIDDEN:
+        return layout
+    return Layout((*layout.entries, (executable, Kind.READABLE)), layout.temporary)
+
+
+def _restrict(specification: Specification, asked: Confinement) -> Specification:
+    from parallelai.processes import landlock, seccomp  # they load ctypes
+
+    own = os.fsdecode(specification.executable)
+    layout = lay_out(asked, [own])
+    hidden, writable = layout.of(Kind.HIDDEN), layout.of(Kind.WRITABLE)
+    for path in hidden:
+        if any(is_within(path, folder) for folder in writable):
+            raise ValueError(f"Landlock cannot hide `{path}`, which lies in a folder that it may write")
+    if asked.network == "loopback" and landlock.abi() < landlock.PORTS_ABI:
+        raise ValueError("Landlock cannot hold it to some ports here: Linux 6.7 is needed, or bubblewrap")
+    if asked.network != "on" and not seccomp.is_supported():
+        raise ValueError("Landlock cannot take the network away on this kind of machine")
+    return specification._replace(
+        env=_with_temporary(specification.env, layout.temporary),
+        restrictions=Restrictions(hidden, layout.of(Kind.READABLE), writable, asked.network, asked.ports),
+    )
+
+
+def _with_temporary(env: tuple[bytes, ...], folder: str) -> tuple[bytes, ...]:
+    kept = [entry for entry in env if entry.partition(b"=")[0] not in _TEMPORARY]
+    return (*kept, *(name + b"=" + os.fsencode(folder) for name in _TEMPORARY))
+
+
+_TEMPORARY = (b"TMPDIR", b"TMP", b"TEMP")

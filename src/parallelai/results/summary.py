@@ -1,0 +1,104 @@
+"""What a run came to, in sentences that every format for people says alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from parallelai.records import Outcome, RunDocument, Severity, TaskResult, Usage
+
+
+def reviewed(document: RunDocument) -> list[str]:
+    """The findings in numbers: nothing for a run that was about no findings."""
+    found = [finding for finding in document.findings if finding.state == "open"]
+    covered = len(document.files.covered)
+    if not (document.findings or covered or document.files.failed or document.files.skipped):
+        return []
+    severities = Counter(finding.severity for finding in found)
+    said = ", ".join(
+        f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity]
+    )
+    places = f" in {number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
+    if not found and not covered and document.files.failed:
+        return ["Nothing was looked at"]
+    first = f"{number(len(found), 'finding') if found else 'No findings'}{places}"
+    sentences = [f"{first}; {number(covered, 'file')} looked at" if covered else first]
+    states = Counter(finding.state for finding in document.findings)
+    hidden = [
+        f"{states['suppressed']:,} suppressed by comments" if states["suppressed"] else "",
+        f"{states['baseline']:,} in the baseline" if states["baseline"] else "",
+        f"{states['refuted']:,} refuted" if states["refuted"] else "",
+        *(
+            f"{count:,} dropped ({reason.replace('_', ' ')})"
+            for reason, count in document.dropped.items()
+            if count
+        ),
+    ]
+    if any(hidden):
+        sentences.append("Not shown: " + ", ".join(part for part in hidden if part))
+    return sentences
+
+
+def task_counts(document: RunDocument) -> str:
+    """The tasks by outcome: every outcome that occurred."""
+    said = [
+        f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)
+    ]
+    total = sum(document.counts.values())
+    return f"{number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
+
+
+def time(document: RunDocument) -> str:
+    took, alone = document.seconds, document.seconds_one_by_one
+    if took > 0 and alone >= 1.1 * took and alone >= 0.1:
+        return f"{seconds(took)}, one by one {seconds(alone)} ({alone / took:.1f}x faster)"
+    return seconds(took)
+
+
+def cost(document: RunDocument) -> str:
+    usage = document.usage
+    if usage.basis == "free":
+        return ""
+    return f"{_tokens(usage)}, {_money(usage)}"
+
+
+def _tokens(usage: Usage) -> str:
+    if usage.tokens is None:
+        return "tokens unknown"
+    cached = f" ({usage.cached:,} cached)" if usage.cached else ""
+    return f"{usage.input or 0:,} tokens in{cached}, {usage.output or 0:,} out"
+
+
+def _money(usage: Usage) -> str:
+    if usage.basis == "subscription":
+        return "by subscription"
+    return "cost unknown" if usage.usd is None else f"{usage.usd:.2f} USD"
+
+
+def engines(tasks: Sequence[TaskResult]) -> str:
+    """Who did it and why they were taken, the commonest first."""
+    # Why `auto` took an engine is said in full when the run starts.
+    whys = ((task.engine, (task.why or "").partition(":")[0]) for task in tasks if task.engine)
+    taken = Counter(whys).most_common(4)
+    said = [f"{engine} ({why})" if why else f"{engine}" for (engine, why), _ in taken[:3]]
+    return "by " + ", ".join([*said, "others"] if len(taken) > 3 else said) if said else ""
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: 1 file, 2,000 files."""
+    return f"{count:,} {plural(count, noun)}"
+
+
+def plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def seconds(seconds: float) -> str:
+    """A duration as people say it: 0.42 s, 71.4 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

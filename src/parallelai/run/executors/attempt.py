@@ -1,0 +1,260 @@
+"""One attempt: its turns, in one session and one folder, until what was asked for is there.
+
+An engine does one turn. What makes a turn a success beyond the engine's own word is judged here: a change
+that is not empty, checks that pass, an answer that can be read. Each that is missing gives one turn more in
+the same session, where the engine can continue one; a silent assistant is nudged once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from parallelai.engines.protocol import Engine, Port, Request
+from parallelai.errors import CheckFailed, EngineError, Internal, Invalid, ParallelAIError, TimedOut
+from parallelai.plan.prompt import with_files
+from parallelai.records import Reply, Usage
+from parallelai.run.workspaces import Measured, Place, Work, Workspaces
+
+MOST_REPAIRS = 2
+"""Turns beyond those that the task asked for."""
+
+NUDGE = "You have said nothing for a while. Go on with the task, or say what keeps you from finishing it."
+GO_ON = "You were interrupted. Look at what is done already, and finish the task."
+EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
+UNREADABLE = (
+    "Your answer could not be read: {said}\nGive the whole answer again, in the form that was asked for."
+)
+FAILED_CHECK = "This check fails after your changes:\n\n{said}\n\nCorrect that, so that it passes."
+
+
+class AttemptPort(Port, Protocol):
+    """The port of an attempt, which lasts over all its turns."""
+
+    session: str | None
+
+    def placed(self, path: str, base: str, edits: bool) -> None:
+        """Tell which folder the attempt works in, and what it was cut from."""
+
+    def turn_started(self, turn: int) -> None:
+        """Tell that a turn begins; the first one is told by whoever starts the attempt."""
+
+    def turn_ended(self, turn: int, reason: str) -> None:
+        """Tell that a turn is over, which another one follows."""
+
+    def used(self, usage: Usage) -> None:
+        """Count what a turn took."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to. `measured` is the change of one that edits."""
+
+    reply: Reply
+    measured: Measured | None = None
+
+
+Perform = Callable[[Request], Awaitable[Reply]]
+"""Do one turn, watched for silence. Raises `TimedOut` with `is_idle` set on a silent one."""
+
+
+class SilentEngine(TimedOut):
+    """The engine said nothing for `idle_timeout`."""
+
+
+async def carry_out(
+    engine: Engine,
+    request: Request,
+    work: Work,
+    port: AttemptPort,
+    perform: Perform,
+    places: Workspaces | None,
+) -> Result:
+    """Carry an attempt out, in a folder of its own where it needs one. Raises the `EngineError` it ends with."""
+    able = engine.capabilities
+    is_reader = able.takes_text and bool(work.after)  # of files as earlier tasks left them
+    if places is None or not (able.works_in_folder or work.edits or is_reader):
+        return await _Attempt(engine, _complete(engine, request), work, port, perform, None).carry_out()
+    async with _opened(engine, places, request, work, port) as place:
+        placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
+        return await _Attempt(engine, _complete(engine, placed), work, port, perform, place).carry_out()
+
+
+def _complete(engine: Engine, request: Request) -> Request:
+    """Put the files' text into the prompt for an engine that cannot read them itself."""
+    if request.files_at is None or not engine.capabilities.takes_text:
+        return request
+    try:
+        prompt = with_files(request.prompt, request.files_at, request.files, Path(request.root))
+    except ParallelAIError as error:
+        raise Invalid(error.said, where=error.where, next=error.next) from None
+    return dataclasses.replace(request, prompt=prompt, files_at=None)
+
+
+@asynccontextmanager
+async def _opened(
+    engine: Engine, places: Workspaces, request: Request, work: Work, port: AttemptPort
+) -> AsyncIterator[Place]:
+    """Open a folder for an attempt. It is left where a later process may continue the session in it."""
+    try:
+        place = await places.open(request.task, work, request.timeout_seconds)
+    except EngineError:
+        raise
+    except ParallelAIError as error:
+        raise Internal(error.said, where=error.where, next=error.next) from None
+    port.placed(place.root, place.base, work.edits)
+    is_left = False
+    try:
+        yield place
+    except (asyncio.CancelledError, TimedOut):
+        is_left = engine.capabilities.resumes and port.session is not None
+        raise
+    finally:
+        await place.close(is_left=is_left)
+
+
+class _Attempt:
+    def __init__(
+        self,
+        engine: Engine,
+        request: Request,
+        work: Work,
+        port: AttemptPort,
+        perform: Perform,
+        place: Place | None,
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._work = work
+        self._port = port
+        self._perform = perform
+        self._place = place
+        self._turn = 0
+        self._repairs = 0
+
+    async def carry_out(self) -> Result:
+        first = _first_prompt(self._request.prompt, self._work.todo)
+        reply = await self._say(GO_ON if self._request.session is not None else first)
+        for number in range(1, len(self._work.todo)):
+            reply = await self._say(self._item(number))
+        while (problem := await self._problem()) is not None:
+            reply = await self._repair(*problem)
+        return await self._result(reply)
+
+    # -- turns
+
+    async def _say(self, prompt: str) -> Reply:
+        """Do one turn, and the one or two that it takes to get an answer that can be read."""
+        while True:
+            try:
+                reply = await self._one_turn(prompt)
+                await self._write(reply)
+                return reply
+            except SilentEngine as error:
+                prompt = self._again(NUDGE, error)
+            except Invalid as error:
+                prompt = self._again(UNREADABLE.format(said=error.said), error)
+
+    async def _one_turn(self, prompt: str) -> Reply:
+        self._turn += 1
+        if self._turn > 1:
+            self._port.turn_started(self._turn)
+        request = self._request
+        if self._turn > 1:
+            shared = 0 if self._continues else request.shared
+            request = dataclasses.replace(
+                request, prompt=prompt, turn=self._turn, session=self._port.session, shared=shared
+            )
+        elif prompt is not request.prompt:
+            request = dataclasses.replace(request, prompt=prompt)
+        reply = await self._perform(request)
+        if not isinstance(reply, Reply):
+            raise TypeError(f"it gave no reply, but {type(reply).__name__}")
+        if reply.session is not None:
+            self._port.session = reply.session
+        self._port.used(reply.usage)
+        return reply
+
+    @property
+    def _continues(self) -> bool:
+        """Whether the next turn continues a session, and so needs not be told all again."""
+        return self._engine.capabilities.resumes and self._port.session is not None
+
+    def _item(self, number: int) -> str:
+        """The prompt of a later item of `todo`; who remembers nothing is told the task again."""
+        todo = self._work.todo
+        said = f"Now do this, number {number + 1} of {len(todo)}: {todo[number]}"
+        self._port.turn_ended(self._turn, "end_turn")
+        return said if self._continues else f"{self._request.prompt}\n{said}\n"
+
+    def _again(self, prompt: str, error: EngineError) -> str:
+        """Ask once more for what is missing. Raises the error where that is of no use."""
+        if not self._continues or self._repairs >= MOST_REPAIRS:
+            raise error
+        self._repairs += 1
+        self._port.turn_ended(self._turn, error.kind)
+        return prompt
+
+    async def _repair(self, prompt: str, error: EngineError) -> Reply:
+        return await self._say(self._again(prompt, error))
+
+    # -- what has to be there at the end
+
+    async def _problem(self) -> tuple[str, EngineError] | None:
+        """Say what is missing, as the words for the assistant and the error of the attempt."""
+        if self._place is None:
+            return None
+        if self._work.edits and not self._work.is_empty_ok:
+            measured = await self._place.measure()
+            if not measured.files:
+                kept_out = ", ".join(f"`{path}`" for path in measured.kept_out)
+                said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
+                error = Invalid(said or "the change is empty", next="write `empty: ok` if that is fine")
+                return EMPTY, error
+        return await self._failed_check(self._place)
+
+    async def _failed_check(self, place: Place) -> tuple[str, EngineError] | None:
+        for argv in self._work.checks:
+            error = await place.check(argv, self._request.timeout_seconds)
+            if isinstance(error, CheckFailed) and self._work.edits:
+                return FAILED_CHECK.format(said=f"{shlex.join(argv)}\n{error.said}"), error
+            if error is not None:
+                raise error
+        return None
+
+    async def _write(self, reply: Reply) -> None:
+        """Write what a model without hands proposed; one with hands has done so itself."""
+        is_proposal = self._work.edits and not self._engine.capabilities.works_in_folder
+        if is_proposal and self._place is not None:
+            await self._place.write(reply.data)
+
+    async def _result(self, reply: Reply) -> Result:
+        if self._place is None:
+            return Result(reply)
+        measured = await self._place.measure()
+        if not self._work.edits:
+            return Result(_reported(reply, measured))
+        change = await self._place.keep(measured)
+        return Result(dataclasses.replace(reply, change=change, data=None), measured)
+
+
+def _first_prompt(prompt: str, todo: tuple[str, ...]) -> str:
+    if not todo:
+        return prompt
+    items = "\n".join(f"{number}. {item}" for number, item in enumerate(todo, 1))
+    return f"{prompt}\nThis is done in {len(todo)} parts:\n{items}\nDo number 1 now, and nothing else.\n"
+
+
+def _reported(reply: Reply, measured: Measured) -> Reply:
+    """Say what was changed where nothing may be: it is dropped."""
+    changed = (*measured.files, *measured.kept_out)
+    if not changed:
+        return reply
+    shown = ", ".join(f"`{path}`" for path in changed[:5]) + (" …" if len(changed) > 5 else "")
+    note = f"changed {len(changed)} files, though the task does not edit; that was dropped: {shown}"
+    return dataclasses.replace(reply, notes=(*reply.notes, note))

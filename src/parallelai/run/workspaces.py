@@ -1,0 +1,130 @@
+"""The folders in which a run's attempts work: what the run asks for, whoever makes them (DESIGN §5).
+
+`work` makes them; the run knows these interfaces only, so that it needs no git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from parallelai.engines.protocol import Workspace
+from parallelai.errors import EngineError
+from parallelai.events import ChangeApplied, ChangeRefused
+from parallelai.records import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an attempt does beside answering its first prompt; plain data, as the request is.
+
+    Attributes:
+        edits: its result is a change.
+        todo: what it does one after another, in one session and one folder.
+        checks: commands that have to pass in its folder, as argv each.
+        is_empty_ok: nothing need be changed.
+        after: the tasks' instances whose changes it has to see.
+        number: the instance's place in the plan, for the names of its files.
+        sandbox: what the engine's entry says of confinement.
+        network: what the engine's entry says of the network; None leaves it to the workspace and the engine.
+        folder: of an interrupted attempt, whose session is continued in it.
+    """
+
+    edits: bool = False
+    todo: tuple[str, ...] = ()
+    checks: tuple[tuple[str, ...], ...] = ()
+    is_empty_ok: bool = False
+    after: tuple[str, ...] = ()
+    number: int = 0
+    sandbox: Literal["auto", "required", "none"] = "auto"
+    network: Literal["on", "loopback", "off"] | None = None
+    folder: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one prompt and its answer are all."""
+        return not self.edits and not self.todo and not self.checks
+
+
+PLAIN = Work()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an assistant changed in its folder.
+
+    `commit` is the result and `base` what it was cut from, in the run's own repository of snapshots;
+    `kept_out` are paths that may not be changed, and are not part of the change.
+    """
+
+    base: str
+    commit: str
+    files: tuple[str, ...]
+    kept_out: tuple[str, ...] = ()
+
+
+class Place(Protocol):
+    """One folder in which an attempt works, until it is closed.
+
+    `root` is its absolute path, `base` the commit that it was cut from; `workspace` says how a program may work there.
+    """
+
+    root: str
+    base: str
+    workspace: Workspace
+
+    async def measure(self) -> Measured:
+        """Say what was changed since the folder was made."""
+
+    async def keep(self, measured: Measured) -> Change:
+        """Write the change down as a patch. Raises `Trespass` if it holds what looks like a secret."""
+
+    async def write(self, edits: Any) -> None:
+        """Write the edits that a model proposed (`engines.edits`). Raises `Invalid` where they do not fit."""
+
+    async def check(self, argv: tuple[str, ...], seconds: float) -> EngineError | None:
+        """Run a command there, confined as the assistant is; gives why it failed, None if it passed."""
+
+    async def close(self, *, is_left: bool = False) -> None:
+        """Let go of the folder, and remove it unless it is left for a later process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a change that was to be applied to, or taken back from, the user's checkout.
+
+    `written` gives for each path the content's hash before and after, None where there was no file;
+    `refused` are the paths that stood in the way: nothing was written then, and `why` says it.
+    """
+
+    task: str
+    written: dict[str, tuple[str | None, str | None]]
+    refused: tuple[str, ...] = ()
+    why: str | None = None
+
+
+def applied_event(applied: Applied, *, is_undone: bool = False) -> ChangeApplied | ChangeRefused:
+    """The event that tells what became of a change."""
+    if applied.refused or applied.why is not None:
+        return ChangeRefused(applied.refused, applied.why or "it does not fit any more")
+    return ChangeApplied(tuple(applied.written), applied.written, is_undone)
+
+
+class Workspaces(Protocol):
+    """Makes and removes the folders of one run."""
+
+    async def open(self, task: str, work: Work, seconds: float) -> Place:
+        """Make a folder for an attempt of a task. Raises an `EngineError` where it cannot be made."""
+
+    def ended(self, task: str, measured: Measured | None) -> None:
+        """Remember the change of a task that ended well, for those that come after it."""
+
+    async def apply(self, tasks: Sequence[str]) -> list[Applied]:
+        """Apply the changes of these tasks to the user's checkout, one after another, each all or nothing."""
+
+    def digest(self, path: str) -> str:
+        """The content's hash of a file of the run's base, `absent` where it has none."""
+
+    async def aclose(self) -> None:
+        """Remove what was made, but what a later process of the run needs."""

@@ -1,0 +1,112 @@
+"""From a change to what it writes to the user's checkout, as that is now.
+
+A file that still is as the change's base had it becomes what the change made of it; one that the user edited
+since is merged, by git's own three-way merge, where that is clean. What does not fit keeps the whole change
+out.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.git.plumbing import Git, GitError
+from parallelai.work.checkout import Content, NotWritten, Write, read
+
+_FILE_MODES = {b"100644": 0o644, b"100755": 0o755, b"120000": 0o777}
+_LINK = b"120000"
+_NOTHING = b"000000"
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """A path in two trees: git's mode and blob on each side, None where there is nothing."""
+
+    path: str
+    before: tuple[bytes, bytes] | None
+    after: tuple[bytes, bytes] | None
+
+
+async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write]:
+    """Say what has to be written so that the checkout at `root` holds a change, too.
+
+    Raises:
+        NotWritten: the change does not fit to what lies there; the error names the paths.
+    """
+    writes: list[Write] = []
+    refused: list[str] = []
+    for difference in await _differences(git, base, commit):
+        try:
+            write = await _write(git, root, difference)
+        except NotWritten as error:
+            refused.extend(error.paths)
+            continue
+        if write is not None:
+            writes.append(write)
+    if refused:
+        raise NotWritten("the checkout was changed in the same places", refused)
+    return writes
+
+
+async def _write(git: Git, root: Path, difference: _Difference) -> Write | None:
+    """What one path needs, None where it already is as the change would have it."""
+    path = difference.path
+    now = read(root, path)
+    before, after = await _content(git, difference.before), await _content(git, difference.after)
+    if now is None if after is None else after.same(now):
+        return None
+    if now is None if before is None else before.same(now):
+        return Write(path, now, None if after is None else _with_mode(after, now))
+    if before is None or after is None or now is None or before.is_link or after.is_link or now.is_link:
+        raise NotWritten("it was edited since", [path])
+    merged = await _merged(git, now.data, before.data, after.data)
+    if merged is None:
+        raise NotWritten("it was edited since", [path])
+    return Write(path, now, Content(merged, _with_mode(after, now).mode))
+
+
+def _with_mode(after: Content, now: Content | None) -> Content:
+    """The new content with the old permission bits, but for who may execute it."""
+    if now is None or now.is_link or after.is_link:
+        return after
+    execute = (now.mode & 0o444) >> 2 if after.mode & 0o100 else 0
+    return Content(after.data, (now.mode & ~0o111) | execute)
+
+
+async def _differences(git: Git, base: str, commit: str) -> list[_Difference]:
+    listed = await git.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", base, commit)
+    fields = listed.split(b"\0")
+    found = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, new_mode, old, new = meta.removeprefix(b":").split()[:4]
+        sides = ((old_mode, old), (new_mode, new))
+        before, after = (None if mode == _NOTHING else (mode, blob) for mode, blob in sides)
+        found.append(_Difference(os.fsdecode(path), before, after))
+    return found
+
+
+async def _content(git: Git, side: tuple[bytes, bytes] | None) -> Content | None:
+    if side is None:
+        return None
+    mode, blob = side
+    if mode not in _FILE_MODES:
+        raise NotWritten("it is no file", [])
+    data = await git.run("cat-file", "blob", blob.decode())
+    return Content(data, _FILE_MODES[mode], mode == _LINK)
+
+
+async def _merged(git: Git, now: bytes, before: bytes, after: bytes) -> bytes | None:
+    """Merge what the user and the change made of a file; None where they meet, or it is no text."""
+    with tempfile.TemporaryDirectory(prefix="parallelai-merge-") as folder:
+        names = []
+        for name, data in (("now", now), ("before", before), ("after", after)):
+            path = Path(folder) / name
+            path.write_bytes(data)
+            names.append(str(path))
+        try:
+            done = await git.attempt("merge-file", "-p", "-q", *names)
+        except GitError:
+            return None
+    return done.stdout if done.exit == 0 and not done.is_truncated else None

@@ -1,0 +1,68 @@
+"""Commands in a workspace: setup and checks run code that assistants wrote, and are confined as they are."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai import processes
+from parallelai.engines.confining import confinement
+from parallelai.engines.protocol import Request, Workspace
+from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut
+
+LAST_LINES = 30
+LAST_CHARS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to run in a workspace. `what` is how errors call it: `check`, `setup`."""
+
+    what: str
+    argv: tuple[str, ...]
+    seconds: float
+    grace_seconds: float
+    run: str
+    log: Path
+
+
+async def run_in(
+    root: str, workspace: Workspace, env: dict[str, str], command: Command
+) -> EngineError | None:
+    """Run a command in a workspace, and give why it failed; None if it passed."""
+    shown = shlex.join(command.argv)
+    request = Request(command.run, command.what, 0, root, "", workspace=workspace)
+    try:
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        completed = await processes.run(
+            processes.Program(
+                argv=command.argv,
+                cwd=Path(root),
+                env={**env, "TMPDIR": workspace.temporary},
+                timeout_seconds=command.seconds,
+                grace_seconds=command.grace_seconds,
+                log=command.log,
+                run=command.run,
+                label=f"{command.what} `{shown}`",
+                confinement=confinement(request),
+            )
+        )
+    except EngineError as error:
+        return error
+    except (ParallelAIError, OSError) as error:
+        return Internal(f"{command.what} `{shown}` could not be run: {error}")
+    if completed.ended_by is not None:
+        return TimedOut(f"{command.what} `{shown}` was not done after {command.seconds:g} s")
+    if completed.exit == 0:
+        return None
+    end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
+    said = _last(completed.stdout, completed.stderr)
+    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{command.log.name}`")
+
+
+def _last(*outputs: bytes) -> str:
+    """The end of what a command printed: test runners print to stdout, compilers to stderr."""
+    texts = [output.decode(errors="replace").strip() for output in outputs]
+    lines = "\n".join(text for text in texts if text).splitlines()[-LAST_LINES:]
+    return "\n".join(lines)[-LAST_CHARS:]

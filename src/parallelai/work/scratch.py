@@ -1,0 +1,316 @@
+"""Folders cut from a snapshot: plain ones to read, and repositories of their own to edit.
+
+A scratch repository shares nothing with the user's but objects, which it can only read: own config, refs,
+hooks, stash. So whatever an assistant does to git there, the user's repository does not notice. What was
+changed is measured from the file system, with the private repository's configuration and an index of ours:
+the scratch's own `.git` is the assistant's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from parallelai.errors import EngineError, UsageError
+from parallelai.git.plumbing import Git
+from parallelai.plan.files import match
+from parallelai.work.snapshot import Snapshot, alternates_file, listing
+
+BRANCH = "refs/heads/parallelai/scratch"
+PROTECTED = ("parallelai.toml", ".parallelai")
+"""The team's: read-only to assistants."""
+_LINK = b"120000"
+_REPOSITORY = b"160000"
+_CONFIG = """\
+[core]
+\trepositoryformatversion = {version}
+\tbare = false
+\tfilemode = true
+\thooksPath = /dev/null
+[user]
+\tname = ParallelAI
+\temail = parallelai@localhost
+[commit]
+\tgpgSign = false
+[gc]
+\tauto = 0
+{extensions}"""
+
+
+class Conflict(EngineError):
+    """What several tasks changed does not fit together."""
+
+    kind = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder cut from `base`. `index` is ours; `brought` are paths that came from the user's checkout."""
+
+    path: Path
+    base: str
+    index: Path
+    brought: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What lies in a folder beside its base: a commit, the paths that differ, those that were kept out."""
+
+    commit: str
+    files: tuple[str, ...]
+    kept_out: tuple[str, ...] = ()
+
+
+async def check_out(snapshot: Snapshot, commit: str, path: Path, index: Path) -> Folder:
+    """Lay the files of a commit out in a folder that does not exist yet, without a repository."""
+    await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
+    await asyncio.to_thread(index.parent.mkdir, parents=True, exist_ok=True)
+    git = Git(snapshot.repository, work_tree=path, index=index)
+    await git.run("read-tree", commit)
+    await git.run("checkout-index", "--all", "--force", "--index")
+    return Folder(path, commit, index)
+
+
+async def make_repository(snapshot: Snapshot, folder: Folder) -> None:
+    """Make a folder a git repository of its own, on a branch at its base, as clean as it was laid out."""
+    git_dir = folder.path / ".git"
+    for name in ("objects/info", "refs/heads/parallelai", "refs/tags", "info"):
+        await asyncio.to_thread((git_dir / name).mkdir, parents=True)
+    is_sha256 = len(folder.base) == 64
+    extensions = "[extensions]\n\tobjectFormat = sha256\n" if is_sha256 else ""
+    config = _CONFIG.format(version=1 if is_sha256 else 0, extensions=extensions)
+    (git_dir / "config").write_text(config, encoding="utf-8")
+    (git_dir / "HEAD").write_text(f"ref: {BRANCH}\n", encoding="utf-8")
+    (git_dir / BRANCH).write_text(f"{folder.base}\n", encoding="utf-8")
+    (git_dir / "objects" / "info" / "alternates").write_bytes(alternates_file(snapshot.alternates))
+    excludes = [(snapshot.repository / "info" / "exclude").read_bytes()]
+    excludes += [b"/" + _escaped(path) + b"\n" for path in sorted(folder.brought)]
+    (git_dir / "info" / "exclude").write_bytes(b"".join(excludes))
+    shutil.copyfile(snapshot.repository / "info" / "attributes", git_dir / "info" / "attributes")
+    shallow = snapshot.repository / "shallow"
+    if shallow.exists():
+        shutil.copyfile(shallow, git_dir / "shallow")
+    shutil.copyfile(folder.index, git_dir / "index")
+
+
+def _escaped(path: str) -> bytes:
+    """A path as a pattern of git that means just it."""
+    special = "".join(f"\\{char}" if char in "\\*?[] " else char for char in path)
+    return os.fsencode(special)
+
+
+# -- what comes along from the user's checkout
+
+
+def to_bring(snapshot: Snapshot, patterns: Iterable[str]) -> list[str]:
+    """List the paths of the user's checkout that patterns name; also ignored files, which a snapshot has not.
+
+    A pattern that names a path means it, and a folder all of it; other patterns are matched, by git's rules,
+    against the names at the top of the checkout and below the folder that they name. Raises `UsageError` for
+    one that leads out of the project.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        clean = PurePosixPath(pattern)
+        if clean.is_absolute() or ".." in clean.parts or ".git" in clean.parts:
+            raise UsageError(f"`{pattern}` leads out of the project", next="name a path below its root")
+        path = snapshot.root / clean
+        if path.is_symlink() or path.exists():
+            found[str(clean)] = None
+            continue
+        for name in match([pattern], _candidates(snapshot.root, clean)):
+            found[name] = None
+    return list(found)
+
+
+def _candidates(root: Path, pattern: PurePosixPath) -> list[str]:
+    """The names that a pattern can mean: those of the folder before its first wildcard."""
+    fixed = PurePosixPath(*[part for part in pattern.parts[:-1] if not set(part) & set("*?[")])
+    try:
+        names = os.listdir(root / fixed)
+    except OSError:
+        return []
+    return [str(fixed / name) for name in sorted(names) if name != ".git"]
+
+
+def copy_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> None:
+    """Copy paths from the user's checkout, links as links that stay inside it."""
+    for path in paths:
+        source, target = snapshot.root / path, folder / path
+        _make_parents(folder, target)
+        if _leads_out(source, snapshot.root):
+            raise UsageError(f"`{path}` leads out of the project", next="copy what it points to instead")
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def link_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """Link to paths of the user's checkout; gives what is linked to, absolute, which has to stay readable."""
+    targets: list[str] = []
+    for path in paths:
+        source, target = snapshot.root / path, folder / path
+        _make_parents(folder, target)
+        if target.is_symlink() or target.exists():
+            continue  # it came with the snapshot
+        target.symlink_to(source)
+        targets.append(str(source.resolve()))
+    return tuple(targets)
+
+
+def _make_parents(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"`{target.relative_to(folder)}` lies behind a link that leads out of the project")
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    try:
+        return not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return True
+
+
+# -- what was changed
+
+
+async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] = frozenset()) -> Measure:
+    """Say what differs from the base, whatever was committed since, and keep it as a commit.
+
+    `leave_out` are paths that somebody else made there (what checks left behind).
+    """
+    git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    await git.attempt("update-index", "-q", "--unmerged", "--refresh")
+    names = set(_paths(await git.run("diff-files", "--name-only", "-z")))
+    others = _paths(await git.run("ls-files", "--others", "--exclude-standard", "-z"))
+    names.update(others)
+    known = set(_paths(await git.run("ls-files", "-z")))
+    brought = folder.brought | leave_out
+    wanted = {name for name in names if not _is_below(name, brought)}
+    kept_out = {name for name in wanted if _may_not_be(folder.path, name)}
+    lying = {name for name in wanted - kept_out if _lies(folder.path, name)}
+    gone = (wanted - kept_out - lying) & known
+    if gone:
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(gone))
+    if lying:
+        stdin = listing(lying)
+        await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=stdin)
+    tree = await git.line("write-tree")
+    message = "What an assistant changed"
+    commit = await git.line("commit-tree", tree, "-p", folder.base, "-m", message)
+    changed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", folder.base, commit)
+    return Measure(commit, tuple(sorted(_paths(changed))), tuple(sorted(kept_out)))
+
+
+async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) -> None:
+    """Make a folder what it was laid out as: what was changed there is dropped."""
+    git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    for name in changed:
+        path = folder.path / name.rstrip("/")
+        if _lies(folder.path, name.rstrip("/")):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            await asyncio.to_thread(remove, path)
+    await git.run("read-tree", folder.base)
+    await git.run("checkout-index", "--all", "--force", "--index")
+
+
+async def patch_of(snapshot: Snapshot, base: str, commit: str) -> bytes:
+    """Give the patch from one commit to another, as `git apply` takes it."""
+    return await snapshot.git.run(
+        "diff-tree", "-r", "-p", "--binary", "--full-index", "--find-renames", base, commit
+    )
+
+
+def _paths(listed: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+
+
+def _is_below(name: str, tops: frozenset[str]) -> bool:
+    if name in tops:
+        return True
+    return any(str(parent) in tops for parent in PurePosixPath(name).parents) if tops else False
+
+
+def _lies(folder: Path, name: str) -> bool:
+    """Whether a file or link is there, and not behind a link."""
+    path = folder
+    for part in PurePosixPath(name).parts[:-1]:
+        path /= part
+        if path.is_symlink():
+            return False
+    try:
+        mode = os.lstat(folder / name).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def _may_not_be(folder: Path, name: str) -> bool:
+    """Whether a path may not be changed: git's own, the team's settings, repositories, links that lead out."""
+    parts = PurePosixPath(name).parts
+    if any(part.casefold() in (".git", "git~1") for part in parts) or parts[0] in PROTECTED:
+        return True
+    if name.endswith("/"):  # a repository inside, which git lists as a folder
+        return True
+    path = folder / name
+    return path.is_symlink() and _leads_out(path, folder)
+
+
+# -- several tasks' changes
+
+
+async def merge(snapshot: Snapshot, base: str, commits: Iterable[tuple[str, str]]) -> str:
+    """Put changes one after another on a base; gives the commit that holds all of them.
+
+    Args:
+        commits: each with the name of its task.
+
+    Raises:
+        Conflict: two of them do not fit together.
+    """
+    git, current = snapshot.git, base
+    for name, commit in commits:
+        if (await git.attempt("merge-base", "--is-ancestor", commit, current)).exit == 0:
+            continue
+        if (await git.attempt("merge-base", "--is-ancestor", current, commit)).exit == 0:
+            current = commit
+            continue
+        done = await git.attempt("merge-tree", "--write-tree", "-z", "--name-only", current, commit)
+        parts = done.stdout.split(b"\0")
+        if done.exit != 0:
+            paths = ", ".join(
+                f"`{os.fsdecode(path)}`" for path in dict.fromkeys(parts[1:]) if path and b"\n" not in path
+            )
+            said = f"what `{name}` changed does not fit to what others changed before it: {paths[:500]}"
+            raise Conflict(said, next="let one of the tasks depend on the other")
+        tree = parts[0].decode().strip()
+        current = await git.line("commit-tree", tree, "-p", current, "-p", commit, "-m", f"With {name}")
+    return current
+
+
+# -- the end
+
+
+def remove(path: Path) -> None:
+    """Remove a folder whatever is in it: unreadable folders too; links are never followed."""
+    if path.is_symlink() or not path.exists():
+        return
+    for top, folders, _ in os.walk(path, followlinks=False):
+        for folder in (top, *(os.path.join(top, each) for each in folders)):  # noqa: PTH118 -- may be no UTF-8
+            if not os.path.islink(folder):  # noqa: PTH114
+                _make_removable(folder)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_removable(folder: str) -> None:
+    mode = os.lstat(folder).st_mode
+    if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+        os.chmod(folder, stat.S_IMODE(mode) | 0o700, follow_symlinks=True)  # noqa: PTH101 -- it is no link

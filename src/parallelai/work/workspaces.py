@@ -1,0 +1,466 @@
+"""The folders of one run: shared ones to read, scratch ones to edit, and what becomes of their changes.
+
+Tasks that do not edit share one folder for each state that they have to see; each attempt of a task that
+edits has a scratch repository of its own. See `run.workspaces` for what the run asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+
+from parallelai import processes
+from parallelai.engines.protocol import Workspace
+from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
+from parallelai.git.plumbing import GitError
+from parallelai.plan import model
+from parallelai.records import Change
+from parallelai.run.workspaces import Applied, Measured, Place, Work
+from parallelai.work import scratch
+from parallelai.work.changes import writes_for
+from parallelai.work.checkout import Checkout, NotWritten, written
+from parallelai.work.confined import Command, run_in
+from parallelai.work.proposals import write_edits
+from parallelai.work.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
+
+MAKERS = 2
+"""How many folders are made at once: a checkout is the disk's work."""
+SPARE_BYTES = 64 * 1024 * 1024
+"""What has to stay free on the disk when a folder is made."""
+INCLUDE_FILE = ".worktreeinclude"
+SETUP_SECONDS = 1800.0
+
+
+Network = Literal["on", "loopback", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the folders of a run are made. `state` is the project's state folder, `folder` the run's below it.
+
+    `has_secret` says whether a text holds what looks like a secret.
+    """
+
+    run: str
+    root: Path
+    state: Path
+    folder: Path
+    permissions: Literal["auto", "ask", "deny"] = "auto"
+    grace_seconds: float = 5.0
+    workspace: model.Workspace = field(default_factory=model.Workspace)
+    of_task: Callable[[str], model.Workspace] | None = None
+    has_secret: Callable[[str], bool] = lambda text: False
+
+
+def home(run: str) -> Path:
+    """Where the folders of a run lie: in the user's cache."""
+    return Path(platformdirs.user_cache_dir("parallelai")) / "workspaces" / run
+
+
+def forget(run: str) -> None:
+    """Remove what is left of a run's folders."""
+    scratch.remove(home(run))
+
+
+_NETWORKS = ("off", "loopback", "on")
+
+
+def tighter(a: Network | None, b: Network | None) -> Network | None:
+    """Of two words about the network the stricter one; None says nothing."""
+    known = [each for each in (a, b) if each is not None]
+    return min(known, key=_NETWORKS.index, default=None)
+
+
+def is_confined(workspace: Workspace) -> bool:
+    """Whether programs in a workspace are confined on this machine."""
+    return workspace.sandbox != "none" and bool(processes.confinements())
+
+
+class RunWorkspaces:
+    """See `run.workspaces.Workspaces`. Make one with `open_workspaces`."""
+
+    def __init__(self, settings: Settings, snapshot: Snapshot, hashes: dict[str, str]) -> None:
+        self._settings = settings
+        self._snapshot = snapshot
+        self._hashes = hashes
+        self._home = home(settings.run)
+        self._changes: dict[str, str] = {}
+        self._bases: dict[tuple[str, ...], asyncio.Task[str]] = {}
+        self._shared: dict[tuple[str, str], asyncio.Task[_Laid]] = {}
+        self._making = asyncio.Semaphore(MAKERS)
+        self._made = 0
+        self._left: set[Path] = set()
+
+    @property
+    def submodules(self) -> tuple[str, ...]:
+        """Folders whose content assistants do not see."""
+        return self._snapshot.submodules
+
+    def digest(self, path: str) -> str:
+        return self._hashes.get(path, "absent")
+
+    def ended(self, task: str, measured: Measured | None) -> None:
+        if measured is not None:
+            self._changes[task] = measured.commit
+
+    # -- folders
+
+    async def open(self, task: str, work: Work, seconds: float) -> Place:
+        try:
+            base = await self._base(work.after)
+            wanted = self._wanted(task)
+            if work.edits:
+                laid = await self._scratch(work, base, wanted, seconds)
+            else:
+                laid = await self._share(work, base, wanted, seconds)
+        except OSError as error:
+            raise Unavailable(f"no folder to work in can be made: {error}") from None
+        self._made += 1
+        temporary = self._home / f"tmp-{os.getpid()}-{self._made}"
+        temporary.mkdir(mode=0o700)
+        workspace = self._workspace(work, temporary, laid, wanted)
+        return _Place(self, laid, workspace, wanted, work)
+
+    def _wanted(self, task: str) -> model.Workspace:
+        of_task = self._settings.of_task
+        return of_task(task) if of_task is not None else self._settings.workspace
+
+    def _workspace(self, work: Work, temporary: Path, laid: _Laid, wanted: model.Workspace) -> Workspace:
+        snapshot = self._snapshot
+        readable = (*map(str, snapshot.alternates), str(snapshot.root / ".git"), *laid.links)
+        return Workspace(
+            edits=work.edits,
+            temporary=str(temporary),
+            sandbox=work.sandbox,
+            network=tighter(work.network, wanted.network),
+            readable=readable,
+            hidden=(str(self._settings.state), str(self._home.parent)),
+            permissions=self._settings.permissions,
+        )
+
+    async def _base(self, after: tuple[str, ...]) -> str:
+        """The commit that holds the changes of these tasks. Raises `Conflict`."""
+        known = tuple(task for task in after if task in self._changes)
+        if not known:
+            return self._snapshot.commit
+        if known not in self._bases:
+            commits = [(task, self._changes[task]) for task in known]
+            merging = scratch.merge(self._snapshot, self._snapshot.commit, commits)
+            self._bases[known] = asyncio.create_task(merging)
+        return await asyncio.shield(self._bases[known])
+
+    async def _share(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> _Laid:
+        key = (base, wanted.model_dump_json())
+        if key not in self._shared:
+            path = self._home / f"base-{base[:16]}-{len(self._shared)}"
+            self._shared[key] = asyncio.create_task(self._lay(path, base, work, wanted, seconds))
+        try:
+            return await asyncio.shield(self._shared[key])
+        except EngineError:
+            self._shared.pop(key, None)
+            raise
+
+    async def _scratch(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> _Laid:
+        if work.folder is not None:
+            left = await self._reopened(Path(work.folder), wanted)
+            if left is not None:
+                return left
+        self._made += 1
+        path = self._home / f"{work.number:05}-{os.getpid()}-{self._made}"
+        return await self._lay(path, base, work, wanted, seconds)
+
+    async def _reopened(self, path: Path, wanted: model.Workspace) -> _Laid | None:
+        """The folder of an interrupted attempt, as it was left; None where it is gone."""
+        note = self._note(path)
+        if path.parent != self._home or not path.is_dir() or not note.is_file():
+            return None
+        self._left.discard(path)
+        base = note.read_text(encoding="utf-8").strip()
+        brought = frozenset(scratch.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
+        links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
+        return _Laid(scratch.Folder(path, base, self._index(path), brought), links)
+
+    async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> _Laid:
+        async with self._making:
+            await asyncio.to_thread(self._check_room)
+            await asyncio.to_thread(scratch.remove, path)
+            folder = await scratch.check_out(self._snapshot, base, path, self._index(path))
+            bringing = functools.partial(self._bring, folder, wanted)
+            brought, links = await asyncio.to_thread(bringing)
+            folder = scratch.Folder(folder.path, folder.base, folder.index, brought)
+            await scratch.make_repository(self._snapshot, folder)
+            self._note(path).write_text(base, encoding="utf-8")
+        laid = _Laid(folder, links)
+        await self._set_up(laid, work, wanted, seconds)
+        return laid
+
+    def _bring(
+        self, folder: scratch.Folder, wanted: model.Workspace
+    ) -> tuple[frozenset[str], tuple[str, ...]]:
+        copied = scratch.to_bring(self._snapshot, self._copied(wanted))
+        linked = scratch.to_bring(self._snapshot, wanted.link)
+        scratch.copy_in(self._snapshot, folder.path, copied)
+        return frozenset((*copied, *linked)), scratch.link_in(self._snapshot, folder.path, linked)
+
+    def _copied(self, wanted: model.Workspace) -> tuple[str, ...]:
+        """What is copied: what the plan says, and what the project's `.worktreeinclude` lists."""
+        try:
+            text = (self._snapshot.root / INCLUDE_FILE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return wanted.copy_
+        lines = (line.strip() for line in text.splitlines())
+        listed = tuple(line.strip("/") for line in lines if line and not line.startswith(("#", "!")))
+        return (*wanted.copy_, *listed)
+
+    async def _set_up(self, laid: _Laid, work: Work, wanted: model.Workspace, seconds: float) -> None:
+        """Run the plan's `setup` in a new folder; what it makes is no part of a change."""
+        if not wanted.setup:
+            return
+        temporary = self._home / f"{laid.folder.path.name}.setup"
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        workspace = self._workspace(dataclasses.replace(work, edits=True), temporary, laid, wanted)
+        for argv in wanted.setup:
+            error = await self.run(laid, workspace, wanted, "setup", argv, min(seconds, SETUP_SECONDS))
+            if error is not None:
+                await asyncio.to_thread(self.drop, laid)
+                raise Unavailable(error.said, next=error.next)
+        scratch.remove(temporary)
+        measure = await scratch.measure(self._snapshot, laid.folder)
+        laid.left_out |= {*measure.files, *measure.kept_out}
+
+    async def run(
+        self,
+        laid: _Laid,
+        workspace: Workspace,
+        wanted: model.Workspace,
+        what: str,
+        argv: tuple[str, ...],
+        seconds: float,
+    ) -> EngineError | None:
+        """Run a command in a folder; gives why it failed."""
+        settings = self._settings
+        log = settings.folder / "steps" / f"{laid.folder.path.name}-{what}.log"
+        env = processes.environment(env=wanted.env, pass_env=wanted.pass_env)
+        command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
+        return await run_in(str(laid.folder.path), workspace, env, command)
+
+    def _check_room(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(self._home).free
+        if free < SPARE_BYTES:
+            raise Unavailable(
+                f"only {free // 1_000_000} MB are free in `{self._home}`",
+                next="make room, and resume the run",
+            )
+
+    def _index(self, path: Path) -> Path:
+        return self._settings.folder / "indexes" / path.name
+
+    def _note(self, path: Path) -> Path:
+        return self._settings.folder / "indexes" / f"{path.name}.base"
+
+    # -- what an attempt changed
+
+    async def measure(self, laid: _Laid, is_edit: bool, workspace: Workspace) -> Measured:
+        if not is_edit and is_confined(workspace):
+            return Measured(laid.folder.base, laid.folder.base, ())
+        async with laid.measuring:
+            found = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
+            if not is_edit and (found.files or found.kept_out):
+                await scratch.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
+        files = tuple(file for file in found.files if file not in laid.left_out)
+        return Measured(laid.folder.base, found.commit, files, found.kept_out)
+
+    async def keep(self, measured: Measured, number: int) -> Change:
+        patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
+        self._refuse_secrets(patch)
+        path = self._free_patch(number)
+        await asyncio.to_thread(_write_patch, path, patch)
+        shown = os.path.relpath(path, self._snapshot.root)
+        return Change(shown, measured.files, kept_out=measured.kept_out)
+
+    def _free_patch(self, number: int) -> Path:
+        folder = self._settings.folder / "patches"
+        names = (f"{number + 1:04}.patch", *(f"{number + 1:04}-{again}.patch" for again in range(2, 10_000)))
+        return next(folder / name for name in names if not (folder / name).exists())
+
+    def _refuse_secrets(self, patch: bytes) -> None:
+        file = ""
+        for line in patch.decode("utf-8", "replace").splitlines():
+            if line.startswith("+++ "):
+                file = line[4:].removeprefix("b/")
+            elif line.startswith("+") and self._settings.has_secret(line):
+                said = f"the change puts what looks like a secret into `{file}`"
+                raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
+
+    # -- the user's checkout
+
+    async def apply(self, tasks: Sequence[str]) -> list[Applied]:
+        return [await self._apply(task, self._changes[task]) for task in tasks if task in self._changes]
+
+    async def _apply(self, task: str, commit: str) -> Applied:
+        changes = Changes(self._snapshot, self._settings.folder)
+        base = await self._snapshot.git.line("rev-parse", f"{commit}^")
+        return await changes.apply(task, base, commit)
+
+    # -- the end
+
+    def drop(self, laid: _Laid) -> None:
+        """Remove a scratch folder."""
+        scratch.remove(laid.folder.path)
+        for file in (laid.folder.index, self._note(laid.folder.path)):
+            file.unlink(missing_ok=True)
+
+    def leave(self, laid: _Laid) -> None:
+        """Keep a folder for a later process of the run."""
+        self._left.add(laid.folder.path)
+
+    async def aclose(self) -> None:
+        for task in (*self._bases.values(), *self._shared.values()):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await asyncio.to_thread(self._clean_up)
+
+    def _clean_up(self) -> None:
+        """Remove all folders but those that a later process goes on with."""
+        kept = {path.name for path in self._left}
+        shared = {laid for laid in kept if laid.startswith("base-")}
+        for path in _children(self._home):
+            if path.name not in kept and not (shared and path.name.startswith("base-")):
+                scratch.remove(path)
+        with contextlib.suppress(OSError):
+            self._home.rmdir()
+
+
+@dataclass(slots=True, eq=False)
+class _Laid:
+    """A folder that was laid out: the links' targets, and paths that are no part of a change."""
+
+    folder: scratch.Folder
+    links: tuple[str, ...] = ()
+    left_out: set[str] = field(default_factory=set)
+    measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Place:
+    """One attempt's use of a folder (`run.workspaces.Place`)."""
+
+    def __init__(
+        self,
+        owner: RunWorkspaces,
+        laid: _Laid,
+        workspace: Workspace,
+        wanted: model.Workspace,
+        work: Work,
+    ) -> None:
+        self.root = str(laid.folder.path)
+        self.base = laid.folder.base
+        self.workspace = workspace
+        self._owner = owner
+        self._laid = laid
+        self._wanted = wanted
+        self._work = work
+
+    async def measure(self) -> Measured:
+        return await self._owner.measure(self._laid, self._work.edits, self.workspace)
+
+    async def keep(self, measured: Measured) -> Change:
+        return await self._owner.keep(measured, self._work.number)
+
+    async def write(self, edits: Any) -> None:
+        await asyncio.to_thread(write_edits, Path(self.root), edits)
+
+    async def check(self, argv: tuple[str, ...], seconds: float) -> EngineError | None:
+        before = await self.measure() if self._work.edits else None
+        error = await self._owner.run(self._laid, self.workspace, self._wanted, "check", argv, seconds)
+        if before is not None:  # what a check leaves behind is nobody's change
+            after = await self.measure()
+            self._laid.left_out |= {*after.files, *after.kept_out} - {*before.files, *before.kept_out}
+        return error
+
+    async def close(self, *, is_left: bool = False) -> None:
+        await asyncio.to_thread(scratch.remove, Path(self.workspace.temporary))
+        if is_left:
+            self._owner.leave(self._laid)
+        elif self._work.edits:
+            await asyncio.to_thread(self._owner.drop, self._laid)
+
+
+class Changes:
+    """Puts changes of a run into the user's checkout, and takes them out again."""
+
+    def __init__(self, snapshot: Snapshot, folder: Path) -> None:
+        self._snapshot = snapshot
+        self._checkout = Checkout(snapshot.root, folder / "applied")
+
+    async def apply(self, task: str, base: str, commit: str) -> Applied:
+        """Apply one change: all of it, or nothing."""
+        name = record_name(task)
+        try:
+            await asyncio.to_thread(self._checkout.recover, name)
+            writes = await writes_for(self._snapshot.git, self._snapshot.root, base, commit)
+            await asyncio.to_thread(self._checkout.write, name, writes)
+        except NotWritten as error:
+            return Applied(task, {}, error.paths, error.said)
+        return Applied(task, written(writes))
+
+    async def undo(self, task: str) -> Applied:
+        """Take a change out again, byte by byte; nothing happens where something was edited since."""
+        try:
+            writes = await asyncio.to_thread(self._checkout.undo, record_name(task))
+        except NotWritten as error:
+            return Applied(task, {}, error.paths, error.said)
+        back = {path: (after, before) for path, (before, after) in written(writes).items()}
+        return Applied(task, back)
+
+
+def record_name(task: str) -> str:
+    """A file name for a task's record: ids of instances hold slashes."""
+    return task.replace("%", "%25").replace("/", "%2F")[:200]
+
+
+async def open_workspaces(settings: Settings, keep: Iterable[str] = ()) -> RunWorkspaces:
+    """Open the folders of a run: take the snapshot, or go on with the one that it has.
+
+    `keep` are folders of interrupted attempts; all else that an earlier process left is removed. Raises
+    `UsageError` where no snapshot can be taken.
+    """
+    repository = settings.folder / "base.git"
+    snapshot = await open_snapshot(settings.root, repository)
+    if snapshot is None:
+        await asyncio.to_thread(scratch.remove, repository)  # one that a killed process did not finish
+        try:
+            snapshot = await take_snapshot(settings.root, repository)
+        except GitError as error:
+            raise UsageError(error.said, next=error.next) from None
+    wanted = set(keep)
+    for path in await asyncio.to_thread(_children, home(settings.run)):
+        if str(path) not in wanted:
+            await asyncio.to_thread(scratch.remove, path)
+    return RunWorkspaces(settings, snapshot, await blobs(snapshot))
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _write_patch(path: Path, patch: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(patch)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,376 @@
+"""Tasks that edit: what they see, what becomes of their changes, and that the user's checkout is the user's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from work_support import Hands, git, make_repository
+
+from parallelai import AsyncParallelAI, Task
+from parallelai.engines.protocol import Request
+from parallelai.records import Outcome
+
+FILES = {"a.py": "a = 1\n", "b.py": "b = 2\n", "src/c.py": "c = 3\n", ".gitignore": ".env\nnode_modules\n"}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "repo", FILES)
+
+
+def state_of_git(root: Path) -> dict[str, tuple[int, bytes]]:
+    """All files of `.git`, with their times."""
+    found = {}
+    for path in sorted((root / ".git").rglob("*")):
+        if path.is_file():
+            found[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
+    return found
+
+
+async def test_a_change_is_made_apart_and_applied_when_asked(repository: Path) -> None:
+    (repository / "b.py").write_text("b = 20\n")  # not committed
+    (repository / "new.py").write_text("n = 1\n")  # not even added
+    before = state_of_git(repository)
+    seen: dict[str, str] = {}
+
+    def act(request: Request, root: Path) -> str:
+        seen.update({str(p.relative_to(root)): p.read_text() for p in root.glob("*.py")})
+        (root / "a.py").write_text("a = 2\n")
+        (root / "made" / "deep").mkdir(parents=True)
+        (root / "made/deep/d.py").write_text("d\n")
+        (root / "src/c.py").unlink()
+        return "done"
+
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        task = Task(id="t", description="Change it.", engine="hands", edits=True)
+        document = await ai.execute(tasks=[task])
+        change = document.tasks[0].change
+        assert change is not None
+        assert (document.exit, change.files, change.applied) == (
+            0,
+            ("a.py", "made/deep/d.py", "src/c.py"),
+            False,
+        )
+        assert seen == {"a.py": "a = 1\n", "b.py": "b = 20\n", "new.py": "n = 1\n"}
+        assert (repository / "a.py").read_text() == "a = 1\n"
+        assert state_of_git(repository) == before, "nothing at all is written to the user's repository"
+
+        (applied,) = await ai.changes.apply()
+        assert applied.refused == ()
+        assert (repository / "a.py").read_text() == "a = 2\n"
+        assert (repository / "made/deep/d.py").read_text() == "d\n"
+        assert not (repository / "src").exists()
+        assert ai.runs.show().tasks[0].change.applied
+
+        await ai.changes.unapply()
+        assert (repository / "src/c.py").read_text() == "c = 3\n"
+        assert not (repository / "made").exists()
+        assert (repository / "a.py").read_text() == "a = 1\n"
+    assert state_of_git(repository) == before
+
+
+async def test_the_patch_is_one_for_git_apply(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").rename(root / "renamed.py")
+        (root / "bin").write_bytes(bytes(range(256)))
+        (root / "b.py").chmod(0o755)
+        (root / "link").symlink_to("b.py")
+        return "done"
+
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
+    change = document.tasks[0].change
+    assert change is not None
+    git(repository, "apply", change.patch)
+    assert (repository / "renamed.py").read_text() == "a = 1\n"
+    assert (repository / "bin").read_bytes() == bytes(range(256))
+    assert os.access(repository / "b.py", os.X_OK)
+    assert os.readlink(repository / "link") == "b.py"
+
+
+async def test_an_assistants_own_commits_are_part_of_the_change(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text("a = 5\n")
+        git(root, "commit", "-q", "-a", "-m", "mine")
+        git(root, "checkout", "-q", "-b", "elsewhere")
+        git(root, "stash", "list")
+        return git(root, "log", "--oneline")
+
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
+    assert document.tasks[0].change is not None
+    assert document.tasks[0].change.files == ("a.py",)
+    assert git(repository, "branch", "--list").split() == ["*", "main"]
+    assert len((document.tasks[0].text or "").splitlines()) == 3, "it sees the user's history"
+
+
+async def test_a_later_task_sees_the_changes_of_earlier_ones(repository: Path) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+
+    def act(request: Request, root: Path) -> str:
+        seen[request.task] = (root / "a.py").read_text(), (root / "b.py").read_text()
+        if request.task != "look":
+            path = root / {"one": "a.py", "two": "b.py"}[request.task]
+            path.write_text(f"by {request.task}\n")
+        return "done"
+
+    tasks = [
+        Task(id="one", description="x", engine="hands", edits=True),
+        Task(id="two", description="x", engine="hands", edits=True),
+        Task(id="look", description="x", engine="hands", depends_on=["one", "two"]),
+    ]
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=tasks)
+    assert document.exit == 0
+    assert seen["look"] == ("by one\n", "by two\n")
+    assert seen["two"] == ("a = 1\n", "b = 2\n")
+
+
+async def test_changes_that_do_not_fit_together_are_a_conflict(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text(f"by {request.task}\n")
+        return "done"
+
+    tasks = [Task(id=name, description="x", engine="hands", edits=True) for name in ("one", "two")]
+    tasks.append(Task(id="both", description="x", engine="hands", depends_on=["one", "two"]))
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=tasks)
+    error = document.tasks[2].error
+    assert error is not None
+    assert (error.kind, "`a.py`" in error.said) == ("conflict", True)
+
+
+async def test_what_a_task_that_does_not_edit_changed_is_dropped_and_told(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parallelai.work.workspaces.is_confined", lambda workspace: False)
+
+    def act(request: Request, root: Path) -> str:
+        text = (root / "a.py").read_text()
+        (root / "a.py").write_text("hacked\n")
+        (root / "more").write_text("more\n")
+        return text
+
+    tasks = [Task(id=f"t{n}", description="x", engine="hands") for n in range(3)]
+    async with AsyncParallelAI(repository, engines=[Hands(act)], config={"engines": {}}) as ai:
+        document = await ai.execute(tasks=tasks, parallel=1)
+        report = ai.runs.report()
+    assert document.exit == 0
+    assert {task.text for task in document.tasks} == {"a = 1\n"}, "each found the folder as it was"
+    assert (repository / "a.py").read_text() == "a = 1\n"
+    notes = [
+        note for task in report.order for note in (report.reply(task).notes if report.reply(task) else ())
+    ]
+    assert len([note for note in notes if "does not edit" in note and "`a.py`" in note]) == 3
+
+
+async def test_an_empty_change_is_no_success_unless_it_may_be(repository: Path) -> None:
+    engine = Hands(lambda request, root: "I looked at it.")
+    tasks = [
+        Task(id="must", description="x", engine="hands", edits=True),
+        Task(id="may", description="x", engine="hands", edits=True, empty="ok"),
+    ]
+    async with AsyncParallelAI(repository, engines=[engine]) as ai:
+        document = await ai.execute(tasks=tasks, parallel=1)
+    assert [task.status for task in document.tasks] == [Outcome.FAILED, Outcome.OK]
+    assert document.tasks[0].error is not None
+    assert document.tasks[0].error.kind == "invalid"
+    asked = [request for request in engine.requests if request.task == "must"]
+    assert len(asked) > 1, "it was told so in its session first"
+    assert asked[1].session == "session of must"
+    assert asked[0].root == asked[1].root
+
+
+async def test_checks_run_in_the_workspace_and_a_failure_is_told_to_the_assistant(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text("good\n" if "exit 1" in request.prompt else "bad\n")
+        return "done"
+
+    engine = Hands(act)
+    check = ["sh", "-c", "echo $PWD > where; grep good a.py"]
+    task = Task(id="t", description="x", engine="hands", edits=True, checks=[check])
+    async with AsyncParallelAI(repository, engines=[engine]) as ai:
+        document = await ai.execute(tasks=[task])
+    result = document.tasks[0]
+    assert (result.status, result.turns) == (Outcome.OK, 2)
+    assert result.change is not None
+    assert result.change.files == ("a.py",), "what a check leaves behind is no part of the change"
+    assert "grep good a.py" in engine.requests[1].prompt
+
+
+async def test_a_check_that_keeps_failing_fails_the_task(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text(f"{len(request.prompt)}\n")
+        return "done"
+
+    task = Task(id="t", description="x", engine="hands", edits=True, checks=[["false"]], retries=0)
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=[task])
+    assert document.tasks[0].error is not None
+    assert document.tasks[0].error.kind == "check_failed"
+
+
+async def test_todo_is_done_in_one_session_and_folder(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        with (root / "a.py").open("a") as file:
+            file.write(f"turn {request.turn}\n")
+        return f"did {request.turn}"
+
+    engine = Hands(act)
+    task = Task(
+        id="t", description="Build it.", engine="hands", edits=True, todo=["first", "second", "third"]
+    )
+    async with AsyncParallelAI(repository, engines=[engine]) as ai:
+        document = await ai.execute(tasks=[task])
+        await ai.changes.apply()
+    assert (repository / "a.py").read_text() == "a = 1\nturn 1\nturn 2\nturn 3\n"
+    assert len({request.root for request in engine.requests}) == 1
+    assert [request.session for request in engine.requests] == [None, *["session of t"] * 2]
+    assert "second" in engine.requests[1].prompt
+    assert "Build it." not in engine.requests[1].prompt
+    assert document.tasks[0].turns == 3
+
+
+async def test_copy_link_setup_and_worktreeinclude(repository: Path) -> None:
+    (repository / ".env").write_text("KEY=1\n")
+    (repository / "node_modules").mkdir()
+    (repository / "node_modules/m.js").write_text("m\n")
+    (repository / "local.cfg").write_text("cfg\n")
+    (repository / ".gitignore").write_text(".env\nnode_modules\nlocal.cfg\n")
+    (repository / ".worktreeinclude").write_text("# mine\nlocal.cfg\n")
+    seen: list[str] = []
+
+    def act(request: Request, root: Path) -> str:
+        names = (".env", "node_modules/m.js", "local.cfg", "prepared")
+        seen.extend((root / name).read_text() for name in names)
+        (root / "a.py").write_text("a = 2\n")
+        return "done"
+
+    plan = {
+        "workspace": {
+            "copy": [".env"],
+            "link": ["node_modules"],
+            "setup": [["sh", "-c", "echo ready > prepared"]],
+        },
+        "tasks": [{"id": "t", "description": "x", "engine": "hands", "edits": True}],
+    }
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(plan)
+    assert document.exit == 0, document.tasks[0].error
+    assert seen == ["KEY=1\n", "m\n", "cfg\n", "ready\n"]
+    assert document.tasks[0].change is not None
+    assert document.tasks[0].change.files == ("a.py",)
+
+
+@pytest.mark.parametrize("pattern", ["up", "*p"])
+async def test_what_leads_out_of_the_project_is_not_brought_in(repository: Path, pattern: str) -> None:
+    (repository.parent / "outside").write_text("secret\n")
+    (repository / "up").symlink_to("../outside")
+    plan = {
+        "workspace": {"copy": [pattern]},
+        "tasks": [{"id": "t", "description": "x", "engine": "hands", "edits": True}],
+    }
+    async with AsyncParallelAI(repository, engines=[Hands(lambda request, root: "x")]) as ai:
+        document = await ai.execute(plan)
+    assert document.exit != 0
+    assert document.tasks[0].error is not None
+    assert "leads out of the project" in document.tasks[0].error.said
+
+
+async def test_what_may_not_be_changed_is_kept_out(repository: Path) -> None:
+    (repository / ".parallelai/roles").mkdir(parents=True)
+    (repository / ".parallelai/roles/r.yaml").write_text("x: 1\n")
+
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text("a = 2\n")
+        (root / ".git/hooks").mkdir(exist_ok=True)
+        (root / ".git/hooks/pre-commit").write_text("#!/bin/sh\n")
+        (root / ".parallelai/roles/r.yaml").write_text("x: 2\n")
+        (root / "evil").symlink_to("/etc/passwd")
+        subprocess.run(["git", "init", "-q", "inner"], cwd=root, check=True)
+        (root / "inner/f").write_text("f\n")
+        return "done"
+
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
+        await ai.changes.apply()
+    change = document.tasks[0].change
+    assert change is not None
+    assert change.files == ("a.py",)
+    assert set(change.kept_out) == {".parallelai/roles/r.yaml", "evil", "inner/"}
+    assert not (repository / ".git/hooks/pre-commit").exists()
+    assert not (repository / "evil").is_symlink()
+
+
+async def test_a_secret_in_a_change_blocks_it(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text(f"KEY = '{'sk-' + 'a1' * 20}'\n")
+        return "done"
+
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
+    result = document.tasks[0]
+    assert (result.status, result.change) == (Outcome.BLOCKED, None)
+    assert result.error is not None
+    assert (result.error.kind, "a.py" in result.error.said) == ("trespass", True)
+    assert not list(repository.rglob("*.patch"))
+
+
+async def test_nothing_is_left_when_the_run_has_ended(repository: Path, tmp_path: Path) -> None:
+    roots: list[Path] = []
+
+    def act(request: Request, root: Path) -> str:
+        roots.append(root)
+        (root / "closed").mkdir()
+        (root / "closed/f").write_text("x")
+        (root / "closed").chmod(0)
+        (root / "a.py").write_text("a = 3\n")
+        return "done"
+
+    tasks = [Task(id=f"t{n}", description="x", engine="hands", edits=n % 2 == 0) for n in range(4)]
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        await ai.execute(tasks=tasks)
+    assert roots
+    assert not any(root.exists() for root in roots)
+    assert not roots[0].parent.exists()
+
+
+async def test_resume_keeps_a_change_and_does_not_make_it_again(repository: Path) -> None:
+    is_failing = True
+
+    def act(request: Request, root: Path) -> str:
+        if request.task == "two" and is_failing:
+            return "nothing"
+        (root / f"{request.task}.py").write_text((root / "a.py").read_text())
+        return "done"
+
+    engine = Hands(act, resumes=False)
+    tasks = [
+        Task(id="one", description="x", engine="hands", edits=True, files="*.py"),
+        Task(id="two", description="x", engine="hands", edits=True, depends_on=["one"]),
+    ]
+    async with AsyncParallelAI(repository, engines=[engine]) as ai:
+        first = await ai.execute(tasks=tasks)
+        assert [task.status for task in first.tasks] == [Outcome.OK, Outcome.FAILED]
+        await ai.changes.apply()  # the checkout is not as it was: by the run's own doing
+        is_failing = False
+        second = await ai.runs.resume()
+        assert second is not None
+        assert second.exit == 0
+        await ai.changes.apply()
+    assert [request.task for request in engine.requests] == ["one", "two", "two"]
+    assert (repository / "two.py").read_text() == "a = 1\n"
+
+
+async def test_outside_git_a_task_that_edits_is_refused_clearly(tmp_path: Path) -> None:
+    engine = Hands(lambda request, root: "x")
+    async with AsyncParallelAI(tmp_path, engines=[engine]) as ai:
+        document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
+    error = document.tasks[0].error
+    assert error is not None
+    assert (error.kind, "git" in error.said) == ("unavailable", True)
+    assert document.exit == 3
+    assert not engine.requests
