@@ -17,6 +17,7 @@ NAMES = {
     "calls": "1,000 calls of 200 ms, 100 at once",
     "startup": "starting, and importing",
     "dags": "makespan of real workflows",
+    "ratelimit": "the limiter in the simulator of a provider",
     "review": "a review of a large public project",
     "confinement": "what a confined launch costs",
     "resume": "going on after `kill -9`",

@@ -256,3 +256,23 @@ def test_a_hook_names_another_index(repository: Repository) -> None:
     usual.write_bytes(before)
     assert staged(repository.root) == []
     assert staged(repository.root, index_file=other) == ["b.py"]
+
+
+def test_what_lies_behind_a_link_is_not_the_projects(repository: Repository) -> None:
+    repository.write("d/a.py", "real/a.py")
+    repository.commit()
+    (repository.root / "d" / "a.py").unlink()
+    (repository.root / "d").rmdir()
+    (repository.root / "d").symlink_to("real")
+    assert listed(repository.root) == ["d", "real/a.py"]
+
+
+def test_an_edit_in_the_tick_of_the_last_add_is_a_change(repository: Repository) -> None:
+    repository.write("a.py", text="1\n")
+    repository.commit()
+    path = repository.root / "a.py"
+    moment = path.stat().st_mtime_ns
+    path.write_text("2\n")  # as long as before
+    os.utime(path, ns=(moment, moment))
+    os.utime(repository.root / ".git" / "index", ns=(moment, moment))
+    assert changed_since(repository.root, "HEAD") == ["a.py"]

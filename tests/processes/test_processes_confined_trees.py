@@ -367,6 +367,22 @@ async def test_loopback_without_ports_is_no_network(place: Place, by: By) -> Non
     assert found["open"].startswith("refused")
 
 
+@pytest.mark.parametrize("by", BOTH)
+async def test_abstract_sockets_of_others_are_out_of_reach(place: Place, by: By) -> None:
+    name = f"\0{token()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        server.listen()
+        code = """
+def connect():
+    with socket.socket(socket.AF_UNIX) as one: one.connect(chr(0) + sys.argv[1])
+found['connect'] = attempt(connect)
+"""
+        for network in ("on", "off"):
+            found = await place.attempts(by, code, name[1:], network=network)
+            assert found["connect"].startswith("refused")
+
+
 # Memory
 
 GREEDY = """

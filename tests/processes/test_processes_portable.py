@@ -6,12 +6,15 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from processes_support import STUBBORN, alive, gone_within, open_files, python, run_until_ready, shell, token
 
 from parallelai.errors import ProgramError
-from parallelai.processes import portable, program, quick, run, tree
+from parallelai.processes import Confinement, confinements, portable, program, quick, run, tree
+from parallelai.processes.specification import Restrictions, Specification
 
 
 @pytest.fixture(autouse=True, params=["proc", "psutil"])
@@ -79,3 +82,29 @@ def test_a_loop_that_is_thrown_away_leaves_nothing() -> None:
     loop.close()
     coroutine.close()
     assert gone_within(name)
+
+
+async def test_a_tree_that_takes_too_much_memory_is_ended() -> None:
+    grow = "for _ in range(600): held.append(bytearray(os.urandom(1024)) * 1024)"
+    code = f"import os, time\nheld = []\nos.fork()\n{grow}\ntime.sleep(60)"
+    done = await run(python(code, memory_bytes=100 << 20))
+    assert (done.ended_by, done.exit) == ("memory", None)
+    assert done.peak_memory_bytes is not None
+    assert done.peak_memory_bytes > 100 << 20
+
+
+async def test_nothing_is_run_that_was_to_be_confined(tmp_path: Path) -> None:
+    for name in ("work", "temporary"):
+        (tmp_path / name).mkdir()
+    confinement = Confinement((f"{tmp_path}/work",), f"{tmp_path}/temporary")
+    assert confinements() == ()
+    with pytest.raises(ProgramError, match="cannot be confined"):
+        await run(shell("touch ran", cwd=tmp_path / "work", confinement=confinement))
+    plain = Specification(
+        b"/bin/true", b"/", 0.0, (b"true",), (b"PARALLELAI_MARK=x", b"PARALLELAI_MARK_PORTABLE=x")
+    )
+    for asked in (plain._replace(is_wrapped=True), plain._replace(restrictions=Restrictions())):
+        link = portable.GroupLink(Mock(), asyncio.get_running_loop())
+        with pytest.raises(OSError, match="warden"):
+            await link.start(asked, [0, 1, 2])
+    assert list((tmp_path / "work").iterdir()) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from parallelai.run.collector import SELDOM, collecting_seldom
+from parallelai.run.collector import OLD, SELDOM, collecting_seldom
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +20,10 @@ def _as_it_was() -> Iterator[None]:
 def test_it_looks_less_often_inside_and_as_before_afterwards() -> None:
     gc.set_threshold(700, 10, 5)
     with collecting_seldom():
-        assert gc.get_threshold() == (SELDOM, 10, 5)
+        assert gc.get_threshold() == (SELDOM, OLD, 5)
         with collecting_seldom():  # two runs at once
-            assert gc.get_threshold() == (SELDOM, 10, 5)
-        assert gc.get_threshold() == (SELDOM, 10, 5)
+            assert gc.get_threshold() == (SELDOM, OLD, 5)
+        assert gc.get_threshold() == (SELDOM, OLD, 5)
     assert gc.get_threshold() == (700, 10, 5)
     with pytest.raises(ZeroDivisionError), collecting_seldom():
         raise ZeroDivisionError

@@ -49,12 +49,13 @@ def make_repository(root: Path, files: dict[str, str]) -> Path:
 class Hands:
     """An engine that works in its folder by a function, and remembers what it was asked."""
 
-    def __init__(self, act: Act, *, resumes: bool = True, edits: bool = True) -> None:
+    def __init__(self, act: Act, *, resumes: bool = True, streams: bool = False) -> None:
         self.name = "hands"
         self.capabilities = Capabilities(
             answers=frozenset({"text", "change", "findings", "schema"}),
-            edits=edits,
+            edits=True,
             resumes=resumes,
+            streams=streams,
             works_in_folder=True,
         )
         self.requests: list[Request] = []

@@ -31,6 +31,7 @@ from parallelai.results.write import refuse_link_out, write_atomically
 
 NOTHING = "nothing to review: of the files that you asked for, none has changed"
 STDOUT = "-"
+_SUFFIXES = {"md": "markdown", "htm": "html", "xml": "junit"}
 
 Call = Callable[[AsyncParallelAI, CarryOut], Awaitable[RunDocument | None]]
 
@@ -99,7 +100,8 @@ def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> 
 
 def _file_format(shared: Shared, asked: Carrying) -> str:
     """The format that was asked for, else the one that the file is named after."""
-    suffix = Path(asked.output or "").suffix.removeprefix(".")
+    suffix = Path(asked.output or "").suffix.removeprefix(".").lower()
+    suffix = _SUFFIXES.get(suffix, suffix)
     if asked.format is not None:
         return asked.format
     if suffix in formats.names():

@@ -32,7 +32,7 @@ def _lines(found: tuple[TaskChange, ...]) -> list[str]:
     lines = []
     for one in found:
         state = "applied" if one.change.applied else "not applied"
-        lines.append(visible(f"# {one.task}: {len(one.change.files)} files, {state} ({one.change.patch})"))
+        lines.append(visible(f"# {one.task}: {_files(len(one.change.files))}, {state} ({one.change.patch})"))
         lines += [visible(line) for line in one.patch.splitlines()]
         lines += [visible(f"# kept out: {path}") for path in one.change.kept_out]
     return lines
@@ -65,9 +65,13 @@ def put(shared: Shared, run: str | None, tasks: tuple[str, ...], *, is_undo: boo
 
 def _told(one: Applied, verb: str) -> str:
     if one.why is None:
-        return visible(f"{one.task}: {len(one.written)} files {verb}")
+        return visible(f"{one.task}: {_files(len(one.written))} {verb}")
     paths = ", ".join(one.refused)
     return visible(f"{one.task}: not {verb}: {one.why}{f': {paths}' if paths else ''}")
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count != 1)}"
 
 
 def _named(ai: AsyncParallelAI, run: str | None, tasks: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

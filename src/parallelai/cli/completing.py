@@ -26,6 +26,13 @@ def engines(ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
     return _offer(ctx, incomplete, names)
 
 
+def formats(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The output formats that are installed."""
+    from parallelai.results.formats import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 def _offer(
     ctx: click.Context, incomplete: str, names: Callable[[AsyncParallelAI], Iterable[str]]
 ) -> list[str]:

@@ -47,7 +47,13 @@ def list_(shared: Shared, limit: int) -> int:
 
 @runs.command("show")
 @_run
-@click.option("--format", "format_", metavar="NAME", help="How to print: terminal, json, sarif.")
+@click.option(
+    "--format",
+    "format_",
+    metavar="NAME",
+    shell_complete=completing.formats,
+    help="How to print: terminal, json, sarif, html, markdown, junit, github, rdjsonl.",
+)
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write it to a file, all at once.")
 def show_(shared: Shared, run: str | None, format_: str | None, output: str | None) -> int:
     """Show what a run came to, or where it stands."""

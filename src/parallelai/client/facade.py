@@ -116,6 +116,7 @@ class AsyncParallelAI:
         baseline: str | Path | None = None,
         fail_on: str | Severity | None = None,
         cache: bool = True,
+        apply: bool = False,
         resume: bool = False,
         on_events: OnEvents | None = None,
     ) -> RunDocument:
@@ -135,6 +136,7 @@ class AsyncParallelAI:
             baseline: a file of accepted findings.
             fail_on: the severity from which a finding makes `exit` 1.
             cache: stored replies may be used.
+            apply: put changes into the user's checkout at the end.
             resume: go on with the latest review of the same.
             on_events: is given events as they happen.
 
@@ -158,6 +160,7 @@ class AsyncParallelAI:
             timeout=timeout,
             fail_on=fail_on,
             is_cacheable=cache,
+            is_applied=apply,
             is_resume=resume,
             on_events=on_events,
         )
@@ -178,6 +181,7 @@ class AsyncParallelAI:
         only: Sequence[str] = (),
         fail_on: str | Severity | None = None,
         cache: bool = True,
+        apply: bool = False,
         resume: bool = False,
         new: bool = False,
         on_events: OnEvents | None = None,
@@ -210,6 +214,7 @@ class AsyncParallelAI:
             only=tuple(only),
             fail_on=fail_on,
             is_cacheable=cache,
+            is_applied=apply,
             is_resume=resume,
             is_new=new,
             on_events=on_events,

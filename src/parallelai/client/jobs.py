@@ -71,6 +71,7 @@ class Builder:
             self.tree,
             settings_defaults=self.project.settings.defaults,
             strategy=strategy.name if strategy is not None else None,
+            templates=self.project.templates,
         )
 
     def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:

@@ -28,6 +28,7 @@ from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
 from parallelai.store import RunRow
+from parallelai.work.workspaces import forget
 
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""
@@ -253,8 +254,12 @@ class Runs:
     def delete(self, run: str) -> str:
         """Delete a run with its logs. Raises `BusyError` if it is being carried out."""
         row = self.find(run)
-        self._project.store.journal.delete(row.id)
+        self._forget(row.id)
         return row.id
+
+    def _forget(self, run: str) -> None:
+        self._project.store.journal.delete(run)
+        forget(run)
 
     def finished(self, keep: int = 0) -> tuple[str, ...]:
         """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them."""
@@ -267,7 +272,7 @@ class Runs:
         """Delete all finished runs but the newest `keep`; gives their ids."""
         doomed = self.finished(keep)
         for run in doomed:
-            self._project.store.journal.delete(run)
+            self._forget(run)
         return doomed
 
     def _state(self, row: RunRow) -> str:

@@ -12,8 +12,10 @@ takes 300 to 600 MB and a session in it a tenth of that (docs/explanation/engine
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +113,9 @@ class AcpEngine:
             raise _first(errors) from None
 
     def _launch(self, request: Request) -> Launch:
-        """Say how the agent of a request is started. Looks at files; writes the agent's settings."""
+        """Say how the agent of a request is started. Looks at files; makes the agent's own home, where it has one."""
         preset, entry = self._preset, self._entry
-        key = _key(self.name, entry)
+        key = _key(self.name, entry, preset)
         wanted = Wanted(
             model=request.model or entry.model,
             base_url=entry.base_url,
@@ -122,38 +124,44 @@ class AcpEngine:
         )
         text = settings_text(preset, wanted) if preset.settings is not None else None
         env = self._environment(request, wanted, key, text)
-        model_args = (*preset.model_args, wanted.model) if preset.model_args and wanted.model else ()
-        folders = _login_folders(preset, env)
+        readable = [str(_below(env, path)) for path in preset.read_only]
+        readable += installation(self._command[0], env.get("PATH"))
+        if preset.home_env is not None and key is not None:
+            home = _own_home(preset, text or "{}")
+            env[preset.home_env] = str(home)
+            folders: tuple[str, ...] = (str(home),)
+            readable.append(str(home / preset.home_settings))
+        else:
+            home = Path(env.get("HOME") or Path.home())
+            folders = _login_folders(preset, env)
         port = loopback_port(entry.base_url)
-        confined = confinement(
-            request,
-            writable=folders,
-            readable=tuple(str(_below(env, path)) for path in preset.read_only),
-            hidden_except=folders,
-            ports=() if port is None else (port,),
-            network=entry.network or "on",
-        )
         program = Program(
-            argv=(*self._command, *model_args, *entry.args),
+            argv=(*self._command, *_model_args(preset, wanted), *entry.args),
             cwd=Path(request.root),
             env=env,
             grace_seconds=request.grace_seconds,
             max_output_bytes=MAX_OUTPUT_BYTES,
             run=request.run,
             label=request.task,
-            confinement=confined,
+            confinement=confinement(
+                request,
+                writable=folders,
+                readable=tuple(readable),
+                hidden_except=folders,
+                ports=() if port is None else (port,),
+                network=entry.network or "on",
+            ),
         )
-        is_shared = request.workspace is not None and not request.workspace.edits
-        has_settings = text is not None and preset.is_settings_file
+        has_own_place = bool(preset.model_args or preset.model_env or preset.settings_env)
+        if request.session is not None and preset.keep is not None:
+            preset.keep(home, request.session)
         return Launch(
             name=self.name,
             program=program,
-            is_shared=is_shared,
-            settings_env=preset.settings_env if has_settings else None,
-            settings=text if has_settings else None,
-            session_model=None
-            if preset.model_args or preset.model_env or preset.settings_env
-            else wanted.model,
+            is_shared=request.workspace is not None and not request.workspace.edits,
+            settings_env=preset.settings_env if preset.is_settings_file else None,
+            settings=text if preset.is_settings_file else None,
+            session_model=None if has_own_place else wanted.model,
         )
 
     def _environment(
@@ -161,14 +169,15 @@ class AcpEngine:
     ) -> dict[str, str]:
         preset = self._preset
         given: dict[str, str] = dict(preset.env)
-        if settings is not None and not preset.is_settings_file:
+        if settings is not None and preset.settings_env and not preset.is_settings_file:
             given[preset.settings_env] = settings
-        if key is not None and preset.key_env is not None:
-            given[preset.key_env] = key
-        if wanted.base_url is not None and preset.url_env is not None:
-            given[preset.url_env] = wanted.base_url
-        if wanted.model is not None and preset.model_env is not None:
-            given[preset.model_env] = wanted.model
+        for variable, value in (
+            (preset.key_env, key),
+            (preset.url_env, wanted.base_url),
+            (preset.model_env, wanted.model),
+        ):
+            if variable is not None and value is not None:
+                given[variable] = value
         passed = (*preset.pass_env, *request.pass_env)
         return environment(env={**given, **self._entry.env, **request.env}, pass_env=passed)
 
@@ -211,13 +220,20 @@ def _usable_keys(use: str, preset: Preset) -> frozenset[str]:
         given.add("base_url")
     if preset.key_env is not None:
         given |= {"api_key_env", "api_key_file"}
-    if preset.is_settings_file:
+    if preset.is_settings_file or preset.home_env is not None:
         given.add("max_turns")
     return _KEYS | (_PRESET_KEYS & given)
 
 
-def _key(name: str, entry: EngineEntry) -> str | None:
-    """Read the key that an entry names. Raises `Unavailable` where it is not there."""
+def _model_args(preset: Preset, wanted: Wanted) -> tuple[str, ...]:
+    return (*preset.model_args, wanted.model) if preset.model_args and wanted.model else ()
+
+
+def _key(name: str, entry: EngineEntry, preset: Preset) -> str | None:
+    """Read the key that an entry names, or that a user without a login has in the environment.
+
+    Raises `Unavailable` where the one that is named is not there.
+    """
     if entry.api_key_env is not None:
         if key := os.environ.get(entry.api_key_env):
             return key
@@ -225,7 +241,8 @@ def _key(name: str, entry: EngineEntry) -> str | None:
             f"engine `{name}`: `{entry.api_key_env}` is not set", next=f"set {entry.api_key_env}"
         )
     if entry.api_key_file is None:
-        return None
+        is_logged_in = preset.login_file is None or (Path.home() / preset.login_file).exists()
+        return None if is_logged_in else os.environ.get(preset.key_env or "") or None
     path = Path(entry.api_key_file).expanduser()
     try:
         with path.open("rb") as file:
@@ -236,6 +253,24 @@ def _key(name: str, entry: EngineEntry) -> str | None:
     if not key:
         raise Unavailable(f"engine `{name}`: the key's file `{path}` is empty", next="write the key into it")
     return key
+
+
+def _own_home(preset: Preset, settings: str) -> Path:
+    """Make a home for an agent that is used with a key: one for each set of settings, kept for its sessions."""
+    from platformdirs import user_state_path
+
+    mark = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    home = user_state_path("parallelai") / "agents" / f"{preset.command[0]}-{mark}"
+    file = home / preset.home_settings
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not file.exists() or file.read_text(encoding="utf-8") != settings:
+            fresh = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(settings, encoding="utf-8")
+            fresh.replace(file)
+    except OSError as error:
+        raise Unavailable(f"`{home}`, the agent's own folder, cannot be made: {error.strerror}") from None
+    return home
 
 
 def _login_folders(preset: Preset, env: dict[str, str]) -> tuple[str, ...]:
@@ -265,6 +300,17 @@ def _below(env: dict[str, str], name: str) -> Path:
         if name.startswith(prefix) and env.get(variable, "").startswith("/"):
             return Path(env[variable]) / name.removeprefix(prefix)
     return Path(env.get("HOME") or Path.home()) / name
+
+
+def installation(program: str, path: str | None = None) -> list[str]:
+    """Give the folders that a program lies in, which a sandbox may else not show (below a temporary folder)."""
+    found = find(program, path)
+    if found is None:
+        return []
+    real = Path(found).resolve()
+    modules = [folder for folder in real.parents if folder.name == "node_modules"]
+    folder = modules[-1] if modules else real.parent
+    return [str(Path(found).parent), str(folder)]
 
 
 def package_version(program: Path) -> str | None:

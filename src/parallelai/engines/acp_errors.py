@@ -6,6 +6,7 @@ or somewhere in `data`. Pure.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,7 +43,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("limited", r"rate[_ -]?limit|too many requests|resource[_ ]exhausted"),
         ("rejected", r"context[_ ]length|context window|too long|maximum context|prompt is too"),
         ("rejected", r"(?:model|deployment).{0,60}(?:not found|does not exist|not supported|unknown|invalid)"
-                     r"|unknown model|no such model|model_not_found"),
+                     r"|unknown model|no such model|model_not_found|\bmodel: \S+$"),
         ("rejected", r"(?:invalid|incorrect|wrong|bad|expired|missing).{0,20}(?:api[ _-]?key|token|credential)"
                      r"|api[ _-]?key (?:is )?(?:not valid|invalid)|unauthorized|unauthenticated|forbidden"
                      r"|permission[_ ]denied|invalid[_ ]request|bad request"),
@@ -103,6 +104,8 @@ def _kind(code: int, words: str) -> str:
     if status is None:
         return found
     kind = _BY_STATUS.get(status, "transient" if status >= 500 else "rejected")
+    if status == 500 and found:  # what an agent gives where it knows no status
+        return found
     return "quota" if kind in {"limited", "rejected"} and found == "quota" else kind
 
 
@@ -135,13 +138,22 @@ def retry_after(words: str) -> float | None:
 
 def _words(message: str, data: Any) -> str:
     """The message, and the texts of `data` that say more; each once, one line, bounded."""
-    texts = [message, *_texts(data)]
+    texts = [*_texts(_unwrapped(message)), *_texts(data)]
     kept: list[str] = []
     for text in texts:
         line = " ".join(clean(text).split())
         if line and not any(line in other for other in kept):
             kept.append(line)
     return shorten(": ".join(kept), MAX_SAID_CHARS)
+
+
+def _unwrapped(message: str) -> Any:
+    """Read a message that is a provider's answer in JSON, whole."""
+    try:
+        data = json.loads(message) if message.lstrip().startswith("{") else message
+    except (ValueError, RecursionError):
+        return message
+    return data if any(_texts(data)) else message
 
 
 def _texts(data: Any, depth: int = 4) -> Iterator[str]:

@@ -6,9 +6,11 @@ the version that `how` pins; of `cursor` only what its documentation says.
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MIB = 1024 * 1024
 
@@ -22,7 +24,10 @@ class Preset:
         model_args: put before `{model}` in argv where a model is asked for; empty: the session's own option.
         env: what keeps it from phoning home, updating itself, and trying again by itself.
         settings: makes a settings document; `settings_env` is the variable that holds it, or, with
-            `is_settings_file`, the path of a file that holds it.
+            `is_settings_file`, the path of a file that holds it. With a key, which needs no login of the user's,
+            `home_env` names a home of its own instead, whose file `home_settings` holds them.
+        login_file: below HOME, is there where the user has logged in.
+        keep: called with the home and a session that is to be loaded.
         key_env, url_env, model_env: the variables that it takes its key, its server and its model from.
         pass_env: variables of the user's environment that are a login of its own.
         login: folders below HOME (or the XDG folder that they begin with) that hold its login and sessions:
@@ -39,6 +44,10 @@ class Preset:
     settings: Callable[[Wanted], object] | None = None
     settings_env: str = ""
     is_settings_file: bool = False
+    home_env: str | None = None
+    home_settings: str = ""
+    login_file: str | None = None
+    keep: Callable[[Path, str], None] | None = None
     key_env: str | None = None
     url_env: str | None = None
     model_env: str | None = None
@@ -58,14 +67,32 @@ class Wanted:
     max_turns: int | None = None
 
 
+def keep_gemini_session(home: Path, session: str) -> None:
+    """Rename the file of a session that gemini is to load.
+
+    gemini 0.61 names a session's file after the minute, and empties the file of this minute before it loads: a
+    session that is continued within its first minute would be lost.
+    """
+    for file in home.glob(f".gemini/tmp/*/chats/session-2*-{glob.escape(session[:8])}.jsonl"):
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            is_it = session in opened.readline(10_000)
+        if is_it:
+            file.rename(file.with_name(f"session-kept-{file.name.removeprefix('session-')}"))
+
+
 def _gemini_settings(wanted: Wanted) -> object:
-    """Settings of the highest rank, over the user's: what must hold whoever's account it is."""
+    """Settings of a home of its own."""
     model = {} if wanted.max_turns is None else {"model": {"maxSessionTurns": wanted.max_turns}}
     auth = {} if wanted.key_env is None else {"security": {"auth": {"selectedType": "gemini-api-key"}}}
     return {
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
-        "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 1},
+        "general": {
+            "enableAutoUpdate": False,
+            "enableAutoUpdateNotification": False,
+            "maxAttempts": 1,
+            "sessionRetention": {"enabled": False},
+        },
         **model,
         **auth,
     }
@@ -114,9 +141,11 @@ PRESETS: Mapping[str, Preset] = {
         command=("gemini", "--acp", "--skip-trust"),
         model_args=("-m",),
         env={"GEMINI_CLI_NO_RELAUNCH": "true"},  # else a second process of node stands by: 60 MB, 0.3 s
-        settings=_gemini_settings,
-        settings_env="GEMINI_CLI_SYSTEM_SETTINGS_PATH",
-        is_settings_file=True,
+        settings=_gemini_settings,  # not by GEMINI_CLI_SYSTEM_SETTINGS_PATH: it must be root's, all the way up
+        home_env="GEMINI_CLI_HOME",
+        home_settings=".gemini/settings.json",
+        login_file=".gemini/oauth_creds.json",
+        keep=keep_gemini_session,
         key_env="GEMINI_API_KEY",
         url_env="GOOGLE_GEMINI_BASE_URL",
         pass_env=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION"),

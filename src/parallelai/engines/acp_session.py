@@ -14,11 +14,11 @@ from parallelai.engines.acp_agent import Agent
 from parallelai.engines.acp_errors import read_stop
 from parallelai.engines.acp_pool import Pool
 from parallelai.engines.acp_turn import Turn
-from parallelai.engines.acp_updates import Updates, read_response_usage
+from parallelai.engines.acp_updates import Updates, has_broken_off, read_response_usage
 from parallelai.engines.protocol import FinalEvent, Port, Request, SessionEvent, UsageEvent
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean, shorten
-from parallelai.errors import EngineError, Invalid, Rejected
+from parallelai.errors import EngineError, Invalid, Rejected, Transient
 from parallelai.records import Reply, Usage
 
 INTERRUPT_SECONDS = 2.0
@@ -77,6 +77,8 @@ class Session:
         if (error := read_stop(self._agent.name, response.stop_reason)) is not None:
             await self._turn.spend(usage)
             raise error
+        if self._turn.updates.answer and has_broken_off(response):
+            raise Transient(f"the answer of the model that `{self._agent.name}` uses broke off")
         try:
             reply = self._read(usage, request)
         except EngineError:

@@ -222,10 +222,19 @@ def read_response_usage(response: Any) -> Usage | None:
     """Read what the answer to a prompt says of its turn: the field `usage`, or gemini's `_meta.quota`."""
     if response.usage is not None:
         return _whole_input(response.usage)
+    return read_tokens(_quota(response))
+
+
+def has_broken_off(response: Any) -> bool:
+    """Say whether an answer was cut although the turn ended well: gemini then has counted no token of it."""
+    count = _quota(response)
+    return isinstance(count, Mapping) and count.get("input_tokens") == 0 == count.get("output_tokens")
+
+
+def _quota(response: Any) -> Any:
     meta = response.field_meta
     quota = meta.get("quota") if isinstance(meta, Mapping) else None
-    count = quota.get("token_count") if isinstance(quota, Mapping) else None
-    return read_tokens(count)
+    return quota.get("token_count") if isinstance(quota, Mapping) else None
 
 
 def _whole_input(usage: Any) -> Usage | None:

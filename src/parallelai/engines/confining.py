@@ -34,7 +34,8 @@ def confinement(
 
     All paths are absolute. `writable` and `readable` come to those of the workspace; what does not exist is
     left out. `hidden_except` are folders that stay visible although they hold credentials: the client's own;
-    `protected` what in them is read-only all the same. `network` counts where the plan asks for none; `ports` are those of 127.0.0.1 that it needs.
+    `protected` what in them is read-only all the same. `network` counts where the plan asks for none; `ports`
+    are those of 127.0.0.1 that it needs, which count where the network is `loopback`.
     Raises `Unavailable` where a sandbox is required and none works here.
     """
     workspace = request.workspace
@@ -47,14 +48,16 @@ def confinement(
     seen = {_real(path) for path in hidden_except}
     hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
     own = (request.root,) if workspace.edits else ()
+    reach = workspace.network or network
     return Confinement(
         writable=_existing((*own, *writable)),
         temporary=workspace.temporary,
         readable=_existing((request.root, *workspace.readable, *readable)),
         hidden=_existing(hidden),
         protected=protected,
-        network=workspace.network or network,
-        ports=ports,
+        network=reach,
+        ports=ports if reach == "loopback" else (),
+        by=confinements()[0],
     )
 
 

@@ -68,7 +68,7 @@ def refuse_unused(name: str, entry: EngineEntry, used: frozenset[str] = frozense
     Raises `ConfigError` naming them. A key that has no effect would be a promise not kept: `network: off` on
     a program that nothing confines, or a `price` where no token is counted.
     """
-    if entry.sandbox == "required":
+    if entry.sandbox == "required" and "sandbox" not in used:
         raise ConfigError(
             f"engine `{name}` asks for `sandbox: required`, which this version cannot give",
             next="write `sandbox: none` to let it run unconfined",

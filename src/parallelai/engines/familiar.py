@@ -54,7 +54,9 @@ class _Familiar(ModelEngine):
             place = ".".join(str(part) for part in first["loc"])
             said = f"`{type(self).__name__}`: `{place}`: {first['msg']}"
             raise UsageError(said, next="the settings are the keys of an engine in a plan") from None
-        super().__init__(name or self._name_for(model), entry, EngineContext(root=Path.cwd()), api_key=api_key)
+        super().__init__(
+            name or self._name_for(model), entry, EngineContext(root=Path.cwd()), api_key=api_key
+        )
 
     def _name_for(self, model: str | None) -> str:
         """Its label; with a model that was chosen, so that two of a kind have two names."""

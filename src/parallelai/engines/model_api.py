@@ -13,13 +13,22 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, edits_of, edits_to_data
 from parallelai.engines.http import HttpClient, is_loopback, shown_url
 from parallelai.engines.keys import mask_error, read_key
 from parallelai.engines.listening import is_listening
+from parallelai.engines.model_calls import (
+    check_stop,
+    cut_note,
+    encoded,
+    only_model,
+    tokens_of_files,
+    unwrapped,
+    without_thoughts,
+)
 from parallelai.engines.model_servers import SERVERS, ModelServer, call_url, reached
 from parallelai.engines.models_table import extended, model_name
 from parallelai.engines.prices import Pricing, tokens_of
@@ -40,12 +49,12 @@ from parallelai.engines.untrusted import clean, shorten
 from parallelai.engines.wire.chat import ChatWire
 from parallelai.engines.wire.errors import CHUNK, error_in_stream, error_of, is_about_format
 from parallelai.engines.wire.limits import read_limits
-from parallelai.engines.wire.messages import VERSION, MessagesWire
-from parallelai.engines.wire.records import Ask, Completion, Structure, Wire, items, mapping
+from parallelai.engines.wire.messages import VERSION, MessagesWire, usual_limit
+from parallelai.engines.wire.records import Ask, Completion, Structure, Wire, mapping
 from parallelai.engines.wire.responses import ResponsesWire
 from parallelai.engines.wire.sse import EventStream
 from parallelai.engines.wire.structure import structure_of
-from parallelai.errors import ConfigError, EngineError, Invalid, Refused, Transient, Unavailable
+from parallelai.errors import ConfigError, EngineError, Invalid, Transient, Unavailable
 from parallelai.processes import find
 from parallelai.records import LimitKey, Reply, Usage
 
@@ -70,11 +79,11 @@ ARGS = ("chat", "responses", "stream", "plain")
 """What `args` may say: the format, whether answers are streamed, and to send no schemas along."""
 GUESSED_OUTPUT = 1_000
 """Tokens that an answer is taken to have, where no limit says more or less."""
-DEFAULT_MAX_TOKENS = 16_384
-"""Messages must name a limit: as much as a change of a large file takes, and every model in sale may write."""
 MAX_SHOWN_AGAIN = 200_000
 """Characters of a malformed answer that are shown to the model again."""
 LIST_SECONDS = 10.0
+QUIET_SECONDS = 10.0
+"""How often a stream without words (thinking, signs of life) is told of."""
 _ANSWERS: frozenset[OutputKind] = frozenset({"text", "findings", "schema", "change"})
 _KEY_HEADERS = {"bearer": "Authorization", "api-key": "api-key", "x-api-key": "x-api-key"}
 
@@ -102,10 +111,13 @@ class _Stream:
         self._port = port
         self._events = EventStream()
         self._reader = wire.reader()
+        self._told = asyncio.get_running_loop().time()
 
     async def take(self, chunk: bytes) -> None:
         added = "".join(self._reader.take(kind, data) for kind, data in self._events.take(chunk))
-        if added:
+        now = asyncio.get_running_loop().time()
+        if added or now - self._told > QUIET_SECONDS:  # a model that thinks is not idle
+            self._told = now
             await self._port.emit(TextEvent(clean(added)))
 
     def end(self) -> Completion:
@@ -208,7 +220,7 @@ class ModelEngine:
 
     def estimate(self, request: Request) -> Estimate:
         """Guess tokens from the characters, and the cost from prices that are known."""
-        tokens_in = tokens_of(request.prompt, request.instructions)
+        tokens_in = tokens_of(request.prompt, request.instructions) + tokens_of_files(request)
         tokens_out = request.max_tokens or self._entry.max_tokens or GUESSED_OUTPUT
         usd = self._pricing.estimate(self._model(request), tokens_in, tokens_out)
         return Estimate(tokens_in + tokens_out, usd)
@@ -293,9 +305,9 @@ class ModelEngine:
 
     async def _call(self, turn: _Turn, ask: Ask) -> Completion:
         """Make one call: a permit before it, which is settled however it ends."""
-        data = _encoded(self._wire.body(ask))
+        data = encoded(self._wire.body(ask))
         tokens = tokens_of(ask.prompt, ask.instructions) + (ask.max_tokens or GUESSED_OUTPUT)
-        permit = await turn.port.permit(LimitKey(self.name, self._account, turn.model), tokens)
+        permit = await turn.port.permit(self.limit_key(turn.request), tokens)
         usage: Usage | None = None
         limits: LimitsEvent | None = None
         try:
@@ -346,7 +358,7 @@ class ModelEngine:
             prompt = f"{prompt.rstrip()}\n\n{CHANGE_SHAPE}\n"
         most = request.max_tokens or entry.max_tokens
         if most is None and isinstance(self._wire, MessagesWire):
-            most = DEFAULT_MAX_TOKENS
+            most = usual_limit(model)
         return Ask(
             model=model,
             prompt=prompt,
@@ -369,8 +381,8 @@ class ModelEngine:
     def _read(self, completion: Completion, turn: _Turn, ask: Ask) -> Reply:
         """Check an answer. Raises `Refused`, or `Invalid` with what is wrong."""
         request = turn.request
-        _check_stop(completion, ask)
-        text = _unwrapped(completion.text, ask.structure)
+        check_stop(completion, ask)
+        text = unwrapped(without_thoughts(completion.text), ask.structure)
         usage = turn.usage or Usage()
         if request.output == "text" and not text.strip():
             raise Invalid("the model answered nothing")
@@ -381,7 +393,9 @@ class ModelEngine:
             reply = to_reply(
                 text, output=request.output, schema=request.schema, root=request.root, usage=usage
             )
-        return dataclasses.replace(reply, model=completion.model or ask.model)
+        note = cut_note(completion, ask) if self._is_local else None
+        notes = reply.notes if note is None else (*reply.notes, note)
+        return dataclasses.replace(reply, model=completion.model or ask.model, notes=notes)
 
     # ------------------------------------------------------------------ keys, headers, models
 
@@ -412,7 +426,7 @@ class ModelEngine:
             answer = await self._http.get(
                 call_url(self._url, "/models"), turn.headers, timeout_seconds=LIST_SECONDS
             )
-            self._found = _only_model(answer.body if answer.is_ok else b"{}", self.name)
+            self._found = only_model(answer.body if answer.is_ok else b"{}", self.name)
         return self._found
 
 
@@ -428,52 +442,3 @@ def _wire(args: frozenset[str], server: ModelServer) -> Wire:
     if server.format == "messages":
         return MessagesWire()
     return ResponsesWire() if "responses" in args else ChatWire(limit_key=server.limit_key)
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    """Write JSON; half of a surrogate pair, which a file's name may hold, becomes a `?`."""
-    from pydantic_core import to_json
-
-    try:
-        return to_json(body)
-    except ValueError:
-        return json.dumps(body, ensure_ascii=False, default=dict).encode("utf-8", "replace")
-
-
-def _check_stop(completion: Completion, ask: Ask) -> None:
-    if completion.stop == "refused":
-        said = shorten(clean(completion.said), 500) or "it gave no reason"
-        raise Refused(f"`{ask.model}` refused: {said}")
-    if completion.stop == "length":
-        limit = "its limit" if ask.max_tokens is None else f"`max_tokens` ({ask.max_tokens:,})"
-        raise Invalid(
-            f"the answer was cut at {limit}", next="raise `max_tokens`, or give it less (`each: {chunk: N}`)"
-        )
-
-
-def _unwrapped(text: str, structure: Structure | None) -> str:
-    """Take out of `{"value": …}` what the task asked for; servers take objects only."""
-    if structure is None or not structure.is_wrapped:
-        return text
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    is_wrapped = isinstance(data, dict) and data.keys() == {"value"}
-    return json.dumps(data["value"], ensure_ascii=False) if is_wrapped else text
-
-
-def _only_model(body: bytes, name: str) -> str:
-    """The one model of a server's list; `default` where it gives none: such servers look at no name."""
-    try:
-        data: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        data = {}
-    named = [str(item["id"]) for item in items(mapping(data).get("data")) if isinstance(item.get("id"), str)]
-    names = [shorten(clean(one), 200) for one in named]
-    if len(names) > 1:
-        shown = ", ".join(f"`{one}`" for one in names[:8])
-        raise Unavailable(
-            f"engine `{name}` serves {len(names)} models: {shown}", next=f"write `model: {names[0]}`, say"
-        )
-    return names[0] if names else "default"

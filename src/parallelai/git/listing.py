@@ -57,7 +57,15 @@ def list_files(root: Path) -> FileTree | None:
         return None
     if done.exit != 0 or done.is_truncated:
         return None
-    return FileTree(root, tuple(sorted(_existing(root, _names(done)))))
+    return FileTree(root, tuple(sorted(existing(root, _names(done)))))
+
+
+def works_in(root: Path) -> bool:
+    """Say whether git works in a folder: it knows it, and serves this user there."""
+    try:
+        return _git(root, "rev-parse", "--is-inside-work-tree").exit == 0
+    except ProgramError:
+        return False
 
 
 def changed_since(root: Path, ref: str) -> list[str]:
@@ -75,7 +83,7 @@ def changed_since(root: Path, ref: str) -> list[str]:
         env = {**_copy_index(root, Path(folder)), **_without_filters(root)}
         changed = _must(root, *_DIFF, *_RELATIVE, base, "--", env=env)
     new = _must(root, "ls-files", "--others", "--exclude-standard", "-z")
-    return sorted(_existing(root, {*_names(changed), *_names(new)}))
+    return sorted(existing(root, {*_names(changed), *_names(new)}))
 
 
 def staged(root: Path, *, index_file: Path | None = None) -> list[str]:
@@ -87,7 +95,7 @@ def staged(root: Path, *, index_file: Path | None = None) -> list[str]:
     _must(root, "rev-parse", "--is-inside-work-tree")
     env = {} if index_file is None else {"GIT_INDEX_FILE": str(index_file.absolute())}
     done = _must(root, *_DIFF, *_RELATIVE, "--cached", "--", env=env)
-    return sorted(_existing(root, _names(done)))
+    return sorted(existing(root, _names(done)))
 
 
 def _commit(root: Path, ref: str) -> str:
@@ -109,7 +117,8 @@ def _copy_index(root: Path, folder: Path) -> dict[str, str]:
     named = os.fsdecode(_must(root, "rev-parse", "--git-path", "index").stdout).removesuffix("\n")
     copy = folder / "index"
     try:
-        shutil.copyfile(root / named, copy)
+        # With its time: git takes an entry as unchanged only if the index was written later than the file.
+        shutil.copy2(root / named, copy)
     except FileNotFoundError:
         return {}  # nothing was ever added: there is nothing to write either
     except OSError as error:
@@ -141,11 +150,17 @@ def _names(done: Completed) -> list[str]:
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
-def _existing(root: Path, names: Sequence[str] | set[str]) -> list[str]:
-    """Keep files and links; what is a folder to the file system is a repository of its own."""
+def existing(root: Path, names: Sequence[str] | set[str]) -> list[str]:
+    """Keep the files and links that are there; what is a folder to the file system is a repository of its own.
+
+    What lies behind a link is not there for git.
+    """
     found: list[str] = []
     top = os.fspath(root)
+    behind_links: dict[str, bool] = {"": False}
     for name in names:
+        if _is_behind_link(top, name.rpartition("/")[0], behind_links):
+            continue
         try:
             mode = os.lstat(f"{top}/{name}").st_mode
         except OSError:
@@ -153,6 +168,14 @@ def _existing(root: Path, names: Sequence[str] | set[str]) -> list[str]:
         if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             found.append(name)
     return found
+
+
+def _is_behind_link(top: str, folder: str, known: dict[str, bool]) -> bool:
+    """Whether a folder, or one on the way to it, is a link; git knows what was there before as deleted."""
+    if folder not in known:
+        is_link = os.path.islink(f"{top}/{folder}")  # noqa: PTH114 -- a Path for each folder would cost more
+        known[folder] = is_link or _is_behind_link(top, folder.rpartition("/")[0], known)
+    return known[folder]
 
 
 def _git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Completed:

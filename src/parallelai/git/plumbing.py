@@ -7,8 +7,9 @@ filters, aliases) is run, nothing is fetched, and no configuration but ours is r
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class GitError(ParallelAIError):
 class Git:
     """Where git works: absolute paths. Without a work tree only objects and refs are touched.
 
-    `objects` is where new objects go, `alternates` where objects are read from beside it.
+    `objects` is where new objects go, `alternates` where objects are read from beside it. `settings` are laid
+    over the safe ones, as `key=value` each.
     """
 
     git_dir: Path
@@ -73,6 +75,7 @@ class Git:
     objects: Path | None = None
     alternates: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git and give what it printed. Raises `GitError` where it fails."""
@@ -88,8 +91,22 @@ class Git:
     async def attempt(self, *arguments: str, stdin: bytes = b"") -> Completed:
         """Run git, which may fail."""
         cwd = self.work_tree or self.git_dir
-        argv = (*_SAFE, *arguments)
-        return await asyncio.to_thread(run_quick, argv, cwd, SECONDS, env=self._environment(), stdin=stdin)
+        laid_over = [word for setting in self.settings for word in ("-c", setting)]
+        argv = (*_SAFE, *laid_over, *arguments)
+        return await _to_its_end(
+            functools.partial(run_quick, argv, cwd, SECONDS, env=self._environment(), stdin=stdin)
+        )
+
+    async def configured(self, pattern: str) -> dict[str, str]:
+        """Read the settings whose keys match, as the user's git sees them: system, user, repository.
+
+        Keys are in lower case; of several values the last counts. Only reads, and runs nothing.
+        """
+        argv = ("git", "--git-dir", str(self.git_dir), "config", "--null", "--get-regexp", pattern)
+        env = environment(env={"LC_ALL": "C.UTF-8"}, pass_env=("XDG_CONFIG_HOME",))
+        done = await _to_its_end(functools.partial(run_quick, argv, self.git_dir, SECONDS, env=env))
+        rows = (os.fsdecode(row).partition("\n") for row in done.stdout.split(b"\0") if row)
+        return {key: value for key, _, value in rows}
 
     def _environment(self) -> dict[str, str]:
         env = {**_ENVIRONMENT, "GIT_DIR": str(self.git_dir), **self.env}
@@ -104,6 +121,16 @@ class Git:
                 _quoted(each) for each in self.alternates
             )
         return environment(env=env)
+
+
+async def _to_its_end(call: Callable[[], Completed]) -> Completed:
+    """Run a call in a thread. Who is cancelled waits for its end: what it writes must not come later."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _quoted(path: Path) -> str:

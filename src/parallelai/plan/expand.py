@@ -6,7 +6,7 @@ what nobody should read, and to cut them into chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parallelai.errors import UsageError
@@ -14,6 +14,7 @@ from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
 from parallelai.plan.graph import Instance, TaskGraph, find_cycle
 from parallelai.plan.model import Chunk, Defaults, Phase, Plan, Task
 from parallelai.plan.resolve import resolve
+from parallelai.plan.templates import Template
 from parallelai.records import FileNote, FilePart
 
 CHARACTERS_PER_TOKEN = 4
@@ -21,18 +22,25 @@ _EARLIEST_CUT = 0.5
 
 
 def expand(
-    plan: Plan, tree: Tree, *, settings_defaults: Defaults | None = None, strategy: str | None = None
+    plan: Plan,
+    tree: Tree,
+    *,
+    settings_defaults: Defaults | None = None,
+    strategy: str | None = None,
+    templates: Mapping[str, Template] | None = None,
 ) -> TaskGraph:
     """Make the task graph of a plan's tasks (workstreams are carried out elsewhere).
 
     Args:
         settings_defaults: the config's defaults, below the plan's own.
         strategy: instead of the plan's; only `pipeline` matters here, which ties each task to the one before.
+        templates: complete the tasks that name one.
 
     Raises:
-        UsageError: a dependency that is no task, tasks that wait for each other, a bad pattern.
+        UsageError: a dependency that is no task, tasks that wait for each other, a bad pattern, a template's
+            parameter that is missing.
     """
-    tasks = [resolve(plan, task, settings_defaults) for task in plan.tasks]
+    tasks = [resolve(plan, task, settings_defaults, templates) for task in plan.tasks]
     sieve = _Sieve(tree)
     items = {task.id: sieve.items(task) for task in tasks}
     if len(items) != len(tasks):

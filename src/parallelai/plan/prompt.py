@@ -44,8 +44,11 @@ _LEAST_SHARE = 200
 FINDINGS_SHAPE = """\
 Answer with one JSON array and nothing else. Each element is an object with the keys "file" (the path as it
 was given), "line" (the first line concerned, from 1, or [first, last]), "severity" ("critical", "high",
-"medium", "low" or "info"), "category", "message", "quote" (the code concerned, copied character by
-character), "suggestion" (or null) and "confidence" (from 0 to 1). [] where there is nothing to report."""
+"medium", "low" or "info"), "category", "message" (what is wrong, the case in which it shows, and what follows),
+"quote" (the code concerned, copied character by character, at most three lines: a finding whose quote is not in the
+file is thrown away), "suggestion" (what to do, in one sentence; or the code that replaces the quoted lines as a
+whole, between a line ```suggestion and a line ```; or null) and "confidence" (from 0 to 1). [] where there is
+nothing to report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,32 @@
-"""What holds for one task: its own keys over its role's, the plan's defaults and the config's."""
+"""What holds for one task: its own keys over its role's, the plan's defaults, the config's and its template's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from parallelai.plan.model import Defaults, Plan, Task
+from parallelai.plan.templates import Template, complete
 
 _FROM_ROLE = ("model", "engine")
 
 
-def resolve(plan: Plan, task: Task, settings_defaults: Defaults | None = None) -> Task:
-    """Complete a task: task > role > plan's defaults > config's defaults; only what was set counts.
+def resolve(
+    plan: Plan,
+    task: Task,
+    settings_defaults: Defaults | None = None,
+    templates: Mapping[str, Template] | None = None,
+) -> Task:
+    """Complete a task: task > role > plan's defaults > config's > its template; only what was set counts.
 
     The model is taken from the task and its role only, because an engine's own entry comes before the
-    defaults: `model_for` gives it for an engine.
+    defaults: `model_for` gives it for an engine. Raises `UsageError` where a template's parameter is missing.
     """
+    whole = _over_defaults(plan, task, settings_defaults)
+    template = (templates or {}).get(whole.template or "")
+    return whole if template is None else complete(whole, template)
+
+
+def _over_defaults(plan: Plan, task: Task, settings_defaults: Defaults | None) -> Task:
     said = any(layer.model_fields_set - {"model"} for layer in _layers(plan, settings_defaults))
     if not said and task.role is None:  # most plans say it all in their tasks
         return task
@@ -37,8 +49,14 @@ def _layers(plan: Plan, settings_defaults: Defaults | None) -> Iterable[Defaults
     return (plan.defaults, settings_defaults) if settings_defaults is not None else (plan.defaults,)
 
 
-def model_for(plan: Plan, task: Task, engine: str, settings_defaults: Defaults | None = None) -> str | None:
-    """Give the model that a task asks an engine for: task > role > engine's entry > defaults.
+def model_for(
+    plan: Plan,
+    task: Task,
+    engine: str,
+    settings_defaults: Defaults | None = None,
+    template: Template | None = None,
+) -> str | None:
+    """Give the model that a task asks an engine for: task > role > engine's entry > defaults > its template.
 
     It is as it was written: a tier, a model's name or a familiar one; None where nobody named one.
     """
@@ -47,4 +65,5 @@ def model_for(plan: Plan, task: Task, engine: str, settings_defaults: Defaults |
     own = task.model if "model" in task.model_fields_set else None
     options = [own, role and role.model, entry and entry.model]
     options += [layer.model for layer in _layers(plan, settings_defaults)]
+    options.append(template.model if template is not None else None)
     return next((option for option in options if option), None)

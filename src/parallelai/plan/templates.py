@@ -1,28 +1,33 @@
 """Task templates: a prompt, a checklist and what the reply has to be, in a YAML file each.
 
-Those that ship are in `parallelai/templates/`; a user's own and a project's (`.parallelai/templates/`) come
-on top, the project's last. A template is text and runs nothing, but it may be found in a repository that
-nobody trusts: files are bounded, aliases are refused, links out of the project are not followed.
+Those that ship are in `parallelai/templates/`; those of installed packages, a user's own and a project's
+(`.parallelai/templates/`) come on top, the project's last. A package names the folder module of its YAML files
+in the entry point group `parallelai.templates`. A template is text and runs nothing, but it may be found in a
+repository that nobody trusts: files are bounded, aliases are refused, links out of the project are not followed.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.plan.files import read_text
-from parallelai.plan.model import Output, Patterns
+from parallelai.plan.model import Output, Patterns, Task, Words
 
+GROUP = "parallelai.templates"
 SHIPPED = Path(__file__).parent.parent / "templates"
 PROJECT_FOLDER = ".parallelai/templates"
 MAX_BYTES = 256 * 1024
+Source = Literal["shipped", "package", "user", "project"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -30,12 +35,26 @@ def _one_line(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
+class Parameter(BaseModel):
+    """What a task may set under `params`. Without a `default` it has to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    description: Annotated[str, BeforeValidator(_one_line)] = ""
+    default: str | int | float | bool | list[str] | None = None
+
+    @property
+    def is_required(self) -> bool:
+        return "default" not in self.model_fields_set
+
+
 class Template(BaseModel):
     """What a task may take over with `template: NAME`.
 
     `prompt` is rendered (Jinja) and goes before the task's description. `checklist` maps a short name to
-    what is to be checked; a task's own `checklist` chooses from it. `output`, `model`, `kind` and `files`
-    hold where the task says nothing. `source` is where the template comes from: shipped, user or project.
+    what is to be checked; a task's own `checklist` chooses from it. `params` are the values that the prompt
+    takes from the task. `output`, `edits`, `model`, `kind`, `tags` and `files` hold where nobody else says
+    anything. `source` is where the template comes from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -48,7 +67,18 @@ class Template(BaseModel):
     model: str | None = None
     kind: str | None = None
     files: Patterns | None = None
-    source: Literal["shipped", "user", "project"] = "shipped"
+    edits: bool = False
+    tags: Words = ()
+    params: Mapping[str, Parameter] = Field(default_factory=dict)
+    source: Source = "shipped"
+
+
+class Place(NamedTuple):
+    """A folder of templates, which must lie below `top`."""
+
+    source: Source
+    folder: Path
+    top: Path
 
 
 def find(root: Path | None = None, user_dir: Path | None = None) -> Mapping[str, Template]:
@@ -62,17 +92,69 @@ def find(root: Path | None = None, user_dir: Path | None = None) -> Mapping[str,
         UsageError: a template cannot be read; `where` names its file.
     """
     found: dict[str, Template] = {}
-    places = (
-        ("shipped", SHIPPED, SHIPPED),
-        ("user", user_dir, user_dir),
-        ("project", root / PROJECT_FOLDER if root else None, root),
-    )
-    for source, folder, top in places:
-        if folder is not None and top is not None:
-            for path in _files(folder):
-                template = load(path, top=top, source=source)
-                found[template.name] = template
+    for place in places(root, user_dir):
+        for path in files(place.folder):
+            template = load(path, top=place.top, source=place.source)
+            found[template.name] = template
     return dict(sorted(found.items()))
+
+
+def places(root: Path | None = None, user_dir: Path | None = None) -> list[Place]:
+    """The folders in which templates are, the one that wins last."""
+    found = [Place("shipped", SHIPPED, SHIPPED)]
+    found += (Place("package", folder, folder) for folder in _packages())
+    if user_dir is not None:
+        found.append(Place("user", user_dir, user_dir))
+    if root is not None:
+        found.append(Place("project", root / PROJECT_FOLDER, root))
+    return found
+
+
+def _packages() -> Iterator[Path]:
+    """The folders that installed packages name; a package that is broken gives none."""
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except Exception:  # finding a module imports the packages above it, which may do anything
+            spec = None
+        for folder in (spec and spec.submodule_search_locations) or ():
+            yield Path(folder)
+
+
+def complete(task: Task, template: Template) -> Task:
+    """Complete a task by its template, where nobody said anything; `output` and `checklist` are taken later.
+
+    Raises `UsageError` for a parameter that is missing, or that the template does not have.
+    """
+    said = task.model_fields_set
+    given: dict[str, Any] = {}
+    for key in ("files", "kind", "tags", "edits"):
+        value = getattr(template, key)
+        if key not in said and value:
+            given[key] = value
+    params = _parameters(task, template)
+    if params != task.params:
+        given["params"] = params
+    return task.model_copy(update=given) if given else task
+
+
+def _parameters(task: Task, template: Template) -> Mapping[str, Any]:
+    known = template.params
+    if not known:
+        return task.params
+    for name in task.params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            names = ", ".join(f"`{one}`" for one in known)
+            advice = f"did you mean `{near[0]}`?" if near else f"there are {names}"
+            said = f"the template `{template.name}` has no parameter `{name}`"
+            raise UsageError(said, where=task.id, next=advice)
+    for name, parameter in known.items():
+        if parameter.is_required and name not in task.params:
+            said = f"the template `{template.name}` needs the parameter `{name}`"
+            about = f" ({parameter.description})" if parameter.description else ""
+            raise UsageError(said, where=task.id, next=f"give it under the task's `params`{about}")
+    return {**{name: one.default for name, one in known.items()}, **task.params}
 
 
 def pick(templates: Mapping[str, Template], name: str) -> Template:
@@ -98,17 +180,41 @@ def load(path: Path, *, top: Path, source: str = "project") -> Template:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UsageError("a template is a mapping of keys to values", where=where, next="write `prompt: …`")
     if "source" in data:
-        raise UsageError("unknown key `source`", where=where)
+        raise UsageError("unknown key `source`", where=line_of(text, where, ("source",)))
     try:
         template = Template.model_validate({"name": path.stem, **data, "source": source})
     except ValidationError as error:
-        raise UsageError(_reason(error), where=where) from None
+        said, loc = _reason(error)
+        raise UsageError(said, where=line_of(text, where, loc)) from None
     if not _NAME.match(template.name):
-        raise UsageError("a template's name has letters, digits, `.`, `_`, `-`", where=where)
+        advice = "letters, digits, `.`, `_`, `-`"
+        said = f"a template's name has {advice}"
+        raise UsageError(said, where=line_of(text, where, ("name",)))
+    if template.edits and template.output not in (None, "change"):
+        said = "a template that edits gives a change, no other `output`"
+        raise UsageError(said, where=line_of(text, where, ("output",)), next="leave `output` out")
     return template
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def line_of(text: str, where: str, loc: Sequence[str | int]) -> str:
+    """Name the place, `file:line`, of a key in a template's text; the file alone where there is no such key."""
+    try:
+        node = yaml.compose(text, _Loader)
+    except yaml.YAMLError:  # it was read before, so this does not happen
+        return where
+    line = 0
+    for step in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        pair = next((pair for pair in node.value if pair[0].value == step), None)
+        if pair is None:
+            break
+        line, node = pair[0].start_mark.line + 1, pair[1]
+    return f"{where}:{line}" if line else where
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """The template files of a folder, sorted; none where there is no such folder."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:
@@ -151,14 +257,16 @@ def _yaml(text: str, where: str) -> Any:
         raise UsageError(f"not valid YAML: {said}", where=where) from None
 
 
-def _reason(error: ValidationError) -> str:
-    """Say what is wrong, without repeating the value."""
+def _reason(error: ValidationError) -> tuple[str, Sequence[str | int]]:
+    """Say what is wrong, without repeating the value, and where."""
     found = error.errors(include_input=False, include_url=False)
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    key = ".".join(str(part) for part in first["loc"]) or "template"
+    loc = first["loc"]
+    key = ".".join(str(part) for part in loc) or "template"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, Template.model_fields, n=1)
-        return f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else "")
+        known = Template.model_fields if len(loc) == 1 else Parameter.model_fields
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        return f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else ""), loc
     if first["type"] == "missing":
-        return f"the key `{key}` is missing"
-    return f"`{key}`: {first['msg']}"
+        return f"the key `{key}` is missing", loc
+    return f"`{key}`: {first['msg']}", loc

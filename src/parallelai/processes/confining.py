@@ -1,4 +1,7 @@
-"""Which confinement works on this machine, and what is started in place of a program that is confined."""
+"""Which confinement works on this machine, and what is started in place of a program that is confined.
+
+What confines is loaded where it is used: most programs are not confined, and ctypes is slow to load.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,9 @@ import stat
 import subprocess
 import sys
 
-from parallelai.processes import bubblewrap
+from parallelai.processes import zygote
 from parallelai.processes.confinement import By, Confinement
 from parallelai.processes.environment import find
-from parallelai.processes.layout import Kind, Layout, is_within, lay_out
 from parallelai.processes.specification import Restrictions, Specification
 
 _TRIAL_SECONDS = 10.0
@@ -36,14 +38,12 @@ def confinements() -> tuple[By, ...]:
     The first call takes some 50 ms. `landlock` is Linux 6.2 or later; one loopback port needs 6.7 with it,
     and that other processes cannot be signalled 6.12.
     """
-    return _tried(find("bwrap"))
+    return _tried(find("bwrap")) if zygote.is_supported() else ()
 
 
 @functools.cache
 def _tried(bwrap: str | None) -> tuple[By, ...]:
-    if not sys.platform.startswith("linux"):
-        return ()
-    from parallelai.processes import landlock  # it loads ctypes
+    from parallelai.processes import landlock
 
     found: list[By] = []
     if bwrap is not None and _bubblewrap_works(bwrap):
@@ -55,6 +55,8 @@ def _tried(bwrap: str | None) -> tuple[By, ...]:
 
 def _bubblewrap_works(bwrap: str) -> bool:
     """Try all the namespaces: some machines forbid one of them, or mounting `/proc`."""
+    from parallelai.processes import bubblewrap
+
     options = bubblewrap.namespaces(is_networked=False)
     argv = [bwrap, "--ro-bind", "/", "/", "--dev", "/dev", *options, "--"]
     return _prints_confined([*argv, "sh", "-c", "echo confined"])
@@ -112,6 +114,9 @@ def _choose(wanted: By | None) -> By:
 
 
 def _wrap(specification: Specification, asked: Confinement) -> Specification:
+    from parallelai.processes import bubblewrap
+    from parallelai.processes.layout import lay_out
+
     own = os.fsdecode(specification.executable)
     is_bridged = asked.network == "loopback" and bool(asked.ports)
     needed = [own, *(bubblewrap.needed_by_bridge() if is_bridged else ())]
@@ -121,7 +126,7 @@ def _wrap(specification: Specification, asked: Confinement) -> Specification:
         raise ValueError("`bwrap` has gone")
     argv = bubblewrap.command(
         bwrap,
-        _with_link(layout, own),
+        layout.showing(own),
         cwd=os.fsdecode(specification.cwd),
         program=[own, *map(os.fsdecode, specification.argv)],
         is_networked=asked.network == "on",
@@ -142,15 +147,9 @@ def _is_setuid(path: str) -> bool:
     return bool(os.stat(path).st_mode & stat.S_ISUID)  # noqa: PTH116
 
 
-def _with_link(layout: Layout, executable: str) -> Layout:
-    """Where a program is started by a link that is hidden, show it at the link's place, too."""
-    if layout.kind(executable) is not Kind.HIDDEN:
-        return layout
-    return Layout((*layout.entries, (executable, Kind.READABLE)), layout.temporary)
-
-
 def _restrict(specification: Specification, asked: Confinement) -> Specification:
-    from parallelai.processes import landlock, seccomp  # they load ctypes
+    from parallelai.processes import landlock, seccomp
+    from parallelai.processes.layout import Kind, is_within, lay_out
 
     own = os.fsdecode(specification.executable)
     layout = lay_out(asked, [own])

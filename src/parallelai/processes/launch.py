@@ -178,7 +178,7 @@ class _Execution:
             self._input.start()
 
     def used(self, peak_bytes: int) -> None:
-        self._peak_memory_bytes = peak_bytes
+        self._peak_memory_bytes = max(peak_bytes, self._peak_memory_bytes or 0)
 
     def over_memory(self) -> None:
         if self._status is None and self._ended_by is None:
@@ -320,6 +320,8 @@ class _Execution:
         # It shrinks when a process goes whose parent does not collect it: that is a sign of life, too.
         if abs(used - self._cpu_seconds) > period_seconds * _IDLE_CPU_SHARE:
             self._active = self._loop.time()
+            if self._program.on_active is not None:
+                self._program.on_active()
         self._cpu_seconds = used
         if self._loop.time() - self._active >= limit_seconds:
             self._time_out("idle")

@@ -65,6 +65,12 @@ class Layout:
                 found = kind
         return found
 
+    def showing(self, path: str) -> Layout:
+        """Return one where the file `path`, perhaps a link, can be read even where it is hidden."""
+        if self.kind(path) is not Kind.HIDDEN:
+            return self
+        return Layout((*self.entries, (path, Kind.READABLE)), self.temporary)
+
 
 def is_within(path: str, folder: str) -> bool:
     """Say whether `path` is `folder`, or lies below it. Both are absolute and normal."""

@@ -6,7 +6,7 @@ import errno
 import functools
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,7 @@ class Program:
     `idle_timeout_seconds` from the last output or CPU use of the tree. `grace_seconds` lie between SIGINT and
     SIGKILL. Of each stream `max_output_bytes` are kept in memory, first and last; all of both is appended to
     `log`, up to 256 MiB.
+    `on_active` is called in the event loop whenever the tree was seen to use the CPU; only with an idle time-out.
     `run` is the id that the mark carries, `label` what errors call the place. What cannot be confined as
     `confinement` says is not started. The tree is ended when it takes more than `memory_bytes`, or the
     confinement's.
@@ -51,6 +52,7 @@ class Program:
     feed: Feed | None = None
     confinement: Confinement | None = None
     memory_bytes: int | None = None
+    on_active: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """reviewdog's rdjsonl: one diagnostic a line, with suggested edits, for pull requests on any code host.
 
 The format is reviewdog's `Diagnostic` (proto/rdf): lines and columns count from 1, columns in bytes of UTF-8,
-ends are exclusive; a range without columns is of whole lines. Only open findings are in it.
+ends are exclusive; a range without columns is of whole lines. Only open findings are in it. reviewdog refuses a
+stream for one line of 64 KiB, or for half of a surrogate pair: long texts are cut, and such characters replaced.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ _SEVERITIES = {
     Severity.LOW: "INFO",
     Severity.INFO: "INFO",
 }
+
+
+_MOST_MESSAGE = 4_000
+_MOST_PATH = 4_000
+_MOST_LABEL = 200
+_MOST_EDIT_BYTES = 8_000  # six times as many where all are escaped
 
 
 def render(document: RunDocument, context: RenderContext) -> str:
@@ -46,20 +53,26 @@ def _lines(file: str, texts: dict[str, Sequence[str]], context: RenderContext) -
 def _diagnostic(finding: Finding, lines: Sequence[str]) -> dict[str, Any]:
     diagnostic: dict[str, Any] = {
         "message": _message(finding),
-        "location": {"path": finding.file, "range": _range(finding, lines)},
+        "location": {"path": _clean(finding.file, _MOST_PATH), "range": _range(finding, lines)},
         "severity": _SEVERITIES[finding.severity],
         "source": {"name": "parallelai"},
-        "code": {"value": finding.rule or finding.category or "general"},
+        "code": {"value": _clean(finding.rule or finding.category or "general")},
     }
-    edits = list(_edits(finding, lines))
+    edits = [edit for edit in _edits(finding, lines) if len(edit["text"].encode()) <= _MOST_EDIT_BYTES]
     return diagnostic | ({"suggestions": edits} if edits else {})
+
+
+def _clean(text: str, most: int = _MOST_LABEL) -> str:
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _message(finding: Finding) -> str:
     words, code = split(finding.suggestion) if finding.suggestion else ("", None)
     message = finding.message + (" (maybe)" if finding.tier == "maybe" else "")
     rest = words if code is not None else finding.suggestion
-    return f"{message}\n\nSuggestion: {rest}" if rest else message
+    said = f"{message}\n\nSuggestion: {rest}" if rest else message
+    return _clean(said or "finding", _MOST_MESSAGE)
 
 
 def _range(finding: Finding, lines: Sequence[str]) -> dict[str, Any]:
@@ -85,4 +98,7 @@ def _edits(finding: Finding, lines: Sequence[str]) -> Iterable[dict[str, Any]]:
     else:
         end = {"line": edit.last + 1, "column": 1}  # nothing stands for the lines: their line ends go too
     start = {"line": edit.first, "column": 1}
-    yield {"range": {"start": start, "end": end}, "text": edit.text.removesuffix("\n")}
+    yield {
+        "range": {"start": start, "end": end},
+        "text": _clean(edit.text.removesuffix("\n"), len(edit.text)),
+    }

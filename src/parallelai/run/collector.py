@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 SELDOM = 20_000
 """How many new objects there are before it looks; Python's own number is 700."""
+OLD = 100
+"""How often it looks at the new ones before it looks at the older ones, which hardly ever go; Python's is 10."""
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def collecting_seldom() -> Iterator[None]:
     if not 0 < before[0] < SELDOM:  # it is switched off, or somebody chose a larger one
         yield
         return
-    gc.set_threshold(SELDOM, *before[1:])
+    gc.set_threshold(SELDOM, OLD, before[2])
     try:
         yield
     finally:

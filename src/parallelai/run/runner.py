@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -127,6 +128,7 @@ class Runner:
         self._questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
         base_digest = workspaces.digest if workspaces is not None else None
         self._preparation = Preparation(job, prior, base_digest)
+        itself: Runner = weakref.proxy(self)  # in no circle, so that all of it is freed as soon as it is done
         self._flights = Flights(
             job,
             prior,
@@ -135,7 +137,7 @@ class Runner:
             store.cache,
             self._masker,
             writer.append,
-            lambda: self._executor,
+            lambda: itself._executor,
         )
         self._ready: dict[str, Ready] = {}
         self._fingerprints: dict[str, str] = {}
@@ -150,7 +152,7 @@ class Runner:
             assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
             job.graph.groups,
             assembly.settings_of(job, report.spent, report.seconds),
-            prepare=self._prepare,
+            prepare=lambda task: itself._prepare(task),
             random=random.Random(),  # noqa: S311 -- spreads retries; no secret
             now=self._now(),
         )
@@ -173,9 +175,11 @@ class Runner:
         leave = [writer.subscribe(watch) for watch in (self._learn, self._watch) if watch is not None]
         try:
             self._open(writer)
-            for orphan in await asyncio.to_thread(processes.sweep):
-                writer.append(OrphanEnded(orphan.pid, orphan.command))
+            orphans = await asyncio.to_thread(processes.sweep)
             await writer.flush()  # the run is on disk before anything of it starts, and may cost
+            self._expand(writer)  # ten thousand rows, that are written while the first tasks run
+            for orphan in orphans:
+                writer.append(OrphanEnded(orphan.pid, orphan.command))
             await self._steering.begin()
             await self._work(writer)
             await self._steering.end()
@@ -215,7 +219,7 @@ class Runner:
             job.run,
             self._store.commands,
             self._scheduler,
-            self,
+            weakref.proxy(self),
             writer.append,
             writer.flush,
             self._prior.commands,
@@ -227,10 +231,12 @@ class Runner:
                 os.getpid(), socket.gethostname(), job.parallel, job.strategy.name, self._created is None
             )
         )
+
+    def _expand(self, writer: RunWriter) -> None:
         for data in self._news:
             writer.append(data)
-        skipped = tuple(job.graph.skipped)
-        writer.append(_expansion(job.graph.instances, skipped))
+        graph = self._job.graph
+        writer.append(_expansion(graph.instances, tuple(graph.skipped)))
         self._settle_kept()
 
     def _settle_kept(self) -> None:

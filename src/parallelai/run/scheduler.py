@@ -13,6 +13,7 @@ node gets exactly one `Finish`. The parts:
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -64,10 +65,9 @@ class Scheduler:
         self._batch = settings.strategy.batch
         self._pool: list[tuple[float, int, int, TaskState]] = []  # what is ready for the next batch
         self._pooled = 0
-        self._retried: dict[frozenset[str], frozenset[str]] = {}
         self._events: list[EventData] = []
         self._queues = Queues(settings.concurrency, settings.phase_parallel)
-        self._roster = Roster(settings.strategy, self._make)
+        self._roster = Roster(settings.strategy, functools.partial(_state_of, self._queues, {}))
         self._attempts = Attempts(
             self._roster, self._queues, random, settings.max_wait_seconds, settings.to_utc
         )
@@ -419,11 +419,12 @@ class Scheduler:
             raise NotFoundError(f"there is no task `{name}` in this run", next="`runs show` lists them")
         return found
 
-    def _make(self, node: Node) -> TaskState:
-        retried = self._retried.get(node.retry_on)
-        if retried is None:
-            retried = self._retried[node.retry_on] = retried_kinds(node.retry_on)
-        return TaskState(node, tuple(self._queues.channel(member) for member in node.members), retried)
+
+def _state_of(queues: Queues, known: dict[frozenset[str], frozenset[str]], node: Node) -> TaskState:
+    retried = known.get(node.retry_on)
+    if retried is None:
+        retried = known[node.retry_on] = retried_kinds(node.retry_on)
+    return TaskState(node, tuple(queues.channel(member) for member in node.members), retried)
 
 
 def _over(why: str) -> Ending:

@@ -146,12 +146,14 @@ class Checkout:
         if changed:
             raise NotWritten("it was edited since", changed)
         self.write(f"{name}.undo", back)
-        _drop(self._folder / f"{name}.undo")
-        _drop(record)
+        self.recover(name)
         return back
 
     def recover(self, name: str) -> None:
-        """Take back what a process left half done."""
+        """Take back what a process left half done, and forget what it had undone."""
+        if _state(self._folder / f"{name}.undo") == DONE:
+            _drop(self._folder / name)
+            _drop(self._folder / f"{name}.undo")
         for each in (name, f"{name}.undo"):
             record = self._folder / each
             if _state(record) == APPLYING:
@@ -173,6 +175,8 @@ class Checkout:
                     _put(record / f"{number}.{side}", content.data)
                     row[side] = {"mode": content.mode, "is_link": content.is_link}
             rows.append(row)
+        for state in (APPLYING, DONE):  # now, while there is room: later it is renamed
+            _put(record / f"state.{state}", state.encode())
         _put(record / RECORD, json.dumps(rows).encode())
         _sync_folder(record)
 
@@ -217,6 +221,7 @@ class Checkout:
             try:
                 full = _inside(self._root, write.path)
                 aside, new = _beside(full, _ASIDE), _beside(full, _NEW)
+                full.parent.mkdir(parents=True, exist_ok=True)
                 is_ours = _is_same_file(full, new) or _matches(self._root, full, write.after)
                 if aside.is_symlink() or aside.exists():
                     if is_ours:
@@ -230,7 +235,7 @@ class Checkout:
                 new.unlink(missing_ok=True)
                 if not full.exists():
                     _remove_empty(full.parent, self._root)
-            except (OSError, NotWritten):  # noqa: PERF203 -- the others are taken back all the same
+            except (OSError, NotWritten):
                 continue
 
 
@@ -310,9 +315,7 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def _mark(record: Path, state: str) -> None:
-    mark = record / "state.new"
-    _put(mark, state.encode())
-    mark.rename(record / "state")
+    (record / f"state.{state}").rename(record / "state")
     _sync_folder(record)
 
 

@@ -2,34 +2,38 @@
 
 The private repository reads the user's objects as alternates and keeps new ones to itself. Files are taken
 byte by byte as they lie on disk: no filter, no conversion of line ends, so that what is applied later is
-compared with exactly what was there. (git's index format and alternates: gitformat-index(5),
-gitrepository-layout(5).)
+compared with exactly what was there. (Alternates, and what is in a repository: gitrepository-layout(5).)
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import UsageError
-from parallelai.git.listing import list_files
-from parallelai.git.plumbing import Git, GitError
+from parallelai.git.listing import works_in
+from parallelai.git.plumbing import Git
+from parallelai.work.gathering import UsersRepository, gather, listing, read_or_nothing
 
-_AS_IT_LIES = "* -text -ident !eol !filter !working-tree-encoding\n"
-_CONVERTS = re.compile(rb"\b(text|eol|filter|ident|crlf|working-tree-encoding)\b")
-_GITLINK = b"160000"
+__all__ = ["Snapshot", "alternates_file", "blobs", "listing", "open_snapshot", "take_snapshot"]
+
+_AS_IT_LIES = "* -text -ident !eol !crlf !filter !working-tree-encoding !merge !diff\n"
+_BASE = "refs/parallelai/base"
 _EXCLUDES = "info/exclude"
+_TAKEN = "taken"  # below `objects`: those of ours, without the user's beside them
+_LEFT_OUT = "parallelai-left-out"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a checkout. `repository` is the private one; `head` the user's commit, if there is any.
 
-    `objects` is the user's folder of objects; `submodules` are folders whose content is not in it.
+    `objects` is the user's folder of objects; `submodules` are folders whose content is not in it, because
+    they are not checked out. What others have is taken as plain files.
     """
 
     root: Path
@@ -43,6 +47,10 @@ class Snapshot:
     def git(self) -> Git:
         """git in the private repository."""
         return Git(self.repository)
+
+    def taking(self, work_tree: Path, index: Path) -> Git:
+        """git that brings files into an index; it reads no objects but those it writes."""
+        return _taking(self.repository, work_tree, index)
 
     @property
     def alternates(self) -> tuple[Path, ...]:
@@ -59,34 +67,32 @@ async def take_snapshot(root: Path, repository: Path) -> Snapshot:
 
     Raises:
         UsageError: `root` is no checkout, or git does not work there.
-        GitError: a file cannot be read, or there is no room.
+        StoreFullError: there is no room for it.
+        GitError: a file cannot be read.
     """
-    user = await _users_git(root)
-    objects = Path(await user.line("rev-parse", "--path-format=absolute", "--git-path", "objects"))
-    await _make_private(user, repository, objects)
-    head = await _head(user)
-    index = repository / "base-index"
-    taking = Git(repository, work_tree=root, index=index)
-    links = await _begin_index(user, taking, root)
-    await _add_all(taking, root, links)
-    tree = await taking.line("write-tree")
+    user = await _users_repository(root)
+    await _make_private(user, repository)
+    head = await _head(user.git)
+    settings = await user.git.configured(r"^core\.(filemode|symlinks)$")
+    as_is = tuple(f"{key}={value}" for key, value in settings.items())
+    gathered = await gather(user, head, root, _taking(repository, root, repository / "base-index", as_is))
+    private = Git(repository)
     parents = ("-p", head) if head is not None else ()
-    commit = await taking.line("commit-tree", tree, *parents, "-m", "What was in the checkout")
-    await taking.run("update-ref", "refs/parallelai/base", commit)
-    return Snapshot(root, repository, objects, commit, head, tuple(sorted(links)))
+    commit = await private.line("commit-tree", gathered.tree, *parents, "-m", "What was in the checkout")
+    (repository / _LEFT_OUT).write_bytes(listing(gathered.left_out))
+    await private.run("update-ref", _BASE, commit)
+    return Snapshot(root, repository, user.objects, commit, head, gathered.left_out)
 
 
 async def open_snapshot(root: Path, repository: Path) -> Snapshot | None:
     """Open a snapshot that an earlier process took; None where there is none."""
-    if not (repository / "refs" / "parallelai" / "base").exists():
+    if not (repository / _BASE).exists():
         return None
-    user = await _users_git(root)
-    objects = Path(await user.line("rev-parse", "--path-format=absolute", "--git-path", "objects"))
-    private = Git(repository)
-    commit = await private.line("rev-parse", "refs/parallelai/base")
-    listed = await private.run("ls-tree", "-r", "-z", commit)
-    links = [os.fsdecode(row.split(b"\t", 1)[1]) for row in listed.split(b"\0") if row.startswith(_GITLINK)]
-    return Snapshot(root, repository, objects, commit, await _head(user), tuple(links))
+    user = await _users_repository(root)
+    commit = await Git(repository).line("rev-parse", _BASE)
+    left_out = read_or_nothing(repository / _LEFT_OUT).split(b"\0")[:-1]
+    links = tuple(os.fsdecode(link) for link in left_out)
+    return Snapshot(root, repository, user.objects, commit, await _head(user.git), links)
 
 
 async def blobs(snapshot: Snapshot) -> dict[str, str]:
@@ -96,15 +102,45 @@ async def blobs(snapshot: Snapshot) -> dict[str, str]:
     return {os.fsdecode(path): meta.split()[2].decode() for meta, path in rows}
 
 
+def alternates_file(folders: Iterable[Path]) -> bytes:
+    """The content of `objects/info/alternates`: a path that git would misread is quoted as C does."""
+    return b"".join(_quoted(os.fsencode(folder)) + b"\n" for folder in folders)
+
+
+def _quoted(path: bytes) -> bytes:
+    if b"\n" not in path and not path.startswith((b'"', b"#")):
+        return path
+    return b'"' + path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
+
+
+def _taking(repository: Path, work_tree: Path, index: Path, settings: tuple[str, ...] = ()) -> Git:
+    objects = repository / "objects" / _TAKEN
+    return Git(repository, work_tree=work_tree, index=index, objects=objects, settings=settings)
+
+
+async def _users_repository(root: Path) -> UsersRepository:
+    git = await _users_git(root)
+    names = ("objects", "index", _EXCLUDES, "info/attributes", "shallow")
+    asked = [word for name in names for word in ("--git-path", name)]
+    lines = (await git.line("rev-parse", "--path-format=absolute", *asked)).split("\n")
+    if len(lines) != len(names):
+        raise UsageError(
+            f"the path of the repository of `{root}` holds a line's end", next="rename that folder"
+        )
+    return UsersRepository(git, *(Path(line) for line in lines))
+
+
 async def _users_git(root: Path) -> Git:
-    if not (root / ".git").exists():
-        raise UsageError(f"`{root}` is not the top of a git checkout", next="`git init` makes it one")
-    found = await asyncio.to_thread(list_files, root)
-    if found is None:
+    pointer = root / ".git"
+    if not pointer.exists():
+        found = await asyncio.to_thread(works_in, root)
+        where = "is a folder of a git checkout, and not its top" if found else "is no git checkout"
+        advice = "name the top (`--project`)" if found else "`git init` makes it one"
+        raise UsageError(f"`{root}` {where}", next=advice)
+    if not await asyncio.to_thread(works_in, root):
         raise UsageError(
             f"git does not work in `{root}`", next=f"see what `git -C {root} status` says, and correct that"
         )
-    pointer = root / ".git"
     if pointer.is_dir():
         return Git(pointer.resolve(), work_tree=root)
     target = pointer.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("gitdir:").strip()
@@ -116,100 +152,24 @@ async def _head(user: Git) -> str | None:
     return done.stdout.decode().strip() if done.exit == 0 else None
 
 
-async def _make_private(user: Git, repository: Path, objects: Path) -> None:
+async def _make_private(user: UsersRepository, repository: Path) -> None:
     """Make the private repository, with the user's objects as alternates and what the user ignores."""
-    form = (await user.attempt("rev-parse", "--show-object-format")).stdout.decode().strip() or "sha1"
+    form = (await user.git.attempt("rev-parse", "--show-object-format")).stdout.decode().strip() or "sha1"
     await asyncio.to_thread(repository.mkdir, parents=True, mode=0o700)
     await Git(repository).run("init", "--quiet", "--bare", f"--object-format={form}", "--template=")
-    info = repository / "objects" / "info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "alternates").write_bytes(alternates_file((objects,)))
-    (repository / "info").mkdir(exist_ok=True)
+    taken = repository / "objects" / _TAKEN
+    for folder in (taken, repository / "info", repository / "objects" / "info"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (repository / "objects" / "info" / "alternates").write_bytes(alternates_file((taken, user.objects)))
     (repository / "info" / "attributes").write_text(_AS_IT_LIES, encoding="utf-8")
     (repository / _EXCLUDES).write_bytes(await _excludes(user))
-    shallow = Path(await user.line("rev-parse", "--path-format=absolute", "--git-path", "shallow"))
-    if shallow.exists():
-        shutil.copyfile(shallow, repository / "shallow")
+    if user.shallow.exists():
+        shutil.copyfile(user.shallow, repository / "shallow")
 
 
-def alternates_file(folders: tuple[Path, ...]) -> bytes:
-    """The content of `objects/info/alternates`."""
-    return b"".join(os.fsencode(folder) + b"\n" for folder in folders)
-
-
-async def _excludes(user: Git) -> bytes:
-    """What the user ignores beside the project's own `.gitignore`: for this clone, and everywhere."""
-    path = Path(await user.line("rev-parse", "--path-format=absolute", "--git-path", _EXCLUDES))
+async def _excludes(user: UsersRepository) -> bytes:
+    """What the user ignores beside the project's own `.gitignore`: everywhere, and in this clone."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    found = [_read(path), _read(config / "git" / "ignore")]
-    named = await Git(user.git_dir, env=_USERS_CONFIG).attempt(
-        "config", "--get", "--path", "core.excludesFile"
-    )
-    if named.exit == 0 and (name := os.fsdecode(named.stdout).strip()) and name != os.devnull:
-        found.append(_read(Path(name)))
-    return b"\n".join(found) + b"\n"
-
-
-_USERS_CONFIG = {"GIT_CONFIG_GLOBAL": str(Path("~/.gitconfig").expanduser())}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-async def _begin_index(user: Git, taking: Git, root: Path) -> frozenset[str]:
-    """Begin with the user's index, whose times save reading what did not change; gives the submodules.
-
-    Where contents are converted on their way into the index it does not tell what lies on disk.
-    """
-    listed = await user.attempt("ls-files", "--stage", "-z")
-    rows = [row for row in listed.stdout.split(b"\0") if row]
-    links = frozenset(os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.startswith(_GITLINK))
-    index = Path(await user.line("rev-parse", "--path-format=absolute", "--git-path", "index"))
-    is_whole = not any(index.parent.glob("sharedindex.*"))
-    if is_whole and index.exists() and not await _is_converted(user, root, rows):
-        assert taking.index is not None  # noqa: S101 -- it was made with one
-        await asyncio.to_thread(shutil.copyfile, index, taking.index)
-        return links
-    kept = [row for row in rows if row.startswith(_GITLINK)]
-    await taking.run("update-index", "-z", "--index-info", stdin=b"".join(row + b"\0" for row in kept))
-    return links
-
-
-async def _is_converted(user: Git, root: Path, rows: list[bytes]) -> bool:
-    """Whether git converts files here: by attributes, or by the user's settings."""
-    for key in ("core.autocrlf", "core.attributesFile"):
-        done = await Git(user.git_dir, env=_USERS_CONFIG).attempt("config", "--get", key)
-        if done.exit == 0 and done.stdout.strip() not in (b"", b"false", b"/dev/null"):
-            return True
-    paths = [row.split(b"\t", 1)[1] for row in rows]
-    files = [os.fsdecode(path) for path in paths if path.rsplit(b"/", 1)[-1] == b".gitattributes"]
-    contents = [_read(root / file) for file in {*files, ".gitattributes"}]
-    contents.append(_read(user.git_dir / "info" / "attributes"))
-    return any(_CONVERTS.search(content) for content in contents)
-
-
-async def _add_all(taking: Git, root: Path, links: frozenset[str]) -> None:
-    tree = await asyncio.to_thread(list_files, root)
-    names = set(tree.paths) if tree is not None else set()
-    await taking.attempt("update-index", "-q", "--unmerged", "--really-refresh")
-    known = {os.fsdecode(row) for row in (await taking.run("ls-files", "-z")).split(b"\0") if row}
-    gone = known - names - links
-    if gone:
-        await taking.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(gone))
-    try:
-        await taking.run(
-            "update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=listing(names)
-        )
-    except GitError as error:
-        free = shutil.disk_usage(taking.git_dir).free
-        advice = "make room on the disk" if free < 1 << 20 else "make it readable, or let git ignore it"
-        raise GitError(f"what is in the checkout cannot be taken: {error.said}", next=advice) from None
-
-
-def listing(names: frozenset[str] | set[str] | list[str]) -> bytes:
-    """Paths as git reads them from stdin with `-z`."""
-    return b"".join(os.fsencode(name) + b"\0" for name in sorted(names))
+    named = (await user.git.configured(r"^core\.excludesfile$")).get("core.excludesfile")
+    everywhere = Path(named).expanduser() if named else config / "git" / "ignore"
+    return read_or_nothing(everywhere) + b"\n" + read_or_nothing(user.excludes) + b"\n"

@@ -41,6 +41,14 @@ def is_by_tool(model: str) -> bool:
     return _BY_TOOL.search(model) is not None
 
 
+def usual_limit(model: str) -> int:
+    """Give the limit of tokens, which Messages must name, where nobody wrote one.
+
+    As much as a change of a large file takes; the models of 2024 refuse more than they could write.
+    """
+    return 4_096 if re.search(r"claude-(?:instant|v?2|3(?!-7))", model) else 16_384
+
+
 @dataclass(frozen=True, slots=True)
 class MessagesWire:
     path: str = "/messages"

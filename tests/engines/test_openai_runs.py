@@ -1,0 +1,147 @@
+"""Whole runs with model engines against a server on 127.0.0.1: every file accounted for, every request counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import EMPTY, LIMITS, Fault, Loopback, Seen
+
+from parallelai import AsyncParallelAI, Claude, MultiEngine, OpenAI, RunDocument
+from parallelai.events import Event
+
+KEY = "sk-of-a-run-0123456789abcdefghij"
+FILES = 40
+SOURCE = "def part():\n    return 1 / 0\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of forty files, in which one stands; no setting of this machine counts."""
+    for number in range(FILES):
+        path = tmp_path / "src" / f"part{number}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# part {number}\n{SOURCE}")
+    for name in (
+        "OPENAI_BASE_URL",
+        "ANTHROPIC_BASE_URL",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "http_proxy",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def about(seen: Seen) -> str:
+    """The file that a request is about."""
+    found = re.search(r"src/part\d+\.py", seen.prompt)
+    return found[0] if found else ""
+
+
+def finding(seen: Seen) -> str:
+    one = {
+        "file": about(seen),
+        "line": 3,
+        "severity": "high",
+        "category": "bug",
+        "message": "It divides by zero.",
+        "quote": "return 1 / 0",
+        "suggestion": None,
+        "confidence": 0.9,
+    }
+    return json.dumps({"findings": [one]})
+
+
+async def review(here: Path, engine: Any, **more: Any) -> tuple[RunDocument, list[Event]]:
+    events: list[Event] = []
+    async with AsyncParallelAI(here) as ai:
+        document = await ai.review("src", engine=engine, on_events=events.extend, **more)
+    return document, events
+
+
+@pytest.mark.parametrize("kind", [Claude, OpenAI])
+async def test_a_review_asks_once_for_each_file(kind: Any, here: Path) -> None:
+    async with Loopback(finding, headers=LIMITS["openai"]) as server:
+        document, _ = await review(here, kind(base_url=server.url), parallel=10)
+    assert document.exit == 0
+    assert document.counts["ok"] == FILES
+    assert {found.file for found in document.findings} == {f"src/part{n}.py" for n in range(FILES)}
+    assert Counter(about(seen) for seen in server.seen) == Counter(f"src/part{n}.py" for n in range(FILES))
+    assert all("return 1 / 0" in seen.prompt for seen in server.seen)
+    assert len(server.peers) <= 10
+    assert document.usage.input == 100 * FILES
+    assert (document.usage.usd, document.usage.basis) == (0.0, "free")
+
+
+async def test_two_engines_share_the_work(here: Path) -> None:
+    async with Loopback(finding) as server:
+        engines = MultiEngine([Claude(base_url=server.url), OpenAI(base_url=server.url)])
+        document, _ = await review(here, engines, parallel=4)
+    assert document.counts["ok"] == FILES
+    assert server.count == FILES
+    assert {task.engine for task in document.tasks} == {"claude", "openai"}
+    assert {seen.path for seen in server.seen} == {"/v1/messages", "/v1/chat/completions"}
+
+
+async def test_faults_cost_tries_and_lose_no_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the server always refuses fails, by name; what the server counted is what the journal has."""
+    monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda *_: 0.01)
+    refused = {f"src/part{n}.py" for n in (3, 17)}
+    once = {
+        "src/part1.py": Fault(429, {"error": {"message": "slow"}}, {"Retry-After": "0.05"}),
+        "src/part2.py": Fault(500, {"error": {"message": "oops"}}),
+        "src/part4.py": Fault(cut_after=20),
+        "src/part5.py": Fault(text="not JSON"),
+        "src/part6.py": Fault(429, {"error": {"message": "slow"}}, {"retry-after-ms": "20"}),
+        "src/part7.py": Fault(seconds=0.3),
+        "src/part8.py": Fault(raw=b'{"id": '),
+    }
+    given: set[str] = set()
+
+    def fault(seen: Seen) -> Fault | None:
+        file = about(seen)
+        if file in refused:
+            return Fault(400, {"error": {"message": "this one never"}})
+        if file in given:
+            return None
+        given.add(file)
+        return once.get(file)
+
+    async with Loopback(finding, faults=fault) as server:
+        document, events = await review(here, OpenAI(base_url=server.url), parallel=8)
+    assert document.exit == 4
+    failed = {task.id.partition("@")[2]: task.error for task in document.tasks if task.status != "ok"}
+    assert set(failed) == refused
+    assert all(error is not None and "this one never" in error.said for error in failed.values())
+    assert document.counts["ok"] == FILES - 2
+    ended = [event for event in events if event.type == "attempt.ended"]
+    assert server.count == len(ended) + 1  # and the one call that repaired an answer
+    assert server.count == FILES + 5 + 1
+
+
+async def test_a_key_is_nowhere_in_the_journal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", KEY)
+    bad = Fault(401, {"error": {"message": f"no such key: {KEY}"}})
+    async with Loopback(faults=lambda seen: bad) as server:
+        document, events = await review(here, OpenAI(base_url=server.url, api_key_env="A_KEY"), parallel=8)
+    assert document.counts["ok"] == 0
+    assert "no such key" in str(document.tasks[0].error)
+    assert all(KEY in seen.headers["Authorization"] for seen in server.seen)
+    assert KEY not in f"{document} {events}"
+    stored = [path for path in (here / ".parallelai").rglob("*") if path.is_file()]
+    assert stored
+    assert not [path for path in stored if KEY.encode() in path.read_bytes()]
+
+
+async def test_what_was_answered_is_taken_from_the_cache(here: Path) -> None:
+    async with Loopback(EMPTY) as server:
+        for _ in range(2):
+            document, _ = await review(here, OpenAI(base_url=server.url, model="m"), parallel=8)
+            assert document.counts["ok"] == FILES
+        assert server.count == FILES
