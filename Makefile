@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 JOBS   ?= 4
 
-.PHONY: review test check schemas bench docs installs clean setup dev
+.PHONY: review test check schemas bench bench-peers docs installs clean setup dev
 
 # What a user needs: the package itself, with its loose lower bounds.
 $(BIN)/.installed: pyproject.toml
@@ -42,6 +42,10 @@ schemas: dev
 
 bench: dev
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# Beside other people's programs, which are installed into build/peers the first time. Not a part of CI.
+bench-peers: dev
+	$(BIN)/python -m benchmarks.peers
 
 docs: dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

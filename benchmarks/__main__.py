@@ -15,6 +15,7 @@ NAMES = {
     "overhead": "what a journaled task costs",
     "memory": "memory for 10,000 tasks",
     "calls": "1,000 calls of 200 ms, 100 at once",
+    "http": "1,000 and 5,000 calls of a model server, 100 at once",
     "startup": "starting, and importing",
     "dags": "makespan of real workflows",
     "ratelimit": "the limiter in the simulator of a provider",

@@ -195,10 +195,11 @@ def _chat(body: dict[str, Any], text: str, stop: str | None) -> Form:
     usage = {
         "prompt_tokens": USAGE["input"],
         "completion_tokens": USAGE["output"],
+        "total_tokens": USAGE["input"] + USAGE["output"],
         "prompt_tokens_details": {"cached_tokens": USAGE["cached"]},
         "completion_tokens_details": {"reasoning_tokens": USAGE["reasoning"]},
     }
-    same = {"id": "c-1", "model": body["model"]}
+    same = {"id": "c-1", "object": "chat.completion", "created": 1_700_000_000, "model": body["model"]}
     reason = stop or "stop"
     message = {"role": "assistant", "content": text}
     whole = {**same, "choices": [{"index": 0, "message": message, "finish_reason": reason}], "usage": usage}

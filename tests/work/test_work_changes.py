@@ -190,7 +190,7 @@ async def test_checks_run_in_the_workspace_and_a_failure_is_told_to_the_assistan
         return "done"
 
     engine = Hands(act)
-    check = ["sh", "-c", "echo $PWD > where; grep good a.py"]
+    check = ["sh", "-c", "echo $PWD > where; echo junk >> b.py; grep good a.py"]
     task = Task(id="t", description="x", engine="hands", edits=True, checks=[check])
     async with AsyncParallelAI(repository, engines=[engine]) as ai:
         document = await ai.execute(tasks=[task])
@@ -198,6 +198,7 @@ async def test_checks_run_in_the_workspace_and_a_failure_is_told_to_the_assistan
     assert (result.status, result.turns) == (Outcome.OK, 2)
     assert result.change is not None
     assert result.change.files == ("a.py",), "what a check leaves behind is no part of the change"
+    assert "where" not in (repository / result.change.patch).read_text()
     assert "grep good a.py" in engine.requests[1].prompt
 
 
@@ -263,6 +264,9 @@ async def test_copy_link_setup_and_worktreeinclude(repository: Path) -> None:
     assert seen == ["KEY=1\n", "m\n", "cfg\n", "ready\n"]
     assert document.tasks[0].change is not None
     assert document.tasks[0].change.files == ("a.py",)
+    patch = (repository / document.tasks[0].change.patch).read_text()
+    assert "prepared" not in patch
+    assert "by setup" not in patch
 
 
 @pytest.mark.parametrize("pattern", ["up", "*p"])

@@ -293,7 +293,9 @@ def test_the_oldest_git_that_is_enough_is_here() -> None:
     assert tuple(int(part) for part in version.split(".")[:2]) >= (2, 39)
 
 
-async def test_submodules_are_taken_as_plain_files(repository: Repository, private: Path, tmp_path: Path) -> None:
+async def test_submodules_are_taken_as_plain_files(
+    repository: Repository, private: Path, tmp_path: Path
+) -> None:
     inner = Repository.start(tmp_path / "inner")
     inner.commit({"lib.c": "1\n", "deep/x": "1\n", ".gitignore": "*.o\n"})
     allow = ("-c", "protocol.file.allow=always")

@@ -14,6 +14,7 @@ COMMANDS = {
     "execute": ("parallelai.cli.execute:execute", "Carry out a plan."),
     "plan": ("parallelai.cli.plan:plan", "Check, show, draw, estimate and convert plans."),
     "runs": ("parallelai.cli.runs:runs", "List, show, follow, steer and resume runs."),
+    "templates": ("parallelai.cli.templates:templates", "List, show, write and check task templates."),
     "engines": ("parallelai.cli.engines:engines", "List and test who can do tasks."),
     "init": ("parallelai.cli.init:init", "Write a config and a first plan for this project."),
     "doctor": ("parallelai.cli.doctor:doctor", "Check this installation and this project."),
@@ -27,7 +28,6 @@ COMMANDS = {
 LATER = {
     "work": "this version carries out tasks only: `parallelai execute PLAN`",
     "usage": "`parallelai runs show` says what a run used",
-    "templates": "put templates into .parallelai/templates, and name one with `--template`",
     "dashboard": "`parallelai runs logs --follow` shows a run live",
     "serve": "`parallelai runs logs --follow` shows a run live",
     "mcp": None,

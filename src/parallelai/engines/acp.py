@@ -25,7 +25,7 @@ from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
 from parallelai.errors import EngineError, TimedOut, Unavailable
-from parallelai.processes import Confinement, Program, environment, find
+from parallelai.processes import Program, environment, find
 from parallelai.records import LimitKey, Reply
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ HOW = (
     "write `command: [agent, argument, …]` in the engine's entry, or `parallelai engines add NAME -- agent …`"
 )
 _OWN = Preset(command=(), how=HOW, memory_bytes=300 * 1024 * 1024)
-_KEYS = frozenset({"command", "args", "env", "model", "network", "account"})
+_KEYS = frozenset({"command", "args", "env", "model", "network", "sandbox", "account"})
 _PRESET_KEYS = frozenset({"base_url", "api_key_env", "api_key_file", "max_turns"})
 _MAX_KEY_BYTES = 64 * 1024
 
@@ -162,6 +162,7 @@ class AcpEngine:
             settings_env=preset.settings_env if preset.is_settings_file else None,
             settings=text if preset.is_settings_file else None,
             session_model=None if has_own_place else wanted.model,
+            counts_last_call=preset.counts_last_call,
         )
 
     def _environment(
@@ -206,10 +207,7 @@ class Launch:
     settings_env: str | None = None
     settings: str | None = None
     session_model: str | None = None
-
-    @property
-    def confinement(self) -> Confinement | None:
-        return self.program.confinement
+    counts_last_call: bool = False
 
 
 def _usable_keys(use: str, preset: Preset) -> frozenset[str]:

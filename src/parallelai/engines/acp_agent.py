@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STDERR_CHARS = 16_000
 """What is kept of an agent's stderr, to say why it ended."""
+NEVER_SECONDS = 1e9
 EXIT_SECONDS = 1.0
 """How long an agent may take to end by itself once its input has ended."""
 
@@ -57,7 +58,10 @@ class Agent:
         self.about: InitializeResponse | None = None
         self.is_tainted = False
         self._feed = Feed()
-        self._program = replace(program, feed=self._feed)
+        # Whether it is idle is for whoever waits for the turn to judge; this one only says that it works.
+        self._program = replace(
+            program, feed=self._feed, on_active=self._active, idle_timeout_seconds=NEVER_SECONDS
+        )
         self._transport = LineTransport(self._feed, self._update)
         self._stderr = ""
         self._completed: Completed | None = None
@@ -125,6 +129,10 @@ class Agent:
         return (f"{number} messages of the agent could not be read",) if number else ()
 
     # What it prints
+
+    def _active(self) -> None:
+        for turn in self.turns.values():
+            turn.sign_of_life()
 
     def _line(self, stream: str, line: bytes) -> None:
         if stream == "stdout":

@@ -41,9 +41,10 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("quota", r"insufficient[_ ]quota|quota (?:exceeded|exhausted)|exceeded your (?:current )?quota"
                   r"|usage limit|out of credits?|credit balance|billing|payment required|daily limit"),
         ("limited", r"rate[_ -]?limit|too many requests|resource[_ ]exhausted"),
-        ("rejected", r"context[_ ]length|context window|too long|maximum context|prompt is too"),
+        ("rejected", r"context[_ ]length|context window|too long|maximum context|prompt is too"
+                      r"|exceeds (?:the )?(?:model|context|token)|contextoverflow"),
         ("rejected", r"(?:model|deployment).{0,60}(?:not found|does not exist|not supported|unknown|invalid)"
-                     r"|unknown model|no such model|model_not_found|\bmodel: \S+$"),
+                     r"|unknown model|no such model|model_not_found|\bmodel: [\w./-]+(?:$|:)"),
         ("rejected", r"(?:invalid|incorrect|wrong|bad|expired|missing).{0,20}(?:api[ _-]?key|token|credential)"
                      r"|api[ _-]?key (?:is )?(?:not valid|invalid)|unauthorized|unauthenticated|forbidden"
                      r"|permission[_ ]denied|invalid[_ ]request|bad request"),

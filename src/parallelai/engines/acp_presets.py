@@ -33,6 +33,7 @@ class Preset:
         login: folders below HOME (or the XDG folder that they begin with) that hold its login and sessions:
             writable to it. `read_only` are paths below HOME that would make it run or obey something later.
         how: how to install it. memory_bytes: what one process was seen to take.
+        counts_last_call: the tokens that it reports are those of a turn's last call alone.
         attach: argv that opens a session for a person, with `{session}`; empty: there is none.
     """
 
@@ -55,6 +56,7 @@ class Preset:
     login: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
+    counts_last_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ PRESETS: Mapping[str, Preset] = {
         how="npm install -g opencode-ai@1.18.33",
         memory_bytes=620 * MIB,
         attach=("opencode", "--session", "{session}"),
+        counts_last_call=True,
     ),
     "qwen": Preset(
         command=("qwen", "--acp"),

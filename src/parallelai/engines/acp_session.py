@@ -193,11 +193,13 @@ class Session:
         """What the turn took: tokens by its answer, else by its reports; money as a difference."""
         updates = self._turn.updates
         tokens = (None if response is None else read_response_usage(response)) or updates.metered or Usage()
+        if self._launch.counts_last_call and updates.has_tools:
+            tokens = Usage()  # there were more calls: unknown is better than too little
         if updates.usd is None:
             return tokens
         before, self._usd_before = self._usd_before, updates.usd
         self._pool.note_cost(self.id, updates.usd)
-        if before is None or updates.usd < before:
+        if before is None or updates.usd <= before:  # nothing: a model without a price, or a subscription
             return tokens
         return Usage(
             tokens.input, tokens.cached, tokens.output, tokens.reasoning, updates.usd - before, "client"

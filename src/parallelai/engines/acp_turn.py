@@ -61,12 +61,18 @@ class Turn:
                 self.updates.take(update)
             return
         events = self.updates.take(update)
-        now = self._loop.time()
-        if not events and now - self._heard > SIGN_OF_LIFE_SECONDS:
-            events = [TextEvent("")]  # thoughts are not text, but they are no silence either
         if events:
-            self._heard = now
+            self._heard = self._loop.time()
             self.put(events)
+        else:
+            self.sign_of_life()  # thoughts are not text, but they are no silence either
+
+    def sign_of_life(self) -> None:
+        """Say that the agent works, if nothing has said so for a while."""
+        now = self._loop.time()
+        if now - self._heard > SIGN_OF_LIFE_SECONDS and not self._is_ended:
+            self._heard = now
+            self.put([TextEvent("")])
 
     def put(self, events: Sequence[EngineEvent]) -> None:
         """Queue events for the port."""

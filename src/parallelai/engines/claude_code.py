@@ -120,8 +120,6 @@ class ClaudeCodeEngine(ClientEngine):
             env["ANTHROPIC_API_KEY"] = key
         elif self.entry.base_url is not None:
             env["ANTHROPIC_AUTH_TOKEN"] = "none"  # noqa: S105 - else the user's login would go there
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            env["IS_SANDBOX"] = "1"
         return env
 
     def arguments(self, request: Request, launch: Launch) -> list[str]:

@@ -158,8 +158,8 @@ class ClientEngine(ABC):
         """Do what else must be done before a turn. Looks at files, in a thread."""
         return launch
 
-    def finish(self, reader: Any, launch: Launch) -> None:
-        """Look at what a turn left behind, before its usage is asked for. In a thread."""
+    def finish(self, reader: Any, launch: Launch) -> None:  # noqa: B027 - most have nothing to do
+        """Look at what a turn left behind, before its usage is asked for. It may block."""
 
     # The protocol
 
@@ -194,7 +194,7 @@ class ClientEngine(ABC):
         """Guess the memory; a client's own prompts and tools make its tokens unknown."""
         return Estimate(tokens=None, usd=None, memory_bytes=self.client.memory_bytes)
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - nothing is held
         """Hold nothing: what ran has ended with its turn."""
 
     async def perform(self, request: Request, port: Port) -> Reply:

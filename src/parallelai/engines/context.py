@@ -65,13 +65,15 @@ class EngineContext:
 def refuse_unused(name: str, entry: EngineEntry, used: frozenset[str] = frozenset()) -> None:
     """Refuse keys of an entry that its engine would ignore; `used` are those beside `COMMON_KEYS`.
 
+    One that runs a program in a workspace uses `sandbox`; the others cannot give a required one.
+
     Raises `ConfigError` naming them. A key that has no effect would be a promise not kept: `network: off` on
     a program that nothing confines, or a `price` where no token is counted.
     """
     if entry.sandbox == "required" and "sandbox" not in used:
         raise ConfigError(
-            f"engine `{name}` asks for `sandbox: required`, which this version cannot give",
-            next="write `sandbox: none` to let it run unconfined",
+            f"engine `{name}` asks for `sandbox: required`, which `{entry.use}` cannot give",
+            next="take it out of the entry: it starts no program that could be confined",
         )
     unused = sorted(entry.model_fields_set - COMMON_KEYS - used)
     if unused:

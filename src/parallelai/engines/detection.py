@@ -49,14 +49,6 @@ KNOWN: Mapping[str, Known] = {
     "azure": Known(),
     "claude-code": Known(("claude",), how="npm install -g @anthropic-ai/claude-code@2.1.329"),
     "codex": Known(("codex",), how="npm install -g @openai/codex@0.169.0"),
-    "gemini": Known(("gemini",), how="npm install -g @google/gemini-cli@0.61.0"),
-    "opencode": Known(("opencode",), how="npm install -g opencode-ai@1.18.33"),
-    "qwen": Known(("qwen",)),
-    "cursor": Known(("cursor-agent",)),
-    "aider": Known(("aider",), how="uv tool install aider-chat==0.86.2"),
-    "pi": Known(("pi",), how="npm install -g @earendil-works/pi-coding-agent@0.74.2"),
-    "mini-swe-agent": Known(("mini",), how="uv tool install --with mcp mini-swe-agent==2.4.6"),
-    "acp": Known(),
 }
 """What CONTRACTS §7 registers beside the embedded engines."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GROUP = "parallelai.engines"
 EMBEDDED: Mapping[str, str] = {
+    "acp": "parallelai.engines.acp:AcpEngine",
+    "aider": "parallelai.engines.command:CommandEngine",
     "analyzers": "parallelai.engines.analyzers:AnalyzersEngine",
     "openai": "parallelai.engines.openai:OpenAIEngine",
     "anthropic": "parallelai.engines.anthropic:AnthropicEngine",
@@ -35,8 +37,16 @@ EMBEDDED: Mapping[str, str] = {
     "perplexity": "parallelai.engines.openai:OpenAIEngine",
     "openrouter": "parallelai.engines.openai:OpenAIEngine",
     "azure": "parallelai.engines.openai:OpenAIEngine",
+    "claude-code": "parallelai.engines.claude_code:ClaudeCodeEngine",
+    "codex": "parallelai.engines.codex:CodexEngine",
     "command": "parallelai.engines.command:CommandEngine",
+    "cursor": "parallelai.engines.acp:AcpEngine",
+    "gemini": "parallelai.engines.acp:AcpEngine",
+    "mini-swe-agent": "parallelai.engines.command:CommandEngine",
     "mock": "parallelai.engines.mock:MockEngine",
+    "opencode": "parallelai.engines.acp:AcpEngine",
+    "pi": "parallelai.engines.command:CommandEngine",
+    "qwen": "parallelai.engines.acp:AcpEngine",
     "replay": "parallelai.engines.replay:ReplayEngine",
 }
 """The entry points of this package itself: known without a search through all that is installed, and not to

@@ -18,6 +18,7 @@ import os
 import struct
 from collections.abc import Iterator
 
+from parallelai.processes.seccomp import refuse_network  # not later: what is confined cannot read it
 from parallelai.processes.specification import Restrictions
 
 LEAST_ABI = 3
@@ -86,8 +87,6 @@ def restrict(asked: Restrictions) -> None:
     ruleset.add(asked)
     ruleset.enforce()
     if asked.network != "on":
-        from parallelai.processes.seccomp import refuse_network
-
         refuse_network(_libc, allow_tcp=asked.network == "loopback")
 
 

@@ -121,7 +121,12 @@ def key_of(job: Job, engine: str, request: Request) -> LimitKey:
         return LimitKey(engine)
 
 
-def settings_of(job: Job, spent: Usage, spent_seconds: float) -> Settings:
+def settings_of(
+    job: Job,
+    spent: Usage,
+    spent_seconds: float,
+    is_crowded: Callable[[LimitKey, int], bool] | None = None,
+) -> Settings:
     """Make the scheduler's settings; `spent` is what earlier processes of this run used, as far as known."""
     limits = job.plan.limits
     phases = {
@@ -136,4 +141,5 @@ def settings_of(job: Job, spent: Usage, spent_seconds: float) -> Settings:
         on_budget=limits.on_budget,
         max_wait_seconds=limits.max_wait,
         spent=Allowance(usd=spent.usd, tokens=spent.tokens, time=spent_seconds),
+        is_crowded=is_crowded,
     )

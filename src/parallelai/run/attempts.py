@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 
 from parallelai.events import BreakerClosed, BreakerOpened, EventData
-from parallelai.records import ErrorRecord, Outcome
+from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.budget import Reservation
 from parallelai.run.decisions import Cancel, RunStep, Start
 from parallelai.run.nodes import AttemptResult
@@ -308,6 +308,18 @@ class Attempts:
             return
         pause = limited_seconds(task.limited, self._random) if not asked or asked <= 0 else asked
         key.not_before = max(key.not_before, now + pause)
+
+    def hold_key(self, key: LimitKey, seconds: float | None, said: str, now: float) -> None:
+        """Hold a key back because a session of it waits; see `Scheduler.limited`."""
+        state = self._queues.key(key)
+        if state is None:
+            return
+        if seconds is not None and seconds > self._max_wait_seconds:
+            error = ErrorRecord("rate_limited", said)
+            self._open_breaker(state, now + seconds, AttemptResult(False, error=error), now)
+            return
+        pause = limited_seconds(1, self._random) if seconds is None else max(0.0, seconds)
+        state.not_before = max(state.not_before, now + pause)
 
     def _open_breaker(self, key: KeyState, until: float | None, result: AttemptResult, now: float) -> None:
         said = result.error.said if result.error is not None else "the quota is used up"

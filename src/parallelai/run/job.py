@@ -65,6 +65,7 @@ class Job:
     is_applied: bool = False
     is_attended: bool = False
     editing: frozenset[str] = frozenset()
+    memory: LimitMemory | None = None
 
     def assignment(self, instance: Instance) -> Assignment:
         """Who does this instance: what its task says, unless a route told its files apart."""

@@ -121,7 +121,8 @@ class Settings:
 
     `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of
     a phase. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that
-    events hold; give one if the clock is not the Unix clock.
+    events hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in
+    flight are enough for the calls that a key allows now.
     """
 
     parallel: int = 50
@@ -133,6 +134,7 @@ class Settings:
     max_wait_seconds: float = 3600.0
     spent: Budget = Allowance()
     to_utc: Callable[[float], str] = utc_text
+    is_crowded: Callable[[LimitKey, int], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from parallelai.records import LimitKey
 from parallelai.run.nodes import Member
@@ -40,15 +40,21 @@ class Count:
 class KeyState:
     """One limit key: `not_before` moves with Retry-After; a breaker is open until `until` (None: unknown)."""
 
-    __slots__ = ("in_flight", "is_open", "key", "not_before", "until", "why")
+    __slots__ = ("crowding", "in_flight", "is_open", "key", "not_before", "until", "why")
 
-    def __init__(self, key: LimitKey) -> None:
+    def __init__(self, key: LimitKey, crowding: Callable[[LimitKey, int], bool] | None = None) -> None:
         self.key = key
+        self.crowding = crowding
         self.in_flight = 0
         self.not_before = -math.inf
         self.is_open = False
         self.until: float | None = None
         self.why = ""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more attempts would only wait for their turn to call: slots are for calls."""
+        return self.crowding is not None and self.crowding(self.key, self.in_flight)
 
     def can_wait(self, now: float, longest_seconds: float) -> bool:
         """Say whether waiting for the breaker to close is worth while."""
@@ -70,7 +76,7 @@ class Channel:
         """Say why nothing can start here now."""
         if self.key.is_open or now < self.key.not_before:
             return "rate_limited"
-        return "concurrency" if self.engine.is_full else None
+        return "concurrency" if self.engine.is_full or self.key.is_crowded else None
 
     @property
     def load(self) -> tuple[float, int]:
@@ -131,8 +137,14 @@ class Lane:
 class Queues:
     """All lanes and timers of one run."""
 
-    def __init__(self, concurrency: Mapping[str, int], phase_parallel: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        concurrency: Mapping[str, int],
+        phase_parallel: Mapping[int, int],
+        crowding: Callable[[LimitKey, int], bool] | None = None,
+    ) -> None:
         self._concurrency = concurrency
+        self._crowding = crowding
         self._phases = {phase: Count(ceiling) for phase, ceiling in phase_parallel.items()}
         self._engines: dict[str, Count] = {}
         self._keys: dict[LimitKey, KeyState] = {}
@@ -151,9 +163,13 @@ class Queues:
                 engine = self._engines[member.engine] = Count(self._concurrency.get(member.engine))
             key = self._keys.get(member.key)
             if key is None:
-                key = self._keys[member.key] = KeyState(member.key)
+                key = self._keys[member.key] = KeyState(member.key, self._crowding)
             found = self._channels[member] = Channel(len(self._channels), engine, key)
         return found
+
+    def key(self, key: LimitKey) -> KeyState | None:
+        """Give the state of a key, None if no task may use it."""
+        return self._keys.get(key)
 
     def phase(self, number: int) -> Count | None:
         return self._phases.get(number)

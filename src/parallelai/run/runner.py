@@ -55,7 +55,6 @@ from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.nodes import Prepared, Settled
-from parallelai.run.permissions import LocalCoordinator
 from parallelai.run.preparation import Preparation, Ready
 from parallelai.run.report import Report
 from parallelai.run.resume import Prior, measured_before
@@ -145,13 +144,14 @@ class Runner:
         self._inbox: list[ExecutorEvent] = []
         self._wake = asyncio.Event()
         self._running_steps: dict[str, asyncio.Task[EngineError | None]] = {}
+        self._permits = limiting.coordinator_of(job, writer.append, self._wake.set)
         self._clock_offset = time.time() - time.monotonic()
         self._signal: int | None = None
         self._has_reached_budget = False
         self._scheduler = Scheduler(
             assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
             job.graph.groups,
-            assembly.settings_of(job, report.spent, report.seconds),
+            assembly.settings_of(job, report.spent, report.seconds, self._permits.is_crowded),
             prepare=lambda task: itself._prepare(task),
             random=random.Random(),  # noqa: S311 -- spreads retries; no secret
             now=self._now(),
@@ -257,8 +257,7 @@ class Runner:
 
     @asynccontextmanager
     async def _executing(self) -> AsyncIterator[None]:
-        permits = LocalCoordinator(self._job.parallel, self._job.concurrency)
-        coordinator = RunCoordinator(permits.permit, self._questions.ask)
+        coordinator = RunCoordinator(self._permits.permit, self._questions.ask)
         async with asyncio.TaskGroup() as group:
             self._executor = LocalExecutor(group, self._job.engines, coordinator, self._workspaces)
             self._group = group
@@ -359,6 +358,7 @@ class Runner:
         for item in news:
             if isinstance(item, AttemptDone):
                 task, number, result = self._flights.done(item)
+                result = self._permits.judged(item.id, result)
                 self._scheduler.attempt_ended(task, number, result, self._now())
             elif isinstance(item, AttemptTurned):
                 self._flights.turned(item)
@@ -366,6 +366,7 @@ class Runner:
                 self._flights.placed(item)
             else:
                 self._flights.streamed(item)
+                limiting.heed(item.event, self._scheduler, self._permits, self._now())
 
     def _carry_out_all(self, decisions: Sequence[Decision]) -> float | None:
         """Do what was decided; gives the time at which to ask again, None for no time."""

@@ -66,7 +66,7 @@ class Scheduler:
         self._pool: list[tuple[float, int, int, TaskState]] = []  # what is ready for the next batch
         self._pooled = 0
         self._events: list[EventData] = []
-        self._queues = Queues(settings.concurrency, settings.phase_parallel)
+        self._queues = Queues(settings.concurrency, settings.phase_parallel, settings.is_crowded)
         self._roster = Roster(settings.strategy, functools.partial(_state_of, self._queues, {}))
         self._attempts = Attempts(
             self._roster, self._queues, random, settings.max_wait_seconds, settings.to_utc
@@ -109,6 +109,13 @@ class Scheduler:
             state.usd += usage.usd or 0.0
             state.tokens += usage.tokens or 0
         self._attempts.attempt_landed(state, flight, result, now)
+
+    def limited(self, key: LimitKey, seconds: float | None, said: str, now: float) -> None:
+        """Take in that a session in flight waits for its provider: nothing else of the key starts meanwhile.
+
+        `seconds` None is unknown. A wait beyond `max_wait` opens the key's breaker.
+        """
+        self._attempts.hold_key(key, seconds, said, now)
 
     def step_ended(self, task: str, step: str, error: ErrorRecord | None, now: float) -> None:
         """Report a step's end; an error ends the task. Raises `ValueError` if it was not in flight."""

@@ -209,6 +209,25 @@ async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] 
     return Measure(commit, tuple(sorted(_paths(changed))), tuple(sorted(kept_out)))
 
 
+async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str]) -> frozenset[str]:
+    """Undo what was changed since the folder was measured last, and name what is new there."""
+    git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    await git.attempt("update-index", "-q", "--unmerged", "--refresh")
+    changed = {
+        name for name in _paths(await git.run("diff-files", "--name-only", "-z")) if name not in leave_out
+    }
+    if changed:
+        await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(changed))
+    return await untracked(snapshot, folder) - leave_out
+
+
+async def untracked(snapshot: Snapshot, folder: Folder) -> frozenset[str]:
+    """Name what is new in a folder since it was measured last, but what was brought there."""
+    git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    others = _paths(await git.run("ls-files", "--others", "--exclude-standard", "-z"))
+    return frozenset(name for name in others if not _is_below(name, folder.brought))
+
+
 async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) -> None:
     """Make a folder what it was laid out as: what was changed there is dropped."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)

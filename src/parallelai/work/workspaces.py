@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -185,10 +186,11 @@ class RunWorkspaces:
         if path.parent != self._home or not path.is_dir() or not note.is_file():
             return None
         self._left.discard(path)
-        base = note.read_text(encoding="utf-8").strip()
+        noted = json.loads(note.read_text(encoding="utf-8"))
         brought = frozenset(scratch.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
         links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
-        return _Laid(scratch.Folder(path, base, self._index(path), brought), links)
+        folder = scratch.Folder(path, noted["base"], self._index(path), brought)
+        return _Laid(folder, links, set(noted["left_out"]))
 
     async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> _Laid:
         async with self._making:
@@ -199,9 +201,10 @@ class RunWorkspaces:
             brought, links = await asyncio.to_thread(bringing)
             folder = scratch.Folder(folder.path, folder.base, folder.index, brought)
             await scratch.make_repository(self._snapshot, folder)
-            self._note(path).write_text(base, encoding="utf-8")
         laid = _Laid(folder, links)
         await self._set_up(laid, work, wanted, seconds)
+        note = {"base": laid.folder.base, "left_out": sorted(laid.left_out)}
+        self._note(path).write_text(json.dumps(note), encoding="utf-8")
         return laid
 
     def _bring(
@@ -235,8 +238,11 @@ class RunWorkspaces:
                 await asyncio.to_thread(self.drop, laid)
                 raise Unavailable(error.said, next=error.next)
         scratch.remove(temporary)
-        measure = await scratch.measure(self._snapshot, laid.folder)
-        laid.left_out |= {*measure.files, *measure.kept_out}
+        # New files are nobody's change; tracked ones that it wrote are what the assistant begins with.
+        laid.left_out |= await scratch.untracked(self._snapshot, laid.folder)
+        measure = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
+        if measure.files:
+            laid.folder = dataclasses.replace(laid.folder, base=measure.commit)
 
     async def run(
         self,
@@ -267,7 +273,7 @@ class RunWorkspaces:
         return self._settings.folder / "indexes" / path.name
 
     def _note(self, path: Path) -> Path:
-        return self._settings.folder / "indexes" / f"{path.name}.base"
+        return self._settings.folder / "indexes" / f"{path.name}.json"
 
     # -- what an attempt changed
 
@@ -280,6 +286,11 @@ class RunWorkspaces:
                 await scratch.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
         files = tuple(file for file in found.files if file not in laid.left_out)
         return Measured(laid.folder.base, found.commit, files, found.kept_out)
+
+    async def take_back(self, laid: _Laid, before: Measured) -> None:
+        """Undo what was done to a folder since it was measured; what is new there is no part of a change."""
+        known = frozenset((*laid.left_out, *before.kept_out))
+        laid.left_out |= await scratch.take_back(self._snapshot, laid.folder, known)
 
     async def keep(self, measured: Measured, number: int) -> Change:
         patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
@@ -385,8 +396,7 @@ class _Place:
         before = await self.measure() if self._work.edits else None
         error = await self._owner.run(self._laid, self.workspace, self._wanted, "check", argv, seconds)
         if before is not None:  # what a check leaves behind is nobody's change
-            after = await self.measure()
-            self._laid.left_out |= {*after.files, *after.kept_out} - {*before.files, *before.kept_out}
+            await self._owner.take_back(self._laid, before)
         return error
 
     async def close(self, *, is_left: bool = False) -> None:

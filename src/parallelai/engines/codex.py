@@ -1,0 +1,186 @@
+"""The engine `codex`: OpenAI's Codex without its screen, by `codex exec --json`.
+
+    engines:
+      codex: {use: codex, model: gpt-6.1-sol}
+      own:   {use: codex, base_url: http://127.0.0.1:8000/v1, model: small, api_key_env: LOCAL_KEY}
+
+Who is logged in to it needs no key. A `base_url` is a server of the Responses API. Its own sandbox is used
+where ours is not: inside ours it has all that ours leaves it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parallelai.engines.client_engine import MIB, Client, ClientEngine, Launch, Login
+from parallelai.engines.codex_stream import CodexReader, recorded_total
+from parallelai.engines.protocol import Capabilities, Request
+from parallelai.engines.wire.structure import structure_of
+from parallelai.records import Usage
+
+if TYPE_CHECKING:
+    from parallelai.engines.wire.records import Structure
+
+PROVIDER = "parallelai"
+KEY_VARIABLE = "PARALLELAI_CODEX_KEY"
+MAX_INSTRUCTIONS_BYTES = 100_000
+_QUIET = ("plugins", "remote_plugin", "apps")
+_SETTINGS = ("check_for_update_on_startup=false", "analytics.enabled=false", "feedback.enabled=false")
+
+CLIENT = Client(
+    use="codex",
+    program="codex",
+    how="npm install -g @openai/codex@0.169.0",
+    provider="openai",
+    address="https://api.openai.com/v1",
+    memory_bytes=220 * MIB,
+    login=Login(
+        variable="CODEX_HOME",
+        folder=".codex",
+        obeyed=(
+            "config.toml",
+            "AGENTS.md",
+            "AGENTS.override.md",
+            "hooks.json",
+            "agents",
+            "hooks",
+            "plugins",
+            "prompts",
+            "rules",
+            "skills",
+        ),
+        own=("skills/.system",),
+        variables=("CODEX_API_KEY",),
+    ),
+)
+
+
+class CodexEngine(ClientEngine):
+    """Codex (see the module)."""
+
+    client = CLIENT
+    capabilities = Capabilities(
+        answers=frozenset({"text", "findings", "schema", "change"}),
+        edits=True,
+        structured=True,
+        streams=True,
+        resumes=True,
+        attaches=True,
+        is_remote=True,
+        works_in_folder=True,
+    )
+
+    def prepare(self, request: Request, launch: Launch) -> Launch:
+        """Write the schema down, and note what a session that goes on has taken until now."""
+        extra: dict[str, Any] = {"before": recorded_total(launch.home.folder, request.session)}
+        structure = _structure(request)
+        if structure is None:
+            return dataclasses.replace(launch, extra=extra)
+        descriptor, name = tempfile.mkstemp(prefix="parallelai-schema-", suffix=".json")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(structure.schema, file)
+        extra["schema"] = name
+        confined = launch.confinement
+        if confined is not None:
+            confined = dataclasses.replace(confined, readable=(*confined.readable, name))
+        return dataclasses.replace(launch, extra=extra, confinement=confined)
+
+    def finish(self, reader: CodexReader, launch: Launch) -> None:
+        """Take the schema away; read what was taken from the session's file where no final event said it."""
+        if "schema" in launch.extra:
+            Path(launch.extra["schema"]).unlink(missing_ok=True)
+        if reader.total is None:
+            reader.total = recorded_total(launch.home.folder, reader.session)
+
+    def reader(self, request: Request, launch: Launch) -> CodexReader:
+        """Make the reader of one turn."""
+        reader = CodexReader(self.name, request.root, self.limit_key(request), launch.extra.get("before"))
+        reader.session = request.session
+        reader.model = self.model_of(request) or None
+        return reader
+
+    def own_environment(self, key: str | None) -> dict[str, str]:
+        """Give it its key: for a server of one's own in a variable of another name."""
+        if self.entry.base_url is not None:
+            return {KEY_VARIABLE: key or "none"}
+        return {} if key is None else {"CODEX_API_KEY": key}
+
+    def arguments(self, request: Request, launch: Launch) -> list[str]:
+        """Its command line, after the program's name; the prompt comes by standard input."""
+        argv = [
+            "exec",
+            *(["resume"] if request.session is not None else []),
+            "--json",
+            "--skip-git-repo-check",
+        ]
+        for feature in _QUIET:
+            argv += ["--disable", feature]
+        for setting in (*_SETTINGS, f'sandbox_mode="{_sandbox(request, launch)}"', *self._provider()):
+            argv += ["-c", setting]
+        if instructions := (request.instructions or "").encode("utf-8", "replace")[:MAX_INSTRUCTIONS_BYTES]:
+            argv += ["-c", f"developer_instructions={json.dumps(instructions.decode('utf-8', 'ignore'))}"]
+        model = self.model_of(request)
+        if model:
+            argv += ["--model", model]
+        if "schema" in launch.extra:
+            argv += ["--output-schema", launch.extra["schema"]]
+        return [*argv, *([request.session] if request.session is not None else []), "-"]
+
+    def _provider(self) -> list[str]:
+        """A server of one's own, which is asked once for each call; the provider that it has cannot be changed."""
+        if self.entry.base_url is None:
+            return []
+        settings = {
+            "name": PROVIDER,
+            "base_url": self.entry.base_url.rstrip("/").removesuffix("/v1") + "/v1",
+            "env_key": KEY_VARIABLE,
+            "wire_api": "responses",
+        }
+        pairs = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        pairs += ["request_max_retries=0", "stream_max_retries=0"]
+        return [f'model_provider="{PROVIDER}"', f"model_providers.{PROVIDER}={{{', '.join(pairs)}}}"]
+
+    def answer_text(self, reader: CodexReader, request: Request) -> str:
+        """The last message."""
+        return reader.text
+
+    def priced(self, usage: Usage, reader: CodexReader, launch: Launch) -> Usage:
+        """A subscription has no price for a call."""
+        own = self.entry.price is None and launch.key is None and self.entry.base_url is None
+        if own and not launch.env.get("CODEX_API_KEY") and not _is_by_key(launch.home.folder):
+            return dataclasses.replace(usage, usd=None, basis="subscription")
+        return super().priced(usage, reader, launch)
+
+    def attach(self, session: str) -> list[str] | None:
+        """Open a session in Codex itself."""
+        return [self.program_name, "resume", session]
+
+
+def _sandbox(request: Request, launch: Launch) -> str:
+    """Inside our confinement its own would only fail; without, its own is better than none."""
+    if launch.is_confined:
+        return "danger-full-access"
+    return "workspace-write" if request.workspace is not None and request.workspace.edits else "read-only"
+
+
+def _structure(request: Request) -> Structure | None:
+    """What the server is to hold the answer to: only what its strict form can say, else the prompt's words."""
+    if request.output not in {"findings", "schema"}:
+        return None
+    found = structure_of(request.output, request.schema)
+    return found if found is not None and found.is_strict and not found.is_wrapped else None
+
+
+def _is_by_key(home: Path) -> bool:
+    """Say whether who is logged in pays for each call: by a key, not by a subscription."""
+    try:
+        with (home / "auth.json").open("rb") as file:
+            data: Any = json.loads(file.read(MIB))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and bool(data.get("OPENAI_API_KEY")) and not data.get("tokens")
