@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 JOBS   ?= 4
 
-.PHONY: review test check schemas bench bench-peers docs installs clean setup dev
+.PHONY: review test clients check schemas bench bench-peers docs installs clean setup dev
 
 # What a user needs: the package itself, with its loose lower bounds.
 $(BIN)/.installed: pyproject.toml
@@ -25,8 +25,12 @@ dev: $(BIN)/.installed-dev
 review: setup
 	$(BIN)/parallelai review src examples
 
-test: dev
+test: dev clients
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# The real assistants that tests drive, once; where they cannot be installed, those tests fail and say why.
+clients: dev
+	-@$(BIN)/python tests/clients/installing.py > /dev/null
 
 check: dev
 	$(BIN)/ruff check .

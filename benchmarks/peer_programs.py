@@ -50,13 +50,14 @@ def inspect_ai(url: str, count: int, at_once: int, folder: Path) -> None:
         task,
         model="openai/small",
         model_base_url=url,
+        model_args={"responses_api": False},
         max_connections=at_once,
         max_samples=at_once,
         display="none",
         log_dir=str(folder / "logs"),
     )
     if logs[0].status != "success":
-        raise RuntimeError(f"inspect_ai: {logs[0].status}")
+        raise RuntimeError(f"inspect_ai: {logs[0].status}: {getattr(logs[0].error, 'message', '')}")
 
 
 def main() -> None:

@@ -196,6 +196,7 @@ class Reply:
 
     `text` is for people, `data` is JSON where the task asked for a schema. `coverage` is None where the
     engine cannot say which files it looked at (all of the request's files count as covered then).
+    `memory_bytes` is what the engine's programs took at most, where it had some.
     """
 
     text: str | None = None
@@ -207,6 +208,7 @@ class Reply:
     change: Change | None = None
     model: str | None = None
     notes: tuple[str, ...] = ()
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from clients.installing import programs
-from scripted import ScriptedServer, block
 
+from clients.installing import programs
 from parallelai.engines.claude_code import ClaudeCodeEngine
 from parallelai.engines.client_engine import ClientEngine
 from parallelai.engines.codex import CodexEngine
@@ -19,6 +18,7 @@ from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Request, UsageEvent, Workspace
 from parallelai.plan.model import EngineEntry
 from parallelai.records import Reply
+from scripted import ScriptedServer, block
 
 ENGINES: dict[str, type[ClientEngine]] = {"claude-code": ClaudeCodeEngine, "codex": CodexEngine}
 PROGRAMS = {"claude-code": "claude", "codex": "codex"}

@@ -131,7 +131,11 @@ class Loopback:
         loop = asyncio.get_running_loop()
         came = loop.time()
         peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
-        seen = Seen(request.path, dict(request.headers), await request.json(), tuple(peer[:2]))
+        try:
+            body = await request.json()
+        except ConnectionResetError:  # the caller went away while it spoke
+            return web.Response()
+        seen = Seen(request.path, dict(request.headers), body, tuple(peer[:2]))
         self.seen.append(seen)
         self.peers.add(seen.peer)
         self.started.set()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from client_support import BOTH, KEY, Bench, again, used
-from clients.installing import programs
-from scripted import ScriptedServer, block
 
+from clients.installing import programs
 from parallelai.engines.conformance import CollectingPort, conform
 from parallelai.engines.protocol import FinalEvent, Message, SessionEvent, ToolEvent
 from parallelai.errors import Invalid
+from scripted import ScriptedServer, block
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,14 +71,16 @@ async def test_it_finds(bench: Bench) -> None:
     (bench.work / "a.py").write_text("x = eval(input())\n")
     found = {
         "file": "a.py",
-        "line": [1, 1],
+        "line": 1,
         "severity": "high",
-        "message": "eval of input",
         "category": "security",
+        "message": "eval of input",
+        "quote": "eval(input())",
+        "suggestion": None,
+        "confidence": 0.9,
     }
-    full = {**found, "rule": None, "quote": "eval(input())", "suggestion": None, "confidence": 0.9}
     reply = await bench.turn(
-        {"tool": "read", "path": "a.py"}, {"json": {"findings": [full]}}, edits=False, output="findings"
+        {"tool": "read", "path": "a.py"}, {"json": {"findings": [found]}}, edits=False, output="findings"
     )
     assert [(each.file, each.line, each.message) for each in reply.findings] == [
         ("a.py", (1, 1), "eval of input")
@@ -148,7 +150,8 @@ async def test_the_key_reaches_the_server_and_nothing_else(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-user")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-user")
     monkeypatch.setenv("SECRET_OF_THE_SHELL", "sk-of-the-user")
-    await bench.turn({"tool": "shell", "command": "env > env.txt"}, {"say": "x"})
+    port = CollectingPort(answer="allow_once")
+    await bench.turn({"tool": "shell", "command": "env > env.txt"}, {"say": "x"}, port=port)
     assert KEY in str(bench.server.requests[-1].headers)
     seen = (bench.work / "env.txt").read_text()
     assert "sk-of-the-user" not in seen

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +494,26 @@ async def test_the_key_comes_from_where_the_entry_says(
             await engine.aclose()
     sent = [seen.headers["Authorization"] for seen in server.seen]
     assert sent == [f"Bearer {KEY}", f"Bearer {KEY}", "Bearer other-key"]
+
+
+async def test_the_key_comes_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for the package, which is an extra and asks a desktop's own keyring."""
+    kept = {("openai", "me"): KEY, ("lonely", "parallelai"): "of-nobody"}
+    keyring = types.SimpleNamespace(get_password=lambda service, user: kept.get((service, user)))
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    async with Loopback() as server:
+        for name in ("openai/me", "lonely"):
+            engine = make("openai", server.url, model="m", api_key_keyring=name)
+            assert (await engine.detect()).is_available
+            await engine.perform(ask(), CollectingPort())
+            await engine.aclose()
+        error = await fails(make("openai", server.url, model="m", api_key_keyring="gone"))
+    assert [seen.headers["Authorization"] for seen in server.seen] == [f"Bearer {KEY}", "Bearer of-nobody"]
+    assert isinstance(error, Rejected)
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    error = await fails(make("openai", "http://127.0.0.1:9", model="m", api_key_keyring="openai/me"))
+    assert isinstance(error, Unavailable)
+    assert "parallelai[keyring]" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -126,12 +126,11 @@ async def test_says_which_assistants_are_here_without_starting_them(
     found = await rows(make(tmp_path))
     assert psutil.Process().children() == children
     assert {name for name, row in found.items() if row.state == "found" and row.availability.path} == {
-        "claude-code",
         "ollama",
         "mini-swe-agent",
     }
     assert found["claude-code"].availability.path == str(tmp_path / "bin" / "claude")
-    assert not found["claude-code"].availability.is_available
+    assert found["claude-code"].state == "ready"
     assert not (tmp_path / "was-started").exists()
 
 

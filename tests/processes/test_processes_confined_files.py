@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -205,21 +206,25 @@ async def test_input_and_feed_reach_it(place: Place, by: By) -> None:
     assert lines[:2] == [b"got one", b"got two"]
 
 
-async def test_it_has_no_terminal_and_no_stray_descriptors(place: Place, by: By) -> None:
+async def test_it_has_no_terminal_no_disk_and_no_stray_descriptors(place: Place, by: By) -> None:
     code = """
-found['terminal'] = attempt(lambda: write('/dev/tty'))
-found['others'] = [name for name in (attempt(lambda: os.listdir('/dev/pts')) or []) if name.isdigit()
-    and not str(attempt(lambda: read_some(f'/dev/pts/{name}'))).startswith('refused')]
-found['open'] = [int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')]
-found['disk'] = [n for n in ('mem', 'kmsg', 'sda', 'vda', 'nvme0n1') if attempt(lambda: os.open('/dev/' + n, 0)) == 0]
+found['own'] = attempt(lambda: write('/dev/tty'))
+for flags in (os.O_RDONLY, os.O_WRONLY):
+    found[f'other {flags}'] = attempt(lambda: os.close(os.open(sys.argv[1], flags | os.O_NOCTTY)))
+for name in set(sys.argv[2:]):
+    found[name] = attempt(lambda: os.close(os.open('/dev/' + name, os.O_RDONLY)))
+print([int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')], file=sys.stderr)
 """
-    code = (
-        "def read_some(path):\n    return os.close(os.open(path, os.O_RDONLY | os.O_NOCTTY)) or 'open'\n"
-        + code
-    )
-    found = await place.attempts(by, code)
-    assert found["terminal"].startswith("refused")
-    assert (found["others"], found["open"], found["disk"]) == ([], [0, 1, 2], [])
+    disks = [entry.name for entry in os.scandir("/dev") if stat.S_ISBLK(entry.stat().st_mode)]
+    master, slave = os.openpty()  # a user's, so to speak
+    try:
+        found = await place.attempts(by, code, os.ttyname(slave), "mem", "kmsg", *disks)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert {name: result for name, result in found.items() if not str(result).startswith("refused")} == {}
+    done = await run(place.program(by, f"found = {{}}\n{code}", "/none"))
+    assert done.stderr == b"[0, 1, 2]\n"
 
 
 async def test_nothing_runs_where_it_cannot_be_confined_as_asked(place: Place, by: By) -> None:

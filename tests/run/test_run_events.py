@@ -209,3 +209,22 @@ async def test_a_task_that_is_ready_and_has_to_wait_says_so(tmp_path: Path) -> N
         await ai.execute(tasks=tasks("a", "b"), engine="m", budget="1500tok", parallel=2, on_events=seen)
     assert [event.task for event in seen.of("task.ready")] == ["b"], "its tokens are not to be had yet"
     assert [event.task for event in seen.of("attempt.reserved")] == ["a"]
+
+
+async def test_what_checks_print_is_masked_before_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", SECRET)
+    half = len(SECRET) // 2
+    pieces = (
+        f"printf %s {SECRET[:half]}; sleep 0; printf '%s\\n' {SECRET[half:]}; printf %s \"last $MY_TOKEN\""
+    )
+    plan = {
+        "workspace": {"pass_env": ["MY_TOKEN"]},
+        "tasks": [{"id": "a", "description": "x", "checks": [["sh", "-c", pieces]]}],
+    }
+    async with opened(tmp_path, scripted()) as ai:
+        document = await ai.execute(plan, engine="m")
+        logs = [path.read_text() for path in ai.project.state.rglob("steps/*.log")]
+    assert statuses(document) == {"a": "ok"}
+    assert logs == ["••••\nlast ••••"]

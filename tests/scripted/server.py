@@ -129,6 +129,7 @@ class ScriptedServer:
             await asyncio.sleep(trouble["delay"])
         if trouble.get("hang") == "start":
             await self._closing.wait()
+            return web.Response(status=503)
         if not call.is_streamed:
             return web.json_response(wire.document(reply, call))
         return await self._stream(request, wire, call, reply, trouble)

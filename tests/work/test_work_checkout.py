@@ -1,225 +1,381 @@
-"""The user's checkout: all or nothing, whatever happens meanwhile, and nothing of the user's is lost."""
+"""Writing to the user's checkout: all or nothing, nothing of the user's lost, and back byte by byte."""
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from work_support import Hands, git, make_repository
 
-from parallelai import AsyncParallelAI, Task
-from parallelai.engines.protocol import Request
-from parallelai.work import checkout
-from parallelai.work.checkout import Checkout, Content, NotWritten, Write, read
-
-PROGRAM = Path(__file__).with_name("checkout_program.py")
+from parallelai.work import checkout as checkout_module
+from parallelai.work import placing
+from parallelai.work.checkout import Checkout, Content, NotWritten, Write, read, written
+from repositories import everything, lying
 
 
-def test_a_process_killed_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    done = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path / "root", tmp_path / "records"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    steps, undo_steps = (int(word) for word in done.stdout.split())
-    assert steps > 30
-    assert undo_steps > 30
+def text(data: str, mode: int = 0o644) -> Content:
+    return Content(data.encode(), mode)
 
 
-def write(root: Path, folder: Path, after: dict[str, bytes | None]) -> None:
-    writes = [
-        Write(path, read(root, path), None if data is None else Content(data, 0o644))
-        for path, data in after.items()
+def link(target: str) -> Content:
+    return Content(target.encode(), 0o777, is_link=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout with a file of each kind."""
+    folder = tmp_path / "checkout"
+    lay_out(folder)
+    return folder
+
+
+def lay_out(folder: Path) -> None:
+    for name, content in {
+        "a": "1\n",
+        "d/b": "1\n",
+        "d/only/c": "1\n",
+        "swap/x": "1\n",
+        "file": "1\n",
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (folder / "a").chmod(0o640)
+    (folder / "d" / "only").chmod(0o750)
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o755)
+    (folder / "link").symlink_to("a")
+    (folder / "empty").mkdir()
+
+
+def writes_of_every_kind() -> list[Write]:
+    return [
+        Write("a", text("1\n", 0o640), text("2\n", 0o640)),
+        Write("d/b", text("1\n"), text("1\n", 0o755)),
+        Write("d/only/c", text("1\n"), None),
+        Write("swap/x", text("1\n"), None),
+        Write("swap", None, text("now a file\n")),
+        Write("file", text("1\n"), None),
+        Write("file/inside", None, text("now a folder\n")),
+        Write("run", text("#!/bin/sh\n", 0o755), link("a")),
+        Write("link", link("a"), link("d/b")),
+        Write("new/deep/file", None, text("n\n")),
+        Write("empty/file", None, text("n\n")),
+        Write("second", None, link("a")),
     ]
-    Checkout(root, folder).write("t", writes)
 
 
-def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "a").write_text("a\n")
-    put, count = checkout._put, 0
-
-    for room in range(12):
-        count = 0
-
-        def full(path: Path, data: bytes, mode: str = "wb", room: int = room) -> None:
-            nonlocal count
-            count += 1
-            if count > room:
-                raise OSError(28, "No space left on device")
-            put(path, data, mode)
-
-        monkeypatch.setattr(checkout, "_put", full)
-        try:
-            write(root, tmp_path / "records", {"a": b"2\n", "b": b"new\n", "c/d": b"new\n"})
-            break
-        except NotWritten as error:
-            assert "No space left" in error.said
-            assert sorted(str(p.relative_to(root)) for p in root.rglob("*")) == ["a"]
-            assert (root / "a").read_text() == "a\n"
-    else:
-        pytest.fail("it was never written")
-    assert (root / "c/d").read_text() == "new\n"
+def expected(root: Path, writes: list[Write]) -> dict[str, tuple[str, bytes]]:
+    found = lying(root)
+    for write in writes:
+        found.pop(write.path, None)
+    for write in writes:
+        if write.after is not None:
+            kind = "link" if write.after.is_link else "program" if write.after.mode & 0o100 else "file"
+            found[write.path] = (kind, write.after.data)
+    return found
 
 
-def test_what_the_user_saves_in_the_middle_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's editor writes between the look at a file and its replacement."""
-    root = tmp_path / "root"
-    root.mkdir()
-    for name in ("a", "b"):
-        (root / name).write_text(f"{name}\n")
-    mark = checkout._mark
+def without_times(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path: (mode, content) for path, (mode, _, content) in everything(folder).items()}
 
-    def edited(record: Path, state: str) -> None:
-        mark(record, state)
-        if state == checkout.APPLYING:
-            (root / "b").write_text("by the user\n")
 
-    monkeypatch.setattr(checkout, "_mark", edited)
+def test_writes_of_every_kind_and_back_byte_by_byte(root: Path, tmp_path: Path) -> None:
+    before = without_times(root)
+    writes = writes_of_every_kind()
+    wanted = expected(root, writes)
+    checkout = Checkout(root, tmp_path / "records")
+    checkout.write("task", writes)
+    assert lying(root) == wanted
+    assert (root / "a").stat().st_mode & 0o777 == 0o640
+    back = checkout.undo("task")
+    assert without_times(root) == before
+    assert {write.path for write in back} == {write.path for write in writes}
+    with pytest.raises(NotWritten, match="not applied"):
+        checkout.undo("task")
+    assert [path.name for path in (tmp_path / "records").iterdir()] == ["lock"]
+
+
+def test_an_edit_in_between_keeps_all_of_it_out(root: Path, tmp_path: Path) -> None:
+    (root / "a").write_text("the user's\n")
+    before = without_times(root)
     with pytest.raises(NotWritten) as caught:
-        write(root, tmp_path / "records", {"a": b"2\n", "b": b"2\n", "c": b"2\n"})
-    assert caught.value.paths == ("b",)
-    found = {path.name: path.read_text() for path in root.iterdir()}
-    assert found == {"a": "a\n", "b": "by the user\n"}
+        Checkout(root, tmp_path / "records").write("task", writes_of_every_kind())
+    assert caught.value.paths == ("a",)
+    assert without_times(root) == before
 
 
-@pytest.mark.parametrize("path", [".git/config", "sub/.GIT/hooks/x", "../x", "/tmp/x", "out/x"])
-def test_nothing_is_written_outside(tmp_path: Path, path: str) -> None:
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (root / "out").symlink_to(outside)
-    with pytest.raises(NotWritten):
-        write(root, tmp_path / "records", {path: b"x"})
-    assert not list(outside.iterdir())
-
-
-NAMES = st.sampled_from(["a", "b", "d/c", "d/e/f", "g"])
-TEXTS = st.binary(max_size=20)
-
-
-@settings(max_examples=60, deadline=None)
-@given(before=st.dictionaries(NAMES, TEXTS), after=st.dictionaries(NAMES, st.none() | TEXTS))
-def test_undo_gives_back_byte_by_byte(
-    tmp_path_factory: pytest.TempPathFactory, before: dict[str, bytes], after: dict[str, bytes | None]
+@pytest.mark.parametrize("is_exchanging", [True, False])
+@pytest.mark.parametrize("path", ["a", "d/only/c", "link"])
+def test_an_edit_in_the_last_moment_is_not_lost(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_exchanging: bool
 ) -> None:
-    top = tmp_path_factory.mktemp("undo")
-    root = top / "root"
-    root.mkdir()
-    for path, data in before.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
+    """The user saves after everything was looked at, just before the file changes places."""
+    exchange, rename = placing.exchange, os.rename
 
-    def state() -> dict[str, bytes]:
-        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    def save() -> None:
+        if not (root / path).is_symlink():
+            (root / path).write_text("just saved\n")
+        else:
+            (root / path).unlink()
+            (root / path).symlink_to("just-saved")
+        monkeypatch.setattr(checkout_module, "exchange", exchange if is_exchanging else lambda *_: False)
+        monkeypatch.setattr(os, "rename", rename)
 
-    write(root, top / "records", after)
-    assert state() == {path: data for path, data in {**before, **after}.items() if data is not None}
-    Checkout(root, top / "records").undo("t")
-    assert state() == before
-    assert not list((top / "records").iterdir())
+    def saving_exchange(folder: int, name: str, other: str) -> bool:
+        if other == Path(path).name and is_exchanging:
+            save()
+        return exchange(folder, name, other) if is_exchanging else False
 
+    def saving_rename(source: str, target: str, **places: int) -> None:
+        if source == Path(path).name:
+            save()
+        rename(source, target, **places)
 
-# -- changes of runs, applied while the user works
-
-
-TEN = "".join(f"line {n}\n" for n in range(10))
-
-
-async def applied(repository: Path, edit: str, users: str | None) -> tuple[str, str | None]:
-    """Let a task make `a.txt` what `edit` says, the user `users` meanwhile; gives the file and why it was refused."""
-
-    def act(request: Request, root: Path) -> str:
-        (root / "a.txt").write_text(edit)
-        (root / "other.txt").write_text("other\n")
-        return "done"
-
-    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
-        await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
-        if users is not None:
-            (repository / "a.txt").write_text(users)
-        (done,) = await ai.changes.apply()
-        assert (repository / "other.txt").exists() == (done.why is None), "all or nothing"
-        return (repository / "a.txt").read_text(), done.why
+    monkeypatch.setattr(checkout_module, "exchange", saving_exchange)
+    monkeypatch.setattr(os, "rename", saving_rename)
+    before = without_times(root)
+    with pytest.raises(NotWritten) as caught:
+        Checkout(root, tmp_path / "records").write("task", writes_of_every_kind())
+    assert caught.value.paths == (path,)
+    after = without_times(root)
+    assert b"just" in after.pop(path)[1]
+    before.pop(path)
+    assert after == before
 
 
-async def test_an_edit_elsewhere_in_the_file_is_kept(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": TEN})
-    text, why = await applied(
-        repository, TEN.replace("line 1\n", "ONE\n"), TEN.replace("line 8\n", "EIGHT\n")
-    )
-    assert (text, why) == (TEN.replace("line 1\n", "ONE\n").replace("line 8\n", "EIGHT\n"), None)
+def test_a_file_that_the_user_makes_in_the_last_moment_stays(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = without_times(root)
+    put = placing.put
+
+    def late(folder: int, name: str, into: int, new: str) -> None:
+        if new == "second":
+            (root / "second").write_text("the user's\n")
+        put(folder, name, into, new)
+
+    monkeypatch.setattr(checkout_module, "put", late)
+    with pytest.raises(NotWritten) as caught:
+        Checkout(root, tmp_path / "records").write("task", writes_of_every_kind())
+    assert caught.value.paths == ("second",)
+    after = without_times(root)
+    assert after.pop("second")[1] == b"the user's\n"
+    assert after == before
 
 
-async def test_an_edit_of_the_same_line_keeps_the_change_out(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": TEN})
-    users = TEN.replace("line 1\n", "users\n")
-    text, why = await applied(repository, TEN.replace("line 1\n", "ONE\n"), users)
-    assert text == users
-    assert why is not None
+@pytest.mark.parametrize("nth", [0, 1, 5, 20, 24, 30, 31, 32, 33, 36, 40, 44, 48, 60])
+def test_a_disk_that_is_full_changes_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """Whatever call first meets the full disk."""
+    before = without_times(root)
+    calls = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    checkout = Checkout(root, tmp_path / "records")
+    wanted = expected(root, writes_of_every_kind())
+    try:
+        checkout.write("task", writes_of_every_kind())
+    except NotWritten as error:
+        assert "space" in error.said
+        assert without_times(root) == before
+    else:
+        assert lying(root) == wanted
 
 
-async def test_a_locked_index_is_no_obstacle_and_the_index_is_not_touched(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": TEN, "b.txt": "b\n"})
-    (repository / "b.txt").write_text("staged\n")
-    git(repository, "add", "b.txt")
-    (repository / ".git/index.lock").write_text("")
-    index = (repository / ".git/index").read_bytes()
-    text, why = await applied(repository, "new\n", None)
-    assert (text, why) == ("new\n", None)
-    assert (repository / ".git/index").read_bytes() == index
+def test_an_edit_since_is_not_undone(root: Path, tmp_path: Path) -> None:
+    checkout = Checkout(root, tmp_path / "records")
+    checkout.write("task", writes_of_every_kind())
+    (root / "swap").write_text("edited\n")
+    (root / "second").unlink()
+    before = without_times(root)
+    with pytest.raises(NotWritten) as caught:
+        checkout.undo("task")
+    assert caught.value.paths == ("second", "swap")
+    assert without_times(root) == before
 
 
-@pytest.mark.parametrize("attributes", ["* text=auto\n", "*.txt text eol=crlf\n"])
-async def test_line_ends_are_taken_as_they_lie_on_disk(tmp_path: Path, attributes: str) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": "x\n", ".gitattributes": attributes})
-    (repository / "a.txt").write_bytes(b"one\r\ntwo\r\n")
-    seen: list[bytes] = []
-
-    def act(request: Request, root: Path) -> str:
-        seen.append((root / "a.txt").read_bytes())
-        (root / "a.txt").write_bytes(b"one\r\nTWO\r\n")
-        return "done"
-
-    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
-        await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
-        (done,) = await ai.changes.apply()
-    assert (seen, done.why) == ([b"one\r\ntwo\r\n"], None)
-    assert (repository / "a.txt").read_bytes() == b"one\r\nTWO\r\n"
+def test_writing_again_what_is_there_keeps_what_undoes_it(root: Path, tmp_path: Path) -> None:
+    before = without_times(root)
+    checkout = Checkout(root, tmp_path / "records")
+    checkout.write("task", writes_of_every_kind())
+    checkout.write("task", [])
+    (root / "a").write_text("1\n")
+    checkout.write("task", [Write("a", text("1\n", 0o640), text("2\n", 0o640))])
+    checkout.undo("task")
+    assert without_times(root) == before
 
 
-async def test_unapply_keeps_what_was_edited_since(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": TEN})
-    await applied(repository, "new\n", None)
-    (repository / "a.txt").write_text("users\n")
-    async with AsyncParallelAI(repository) as ai:
-        (undone,) = await ai.changes.unapply()
-        assert undone.refused == ("a.txt",)
-    assert (repository / "a.txt").read_text() == "users\n"
-    assert (repository / "other.txt").exists()
+@pytest.mark.parametrize(
+    "path", ["../out", "/etc/x", ".git/config", "sub/.GIT/hooks/x", "git~1/x", ".git /x", "."]
+)
+def test_paths_out_of_the_project_and_gits_own_are_refused(root: Path, tmp_path: Path, path: str) -> None:
+    with pytest.raises(NotWritten, match="may not be written"):
+        Checkout(root, tmp_path / "records").write("task", [Write(path, None, text("x"))])
 
 
-async def test_apply_at_the_end_of_a_run_tells_what_was_refused(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "r", {"a.txt": TEN})
+@pytest.mark.parametrize("kind", ["write", "create", "delete"])
+def test_no_link_is_followed_out_of_the_project(root: Path, tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b").write_text("1\n")
+    (root / "d" / "b").unlink()
+    (root / "d" / "only" / "c").unlink()
+    (root / "d" / "only").rmdir()
+    (root / "d").rmdir()
+    (root / "d").symlink_to(outside)
+    wanted = {
+        "write": Write("d/b", text("1\n"), text("2\n")),
+        "create": Write("d/new/x", None, text("2\n")),
+        "delete": Write("d/b", text("1\n"), None),
+    }
+    with pytest.raises(NotWritten):
+        Checkout(root, tmp_path / "records").write("task", [wanted[kind]])
+    assert lying(outside) == {"b": ("file", b"1\n")}
+    assert not (outside / "new").exists()
+    with pytest.raises(NotWritten, match="behind a link"):
+        read(root, "d/b")
 
-    def act(request: Request, root: Path) -> str:
-        (root / f"{request.task}.txt").write_text("by the task\n")
-        if request.task == "a":
-            (repository / "a.txt").write_text("by the user\n")
-        return "done"
 
-    plan = {"tasks": [{"id": i, "description": "x", "engine": "hands", "edits": True} for i in "ab"]}
-    process = Hands(act)
-    async with AsyncParallelAI(repository, engines=[process]) as ai:
-        document = await ai.execute(plan, apply=True)
-        assert [task.change.applied for task in document.tasks if task.change] == [False, True]
-        assert document.exit == 4
-        assert (repository / "a.txt").read_text() == "by the user\n"
-        (repository / "a.txt").write_text(TEN)
-        (again,) = await ai.changes.apply()
-        assert again.why is None
+def test_a_file_is_not_written_through(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("1\n")
+    (root / "a").unlink()
+    (root / "a").symlink_to(outside)
+    with pytest.raises(NotWritten):
+        Checkout(root, tmp_path / "records").write("task", [Write("a", text("1\n"), text("2\n"))])
+    assert outside.read_text() == "1\n"
+
+
+def test_what_is_no_file_is_not_opened(root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    with pytest.raises(NotWritten, match="no file"):
+        read(root, "pipe")
+    assert read(root, "d") is None
+
+
+def test_hashes_of_what_was_written() -> None:
+    found = written([Write("a", None, text("1")), Write("b", text("1"), None)])
+    assert found["a"][0] is None
+    assert found["a"][1] == found["b"][0]
+
+
+CHILD = textwrap.dedent(
+    """
+    # For each step: a process that is killed there, then others that go on with what it left.
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from parallelai.work import checkout
+    from test_work_checkout import lay_out, writes_of_every_kind, without_times
+    base, what = Path(sys.argv[2]), sys.argv[3]
+
+    def counted(call, last):
+        def wrapped(*arguments, **places):
+            global calls
+            calls += 1
+            if calls == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **places)
+        return wrapped
+
+    def killed(what, made, last):
+        child = os.fork()
+        if child:
+            return os.waitpid(child, 0)[1] != 0
+        if what == "undo":
+            made.write("task", writes_of_every_kind())
+        for name in ("rename", "link", "unlink", "mkdir", "rmdir", "fsync", "symlink", "replace", "chmod"):
+            setattr(os, name, counted(getattr(os, name), last))
+        checkout.exchange = counted(checkout.exchange, last)
+        {"recover": made.recover, "undo": lambda: made.undo("task")}.get(
+            what, lambda: made.write("task", writes_of_every_kind()))()
+        os._exit(0)
+
+    calls = 0
+    lay_out(base / "as-it-was")
+    untouched = without_times(base / "as-it-was")
+    checkout.Checkout(base / "as-it-was", base / "r").write("task", writes_of_every_kind())
+    applied = without_times(base / "as-it-was")
+    number, is_killed = 1, True
+    while is_killed:
+        root, records = base / f"c{number}", base / f"r{number}"
+        lay_out(root)
+        made = checkout.Checkout(root, records)
+        is_killed = killed(what, made, number)
+        if is_killed:
+            killed("recover", made, 1 + number % 17)
+        made.recover()
+        now = without_times(root)
+        assert now in (untouched, applied), f"step {number}: {set(now.items()) ^ set(untouched.items())}"
+        if not is_killed:
+            assert now == (untouched if what == "undo" else applied)
+        elif now == applied:
+            made.undo("task")
+            assert without_times(root) == untouched, f"undone after step {number}"
+        number += 1
+    print(number)
+    """
+)
+
+
+@pytest.mark.parametrize("what", ["write", "undo"])
+def test_killed_at_any_step_it_is_all_or_nothing(tmp_path: Path, what: str) -> None:
+    """And killed again while it is taken back, at a step that goes on with the first."""
+    argv = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path), what]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 60
+
+
+class Killed(BaseException):
+    """Ends a call as a kill would: nothing after it is done."""
+
+
+def half_written(root: Path, records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a checkout as a process leaves it that is killed with the first files written."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkout, "_create", kill)
+        patch.setattr(Checkout, "_take_back", lambda *_: False)
+        with pytest.raises(Killed):
+            Checkout(root, records).write("task", writes_of_every_kind())
+
+
+def test_after_a_kill_another_task_finds_it_as_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = without_times(root)
+    half_written(root, tmp_path / "records", monkeypatch)
+    assert (root / "a").read_text() == "2\n"
+    checkout = Checkout(root, tmp_path / "records")
+    checkout.write("other", [Write("b", None, text("x"))])
+    checkout.undo("other")
+    assert without_times(root) == before
+
+
+def test_what_the_user_saved_after_a_kill_stays(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = without_times(root)
+    half_written(root, tmp_path / "records", monkeypatch)
+    (root / "a").write_text("the user's\n")
+    Checkout(root, tmp_path / "records").recover()
+    after = without_times(root)
+    assert after.pop("a")[1] == b"the user's\n"
+    del before["a"]
+    assert after == before

@@ -47,11 +47,23 @@ def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
         return _preview(shared, options, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        known = _without_missing(options) if is_update else options
-        document = await ai.carry_out_review(based(ai.project, known), carry)
+        known = based(ai.project, _without_missing(options) if is_update else options)
+        await _ask_consent(shared, ai, known, carry)
+        document = await ai.carry_out_review(known, carry)
         return _accepted(shared, options, document) if is_update else document
 
     return carry_out(shared, asked, call)
+
+
+async def _ask_consent(shared: Shared, ai: AsyncParallelAI, options: ReviewOptions, carry: CarryOut) -> None:
+    """On a terminal, ask once whether what is reviewed may be sent to an engine that is ready."""
+    if not shared.is_interactive:
+        return
+    from parallelai.client import consent
+
+    offer = await ai.review_offer(options, carry)
+    if offer is not None:
+        consent.answer(ai.project, offer.engine, click.confirm(offer.question, default=False, err=True))
 
 
 def _options(patterns: tuple[str, ...], given: dict[str, Any]) -> ReviewOptions:

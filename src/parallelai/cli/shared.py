@@ -103,6 +103,11 @@ class Shared:
         return click.confirm(question, err=True)
 
     @property
+    def is_interactive(self) -> bool:
+        """Whether somebody is there to be asked; `--yes` is no answer to everything."""
+        return not self.is_json and not self.is_quiet and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
     def has_color(self) -> bool:
         """Whether stdout gets colours."""
         if self.color != "auto":

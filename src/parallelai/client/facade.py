@@ -22,6 +22,7 @@ from parallelai.client.arguments import (
     words_of,
 )
 from parallelai.client.changes import RunChanges
+from parallelai.client.consent import Offer, offer
 from parallelai.client.engines import Engines, require
 from parallelai.client.folders import confinement_notes, workspaces_for
 from parallelai.client.jobs import Builder, plan_name
@@ -235,6 +236,8 @@ class AsyncParallelAI:
             asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
             name = review_name(options, asked)
             run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
+            if run is not None:
+                self.project.refuse_foreign_state()
             return await self._run(builder, "review", name, plan, graph, run, options)
 
     async def preview_review(
@@ -249,10 +252,18 @@ class AsyncParallelAI:
             who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
             return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
 
+    async def review_offer(self, options: ReviewOptions, carry: CarryOut) -> Offer | None:
+        """Say which engine the user should be asked about before a review; None where there is none."""
+        if carry.engine is not None or self.project.settings.defaults.engine is not None:
+            return None
+        tree = chosen_files(self.project, options)
+        return await offer(self.project, tree.paths) if tree.paths else None
+
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
         run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
         if run is not None:
+            self.project.refuse_foreign_state()
             carry = recorded.options(*recorded.beginning(self.project.store.journal, run), carry)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
@@ -260,6 +271,7 @@ class AsyncParallelAI:
 
     async def _resume(self, run: str, carry: CarryOut) -> RunDocument:
         """Go on with a run of any kind, from what it recorded (`runs resume`)."""
+        self.project.refuse_foreign_state()
         created, changed = recorded.beginning(self.project.store.journal, run)
         carry = recorded.options(created, changed, carry)
         if created.kind == "review":

@@ -13,6 +13,7 @@ from parallelai.client.project import OpenProject
 from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.protocol import Request
 from parallelai.engines.registry import Registry
+from parallelai.engines.replay import recorded_engine
 from parallelai.engines.selection import AUTO, About, Source, money_limit, select
 from parallelai.errors import PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
@@ -29,6 +30,9 @@ from parallelai.run.preparation import output_of
 
 COMMANDS_PER_CORE = 2
 API_PARALLEL = 50
+ASSISTANTS_PARALLEL = 8
+MEMORY_SHARE = 0.8
+"""Of what is free now, how much assistants may take together."""
 NOBODY = Choice(rule="one", members=("nobody",))
 
 
@@ -80,6 +84,7 @@ class Builder:
         whole = self._whole(plan)
         assignments = self.assignments(plan, graph)
         entries = self._entries(whole, assignments)
+        hands = self._hands(assignments)
         budget = asked.budget or whole.limits.budget
         if budget.usd is not None and whole.limits.unpriced == "refuse":
             able = {member for who in assignments.values() if not who.error for member in who.choice.members}
@@ -97,7 +102,7 @@ class Builder:
             entries=entries,
             templates=self.project.templates,
             strategy=asked.strategy or strategies.find(plan.strategy),
-            parallel=asked.parallel or whole.limits.parallel or self._usual_parallel(entries),
+            parallel=asked.parallel or whole.limits.parallel or self._usual_parallel(entries, hands),
             budget=budget.model_copy(update={"usd": money_limit(budget.usd)}),
             concurrency={name: entry.concurrency for name, entry in entries.items() if entry.concurrency},
             variables={**whole.vars, **asked.variables},
@@ -109,6 +114,9 @@ class Builder:
             is_applied=asked.is_applied,
             is_attended=asked.is_attended,
             editing=frozenset(instance.id for instance in graph.instances if instance.task.edits),
+            memory=self.project,
+            memory_bytes=_free_memory() if hands else None,
+            session_memory=self._session_memory(hands),
         )
 
     def _refuse_unpriced(self, engines: Iterable[str]) -> None:
@@ -147,7 +155,12 @@ class Builder:
     def _entries(self, plan: Plan, assignments: Mapping[str, Assignment]) -> dict[str, EngineEntry]:
         """The entries of all engines that somebody is given to."""
         named = {member for who in assignments.values() for member in who.choice.members}
-        return {name: entry for name in named if (entry := self._entry(plan, name)) is not None}
+        found = {name: entry for name in named if (entry := self._entry(plan, name)) is not None}
+        # Who records another engine asks it: that one's limits hold, and its secrets are masked.
+        others = {other for entry in found.values() if (other := recorded_engine(entry)) is not None}
+        return found | {
+            name: entry for name in others - named if (entry := self._entry(plan, name)) is not None
+        }
 
     def _entry(self, plan: Plan, name: str) -> EngineEntry | None:
         """An engine's entry; a registered name without one has the defaults, a given engine none at all."""
@@ -176,7 +189,13 @@ class Builder:
         return plan, TaskGraph((*graph.instances, *added), groups, graph.phases, graph.skipped)
 
     def batch_size(self, plan: Plan, graph: TaskGraph) -> int:
-        """How many files the engines of a plan's first task look at in one request; 1 if one of them at most."""
+        """How many files the engines of a plan's first task look at in one request; 1 if one of them at most.
+
+        Also 1 where a route picks the engine: it may go by files.
+        """
+        wanted, _ = self._wanted(plan, plan.tasks[0], graph.instances[0].task)
+        if wanted is not None and wanted.rule == "route":
+            return 1
         who = self.assignments(plan, graph)[plan.tasks[0].id]
         sizes = [self.registry.get(name).capabilities.batch for name in who.choice.members if not who.error]
         return min(sizes, default=1)
@@ -281,10 +300,23 @@ class Builder:
             )
         return model_for(plan, task, engine, defaults)
 
-    def _usual_parallel(self, entries: Mapping[str, EngineEntry]) -> int:
-        """How much at once where nobody said: two for each core where programs run here, else 50."""
-        is_local = any(entry.use in ("analyzers", "command") for entry in entries.values())
-        return COMMANDS_PER_CORE * (os.cpu_count() or 1) if is_local else API_PARALLEL
+    def _usual_parallel(self, entries: Mapping[str, EngineEntry], hands: frozenset[str]) -> int:
+        """How much at once where nobody said: two for each core where programs run here, else 50.
+
+        Of assistants at most 8: how many fit into the memory is the scheduler's to see.
+        """
+        if any(entry.use in ("analyzers", "command") for entry in entries.values()):
+            return COMMANDS_PER_CORE * (os.cpu_count() or 1)
+        return ASSISTANTS_PARALLEL if hands else API_PARALLEL
+
+    def _hands(self, assignments: Mapping[str, Assignment]) -> frozenset[str]:
+        """The engines that work in folders of their own, by programs that take memory."""
+        named = {member for who in assignments.values() if not who.error for member in who.choice.members}
+        return frozenset(name for name in named if self._works_in_folder(name))
+
+    def _session_memory(self, engines: Iterable[str]) -> dict[str, int]:
+        known = ((name, self.project.session_memory(name)) for name in engines)
+        return {name: taken for name, taken in known if taken is not None}
 
     def _estimates(self, graph: TaskGraph, assignments: Mapping[str, Assignment]) -> dict[str, float]:
         """The median of what earlier tasks of the same kind and engine took, in seconds."""
@@ -310,6 +342,13 @@ def _likeness(task: Task, wanted: Choice | None, source: Source) -> tuple[Any, .
     output = task.output if task.output is None or isinstance(task.output, str) else "schema"
     asked = (wanted.rule, wanted.members) if wanted is not None else None
     return (asked, source, output, task.template, task.edits, task.model, task.role)
+
+
+def _free_memory() -> int:
+    """How much memory assistants may take together, in bytes."""
+    import psutil  # few runs need it
+
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)
 
 
 def only(graph: TaskGraph, wanted: Sequence[str]) -> TaskGraph:

@@ -13,16 +13,18 @@ import platformdirs
 
 from parallelai import config
 from parallelai.engines.context import EngineContext
+from parallelai.engines.models_table import familiar_names
 from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
 from parallelai.engines.selection import AUTO
-from parallelai.errors import StoreError
+from parallelai.errors import StoreError, UsageError
 from parallelai.git.listing import list_files
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
 from parallelai.plan.model import EngineEntry
 from parallelai.plan.settings import Settings, settings_for
 from parallelai.plan.templates import Template, find
+from parallelai.records import LimitKey
 from parallelai.store import Machine, Store
 from parallelai.store.faults import told
 
@@ -69,7 +71,33 @@ class OpenProject:
     @functools.cached_property
     def store(self) -> Store:
         """The project's journal, commands and cache; made if it is not there."""
-        return self._closing.enter_context(Store.open(self.state))
+        is_new = not self.has_store
+        store = self._closing.enter_context(Store.open(self.state))
+        if is_new:
+            self._keep_state()
+        return store
+
+    def _keep_state(self) -> None:
+        with contextlib.suppress(StoreError):  # where nothing can be remembered, nothing is asked for either
+            self.machine.keep_state(self.state)
+
+    def refuse_foreign_state(self) -> None:
+        """Refuse to carry out what a journal says that came with a checkout or an archive, and not from here.
+
+        Raises `UsageError`. Whoever says `--trust` says that it is their own.
+        """
+        try:
+            is_known = self.machine.knows_state(self.state)
+        except StoreError:
+            return
+        if is_known:
+            return
+        if not self._is_told_to_trust:
+            raise UsageError(
+                f"the runs in `{self.state}` were not recorded here: it was copied, or came with the project",
+                next="if you know what they would do: `--trust`; else start a run with `--new`",
+            )
+        self._keep_state()
 
     @property
     def has_store(self) -> bool:
@@ -102,6 +130,26 @@ class OpenProject:
         except StoreError:
             return False
 
+    def last_good_limit(self, key: LimitKey) -> int | None:
+        """How many calls at once worked last for a key (`run.job.LimitMemory`)."""
+        return self.machine.last_good_limit(key)
+
+    def keep_limit(self, key: LimitKey, limit: int) -> None:
+        """Keep how many calls at once worked for a key."""
+        self.machine.keep_limit(key, limit)
+
+    def session_memory(self, engine: str) -> int | None:
+        """What a session of an engine took at most lately, in bytes."""
+        try:
+            return self.machine.memory(engine)
+        except StoreError:  # it is a guess less
+            return None
+
+    def keep_session_memory(self, engine: str, taken: int) -> None:
+        """Keep what a session of an engine took, in bytes."""
+        with contextlib.suppress(StoreError):
+            self.machine.keep_memory(engine, taken)
+
     @functools.cached_property
     def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         return settings_for(self.config, is_trusted=self.is_trusted)
@@ -133,8 +181,9 @@ class OpenProject:
 
     def registry(self, entries: Mapping[str, EngineEntry] | None = None) -> Registry:
         """Make the engines that config and a plan name; close it with `aclose`."""
-        context = EngineContext(self.root, self.settings.analyzers, self.is_trusted)
-        return Registry({**self.settings.engines, **(entries or {})}, context, given=self.given)
+        settings = self.settings
+        context = EngineContext(self.root, settings.analyzers, self.is_trusted, settings.models)
+        return Registry({**settings.engines, **(entries or {})}, context, given=self.given)
 
     def names(self, variables: Iterable[str] = ()) -> Names:
         """The names that a plan may use beside its own; `variables` are set beside it."""
@@ -145,7 +194,7 @@ class OpenProject:
             tiers=TIERS,
             strategies=None,  # `strategies.find` knows what is installed
             roles=frozenset(settings.roles),
-            models=frozenset(settings.models),
+            models=familiar_names(settings.models),
             vars=frozenset({*settings.vars, *variables}),
         )
 

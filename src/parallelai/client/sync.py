@@ -121,7 +121,7 @@ class _Apart:
         """Run it; what it raises is kept for the thread that waits."""
         try:
             self.result = asyncio.run(self._carried())
-        except BaseException as failure:
+        except BaseException as failure:  # the thread's boundary: whoever waits for it is told
             self.failure = failure
         finally:
             self.has_ended.set()

@@ -95,9 +95,9 @@ class Templates:
             if os.path.lexists(root / other):
                 raise UsageError(f"`{other}` is there", next="edit it, or choose another name")
         folder = (root / file).parent
-        folder.mkdir(parents=True, exist_ok=True)
         if not folder.resolve().is_relative_to(root.resolve()):
             raise UsageError(f"`{stored.PROJECT_FOLDER}` leads out of the project, so nothing is written")
+        folder.mkdir(parents=True, exist_ok=True)
         _write_new(root / file, text, file)
         return file
 

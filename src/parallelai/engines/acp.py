@@ -13,16 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_text
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, refuse_unused
+from parallelai.engines.own_folders import (
+    below,
+    check_network,
+    installation,
+    login_folders,
+    package_version,
+    read_key,
+)
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
 from parallelai.errors import EngineError, TimedOut, Unavailable
 from parallelai.processes import Program, environment, find
@@ -40,7 +47,6 @@ HOW = (
 _OWN = Preset(command=(), how=HOW, memory_bytes=300 * 1024 * 1024)
 _KEYS = frozenset({"command", "args", "env", "model", "network", "sandbox", "account"})
 _PRESET_KEYS = frozenset({"base_url", "api_key_env", "api_key_file", "max_turns"})
-_MAX_KEY_BYTES = 64 * 1024
 
 
 class AcpEngine:
@@ -115,7 +121,7 @@ class AcpEngine:
     def _launch(self, request: Request) -> Launch:
         """Say how the agent of a request is started. Looks at files; makes the agent's own home, where it has one."""
         preset, entry = self._preset, self._entry
-        key = _key(self.name, entry, preset)
+        key = self._key()
         wanted = Wanted(
             model=request.model or entry.model,
             base_url=entry.base_url,
@@ -124,7 +130,7 @@ class AcpEngine:
         )
         text = settings_text(preset, wanted) if preset.settings is not None else None
         env = self._environment(request, wanted, key, text)
-        readable = [str(_below(env, path)) for path in preset.read_only]
+        readable = [str(below(env, path)) for path in preset.read_only]
         readable += installation(self._command[0], env.get("PATH"))
         if preset.home_env is not None and key is not None:
             home = _own_home(preset, text or "{}")
@@ -133,8 +139,17 @@ class AcpEngine:
             readable.append(str(home / preset.home_settings))
         else:
             home = Path(env.get("HOME") or Path.home())
-            folders = _login_folders(preset, env)
+            folders = login_folders(preset.login, env)
         port = loopback_port(entry.base_url)
+        confined = confinement(
+            request,
+            writable=folders,
+            readable=tuple(readable),
+            hidden_except=folders,
+            ports=() if port is None else (port,),
+            network=entry.network or "on",
+        )
+        check_network(self.name, request, entry, confined)
         program = Program(
             argv=(*self._command, *_model_args(preset, wanted), *entry.args),
             cwd=Path(request.root),
@@ -143,14 +158,7 @@ class AcpEngine:
             max_output_bytes=MAX_OUTPUT_BYTES,
             run=request.run,
             label=request.task,
-            confinement=confinement(
-                request,
-                writable=folders,
-                readable=tuple(readable),
-                hidden_except=folders,
-                ports=() if port is None else (port,),
-                network=entry.network or "on",
-            ),
+            confinement=confined,
         )
         has_own_place = bool(preset.model_args or preset.model_env or preset.settings_env)
         if request.session is not None and preset.keep is not None:
@@ -164,6 +172,13 @@ class AcpEngine:
             session_model=None if has_own_place else wanted.model,
             counts_last_call=preset.counts_last_call,
         )
+
+    def _key(self) -> str | None:
+        """Give the key that the entry names, or that a user without a login has in the environment."""
+        key, preset = read_key(self.name, self._entry), self._preset
+        if key is not None or preset.login_file is None or (Path.home() / preset.login_file).exists():
+            return key
+        return os.environ.get(preset.key_env or "") or None
 
     def _environment(
         self, request: Request, wanted: Wanted, key: str | None, settings: str | None
@@ -227,32 +242,6 @@ def _model_args(preset: Preset, wanted: Wanted) -> tuple[str, ...]:
     return (*preset.model_args, wanted.model) if preset.model_args and wanted.model else ()
 
 
-def _key(name: str, entry: EngineEntry, preset: Preset) -> str | None:
-    """Read the key that an entry names, or that a user without a login has in the environment.
-
-    Raises `Unavailable` where the one that is named is not there.
-    """
-    if entry.api_key_env is not None:
-        if key := os.environ.get(entry.api_key_env):
-            return key
-        raise Unavailable(
-            f"engine `{name}`: `{entry.api_key_env}` is not set", next=f"set {entry.api_key_env}"
-        )
-    if entry.api_key_file is None:
-        is_logged_in = preset.login_file is None or (Path.home() / preset.login_file).exists()
-        return None if is_logged_in else os.environ.get(preset.key_env or "") or None
-    path = Path(entry.api_key_file).expanduser()
-    try:
-        with path.open("rb") as file:
-            key = file.read(_MAX_KEY_BYTES).decode("utf-8").strip()
-    except (OSError, ValueError) as error:
-        said = f"engine `{name}`: the key's file `{path}` cannot be read: {error}"
-        raise Unavailable(said, next="correct `api_key_file`") from None
-    if not key:
-        raise Unavailable(f"engine `{name}`: the key's file `{path}` is empty", next="write the key into it")
-    return key
-
-
 def _own_home(preset: Preset, settings: str) -> Path:
     """Make a home for an agent that is used with a key: one for each set of settings, kept for its sessions."""
     from platformdirs import user_state_path
@@ -269,59 +258,6 @@ def _own_home(preset: Preset, settings: str) -> Path:
     except OSError as error:
         raise Unavailable(f"`{home}`, the agent's own folder, cannot be made: {error.strerror}") from None
     return home
-
-
-def _login_folders(preset: Preset, env: dict[str, str]) -> tuple[str, ...]:
-    """Give the folders of the agent's login and sessions, made where they are missing, as it would itself."""
-    folders = [_below(env, name) for name in preset.login]
-    for folder in folders:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Unavailable(
-                f"`{folder}`, the agent's own folder, cannot be made: {error.strerror}"
-            ) from None
-    return tuple(str(folder) for folder in folders)
-
-
-_XDG = {
-    ".config/": "XDG_CONFIG_HOME",
-    ".local/share/": "XDG_DATA_HOME",
-    ".local/state/": "XDG_STATE_HOME",
-    ".cache/": "XDG_CACHE_HOME",
-}
-
-
-def _below(env: dict[str, str], name: str) -> Path:
-    """Find a folder below HOME, or where the XDG variables that the agent sees put it."""
-    for prefix, variable in _XDG.items():
-        if name.startswith(prefix) and env.get(variable, "").startswith("/"):
-            return Path(env[variable]) / name.removeprefix(prefix)
-    return Path(env.get("HOME") or Path.home()) / name
-
-
-def installation(program: str, path: str | None = None) -> list[str]:
-    """Give the folders that a program lies in, which a sandbox may else not show (below a temporary folder)."""
-    found = find(program, path)
-    if found is None:
-        return []
-    real = Path(found).resolve()
-    modules = [folder for folder in real.parents if folder.name == "node_modules"]
-    folder = modules[-1] if modules else real.parent
-    return [str(Path(found).parent), str(folder)]
-
-
-def package_version(program: Path) -> str | None:
-    """Read the version of a program that npm installed, from its `package.json`; None for any other."""
-    for folder in list(program.resolve().parents)[:4]:
-        try:
-            with (folder / "package.json").open("rb") as file:
-                data: Any = json.loads(file.read(1024 * 1024))
-        except (OSError, ValueError):
-            continue
-        version = data.get("version") if isinstance(data, dict) else None
-        return version[:50] if isinstance(version, str) else None
-    return None
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -41,17 +41,17 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("quota", r"insufficient[_ ]quota|quota (?:exceeded|exhausted)|exceeded your (?:current )?quota"
                   r"|usage limit|out of credits?|credit balance|billing|payment required|daily limit"),
         ("limited", r"rate[_ -]?limit|too many requests|resource[_ ]exhausted"),
-        ("rejected", r"context[_ ]length|context window|too long|maximum context|prompt is too"
+        ("rejected", r"context[_ ]length|context ?window|too long|maximum context|prompt is too"
                       r"|exceeds (?:the )?(?:model|context|token)|contextoverflow"),
         ("rejected", r"(?:model|deployment).{0,60}(?:not found|does not exist|not supported|unknown|invalid)"
                      r"|unknown model|no such model|model_not_found|\bmodel: [\w./-]+(?:$|:)"),
         ("rejected", r"(?:invalid|incorrect|wrong|bad|expired|missing).{0,20}(?:api[ _-]?key|token|credential)"
                      r"|api[ _-]?key (?:is )?(?:not valid|invalid)|unauthorized|unauthenticated|forbidden"
-                     r"|permission[_ ]denied|invalid[_ ]request|bad request"),
+                     r"|permission[_ ]?denied|invalid[_ ]request|bad ?request|authentication_?error"),
         ("login", r"not logged in|log ?in|sign in|authentication required|no credentials|set an auth method"),
         ("refused", r"content (?:policy|filter)|safety|refus(?:ed|al)"),
         ("transient", r"overloaded|unavailable|timed? ?out|timeout|econn\w+|socket|network|connection"
-                      r"|fetch failed|internal server error|bad gateway|server error|try again"),
+                      r"|fetch failed|internal ?server ?error|bad gateway|server error|try again"),
     )
 )  # fmt: skip
 _BY_STATUS: Mapping[int, str] = {

@@ -33,7 +33,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
         ("quota", r"quota exceeded|exceeded your (?:current )?quota|insufficient[_ ]quota|credit balance"
-                  r"|out of (?:\w+ )?credits|(?:usage|session|weekly|spend\w*|\d+-hour) limit|limit reached"
+                  r"|out of (?:\w+ )?credits|(?:usage|session|weekly|spend\w*|\d+-hour) limit|(?<!rate )limit reached"
                   r"|billing|hit your limit"),
         ("too_long", r"(?:prompt|input|request)\W{0,3} (?:is |are )?too (?:long|large)|context window"
                      r"|context[_ ]length|maximum context"),

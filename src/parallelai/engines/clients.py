@@ -10,13 +10,13 @@ import asyncio
 import dataclasses
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from parallelai.engines.acp import package_version
 from parallelai.engines.client_errors import judge
+from parallelai.engines.own_folders import package_version
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent
 from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, Transient, Unavailable
@@ -27,7 +27,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longer lines are cut, and then counted as malformed."""
 MAX_PENDING_CHARS = 256 * 1024
 MAX_PENDING_EVENTS = 20_000
-LINGER_SECONDS = 10.0
+LINGER_SECONDS = 3.0
 """How long a client may stay after its final event."""
 SIGN_OF_LIFE_SECONDS = 5.0
 LAST_CHARS = 2_000
@@ -156,13 +156,19 @@ class _Conversation:
             return
         for item in self._reader.take(line):
             if isinstance(item, Ask):
-                self._group.create_task(self._ask(item))
+                self._begin(self._ask(item))
             else:
                 self._put(item)
         if self._reader.is_done and not self._open:
             self._done.set()
             if self._feed is not None:
                 self._feed.close()
+
+    def _begin(self, asking: Coroutine[None, None, None]) -> None:
+        try:
+            self._group.create_task(asking)
+        except RuntimeError:  # the turn is being ended: nobody answers any more
+            asking.close()
 
     def sign_of_life(self) -> None:
         """Say that the client works: it may think for long without a line."""

@@ -21,6 +21,7 @@ from parallelai.engines.client_engine import MIB, Client, ClientEngine, Launch, 
 from parallelai.engines.codex_stream import CodexReader, recorded_total
 from parallelai.engines.protocol import Capabilities, Request
 from parallelai.engines.wire.structure import structure_of
+from parallelai.errors import Rejected
 from parallelai.records import Usage
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class CodexEngine(ClientEngine):
 
     def prepare(self, request: Request, launch: Launch) -> Launch:
         """Write the schema down, and note what a session that goes on has taken until now."""
+        if self.entry.base_url is None and launch.key is None and not _has_login(launch):
+            raise Rejected(f"nobody is logged in to `{self.name}`", next="run `codex login`, or name a key")
         extra: dict[str, Any] = {"before": recorded_total(launch.home.folder, request.session)}
         structure = _structure(request)
         if structure is None:
@@ -174,6 +177,21 @@ def _structure(request: Request) -> Structure | None:
         return None
     found = structure_of(request.output, request.schema)
     return found if found is not None and found.is_strict and not found.is_wrapped else None
+
+
+def _has_login(launch: Launch) -> bool:
+    """Say whether codex could know who it works for; without, it would only try for half a minute.
+
+    A login may also lie in a keyring, or be another provider's, which its settings say.
+    """
+    folder = launch.home.folder
+    if launch.env.get("CODEX_API_KEY") or (folder / "auth.json").is_file():
+        return True
+    try:
+        settings = (folder / "config.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(word in settings for word in ("model_provider", "credentials_store"))
 
 
 def _is_by_key(home: Path) -> bool:

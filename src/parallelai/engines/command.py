@@ -3,21 +3,44 @@
     engines:
       sh: {use: command, command: [python3, tools/agent.py], args: [--fast], env: {MODE: review}}
 
-The program runs in the request's folder, with an environment of only what it is given. Where findings are
-wanted it prints JSON or SARIF (`engines.replies`), else text. Exit codes: 0 is done, 75 (EX_TEMPFAIL) "try
-again later", anything else a failure with the last lines of stderr.
+The program runs in the request's folder, with an environment of only what it is given, confined as the
+request's workspace says. Where findings are wanted it prints JSON or SARIF (`engines.replies`), else text; where
+it edits, it changes files below its folder. Exit codes: 0 is done, 75 (EX_TEMPFAIL) "try again later", anything
+else a failure with the last lines of stderr. `aider`, `pi` and `mini-swe-agent` are ready-made
+(`engines.command_templates`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parallelai.engines.confining import confinement
+from parallelai.engines.command_templates import (
+    PROMPT,
+    TEMPLATES,
+    PlainReader,
+    Reader,
+    Said,
+    Template,
+    Wanted,
+    placed,
+    write_files,
+)
+from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, refuse_unused
+from parallelai.engines.own_folders import (
+    below,
+    check_network,
+    installation,
+    login_folders,
+    package_version,
+    read_key,
+)
 from parallelai.engines.protocol import (
     Availability,
     Capabilities,
@@ -26,12 +49,13 @@ from parallelai.engines.protocol import (
     Port,
     Request,
     TextEvent,
+    UsageEvent,
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, TimedOut, Transient, Unavailable
-from parallelai.processes import Completed, Program, environment, find, run
-from parallelai.records import FREE, LimitKey, Reply
+from parallelai.processes import Completed, Confinement, Program, environment, find, run
+from parallelai.records import FREE, LimitKey, Reply, Usage
 
 if TYPE_CHECKING:
     from parallelai.plan.model import EngineEntry
@@ -41,24 +65,31 @@ MAX_PENDING_CHARS = 256 * 1024
 """What may wait to be streamed; what a program writes beyond it is in the log and the reply only."""
 LAST_LINES = 10
 LAST_CHARS = 2_000
+_KEYS = frozenset({"command", "args", "env", "sandbox", "network"})
 HOW = "write `command: [program, argument, …]` in the engine's entry"
 
 
+_PLAIN = Template(command=(), how=HOW, memory_bytes=0, reader=PlainReader)
+
+
 class CommandEngine:
-    """A program that the user named. It is run as it is, not by a shell; confined where it has a workspace."""
+    """A program that the user named, or a template's. It is run as it is, not by a shell."""
 
     def __init__(self, name: str, entry: EngineEntry, context: EngineContext) -> None:
         """Take argv from the entry's `command` and `args`. Raises `ConfigError` for keys without effect."""
-        refuse_unused(name, entry, frozenset({"command", "args", "env"}))
+        template = self._template = TEMPLATES.get(entry.use, _PLAIN)
+        refuse_unused(name, entry, _KEYS | template.keys)
         self.name = name
         self.capabilities = Capabilities(
-            answers=frozenset({"text", "findings", "schema", "change"}), edits=True, works_in_folder=True
+            answers=frozenset({"text", "findings", "schema", "change"}),
+            edits=True,
+            works_in_folder=True,
+            is_remote=template is not _PLAIN,
         )
-        self._argv = (*(entry.command or ()), *entry.args) if entry.command else ()
-        self._env = dict(entry.env)
-        self._idle_seconds = entry.idle_timeout
+        self._entry = entry
+        self._argv = tuple(entry.command or template.command)
         self._root = context.root
-        self._key = LimitKey(name)
+        self._key = LimitKey(name, "default", entry.model or "")
 
     async def detect(self) -> Availability:
         """Look for the program: on the PATH, or below the project's root where its name holds a `/`."""
@@ -67,65 +98,151 @@ class CommandEngine:
         program = self._argv[0]
         path = find(str(self._root / program) if "/" in program else program)
         if path is None:
+            how = f"install `{program}`, or correct `command`"
+            is_template = self._entry.command is None
             return Availability(
-                False, f"`{program}` not found", how=f"install `{program}`, or correct `command`"
+                False, f"`{program}` not found", how=self._template.how if is_template else how
             )
-        return Availability(True, f"runs `{program}`", path=path)
+        return Availability(True, f"runs `{program}`", version=package_version(Path(path)), path=path)
 
     def limit_key(self, request: Request) -> LimitKey:
         """All calls of one entry count together."""
         return self._key
 
     def estimate(self, request: Request) -> Estimate:
-        """Cost nothing that is counted: what a program itself buys is not known here."""
-        return Estimate()
+        """Cost nothing that is counted: what a program itself buys is not known before."""
+        if self._template is _PLAIN:
+            return Estimate()
+        return Estimate(tokens=None, usd=None, memory_bytes=self._template.memory_bytes)
 
     async def perform(self, request: Request, port: Port) -> Reply:
         """Run the program once, to its end or the request's time-out, streaming its stdout."""
         if not self._argv:
             raise Unavailable(f"engine `{self.name}` has no command", next=HOW)
-        stream = _Stream(port)
+        if self._template is _PLAIN:
+            return await self._run(request, port, None)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="parallelai-command-")).resolve()
+        try:
+            return await self._run(request, port, folder)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _run(self, request: Request, port: Port, folder: Path | None) -> Reply:
+        if folder is None and request.workspace is None:
+            program = self._program(request, None)
+        else:  # it looks at folders and tries sandboxes
+            program = await asyncio.to_thread(self._program, request, folder)
+        reader = self._template.reader()
+        stream = _Stream(port, reader)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(stream.pump())
                 try:
-                    completed = await run(self._program(request), on_line=stream.take)
+                    completed = await run(program, on_line=stream.take)
                 finally:
                     stream.end()
         except BaseExceptionGroup as errors:
             raise _translated(_first(errors)) from None
-        _judge(self._argv[0], completed, request)
-        reply = self._read(completed, request)
+        said = self._said(reader, completed, request, folder)
+        reply = self._read(completed, said, request)
+        if said.usage != FREE and said.usage != Usage():
+            await port.emit(UsageEvent(said.usage))
         await port.emit(FinalEvent(ok=True))
         return reply
 
-    def _program(self, request: Request) -> Program:
-        temporary = {"TMPDIR": request.workspace.temporary} if request.workspace is not None else {}
+    def _program(self, request: Request, folder: Path | None) -> Program:
+        """Say what is started. Writes the files of a template."""
+        template, entry = self._template, self._entry
+        wanted = Wanted(
+            prompt=request.prompt,
+            edits=request.workspace is not None and request.workspace.edits,
+            model=request.model or entry.model,
+            base_url=entry.base_url,
+            key=read_key(self.name, entry),
+            max_turns=request.max_turns or entry.max_turns,
+            files=tuple(part.path for part in request.files),
+        )
+        given = {} if folder is None else write_files(template, wanted, folder)
+        for variable, value in ((template.url_env, wanted.base_url), (template.key_env, wanted.key)):
+            if variable is not None and value is not None:
+                given[variable] = value
+        env = environment(
+            env={**given, **entry.env, **request.env}, pass_env=(*template.pass_env, *request.pass_env)
+        )
+        argv = (*self._argv, *template.arguments(wanted), *entry.args)
+        has_file = folder is not None and any(PROMPT in word for word in argv)
         return Program(
-            argv=self._argv,
+            argv=argv if folder is None else tuple(placed(word, folder) for word in argv),
             cwd=Path(request.root),
-            env=environment(env={**self._env, **request.env, **temporary}, pass_env=request.pass_env),
-            confinement=confinement(request),
-            stdin=request.prompt.encode("utf-8", "replace"),
+            env=env,
+            stdin=b"" if has_file else request.prompt.encode("utf-8", "replace"),
             timeout_seconds=request.timeout_seconds,
             # A program may be silent for long while all is well; only who wrote a limit for it wants one.
-            idle_timeout_seconds=self._idle_seconds,
+            idle_timeout_seconds=entry.idle_timeout,
             grace_seconds=request.grace_seconds,
             max_output_bytes=MAX_OUTPUT_BYTES,
             log=None if request.log is None else Path(request.log),
             run=request.run,
             label=request.task,
+            confinement=self._confinement(request, env, folder),
         )
 
-    def _read(self, completed: Completed, request: Request) -> Reply:
+    def _confinement(self, request: Request, env: dict[str, str], folder: Path | None) -> Confinement | None:
+        """Confine it. Raises `Unavailable` where what the entry asks for cannot be kept."""
+        template, entry = self._template, self._entry
+        if request.workspace is None:
+            if entry.sandbox == "required" or entry.network in ("off", "loopback"):
+                raise Unavailable(
+                    f"engine `{self.name}` is to be confined, which needs a workspace",
+                    next="run it in a git repository, or take `sandbox` and `network` out of its entry",
+                )
+            return None
+        folders = login_folders(template.login, env)
+        port = loopback_port(entry.base_url)
+        confined = confinement(
+            request,
+            writable=folders if folder is None else (*folders, str(folder)),
+            readable=(
+                *(str(below(env, path)) for path in template.read_only),
+                *installation(self._argv[0], env.get("PATH")),
+            ),
+            hidden_except=folders,
+            ports=() if port is None else (port,),
+            network=entry.network or "on",
+        )
+        check_network(self.name, request, entry, confined)
+        return confined
+
+    def _said(self, reader: Reader, completed: Completed, request: Request, folder: Path | None) -> Said:
+        """Judge how it ended. Of a template's program the words say more than its exit code, unless it was ended."""
+        is_ended = (
+            completed.exit is None or completed.exit == os.EX_TEMPFAIL or completed.ended_by is not None
+        )
+        if folder is None or is_ended:
+            _judge(self._argv[0], completed, request)
+        output = (
+            completed.stdout
+            if completed.exit == 0
+            else completed.stdout + completed.stderr[-4 * LAST_CHARS :]
+        )
+        said = reader.finish(output.decode("utf-8", "replace"), folder or Path())
+        _judge(self._argv[0], completed, request)
+        return said
+
+    def _read(self, completed: Completed, said: Said, request: Request) -> Reply:
         notes = completed.notes
-        if completed.is_truncated and len(completed.stdout) >= MAX_OUTPUT_BYTES:
-            if request.output != "text":
+        is_cut = completed.is_truncated and len(completed.stdout) >= MAX_OUTPUT_BYTES
+        if is_cut and self._template is _PLAIN:
+            if request.output not in ("text", "change"):
                 raise Invalid("the output is too long to be read whole", next="print less than 8 MiB")
             notes += ("the output was too long: its middle was left out",)
-        text = completed.stdout.decode("utf-8", "replace")
         return to_reply(
-            text, output=request.output, schema=request.schema, root=request.root, usage=FREE, notes=notes
+            said.text,
+            output=request.output,
+            schema=request.schema,
+            root=request.root,
+            usage=said.usage,
+            notes=notes,
         )
 
     def attach(self, session: str) -> list[str] | None:
@@ -139,8 +256,9 @@ class CommandEngine:
 class _Stream:
     """Carries a program's lines to the port: taken as they come, sent by one task, bounded in between."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, reader: Reader) -> None:
         self._port = port
+        self._reader = reader
         self._lines: list[str] = []
         self._chars = 0
         self._lost = 0
@@ -151,10 +269,12 @@ class _Stream:
         """Take a line; of stderr nothing is streamed, it is in the log."""
         if stream != "stdout":
             return
+        text = clean(self._reader.take(line.decode("utf-8", "replace").rstrip("\r\n")))
+        if not text:
+            return
         if self._chars > MAX_PENDING_CHARS:
             self._lost += 1
             return
-        text = clean(line.decode("utf-8", "replace").rstrip("\r\n")) + "\n"
         self._lines.append(text)
         self._chars += len(text)
         self._news.set()

@@ -289,7 +289,7 @@ async def _check_failure(engine: Engine, request: Request | None) -> None:
         _demand(bool(error.said), "the error says nothing")
         good = any(isinstance(event, FinalEvent) and event.ok for event in port.events)
         _demand(not good, "it failed after a final event that says that all went well")
-    except Exception as error:
+    except Exception as error:  # somebody else's engine again
         raise _Failed(f"raised {type(error).__name__}, which is no `EngineError`: {error}") from error
     else:
         raise _Failed("the request that must fail was answered")

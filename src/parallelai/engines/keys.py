@@ -77,7 +77,7 @@ def _of_keyring(name: str) -> str:
         keyring = importlib.import_module("keyring")
     except ImportError:
         raise Unavailable(
-            "`api_key_keyring` needs the package `keyring`", next="install it beside ParallelAI: `keyring`"
+            "`api_key_keyring` needs the package `keyring`", next="install `parallelai[keyring]`"
         ) from None
     service, _, user = name.partition("/")
     try:

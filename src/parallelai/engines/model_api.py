@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, edits_of, edits_to_data
 from parallelai.engines.http import HttpClient, is_loopback, shown_url
-from parallelai.engines.keys import mask_error, read_key
+from parallelai.engines.keys import mask_error, masked, read_key
 from parallelai.engines.listening import is_listening
 from parallelai.engines.model_calls import (
     check_stop,
+    cleaned,
     cut_note,
     encoded,
     only_model,
@@ -107,8 +108,8 @@ class _Turn:
 class _Stream:
     """Reads a streamed answer, and carries its text to the port as it comes."""
 
-    def __init__(self, port: Port, wire: Wire) -> None:
-        self._port = port
+    def __init__(self, port: Port, wire: Wire, key: str | None) -> None:
+        self._port, self._key = port, key
         self._events = EventStream()
         self._reader = wire.reader()
         self._told = asyncio.get_running_loop().time()
@@ -118,7 +119,7 @@ class _Stream:
         now = asyncio.get_running_loop().time()
         if added or now - self._told > QUIET_SECONDS:  # a model that thinks is not idle
             self._told = now
-            await self._port.emit(TextEvent(clean(added)))
+            await self._port.emit(TextEvent(clean(masked(added, self._key))))
 
     def end(self) -> Completion:
         for kind, data in self._events.end():
@@ -311,7 +312,7 @@ class ModelEngine:
         usage: Usage | None = None
         limits: LimitsEvent | None = None
         try:
-            stream = _Stream(turn.port, self._wire) if ask.stream else None
+            stream = _Stream(turn.port, self._wire, turn.key) if ask.stream else None
             answer = await self._http.post(
                 call_url(self._url, self._wire.path),
                 data,
@@ -325,6 +326,7 @@ class ModelEngine:
                     raise _FormatRefused
                 raise error_of(answer.status, answer.headers, answer.body, model=turn.model, how=turn.how)
             completion = stream.end() if stream is not None else self._whole(answer.body, turn)
+            completion = cleaned(completion, turn.key)
             usage = self._pricing.usage(completion.model or turn.model, completion.counts)
             turn.took(usage)
         finally:

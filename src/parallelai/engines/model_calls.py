@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from parallelai.engines.keys import masked
 from parallelai.engines.prices import CHARACTERS_PER_TOKEN, tokens_of
 from parallelai.engines.protocol import Request
 from parallelai.engines.untrusted import clean, shorten
@@ -41,6 +43,15 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         return to_json(body)
     except ValueError:
         return json.dumps(body, ensure_ascii=False, default=dict).encode("utf-8", "replace")
+
+
+def cleaned(completion: Completion, key: str | None) -> Completion:
+    """Take out of an answer what a server may not put into it: our key, and a name of a model that is none."""
+    name = completion.model
+    shown = None if name is None else shorten(" ".join(clean(name).split()), 200) or None
+    if shown == name and (key is None or key not in completion.text):
+        return completion
+    return dataclasses.replace(completion, text=masked(completion.text, key), model=shown)
 
 
 def check_stop(completion: Completion, ask: Ask) -> None:

@@ -90,6 +90,11 @@ def extended(more: Mapping[str, object], table: Table = MODELS) -> Table:
     return made
 
 
+def familiar_names(more: Mapping[str, object]) -> frozenset[str]:
+    """Give every name that some provider's model is known by here, with what config adds."""
+    return frozenset(name for names in extended(more).values() for name in names)
+
+
 def model_name(wanted: str, provider: str, table: Table = MODELS) -> str:
     """Give the name by which a provider knows a model.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from parallelai.engines.context import EngineContext
 from parallelai.engines.detection import INSTEAD, KNOWN, is_found, look_for
 from parallelai.engines.protocol import Availability, Engine
-from parallelai.errors import NotFoundError, ParallelAIError, Unavailable
+from parallelai.errors import ConfigError, NotFoundError, ParallelAIError, Unavailable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -136,6 +136,9 @@ class Registry:
             raise self._unknown(name)
         if entry.use not in self.driven:
             raise self._undriven(name, entry.use)
+        recorded = self._recorded(name, entry)
+        if recorded is not None:
+            return recorded
         maker = self._maker(entry.use)
         try:
             return maker(name, entry, self._context)
@@ -144,6 +147,23 @@ class Registry:
         except Exception as error:  # other people's code: one broken engine must not end the others
             said = f"engine `{name}` could not be made: {type(error).__name__}: {error}"
             raise Unavailable(said, next=f"look at what serves `{entry.use}`") from error
+
+    def _recorded(self, name: str, entry: EngineEntry) -> Engine | None:
+        """Make an engine that records another one of these; None if the entry is nothing of the kind."""
+        if entry.use != "replay" or entry.use not in EMBEDDED or len(entry.args) < 2:
+            return None
+        from parallelai.engines.replay import recorded_engine, recorder
+
+        other = recorded_engine(entry)
+        if other is None:
+            return None
+        of = self.entry(other)
+        if other == name or (of is not None and of.use == "replay"):
+            raise ConfigError(
+                f"engine `{name}` records `{other}`, which is itself a recording",
+                next="record the engine that answers",
+            )
+        return recorder(name, entry, self._context, self.get(other), of)
 
     def _maker(self, use: str) -> Maker:
         try:

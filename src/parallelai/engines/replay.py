@@ -1,7 +1,9 @@
 """The engine `replay`: what another engine answered, recorded and played back, strictly matched.
 
     engines:
-      recorded: {use: replay, args: [recordings/review]}
+      assistant: {use: command, command: [python3, tools/agent.py]}
+      taped: {use: replay, args: [recordings/review, record=assistant]}    # asks `assistant`, and keeps it
+      taped: {use: replay, args: [recordings/review]}                      # plays it back
 
 A recording is a folder with one JSON file for each different request: what was asked, and, in order, what
 came back, errors included. What was not recorded is `Rejected`, naming the nearest request that was and where
@@ -16,7 +18,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +31,13 @@ from parallelai.engines.protocol import (
     Engine,
     EngineEvent,
     Estimate,
+    OutputKind,
     Port,
     Question,
     Request,
     UsageEvent,
 )
-from parallelai.errors import ENGINE_ERRORS, EngineError, RateLimited, Rejected, Unavailable
+from parallelai.errors import ENGINE_ERRORS, ConfigError, EngineError, RateLimited, Rejected, Unavailable
 from parallelai.records import LimitKey, Reply, Usage, from_json, to_json
 
 if TYPE_CHECKING:
@@ -49,11 +52,31 @@ VERSION = 1
 MAX_RECORDING_BYTES = 64 * 1024 * 1024
 MAX_EVENTS = 20_000
 HOW = "write `args: [FOLDER]` with a recording in the engine's entry"
+RECORD = "record="
 
 # What says only where and when a request was made, not what was asked.
 _CIRCUMSTANCES = frozenset(
-    {"run", "attempt", "root", "log", "timeout_seconds", "idle_timeout_seconds", "grace_seconds"}
+    {"run", "attempt", "root", "log", "timeout_seconds", "idle_timeout_seconds", "grace_seconds", "workspace"}
 )
+# What an entry says for requests that say nothing; the recorded engine's own entry holds for what it is asked.
+_FROM_ENTRY = ("model", "max_turns", "max_tokens", "temperature")
+# What an engine can that decides how it is asked.
+_SHAPING = {"batch": int, "takes_text": bool}
+_ANSWERS = frozenset[OutputKind]({"text", "findings", "schema"})
+
+
+def recorded_engine(entry: EngineEntry) -> str | None:
+    """Give the name of the engine that an entry records; None for one that plays back, or is something else."""
+    words = entry.args[1:] if entry.use == "replay" else ()
+    return next((word.removeprefix(RECORD) for word in words if word.startswith(RECORD)), None)
+
+
+def recorder(
+    name: str, entry: EngineEntry, context: EngineContext, inner: Engine, of: EngineEntry | None
+) -> Engine:
+    """Make the engine of an entry that records `inner`, whose own entry is `of`; its owner closes `inner`."""
+    refuse_unused(name, entry, frozenset({"args"}))
+    return RecordingEngine(inner, context.path(entry.args[0]), name=name, entry=of, is_owner=False)
 
 
 def asked(request: Request) -> dict[str, Any]:
@@ -95,14 +118,27 @@ class _Tape:
 class RecordingEngine:
     """Passes everything on to another engine and keeps what it asked and what came back in `folder`.
 
-    A request that was recorded before, by another object, is recorded anew.
+    A request that was recorded before, by another object, is recorded anew. Changes of files are not
+    recorded, only what is said. `entry` is the other engine's: it holds for what a request leaves open.
     """
 
-    def __init__(self, inner: Engine, folder: Path) -> None:
+    def __init__(
+        self,
+        inner: Engine,
+        folder: Path,
+        *,
+        name: str | None = None,
+        entry: EngineEntry | None = None,
+        is_owner: bool = True,
+    ) -> None:
         self._inner = inner
         self._folder = folder
-        self.name = inner.name
-        self.capabilities = inner.capabilities
+        self._entry = entry
+        self._is_owner = is_owner
+        self.name = name or inner.name
+        # Not repeatable: what is asked for here is a recording, not a reply from the cache.
+        can = inner.capabilities
+        self.capabilities = replace(can, answers=can.answers & _ANSWERS, edits=False, is_repeatable=False)
         self._tapes: dict[str, _Tape] = {}
 
     async def detect(self) -> Availability:
@@ -111,18 +147,25 @@ class RecordingEngine:
 
     def limit_key(self, request: Request) -> LimitKey:
         """Name the recorded engine's limit."""
-        return self._inner.limit_key(request)
+        return self._inner.limit_key(self._completed(request))
 
     def estimate(self, request: Request) -> Estimate:
         """Estimate as the recorded engine does."""
-        return self._inner.estimate(request)
+        return self._inner.estimate(self._completed(request))
+
+    def _completed(self, request: Request) -> Request:
+        """Add what the recorded engine's entry says."""
+        said = {name: getattr(self._entry, name, None) for name in _FROM_ENTRY} if self._entry else {}
+        more = {name: value for name, value in said.items() if value is not None}
+        missing = {name: value for name, value in more.items() if getattr(request, name) is None}
+        return replace(request, **missing) if missing else request
 
     async def perform(self, request: Request, port: Port) -> Reply:
         """Do the turn, and write it down before anybody hears of it; a cancelled turn is not written."""
         question = asked(request)  # before the turn, which may change the files
         listening = _Listening(port)
         try:
-            reply = await self._inner.perform(request, listening)
+            reply = await self._inner.perform(self._completed(request), listening)
         except EngineError as error:
             self._keep(question, {"error": _error_to_json(error), "events": listening.heard})
             raise
@@ -134,7 +177,13 @@ class RecordingEngine:
         key = _key(question)
         tape = self._tapes.setdefault(key, _Tape(question))
         tape.answers.append(answer)
-        document = {"version": VERSION, "request": tape.question, "answers": tape.answers}
+        can = {name: getattr(self.capabilities, name) for name in _SHAPING}
+        document = {
+            "version": VERSION,
+            "engine": can,
+            "request": tape.question,
+            "answers": tape.answers,
+        }
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{key}.json"
         fresh = path.with_name(f".{key}.{secrets.token_hex(4)}")
@@ -146,8 +195,9 @@ class RecordingEngine:
         return self._inner.attach(session)
 
     async def aclose(self) -> None:
-        """Close the recorded engine."""
-        await self._inner.aclose()
+        """Close the recorded engine, unless somebody else does."""
+        if self._is_owner:
+            await self._inner.aclose()
 
 
 class _Listening:
@@ -187,14 +237,15 @@ class ReplayEngine:
     ) -> None:
         """Take the recording's folder, or that which the entry's `args` name, below the project's root."""
         self.name = name
-        self.capabilities = Capabilities(
-            answers=frozenset({"text", "findings", "schema"}), structured=True, batch=50, is_repeatable=True
-        )
         if entry is not None:
             refuse_unused(name, entry, frozenset({"args"}))
             if folder is None and entry.args and context is not None:
+                _refuse_words(name, entry.args[1:])
                 folder = context.path(entry.args[0])
         self._folder = folder
+        self.capabilities = Capabilities(
+            answers=_ANSWERS, structured=True, is_repeatable=True, **_shape_of(folder)
+        )
         self._tapes: dict[str, _Tape] | None = None
         self._limit = LimitKey(name)
 
@@ -251,6 +302,27 @@ class ReplayEngine:
     async def aclose(self) -> None:
         """Forget how far it was played."""
         self._tapes = None
+
+
+def _refuse_words(name: str, words: Sequence[str]) -> None:
+    if words:
+        raise ConfigError(
+            f"engine `{name}`: `{words[0]}` means nothing to `replay`",
+            next=f"write the folder, and `{RECORD}ENGINE` to record",
+        )
+
+
+def _shape_of(folder: Path | None) -> dict[str, Any]:
+    """Give what the recorded engine could that shapes requests; all requests of a recording are alike in it."""
+    shape: dict[str, Any] = {"batch": 50}
+    try:
+        first = next(iter(sorted(folder.glob("*.json"))), None) if folder is not None else None
+        if first is not None and first.stat().st_size <= MAX_RECORDING_BYTES:
+            said = json.loads(first.read_text(encoding="utf-8")).get("engine") or {}
+            shape |= {key: said[key] for key, kind in _SHAPING.items() if type(said.get(key)) is kind}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        pass  # playing it back says what is wrong
+    return shape
 
 
 def _read(path: Path) -> _Tape:

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parallelai.errors import UsageError
+from parallelai.plan.chunks import chunk
 from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
 from parallelai.plan.graph import Instance, TaskGraph, find_cycle
 from parallelai.plan.model import Chunk, Defaults, Phase, Plan, Task
 from parallelai.plan.resolve import resolve
 from parallelai.plan.templates import Template
 from parallelai.records import FileNote, FilePart
-
-CHARACTERS_PER_TOKEN = 4
-_EARLIEST_CUT = 0.5
 
 
 def expand(
@@ -118,7 +116,7 @@ class _Sieve:
                 self.skipped[path] = "unreadable"
                 return ()
             self._chunks[path, size] = tuple(
-                FilePart(path, first, last) for first, last in chunk(text, size)
+                FilePart(path, first, last) for first, last in chunk(text, size, path=path)
             ) or (FilePart(path),)
         return self._chunks[path, size]
 
@@ -266,51 +264,3 @@ def _groups(
         if phases:
             members[instance.phase].append(instance.id)
     return groups | {f"phase:{number}": tuple(ids) for number, ids in members.items()}
-
-
-def chunk(text: str, tokens: int) -> list[tuple[int, int]]:
-    """Cut a text into parts of at most `tokens` tokens (4 characters each), as (first, last) lines from 1.
-
-    Every line is in exactly one part. A part ends, if that does not make it shorter than half, where a
-    definition ends: before a line without indentation that follows an empty line, else before any line
-    without indentation, else before an empty one. A line that is longer by itself is a part of its own.
-    """
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    limit = tokens * CHARACTERS_PER_TOKEN
-    parts: list[tuple[int, int]] = []
-    start = 0
-    while start < len(lines):
-        end = _fill(lines, start, limit)
-        if end < len(lines):
-            end = _best_cut(lines, start, end)
-        parts.append((start + 1, end))
-        start = end
-    return parts
-
-
-def _fill(lines: Sequence[str], start: int, limit: int) -> int:
-    size = 0
-    for end in range(start, len(lines)):
-        size += len(lines[end]) + 1
-        if size > limit and end > start:
-            return end
-    return len(lines)
-
-
-def _best_cut(lines: Sequence[str], start: int, end: int) -> int:
-    earliest = start + max(1, int((end - start) * _EARLIEST_CUT))
-    ranked = [(_rank(lines, at), at) for at in range(earliest, end + 1)]
-    return max(ranked)[1] if ranked else end
-
-
-def _rank(lines: Sequence[str], at: int) -> int:
-    """How good it is to begin a part with this line."""
-    line, before = lines[at], lines[at - 1]
-    begins = bool(line.strip()) and not line[0].isspace() and line[0] not in ")}]"
-    if begins and not before.strip():
-        return 3
-    if begins:
-        return 2
-    return int(not line.strip())

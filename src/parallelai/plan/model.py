@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,62 +21,41 @@ from pydantic import (
     PrivateAttr,
     Strict,
     Tag,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from parallelai.plan import values
+from parallelai.plan.fields import (
+    Bytes,
+    Command,
+    Commands,
+    Count,
+    Environment,
+    Identifier,
+    Ids,
+    Network,
+    OnFailure,
+    Patterns,
+    Priority,
+    RetryOn,
+    Rule,
+    Sandbox,
+    Seconds,
+    Sentences,
+    SeverityName,
+    Tokens,
+    Usd,
+    Variable,
+    Words,
+    as_tuple,
+    one_or_many,
+    shape_of,
+)
 from parallelai.plan.positions import Positions
 from parallelai.plan.values import Wrong
 
-_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_ARGV = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-_COMMAND = {"anyOf": [{"type": "string", "minLength": 1}, _ARGV]}
-_COMMANDS = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": _COMMAND}]}
-_SCALAR = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
-
-Seconds = Annotated[float, BeforeValidator(values.duration), WithJsonSchema(_SCALAR)]
-Tokens = Annotated[int, BeforeValidator(values.tokens), WithJsonSchema(_SCALAR)]
-Bytes = Annotated[int, BeforeValidator(values.size), WithJsonSchema(_SCALAR)]
-Usd = Annotated[float, BeforeValidator(values.usd), WithJsonSchema({"type": "number", "minimum": 0})]
-Priority = Annotated[float, BeforeValidator(values.priority), WithJsonSchema(_SCALAR)]
-Pattern = Annotated[str, AfterValidator(values.pattern)]
-Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(values.pattern_list), WithJsonSchema(_TEXTS)]
-Words = Annotated[tuple[str, ...], BeforeValidator(values.words), WithJsonSchema(_TEXTS)]
-Sentences = Annotated[tuple[str, ...], BeforeValidator(values.sentences), WithJsonSchema(_TEXTS)]
-Ids = Annotated[tuple[str, ...], BeforeValidator(values.dependencies), WithJsonSchema(_TEXTS)]
-Command = Annotated[tuple[str, ...], BeforeValidator(values.command), WithJsonSchema(_COMMAND)]
-Commands = Annotated[tuple[Command, ...], BeforeValidator(values.command_list), WithJsonSchema(_COMMANDS)]
-Variable = Annotated[str, BeforeValidator(values.variable)]
-Identifier = Annotated[
-    str,
-    BeforeValidator(values.identifier),
-    WithJsonSchema(
-        {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "not": {"const": "landing"}}
-    ),
-]
-Environment = Mapping[Variable, str]
-Count = Annotated[int, Field(ge=1)]
-Network = Literal["on", "loopback", "off"]
-Sandbox = Literal["auto", "required", "none"]
-SeverityName = Literal["critical", "high", "medium", "low", "info"]
-OnFailure = Literal["skip-dependents", "continue", "stop"]
-RetryOn = Literal["timeout", "refused", "invalid"]
-Rule = Literal["one", "fallback", "race", "vote", "spread", "route"]
 RULES: tuple[str, ...] = ("fallback", "race", "vote", "spread", "route")
-
-
-def _one_or_many(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _shape(value: Any) -> str:
-    return "object" if isinstance(value, (Mapping, BaseModel)) else "plain"
 
 
 class Model(BaseModel):
@@ -152,7 +130,7 @@ class Choice(Model):
     """
 
     rule: Rule = "one"
-    members: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
+    members: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
     routes: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -231,7 +209,7 @@ class EngineEntry(Model):
     sandbox: Sandbox = "auto"
     network: Network | None = None
     env: Environment = Field(default_factory=dict)
-    args: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    args: Annotated[tuple[str, ...], BeforeValidator(one_or_many)] = ()
     command: Command | None = None
     timeout: Seconds | None = None
     idle_timeout: Seconds | None = None
@@ -296,18 +274,18 @@ class Workspace(Model):
     link: Patterns = ()
     setup: Commands = ()
     env: Environment = Field(default_factory=dict)
-    pass_env: Annotated[tuple[Variable, ...], BeforeValidator(_one_or_many)] = ()
+    pass_env: Annotated[tuple[Variable, ...], BeforeValidator(one_or_many)] = ()
     network: Network | None = None
     needs: Needs = Field(default_factory=Needs)
     sparse: Patterns = ()
 
 
 Each = Annotated[
-    Annotated[Literal["file"], Tag("plain")] | Annotated[Chunk, Tag("object")], Discriminator(_shape)
+    Annotated[Literal["file"], Tag("plain")] | Annotated[Chunk, Tag("object")], Discriminator(shape_of)
 ]
 Output = Annotated[
     Annotated[Literal["text", "findings", "change"], Tag("plain")] | Annotated[SchemaOutput, Tag("object")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 
 
@@ -342,7 +320,7 @@ class Shared(Model):
     timeout: Annotated[Seconds, Field(gt=0)] = 1800.0
     idle_timeout: Annotated[Seconds, Field(gt=0)] = 300.0
     retries: Annotated[int, Field(ge=0, le=100)] = 3
-    retry_on: Annotated[tuple[RetryOn, ...], BeforeValidator(_one_or_many)] = ()
+    retry_on: Annotated[tuple[RetryOn, ...], BeforeValidator(one_or_many)] = ()
     empty: Literal["refuse", "ok"] = "refuse"
     verify: Annotated[
         Annotated[bool, Tag("flag")] | Annotated[Choice, Tag("choice")],
@@ -421,14 +399,14 @@ class ReviewGate(Model):
 
 
 Gate = Annotated[
-    Annotated[Command, Tag("plain")] | Annotated[ReviewGate, Tag("object")], Discriminator(_shape)
+    Annotated[Command, Tag("plain")] | Annotated[ReviewGate, Tag("object")], Discriminator(shape_of)
 ]
 
 
 class Gates(Model):
     """What must pass before something lands. `timeout` is in seconds."""
 
-    landing: Annotated[tuple[Gate, ...], BeforeValidator(_one_or_many)] = ()
+    landing: Annotated[tuple[Gate, ...], BeforeValidator(one_or_many)] = ()
     canary: Literal["warn", "require", "off"] = "warn"
     allow_red_base: bool = False
     timeout: Seconds = 1800.0

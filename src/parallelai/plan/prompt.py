@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from jinja2 import meta, nodes
 
 from parallelai.errors import UsageError
-from parallelai.plan.expand import CHARACTERS_PER_TOKEN
+from parallelai.plan.chunks import CHARACTERS_PER_TOKEN
 from parallelai.plan.files import HUGE_BYTES, read_text, triage
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Plan, SchemaOutput, Task

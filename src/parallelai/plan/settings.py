@@ -13,19 +13,16 @@ from pydantic import Field, ValidationError
 
 from parallelai.config import Config
 from parallelai.errors import ConfigError
+from parallelai.plan.fields import Command, Count, Patterns, Words
 from parallelai.plan.model import (
     Budget,
-    Command,
-    Count,
     Defaults,
     EngineEntry,
     Gates,
     Landing,
     Limits,
     Model,
-    Patterns,
     Role,
-    Words,
     Workspace,
 )
 from parallelai.plan.positions import Positions

@@ -20,8 +20,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from parallelai.errors import NotFoundError, UsageError
+from parallelai.plan.fields import Patterns, Words
 from parallelai.plan.files import read_text
-from parallelai.plan.model import Output, Patterns, Task, Words
+from parallelai.plan.model import Output, Task
 
 GROUP = "parallelai.templates"
 SHIPPED = Path(__file__).parent.parent / "templates"

@@ -11,6 +11,7 @@ from parallelai.processes.environment import environment, find
 from parallelai.processes.feed import Feed
 from parallelai.processes.hidden import DEFAULT_HIDDEN
 from parallelai.processes.launch import run
+from parallelai.processes.output import MASKING
 from parallelai.processes.program import Completed, Program
 from parallelai.processes.quick import run_quick
 from parallelai.processes.sweep import Orphan, sweep
@@ -18,6 +19,7 @@ from parallelai.processes.zygote import close_warden
 
 __all__ = [
     "DEFAULT_HIDDEN",
+    "MASKING",
     "Completed",
     "Confinement",
     "Feed",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 LOG_BYTES = 256 * 1024 * 1024
+MASKING: ContextVar[Callable[[str], str] | None] = ContextVar("masking", default=None)
+"""What makes text fit to be kept: set around a run, it holds for the logs of all programs started in it."""
+_MOST_HELD = 64 * 1024
+_LONGEST_SECRET = 1024
+_KEY_BEGINS, _KEY_ENDS = b"-----BEGIN ", b"-----END "
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -18,6 +24,8 @@ class Log:
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         self.problem: str | None = None
+        self._mask = MASKING.get()
+        self._held = b""
         self._path = path
         self._descriptor = -1
         self._room = 0
@@ -29,13 +37,23 @@ class Log:
             self._fail(error)
 
     def write(self, data: bytes) -> None:
-        """Append `data`, as much of it as there is room for."""
+        """Append `data`, as much of it as there is room for. Where it is masked, whole lines only."""
+        if self._mask is None:
+            self._write(data)
+            return
+        held = self._held + data
+        end = _whole(held)
+        self._held = held[end:]
+        self._write(_masked(self._mask, held[:end]))
+
+    def _write(self, data: bytes) -> None:
         if self._descriptor < 0:
             return
         try:
             self._append(data[: self._room])
             self._room -= len(data)
             if self._room < 0:
+                self._held = b""
                 self._append(b"\n[the log is full: what follows was left out]\n")
                 self.close()
         except OSError as error:
@@ -43,6 +61,9 @@ class Log:
 
     def close(self) -> None:
         """Close the file; what is written afterwards is dropped."""
+        held, self._held = self._held, b""
+        if held and self._mask is not None:
+            self._write(_masked(self._mask, held))
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -53,8 +74,27 @@ class Log:
             view = view[os.write(self._descriptor, view) :]
 
     def _fail(self, error: OSError) -> None:
+        self._held = b""
         self.close()
         self.problem = f"the log `{self._path}` could not be written: {error.strerror}"
+
+
+def _whole(data: bytes) -> int:
+    """Say how much of the data can be masked by itself: whole lines, and keys that have ended.
+
+    Of what has no end, all but the last part, in which a secret may have begun.
+    """
+    end = data.rfind(b"\n") + 1
+    key = data.rfind(_KEY_BEGINS)
+    if key >= 0:
+        last_line = data.find(_KEY_ENDS, key)
+        if last_line < 0 or data.find(b"\n", last_line) < 0:
+            end = min(end, key)
+    return end if len(data) - end <= _MOST_HELD else len(data) - _LONGEST_SECRET
+
+
+def _masked(mask: Callable[[str], str], data: bytes) -> bytes:
+    return mask(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 class Capture:

@@ -77,7 +77,7 @@ def _replace(target: Path, data: bytes, mode: int | None) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
-    except BaseException:
+    except BaseException:  # whatever it was, no half of a file may stay
         beside.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)

@@ -140,6 +140,7 @@ def settings_of(
         budget=job.budget,
         on_budget=limits.on_budget,
         max_wait_seconds=limits.max_wait,
+        memory_bytes=job.memory_bytes,
         spent=Allowance(usd=spent.usd, tokens=spent.tokens, time=spent_seconds),
         is_crowded=is_crowded,
     )

@@ -118,6 +118,7 @@ class Flights:
         self._streams = StreamLogs(job.logs, masker.text)
         self._output = os.path.join(job.logs, "output", "")  # noqa: PTH118  # the beginning of a log's path
         self._flights: dict[AttemptId, _Flight] = {}
+        self.memory_taken: dict[str, int] = {}
 
     def start(self, start: Start, instance: Instance, ready: Ready) -> AttemptResult | None:
         """Begin an attempt. Gives its result at once if no engine need be asked, else None."""
@@ -207,6 +208,7 @@ class Flights:
         record = self._record(error)
         if reply is not None:
             self._changed(news, reply)
+            self._learn_memory(flight.engine, reply.memory_bytes)
         self._append(
             AttemptEnded(flight.engine, reply is not None, news.seconds, usage, reply, record),
             task=task,
@@ -223,6 +225,11 @@ class Flights:
             is_quota=limited is not None and limited.is_quota,
         )
         return news.id.task, flight.number, result
+
+    def _learn_memory(self, engine: str, taken: int | None) -> None:
+        """Remember for later runs what a session took; the highest of this run is kept at its end."""
+        if taken is not None:
+            self.memory_taken[engine] = max(taken, self.memory_taken.get(engine, 0))
 
     def _changed(self, news: AttemptDone, reply: Reply) -> None:
         """Write down what an attempt changed."""

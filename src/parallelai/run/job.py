@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from parallelai.engines.protocol import Engine
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.plan.templates import Template
-from parallelai.records import ErrorRecord, Severity
+from parallelai.records import ErrorRecord, LimitKey, Severity
 from parallelai.run.strategies import Strategy
+
+
+class LimitMemory(Protocol):
+    """What was learned in earlier runs: of a key's limit, in calls at once, and of sessions' memory, in bytes."""
+
+    def last_good_limit(self, key: LimitKey) -> int | None: ...
+    def keep_limit(self, key: LimitKey, limit: int) -> None: ...
+    def session_memory(self, engine: str) -> int | None: ...
+    def keep_session_memory(self, engine: str, taken: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,8 @@ class Job:
     `--no-cache`; `parallel` is the ceiling of attempts in flight. `baseline` are ids of findings that were
     accepted before. `has_workspaces`: attempts can be given folders to work in. `is_applied`: changes go into
     the user's checkout at the end. `is_attended`: somebody is there to answer questions. `editing` are the
-    instances whose result is a change.
+    instances whose result is a change. `memory_bytes` is what attempts may take together, `session_memory` what
+    one of an engine's sessions took before.
     """
 
     run: str
@@ -66,6 +76,8 @@ class Job:
     is_attended: bool = False
     editing: frozenset[str] = frozenset()
     memory: LimitMemory | None = None
+    memory_bytes: int | None = None
+    session_memory: Mapping[str, int] = field(default_factory=dict)
 
     def assignment(self, instance: Instance) -> Assignment:
         """Who does this instance: what its task says, unless a route told its files apart."""

@@ -120,8 +120,8 @@ class Settings:
     """How a run is carried out.
 
     `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of
-    a phase. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that
-    events hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in
+    a phase. `memory_bytes` is what all attempts in flight together may take by their estimates, None for no
+    limit. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that events hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in
     flight are enough for the calls that a key allows now.
     """
 
@@ -132,6 +132,7 @@ class Settings:
     budget: Budget = Allowance()
     on_budget: Literal["finish", "cancel"] = "finish"
     max_wait_seconds: float = 3600.0
+    memory_bytes: int | None = None
     spent: Budget = Allowance()
     to_utc: Callable[[float], str] = utc_text
     is_crowded: Callable[[LimitKey, int], bool] | None = None

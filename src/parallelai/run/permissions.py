@@ -12,13 +12,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from parallelai.engines.protocol import Answer, LimitsEvent, Permit, Question
 from parallelai.errors import ParallelAIError
 from parallelai.events import LimitChanged
 from parallelai.records import LimitKey, Usage
 from parallelai.run.executors.base import AttemptId
+from parallelai.run.job import LimitMemory
 from parallelai.run.limits.key import KeyLimit, Reservation
 from parallelai.run.limits.keys import Keys
 from parallelai.run.nodes import AttemptResult
@@ -27,13 +27,6 @@ LEAST_NEAR = 4
 """So many attempts of a key may be started beyond those that make a call, so that no free place waits."""
 
 LEAST_HOLD_SECONDS = 0.05
-
-
-class LimitMemory(Protocol):
-    """What lasts of a key's limit; `store.Machine` is one."""
-
-    def last_good_limit(self, key: LimitKey) -> int | None: ...
-    def keep_limit(self, key: LimitKey, limit: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -253,11 +246,9 @@ class LocalCoordinator:
 
     def keep(self, good: Mapping[LimitKey, int]) -> None:
         """Keep what was learned. What cannot be kept is lost: the next run learns it again."""
-        if self._memory is None:
-            return
         for key, limit in good.items():
             try:
-                if self._memory.last_good_limit(key) != limit:
+                if self._memory is not None and self._memory.last_good_limit(key) != limit:
                     self._memory.keep_limit(key, limit)
             except ParallelAIError:
                 return

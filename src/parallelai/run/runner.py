@@ -45,7 +45,7 @@ from parallelai.records import (
 from parallelai.results import baseline
 from parallelai.results.collect import collect
 from parallelai.results.document import counts, exit_code, run_outcome
-from parallelai.run import assembly
+from parallelai.run import assembly, limiting
 from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
@@ -166,8 +166,12 @@ class Runner:
         Raises:
             StoreError: the journal cannot be written; what was written is kept.
         """
-        with collecting_seldom():
-            await self._carry_out(self._writer)
+        masking = processes.MASKING.set(self._masker.text)  # of what programs print into their logs
+        try:
+            with collecting_seldom():
+                await self._carry_out(self._writer)
+        finally:
+            processes.MASKING.reset(masking)
         return self._report.document()
 
     async def _carry_out(self, writer: RunWriter) -> None:
@@ -197,6 +201,12 @@ class Runner:
                     await self._drive(writer)
                 finally:
                     self._flights.close()
+                    learned = self._permits.close()
+            if learned:
+                await asyncio.to_thread(self._permits.keep, learned)
+            if self._job.memory is not None:
+                for engine, taken in self._flights.memory_taken.items():
+                    await asyncio.to_thread(self._job.memory.keep_session_memory, engine, taken)
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
 
@@ -408,9 +418,11 @@ class Runner:
 
     def _estimate(self, name: str, request: Request) -> Estimate:
         try:
-            return self._job.engines(name).estimate(request)
+            estimate = self._job.engines(name).estimate(request)
         except EngineError:  # it is not there, which its attempt will say; others may take over
             return Estimate()
+        known = self._job.session_memory.get(name)
+        return estimate if known is None else dataclasses.replace(estimate, memory_bytes=known)
 
     def _start(self, start: Start) -> None:
         self._waiting.discard(start.task)

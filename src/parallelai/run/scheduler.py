@@ -33,7 +33,7 @@ from parallelai.run.tasks import STEP, Ending, State, TaskState
 __all__ = ["Scheduler"]
 
 _WHOLE_RUN = LimitKey("*", "*", "*")
-_BOUNDS = ("rate_limited", "concurrency", "phase", "budget")
+_BOUNDS = ("rate_limited", "concurrency", "phase", "memory", "budget")
 _NOBODY = Ending(
     Outcome.BLOCKED,
     ErrorRecord("unavailable", "no engine can do this task", next="name an engine"),
@@ -75,6 +75,9 @@ class Scheduler:
         self._unsaid: BudgetReached | None = None  # the time is up, but nothing was kept from starting yet
         self._is_paused = False
         self._unaffordable: list[Lane] = []
+        self._too_large: list[Lane] = []  # whose heads do not fit into the memory that is left
+        self._memory_bytes = settings.memory_bytes
+        self._memory_held = 0
         self._wanted: str | None = None  # the limit that keeps a reservation from being made
         self._bounds: dict[str, float | None] = {}
         self._wait = Wait(None, "in_flight")
@@ -100,6 +103,7 @@ class Scheduler:
         """Report an attempt's end, a cancelled one's too. Raises `ValueError` if it was not in flight."""
         state = self._roster.tasks[task]
         flight = self._attempts.land(state, attempt)
+        self._memory_held -= state.estimate(flight.member).memory_bytes
         channel = flight.channel
         if channel is None:
             raise ValueError(f"attempt {attempt} of `{task}` is a step")
@@ -150,6 +154,7 @@ class Scheduler:
         """Start what may start; say what binds the run then."""
         attempts, roster = self._attempts, self._roster
         self._unaffordable.clear()
+        self._too_large.clear()
         while True:
             if roster.stopped_by is not None and attempts.closed is None:
                 why = f"stopped, because `{roster.stopped_by.node.id}` failed"
@@ -204,7 +209,7 @@ class Scheduler:
             head = lane.heap[0]
             if best is not None and best < head:
                 continue
-            why = "budget" if lane in self._unaffordable else lane.bound(now)
+            why = self._withheld(lane) or lane.bound(now)
             if why is None:
                 best, chosen = head, lane
             elif why == "rate_limited":
@@ -214,6 +219,12 @@ class Scheduler:
             else:
                 self._bounds[why] = None
         return chosen
+
+    def _withheld(self, lane: Lane) -> str | None:
+        """What this round has found to keep a lane's head from starting."""
+        if lane in self._unaffordable:
+            return "budget"
+        return "memory" if lane in self._too_large else None
 
     def _start_head(self, lane: Lane, now: float) -> None:
         """Start a lane's head, or learn that it needs no start, or cannot be paid for now."""
@@ -233,6 +244,10 @@ class Scheduler:
                 self._attempts.start_step(task)
             return
         member = lane.choose(entry, now)
+        taken = task.estimate(member).memory_bytes
+        if taken and not self._has_room(taken):
+            self._too_large.append(lane)
+            return
         reserved = NOTHING
         if self._spending.is_limited or task.node.budget is not None:
             reserved = self._spending.expect(task.channels[member].key.key, task.estimate(member))
@@ -240,7 +255,14 @@ class Scheduler:
                 return
         self._queues.pop(lane)
         self._spending.reserve(reserved)
+        self._memory_held += taken
         self._attempts.start(task, member, reserved, now)
+
+    def _has_room(self, taken: int) -> bool:
+        """Whether an attempt fits into the memory; the only one always does, since waiting would not help."""
+        if self._memory_bytes is None or not self._memory_held:
+            return True
+        return self._memory_held + taken <= self._memory_bytes
 
     def _can_pay(self, task: TaskState, lane: Lane, wanted: Reservation) -> bool:
         what = task.over_own_budget(wanted)

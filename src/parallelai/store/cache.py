@@ -217,7 +217,7 @@ class Cache:
             if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                 connection.execute("PRAGMA journal_mode = wal")
             connection.execute(_TABLE)
-        except BaseException:
+        except BaseException:  # also an interrupt: the file must not stay open
             connection.close()
             raise
         return connection

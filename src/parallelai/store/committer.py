@@ -24,7 +24,7 @@ class Committer:
         try:
             with told(self._path):
                 self._state = self._load(run)
-        except BaseException:
+        except BaseException:  # also an interrupt: the file must not stay open
             self._connection.close()
             raise
         self._run = run

@@ -50,7 +50,7 @@ class Database:
                 self._set_up()
             if _ends_within_page(self.path):
                 self._check_whole()
-        except BaseException:
+        except BaseException:  # also an interrupt: nobody else would give the lock back
             self._guard.release()
             raise
         self._process = os.getpid()
@@ -176,7 +176,7 @@ def open_connection(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA journal_size_limit = 16777216")
-    except BaseException:
+    except BaseException:  # also an interrupt: the file must not stay open
         connection.close()
         raise
     return connection

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from parallelai.records import LimitKey, utc_now
-from parallelai.store import migrations
+from parallelai.store import migrations, place
 from parallelai.store.database import Database
 from parallelai.store.faults import told
 
@@ -77,6 +77,35 @@ class Machine:
     def consent(self, engine: str) -> None:
         """Keep that the user agreed to an engine."""
         self._do("INSERT OR REPLACE INTO consent VALUES (?, ?)", engine, utc_now())
+        self._do("DELETE FROM declined WHERE engine = ?", engine)
+
+    def has_declined(self, engine: str) -> bool:
+        """Tell whether the user said no when asked about an engine: nobody is asked twice."""
+        return self._has("SELECT 1 FROM declined WHERE engine = ?", engine)
+
+    def decline(self, engine: str) -> None:
+        """Keep that the user said no."""
+        self._do("INSERT OR REPLACE INTO declined VALUES (?, ?)", engine, utc_now())
+
+    def keep_state(self, state: Path) -> None:
+        """Keep that a state folder was made here, and did not come with a checkout or an archive."""
+        self._do("INSERT OR REPLACE INTO states VALUES (?, ?)", place.identity(state, is_made=True) or "", utc_now())
+
+    def knows_state(self, state: Path) -> bool:
+        """Tell whether a state folder is one that was made here."""
+        identity = place.identity(state, is_made=False)
+        return identity is not None and self._has("SELECT 1 FROM states WHERE identity = ?", identity)
+
+    def memory(self, engine: str) -> int | None:
+        """Return what one session of an engine took at most lately, in bytes; None if unknown."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT bytes FROM memory WHERE engine = ?", (engine,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def keep_memory(self, engine: str, taken: int) -> None:
+        """Keep what a session took, in bytes: the highest, of which older ones fade by a tenth each time."""
+        known = self.memory(engine) or 0
+        self._do("INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", engine, max(taken, known * 9 // 10), utc_now())
 
     def revoke(self, engine: str) -> bool:
         """Forget the consent to an engine; returns whether there was one."""

@@ -88,5 +88,14 @@ _MACHINE_1 = (
     )""",
 )
 
+_MACHINE_2 = (
+    "CREATE TABLE declined (engine TEXT PRIMARY KEY, at TEXT NOT NULL)",
+    """CREATE TABLE memory (             -- what one of an engine's programs took at most
+        engine TEXT PRIMARY KEY, bytes INTEGER NOT NULL, at TEXT NOT NULL
+    )""",
+)
+
+_MACHINE_3 = ("CREATE TABLE states (identity TEXT PRIMARY KEY, at TEXT NOT NULL)",)
+
 JOURNAL = Schema(application=0x50414C4A, steps=(_JOURNAL_1,))
-MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1,))
+MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1, _MACHINE_2, _MACHINE_3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _NETWORK = {
 # fmt: on
 _FILES = ("journal.db", "journal.db-wal", "journal.db-shm", "journal.lock")
 _FOLDERS = ("runs", "cache")
+_IDENTITY = "identity"
 _NETWORK_FUSE = (
     "fuse.sshfs",
     "fuse.glusterfs",
@@ -93,6 +95,29 @@ def _ignore(path: Path) -> None:
         return
     with os.fdopen(descriptor, "w") as file:
         file.write("*\n")
+
+
+def identity(state: Path, *, is_made: bool) -> str | None:
+    """Name this very folder: by its place on the disk, and by a word in it that nobody could know before.
+
+    A copy has another place, and what came in an archive has a word that was never given here. `is_made`: it
+    gets its word now. None where it has none. Raises `StoreError`.
+    """
+    path = state / _IDENTITY
+    with told(path):
+        if is_made:
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(16))
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            word = stream.read(64)
+        there = state.stat()
+        return f"{there.st_dev}:{there.st_ino}:{word.hex()}"
 
 
 def refuse_network(path: Path) -> None:

@@ -74,7 +74,7 @@ class RunWriter:
         self._thread.start()
         try:
             await asyncio.shield(self._ready)
-        except BaseException:
+        except BaseException:  # a cancelled one too must give the run back
             self.stop()
             raise
         if self._failure is not None:

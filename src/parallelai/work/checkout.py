@@ -1,102 +1,59 @@
 """Writing to the user's checkout: several files together or not at all, and nothing of the user's is lost.
 
-Every set of writes has a folder of its own with a record of what lay there and what is to lie there. New
-contents are written beside their places first, so that a full disk is met before anything changes. Then each
-file is moved aside, compared with what was expected, and only then replaced: what somebody saved in between
-is seen and put back. A process that dies in the middle leaves the record, from which `recover` takes all
-back.
+Every set of writes has a record (`work.pending`) of what lay there and of what is to lie there. New contents
+are written beside their places first, so that a full disk is met before anything changes. Then each file
+changes places with its new content in one step, and what came out is compared with what was expected: what
+somebody saved in between is seen and put back. A process that dies in the middle leaves the record, from
+which the next call takes all back.
+
+What remains: an editor that opened a file before it changed places, and writes into it afterwards, writes into
+the old one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
+import functools
 import os
-import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-from parallelai.errors import ParallelAIError
 from parallelai.run.fingerprint import content_digest
+from parallelai.work.pending import (
+    APPLYING,
+    DONE,
+    Pending,
+    Step,
+    Write,
+    forget,
+    load,
+    mark,
+    plan,
+    save,
+    state_of,
+)
+from parallelai.work.placing import (
+    Content,
+    NotWritten,
+    check,
+    drop,
+    exchange,
+    exists,
+    is_one_file,
+    is_same,
+    lay,
+    opened,
+    put,
+    read,
+    read_in,
+)
 
-RECORD = "record.json"
-APPLYING, DONE = "applying", "done"
-_ASIDE, _NEW = ".parallelai-aside", ".parallelai-new"
+__all__ = ["Checkout", "Content", "NotWritten", "Write", "read", "written"]
 
-
-class NotWritten(ParallelAIError):
-    """The checkout is not as expected; nothing was written. `paths` are those that stand in the way."""
-
-    def __init__(self, said: str, paths: Iterable[str]) -> None:
-        super().__init__(said)
-        self.paths = tuple(sorted(paths))
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What lies at a path: a file's bytes and permission bits, or a link's target."""
-
-    data: bytes
-    mode: int
-    is_link: bool = False
-
-    def same(self, other: Content | None) -> bool:
-        """Whether two are the same to git: bytes, kind, and who may execute."""
-        return (
-            other is not None
-            and self.data == other.data
-            and self.is_link == other.is_link
-            and (self.is_link or bool(self.mode & 0o100) == bool(other.mode & 0o100))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One path: what lies there, and what is to; None is nothing."""
-
-    path: str
-    before: Content | None
-    after: Content | None
-
-
-def read(root: Path, path: str) -> Content | None:
-    """Give what lies at a path, None where nothing does.
-
-    Raises:
-        NotWritten: there is something else than a file or link, or the path lies behind a link.
-    """
-    full = _inside(root, path)
-    try:
-        status = os.lstat(full)
-        if stat.S_ISLNK(status.st_mode):
-            return Content(os.fsencode(os.readlink(full)), 0o777, True)  # noqa: PTH115 -- bytes are kept
-        if stat.S_ISREG(status.st_mode):
-            return Content(full.read_bytes(), stat.S_IMODE(status.st_mode))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise NotWritten(f"`{path}` cannot be read: {error.strerror}", [path]) from None
-    raise NotWritten(f"`{path}` is no file", [path])
-
-
-def _inside(root: Path, path: str) -> Path:
-    """The absolute path. Raises `NotWritten` where it is git's own, or a folder on the way to it is a link."""
-    parts = PurePosixPath(path).parts
-    if (
-        not parts
-        or PurePosixPath(path).is_absolute()
-        or ".." in parts
-        or ".git" in (p.casefold() for p in parts)
-    ):
-        raise NotWritten(f"`{path}` may not be written", [path])
-    folder = root
-    for part in parts[:-1]:
-        folder /= part
-        if folder.is_symlink():
-            raise NotWritten(f"`{path}` lies behind a link", [path])
-    return root / path
+_UNDO = ".undo"
+_NO_FOLDER = (FileNotFoundError, NotADirectoryError)
 
 
 class Checkout:
@@ -109,26 +66,20 @@ class Checkout:
     def write(self, name: str, writes: list[Write]) -> None:
         """Write all or nothing, and keep the record under `name`.
 
+        What an earlier call under this name wrote, and still lies there, stays in the record.
+
         Raises:
             NotWritten: something else lies at one of the paths by now, or there is no room.
         """
-        self.recover(name)
-        record = self._folder / name
-        take_back = self._clear
-        try:
-            self._prepare(record, writes)
-            self._stage(writes)
-            _mark(record, APPLYING)
-            take_back = self._take_back
-            self._replace(writes)
-        except BaseException as error:
-            take_back(writes)
-            _drop(record)
-            if isinstance(error, OSError):
-                said = f"the checkout cannot be written: {error.strerror}"
-                raise NotWritten(said, [write.path for write in writes]) from None
-            raise
-        _mark(record, DONE)
+        for write in writes:
+            check(write.path)
+        with self._locked():
+            self._recover()
+            earlier = self._still_there(name, {write.path for write in writes})
+            if not writes and earlier is not None:
+                return
+            forget(self._folder / name)
+            self._write(name, writes, earlier)
 
     def undo(self, name: str) -> list[Write]:
         """Write back what lay there before, and forget the record; gives what was written back.
@@ -136,107 +87,258 @@ class Checkout:
         Raises:
             NotWritten: there is no such record, or something else lies at one of the paths by now.
         """
-        self.recover(name)
+        with self._locked():
+            self._recover()
+            record = self._folder / name
+            applied = load(record) if state_of(record) == DONE else None
+            if applied is None:
+                raise NotWritten("it is not applied", [])
+            back = [Write(write.path, write.after, write.before) for write in applied.writes]
+            changed = [write.path for write in back if not self._is(write.path, write.before)]
+            if changed:
+                raise NotWritten("it was edited since", changed)
+            self._write(f"{name}{_UNDO}", back, removable=applied.folders, gone=applied.modes)
+            forget(record)
+            forget(self._folder / f"{name}{_UNDO}")
+            return back
+
+    def recover(self, name: str | None = None) -> None:
+        """Take back what a process left half done, under any name."""
+        if self._folder.is_dir():
+            with self._locked():
+                self._recover()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process at a time works on the records."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise NotWritten(f"`{self._folder}` cannot be written: {error.strerror}", []) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _still_there(self, name: str, but: set[str]) -> Pending | None:
+        """What an earlier call wrote and nobody touched since."""
         record = self._folder / name
-        writes = _load(record)
-        if writes is None:
-            raise NotWritten("it is not applied", [])
-        back = [Write(write.path, write.after, write.before) for write in writes]
-        changed = [write.path for write in back if not _is_exactly(self._root, write)]
-        if changed:
-            raise NotWritten("it was edited since", changed)
-        self.write(f"{name}.undo", back)
-        self.recover(name)
-        return back
+        earlier = load(record) if state_of(record) == DONE else None
+        if earlier is None:
+            return None
+        steps = [step for step in earlier.steps if step.write.path not in but]
+        return replace(
+            earlier, steps=tuple(step for step in steps if self._is(step.write.path, step.write.after))
+        )
 
-    def recover(self, name: str) -> None:
-        """Take back what a process left half done, and forget what it had undone."""
-        if _state(self._folder / f"{name}.undo") == DONE:
-            _drop(self._folder / name)
-            _drop(self._folder / f"{name}.undo")
-        for each in (name, f"{name}.undo"):
-            record = self._folder / each
-            if _state(record) == APPLYING:
-                self._take_back(_load(record) or [])
-            elif _state(record) != DONE:
-                self._clear(_load(record) or [])
-            if record.exists() and _state(record) != DONE:
-                _drop(record)
+    def _is(self, path: str, content: Content | None) -> bool:
+        """Whether this lies at a path."""
+        try:
+            return is_same(read(self._root, path), content)
+        except NotWritten:
+            return False
 
-    # -- one after another
+    # -- forward
 
-    def _prepare(self, record: Path, writes: list[Write]) -> None:
-        record.mkdir(parents=True, exist_ok=True, mode=0o700)
-        rows = []
-        for number, write in enumerate(writes):
-            row: dict[str, object] = {"path": write.path}
-            for side, content in (("before", write.before), ("after", write.after)):
-                if content is not None:
-                    _put(record / f"{number}.{side}", content.data)
-                    row[side] = {"mode": content.mode, "is_link": content.is_link}
-            rows.append(row)
-        for state in (APPLYING, DONE):  # now, while there is room: later it is renamed
-            _put(record / f"state.{state}", state.encode())
-        _put(record / RECORD, json.dumps(rows).encode())
-        _sync_folder(record)
+    def _write(
+        self,
+        name: str,
+        writes: list[Write],
+        earlier: Pending | None = None,
+        removable: Collection[str] | None = None,
+        gone: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write all or nothing. `gone` are folders that are made again, with their permission bits."""
+        record = self._folder / name
+        pending = plan(self._root, writes, earlier, removable)
+        take_back: Callable[[Pending], bool] = self._clear
+        try:
+            save(record, pending)
+            self._stage(pending)
+            mark(record, APPLYING)
+            take_back = self._take_back
+            self._replace(pending, gone or {})
+            mark(record, DONE)
+        except BaseException as error:
+            if take_back(pending):
+                forget(record)
+            if isinstance(error, OSError):
+                said = f"the checkout cannot be written: {error.strerror}"
+                raise NotWritten(said, [write.path for write in writes]) from None
+            raise
+        self._finish(pending)
 
-    def _stage(self, writes: list[Write]) -> None:
+    def _stage(self, pending: Pending) -> None:
         """Write the new contents beside their places."""
-        for write in writes:
-            full = _inside(self._root, write.path)
-            full.parent.mkdir(parents=True, exist_ok=True)
-            if write.after is not None:
-                _lay(_beside(full, _NEW), write.after)
+        for step in pending.open_steps:
+            if step.write.after is not None:
+                with opened(self._root, step.beside) as beside:
+                    lay(beside, step.new, step.write.after)
 
-    def _replace(self, writes: list[Write]) -> None:
-        for write in writes:
-            full = _inside(self._root, write.path)
-            aside, new = _beside(full, _ASIDE), _beside(full, _NEW)
-            with contextlib.suppress(FileNotFoundError):
-                full.rename(aside)
-            if not _matches(self._root, aside, write.before):
-                raise NotWritten("it was edited meanwhile", [write.path])
-            if write.after is not None:
-                _lay_anew(new, full, write.after)
-        for write in writes:
-            full = self._root / write.path
-            for suffix in (_ASIDE, _NEW):
-                _beside(full, suffix).unlink(missing_ok=True)
-            if write.after is None:
-                _remove_empty(full.parent, self._root)
-            else:
-                _sync_folder(full.parent)
+    def _replace(self, pending: Pending, gone: Mapping[str, int]) -> None:
+        """Take away first, so that a folder can come where a file was, and a file where a folder was."""
+        steps = pending.open_steps
+        for step in steps:
+            if step.write.before is not None and step.write.after is None:
+                self._take_away(step)
+        self._prune(pending)
+        for step in steps:
+            if step.write.before is not None and step.write.after is not None:
+                self._change(step)
+        for step in steps:
+            if step.write.before is None and step.write.after is not None:
+                self._make_folders(step.parent, gone)
+                self._create(step)
+        for folder in {each for step in steps for each in (step.parent, step.beside)}:
+            with contextlib.suppress(*_NO_FOLDER), opened(self._root, folder) as descriptor:
+                os.fsync(descriptor)
 
-    def _clear(self, writes: list[Write]) -> None:
-        """Remove what was laid beside the places, where nothing was replaced yet."""
-        for write in writes:
-            with contextlib.suppress(OSError, NotWritten):
-                full = _inside(self._root, write.path)
-                _beside(full, _NEW).unlink(missing_ok=True)
-                _remove_empty(full.parent, self._root)
+    def _take_away(self, step: Step) -> None:
+        with self._place(step) as (parent, beside):
+            os.rename(step.name, step.old, src_dir_fd=parent, dst_dir_fd=beside)
+            self._see(step, beside)
 
-    def _take_back(self, writes: list[Write]) -> None:
-        """Make what was half done undone: what was moved aside goes back, what was ours goes."""
-        for write in writes:
-            try:
-                full = _inside(self._root, write.path)
-                aside, new = _beside(full, _ASIDE), _beside(full, _NEW)
-                full.parent.mkdir(parents=True, exist_ok=True)
-                is_ours = _is_same_file(full, new) or _matches(self._root, full, write.after)
-                if aside.is_symlink() or aside.exists():
-                    if is_ours:
-                        full.unlink(missing_ok=True)
-                    if not (full.is_symlink() or full.exists()):
-                        aside.rename(full)
-                elif is_ours and not _matches(self._root, full, write.before):
-                    full.unlink(missing_ok=True)
-                    if write.before is not None:
-                        _lay(full, write.before)
-                new.unlink(missing_ok=True)
-                if not full.exists():
-                    _remove_empty(full.parent, self._root)
-            except (OSError, NotWritten):
+    def _change(self, step: Step) -> None:
+        with self._place(step) as (parent, beside):
+            if exchange(parent, step.new, step.name):
+                os.rename(step.new, step.old, src_dir_fd=parent, dst_dir_fd=parent)
+                self._see(step, beside)
+                return
+            os.rename(step.name, step.old, src_dir_fd=parent, dst_dir_fd=beside)
+            self._see(step, beside)
+            self._put(step, parent, beside)
+
+    def _create(self, step: Step) -> None:
+        with self._place(step) as (parent, beside):
+            self._put(step, parent, beside)
+
+    @contextlib.contextmanager
+    def _place(self, step: Step) -> Iterator[tuple[int, int]]:
+        """The opened folders of a step: the one that its path lies in, and the one beside."""
+        try:
+            with opened(self._root, step.parent) as parent, opened(self._root, step.beside) as beside:
+                yield parent, beside
+        except (*_NO_FOLDER, NotWritten):
+            raise NotWritten("it was edited meanwhile", [step.write.path]) from None
+
+    def _see(self, step: Step, beside: int) -> None:
+        """See that what was taken away is what was expected."""
+        if not is_same(read_in(beside, step.old), step.write.before):
+            raise NotWritten("it was edited meanwhile", [step.write.path])
+
+    def _put(self, step: Step, parent: int, beside: int) -> None:
+        try:
+            put(beside, step.new, parent, step.name)
+        except FileExistsError:
+            raise NotWritten("it was made meanwhile", [step.write.path]) from None
+
+    def _make_folders(self, folder: str, modes: Mapping[str, int]) -> None:
+        for each in (*reversed(PurePosixPath(folder).parents[:-1]), PurePosixPath(folder)):
+            if not each.parts:
                 continue
+            with opened(self._root, str(each.parent)) as parent, contextlib.suppress(FileExistsError):
+                os.mkdir(each.name, modes.get(str(each), 0o777), dir_fd=parent)
+                if str(each) in modes:
+                    os.chmod(each.name, modes[str(each)], dir_fd=parent)
+
+    def _prune(self, pending: Pending) -> None:
+        """Remove the folders that were emptied."""
+        for folder in sorted(pending.modes, key=lambda each: each.count("/"), reverse=True):
+            self._remove_empty(folder)
+
+    def _remove_empty(self, folder: str) -> None:
+        path = PurePosixPath(folder)
+        with contextlib.suppress(OSError, NotWritten), opened(self._root, str(path.parent)) as parent:
+            os.rmdir(path.name, dir_fd=parent)
+
+    def _finish(self, pending: Pending) -> None:
+        """Remove what is beside, once all is done; a later call goes on with it."""
+        self._clear(pending)
+        self._prune(pending)
+
+    # -- back
+
+    def _recover(self) -> None:
+        names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+        for name in names:
+            record = self._folder / name
+            pending, state = load(record), state_of(record)
+            if pending is not None and state == DONE:
+                self._finish(pending)
+            elif pending is None or (self._take_back if state == APPLYING else self._clear)(pending):
+                forget(record)
+        for name in names:
+            if name.endswith(_UNDO) and state_of(self._folder / name) == DONE:
+                forget(self._folder / name.removesuffix(_UNDO))
+                forget(self._folder / name)
+
+    def _clear(self, pending: Pending) -> bool:
+        """Remove what was laid beside the places."""
+        for step in pending.open_steps:
+            with contextlib.suppress(*_NO_FOLDER, NotWritten), opened(self._root, step.beside) as beside:
+                drop(beside, step.new)
+                drop(beside, step.old)
+        return True
+
+    def _take_back(self, pending: Pending) -> bool:
+        """Undo what was half done: what was taken away goes back, what was put there goes; says whether all did."""
+        steps = pending.open_steps
+        is_whole = True
+        order = [step for step in steps if step.write.before is None]
+        order_of_old = [step for step in steps if step.write.before is not None]
+        for step in order:
+            is_whole &= self._try(step, self._take_out)
+        for folder in reversed(pending.folders):
+            self._remove_empty(folder)
+        for step in order_of_old:
+            is_whole &= self._try(step, functools.partial(self._put_back, modes=pending.modes))
+        return is_whole
+
+    def _try(self, step: Step, action: Callable[[Step], None]) -> bool:
+        try:
+            action(step)
+        except NotWritten:
+            return True  # somebody put something else in the way: it is theirs
+        except OSError:
+            return False
+        return True
+
+    def _take_out(self, step: Step) -> None:
+        """Take a new file out again, if it is ours."""
+        with opened(self._root, step.beside) as beside:
+            with contextlib.suppress(*_NO_FOLDER), opened(self._root, step.parent) as parent:
+                is_ours = is_one_file(parent, step.name, beside, step.new) or (
+                    not exists(beside, step.new) and is_same(read_in(parent, step.name), step.write.after)
+                )
+                if is_ours:
+                    drop(parent, step.name)
+            drop(beside, step.new)
+
+    def _put_back(self, step: Step, modes: Mapping[str, int]) -> None:
+        """Put back what was taken away, unless somebody put something else there since."""
+        write = step.write
+        with opened(self._root, step.beside) as beside:
+            if not exists(beside, step.old) and write.after is not None:
+                new = read_in(beside, step.new)
+                if new is not None and not is_same(new, write.after):  # it had just changed places
+                    os.rename(step.new, step.old, src_dir_fd=beside, dst_dir_fd=beside)
+            if exists(beside, step.old):
+                self._make_folders(step.parent, modes)
+                with opened(self._root, step.parent) as parent:
+                    now = read_in(parent, step.name)
+                    if now is not None and write.after is not None and is_same(now, write.after):
+                        os.rename(step.old, step.name, src_dir_fd=beside, dst_dir_fd=parent)
+                    elif now is None:
+                        put(beside, step.old, parent, step.name)
+            if is_same(read_in(beside, step.old), write.before) or self._is_back(step, beside):
+                drop(beside, step.old)  # else somebody's edit, that another one took the place of: it stays
+            drop(beside, step.new)
+
+    def _is_back(self, step: Step, beside: int) -> bool:
+        with opened(self._root, step.parent) as parent:
+            return is_one_file(parent, step.name, beside, step.old)
 
 
 def written(writes: Iterable[Write]) -> dict[str, tuple[str | None, str | None]]:
@@ -246,116 +348,3 @@ def written(writes: Iterable[Write]) -> dict[str, tuple[str | None, str | None]]
 
 def _digest(content: Content | None) -> str | None:
     return None if content is None else content_digest(content.data)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name[:200]}{suffix}")
-
-
-def _lay(path: Path, content: Content) -> None:
-    path.unlink(missing_ok=True)
-    if content.is_link:
-        path.symlink_to(os.fsdecode(content.data))
-        return
-    _put(path, content.data)
-    path.chmod(content.mode)
-
-
-def _lay_anew(new: Path, full: Path, content: Content) -> None:
-    """Put what was written beside a path there. Unlike a rename, this replaces nothing that came meanwhile."""
-    try:
-        os.link(new, full, follow_symlinks=False)
-    except FileExistsError:
-        raise NotWritten("it was made meanwhile", [full.name]) from None
-    except OSError:  # a file system without hard links
-        if content.is_link:
-            full.symlink_to(os.fsdecode(content.data))
-        else:
-            _put(full, content.data, "xb")
-            full.chmod(content.mode)
-
-
-def _put(path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
-    with path.open(mode) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _matches(root: Path, path: Path, content: Content | None) -> bool:
-    """Whether exactly this lies at a path."""
-    try:
-        found = read(root, str(path.relative_to(root)))
-    except NotWritten:
-        return False
-    return found == content if found is None or content is None else found.same(content)
-
-
-def _is_exactly(root: Path, write: Write) -> bool:
-    return _matches(root, root / write.path, write.before)
-
-
-def _is_same_file(a: Path, b: Path) -> bool:
-    try:
-        return os.path.samestat(os.lstat(a), os.lstat(b))
-    except OSError:
-        return False
-
-
-def _remove_empty(folder: Path, root: Path) -> None:
-    while folder != root:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
-
-
-# -- records
-
-
-def _mark(record: Path, state: str) -> None:
-    (record / f"state.{state}").rename(record / "state")
-    _sync_folder(record)
-
-
-def _state(record: Path) -> str | None:
-    try:
-        return (record / "state").read_text(encoding="utf-8")
-    except OSError:
-        return None
-
-
-def _load(record: Path) -> list[Write] | None:
-    try:
-        rows = json.loads((record / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return [
-        Write(row["path"], *(_content(record, number, side, row.get(side)) for side in ("before", "after")))
-        for number, row in enumerate(rows)
-    ]
-
-
-def _content(record: Path, number: int, side: str, row: dict[str, int] | None) -> Content | None:
-    if row is None:
-        return None
-    return Content((record / f"{number}.{side}").read_bytes(), int(row["mode"]), bool(row["is_link"]))
-
-
-def _drop(record: Path) -> None:
-    """Forget a record: its state goes first, so that a half one means nothing."""
-    for name in ("state", RECORD):
-        (record / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        for path in record.iterdir():
-            path.unlink()
-        record.rmdir()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

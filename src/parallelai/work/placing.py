@@ -95,10 +95,10 @@ def _step(descriptor: int, part: str, folder: str) -> int:
 
 
 def read(root: Path, path: str) -> Content | None:
-    """Give what lies at a path, None where nothing does.
+    """Give what lies at a path, None where nothing or a folder does.
 
     Raises:
-        NotWritten: there is something else than a file or link, or the path lies behind a link.
+        NotWritten: there is something else than a file, link or folder, or the path lies behind a link.
     """
     clean = check(path)
     try:
@@ -113,7 +113,7 @@ def read(root: Path, path: str) -> Content | None:
 
 
 def read_in(folder: int, name: str) -> Content | None:
-    """Give what lies at a name of an opened folder, None where nothing does."""
+    """Give what lies at a name of an opened folder, None where nothing or a folder does."""
     try:
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:
@@ -122,10 +122,15 @@ def read_in(folder: int, name: str) -> Content | None:
         if error.errno != errno.ELOOP:
             raise
         return Content(os.fsencode(os.readlink(name, dir_fd=folder)), 0o777, True)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 -- it is open already
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode):
-            return Content(file.read(), stat.S_IMODE(status.st_mode))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 -- it is open already
+                return Content(file.read(), stat.S_IMODE(mode))
+    finally:
+        os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        return None
     raise NotWritten(f"`{name}` is no file", [name])
 
 
@@ -188,8 +193,6 @@ def put(folder: int, name: str, into: int, new: str) -> None:
     """
     try:
         os.link(name, new, src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False)
-    except FileExistsError:
-        raise
     except OSError as error:
         if error.errno not in (*_UNSUPPORTED, errno.EMLINK) or exists(into, new):
             raise

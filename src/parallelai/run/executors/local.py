@@ -44,6 +44,9 @@ class _Clock:
     wall: asyncio.Timeout
     last: float = 0.0
     tools: int = 0
+    _waits: int = 0  # how many of the attempt's waits are under way; some wait for two permits at once
+    _began: float = 0.0
+    _deadline: float | None = None
 
     def saw(self, event: EngineEvent) -> None:
         self.last = asyncio.get_running_loop().time()
@@ -57,16 +60,19 @@ class _Clock:
     async def stopped(self) -> AsyncIterator[None]:
         """Do not count the time that is spent inside."""
         loop = asyncio.get_running_loop()
-        began, deadline = loop.time(), self.wall.when()
-        self.wall.reschedule(None)
+        if not self._waits:
+            self._began, self._deadline = loop.time(), self.wall.when()
+            self.wall.reschedule(None)
+        self._waits += 1
         self.tools += 1  # nor is the engine idle while it waits for us
         try:
             yield
         finally:
             self.tools -= 1
             self.last = loop.time()
-            if deadline is not None and not self.wall.expired():
-                self.wall.reschedule(deadline + loop.time() - began)
+            self._waits -= 1
+            if not self._waits and self._deadline is not None and not self.wall.expired():
+                self.wall.reschedule(self._deadline + loop.time() - self._began)
 
     async def watch_idle(self, turn: asyncio.Timeout, seconds: float) -> None:
         """End a turn when its engine has said nothing for too long and runs no tool."""

@@ -88,16 +88,16 @@ class Adaptive:
         """Count an error of the server: growth pauses, nothing is cut."""
         self._start_round()
 
-    def refused(self, now: float, taken: Taken, wait: float | None) -> bool:
-        """Learn from a 429; says whether it told anything new. `wait` is Retry-After in seconds."""
+    def refused(self, now: float, taken: Taken) -> bool:
+        """Learn from a 429; says whether it told anything new."""
         self.limit = self.ceiling  # from here on it is the pace that holds back
         if taken.at <= self._last:
             self.requests.forget(taken.requests)
             self.tokens.forget(taken.tokens)
             return False
         self._last = now
-        self.requests.refuse(taken.requests, now, wait)
-        self.tokens.refuse(taken.tokens, now, wait)
+        self.requests.refuse(taken.requests, now)
+        self.tokens.refuse(taken.tokens, now)
         size = taken.tokens.cost / self.tokens.mean_cost
         self._lean = self._lean * _FADE + math.log(max(size, 1e-3))
         if abs(self._lean) > _SURE:

@@ -8,28 +8,33 @@ from dataclasses import dataclass
 from parallelai.engines.protocol import LimitWindow
 
 _PERIODS = (1.0, 60.0, 3600.0, 86400.0)
-_SNAP = 1.5  # reset times are rounded; a period this near to a usual one is that one
-_TRUSTED_SECONDS = 5.0
-_ANCHOR_SECONDS = 5.0
-_SAME_SECONDS = 1.0  # headers tell times in whole seconds
+_SNAP = 1.5  # headers are rounded: a rate this near to a usual one is that one
+_WHOLE_SECONDS, _FINE_SECONDS = 4.0, 0.02  # differences of reset times that say something
+_LEAST_FALL = 5.0
 _EPSILON = 1e-6
+_SLACK, _MOST_SLACK = 0.05, 0.4  # shares of the capacity; more after a refusal, fading
+_SLACK_FADE = 0.02
+_RISE = 0.15  # of what a header tells more than was thought: it may come from a call that was late
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Where a bucket stood after a call went out, and how much had been corrected until then."""
 
+    at: float
     level: float
     corrected: float
-    epoch: int
 
 
 class Bucket:
     """What is left of one limit (requests or tokens). `limit` and `level` are never below 0.
 
-    Most servers refill all the time: `reset` is when the bucket will be full. Some refill all at once at
-    `reset`; they are known by a reset that stays where it is while what remains falls. A header was true at
-    some time between its call and its answer, so the level is corrected to the nearest that can be.
+    A limit counts for a minute, until the resets tell something else. Most servers refill all the time: `reset` is
+    when the bucket will be full, and grows as less remains. Some refill all at once at `reset`, which comes nearer
+    as less remains. A header was true at
+    some time between its call and its answer, so the level is corrected to the nearest that can be. A little
+    is left in the bucket, because clocks and networks are never exact; where it is larger than that, this costs
+    nothing.
     """
 
     __slots__ = (
@@ -37,15 +42,18 @@ class Bucket:
         "_at",
         "_capacity",
         "_corrected",
-        "_epoch",
         "_reset_at",
+        "_slack",
+        "_told_by",
         "is_stepped",
         "level",
         "limit",
         "rate",
     )
 
-    def __init__(self, limit: float, remaining: float, reset_seconds: float | None, now: float) -> None:
+    def __init__(
+        self, limit: float, remaining: float, reset_seconds: float | None, now: float, sent_at: float
+    ) -> None:
         self.limit = max(1.0, limit)
         self.level = max(0.0, remaining)
         self.rate = self.limit / 60.0
@@ -53,34 +61,40 @@ class Bucket:
         self._at = now
         self._capacity = max(1.0, self.level)
         self._corrected = 0.0
-        self._epoch = 0
+        self._slack = _SLACK
+        self._told_by = sent_at  # when the call went out that told the limit
         self._reset_at: float | None = None
-        self._anchor: tuple[float, float, float] | None = None  # when, what remained, when it resets
+        self._anchor: tuple[float, float] | None = None  # what remained, and the seconds to the reset, once
         self._see_reset(remaining, reset_seconds, now)
 
     @classmethod
-    def of(cls, window: LimitWindow | None, now: float) -> Bucket | None:
-        """Make the bucket that a header tells of, None if it does not tell enough."""
+    def of(cls, window: LimitWindow | None, now: float, sent_at: float, after: float) -> Bucket | None:
+        """Make the bucket that a header tells of, None if it does not tell enough.
+
+        Its call went out at `sent_at`; `after` is what later calls take, which the header may not know of.
+        """
         if window is None or window.limit is None or window.remaining is None or window.limit <= 0:
             return None
-        return cls(window.limit, window.remaining, window.reset_seconds, now)
+        made = cls(window.limit, window.remaining, window.reset_seconds, now, sent_at)
+        made.level = max(0.0, made.level - after)
+        return made
 
     def opens(self, now: float, cost: float) -> float:
         """Give the time at which a call of this cost may go out; one beyond the capacity needs a full bucket."""
         self._refill(now)
-        short = min(cost, self._capacity) - self.level
+        short = min(cost + self._slack * self._capacity, self._capacity) - self.level
         if short <= 0:
             return now
-        by_rate = now + short / self.rate + _EPSILON
-        if self._reset_at is not None and self._reset_at > now:
-            return self._reset_at if self.is_stepped else min(by_rate, self._reset_at + _SAME_SECONDS)
-        return by_rate
+        if self.is_stepped and self._reset_at is not None and self._reset_at > now:
+            return self._reset_at
+        return now + short / self.rate + _EPSILON
 
     def take(self, now: float, cost: float) -> Mark:
         """Take what a call will cost; what it costs beyond the level is not owed."""
         self._refill(now)
         self.level = max(0.0, self.level - cost)
-        return Mark(self.level, self._corrected, self._epoch)
+        self._slack += _SLACK_FADE * (_SLACK - self._slack)
+        return Mark(now, self.level, self._corrected)
 
     def give_back(self, amount: float) -> None:
         """Take back what a call did not use (negative: what it used beyond)."""
@@ -92,6 +106,7 @@ class Bucket:
         self._refill(now)
         self._corrected -= self.level
         self.level = 0.0
+        self._slack = min(_MOST_SLACK, 2 * self._slack)
 
     def sync(self, window: LimitWindow, mark: Mark | None, cost: float, now: float) -> bool:
         """Take in the headers of an answer; says whether the limit itself has changed."""
@@ -99,18 +114,23 @@ class Bucket:
             return False
         self._refill(now)
         remaining = max(0.0, float(window.remaining))
+        is_old = mark is None or mark.at < self._told_by
+        if is_old:  # it may be from before what is known now
+            self._correct(min(0.0, remaining - self.level))
+            return False
         has_changed = abs(window.limit - self.limit) > _EPSILON * self.limit
         if has_changed:
             self.rate *= window.limit / self.limit
             self.limit = float(window.limit)
             self._anchor = None
+            self._told_by = now if mark is None else mark.at
         self._capacity = max(self._capacity, remaining + cost)
         self._see_reset(remaining, window.reset_seconds, now)
-        if has_changed or mark is None or mark.epoch != self._epoch:
-            self._epoch += has_changed
+        if has_changed or mark is None:
             self._correct(remaining - self.level)
         else:
-            self._correct(_least(remaining - self.level, remaining - self._then(mark)))
+            by = _least(remaining - self.level, remaining - self._then(mark))
+            self._correct(by if by < 0 else by * _RISE)
         return has_changed
 
     def _then(self, mark: Mark) -> float:
@@ -122,34 +142,29 @@ class Bucket:
         self._corrected += by
 
     def _see_reset(self, remaining: float, seconds: float | None, now: float) -> None:
+        """Learn from the time of reset: where it grows as less remains, by how much tells the rate."""
         if seconds is None or seconds < 0 or not math.isfinite(seconds):
             return
-        used = self.limit - remaining
-        self._see_kind(remaining, seconds, now)
         self._reset_at = now + seconds
-        if used <= 0 or seconds <= 0 or self.is_stepped:
+        if self._anchor is None:
+            self._anchor = (remaining, seconds)
             return
-        period = self.limit * seconds / used
-        near = min(_PERIODS, key=lambda usual: abs(math.log(usual / period)))
-        if max(near, period) / min(near, period) <= _SNAP:
-            self.rate = self.limit / near
-        elif seconds >= _TRUSTED_SECONDS and used >= 0.02 * self.limit:
-            self.rate = self.limit / period
-
-    def _see_kind(self, remaining: float, seconds: float, now: float) -> None:
-        """Tell a bucket that refills all at once from one that refills all the time."""
-        if self._anchor is None or now >= self._anchor[2]:
-            self._anchor = (now, remaining, now + seconds)
+        fell, longer = self._anchor[0] - remaining, seconds - self._anchor[1]
+        is_whole = seconds == int(seconds) and self._anchor[1] == int(self._anchor[1])
+        least = _WHOLE_SECONDS if is_whole else _FINE_SECONDS
+        if abs(longer) < least or abs(fell) < _LEAST_FALL:
             return
-        at, left, reset_at = self._anchor
-        if now - at < _ANCHOR_SECONDS:
-            return
-        moved = now + seconds - reset_at
-        if moved > 2 * _SAME_SECONDS:
+        self._anchor = (remaining, seconds)
+        if fell * longer > 0:
             self.is_stepped = False
-        elif remaining < left and (left - remaining) / self.rate > 3 * _SAME_SECONDS:
+            self.rate = self._usual(fell / longer)
+        elif fell > 0:  # less remains, and yet the reset comes nearer
             self.is_stepped = True
-        self._anchor = (now, remaining, now + seconds)
+
+    def _usual(self, rate: float) -> float:
+        """Give the rate as limits are usually written, if the measured one is near to it."""
+        usual = min((self.limit / period for period in _PERIODS), key=lambda one: abs(math.log(one / rate)))
+        return usual if max(usual, rate) / min(usual, rate) <= _SNAP else rate
 
     def _refill(self, now: float) -> None:
         if now <= self._at:

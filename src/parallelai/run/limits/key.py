@@ -15,7 +15,7 @@ START = 20
 START_TOKENS = 200_000
 """In flight until the first answer: twenty small calls, or a few large ones."""
 
-_MISLED = 3.0
+_MISLED = 5.0
 """So many refusals, fading, while headers promise room: there is a limit that they do not tell."""
 
 _FADE = 0.98
@@ -156,7 +156,7 @@ class KeyLimit:
             return False
         if self.has_headers and not self._is_misled(now, reservation):
             return False
-        return self.adaptive.refused(now, reservation.taken, wait)
+        return self.adaptive.refused(now, reservation.taken)
 
     def faltered(self, reservation: Reservation | None) -> None:
         """Take in a failure of the server (5xx, a time-out): growth pauses, nothing is cut."""
@@ -185,15 +185,16 @@ class KeyLimit:
     def _sync(self, reservation: Reservation, limits: LimitsEvent, now: float) -> bool:
         cost = reservation.tokens if reservation.used is None else reservation.used
         had = self.has_headers
+        taken, adaptive = reservation.taken, self.adaptive
+        changed = False
         if self.requests is None:
-            self.requests = Bucket.of(limits.requests, now)
-            changed = False
-        else:
-            changed = limits.requests is not None and self.requests.sync(
-                limits.requests, reservation.requests_mark, 1.0, now
-            )
+            after = adaptive.requests.total - taken.requests.total - 1.0
+            self.requests = Bucket.of(limits.requests, now, taken.at, max(0.0, after))
+        elif limits.requests is not None:
+            changed = self.requests.sync(limits.requests, reservation.requests_mark, 1.0, now)
         if self.tokens is None:
-            self.tokens = Bucket.of(limits.tokens, now)
+            after = adaptive.tokens.total - taken.tokens.total - taken.tokens.cost
+            self.tokens = Bucket.of(limits.tokens, now, taken.at, max(0.0, after))
         elif limits.tokens is not None:
             changed |= self.tokens.sync(limits.tokens, reservation.tokens_mark, cost, now)
         return changed or had != self.has_headers

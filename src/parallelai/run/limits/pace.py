@@ -38,7 +38,8 @@ _LATE_CALLS = 35  # from here on the rate was raised, or never found: haste grow
 _HURRY_CALLS, _HURRY_SECONDS = 15.0, 5.0  # by e in so many calls, but not in less time
 
 _FIRST_SHARE, _FIRST_SECONDS = 0.7, 2.0
-_BURST_SECONDS = 2.0  # how much of the rate an idle time may save up
+_BURST_SECONDS = 2.0  # how much of the rate an idle time may save up,
+_BURST_VARIANCE = 0.05  # once it is known so well
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +133,15 @@ class Pace:
         """Count a refused call that says nothing new: it was on its way when another was refused."""
         self._refused += sent.cost
 
-    def refuse(self, sent: Sent, now: float, wait: float | None) -> None:
-        """Learn from a refused call; `wait` is how many seconds the server asked for."""
+    def refuse(self, sent: Sent, now: float) -> None:
+        """Learn from a refused call."""
         point = sent.total - self._refused
         self._refused += sent.cost
         self._at = max(self._at, now)
         rate = self._guess(point, sent, now) if self.rate is None else self._learn(self.rate, point, sent.at)
         self.rate = rate = max(rate, self.mean_cost / SLOWEST_SECONDS)
         self._calls = 0
-        ready = 0.0 if wait is None else max(0.0, sent.cost - rate * wait)
-        self.credit = min(self.credit, ready)
+        self.credit = min(self.credit, 0.0)
 
     def _guess(self, point: float, sent: Sent, now: float) -> float:
         """Begin low: what went out so far came from a full bucket; and one call in the time of a refusal."""
@@ -180,7 +180,9 @@ class Pace:
         self._anchor, self._anchor_total, self._short = at, point, 0
 
     def _most(self) -> float:
-        return max((self.rate or 0.0) * _BURST_SECONDS, self.mean_cost)
+        if self.rate is None or self.variance > _BURST_VARIANCE:
+            return self.mean_cost
+        return max(self.rate * _BURST_SECONDS, self.mean_cost)
 
     def _refill(self, now: float) -> None:
         if now > self._at:

@@ -1,0 +1,88 @@
+"""The one question before anything leaves the machine: may `auto` take this engine? (DESIGN §5, "Consent")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parallelai.client.project import OpenProject
+from parallelai.engines.protocol import Engine, OutputKind, Request
+from parallelai.engines.registry import Registry
+from parallelai.errors import ParallelAIError
+from parallelai.records import FilePart
+
+CANDIDATES = ("anthropic", "openai", "claude-code", "codex")
+"""Registered engines that people have a key or a login for without any configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An engine that could do it, and what that would take. `usd` is None where no price is known."""
+
+    engine: str
+    said: str
+    files: int
+    tokens: int | None
+    usd: float | None
+
+    @property
+    def question(self) -> str:
+        """What the user is asked."""
+        tokens = f"about {self.tokens:,} tokens" if self.tokens is not None else "an unknown number of tokens"
+        cost = f"about {self.usd:.2f} USD" if self.usd is not None else "unknown cost"
+        what = f"{self.files} file{'s' * (self.files != 1)}, {tokens}, {cost}"
+        return f"`{self.engine}` is ready ({self.said}). May reviews be sent to it from now on? This one: {what}"
+
+
+async def offer(project: OpenProject, paths: Sequence[str], output: OutputKind = "findings") -> Offer | None:
+    """Find an engine to ask about; None where the user was asked before, or there is none.
+
+    Args:
+        project: whose settings name no engine.
+        paths: the files that would be sent.
+        output: what the engine has to give.
+    """
+    registry = project.registry()
+    try:
+        for name in (*sorted(registry.configured), *CANDIDATES):
+            if project.has_consent(name) or project.machine.has_declined(name):
+                return None
+            engine = _able(registry, name, output)
+            if engine is None:
+                continue
+            found = await engine.detect()
+            if found.is_available:
+                tokens, usd = _estimate(project, engine, paths)
+                return Offer(name, found.said, len(paths), tokens, usd)
+        return None
+    finally:
+        await registry.aclose()
+
+
+def answer(project: OpenProject, engine: str, is_yes: bool) -> None:
+    """Remember what the user said, for all projects of this machine."""
+    if is_yes:
+        project.machine.consent(engine)
+    else:
+        project.machine.decline(engine)
+
+
+def _able(registry: Registry, name: str, output: OutputKind) -> Engine | None:
+    try:
+        engine = registry.get(name)
+    except ParallelAIError:  # not here, or not trusted
+        return None
+    able = engine.capabilities
+    return engine if able.is_remote and output in able.answers else None
+
+
+def _estimate(project: OpenProject, engine: Engine, paths: Sequence[str]) -> tuple[int | None, float | None]:
+    """What one request for each file takes, in all."""
+    tokens: int | None = 0
+    usd: float | None = 0.0
+    for path in paths:
+        request = Request("", path, 0, str(project.root), "", files=(FilePart(path),), output="findings")
+        estimate = engine.estimate(request)
+        tokens = None if tokens is None or estimate.tokens is None else tokens + estimate.tokens
+        usd = None if usd is None or estimate.usd is None else usd + estimate.usd
+    return tokens, usd
