@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from types import ModuleType
 from typing import Any
 
 from benchmarks.figures import Figure, Options, left_out, table
@@ -106,7 +105,7 @@ class Result:
         return cls(fmean(one.ratio for one in results), fmean(one.refused for one in results))
 
 
-def load(path: Path) -> ModuleType:
+def load(path: Path) -> Any:
     """Import the simulator from the data."""
     spec = importlib.util.spec_from_file_location("ratelimit_simulator", path)
     if spec is None or spec.loader is None:
@@ -116,16 +115,12 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def simulate(
-    simulator: ModuleType, policy: Any, calls: int, seed: int, scenario: Mapping[str, Any]
-) -> Result:
+def simulate(simulator: Any, policy: Any, calls: int, seed: int, scenario: Mapping[str, Any]) -> Result:
     seconds, bound, refused = simulator.sim(policy, n=calls, seed=seed, **scenario)
     return Result(seconds / bound, refused / calls * 1000)
 
 
-def scenario(
-    simulator: ModuleType, has_headers: bool, has_retry_after: bool, given: Mapping[str, Any]
-) -> Result:
+def scenario(simulator: Any, has_headers: bool, has_retry_after: bool, given: Mapping[str, Any]) -> Result:
     return Result.mean(
         [
             simulate(simulator, Policy(has_headers, has_retry_after), 1500, seed, given)
@@ -146,9 +141,11 @@ def grid() -> Iterator[tuple[int, float, str, dict[str, Any]]]:
             yield burst, latency, "a fifth 100-250s", {"tpm": 4_000_000, "rpm": 4000, "drop": (100, 250, 0.2)}
 
 
-def measure_grid(simulator: ModuleType) -> list[tuple[str, ...]]:
+def measure_grid(simulator: Any) -> list[tuple[str, ...]]:
     """The grid: our ratio over that of the simulator's own header pacing, which knows the size of the burst."""
-    rows = [("grid", "headers", "429/1k", "none", "429/1k", "header-paced", "AIMD", "429/1k")]
+    rows: list[tuple[str, ...]] = [
+        ("grid", "headers", "429/1k", "none", "429/1k", "header-paced", "AIMD", "429/1k")
+    ]
     plain_work, plain_burst = simulator.work, simulator.BURST_S
     try:
         for burst, latency, name, given in grid():
@@ -193,7 +190,8 @@ def run(options: Options) -> list[Figure]:
         return [left_out(name, f"`{folder}` holds no simulator")]
     simulator = load(folder / "sim.py")
     reference = json.loads((folder / "reference.json").read_text())
-    figures, rows = [], [("scenario", "policy", "over the bound", "429 per 1,000")]
+    figures: list[Figure] = []
+    rows: list[tuple[str, ...]] = [("scenario", "policy", "over the bound", "429 per 1,000")]
     for which, given in SCENARIOS.items():
         for has_headers in (True, False):
             found = scenario(simulator, has_headers, True, given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scripted import ScriptedServer, block
 
 FOLDERS = {"claude-code": ".claude", "codex": ".codex"}
 SETTINGS = {"claude-code": "settings.json", "codex": "config.toml"}
+TOKEN = "sk-ant-oat01-of-a-login"
 LOGINS = {"claude-code": ".credentials.json", "codex": "auth.json"}
 
 
@@ -106,11 +108,39 @@ async def test_a_login_is_refreshed_by_rename_and_by_rewrite(bench: Bench, home:
     folder = home / FOLDERS[bench.use]
     folder.mkdir()
     login = folder / LOGINS[bench.use]
-    for number, how in enumerate(("echo '{}' > {0}.new && mv {0}.new {0}", "echo '{}' > {0}")):
-        login.write_text('{"old": 1}')
-        text = how.replace("'{}'", f"'{{\"new\": {number}}}'").replace("{0}", str(login))
-        await bench.turn(shell(text), {"say": "done"}, port=CollectingPort(answer="allow_once"))
-        assert json.loads(login.read_text()) == {"new": number}
+    login.write_text('{"old": 1}')
+    await bench.turn(
+        shell(
+            f"echo '{{}}' > {login}.new && mv {login}.new {login} && cp {login} renamed.json",
+            f"echo '{{\"new\": 2}}' > {login}",
+        ),
+        {"say": "done"},
+        port=CollectingPort(answer="allow_once"),
+    )
+    assert (bench.work / "renamed.json").read_text() == "{}\n"
+    assert json.loads(login.read_text()) == {"new": 2}
+
+
+async def test_the_users_own_login_is_used_where_no_key_is_named(
+    bench: Bench, home: Path, confined: str
+) -> None:
+    folder = home / FOLDERS[bench.use]
+    folder.mkdir()
+    hours = int((time.time() + 7_200) * 1000)
+    oauth = {"accessToken": TOKEN, "refreshToken": "r", "expiresAt": hours, "scopes": ["user:inference"]}
+    login = {"claude-code": {"claudeAiOauth": oauth}, "codex": {"OPENAI_API_KEY": TOKEN}}[bench.use]
+    (folder / LOGINS[bench.use]).write_text(json.dumps(login))
+    url = bench.server.url
+    to_server = {
+        "claude-code": {"env": {"ANTHROPIC_BASE_URL": url}},
+        "codex": {"args": ["-c", f'openai_base_url="{url}/v1"']},
+    }[bench.use]
+    own = {"base_url": None, "api_key_env": None, **to_server}
+    reply = await bench.turn({"say": "mine"}, settings=own)
+    assert reply.text == "mine"
+    assert bench.server.requests[-1].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert reply.usage.basis == ("subscription" if bench.use == "claude-code" else "unknown")
+    assert reply.usage.usd is None
 
 
 @pytest.mark.parametrize("by", ["bubblewrap", "landlock", "none"])

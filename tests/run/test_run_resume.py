@@ -221,7 +221,7 @@ async def test_killed_between_the_end_of_an_attempt_and_that_of_its_task(tmp_pat
                 writer.append(event.data, task=event.task, attempt=event.attempt)  # type: ignore[arg-type]
     again = FakeEngine()
     seen = Watcher()
-    async with opened(copy, again) as ai:
+    async with opened(copy, again, trust=True) as ai:
         document = await ai.execute(copy / "plan.yaml", resume=True, on_events=seen)
     assert again.tasks == []
     assert statuses(document) == {"a": "ok"}

@@ -37,7 +37,9 @@ NAMED: dict[str, Fault] = {
     "unavailable": Fault(503, "Service unavailable", "api_error", "server_error"),
     "auth": Fault(401, "invalid x-api-key", "authentication_error", "invalid_api_key"),
     "forbidden": Fault(403, "Your account may not use this model", "permission_error", "permission_denied"),
-    "unknown_model": Fault(404, "The model `no-such-model` does not exist", "not_found_error", "model_not_found"),
+    "unknown_model": Fault(
+        404, "The model `no-such-model` does not exist", "not_found_error", "model_not_found"
+    ),
     "bad_request": Fault(400, "messages: something is wrong", "invalid_request_error", "invalid_request"),
     "context": Fault(
         400,

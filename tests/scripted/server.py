@@ -80,6 +80,7 @@ class ScriptedServer:
                 app.router.add_post(path, self._serving(wire))
         app.router.add_post("/v1/messages/count_tokens", self._count)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/responses", self._no_socket)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -166,6 +167,11 @@ class ScriptedServer:
             {"id": name, "object": "model", "type": "model", "display_name": name} for name in ("m1", "m2")
         ]
         return web.json_response({"object": "list", "data": models, "has_more": False})
+
+    async def _no_socket(self, request: web.Request) -> web.Response:
+        """Refuse the Responses API's WebSocket, in the way that has a client go over to HTTP at once."""
+        self.others.append(f"{request.method} {request.path}")
+        return web.Response(status=426)
 
     async def _nothing(self, request: web.Request) -> web.Response:
         self.others.append(f"{request.method} {request.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -10,11 +11,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from repositories import everything, lying
 
 from parallelai.work import checkout as checkout_module
 from parallelai.work import placing
 from parallelai.work.checkout import Checkout, Content, NotWritten, Write, read, written
-from repositories import everything, lying
 
 
 def text(data: str, mode: int = 0o644) -> Content:
@@ -185,13 +186,12 @@ def test_a_disk_that_is_full_changes_nothing(
     monkeypatch.setattr(os, "fsync", full)
     checkout = Checkout(root, tmp_path / "records")
     wanted = expected(root, writes_of_every_kind())
-    try:
+    with contextlib.suppress(NotWritten):
         checkout.write("task", writes_of_every_kind())
-    except NotWritten as error:
-        assert "space" in error.said
-        assert without_times(root) == before
-    else:
         assert lying(root) == wanted
+        return
+    assert without_times(root) == before
+    assert nth < 48
 
 
 def test_an_edit_since_is_not_undone(root: Path, tmp_path: Path) -> None:
@@ -280,6 +280,7 @@ CHILD = textwrap.dedent(
     from parallelai.work import checkout
     from test_work_checkout import lay_out, writes_of_every_kind, without_times
     base, what = Path(sys.argv[2]), sys.argv[3]
+    os.fsync = lambda descriptor: None  # a kill loses nothing that was written; what only the disk loses is not seen
 
     def counted(call, last):
         def wrapped(*arguments, **places):

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from repositories import Repository, everything, lying, taken
 
 from parallelai.errors import ParallelAIError, StoreFullError, UsageError
 from parallelai.work.snapshot import open_snapshot, take_snapshot
-from repositories import Repository, everything, lying, taken
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def _of_plan(plan: Plan) -> Iterator[str]:
     yield from (key for key in ("roles", "gates", "landing", "team", "shared", "protected") if key in given)
     if any(_of_workspace(plan.workspace)):
         yield "workspace"
-    if {"role", "verify", "approve", "workspace"} & plan.defaults.model_fields_set:
+    if {"role", "approve"} & plan.defaults.model_fields_set:
         yield "defaults"
 
 
@@ -60,7 +60,7 @@ def _of_engine(name: str, entry: EngineEntry) -> Iterator[str]:
 
 def _of_task(task: Task) -> Iterator[str]:
     given = task.model_fields_set
-    yield from (key for key in ("role", "verify", "approve", "after") if key in given and getattr(task, key))
+    yield from (key for key in ("role", "approve", "after") if key in given and getattr(task, key))
     if task.workspace is not None and any(_of_workspace(task.workspace)):
         yield "workspace"
 

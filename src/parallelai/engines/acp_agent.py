@@ -88,6 +88,11 @@ class Agent:
             )
 
     @property
+    def peak_memory_bytes(self) -> int | None:
+        """What it took at most, once it has ended by itself; None where that was not measured."""
+        return None if self._completed is None else self._completed.peak_memory_bytes
+
+    @property
     def is_alive(self) -> bool:
         """Say whether it can be spoken to."""
         return self._live is not None and not self._live.done() and not self.is_tainted

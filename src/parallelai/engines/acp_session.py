@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import acp
@@ -49,8 +50,8 @@ async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wa
                 agent.turns.pop(session.id, None)
         if reply.usage != Usage():
             await port.emit(UsageEvent(reply.usage))
-        await port.emit(FinalEvent(ok=True))
-        return reply
+    await port.emit(FinalEvent(ok=True))
+    return reply if launch.is_shared else replace(reply, memory_bytes=agent.peak_memory_bytes)
 
 
 class Session:

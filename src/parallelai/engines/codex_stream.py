@@ -30,7 +30,6 @@ from parallelai.errors import EngineError
 from parallelai.records import LimitKey, Usage
 
 _RECONNECTING = re.compile(r"^Reconnecting\.\.\. \d+/\d+ \((.*)\)$", re.DOTALL)
-_LIMITED = re.compile(r"\b429\b|too many requests|rate limit", re.IGNORECASE)
 _ID = re.compile(r"[0-9a-fA-F-]{8,64}")
 _TAIL_BYTES = 4 * 1024 * 1024
 _TOOLS = {"command_execution": "shell", "mcp_tool_call": "mcp", "web_search": "search", "file_change": "edit"}
@@ -64,7 +63,7 @@ class CodexReader:
         }
 
     def take(self, line: bytes) -> list[EngineEvent | Ask]:
-        """Read one line. Raises `RateLimited` where codex would ask again by itself."""
+        """Read one line. Raises an `EngineError` where codex would only ask again by itself."""
         data = read_object(line)
         taker = self._takers.get(str(data.get("type"))) if data is not None else None
         if data is None or taker is None:
@@ -130,9 +129,10 @@ class CodexReader:
         """A word on the way: the end says again what matters. What it retries itself is ended here."""
         self._last_error = str(data.get("message"))
         match = _RECONNECTING.match(self._last_error)
-        if match is None or not _LIMITED.search(match[1]):
+        if match is None:
             return [TextEvent("")]
-        if "ws://" in match[1] or "wss://" in match[1]:  # it goes over to HTTP by itself
+        is_socket = "ws://" in match[1] or "wss://" in match[1]  # it goes over to HTTP by itself
+        if is_socket or "disconnected" in match[1]:
             return [WaitingEvent("transient", None, self._key)]
         raise judge(self._client, match[1])
 

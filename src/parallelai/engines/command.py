@@ -13,6 +13,7 @@ else a failure with the last lines of stderr. `aider`, `pi` and `mini-swe-agent`
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import signal
@@ -236,7 +237,7 @@ class CommandEngine:
             if request.output not in ("text", "change"):
                 raise Invalid("the output is too long to be read whole", next="print less than 8 MiB")
             notes += ("the output was too long: its middle was left out",)
-        return to_reply(
+        reply = to_reply(
             said.text,
             output=request.output,
             schema=request.schema,
@@ -244,6 +245,7 @@ class CommandEngine:
             usage=said.usage,
             notes=notes,
         )
+        return dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
 
     def attach(self, session: str) -> list[str] | None:
         """Has no sessions."""

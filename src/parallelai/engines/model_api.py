@@ -412,9 +412,7 @@ class ModelEngine:
         return key, how
 
     def _headers(self, key: str | None) -> Mapping[str, str]:
-        from parallelai import __version__
-
-        headers = {"Content-Type": "application/json", "User-Agent": f"parallelai/{__version__}"}
+        headers = {"Content-Type": "application/json", "User-Agent": "parallelai"}
         if key is not None:
             kind = self._server.key_header
             headers[_KEY_HEADERS[kind]] = f"Bearer {key}" if kind == "bearer" else key

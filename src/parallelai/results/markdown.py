@@ -166,7 +166,7 @@ def text(said: str) -> str:
     # them.
     escaped = _SPECIAL.sub(r"\\\1", harmless(said)).replace("\\@", "@\u200b").replace("\\#", "#\u200b")
     escaped = _HOST.sub("\\1\u200b.", escaped)
-    return said
+    return _LEADING.sub(r"\1\\\2", escaped).replace("\\&", "&amp;").replace("\\<", "&lt;")
 
 
 def code(said: str) -> str:

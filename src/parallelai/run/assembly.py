@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from parallelai.engines.protocol import Request
 from parallelai.errors import EngineError
 from parallelai.plan.graph import Instance
+from parallelai.plan.model import Task
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
 from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
@@ -89,7 +90,7 @@ def work_of(job: Job, instance: Instance, engine: str) -> Work:
     """Say what an attempt of a task does beside answering its prompt; most do nothing."""
     task, entry = instance.task, job.entries.get(engine)
     is_placed = job.has_workspaces and (task.edits or bool(job.editing) or _has_hands(job, engine))
-    if not is_placed and not task.todo:
+    if not is_placed and not task.todo and not task.verify:
         return PLAIN
     return Work(
         sandbox=entry.sandbox if entry is not None else "auto",
@@ -100,7 +101,15 @@ def work_of(job: Job, instance: Instance, engine: str) -> Work:
         is_empty_ok=task.empty == "ok",
         after=job.changes_before(instance.id),
         number=instance.index,
+        verify=_verifier(task, engine),
     )
+
+
+def _verifier(task: Task, engine: str) -> str | None:
+    """Who tries to refute a task's findings: another engine, or the same one, asked anew."""
+    if isinstance(task.verify, bool):
+        return engine if task.verify else None
+    return task.verify.members[0]
 
 
 def _kind(word: str) -> str:

@@ -12,13 +12,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from parallelai.engines.protocol import Answer, LimitsEvent, Permit, Question
 from parallelai.errors import ParallelAIError
 from parallelai.events import LimitChanged
 from parallelai.records import LimitKey, Usage
 from parallelai.run.executors.base import AttemptId
-from parallelai.run.job import LimitMemory
 from parallelai.run.limits.key import KeyLimit, Reservation
 from parallelai.run.limits.keys import Keys
 from parallelai.run.nodes import AttemptResult
@@ -27,6 +27,13 @@ LEAST_NEAR = 4
 """So many attempts of a key may be started beyond those that make a call, so that no free place waits."""
 
 LEAST_HOLD_SECONDS = 0.05
+
+
+class LastGood(Protocol):
+    """What lasts of a key's limit, in calls at once; `store.Machine` is one."""
+
+    def last_good_limit(self, key: LimitKey) -> int | None: ...
+    def keep_limit(self, key: LimitKey, limit: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -80,7 +87,7 @@ class LocalCoordinator:
         parallel: int,
         concurrency: Mapping[str, int],
         *,
-        memory: LimitMemory | None = None,
+        memory: LastGood | None = None,
         is_local: Callable[[LimitKey], bool] = lambda _: False,
         on_change: Callable[[LimitChanged], None] = lambda _: None,
         on_room: Callable[[], None] = lambda: None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from parallelai.events import (
@@ -169,14 +169,18 @@ class Report:
         replies = [attempts[n].reply for n in (ended.by if ended else ()) if n in attempts]
         return join(reply for reply in replies if reply is not None)
 
-    def reported(self) -> Iterator[Reported]:
-        """Give every reply that counts, with who gave it, in plan order."""
+    def reported(self, is_model: Callable[[str], bool] = lambda engine: False) -> Iterator[Reported]:
+        """Give every reply that counts, with who gave it, in plan order.
+
+        `is_model` says of an engine whether its findings hold only with a quote that stands in the file.
+        """
         for task in self.order:
             ended = self.results.get(task)
             for number in ended.by if ended is not None else ():
                 attempt = self.replies.get(task, {}).get(number)
                 if attempt is not None and attempt.reply is not None:
-                    yield Reported(task, attempt.engine, attempt.reply)
+                    files = self.files.get(task, ())
+                    yield Reported(task, attempt.engine, attempt.reply, is_model(attempt.engine), files)
 
     def tasks(self) -> tuple[TaskResult, ...]:
         """Give the results of the tasks that have ended, in plan order, without their texts."""

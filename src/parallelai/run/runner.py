@@ -290,7 +290,7 @@ class Runner:
         await writer.flush()
         self._store.cache.flush()
         report = self._report
-        collected = collect(report.reported(), read=functools.partial(self._read, {}))
+        collected = collect(report.reported(self._is_model), read=functools.partial(self._read, {}))
         findings = baseline.apply(collected.findings, self._job.baseline)
         writer.append(FindingRecorded(findings, collected.dropped))
         writer.append(self._ending(findings))
@@ -322,6 +322,16 @@ class Runner:
             return read_text(self._job.root, path, folders=folders)
         except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
             return None
+
+    def _is_model(self, engine: str) -> bool:
+        """Whether an engine is a model or an assistant, which may make up what it reports."""
+        try:
+            able = self._job.engines(engine).capabilities
+        except EngineError:  # it was there when it answered, in an earlier process of the run
+            return False
+        entry = self._job.entries.get(engine)
+        is_program = entry is not None and entry.use == "command"
+        return able.takes_text or (able.works_in_folder and not is_program)
 
     def _learn(self, events: Sequence[Event]) -> None:
         for event in events:

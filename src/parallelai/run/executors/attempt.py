@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +18,11 @@ from typing import Protocol
 
 from parallelai.engines.protocol import Engine, Port, Request
 from parallelai.errors import CheckFailed, EngineError, Internal, Invalid, ParallelAIError, TimedOut
+from parallelai.plan.files import read_text
 from parallelai.plan.prompt import with_files
-from parallelai.records import Reply, Usage
+from parallelai.records import FilePart, Reply, Usage
+from parallelai.results import verify
+from parallelai.results.verify import Verdict
 from parallelai.run.workspaces import Measured, Place, Work, Workspaces
 
 MOST_REPAIRS = 2
@@ -60,29 +64,34 @@ class Result:
 
 
 Perform = Callable[[Request], Awaitable[Reply]]
-"""Do one turn, watched for silence. Raises `TimedOut` with `is_idle` set on a silent one."""
+"""Do one turn, watched for silence. Raises `SilentEngine` on a silent one."""
 
 
 class SilentEngine(TimedOut):
     """The engine said nothing for `idle_timeout`."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doers:
+    """Who does an attempt's turns: the engine, and whoever tries to refute its findings."""
+
+    engine: Engine
+    perform: Perform
+    verify: Perform
+
+
 async def carry_out(
-    engine: Engine,
-    request: Request,
-    work: Work,
-    port: AttemptPort,
-    perform: Perform,
-    places: Workspaces | None,
+    doers: Doers, request: Request, work: Work, port: AttemptPort, places: Workspaces | None
 ) -> Result:
     """Carry an attempt out, in a folder of its own where it needs one. Raises the `EngineError` it ends with."""
+    engine = doers.engine
     able = engine.capabilities
     is_reader = able.takes_text and bool(work.after)  # of files as earlier tasks left them
     if places is None or not (able.works_in_folder or work.edits or is_reader):
-        return await _Attempt(engine, _complete(engine, request), work, port, perform, None).carry_out()
+        return await _Attempt(doers, _complete(engine, request), work, port, None).carry_out()
     async with _opened(engine, places, request, work, port) as place:
         placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
-        return await _Attempt(engine, _complete(engine, placed), work, port, perform, place).carry_out()
+        return await _Attempt(doers, _complete(engine, placed), work, port, place).carry_out()
 
 
 def _complete(engine: Engine, request: Request) -> Request:
@@ -121,18 +130,18 @@ async def _opened(
 class _Attempt:
     def __init__(
         self,
-        engine: Engine,
+        doers: Doers,
         request: Request,
         work: Work,
         port: AttemptPort,
-        perform: Perform,
         place: Place | None,
     ) -> None:
-        self._engine = engine
+        self._engine = doers.engine
         self._request = request
         self._work = work
         self._port = port
-        self._perform = perform
+        self._perform = doers.perform
+        self._verify = doers.verify
         self._place = place
         self._turn = 0
         self._repairs = 0
@@ -234,6 +243,8 @@ class _Attempt:
             await self._place.write(reply.data)
 
     async def _result(self, reply: Reply) -> Result:
+        if self._work.verify is not None and self._request.output == "findings":
+            reply = await self._verified(reply)
         if self._place is None:
             return Result(reply)
         measured = await self._place.measure()
@@ -241,6 +252,47 @@ class _Attempt:
             return Result(_reported(reply, measured))
         change = await self._place.keep(measured)
         return Result(dataclasses.replace(reply, change=change, data=None), measured)
+
+
+    async def _verified(self, reply: Reply) -> Reply:
+        """Let somebody try to refute each finding with the code before him; what was refuted is kept as such."""
+        read = functools.partial(_read, Path(self._request.root))
+        numbered = [dataclasses.replace(one, id=str(number)) for number, one in enumerate(reply.findings)]
+        verdicts: list[Verdict] = []
+        for check in verify.checks(numbered, read):
+            self._port.turn_ended(self._turn, "end_turn")
+            self._turn += 1
+            self._port.turn_started(self._turn)
+            try:
+                answer = await self._verify(self._question(check))
+            except Invalid:  # what cannot be read refutes nothing
+                continue
+            self._port.used(answer.usage)
+            verdicts += verify.read_verdicts(answer.data, check, by=str(self._work.verify))
+        judged = verify.apply_verdicts(numbered, verdicts)
+        findings = tuple(dataclasses.replace(one, id="") for one in judged)
+        return dataclasses.replace(reply, findings=findings)
+
+    def _question(self, check: verify.Check) -> Request:
+        return dataclasses.replace(
+            self._request,
+            prompt=check.prompt,
+            files=tuple(FilePart(file) for file in check.files),
+            output="schema",
+            schema=verify.VERDICTS_SCHEMA,
+            session=None,
+            turn=self._turn,
+            shared=0,
+            files_at=None,
+            checklist=(),
+        )
+
+
+def _read(root: Path, path: str) -> str | None:
+    try:
+        return read_text(root, path)
+    except (OSError, ParallelAIError):  # it went away; the finding is judged by its quote
+        return None
 
 
 def _first_prompt(prompt: str, todo: tuple[str, ...]) -> str:

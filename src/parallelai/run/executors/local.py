@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +24,7 @@ from parallelai.engines.protocol import (
 )
 from parallelai.errors import EngineError, Internal, ParallelAIError, TimedOut, Unavailable
 from parallelai.records import LimitKey, Reply, Usage
-from parallelai.run.executors.attempt import Result, SilentEngine, carry_out
+from parallelai.run.executors.attempt import Doers, Result, SilentEngine, carry_out
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptId,
@@ -259,12 +260,19 @@ class LocalExecutor:
                 port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
                 port._turn_began = began
                 perform = functools.partial(self._turn, engine, port)
-                return await carry_out(engine, request, spec.work, port, perform, self._places)
+                doers = Doers(engine, perform, functools.partial(self._second_pass, spec, port))
+                return await carry_out(doers, request, spec.work, port, self._places)
         except TimeoutError:
             if clock is None or not clock.wall.expired():
                 raise  # the engine's own, not ours
             said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
+
+    async def _second_pass(self, spec: AttemptSpec, port: _Port, request: Request) -> Reply:
+        """Ask the engine that tries to refute findings."""
+        name = spec.work.verify or spec.engine
+        model = request.model if name == spec.engine else None
+        return await self._turn(self._engine_of(name), port, dataclasses.replace(request, model=model))
 
     async def _turn(self, engine: Engine, port: _Port, request: Request) -> Reply:
         """Perform a turn, beside a watch on its silence where the engine can stream."""

@@ -1,0 +1,226 @@
+"""A real agent over the protocol, gemini, with the scripted model server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from clients.installing import programs
+from parallelai.engines.acp import AcpEngine
+from parallelai.engines.conformance import CollectingPort
+from parallelai.engines.context import EngineContext
+from parallelai.engines.protocol import FilesEvent, FinalEvent, Request, ToolEvent, Workspace
+from parallelai.errors import EngineError, RateLimited, Rejected, TimedOut, Transient, Unavailable
+from parallelai.plan.model import EngineEntry
+from parallelai.records import Reply
+from scripted import ScriptedServer, block
+
+
+@dataclass
+class Bench:
+    """A folder and an engine of its own for each test."""
+
+    root: Path
+    server: ScriptedServer
+    port: CollectingPort
+    sandbox: str = "auto"
+
+    def engine(self, **settings: Any) -> AcpEngine:
+        given: dict[str, Any] = {
+            "use": "gemini",
+            "model": "m1",
+            "base_url": self.server.url,
+            "api_key_env": "TEST_CLIENT_KEY",
+            "command": [str(programs() / "gemini"), "--acp", "--skip-trust"],
+        }
+        return AcpEngine("gemini", EngineEntry(**{**given, **settings}), EngineContext(self.root))
+
+    def request(self, *steps: dict[str, Any], edits: bool = True, **more: Any) -> Request:
+        work, temporary = self.root / "work", self.root / "temporary"
+        for folder in (work, temporary):
+            folder.mkdir(exist_ok=True)
+        workspace = Workspace(edits=edits, temporary=str(temporary), sandbox=self.sandbox)  # type: ignore[arg-type]
+        plain = Request(
+            run="r-test",
+            task="t",
+            attempt=1,
+            root=str(work),
+            prompt=f"Do what is asked.\n{block(*steps)}",
+            output="change" if edits else "text",
+            workspace=workspace,
+            timeout_seconds=60.0,
+            grace_seconds=1.0,
+        )
+        return replace(plain, **more)
+
+    async def turn(
+        self, *steps: dict[str, Any], settings: dict[str, Any] | None = None, **more: Any
+    ) -> Reply:
+        engine = self.engine(**(settings or {}))
+        try:
+            return await engine.perform(self.request(*steps, **more), self.port)
+        finally:
+            await engine.aclose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> Path:
+    return programs()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setenv("TEST_CLIENT_KEY", "sk-of-a-test")
+    async with ScriptedServer() as server:
+        yield Bench(tmp_path, server, CollectingPort(answer="allow_once"))
+        assert not server.problems
+    left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not [words for words in left if "gemini" in words]
+
+
+WORK = (
+    {"say": "I write.", "tool": "write", "path": "new.txt", "text": "héllo\n"},
+    {"tool": "edit", "path": "old.txt", "old": "one", "new": "two"},
+    {"tool": "shell", "command": "cat new.txt > copy.txt"},
+    {"say": "all done"},
+)
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+async def test_it_creates_and_edits_files_and_asks_for_each(bench: Bench, sandbox: str) -> None:
+    bench.sandbox = sandbox
+    request = bench.request()
+    work = Path(request.root)
+    (work / "old.txt").write_text("one\n")
+    reply = await bench.turn(*WORK)
+    assert [(work / name).read_text() for name in ("new.txt", "old.txt", "copy.txt")] == [
+        "héllo\n",
+        "two\n",
+        "héllo\n",
+    ]
+    assert reply.text == "all done"
+    assert (reply.usage.input, reply.usage.output) == (3600, 160)
+    assert [question.what for question in bench.port.questions] == ["edit", "edit", "execute"]
+    tools = [event for event in bench.port.events if isinstance(event, ToolEvent)]
+    assert [tool.state for tool in tools] == ["started", "ended"] * 3
+    assert FilesEvent(("old.txt",)) in bench.port.events
+    assert bench.port.events[-1] == FinalEvent(ok=True)
+
+
+async def test_what_is_denied_is_not_done_and_no_error(bench: Bench) -> None:
+    bench.port.answer = "reject_once"
+    reply = await bench.turn({"tool": "shell", "command": "touch forbidden"}, {"say": "then not"})
+    assert not (Path(bench.request().root) / "forbidden").exists()
+    assert reply.session
+
+
+async def test_it_reviews_without_writing(bench: Bench) -> None:
+    work = Path(bench.request(edits=False).root)
+    (work / "a.py").write_text("import os\n")
+    finding = {"file": "a.py", "line": 1, "severity": "low", "message": "`os` is not used"}
+    reply = await bench.turn(
+        {"tool": "read", "path": "a.py"},
+        {"tool": "write", "path": "b.py", "text": "x"},
+        {"say": f"I looked.\n```json\n{json.dumps([finding])}\n```"},
+        edits=False,
+        output="findings",
+    )
+    assert [found.message for found in reply.findings] == ["`os` is not used"]
+    assert not (work / "b.py").exists()
+
+
+async def test_a_sandbox_keeps_it_in_its_folder(bench: Bench) -> None:
+    outside = bench.root / "outside"
+    outside.mkdir()
+    await bench.turn({"tool": "shell", "command": f"touch {outside}/x; touch inside"}, {"say": "tried"})
+    assert not (outside / "x").exists()
+    assert (Path(bench.request().root) / "inside").exists()
+
+
+async def test_a_session_goes_on_in_another_process_within_the_same_minute(bench: Bench) -> None:
+    first = await bench.turn({"say": "one"})
+    reply = await bench.turn({"say": "two"}, session=first.session)
+    assert (reply.text, reply.session) == ("two", first.session)
+    said = [text for _, text in bench.server.requests[-1].call.turns]
+    assert any("one" in text for text in said[:-1])
+
+
+async def test_a_long_prompt_arrives_byte_by_byte(bench: Bench) -> None:
+    text = "@a /b \"'`$(id)\\ é\u2028 " + "x" * 210_000
+    request = bench.request()
+    await bench.turn(prompt=f"{text}\n{request.prompt}")
+    assert text in bench.server.requests[-1].user_text
+    await bench.turn(prompt=f"/quit\n{request.prompt}")
+    assert "/quit" in bench.server.requests[-1].user_text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "words"),
+    [
+        ({"fault": "auth"}, Rejected, "invalid x-api-key"),
+        ({"fault": "unknown_model"}, Rejected, "no-such-model"),
+        ({"fault": "bad_request"}, Rejected, "something is wrong"),
+        ({"fault": "context"}, Rejected, "prompt is too long"),
+        ({"fault": "rate_limit", "retry_after": 7}, RateLimited, "Rate limit reached"),
+        ({"fault": "quota"}, RateLimited, "current quota"),
+        ({"fault": "server_error"}, Transient, "Internal server error"),
+        ({"fault": "overloaded"}, Transient, "Overloaded"),
+        ({"garbage": True}, Transient, ""),
+        ({"cut": True}, Transient, ""),
+        ({"error_event": "overloaded"}, Transient, "broke off"),
+    ],
+)
+async def test_every_fault_is_an_error_with_its_own_words_and_no_second_try(
+    bench: Bench, trouble: dict[str, Any], kind: type[EngineError], words: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        await bench.turn(trouble, {"say": "never whole, and long enough to be cut in two or more pieces"})
+    assert words in caught.value.said
+    assert len(bench.server.requests) == 1
+    if isinstance(caught.value, RateLimited):
+        assert caught.value.is_quota == ("quota" in words)
+        assert caught.value.retry_after_seconds == trouble.get("retry_after")
+
+
+async def test_a_server_that_hangs_ends_with_the_time_out(bench: Bench) -> None:
+    with pytest.raises(TimedOut):
+        await bench.turn({"hang": "start"}, {"say": "never"}, timeout_seconds=5.0)
+
+
+async def test_a_cancel_ends_a_running_tool_too(bench: Bench) -> None:
+    work = Path(bench.request().root)
+    turn = asyncio.create_task(
+        bench.turn({"tool": "shell", "command": "touch started; exec sleep 987"}, {"say": "never"})
+    )
+    while not (work / "started").exists():
+        await asyncio.sleep(0.02)
+        assert not turn.done()
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-2:] == ["sleep", "987"]
+    ]
+
+
+async def test_without_a_key_or_a_login_it_says_so(bench: Bench) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await bench.turn({"say": "x"}, settings={"api_key_env": None, "base_url": None})
+    assert caught.value.next
+
+
+async def test_read_only_tasks_share_one_agent(bench: Bench) -> None:
+    engine = bench.engine()
+    request = bench.request({"say": "read"}, edits=False)
+    async with asyncio.TaskGroup() as group:
+        turns = [group.create_task(engine.perform(request, CollectingPort())) for _ in range(4)]
+    await engine.aclose()
+    assert [turn.result().text for turn in turns] == ["read"] * 4
+    assert len({turn.result().session for turn in turns}) == 4
