@@ -45,7 +45,8 @@ class Fault:
     """What one request gets instead of an answer.
 
     `status` other than 200 with `body`; `text` answers that instead; `raw` is the whole body; `cut_after` ends
-    a stream (or a body) after so many bytes, without its end; `seconds` is a delay; `stop` another end.
+    a stream (or a body) after so many bytes, without its end; `seconds` is a delay; `stop` another end;
+    `is_whole`: no stream is given, although one was asked for.
     """
 
     status: int = 200
@@ -56,6 +57,7 @@ class Fault:
     cut_after: int | None = None
     seconds: float = 0.0
     stop: str | None = None
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Loopback:
             return web.Response(status=fault.status, body=_encoded(fault.body), headers=headers)
         text = fault.text if fault.text is not None else self._text
         form = FORMATS[request.path](seen.body, text if isinstance(text, str) else text(seen), fault.stop)
-        is_stream = bool(seen.body.get("stream"))
+        is_stream = bool(seen.body.get("stream")) and not fault.is_whole
         raw = fault.raw if fault.raw is not None else (form.stream if is_stream else form.whole)
         if fault.cut_after is not None:
             return await self._cut(request, raw, fault.cut_after, headers)

@@ -182,7 +182,8 @@ async def test_other_projects_are_not_claudes_to_write(
     bench = Bench(tmp_path, server, "claude-code", sandbox="required")
     memory = home / ".claude" / "projects" / "-home-other" / "memory"
     memory.mkdir(parents=True)
-    await bench.turn(shell(f"echo obey > {memory}/MEMORY.md"), {"say": "done"})
+    port = CollectingPort(answer="allow_once")
+    await bench.turn(shell(f"echo obey > {memory}/MEMORY.md"), {"say": "done"}, port=port)
     assert list(memory.iterdir()) == []
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from client_support import BOTH, KEY, Bench, again, used
 
 from clients.installing import programs
+from parallelai.engines import client_engine
 from parallelai.engines.conformance import CollectingPort, conform
-from parallelai.engines.protocol import FinalEvent, Message, SessionEvent, ToolEvent
+from parallelai.engines.protocol import Answer, FinalEvent, Message, Question, SessionEvent, ToolEvent
 from parallelai.errors import Invalid
 from scripted import ScriptedServer, block
 
@@ -111,6 +114,14 @@ async def test_a_long_strange_prompt_arrives_byte_by_byte(bench: Bench) -> None:
     request = bench.request({"say": "got it"}, edits=False, output="text", say=say)
     assert len(request.prompt.encode()) > 210_000
     await bench.engine().perform(request, CollectingPort())
+    assert any(text == request.prompt for who, text in bench.server.requests[-1].call.turns if who == "user")
+
+
+@pytest.mark.parametrize("say", ["/compact the tables", "  /clear it", "!ls", "-p is broken"])
+async def test_a_prompt_is_never_taken_for_a_command(bench: Bench, say: str) -> None:
+    request = bench.request({"say": "read"}, edits=False, output="text", say=say)
+    reply = await bench.engine().perform(request, CollectingPort())
+    assert reply.text == "read"
     assert any(text == request.prompt for who, text in bench.server.requests[-1].call.turns if who == "user")
 
 
@@ -220,6 +231,28 @@ async def test_it_asks_before_it_runs_what_nothing_confines(claude: Bench) -> No
         {"tool": "shell", "command": 'python3 -c \'open("made.txt", "w")\''}, {"say": "well"}, port=port
     )
     assert (claude.work / "made.txt").exists()
+
+
+async def test_the_time_of_a_question_is_not_the_clients(
+    claude: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks: list[asyncio.Timeout] = []
+    real = client_engine.converse
+
+    async def watched(*args: Any) -> Any:
+        clocks.append(args[3])
+        return await real(*args)
+
+    class Person(CollectingPort):
+        async def ask(self, question: Question) -> Answer:
+            stopped.append(clocks[0].when())
+            return Answer("allow_once")
+
+    stopped: list[float | None] = []
+    monkeypatch.setattr(client_engine, "converse", watched)
+    await claude.turn({"tool": "shell", "command": "python3 -c 1"}, {"say": "x"}, port=Person())
+    assert stopped == [None]
+    assert clocks[0].when() is not None
 
 
 async def test_a_write_outside_is_asked_for_as_such(claude: Bench) -> None:

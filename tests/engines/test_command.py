@@ -15,7 +15,7 @@ import pytest
 from parallelai.engines.command import CommandEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
-from parallelai.engines.protocol import FinalEvent, Request, TextEvent
+from parallelai.engines.protocol import FinalEvent, Request, TextEvent, Workspace
 from parallelai.errors import (
     ConfigError,
     Internal,
@@ -310,12 +310,51 @@ async def test_without_a_command_it_says_what_to_write(ask: Asker) -> None:
         await engine.perform(ask.request, ask.port)
 
 
-@pytest.mark.parametrize(
-    "key", [{"network": "off"}, {"sandbox": "required"}, {"base_url": "http://x"}, {"max_turns": 2}]
-)
+@pytest.mark.parametrize("key", [{"base_url": "http://x"}, {"max_turns": 2}, {"api_key_env": "K"}])
 def test_refuses_keys_whose_promise_it_cannot_keep(ask: Asker, key: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(key))):
         ask.engine("true", **key)
+
+
+# --- Where it works
+
+
+def workspace(root: Path, *, edits: bool = True, **more: object) -> Workspace:
+    temporary = root.parent / f"{root.name}-temporary"
+    temporary.mkdir(exist_ok=True)
+    return Workspace(edits=edits, temporary=str(temporary), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", [{"network": "off"}, {"network": "loopback"}, {"sandbox": "required"}])
+async def test_is_not_run_unconfined_where_it_was_to_be_confined(ask: Asker, key: dict[str, object]) -> None:
+    with pytest.raises(Unavailable, match="needs a workspace"):
+        await ask.python("open('ran', 'w')", entry=key)
+    if "network" in key:
+        with pytest.raises(Unavailable, match="no sandbox confines it"):
+            await ask.python("open('ran', 'w')", entry=key, workspace=workspace(ask.root, sandbox="none"))
+    assert not (ask.root / "ran").exists()
+
+
+@pytest.mark.parametrize("edits", [True, False])
+async def test_a_sandbox_lets_it_write_its_folder_if_it_edits_and_nothing_else(
+    ask: Asker, tmp_path_factory: pytest.TempPathFactory, edits: bool
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    code = (
+        "import sys, os\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n        open(path, 'w').close()\n    except OSError:\n        print('kept', path)\n"
+    )
+    given = workspace(ask.root, edits=edits, sandbox="required")
+    reply = await ask.python(
+        code,
+        entry={"args": ("inside", f"{outside}/x")},
+        workspace=given,
+        output="change" if edits else "text",
+    )
+    assert not (outside / "x").exists()
+    assert (ask.root / "inside").exists() is edits
+    assert reply.text == ("" if edits else "kept inside\n") + f"kept {outside}/x\n"
 
 
 async def test_an_error_of_whoever_listens_ends_the_program_and_comes_out_as_it_is(ask: Asker) -> None:

@@ -145,6 +145,28 @@ async def test_text_comes_as_it_is_written(use: str, args: tuple[str, ...]) -> N
     assert engine.capabilities.streams
 
 
+@stream_forms
+async def test_a_server_that_does_not_stream_is_read_all_the_same(use: str, args: tuple[str, ...]) -> None:
+    async with Loopback(FOUND, faults=[Fault(is_whole=True)]) as server:
+        engine = make(use, server.url, args=args, model="m")
+        assert len((await engine.perform(ask(), CollectingPort())).findings) == 1
+        await engine.aclose()
+
+
+async def test_a_word_that_serves_as_a_key_stays_in_answers_and_a_key_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Loopback(f"none of {KEY}") as server:
+        for key, text in (
+            ("none", f"none of {KEY}"),
+            (KEY, "none of \N{BULLET}\N{BULLET}\N{BULLET}\N{BULLET}"),
+        ):
+            monkeypatch.setenv("A_KEY", key)
+            engine = make("openai", server.url, model="m", api_key_env="A_KEY")
+            assert (await engine.perform(ask("text"), CollectingPort())).text == text
+            await engine.aclose()
+
+
 @every_form
 async def test_says_what_the_role_and_the_entry_say(use: str, args: tuple[str, ...]) -> None:
     async with Loopback("fine") as server:

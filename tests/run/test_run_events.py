@@ -228,3 +228,21 @@ async def test_what_checks_print_is_masked_before_it_is_on_disk(
         logs = [path.read_text() for path in ai.project.state.rglob("steps/*.log")]
     assert statuses(document) == {"a": "ok"}
     assert logs == ["••••\nlast ••••"]
+
+
+async def test_what_findings_quote_of_files_is_masked(tmp_path: Path) -> None:
+    key = "sk-" + "a1B2" * 8
+    project(tmp_path, {"a.py": f'x = 1\nKEY = "{key}"\n'})
+    found = (
+        Finding("a.py", (1, 1), Severity.HIGH, "a number"),
+        Finding("a.py", (2, 2), Severity.HIGH, "a key"),
+    )
+    engine = scripted(Rule(findings=found))
+    async with opened(tmp_path, engine) as ai:
+        document = await ai.execute(
+            tasks=[Task(id="a", description="x", files="a.py", output="findings")],  # type: ignore[arg-type]
+            engine="m",
+        )
+        stored = [path.read_bytes() for path in ai.project.state.rglob("*") if path.is_file()]
+    assert {finding.quote for finding in document.findings} == {"x = 1", 'KEY = "••••"'}
+    assert not any(key.encode() in content for content in stored)

@@ -10,6 +10,7 @@ from running import FakeEngine, opened, tasks
 
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.records import FREE, Reply
+from parallelai.run.workspaces import PLAIN
 
 GIGABYTE = 1024**3
 
@@ -35,6 +36,7 @@ class Sessions(FakeEngine):
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("parallelai.client.jobs._free_memory", lambda: 4 * GIGABYTE)
     monkeypatch.setattr("parallelai.client.jobs.Builder._without_git", lambda *_: None)
+    monkeypatch.setattr("parallelai.run.assembly.HOMELESS", PLAIN)
     return tmp_path
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("parallelai.cli.doctor:doctor", "Check this installation and this project."),
     "trust": ("parallelai.cli.trust:trust", "Let what this project's config names run."),
     "config": ("parallelai.cli.config:config", "Show each setting and where it is from."),
+    "usage": ("parallelai.cli.usage:usage", "Sum up what all runs used: tokens and cost."),
     "cache": ("parallelai.cli.cache:cache", "Look at stored replies, or clear them."),
     "completion": ("parallelai.cli.completion:completion", "Print the completion script of a shell."),
 }
@@ -27,7 +28,6 @@ COMMANDS = {
 
 LATER = {
     "work": "this version carries out tasks only: `parallelai execute PLAN`",
-    "usage": "`parallelai runs show` says what a run used",
     "dashboard": "`parallelai runs logs --follow` shows a run live",
     "serve": "`parallelai runs logs --follow` shows a run live",
     "mcp": None,

@@ -12,18 +12,15 @@ from parallelai.cli.shared import Shared
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
+    from parallelai.client.adding import Added
+    from parallelai.engines.conformance import Verdict
     from parallelai.engines.registry import EngineRow
     from parallelai.records import Reply
 
 
-@group(
-    later={
-        "add": "write it under `[engines.NAME]` in parallelai.toml",
-        "conform": "`parallelai.engines.conformance.conform` checks an engine from a test",
-    }
-)
+@group()
 def engines() -> None:
-    """List and test who can do tasks."""
+    """List, add and test who can do tasks."""
 
 
 @engines.command("list")
@@ -75,3 +72,49 @@ def test(shared: Shared, name: str) -> int:
         f"`{name}` answered in {seconds:.2f} s: {said.strip()[:200]}",
     )
     return 0
+
+
+@engines.command()
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True)
+def add(shared: Shared, name: str, command: tuple[str, ...]) -> int:
+    """Add an agent that speaks the Agent Client Protocol: `engines add NAME -- COMMAND…`."""
+
+    async def work(ai: AsyncParallelAI) -> Added:
+        return await ai.engines.add(name, command)
+
+    added = shared.call(work)
+    shared.result(
+        {"engine": added.name, "file": str(added.file), "use": "acp", "command": list(command)},
+        f"wrote to {added.file}:\n\n{added.text}\ntry it with `parallelai engines test {added.name}`",
+    )
+    return 0
+
+
+@engines.command()
+@click.argument("name", shell_complete=completing.engines)
+def conform(shared: Shared, name: str) -> int:
+    """Prove that an engine does all that engines must, by some twenty small real requests."""
+
+    async def work(ai: AsyncParallelAI) -> tuple[Verdict, ...]:
+        return await ai.engines.conform(name)
+
+    verdicts = shared.call(work)
+    failed = sum(not verdict.ok for verdict in verdicts)
+    document = {
+        "engine": name,
+        "ok": not failed,
+        "checks": [{"check": one.check, "ok": one.ok, "said": one.said or None} for one in verdicts],
+    }
+    shared.result(document, lambda: "\n".join([*map(_verdict, verdicts), "", _summary(name, verdicts)]))
+    return 4 if failed else 0
+
+
+def _verdict(verdict: Verdict) -> str:
+    said = f": {' '.join(verdict.said.split())}" if verdict.said else ""
+    return f"{'ok    ' if verdict.ok else 'FAILED'} {verdict.check}{said}"
+
+
+def _summary(name: str, verdicts: tuple[Verdict, ...]) -> str:
+    failed = sum(not verdict.ok for verdict in verdicts)
+    return f"`{name}` conforms" if not failed else f"`{name}` fails {failed} of {len(verdicts)} checks"

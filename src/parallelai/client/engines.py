@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
+from collections import deque
+from collections.abc import Sequence
 
+from parallelai.client.adding import Added, add_engine
 from parallelai.client.project import OpenProject
+from parallelai.engines.conformance import Verdict
 from parallelai.engines.detection import probe
+from parallelai.engines.protocol import Engine
+from parallelai.engines.proving import prove
 from parallelai.engines.registry import EngineRow, Registry
 from parallelai.engines.selection import AUTO
 from parallelai.errors import UntrustedError
@@ -37,14 +45,65 @@ class Engines:
         """
         registry = self._project.registry()
         try:
-            if name not in registry.names and self._is_ignored(name):
-                said = f"engine `{name}` is in the project's config, which is not trusted"
-                raise UntrustedError(said, next="read it, then `parallelai trust`")
+            self._refuse_untrusted(registry, name)
             began = time.monotonic()
             reply = await probe(registry.get(name), self._project.root)
             return reply, time.monotonic() - began
         finally:
             await registry.aclose()
+
+    async def conform(self, name: str) -> tuple[Verdict, ...]:
+        """Prove an engine: some twenty small real requests, in folders of their own; a verdict for each check.
+
+        Raises:
+            NotFoundError: there is no such engine.
+            UntrustedError: only the project's config knows it, which nobody trusts.
+            Unavailable: it cannot be driven here at all.
+        """
+        registry = self._project.registry()
+        self._refuse_untrusted(registry, name)
+        try:
+            registry.get(name)
+            entry = registry.entry(name)
+        finally:
+            await registry.aclose()
+        makers: deque[Registry] = deque()
+
+        def make() -> Engine:
+            makers.append(self._project.registry())
+            return makers[-1].get(name)
+
+        takes_model = entry is not None and (entry.model is not None or entry.use not in ("command", "mock"))
+        able = make().capabilities
+        try:
+            verdicts = await prove(
+                make,
+                sandbox="auto" if entry is None else entry.sandbox,
+                takes_model=takes_model and able.is_remote,
+            )
+            return tuple(verdicts)
+        finally:
+            for each in makers:
+                await each.aclose()
+
+    async def add(self, name: str, command: Sequence[str]) -> Added:
+        """Write an engine that speaks the Agent Client Protocol into the user's own config.
+
+        Raises:
+            UsageError: the name is none, there is such an engine already, or the file cannot be written.
+            ConfigError: the file cannot be read.
+        """
+        registry = self._project.registry()
+        try:
+            names = registry.names
+        finally:
+            await registry.aclose()
+        return await asyncio.to_thread(add_engine, name, tuple(command), names, os.environ)
+
+    def _refuse_untrusted(self, registry: Registry, name: str) -> None:
+        if name not in registry.names and self._is_ignored(name):
+            said = f"engine `{name}` is in the project's config, which is not trusted"
+            raise UntrustedError(said, next="read it, then `parallelai trust`")
 
     def _is_ignored(self, name: str) -> bool:
         return any(key.startswith(f"engines.{name}.") for key in self._project.ignored)

@@ -278,12 +278,15 @@ class Builder:
         if instance.task.edits:
             said = "a task that edits needs a git repository, and the project is none"
             return ErrorRecord("unavailable", said, place, advice)
-        for name in choice.members:
-            entry = self._entry(plan, name)
-            if (entry is None or entry.use != "command") and self._works_in_folder(name):
-                said = f"`{name}` works in a folder of its own, which needs a git repository"
-                return ErrorRecord("unavailable", said, place, advice)
-        return None
+        homeless = [name for name in choice.members if self._needs_folder(plan, name)]
+        if len(homeless) < len(choice.members):  # others may do it
+            return None
+        said = f"`{homeless[0]}` works in a folder of its own, which needs a git repository"
+        return ErrorRecord("unavailable", said, place, advice)
+
+    def _needs_folder(self, plan: Plan, name: str) -> bool:
+        entry = self._entry(plan, name)
+        return (entry is None or entry.use != "command") and self._works_in_folder(name)
 
     def _works_in_folder(self, name: str) -> bool:
         try:

@@ -26,6 +26,7 @@ from parallelai.engines.own_folders import (
     below,
     check_network,
     installation,
+    likely_folders,
     login_folders,
     package_version,
     read_key,
@@ -139,7 +140,7 @@ class AcpEngine:
             readable.append(str(home / preset.home_settings))
         else:
             home = Path(env.get("HOME") or Path.home())
-            folders = login_folders(preset.login, env)
+            folders = login_folders(preset.login, env) or likely_folders(self._command[0], env)
         port = loopback_port(entry.base_url)
         confined = confinement(
             request,

@@ -35,6 +35,7 @@ LONGEST_OWN_WAIT_SECONDS = 5.0
 """A wait that the client asks for itself; for longer ones it is ended, and the scheduler waits."""
 MAX_ARGUMENT_CHARS = 2_000
 MAX_DENIALS = 5
+NO_COMMAND = "(The text above is what you are asked to do.)"
 _KINDS = {
     "Bash": "shell", "Edit": "edit", "MultiEdit": "edit", "NotebookEdit": "edit", "Write": "write", "Read": "read",
     "Glob": "search", "Grep": "search", "WebFetch": "fetch", "WebSearch": "fetch",
@@ -253,8 +254,14 @@ class ClaudeVoice:
     """Writes the lines of `--input-format stream-json` (`clients.Voice`)."""
 
     def message(self, text: str) -> bytes:
-        """Say something as the user."""
-        return _line({"type": "user", "message": {"role": "user", "content": text}})
+        """Say something as the user. What begins like a command of Claude Code's own is not one.
+
+        It looks at the last block of what is said, so another one follows.
+        """
+        content: Any = text
+        if text.lstrip().startswith("/"):
+            content = [{"type": "text", "text": part} for part in (text, NO_COMMAND)]
+        return _line({"type": "user", "message": {"role": "user", "content": content}})
 
     def answer(self, ask: Ask, answer: Answer) -> bytes:
         """Allow a tool with the arguments that it was asked for with, or deny it."""

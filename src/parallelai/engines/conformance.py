@@ -132,12 +132,13 @@ async def conform(
         ("says how to attach", _check_attach),
         ("closes twice", _check_close),
     ]
-    return [await _judge(name, check, make) for name, check in checks]
+    return [await judge(name, check, make) for name, check in checks]
 
 
-async def _judge(
+async def judge(
     name: str, check: Callable[[Engine], Awaitable[None]] | None, make: Callable[[], Engine]
 ) -> Verdict:
+    """Run one check on an engine of its own, whatever that does."""
     if check is None:
         return Verdict(name, True, "left out: no request for it was given")
     try:
@@ -153,20 +154,21 @@ async def _judge(
     return Verdict(name, True)
 
 
-def _demand(holds: bool, said: str) -> None:
+def demand(holds: bool, said: str) -> None:
+    """Fail the check that runs, unless something holds."""
     if not holds:
         raise _Failed(said)
 
 
 async def _check_shape(engine: Engine) -> None:
-    _demand(isinstance(engine, Engine), "a method or attribute of the protocol is missing")
-    _demand(isinstance(engine.name, str) and engine.name != "", "`name` is not a text")
+    demand(isinstance(engine, Engine), "a method or attribute of the protocol is missing")
+    demand(isinstance(engine.name, str) and engine.name != "", "`name` is not a text")
     can = engine.capabilities
-    _demand(isinstance(can, Capabilities), "`capabilities` is not a `Capabilities`")
-    _demand(bool(can.answers), "`capabilities.answers` is empty: it can do nothing")
+    demand(isinstance(can, Capabilities), "`capabilities` is not a `Capabilities`")
+    demand(bool(can.answers), "`capabilities.answers` is empty: it can do nothing")
     unknown = set(can.answers) - set(get_args(OutputKind))
-    _demand(not unknown, f"`capabilities.answers` holds {sorted(unknown)}")
-    _demand(can.batch >= 1, "`capabilities.batch` is below 1")
+    demand(not unknown, f"`capabilities.answers` holds {sorted(unknown)}")
+    demand(can.batch >= 1, "`capabilities.batch` is below 1")
 
 
 async def _check_detect(engine: Engine) -> None:
@@ -176,52 +178,52 @@ async def _check_detect(engine: Engine) -> None:
     before = {child.pid for child in me.children(recursive=True)}
     found = await engine.detect()
     started = {child.pid for child in me.children(recursive=True)} - before
-    _demand(isinstance(found, Availability), "`detect` gave no `Availability`")
-    _demand(bool(found.said), "`detect` says nothing")
-    _demand(found.is_available or bool(found.how), "it is missing, and `how` does not say what to do")
-    _demand(not started, f"`detect` started {len(started)} process(es)")
+    demand(isinstance(found, Availability), "`detect` gave no `Availability`")
+    demand(bool(found.said), "`detect` says nothing")
+    demand(found.is_available or bool(found.how), "it is missing, and `how` does not say what to do")
+    demand(not started, f"`detect` started {len(started)} process(es)")
 
 
 async def _check_limit_key(engine: Engine, request: Request) -> None:
     key = engine.limit_key(request)
-    _demand(isinstance(key, LimitKey), "`limit_key` gave no `LimitKey`")
-    _demand(all(isinstance(part, str) for part in key), "a part of the key is not a text")
+    demand(isinstance(key, LimitKey), "`limit_key` gave no `LimitKey`")
+    demand(all(isinstance(part, str) for part in key), "a part of the key is not a text")
     again = engine.limit_key(replace(request, attempt=request.attempt + 1))
-    _demand(key == again, "another attempt counts for another limit")
+    demand(key == again, "another attempt counts for another limit")
 
 
 async def _check_estimate(engine: Engine, request: Request) -> None:
     guess = engine.estimate(request)
-    _demand(isinstance(guess, Estimate), "`estimate` gave no `Estimate`")
+    demand(isinstance(guess, Estimate), "`estimate` gave no `Estimate`")
     for name in ("tokens", "usd", "memory_bytes"):
         value = getattr(guess, name)
-        _demand(value is None or value >= 0, f"`{name}` is {value}; unknown is None")
+        demand(value is None or value >= 0, f"`{name}` is {value}; unknown is None")
 
 
 async def _turn(engine: Engine, request: Request) -> tuple[Reply, list[EngineEvent]]:
     port = CollectingPort()
     reply = await engine.perform(request, port)
-    _demand(isinstance(reply, Reply), f"`perform` gave a {type(reply).__name__}, not a `Reply`")
+    demand(isinstance(reply, Reply), f"`perform` gave a {type(reply).__name__}, not a `Reply`")
     return reply, port.events
 
 
 async def _check_answer(engine: Engine, request: Request) -> None:
     reply, events = await _turn(engine, request)
     finals = [event for event in events if isinstance(event, FinalEvent)]
-    _demand(len(finals) == 1, f"{len(finals)} final events were sent, not one")
-    _demand(isinstance(events[-1], FinalEvent), "something was sent after the final event")
-    _demand(finals[0].ok, "a reply was given, but its final event says that it failed")
-    _demand(from_json(Reply, to_json(reply)) == reply, "the reply is not the same after a way through JSON")
+    demand(len(finals) == 1, f"{len(finals)} final events were sent, not one")
+    demand(isinstance(events[-1], FinalEvent), "something was sent after the final event")
+    demand(finals[0].ok, "a reply was given, but its final event says that it failed")
+    demand(from_json(Reply, to_json(reply)) == reply, "the reply is not the same after a way through JSON")
     for finding in reply.findings:
         path = finding.file
-        _demand(not path.startswith("/") and ".." not in path.split("/"), f"`{path}` is not in the project")
+        demand(not path.startswith("/") and ".." not in path.split("/"), f"`{path}` is not in the project")
     if request.output == "schema":
-        _demand(reply.data is not None, "a schema was asked for, and `data` is empty")
+        demand(reply.data is not None, "a schema was asked for, and `data` is empty")
 
 
 async def _check_json(engine: Engine, request: Request) -> None:
     carried = from_json(Request, to_json(request))
-    _demand(carried == request, "the request itself is not plain JSON")
+    demand(carried == request, "the request itself is not plain JSON")
     await _turn(engine, carried)
 
 
@@ -229,7 +231,7 @@ async def _check_together(engine: Engine, request: Request) -> None:
     async with asyncio.TaskGroup() as group:
         turns = [group.create_task(_turn_or_error(engine, request)) for _ in range(AT_ONCE)]
     failures = [error for error in (turn.result() for turn in turns) if error is not None]
-    _demand(not failures, f"{len(failures)} of {AT_ONCE} failed: {failures[:1]}")
+    demand(not failures, f"{len(failures)} of {AT_ONCE} failed: {failures[:1]}")
 
 
 async def _turn_or_error(engine: Engine, request: Request) -> str | None:
@@ -249,7 +251,7 @@ async def _check_cancel(engine: Engine, request: Request | None) -> None:
     if request is None:
         return
     is_cancelled = await _cancelled(engine, request, until=0.2)
-    _demand(is_cancelled, "a turn that was to be cancelled ended by itself")
+    demand(is_cancelled, "a turn that was to be cancelled ended by itself")
 
 
 async def _cancelled(engine: Engine, request: Request, *, until: float | None) -> bool:
@@ -266,7 +268,7 @@ async def _cancelled(engine: Engine, request: Request, *, until: float | None) -
             await asyncio.wait({turn}, timeout=until)
         was_running = turn.cancel()
         await asyncio.wait({turn})
-    _demand(
+    demand(
         not was_running or turn.cancelled(), "being cancelled was swallowed: `CancelledError` must come out"
     )
     return was_running
@@ -286,9 +288,9 @@ async def _check_failure(engine: Engine, request: Request | None) -> None:
     try:
         await engine.perform(request, port)
     except EngineError as error:
-        _demand(bool(error.said), "the error says nothing")
+        demand(bool(error.said), "the error says nothing")
         good = any(isinstance(event, FinalEvent) and event.ok for event in port.events)
-        _demand(not good, "it failed after a final event that says that all went well")
+        demand(not good, "it failed after a final event that says that all went well")
     except Exception as error:  # somebody else's engine again
         raise _Failed(f"raised {type(error).__name__}, which is no `EngineError`: {error}") from error
     else:
@@ -298,8 +300,8 @@ async def _check_failure(engine: Engine, request: Request | None) -> None:
 async def _check_attach(engine: Engine) -> None:
     command = engine.attach("a-session")
     is_argv = isinstance(command, list) and all(isinstance(word, str) for word in command)
-    _demand(command is None or is_argv, "`attach` gave neither a list of words nor None")
-    _demand(command is not None or not engine.capabilities.attaches, "it `attaches`, and gives no command")
+    demand(command is None or is_argv, "`attach` gave neither a list of words nor None")
+    demand(command is not None or not engine.capabilities.attaches, "it `attaches`, and gives no command")
 
 
 async def _check_close(engine: Engine) -> None:

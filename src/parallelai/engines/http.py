@@ -114,7 +114,7 @@ class HttpClient:
         timeout_seconds: float,
         take: Take | None = None,
     ) -> Answer:
-        """Send `body` and read the whole answer; with `take`, a good answer is given to it in pieces.
+        """Send `body` and read the whole answer; with `take`, a good one that is a stream is given to it in pieces.
 
         Raises `EngineError`: `TimedOut` after `timeout_seconds`, `Transient` where the network failed,
         `Unavailable` where nothing listens on this machine, `Rejected` for what will not work again either.
@@ -197,7 +197,7 @@ async def _exchange(
         method, url, data=body, headers=headers, allow_redirects=False, proxy=held.proxy
     ) as response:
         is_good = 200 <= response.status < 300
-        if take is not None and is_good:
+        if take is not None and is_good and "json" not in response.content_type:
             await _stream(response, take)
             return Answer(response.status, response.headers, b"")
         read = await _read(response, MAX_BYTES if is_good else MAX_ERROR_BYTES, is_good)

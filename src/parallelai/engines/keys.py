@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 MASK = "••••"
 MAX_KEY_BYTES = 16 * 1024
-_LEAST_MASKED = 4
+_LEAST_MASKED = 8
+LEAST_MASKED_IN_ANSWERS = 16
+"""What servers that want no key are given (`none`, `lm-studio`) may be a word of an answer."""
 
 
 def read_key(
@@ -89,9 +91,9 @@ def _of_keyring(name: str) -> str:
     return str(key).strip()
 
 
-def masked(text: str, key: str | None) -> str:
-    """Take a key out of a text."""
-    return text.replace(key, MASK) if key and len(key) >= _LEAST_MASKED else text
+def masked(text: str, key: str | None, least: int = _LEAST_MASKED) -> str:
+    """Take a key out of a text, unless it is shorter than `least` characters."""
+    return text.replace(key, MASK) if key and len(key) >= least else text
 
 
 def mask_error(error: EngineError, key: str | None) -> EngineError:

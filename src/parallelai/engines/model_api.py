@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, edits_of, edits_to_data
 from parallelai.engines.http import HttpClient, is_loopback, shown_url
-from parallelai.engines.keys import mask_error, masked, read_key
+from parallelai.engines.keys import LEAST_MASKED_IN_ANSWERS, mask_error, masked, read_key
 from parallelai.engines.listening import is_listening
 from parallelai.engines.model_calls import (
     check_stop,
@@ -119,7 +119,7 @@ class _Stream:
         now = asyncio.get_running_loop().time()
         if added or now - self._told > QUIET_SECONDS:  # a model that thinks is not idle
             self._told = now
-            await self._port.emit(TextEvent(clean(masked(added, self._key))))
+            await self._port.emit(TextEvent(clean(masked(added, self._key, LEAST_MASKED_IN_ANSWERS))))
 
     def end(self) -> Completion:
         for kind, data in self._events.end():
@@ -222,9 +222,13 @@ class ModelEngine:
     def estimate(self, request: Request) -> Estimate:
         """Guess tokens from the characters, and the cost from prices that are known."""
         tokens_in = tokens_of(request.prompt, request.instructions) + tokens_of_files(request)
-        tokens_out = request.max_tokens or self._entry.max_tokens or GUESSED_OUTPUT
+        tokens_out = self._guessed_output(request)
         usd = self._pricing.estimate(self._model(request), tokens_in, tokens_out)
         return Estimate(tokens_in + tokens_out, usd)
+
+    def _guessed_output(self, request: Request) -> int:
+        """What an answer is taken to need: the limit that somebody wrote, else a guess."""
+        return request.max_tokens or self._entry.max_tokens or GUESSED_OUTPUT
 
     def attach(self, session: str) -> list[str] | None:
         """Has no sessions."""
@@ -307,7 +311,7 @@ class ModelEngine:
     async def _call(self, turn: _Turn, ask: Ask) -> Completion:
         """Make one call: a permit before it, which is settled however it ends."""
         data = encoded(self._wire.body(ask))
-        tokens = tokens_of(ask.prompt, ask.instructions) + (ask.max_tokens or GUESSED_OUTPUT)
+        tokens = tokens_of(ask.prompt, ask.instructions) + self._guessed_output(turn.request)
         permit = await turn.port.permit(self.limit_key(turn.request), tokens)
         usage: Usage | None = None
         limits: LimitsEvent | None = None
@@ -325,7 +329,8 @@ class ModelEngine:
                 if ask.structure is not None and is_about_format(answer.status, answer.body):
                     raise _FormatRefused
                 raise error_of(answer.status, answer.headers, answer.body, model=turn.model, how=turn.how)
-            completion = stream.end() if stream is not None else self._whole(answer.body, turn)
+            is_streamed = stream is not None and not answer.body  # some servers never stream
+            completion = stream.end() if stream and is_streamed else self._whole(answer.body, turn)
             completion = cleaned(completion, turn.key)
             usage = self._pricing.usage(completion.model or turn.model, completion.counts)
             turn.took(usage)

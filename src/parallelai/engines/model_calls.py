@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from parallelai.engines.keys import masked
+from parallelai.engines.keys import LEAST_MASKED_IN_ANSWERS, masked
 from parallelai.engines.prices import CHARACTERS_PER_TOKEN, tokens_of
 from parallelai.engines.protocol import Request
 from parallelai.engines.untrusted import clean, shorten
@@ -51,7 +51,9 @@ def cleaned(completion: Completion, key: str | None) -> Completion:
     shown = None if name is None else shorten(" ".join(clean(name).split()), 200) or None
     if shown == name and (key is None or key not in completion.text):
         return completion
-    return dataclasses.replace(completion, text=masked(completion.text, key), model=shown)
+    return dataclasses.replace(
+        completion, text=masked(completion.text, key, LEAST_MASKED_IN_ANSWERS), model=shown
+    )
 
 
 def check_stop(completion: Completion, ask: Ask) -> None:

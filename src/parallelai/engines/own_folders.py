@@ -55,6 +55,19 @@ def login_folders(names: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, 
     return tuple(str(folder) for folder in folders)
 
 
+_NOBODYS = frozenset("config local cache ssh gnupg pki aws azure kube docker npm git gh mozilla".split())
+"""Names of programs, or of what is none, whose folders hold what is not an agent's alone."""
+
+
+def likely_folders(program: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the folders that an agent that nobody knows is likely to keep its login in: those of its name."""
+    name = Path(program).name
+    if name in _NOBODYS or not name.replace("-", "").replace("_", "").isalnum():
+        return ()
+    places = (f".{name}", *(f"{folder}{name}" for folder in _XDG))
+    return tuple(str(path) for path in (below(env, place) for place in places) if path.is_dir())
+
+
 _XDG = {
     ".config/": "XDG_CONFIG_HOME",
     ".local/share/": "XDG_DATA_HOME",

@@ -164,15 +164,19 @@ def unmatched(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath 
     return [text for text in texts if not select([text], tree, base=base)]
 
 
-def triage(path: Path, *, root: Path | None = None, folders: dict[str, str] | None = None) -> str | None:
+def triage(
+    path: Path | str, *, root: Path | None = None, folders: dict[str, str] | None = None
+) -> str | None:
     """Say why nobody should read a file as source, None if it is fine; looks at 8 kB at most.
 
+    A `path` that is a text is taken as it is, which is quicker where there are thousands.
     `link out of the project` is only told when `root` is given. `folders` is one empty mapping for calls that
     follow each other at once: folders are resolved once then.
     """
     if root is not None and (why := _leads_out(path, root, folders)):
         return why
-    if _GENERATED_NAMES.search(path.as_posix()):
+    path = os.fspath(path)
+    if _GENERATED_NAMES.search(path):
         return "generated"
     try:
         size, head = _head(path)
@@ -184,18 +188,54 @@ def triage(path: Path, *, root: Path | None = None, folders: dict[str, str] | No
         return "huge"
     if b"\0" in head:
         return "binary"
-    return "generated" if _is_generated(path.name, head) else None
+    return "generated" if _is_generated(path, head) else None
 
 
-def triage_safety(path: Path, root: Path, *, folders: dict[str, str] | None = None) -> str | None:
+def triage_safety(path: Path | str, root: Path, *, folders: dict[str, str] | None = None) -> str | None:
     """Say why a file must not be read at all: it leads out of the project, or is none."""
     if why := _leads_out(path, root, folders):
         return why
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode  # noqa: PTH116  # a text is as good
     except OSError:
         return "unreadable"
     return None if stat.S_ISREG(mode) else "not a file"
+
+
+def read_source(
+    root: Path, relative: str, *, folders: dict[str, str] | None = None
+) -> tuple[str, str | None]:
+    """Give a file's text, or an empty one and why it is not to be read as source (`triage`; generated is read).
+
+    As `triage` and `read_text` after each other, with one look at the file: it is called for each of thousands.
+    """
+    path = os.path.join(root, relative)  # noqa: PTH118  # texts: there are thousands
+    if why := _leads_out(path, root, folders):
+        return "", why
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return "", "not a file"
+            data = b"" if status.st_size > HUGE_BYTES else _read(descriptor, HUGE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return "", "unreadable"
+    if status.st_size > HUGE_BYTES or len(data) > HUGE_BYTES:
+        return "", "huge"
+    if b"\0" in data[:HEAD_BYTES]:
+        return "", "binary"
+    return data.decode("utf-8", "replace").removeprefix("\ufeff"), None
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    """Read to the end of a file, or `most` bytes."""
+    data = os.read(descriptor, most)
+    while 0 < len(data) < most and (more := os.read(descriptor, most - len(data))):
+        data += more
+    return data
 
 
 def read_text(
@@ -332,7 +372,7 @@ def _existing(body: str, root: Path, base: str) -> str | None:
     raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
 
 
-def _leads_out(path: Path, root: Path, folders: dict[str, str] | None = None) -> str | None:
+def _leads_out(path: Path | str, root: Path, folders: dict[str, str] | None = None) -> str | None:
     try:
         real = os.path.realpath(path) if folders is None else _resolved(os.fspath(path), folders)
     except (OSError, ValueError):
@@ -359,7 +399,7 @@ def _real(root: str) -> str:
     return os.path.realpath(root)
 
 
-def _head(path: Path) -> tuple[int, bytes | None]:
+def _head(path: str) -> tuple[int, bytes | None]:
     """Size and first bytes; no bytes for what is not a plain file. Never waits for a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

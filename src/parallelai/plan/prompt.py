@@ -20,7 +20,7 @@ from jinja2 import meta, nodes
 
 from parallelai.errors import UsageError
 from parallelai.plan.chunks import CHARACTERS_PER_TOKEN
-from parallelai.plan.files import HUGE_BYTES, read_text, triage
+from parallelai.plan.files import HUGE_BYTES, read_source, read_text
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Plan, SchemaOutput, Task
 from parallelai.plan.sandbox import (
@@ -250,6 +250,11 @@ def _text(part: FilePart, root: Path) -> str:
         text = read_text(root, part.path, max_bytes=HUGE_BYTES)
     except OSError as error:
         raise UsageError(f"`{part.path}` cannot be read: {error.strerror}") from None
+    return _cut(text, part)
+
+
+def _cut(text: str, part: FilePart) -> str:
+    """The lines that a part is about."""
     if part.first is None:
         return text
     lines = text.split("\n")[part.first - 1 : part.last]
@@ -296,22 +301,20 @@ def _listed(parts: Sequence[FilePart]) -> str:
 def _blocks(parts: Sequence[FilePart], root: Path) -> str:
     left = MAX_CHARACTERS
     blocks: list[str] = []
+    folders: dict[str, str] = {}
     for part in parts:
-        block = _block(part, root, left)
+        block = _block(part, root, left, folders)
         left -= len(block)
         blocks.append(block)
     return "\n\n".join(blocks)
 
 
-def _block(part: FilePart, root: Path, left: int) -> str:
+def _block(part: FilePart, root: Path, left: int, folders: dict[str, str]) -> str:
     name = _name(part)
-    why = triage(root / part.path, root=root)
-    if why not in (None, "generated"):
+    text, why = read_source(root, part.path, folders=folders)
+    if why is not None:
         return f"{name}: not shown ({why})"
-    try:
-        text = _text(part, root)
-    except UsageError:
-        return f"{name}: not shown (unreadable)"
+    text = _cut(text, part)
     if len(text) > left:
         return f"{name}: not shown (no room left)"
     return f"{name}:\n{fenced(text)}"

@@ -12,7 +12,7 @@ from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
 from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
 from parallelai.run.steps import PERFORM, Step
-from parallelai.run.workspaces import PLAIN, Work
+from parallelai.run.workspaces import HOMELESS, PLAIN, Work
 
 LEAST_WEIGHT = 0.01
 _NOTHING: frozenset[str] = frozenset()  # one for all: most tasks say nothing
@@ -90,6 +90,9 @@ def work_of(job: Job, instance: Instance, engine: str) -> Work:
     """Say what an attempt of a task does beside answering its prompt; most do nothing."""
     task, entry = instance.task, job.entries.get(engine)
     is_placed = job.has_workspaces and (task.edits or bool(job.editing) or _has_hands(job, engine))
+    is_command = entry is not None and entry.use == "command"
+    if not job.has_workspaces and not is_command and _has_hands(job, engine):
+        return HOMELESS
     if not is_placed and not task.todo and not task.verify:
         return PLAIN
     return Work(

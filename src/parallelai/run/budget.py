@@ -13,6 +13,7 @@ from parallelai.records import LimitKey, Usage
 from parallelai.run.nodes import Allowance, Budget
 
 _WARN_AT = 0.8
+_ROUNDING = 1e-9  # a hundred times 0.01 is more than 1.0 in binary fractions
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,9 @@ class Spending:
     def overspent(self) -> str | None:
         """Name a limit of money or tokens that is used up by what was settled."""
         limits = self._limits
-        if limits.usd is not None and self.usd >= limits.usd:
+        if limits.usd is not None and _is_used_up(self.usd, limits.usd):
             return "usd"
-        if limits.tokens is not None and self.tokens >= limits.tokens:
+        if limits.tokens is not None and _is_used_up(self.tokens, limits.tokens):
             return "tokens"
         return None
 
@@ -194,4 +195,8 @@ class Spending:
 
 
 def _has_room(used: float, wanted: float, limit: float) -> bool:
-    return used < limit and used + wanted <= limit
+    return not _is_used_up(used, limit) and used + wanted <= limit * (1 + _ROUNDING)
+
+
+def _is_used_up(used: float, limit: float) -> bool:
+    return used >= limit * (1 - _ROUNDING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from parallelai.records import ErrorRecord, Finding, Reply
@@ -61,6 +61,17 @@ class Masker:
         if masked == (reply.text, reply.data, reply.notes, reply.findings):
             return reply
         return dataclasses.replace(reply, text=text, findings=findings, data=data, notes=notes)
+
+    def quotes(self, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """Mask what findings quote of files, which nobody has masked yet."""
+        if not self._pattern.search("\0".join(finding.quote or "" for finding in findings)):
+            return tuple(findings)
+        return tuple(
+            finding
+            if not finding.quote or not self._pattern.search(finding.quote)
+            else dataclasses.replace(finding, quote=self.text(finding.quote))
+            for finding in findings
+        )
 
     def record(self, record: ErrorRecord) -> ErrorRecord:
         """Mask what an error says; it may quote what a program printed."""

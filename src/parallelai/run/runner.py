@@ -291,7 +291,7 @@ class Runner:
         self._store.cache.flush()
         report = self._report
         collected = collect(report.reported(self._is_model), read=functools.partial(self._read, {}))
-        findings = baseline.apply(collected.findings, self._job.baseline)
+        findings = baseline.apply(self._masker.quotes(collected.findings), self._job.baseline)
         writer.append(FindingRecorded(findings, collected.dropped))
         writer.append(self._ending(findings))
         await writer.flush()

@@ -169,7 +169,7 @@ def _with(items: Sequence[T], item: T) -> list[T]:
 
 
 def _is_over(used: float, wanted: float, limit: float, is_free: bool) -> bool:
-    return not is_free and (used >= limit or used + wanted > limit)
+    return not is_free and (used >= limit or used + wanted > limit * (1 + 1e-9))
 
 
 def lets_run(outcome: Outcome | None, on_failure: OnFailure) -> bool:

@@ -28,6 +28,7 @@ class Work:
         number: the instance's place in the plan, for the names of its files.
         sandbox: what the engine's entry says of confinement.
         network: what the engine's entry says of the network; None leaves it to the workspace and the engine.
+        is_homeless: it needs a folder, and there is no git repository to cut one from.
         verify: the engine that tries to refute each finding; None for no second pass.
         folder: of an interrupted attempt, whose session is continued in it.
     """
@@ -40,6 +41,7 @@ class Work:
     number: int = 0
     sandbox: Literal["auto", "required", "none"] = "auto"
     network: Literal["on", "loopback", "off"] | None = None
+    is_homeless: bool = False
     verify: str | None = None
     folder: str | None = None
 
@@ -50,6 +52,7 @@ class Work:
 
 
 PLAIN = Work()
+HOMELESS = Work(is_homeless=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ the scratch's own `.git` is the assistant's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,11 +19,31 @@ from pathlib import Path, PurePosixPath
 from parallelai.errors import EngineError, UsageError
 from parallelai.git.plumbing import Git
 from parallelai.plan.files import match
-from parallelai.work.snapshot import Snapshot, alternates_file, listing
+from parallelai.work.gathering import check_room, listing
+from parallelai.work.measuring import judge
+from parallelai.work.removing import remove
+from parallelai.work.snapshot import Snapshot, alternates_file
+
+__all__ = [
+    "BRANCH",
+    "Conflict",
+    "Folder",
+    "Measure",
+    "check_out",
+    "copy_in",
+    "link_in",
+    "make_repository",
+    "measure",
+    "merge",
+    "patch_of",
+    "remove",
+    "restore",
+    "take_back",
+    "to_bring",
+    "untracked",
+]
 
 BRANCH = "refs/heads/parallelai/scratch"
-PROTECTED = ("parallelai.toml", ".parallelai")
-"""The team's: read-only to assistants."""
 _LINK = b"120000"
 _REPOSITORY = b"160000"
 _CONFIG = """\
@@ -96,7 +116,7 @@ async def make_repository(snapshot: Snapshot, folder: Folder) -> None:
     shallow = snapshot.repository / "shallow"
     if shallow.exists():
         shutil.copyfile(shallow, git_dir / "shallow")
-    shutil.copyfile(folder.index, git_dir / "index")
+    shutil.copy2(folder.index, git_dir / "index")  # with its time: see `gathering`
 
 
 def _escaped(path: str) -> bytes:
@@ -186,27 +206,36 @@ async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] 
 
     `leave_out` are paths that somebody else made there (what checks left behind).
     """
-    git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    git = snapshot.taking(folder.path, folder.index)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
     names = set(_paths(await git.run("diff-files", "--name-only", "-z")))
-    others = _paths(await git.run("ls-files", "--others", "--exclude-standard", "-z"))
-    names.update(others)
-    known = set(_paths(await git.run("ls-files", "-z")))
+    names.update(_paths(await git.run("ls-files", "--others", "--exclude-standard", "-z")))
+    known = frozenset(_paths(await git.run("ls-files", "-z")))
     brought = folder.brought | leave_out
     wanted = {name for name in names if not _is_below(name, brought)}
-    kept_out = {name for name in wanted if _may_not_be(folder.path, name)}
-    lying = {name for name in wanted - kept_out if _lies(folder.path, name)}
-    gone = (wanted - kept_out - lying) & known
-    if gone:
-        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(gone))
-    if lying:
-        stdin = listing(lying)
+    judged = await asyncio.to_thread(judge, folder.path, wanted, known)
+    await asyncio.to_thread(check_room, snapshot.repository, judged.size)
+    if judged.gone:
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(judged.gone))
+    if judged.lying:
+        stdin = listing(judged.lying)
         await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=stdin)
-    tree = await git.line("write-tree")
+    await _forget(snapshot, git, folder.base, judged.kept_out & known)
+    tree = await git.line("write-tree", "--missing-ok")
     message = "What an assistant changed"
-    commit = await git.line("commit-tree", tree, "-p", folder.base, "-m", message)
-    changed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", folder.base, commit)
-    return Measure(commit, tuple(sorted(_paths(changed))), tuple(sorted(kept_out)))
+    private = snapshot.git
+    commit = await private.line("commit-tree", tree, "-p", folder.base, "-m", message)
+    changed = await private.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", folder.base, commit)
+    return Measure(commit, tuple(sorted(_paths(changed))), tuple(sorted(judged.kept_out)))
+
+
+async def _forget(snapshot: Snapshot, git: Git, base: str, paths: frozenset[str]) -> None:
+    """Let paths be in the index what they are in the base, whatever an earlier measuring took of them."""
+    if not paths:
+        return
+    rows = await snapshot.git.run("ls-tree", "-r", "-z", "--full-tree", base, "--", *sorted(paths))
+    await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(paths))
+    await git.run("update-index", "-z", "--replace", "--index-info", stdin=rows)
 
 
 async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str]) -> frozenset[str]:
@@ -232,11 +261,7 @@ async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) ->
     """Make a folder what it was laid out as: what was changed there is dropped."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
     for name in changed:
-        path = folder.path / name.rstrip("/")
-        if _lies(folder.path, name.rstrip("/")):
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        elif path.is_dir() and not path.is_symlink():
-            await asyncio.to_thread(remove, path)
+        await asyncio.to_thread(_clear_away, folder.path, name)
     await git.run("read-tree", folder.base)
     await git.run("checkout-index", "--all", "--force", "--index")
 
@@ -258,29 +283,16 @@ def _is_below(name: str, tops: frozenset[str]) -> bool:
     return any(str(parent) in tops for parent in PurePosixPath(name).parents) if tops else False
 
 
-def _lies(folder: Path, name: str) -> bool:
-    """Whether a file or link is there, and not behind a link."""
-    path = folder
-    for part in PurePosixPath(name).parts[:-1]:
-        path /= part
-        if path.is_symlink():
-            return False
-    try:
-        mode = os.lstat(folder / name).st_mode
-    except OSError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-
-
-def _may_not_be(folder: Path, name: str) -> bool:
-    """Whether a path may not be changed: git's own, the team's settings, repositories, links that lead out."""
-    parts = PurePosixPath(name).parts
-    if any(part.casefold() in (".git", "git~1") for part in parts) or parts[0] in PROTECTED:
-        return True
-    if name.endswith("/"):  # a repository inside, which git lists as a folder
-        return True
+def _clear_away(folder: Path, name: str) -> None:
+    """Remove what lies at a path, unless that is behind a link."""
     path = folder / name
-    return path.is_symlink() and _leads_out(path, folder)
+    if any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents):
+        return
+    if path.is_dir() and not path.is_symlink():
+        remove(path)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 # -- several tasks' changes
@@ -313,23 +325,3 @@ async def merge(snapshot: Snapshot, base: str, commits: Iterable[tuple[str, str]
         tree = parts[0].decode().strip()
         current = await git.line("commit-tree", tree, "-p", current, "-p", commit, "-m", f"With {name}")
     return current
-
-
-# -- the end
-
-
-def remove(path: Path) -> None:
-    """Remove a folder whatever is in it: unreadable folders too; links are never followed."""
-    if path.is_symlink() or not path.exists():
-        return
-    for top, folders, _ in os.walk(path, followlinks=False):
-        for folder in (top, *(os.path.join(top, each) for each in folders)):  # noqa: PTH118 -- may be no UTF-8
-            if not os.path.islink(folder):  # noqa: PTH114
-                _make_removable(folder)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def _make_removable(folder: str) -> None:
-    mode = os.lstat(folder).st_mode
-    if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
-        os.chmod(folder, stat.S_IMODE(mode) | 0o700, follow_symlinks=True)  # noqa: PTH101 -- it is no link

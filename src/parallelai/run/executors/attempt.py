@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai.engines.protocol import Engine, Port, Request
-from parallelai.errors import CheckFailed, EngineError, Internal, Invalid, ParallelAIError, TimedOut
+from parallelai.errors import CheckFailed, EngineError, Internal, Invalid, ParallelAIError, TimedOut, Unavailable
 from parallelai.plan.files import read_text
 from parallelai.plan.prompt import with_files
 from parallelai.records import FilePart, Reply, Usage
@@ -86,6 +86,9 @@ async def carry_out(
     """Carry an attempt out, in a folder of its own where it needs one. Raises the `EngineError` it ends with."""
     engine = doers.engine
     able = engine.capabilities
+    if work.is_homeless:
+        said = f"`{engine.name}` works in a folder of its own, which needs a git repository"
+        raise Unavailable(said, next="`git init` and a first commit make it one")
     is_reader = able.takes_text and bool(work.after)  # of files as earlier tasks left them
     if places is None or not (able.works_in_folder or work.edits or is_reader):
         return await _Attempt(doers, _complete(engine, request), work, port, None).carry_out()

@@ -1,0 +1,134 @@
+"""`ai.usage(by)`: what all runs of the project used, from what their journals say of every attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from parallelai.client.project import Project
+from parallelai.errors import UsageError
+from parallelai.events import AttemptEnded, AttemptStarted, Event
+from parallelai.records import Usage
+
+By = Literal["engine", "model", "task", "day", "month"]
+BY: tuple[By, ...] = get_args(By)
+
+_TYPES = (AttemptStarted.type, AttemptEnded.type)
+
+
+@dataclass(slots=True)
+class UsageRow:
+    """What the attempts of one engine, model, task, day or month used; failed ones count like all others.
+
+    Sums are of what is known: `uncounted` attempts did not say their tokens, of `unpriced` ones nobody knows the
+    cost, so that sums are lower bounds where these are not 0. `reused` replies were there already and cost
+    nothing; they are no attempts. `subscription` attempts were paid for otherwise.
+    """
+
+    name: str
+    attempts: int = 0
+    failed: int = 0
+    reused: int = 0
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    uncounted: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+    subscription: int = 0
+
+    def add(self, ended: AttemptEnded) -> None:
+        """Count an attempt."""
+        if ended.is_cached:
+            self.reused += 1
+            return
+        self.attempts += 1
+        self.failed += not ended.ok
+        usage = ended.usage or Usage()
+        self.input += usage.input or 0
+        self.cached += usage.cached or 0
+        self.output += usage.output or 0
+        self.reasoning += usage.reasoning or 0
+        self.uncounted += usage.tokens is None
+        if usage.basis == "subscription":
+            self.subscription += 1
+        elif usage.usd is None:
+            self.unpriced += 1
+        else:
+            self.usd += usage.usd
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What was used, in rows. `dates` says by which clock days and months are told apart."""
+
+    by: By
+    dates: Literal["local", "utc"]
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+    runs: int
+    schema: Literal["parallelai/usage/1"] = "parallelai/usage/1"
+
+
+@dataclass(slots=True)
+class _Fold:
+    """Sums up events, run by run."""
+
+    by: By
+    is_utc: bool
+    rows: dict[str, UsageRow] = field(default_factory=dict)
+    total: UsageRow = field(default_factory=lambda: UsageRow("total"))
+    _models: dict[tuple[str | None, int | None], str | None] = field(default_factory=dict)
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Add one run."""
+        self._models.clear()
+        for event in events:
+            data = event.data
+            if isinstance(data, AttemptStarted):
+                self._models[event.task, event.attempt] = data.model
+            elif isinstance(data, AttemptEnded):
+                name = self._name(event, data)
+                self.rows.setdefault(name, UsageRow(name)).add(data)
+                self.total.add(data)
+
+    def _name(self, event: Event, ended: AttemptEnded) -> str:
+        if self.by == "engine":
+            return ended.engine
+        if self.by == "model":
+            answered = ended.reply.model if ended.reply is not None else None
+            return answered or self._models.get((event.task, event.attempt)) or "unknown"
+        if self.by == "task":
+            return (event.task or "").split("@")[0].split("#")[0]
+        at = datetime.fromisoformat(event.at)
+        at = at.astimezone(UTC if self.is_utc else None)
+        return at.strftime("%Y-%m-%d" if self.by == "day" else "%Y-%m")
+
+
+def read_usage(project: Project, by: str = "engine", *, is_utc: bool = False) -> UsageReport:
+    """Sum up what every run of the project used. Runs that were deleted count no more.
+
+    Args:
+        project: the open project.
+        by: how to tell apart: engine, model, task (all instances together), day or month.
+        is_utc: days and months of UTC, not of this machine's time zone.
+
+    Raises:
+        UsageError: `by` is none of these.
+    """
+    known: tuple[str, ...] = BY
+    if by not in known:
+        raise UsageError(f"usage by `{by}` is not known", next=f"write one of {', '.join(BY)}")
+    kind: By = BY[known.index(by)]
+    fold = _Fold(kind, is_utc)
+    journal = project.store.journal if project.has_store else None
+    runs = journal.runs() if journal is not None else []
+    if journal is not None:
+        for row in runs:
+            fold.take(journal.events(row.id, types=_TYPES))
+    order: Callable[[UsageRow], tuple[float, int, str]] = lambda row: (-row.usd, -row.input - row.output, row.name)
+    rows = sorted(fold.rows.values(), key=(lambda row: row.name) if kind in ("day", "month") else order)
+    return UsageReport(kind, "utc" if is_utc else "local", tuple(rows), fold.total, len(runs))

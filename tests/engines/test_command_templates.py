@@ -1,0 +1,261 @@
+"""Ready-made commands: what their readers make of what the real programs printed, and how they are called.
+
+The lines are what aider 0.86.2, pi 0.74.2 and mini-swe-agent 2.4.6 printed to the scripted model server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallelai.engines.command import CommandEngine
+from parallelai.engines.command_templates import TEMPLATES, Reader, Said
+from parallelai.engines.conformance import CollectingPort
+from parallelai.engines.context import EngineContext
+from parallelai.engines.protocol import FilePart, FinalEvent, Request, UsageEvent, Workspace
+from parallelai.errors import ConfigError, EngineError, Invalid, RateLimited, Rejected, Transient, Unavailable
+from parallelai.plan.model import EngineEntry
+from parallelai.records import Reply, Usage
+
+AIDER = """Analytics have been permanently disabled.
+
+Aider v0.86.2
+Model: openai/m1 with whole edit format
+Git repo: .git with 0 files
+Repo-map: disabled
+
+a.txt
+
+```
+hi
+```
+
+
+Tokens: 1.2k sent, 40 received. Cost: $0.0031 message, $0.0031 session.
+Applied edit to a.txt
+"""
+AIDER_KEY = """Aider v0.86.2
+Repo-map: disabled
+
+litellm.AuthenticationError: AuthenticationError: OpenAIException - invalid
+x-api-key
+The API provider is not able to authenticate you. Check your API key.
+"""
+AIDER_LIMIT = """Repo-map: disabled
+
+litellm.RateLimitError: RateLimitError: OpenAIException - Rate limit reached for
+requests
+The API provider has rate limited you. Try again later or check your quotas.
+Retrying in 0.2 seconds...
+"""
+
+
+def pi_message(stop: str, text: str = "", error: str | None = None, usd: float = 0) -> str:
+    usage = {"input": 900, "output": 40, "cacheRead": 100, "cacheWrite": 0, "cost": {"total": usd}}
+    message = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": text}],
+        "usage": usage,
+        "stopReason": stop,
+    }
+    if error is not None:
+        message["errorMessage"] = error
+    return json.dumps({"type": "message_end", "message": message})
+
+
+PI = "\n".join(
+    [
+        '{"type":"session","id":"x"}',
+        '{"type":"agent_start"}',
+        '{"type":"message_update","assistantMessageEvent":{"type":"text_delta","contentIndex":0,"delta":"I write"}}',
+        pi_message("toolUse", "I write"),
+        pi_message("stop", "done", usd=0.5),
+        '{"type":"agent_end","messages":[]}',
+    ]
+)
+
+
+def read(use: str, text: str, folder: Path) -> tuple[Said, str]:
+    reader: Reader = TEMPLATES[use].reader()
+    shown = "".join(reader.take(line) for line in text.splitlines())
+    return reader.finish(text, folder), shown
+
+
+def test_aider_s_answer_and_tokens(tmp_path: Path) -> None:
+    said, _ = read("aider", AIDER, tmp_path)
+    assert said.text == "a.txt\n\n```\nhi\n```\n\n\nApplied edit to a.txt\n"
+    assert said.usage == Usage(1200, None, 40, None, 0.0031, "client")
+
+
+@pytest.mark.parametrize(
+    ("use", "text", "kind", "words"),
+    [
+        ("aider", AIDER_KEY, Rejected, "invalid x-api-key"),
+        ("aider", AIDER_LIMIT, RateLimited, "Rate limit reached"),
+        ("aider", "Aider v0.86.2\n", EngineError, "Aider v0.86.2"),
+        ("pi", "", EngineError, "last word"),
+        ("pi", pi_message("stop", "cut"), EngineError, "last word"),
+        ("pi", pi_message("error", error="401 invalid x-api-key"), Rejected, "401 invalid"),
+        ("pi", pi_message("error", error="500 Internal server error"), Transient, "500"),
+        ("pi", pi_message("length", "x") + '\n{"type":"agent_end"}', Invalid, "limit of tokens"),
+        ("pi", '{"type":"auto_retry_start","attempt":1,"errorMessage":"429 Rate limit"}', RateLimited, "429"),
+        ("mini-swe-agent", "Traceback: no such config", EngineError, "no such config"),
+    ],
+)
+def test_what_failed_is_no_success_whatever_the_exit_code(
+    tmp_path: Path, use: str, text: str, kind: type[EngineError], words: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        read(use, text, tmp_path)
+    assert words in caught.value.said
+
+
+def test_a_later_success_of_aider_counts(tmp_path: Path) -> None:
+    said, _ = read("aider", AIDER_KEY + AIDER.split("Repo-map: disabled")[1], tmp_path)
+    assert "Applied edit" in said.text
+
+
+def test_pi_s_last_message_and_the_sum_of_its_calls(tmp_path: Path) -> None:
+    said, shown = read("pi", PI, tmp_path)
+    assert (said.text, shown) == ("done", "I write")
+    assert said.usage == Usage(2000, 200, 80, None, None, "unknown")
+
+
+def trajectory(status: str, content: str = "", submission: str = "") -> str:
+    calls = [
+        {"role": "assistant", "extra": {"response": {"usage": {"prompt_tokens": 9, "completion_tokens": 4}}}}
+    ] * 2
+    last = {"role": "exit", "content": content, "extra": {"exit_status": status, "submission": submission}}
+    return json.dumps({"info": {"model_stats": {"instance_cost": 0.0}}, "messages": [*calls, last]})
+
+
+def test_mini_s_trajectory(tmp_path: Path) -> None:
+    (tmp_path / "traj.json").write_text(trajectory("Submitted", submission="all good\n"))
+    said, _ = read("mini-swe-agent", "", tmp_path)
+    assert (said.text, said.usage) == ("all good\n", Usage(18, None, 8))
+    words = "litellm.AuthenticationError: invalid x-api-key"
+    (tmp_path / "traj.json").write_text(trajectory("AuthenticationError", words))
+    with pytest.raises(Rejected, match="invalid x-api-key"):
+        read("mini-swe-agent", "", tmp_path)
+    (tmp_path / "traj.json").write_text(trajectory("LimitsExceeded"))
+    with pytest.raises(Invalid, match="LimitsExceeded"):
+        read("mini-swe-agent", "", tmp_path)
+    (tmp_path / "traj.json").write_text('{"messages": [')
+    with pytest.raises(EngineError):
+        read("mini-swe-agent", "", tmp_path)
+
+
+@given(st.integers(0, len(PI) - 1), st.text(max_size=20))
+def test_a_cut_or_garbled_stream_of_pi_is_no_success(position: int, dirt: str) -> None:
+    if "\n" in dirt:
+        return
+    try:
+        said, _ = read("pi", PI[:position] + dirt, Path())
+    except EngineError:
+        return
+    assert said.text == "done"  # only what stands after its last word was lost
+
+
+# --- How they are called
+
+PROGRAM = """#!{python}
+import json, os, sys
+from pathlib import Path
+files = {{a: Path(a).read_text() for a in sys.argv if a.startswith("/") and os.path.isfile(a) and a != sys.argv[0]}}
+folder = os.environ.get("PI_CODING_AGENT_DIR")
+models = json.loads(Path(folder, "models.json").read_text()) if folder else None
+Path("called.json").write_text(json.dumps(dict(argv=sys.argv[1:], files=list(files.values()), env=dict(os.environ),
+    models=models, stdin=sys.stdin.read())))
+print({output!r})
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("K", "sk-1")
+    monkeypatch.setenv("OTHER_SECRET", "s")
+    return tmp_path
+
+
+async def call(
+    bench: Path, use: str, output: str, port: CollectingPort, **keys: Any
+) -> tuple[Reply, dict[str, Any]]:
+    program = bench / "bin" / TEMPLATES[use].command[0]
+    program.write_text(PROGRAM.format(python=sys.executable, output=output))
+    program.chmod(0o755)
+    workspace = Workspace(edits=keys.pop("edits", True), temporary=str(bench), sandbox="none")
+    request = Request(
+        run="r",
+        task="t",
+        attempt=1,
+        root=str(bench / "work"),
+        prompt="@do é 'x'\n",
+        files=(FilePart("src/a.py"),),
+        output="change",
+        workspace=workspace,
+    )
+    entry = EngineEntry(
+        use=use, **{"model": "m1", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "K", **keys}
+    )
+    engine = CommandEngine(use, entry, EngineContext(bench))
+    assert (await engine.detect()).is_available
+    reply = await engine.perform(replace(request), port)
+    return reply, json.loads((bench / "work" / "called.json").read_text())
+
+
+async def test_aider_gets_its_prompt_in_a_file_and_names_the_files(bench: Path) -> None:
+    port = CollectingPort()
+    reply, called = await call(bench, "aider", AIDER, port)
+    assert called["files"] == ["@do é 'x'\n"]
+    assert called["stdin"] == ""
+    assert called["argv"][-4:] == ["--model", "m1", "--file", "./src/a.py"]
+    assert (called["env"]["OPENAI_API_KEY"], called["env"]["OPENAI_API_BASE"]) == (
+        "sk-1",
+        "http://127.0.0.1:9/v1",
+    )
+    assert "OTHER_SECRET" not in called["env"]
+    assert port.events[-2:] == [UsageEvent(reply.usage), FinalEvent(ok=True)]
+    _, called = await call(bench, "aider", AIDER, port, edits=False)
+    assert called["argv"][-4:] == ["--chat-mode", "ask", "--read", "./src/a.py"]
+
+
+async def test_pi_gets_its_prompt_on_stdin_and_a_server_of_one_s_own_in_its_own_folder(bench: Path) -> None:
+    reply, called = await call(bench, "pi", PI, CollectingPort(), edits=False)
+    assert reply.text == "done"
+    assert called["stdin"] == "@do é 'x'\n"
+    assert called["models"]["providers"]["given"]["baseUrl"] == "http://127.0.0.1:9/v1"
+    assert called["env"]["PARALLELAI_GIVEN_KEY"] == "sk-1"
+    assert called["argv"][-2:] == ["--tools", "read,grep,find,ls"]
+    assert not Path(called["env"]["PI_CODING_AGENT_DIR"]).exists()
+
+
+async def test_mini_gets_a_long_prompt_in_a_config(bench: Path) -> None:
+    with pytest.raises(EngineError):  # this one leaves no trajectory
+        await call(bench, "mini-swe-agent", "nothing", CollectingPort(), max_turns=7)
+    called = json.loads((bench / "work" / "called.json").read_text())
+    config = json.loads(called["files"][0])
+    assert config["run"] == {"task": "@do é 'x'\n"}
+    assert config["agent"]["step_limit"] == 7
+
+
+async def test_a_missing_key_or_program_is_said(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("K")
+    with pytest.raises(Unavailable, match="`K` is not set"):
+        await call(bench, "pi", PI, CollectingPort())
+    monkeypatch.setenv("PATH", "/nowhere")
+    for use, template in TEMPLATES.items():
+        found = await CommandEngine(use, EngineEntry(use=use), EngineContext(bench)).detect()
+        assert (found.is_available, found.how) == (False, template.how)
+    with pytest.raises(ConfigError, match="max_turns"):
+        CommandEngine("pi", EngineEntry(use="pi", max_turns=2), EngineContext(bench))
