@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +59,26 @@ def test_a_name_that_is_taken_is_refused_and_a_broken_file_left_alone() -> None:
     for command in ((), ("a\0b",), ("\ud800",)):
         with pytest.raises(UsageError):
             add("c", *command)
+
+
+def test_add_shows_what_it_wrote_and_list_shows_it(cli: Any) -> None:
+    added = cli("engines", "add", "mine", "--", "no-such-agent", "--acp")
+    assert added.code == 0
+    assert 'command = ["no-such-agent", "--acp"]' in added.out
+    row = next(r for r in cli("engines", "list", "--json").document["engines"] if r["name"] == "mine")
+    assert (row["use"], row["state"], row["said"]) == ("acp", "missing", "`no-such-agent` not found")
+    again = cli("engines", "add", "mine", "--json", "--", "x")
+    assert (again.code, again.error["kind"]) == (2, "usage")
+
+
+def test_conform_says_of_each_check_whether_it_was_passed(cli: Any) -> None:
+    document = cli("engines", "conform", "mock", "--json").document
+    assert document["ok"]
+    assert {"leaves no process", "reports usage"} <= {check["check"] for check in document["checks"]}
+    shown = cli("engines", "conform", "mock")
+    assert (shown.code, shown.out.splitlines()[-1]) == (0, "`mock` conforms")
+    cli("engines", "add", "broken", "--", "false")
+    failed = cli("engines", "conform", "broken")
+    assert failed.code == 4
+    assert "FAILED answers with one final event" in failed.out
+    assert cli("engines", "conform", "nobody").code == 2

@@ -10,10 +10,12 @@ A page is Markdown. Of its fenced blocks, in their order:
     yaml, toml          an example by itself: it must be what it seems to be
 
 `<!-- interrupt when TASK starts -->` before a console block sends Ctrl-C to its only command, then.
+The reader has keys of model APIs: what they open is `shop_model.py`, on this machine.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -95,6 +97,32 @@ def commands_of(body: str) -> list[tuple[str, str]]:
     return [(command, "\n".join(lines)) for command, lines in found]
 
 
+@functools.cache
+def model_server() -> subprocess.Popen[str]:
+    """Start the server that stands for all model APIs; it ends with its stdin. Its port is its first line."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("shop_model.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@functools.cache
+def model_address() -> str:
+    """Give the server's address, without `/v1`."""
+    started = model_server()
+    assert started.stdout is not None
+    return f"http://127.0.0.1:{int(started.stdout.readline())}"
+
+
+def stop_model() -> None:
+    """End the server, if one was started."""
+    if model_server.cache_info().currsize:
+        started = model_server()
+        started.communicate(timeout=_SECONDS)
+
+
 @dataclass(slots=True)
 class Reader:
     """Somebody who follows a page, in a home of their own."""
@@ -114,6 +142,10 @@ class Reader:
             "LANG": "C.UTF-8",
             "GIT_CONFIG_NOSYSTEM": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "OPENAI_BASE_URL": f"{model_address()}/v1",
+            "OPENAI_API_KEY": "the-key-of-a-reader-of-openai",
+            "ANTHROPIC_BASE_URL": model_address(),
+            "ANTHROPIC_API_KEY": "the-key-of-a-reader-of-anthropic",
             **{
                 f"GIT_{who}_{what}": "reader@x"
                 for who in ("AUTHOR", "COMMITTER")

@@ -141,5 +141,30 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
             continue
         lines += text.splitlines()
         text = ""
-        lines.append(f"[{event.get('type')}] {json.dumps(event, ensure_ascii=False)}")
+        lines.append(_told(event))
     return [*lines, *text.splitlines()]
+
+
+_SHOWN_OF_A_TOOL = ("command", "file_path", "path", "pattern", "query", "url")
+
+
+def _told(event: dict[str, Any]) -> str:
+    """An event of a stream as a line for people; `--json` has all of it."""
+    match event.get("type"):
+        case "tool" if event.get("state") == "ended":
+            exit = event.get("exit")
+            return f"[{event.get('name')}] ended" + (f", exit {exit}" if exit is not None else "")
+        case "tool":
+            given = event.get("args")
+            args: dict[str, Any] = given if isinstance(given, dict) else {}
+            known = (str(args[key]) for key in _SHOWN_OF_A_TOOL if args.get(key))
+            return f"[{event.get('name')}] {next(known, json.dumps(args, ensure_ascii=False)[:200])}"
+        case "files":
+            return f"[files] {', '.join(map(str, event.get('paths') or ()))}"
+        case "waiting":
+            until = f" until {event['until']}" if event.get("until") else ""
+            return f"[waiting] {event.get('why')}{until}"
+        case "plan":
+            return "[plan] " + "; ".join(map(str, event.get("items") or ()))
+        case kind:
+            return f"[{kind}] {json.dumps(event, ensure_ascii=False)}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.client.standing import track_record
 from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.protocol import Request
 from parallelai.engines.registry import Registry
@@ -114,6 +115,7 @@ class Builder:
             is_applied=asked.is_applied,
             is_attended=asked.is_attended,
             editing=frozenset(instance.id for instance in graph.instances if instance.task.edits),
+            record=track_record(self.project) if self._has_models(assignments) else {},
             memory=self.project,
             memory_bytes=_free_memory() if hands else None,
             session_memory=self._session_memory(hands),
@@ -316,6 +318,17 @@ class Builder:
         """The engines that work in folders of their own, by programs that take memory."""
         named = {member for who in assignments.values() if not who.error for member in who.choice.members}
         return frozenset(name for name in named if self._works_in_folder(name))
+
+    def _has_models(self, assignments: Mapping[str, Assignment]) -> bool:
+        """Whether somebody's findings are a matter of judgement."""
+        named = {member for who in assignments.values() if not who.error for member in who.choice.members}
+        return any(self._takes_text(name) for name in named) or bool(self._hands(assignments))
+
+    def _takes_text(self, name: str) -> bool:
+        try:
+            return self.registry.get(name).capabilities.takes_text
+        except Unavailable:
+            return False
 
     def _session_memory(self, engines: Iterable[str]) -> dict[str, int]:
         known = ((name, self.project.session_memory(name)) for name in engines)

@@ -258,7 +258,7 @@ def check_up_without(error: ConfigError) -> list[Checkup]:
 
 def _installation() -> list[Checkup]:
     about = f"{parallelai.__version__} on Python {platform.python_version()}"
-    return [Checkup("parallelai", "ok", about), _platform(), _git()]
+    return [Checkup("parallelai", "ok", about), _platform(), _git(), _confinement()]
 
 
 def repair(project: OpenProject) -> list[str]:
@@ -293,6 +293,17 @@ def _git() -> Checkup:
     if (int(numbers[1]), int(numbers[2])) < LEAST_GIT:
         return Checkup("git", "note", f"{said}: too old for `work`", "install git 2.39 or newer")
     return Checkup("git", "ok", said)
+
+
+def _confinement() -> Checkup:
+    """What holds programs to their folders here."""
+    found = processes.confinements()
+    advice = "install bubblewrap (`apt install bubblewrap`)"
+    if not found:
+        return Checkup("sandbox", "note", "none works here: assistants run unconfined", advice)
+    if "bubblewrap" not in found:
+        return Checkup("sandbox", "note", "Landlock, which hides and limits less than bubblewrap", advice)
+    return Checkup("sandbox", "ok", ", ".join(found))
 
 
 def _config(project: OpenProject) -> Checkup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from parallelai.client.project import Project
+from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
 from parallelai.events import AttemptEnded, AttemptStarted, Event
 from parallelai.records import Usage
@@ -108,7 +108,7 @@ class _Fold:
         return at.strftime("%Y-%m-%d" if self.by == "day" else "%Y-%m")
 
 
-def read_usage(project: Project, by: str = "engine", *, is_utc: bool = False) -> UsageReport:
+def read_usage(project: OpenProject, by: str = "engine", *, is_utc: bool = False) -> UsageReport:
     """Sum up what every run of the project used. Runs that were deleted count no more.
 
     Args:

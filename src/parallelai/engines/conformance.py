@@ -150,7 +150,10 @@ async def judge(
     except _Failed as failure:
         return Verdict(name, False, str(failure))
     except Exception as error:  # the boundary to somebody else's engine: a crash is a verdict
-        return Verdict(name, False, f"raised {type(error).__name__}: {error}")
+        found = error
+        while isinstance(found, ExceptionGroup):
+            found = found.exceptions[0]
+        return Verdict(name, False, f"raised {type(found).__name__}: {found}")
     return Verdict(name, True)
 
 

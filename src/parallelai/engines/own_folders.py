@@ -55,7 +55,9 @@ def login_folders(names: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, 
     return tuple(str(folder) for folder in folders)
 
 
-_NOBODYS = frozenset("config local cache ssh gnupg pki aws azure kube docker npm git gh mozilla".split())
+_NOBODYS = frozenset(
+    ("config", "local", "cache", "ssh", "gnupg", "pki", "aws", "azure", "kube", "docker", "npm", "git", "gh")
+)
 """Names of programs, or of what is none, whose folders hold what is not an agent's alone."""
 
 

@@ -21,7 +21,7 @@ from parallelai.events import (
     WorkspaceCreated,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage
+from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage, changed
 from parallelai.run.assembly import key_of, work_of
 from parallelai.run.decisions import Start
 from parallelai.run.executors.base import (
@@ -270,7 +270,7 @@ class Flights:
         entry = self._job.entries.get(name)
         wall, idle = timeouts(instance.task, entry)
         attempt = start.attempt + self._prior.attempts.get(instance.id, 0)
-        return dataclasses.replace(
+        return changed(
             ready.request,
             attempt=attempt,
             repeat=self._repeats.get(instance.id, 0),

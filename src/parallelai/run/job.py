@@ -12,6 +12,7 @@ from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, LimitKey, Severity
+from parallelai.results.rank import TrackRecord
 from parallelai.run.strategies import Strategy
 
 
@@ -46,7 +47,7 @@ class Job:
     `--no-cache`; `parallel` is the ceiling of attempts in flight. `baseline` are ids of findings that were
     accepted before. `has_workspaces`: attempts can be given folders to work in. `is_applied`: changes go into
     the user's checkout at the end. `is_attended`: somebody is there to answer questions. `editing` are the
-    instances whose result is a change. `memory_bytes` is what attempts may take together, `session_memory` what
+    instances whose result is a change. `record` is how reviewers did before. `memory_bytes` is what attempts may take together, `session_memory` what
     one of an engine's sessions took before.
     """
 
@@ -75,6 +76,7 @@ class Job:
     is_applied: bool = False
     is_attended: bool = False
     editing: frozenset[str] = frozenset()
+    record: TrackRecord = field(default_factory=dict)
     memory: LimitMemory | None = None
     memory_bytes: int | None = None
     session_memory: Mapping[str, int] = field(default_factory=dict)

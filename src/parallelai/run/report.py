@@ -34,6 +34,7 @@ from parallelai.records import (
     RunDocument,
     TaskResult,
     Usage,
+    changed,
 )
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
@@ -227,7 +228,7 @@ class Report:
         change = reply.change
         if change is not None:
             change = dataclasses.replace(change, applied=self.is_applied.get(task, False))
-        return dataclasses.replace(result, text=reply.text, change=change)
+        return changed(result, text=reply.text, change=change)
 
 
 def _known(usage: Usage) -> Usage:

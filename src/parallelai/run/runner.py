@@ -290,7 +290,11 @@ class Runner:
         await writer.flush()
         self._store.cache.flush()
         report = self._report
-        collected = collect(report.reported(self._is_model), read=functools.partial(self._read, {}))
+        collected = collect(
+            report.reported(self._is_model),
+            read=functools.partial(self._read, {}),
+            record=self._job.record,
+        )
         findings = baseline.apply(self._masker.quotes(collected.findings), self._job.baseline)
         writer.append(FindingRecorded(findings, collected.dropped))
         writer.append(self._ending(findings))
