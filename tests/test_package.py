@@ -69,4 +69,5 @@ def test_the_wheel_holds_what_the_package_needs_and_nothing_else(tmp_path: Path)
     data = {name.removeprefix("parallelai/") for name in names if not name.endswith(".py")}
     shipped = {f"schemas/{name}.json" for name in ("error", "event", "plan", "run")}
     assert {"py.typed", "templates/code-review.yaml", "templates/security-audit.yaml", *shipped} <= data
-    assert not any("test" in name for name in names)
+    assert {"processes/nothing", "templates/test-generation.yaml"} <= data
+    assert not any("tests" in Path(name).parts or Path(name).name.startswith("test_") for name in names)

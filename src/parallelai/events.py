@@ -148,7 +148,10 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked."""
+    """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked.
+
+    `calls` is how many requests a model engine had leave for: one, but for repairs and second passes.
+    """
 
     type: ClassVar[str] = "attempt.ended"
     engine: str
@@ -158,6 +161,7 @@ class AttemptEnded:
     reply: Reply | None = None
     error: ErrorRecord | None = None
     is_cached: bool = False
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from scripted_agent import block
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
+from parallelai.engines.own_folders import likely_folders
 from parallelai.engines.protocol import (
     Answer,
     FilesEvent,
@@ -89,12 +91,21 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield made
     for engine in made.engines:
         await engine.aclose()
-    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-    assert not [child for child in left if "scripted_agent" in " ".join(child.cmdline())]
+    assert not [words for words in running() if str(tmp_path) in words]
+
+
+def running() -> list[str]:
+    """The agents that run below this process, each by its folder and its command line."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            words = " ".join(child.cmdline())
+            if "scripted_agent" in words:
+                found.append(f"{child.cwd()} {words}")
+    return found
 
 
 # --- What goes well
@@ -573,6 +584,40 @@ async def test_says_whether_it_is_there_and_refuses_keys_without_effect(world: W
     ):
         with pytest.raises(ConfigError, match=key):
             world.engine(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        ("gemini", {"GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GEMINI_CLI_HOME"}),
+        ("opencode", {"OPENAI_API_KEY", "OPENCODE_CONFIG_CONTENT", "OPENCODE_DISABLE_AUTOUPDATE"}),
+        ("qwen", {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "QWEN_CODE_SYSTEM_SETTINGS_PATH"}),
+        ("cursor", {"CURSOR_API_KEY"}),
+    ],
+)
+async def test_agents_that_are_known_get_key_server_and_quiet(
+    world: World, monkeypatch: pytest.MonkeyPatch, use: str, expected: set[str]
+) -> None:
+    monkeypatch.setenv("K", "sk-1")
+    keys = {} if use == "cursor" else {"base_url": "http://127.0.0.1:9/v1", "model": "m1"}
+    entry = EngineEntry(use=use, command=AGENT, api_key_env="K", **keys)
+    engine = AcpEngine(use, entry, EngineContext(world.root))
+    world.engines.append(engine)
+    reply = await world.do({"tell": "env"}, engine=engine)
+    assert expected <= set(json.loads(reply.text or ""))
+    assert "K" not in json.loads(reply.text or "")
+    monkeypatch.delenv("K")
+    with pytest.raises(Unavailable, match="`K` is not set"):
+        await world.do({"say": "x"}, engine=engine)
+
+
+def test_what_an_agent_nobody_knows_may_write_of_the_home_is_named_after_it(home: Path) -> None:
+    for name in (".helper", ".config/helper", ".ssh", ".config"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    env = {"HOME": str(home)}
+    assert likely_folders("/opt/helper", env) == (f"{home}/.helper", f"{home}/.config/helper")
+    for program in ("ssh", "config", "..", "other", "config/.."):
+        assert likely_folders(program, env) == ()
 
 
 async def test_text_comes_while_the_turn_goes_on(world: World) -> None:

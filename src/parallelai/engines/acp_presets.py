@@ -164,7 +164,7 @@ PRESETS: Mapping[str, Preset] = {
             ".gemini/trustedFolders.json",
         ),
         how="npm install -g @google/gemini-cli@0.61.0",
-        memory_bytes=400 * MIB,
+        memory_bytes=270 * MIB,
     ),
     "opencode": Preset(
         command=("opencode", "acp"),

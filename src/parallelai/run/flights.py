@@ -210,7 +210,9 @@ class Flights:
             self._changed(news, reply)
             self._learn_memory(flight.engine, reply.memory_bytes)
         self._append(
-            AttemptEnded(flight.engine, reply is not None, news.seconds, usage, reply, record),
+            AttemptEnded(
+                flight.engine, reply is not None, news.seconds, usage, reply, record, calls=news.calls
+            ),
             task=task,
             attempt=attempt,
         )

@@ -65,7 +65,7 @@ class AttemptTurned:
 class AttemptDone:
     """The end of an attempt: a reply or an error, never both. `error` is None too if it was cancelled.
 
-    `measured` is the change of one that edits.
+    `measured` is the change of one that edits, `calls` how many permits were granted.
     """
 
     id: AttemptId
@@ -74,6 +74,7 @@ class AttemptDone:
     error: EngineError | None = None
     usage: Usage | None = None
     measured: Measured | None = None
+    calls: int = 0
 
 
 ExecutorEvent = AttemptStreamed | AttemptPlaced | AttemptTurned | AttemptDone

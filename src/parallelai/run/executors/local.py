@@ -96,6 +96,7 @@ class _Port:
     request: Request
     usage: Usage | None = None
     session: str | None = None
+    calls: int = 0
     _streamed: Usage | None = None  # what the turn has reported so far
     _turn_began: float = 0.0
     _messages: asyncio.Queue[Message] | None = None  # made when somebody needs it: few turns do
@@ -116,7 +117,9 @@ class _Port:
 
     async def permit(self, key: LimitKey, tokens: int) -> Permit:
         async with self.clock.stopped():
-            return await self.executor.coordinator.permit(self.id, key, tokens)
+            permit = await self.executor.coordinator.permit(self.id, key, tokens)
+        self.calls += 1
+        return permit
 
     async def ask(self, question: Question) -> Answer:
         async with self.clock.stopped():
@@ -218,21 +221,21 @@ class LocalExecutor:
 
     def _finish(self, id: AttemptId, began: float, task: asyncio.Task[AttemptDone]) -> None:
         """Report an attempt's end; also of one that was cancelled before its first step."""
-        done = (
-            AttemptDone(id, time.monotonic() - began, usage=self._usage(id))
-            if task.cancelled()
-            else task.result()
-        )
+        done = self._done(id, began, None, None) if task.cancelled() else task.result()
         self._running.pop(id, None)
         self._ports.pop(id, None)
         self.report(done)
 
-    def _usage(self, id: AttemptId) -> Usage | None:
-        port = self._ports.get(id)
+    def _done(
+        self, id: AttemptId, began: float, result: Result | None, error: EngineError | None
+    ) -> AttemptDone:
+        seconds, port = time.monotonic() - began, self._ports.get(id)
         if port is None:
-            return None
+            return AttemptDone(id, seconds, error=error)
         port.settle()
-        return port.usage
+        if result is None:
+            return AttemptDone(id, seconds, None, error, port.usage, calls=port.calls)
+        return AttemptDone(id, seconds, result.reply, None, port.usage, result.measured, port.calls)
 
     async def _perform(self, spec: AttemptSpec, began: float) -> AttemptDone:
         result: Result | None = None
@@ -245,10 +248,7 @@ class LocalExecutor:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
         except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
             error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
-        seconds, usage = time.monotonic() - began, self._usage(spec.id)
-        if result is None:
-            return AttemptDone(spec.id, seconds, None, error, usage)
-        return AttemptDone(spec.id, seconds, result.reply, None, usage, result.measured)
+        return self._done(spec.id, began, result, error)
 
     async def _attempt(self, spec: AttemptSpec, began: float) -> Result:
         engine = self._engine_of(spec.engine)
