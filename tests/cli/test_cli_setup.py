@@ -107,7 +107,7 @@ def test_doctor_is_content_with_a_fresh_project(cli: Any, here: Path) -> None:
 
     assert (called.code, called.err) == (0, "")
     whats = [line.split()[1] for line in called.out.splitlines()]
-    assert whats[:5] == ["parallelai", "platform", "git", "config", "journal"]
+    assert whats[:6] == ["parallelai", "platform", "git", "sandbox", "config", "journal"]
     assert not (here / ".parallelai/state").exists()
 
 

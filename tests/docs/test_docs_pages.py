@@ -43,6 +43,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_no_address_is_made_up() -> None:
     # The project has no public address yet, and nobody should be sent to a place that somebody else may take.
     known = (
+        "https://agentclientprotocol.com",
         "https://docs.astral.sh/",
         "https://docs.oasis-open.org/",
         "http://127.0.0.1",

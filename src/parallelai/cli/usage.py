@@ -77,7 +77,9 @@ def _lines(found: UsageReport) -> list[str]:
 
 
 def _cells(row: UsageRow) -> tuple[str, ...]:
-    counted = [_at_least(f"{value:,}", row.uncounted, row.attempts) for value in (row.input, row.cached, row.output)]
+    counted = [
+        _at_least(f"{value:,}", row.uncounted, row.attempts) for value in (row.input, row.cached, row.output)
+    ]
     money = _at_least(f"{row.usd:,.4f}", row.unpriced, row.attempts - row.subscription)
     name = visible(row.name) or "-"
     return name, f"{row.attempts:,}", f"{row.failed:,}", f"{row.reused:,}", *counted, money

@@ -165,10 +165,12 @@ class Builder:
         }
 
     def _entry(self, plan: Plan, name: str) -> EngineEntry | None:
-        """An engine's entry; a registered name without one has the defaults, a given engine none at all."""
-        if name in self.project.given:
-            return None
-        return plan.engines.get(name) or EngineEntry(use=name)
+        """An engine's entry; a registered name without one has the defaults, a given engine what it was made with."""
+        given = self.project.given.get(name)
+        if given is None:
+            return plan.engines.get(name) or EngineEntry(use=name)
+        entry = getattr(given, "entry", None)  # engines of others have none
+        return entry if isinstance(entry, EngineEntry) else None
 
     def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
         """Give the job with one more task (`runs add`). Raises `PlanError` if it does not fit in."""
@@ -303,6 +305,8 @@ class Builder:
             plan = plan.model_copy(
                 update={"defaults": plan.defaults.model_copy(update={"model": self.options.model})}
             )
+        if engine in self.project.given and (entry := self._entry(plan, engine)) is not None:
+            plan = plan.model_copy(update={"engines": {**plan.engines, engine: entry}})
         return model_for(plan, task, engine, defaults)
 
     def _usual_parallel(self, entries: Mapping[str, EngineEntry], hands: frozenset[str]) -> int:

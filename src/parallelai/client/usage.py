@@ -129,6 +129,10 @@ def read_usage(project: OpenProject, by: str = "engine", *, is_utc: bool = False
     if journal is not None:
         for row in runs:
             fold.take(journal.events(row.id, types=_TYPES))
-    order: Callable[[UsageRow], tuple[float, int, str]] = lambda row: (-row.usd, -row.input - row.output, row.name)
+    order: Callable[[UsageRow], tuple[float, int, str]] = lambda row: (
+        -row.usd,
+        -row.input - row.output,
+        row.name,
+    )
     rows = sorted(fold.rows.values(), key=(lambda row: row.name) if kind in ("day", "month") else order)
     return UsageReport(kind, "utc" if is_utc else "local", tuple(rows), fold.total, len(runs))

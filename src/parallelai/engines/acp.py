@@ -33,7 +33,7 @@ from parallelai.engines.own_folders import (
 )
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
 from parallelai.errors import EngineError, TimedOut, Unavailable
-from parallelai.processes import Program, environment, find
+from parallelai.processes import Confinement, Program, environment, find
 from parallelai.records import LimitKey, Reply
 
 if TYPE_CHECKING:
@@ -135,26 +135,7 @@ class AcpEngine:
         )
         text = settings_text(preset, wanted) if preset.settings is not None else None
         env = self._environment(request, wanted, key, text)
-        readable = [str(below(env, path)) for path in preset.read_only]
-        readable += installation(self._command[0], env.get("PATH"))
-        if preset.home_env is not None and key is not None:
-            home = _own_home(preset, text or "{}")
-            env[preset.home_env] = str(home)
-            folders: tuple[str, ...] = (str(home),)
-            readable.append(str(home / preset.home_settings))
-        else:
-            home = Path(env.get("HOME") or Path.home())
-            folders = login_folders(preset.login, env) or likely_folders(self._command[0], env)
-        port = loopback_port(entry.base_url)
-        confined = confinement(
-            request,
-            writable=folders,
-            readable=tuple(readable),
-            hidden_except=folders,
-            ports=() if port is None else (port,),
-            network=entry.network or "on",
-        )
-        check_network(self.name, request, entry, confined)
+        home, confined = self._place(request, env, text, is_keyed=key is not None)
         program = Program(
             argv=(*self._command, *_model_args(preset, wanted), *entry.args),
             cwd=Path(request.root),
@@ -177,6 +158,33 @@ class AcpEngine:
             session_model=None if has_own_place else wanted.model,
             counts_last_call=preset.counts_last_call,
         )
+
+    def _place(
+        self, request: Request, env: dict[str, str], settings: str | None, *, is_keyed: bool
+    ) -> tuple[Path, Confinement | None]:
+        """Give the home that the agent has, named in `env` where it is its own, and what confines it."""
+        preset, entry = self._preset, self._entry
+        readable = [str(below(env, path)) for path in preset.read_only]
+        readable += installation(self._command[0], env.get("PATH"))
+        if preset.home_env is not None and is_keyed:
+            home = _own_home(preset, settings or "{}")
+            env[preset.home_env] = str(home)
+            folders: tuple[str, ...] = (str(home),)
+            readable.append(str(home / preset.home_settings))
+        else:
+            home = Path(env.get("HOME") or Path.home())
+            folders = login_folders(preset.login, env) or likely_folders(self._command[0], env)
+        port = loopback_port(entry.base_url)
+        confined = confinement(
+            request,
+            writable=folders,
+            readable=tuple(readable),
+            hidden_except=folders,
+            ports=() if port is None else (port,),
+            network=entry.network or "on",
+        )
+        check_network(self.name, request, entry, confined)
+        return home, confined
 
     def _key(self) -> str | None:
         """Give the key that the entry names, or that a user without a login has in the environment."""

@@ -172,6 +172,11 @@ class ModelEngine:
             takes_text=True,
         )
 
+    @property
+    def entry(self) -> EngineEntry:
+        """Its settings: those of its entry, or what a library user made it with."""
+        return self._entry
+
     # ------------------------------------------------------------------ before the call
 
     async def detect(self) -> Availability:

@@ -19,8 +19,10 @@ from parallelai.events import (
     TurnEnded,
     TurnStarted,
     WorkspaceCreated,
+    WorkspaceRemoved,
 )
 from parallelai.plan.graph import Instance
+from parallelai.plan.model import Choice
 from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage, changed
 from parallelai.run.assembly import key_of, work_of
 from parallelai.run.decisions import Start
@@ -33,7 +35,7 @@ from parallelai.run.executors.base import (
     AttemptTurned,
     Executor,
 )
-from parallelai.run.fingerprint import EntryDigests, FileDigests, cache_key
+from parallelai.run.fingerprint import EntryDigests, FileDigests, cache_key, digest
 from parallelai.run.job import Job
 from parallelai.run.journaling import Append
 from parallelai.run.masking import Masker
@@ -130,7 +132,7 @@ class Flights:
         reserved = AttemptReserved(name, key, who.why, start.estimate.tokens, start.estimate.usd)
         log = self._append(reserved, task=id.task, attempt=id.attempt).seq
         self._append(AttemptStarted(name, model, ready.fingerprint), task=id.task, attempt=id.attempt)
-        address = self._address(request, name)
+        address = self._address(request, name, instance.task.verify)
         flight = _Flight(id, start.attempt, log, name, key, request, address)
         known = self._known(flight, ready.fingerprint)
         if known is not None:
@@ -151,9 +153,10 @@ class Flights:
         return AttemptSpec(id, engine, request, work)
 
     def placed(self, news: AttemptPlaced) -> None:
-        """Write down which folder an attempt works in."""
-        created = WorkspaceCreated(news.path, news.base, news.edits)
-        self._append(created, task=news.id.task, attempt=news.id.attempt)
+        """Write down which folder an attempt works in, or that it is removed."""
+        data = WorkspaceCreated(news.path, news.base, news.edits)
+        told = WorkspaceRemoved(news.path) if news.is_over else data
+        self._append(told, task=news.id.task, attempt=news.id.attempt)
 
     def cancel(self, task: str, number: int) -> None:
         """End an attempt in flight, by the scheduler's number."""
@@ -282,14 +285,17 @@ class Flights:
             idle_timeout_seconds=idle,
         )
 
-    def _address(self, request: Request, name: str) -> str | None:
+    def _address(self, request: Request, name: str, verify: bool | Choice) -> str | None:
+        """Give where the cache has the reply. A reply that somebody tried to refute is not the one before that."""
         try:
             is_repeatable = self._job.engines(name).capabilities.is_repeatable
         except EngineError:  # it is not there, which the attempt will say
             return None
         if not self._job.is_cacheable or not is_repeatable or request.output == "change":
             return None
-        return cache_key(request, name, self._entries.of(self._job.entries.get(name)), self._files.of)
+        address = cache_key(request, name, self._entries.of(self._job.entries.get(name)), self._files.of)
+        by = verify if isinstance(verify, bool) else verify.members
+        return digest([address, by]) if by else address
 
     def _known(self, flight: _Flight, fingerprint: str) -> Reply | None:
         """A reply that this run already paid for, or that the cache holds."""

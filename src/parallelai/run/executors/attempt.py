@@ -42,8 +42,8 @@ class AttemptPort(Port, Protocol):
 
     session: str | None
 
-    def placed(self, path: str, base: str, edits: bool) -> None:
-        """Tell which folder the attempt works in, and what it was cut from."""
+    def placed(self, path: str, base: str, edits: bool, *, is_over: bool = False) -> None:
+        """Tell which folder the attempt works in, and what it was cut from; or that it is removed."""
 
     def turn_started(self, turn: int) -> None:
         """Tell that a turn begins; the first one is told by whoever starts the attempt."""
@@ -128,6 +128,8 @@ async def _opened(
         raise
     finally:
         await place.close(is_left=is_left)
+        if work.edits and not is_left:
+            port.placed(place.root, place.base, work.edits, is_over=True)
 
 
 class _Attempt:

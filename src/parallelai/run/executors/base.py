@@ -43,12 +43,13 @@ class AttemptStreamed:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPlaced:
-    """An attempt has its folder: `base` is the commit that it was cut from."""
+    """An attempt has its folder: `base` is the commit that it was cut from. `is_over`: it is removed again."""
 
     id: AttemptId
     path: str
     base: str
     edits: bool
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

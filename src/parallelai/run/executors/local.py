@@ -134,8 +134,8 @@ class _Port:
         self._add(usage)
         self._streamed = None
 
-    def placed(self, path: str, base: str, edits: bool) -> None:
-        self.executor.report(AttemptPlaced(self.id, path, base, edits))
+    def placed(self, path: str, base: str, edits: bool, *, is_over: bool = False) -> None:
+        self.executor.report(AttemptPlaced(self.id, path, base, edits, is_over))
 
     def turn_started(self, turn: int) -> None:
         self._turn_began = time.monotonic()
