@@ -69,7 +69,6 @@ FINDINGS: tuple[dict[str, Any], ...] = (
 OLD = 'subprocess.run("tar czf backup.tar.gz " + name, shell=True, check=True)'
 NEW = 'subprocess.run(["tar", "czf", "backup.tar.gz", "--", name], check=True)'
 TEST_MACHINE = "The host is this machine, and the password is the one of its test database."
-CHANGE = {"files": [{"path": "src/backup.py", "edits": [{"old": OLD, "new": NEW}]}]}
 
 
 def answer(seen: Seen) -> str:
@@ -78,11 +77,23 @@ def answer(seen: Seen) -> str:
     if '"verdicts"' in said:
         return json.dumps({"verdicts": _verdicts(said)})
     if '{"files": [' in said:
-        return json.dumps(CHANGE if OLD in said else {"files": []})
+        return json.dumps(_change(said) if OLD in said else {"files": []})
     if '"quote"' in said or '"findings"' in said:
         known = FINDINGS[:-1] if seen.body.get("model") == "other" else FINDINGS
-        return json.dumps({"findings": [one for one in known if one["quote"] in said]})
+        found = [{**one, "file": _path(one["file"], said)} for one in known if one["quote"] in said]
+        return json.dumps({"findings": found})
     return "The shop keeps its orders in a pickle."
+
+
+def _change(said: str) -> dict[str, Any]:
+    edit = {"path": _path("src/backup.py", said), "edits": [{"old": OLD, "new": NEW}]}
+    return {"files": [edit]}
+
+
+def _path(name: str, said: str) -> str:
+    """Give a file of the shop as the request calls it, wherever the shop lies in the project."""
+    found = re.search(r"[\w/.-]*" + re.escape(name), said)
+    return found[0] if found else name
 
 
 def _verdicts(said: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Everything in examples/ does what it says, with nothing installed."""
+"""Everything in examples/ does what it says, with nothing installed; the models are those of `shop_model.py`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,27 @@ def test_the_results_are_those_that_the_plans_promise(reader: Reader) -> None:
         "after-never": "skipped",
         "tidy-up": "ok",
     }
+
+
+def test_models_vote_and_what_they_find_is_looked_at_again(reader: Reader) -> None:
+    document = json.loads(_call(reader, "parallelai", "execute", "examples/vote.yaml", "--json").stdout)
+    found = {(finding["file"], finding["votes"], finding["state"]) for finding in document["findings"]}
+    assert ("examples/shop/src/backup.py", 2, "open") in found
+    assert ("examples/shop/src/settings.py", 2, "refuted") in found
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "gone"),
+    [("edit.yaml", "settings.py", "winter-2019"), ("review-fix-test.yaml", "backup.py", "shell=True")],
+)
+def test_a_change_is_applied_and_taken_back(name: str, file: str, gone: str, reader: Reader) -> None:
+    path = reader.folder / "examples" / "shop" / "src" / file
+    before = path.read_bytes()
+    done = _call(reader, "parallelai", "execute", f"examples/{name}", "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert gone not in path.read_text(encoding="utf-8")
+    assert _call(reader, "parallelai", "runs", "unapply").returncode == 0
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

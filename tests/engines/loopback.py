@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,7 @@ class Loopback:
     ) -> None:
         self.seen: list[Seen] = []
         self.peers: set[tuple[str, int]] = set()
+        self.visits = 0  # requests of any kind
         self.answered: list[tuple[Seen, float, float]] = []  # what came when, and when it was answered
         self.started = asyncio.Event()
         self._text = text
@@ -115,6 +116,7 @@ class Loopback:
         for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
             app.router.add_post(path, self._answer)
         app.router.add_get("/v1/models", self._list)
+        app.middlewares.append(self._count)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
@@ -125,6 +127,13 @@ class Loopback:
     async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _count(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self.visits += 1
+        return await handler(request)
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": name} for name in self._models]})
@@ -300,10 +309,16 @@ async def _serve(seconds: float, headers: Mapping[str, str]) -> None:
             first = min((came for _, came, _ in counted), default=0.0)
             last = max((went for _, _, went in counted), default=0.0)
             peers = {seen.peer for seen, _, _ in counted}
-            told = {"requests": len(counted), "connections": len(peers), "seconds": last - first}
+            told = {
+                "requests": len(counted),
+                "visits": server.visits,
+                "connections": len(peers),
+                "seconds": last - first,
+            }
             print(json.dumps(told), flush=True)
             server.seen.clear()
             server.answered.clear()
+            server.visits = 0
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def test_whole_words_go_before_parts_of_words():
         "}",
         "...",
         "def load(path, mode):\n    eval(path)\n    os.system(mode)\n    shutil.rmtree(path)",
+        "with open(path) as file:\n    eval(path)\n    os.system(mode)\n    rmtree(path)",
         "••••",
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,10 +13,12 @@ from typing import Any
 import psutil
 from work_support import git
 
+
 from clients.installing import programs
 from parallelai import AsyncParallelAI
 from parallelai.events import Event
 from parallelai.records import RunDocument, TaskResult
+from running import PROGRAM, environment
 from scripted import ScriptedServer, block
 
 KEY = "sk-of-a-test"
@@ -144,3 +148,23 @@ def refs(root: Path) -> str:
     """All that git knows of branches, stashes and settings."""
     stash = subprocess.run(["git", "stash", "list"], cwd=root, capture_output=True, text=True).stdout
     return "\n".join((git(root, "for-each-ref"), stash, git(root, "config", "--local", "--list")))
+
+
+def on_terminal(root: Path, *arguments: str) -> str:
+    """Run ParallelAI on a terminal, and give all that it shows there."""
+    ours, its = pty.openpty()
+    env = {**environment(), "NO_COLOR": "1", "TERM": "xterm", "PAGER": "cat"}
+    program = subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=root, env=env, stdin=its, stdout=its, stderr=its, start_new_session=True
+    )
+    os.close(its)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # the other side was closed
+        pass
+    finally:
+        os.close(ours)
+        program.wait()
+    return shown.decode(errors="replace")

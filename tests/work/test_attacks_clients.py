@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from attack_support import FOLDERS, KEY, Field, refs, state_of
+from attack_support import FOLDERS, KEY, SETTINGS, Field, on_terminal, refs, state_of, with_word
 from work_support import git, make_repository
 
 from clients.installing import programs
 from parallelai import processes
 from parallelai.engines import confining
+from parallelai.events import AttemptEnded
 from parallelai.records import Change, TaskResult
 from scripted import ScriptedServer
 
@@ -156,3 +161,161 @@ async def test_the_users_hooks_and_config_are_not_its_to_edit(field: Field) -> N
     assert task.status == "ok", task.error
     assert state_of(field.checkout / ".git") == before
     assert git(field.checkout, "fsck", "--full", "--no-dangling") == ""
+
+
+@on(*ALL)
+async def test_what_its_client_would_obey_later_is_taken_back_and_said(field: Field) -> None:
+    folder = field.home / FOLDERS[field.use]
+    folder.mkdir()
+    settings = folder / SETTINGS[field.use]
+    settings.write_text("{}" if field.use == "claude-code" else "")
+    before = settings.read_bytes()
+    planted = (f"{folder}/skills/evil/SKILL.md", f"{folder}/hooks.json", f"{folder}/hooks/evil.sh")
+    task = await field.attack(
+        *(f"mkdir -p $(dirname {path}); echo evil > {path}" for path in planted),
+        f"rm -f {settings}; echo evil > {settings}",
+    )
+    check_contained(task)
+    assert settings.read_bytes() == before
+    assert not (folder / "skills/evil/SKILL.md").exists()
+    (notes,) = [data.reply.notes for event in field.events if isinstance(data := event.data, AttemptEnded)]
+    (note,) = [note for note in notes if "took back" in note]
+    assert "skills/evil/SKILL.md" in note
+
+
+@on(*ALL)
+async def test_settings_that_it_removes_are_put_back(field: Field) -> None:
+    folder = field.home / FOLDERS[field.use]
+    folder.mkdir()
+    settings = folder / SETTINGS[field.use]
+    settings.write_text("{}" if field.use == "claude-code" else "")
+    check_contained(await field.attack(f"rm -f {settings}"))
+    assert settings.exists()
+
+
+DAEMONS = (
+    "env -i setsid bash -c 'exec -a {word} sleep 300' </dev/null >/dev/null 2>&1 &",
+    "(setsid nohup bash -c 'exec -a {word} sleep 301' </dev/null >/dev/null 2>&1 &)",
+    "env -i python3 -c \"import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); "
+    "os.closerange(0, 256); os.execv('/bin/sleep', ['{word}', '302'])\"",
+)
+
+
+@on(*ALL, ("codex", "none"), ("claude-code", "none"))
+async def test_no_daemon_outlives_it(field: Field) -> None:
+    word = f"daemon-of-{field.base.name}"
+    begun = f"until [ $(grep -al {word} /proc/[0-9]*/cmdline | wc -l) -ge 3 ]; do sleep 0.05; done"
+    check_contained(await field.attack(*(line.format(word=word) for line in DAEMONS), begun))
+    assert with_word(word) == []
+
+
+@on(*EACH, ("codex", "none"))
+async def test_what_ignores_signals_ends_with_the_time_out(field: Field) -> None:
+    word = f"deaf-of-{field.base.name}"
+    task = await field.attack(
+        "trap '' TERM INT HUP QUIT",
+        f"bash -c 'exec -a {word} sleep 300' & bash -c 'exec -a {word} sleep 301'",
+        timeout=6,
+        limits={"grace": 0.5},
+    )
+    assert task.error is not None
+    assert task.error.kind == "timed_out"
+    assert task.seconds < 60
+    assert with_word(word) == []
+
+
+@on(*BOTH, ("codex", "landlock"))
+async def test_it_cannot_signal_others(field: Field) -> None:
+    victim = subprocess.Popen(["sleep", "300"])
+    try:
+        task = await field.attack(
+            f"kill -9 {victim.pid} && echo reached > reached.txt",
+            f"kill -0 {os.getpid()} && echo reached > reached.txt",
+        )
+        check_contained(task)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+REACH = "import sys, urllib.request as u; u.urlopen(sys.argv[1] + '/v1/models', timeout=3); open(sys.argv[2], 'w')"
+
+
+@on(*ALL)
+async def test_of_the_network_only_its_servers_port_is_there(field: Field) -> None:
+    async with ScriptedServer() as other:
+        task = await field.attack(
+            shlex.join(["python3", "-c", REACH, field.server.url, "own.txt"]),
+            shlex.join(["python3", "-c", REACH, other.url, "other.txt"]),
+        )
+        assert other.others == []
+    check_contained(task, "own.txt")
+
+
+@on(*EACH)
+async def test_no_network_at_all_where_the_plan_says_so_but_for_the_model(field: Field) -> None:
+    """`off` takes the model's server away, too: it fails, and does not go on without."""
+    task = await field.attack("true", workspace={"network": "off"}, timeout=30)
+    assert task.error is not None
+    assert field.server.requests == []
+
+
+@on(*ALL)
+async def test_a_flood_is_cut_and_the_work_goes_on(field: Field) -> None:
+    task = await field.attack("head -c 60000000 /dev/zero | tr '\\0' x", "yes 'y y y y y y y' | head -c 60000000")
+    check_contained(task)
+    size = sum(path.stat().st_size for path in (field.checkout / ".parallelai").rglob("*") if path.is_file())
+    assert size < 20_000_000
+
+
+ESCAPES = "\x1b]0;evil\x07\x1b[2J\x1b[31mred\x9b5m"
+
+
+@on(*BOTH)
+async def test_escapes_reach_no_terminal(field: Field) -> None:
+    document = await field.carry_out(
+        {"say": f"I begin {ESCAPES}", "tool": "write", "path": "attack.sh", "text": f"{ESCAPES}\n"},
+        {"tool": "shell", "command": f"printf '{ESCAPES}'; echo x > $(printf 'e\\033[31mvil.txt')"},
+        {"say": f"all done {ESCAPES}"},
+    )
+    (task,) = document.tasks
+    assert task.status == "ok"
+    assert not set(task.text or "") & set("\x1b\x07\x9b")
+    for arguments in (["runs", "show"], ["runs", "show", "--json"], ["runs", "diff"], ["runs", "logs", "t"]):
+        shown = await asyncio.to_thread(on_terminal, field.checkout, *arguments)
+        assert "evil" in shown or "red" in shown
+        rest = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?[0-9]+[hl]", "", shown) if arguments == ["runs", "diff"] else shown
+        assert not set(rest) & set("\x1b\x07\x9b"), (arguments, rest)
+
+
+@on(*BOTH, ("codex", "landlock"), ("codex", "none"))
+async def test_memory_is_bounded(field: Field) -> None:
+    eat = "import time\nhoard = []\nwhile True: hoard.append(bytearray(b'x' * 20_000_000)); time.sleep(0.01)"
+    task = await field.attack(
+        shlex.join(["python3", "-c", eat]), workspace={"needs": {"memory": "900M"}}, timeout=60
+    )
+    assert task.error is not None
+    assert "memory" in task.error.said
+    assert with_word("hoard.append") == []
+
+
+@on(*BOTH, ("codex", "landlock"), ("codex", "none"))
+async def test_links_that_it_plants_lead_nowhere(field: Field) -> None:
+    (field.home / "secret.txt").write_text("secret of the user\n")
+    task = await field.attack(
+        f"ln -s {field.home}/secret.txt stolen.txt",
+        f"rm a.py; ln -s {field.home}/secret.txt a.py",
+        f"ln -s {field.home} folder; echo x > within.txt",
+        "ln -s ../../../../../../etc/passwd up.txt",
+        "ln -s .git/config own.txt",
+        "ln -s b.py good.txt",
+        "mkfifo pipe; mkdir deep; ln -s /dev/zero deep/zero",
+        "mkdir -p .parallelai; echo evil > .parallelai/plan.yaml",
+    )
+    change = check_contained(task, "good.txt", "within.txt")
+    patch = (field.checkout / change.patch).read_text()
+    assert "secret of the user" not in patch
+    assert "/etc/passwd" not in patch.replace("+ln -s ../../../../../../etc/passwd up.txt", "")
+    assert {"stolen.txt", "a.py", "folder", "up.txt", "own.txt", "deep/zero"} <= set(change.kept_out)
+    assert (field.checkout / "a.py").read_text() == FILES["a.py"]

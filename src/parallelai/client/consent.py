@@ -31,16 +31,21 @@ class Offer:
         tokens = f"about {self.tokens:,} tokens" if self.tokens is not None else "an unknown number of tokens"
         cost = f"about {self.usd:.2f} USD" if self.usd is not None else "unknown cost"
         what = f"{self.files} file{'s' * (self.files != 1)}, {tokens}, {cost}"
-        return f"`{self.engine}` is ready ({self.said}). May reviews be sent to it from now on? This one: {what}"
+        return (
+            f"`{self.engine}` is ready ({self.said}). May reviews be sent to it from now on? This one: {what}"
+        )
 
 
-async def offer(project: OpenProject, paths: Sequence[str], output: OutputKind = "findings") -> Offer | None:
+async def offer(
+    project: OpenProject, paths: Sequence[str], output: OutputKind = "findings", *, prompt: str = ""
+) -> Offer | None:
     """Find an engine to ask about; None where the user was asked before, or there is none.
 
     Args:
         project: whose settings name no engine.
         paths: the files that would be sent.
         output: what the engine has to give.
+        prompt: what goes along with each file.
     """
     registry = project.registry()
     try:
@@ -52,7 +57,7 @@ async def offer(project: OpenProject, paths: Sequence[str], output: OutputKind =
                 continue
             found = await engine.detect()
             if found.is_available:
-                tokens, usd = _estimate(project, engine, paths)
+                tokens, usd = _estimate(project, engine, paths, prompt)
                 return Offer(name, found.said, len(paths), tokens, usd)
         return None
     finally:
@@ -76,12 +81,23 @@ def _able(registry: Registry, name: str, output: OutputKind) -> Engine | None:
     return engine if able.is_remote and output in able.answers else None
 
 
-def _estimate(project: OpenProject, engine: Engine, paths: Sequence[str]) -> tuple[int | None, float | None]:
+def _estimate(
+    project: OpenProject, engine: Engine, paths: Sequence[str], prompt: str
+) -> tuple[int | None, float | None]:
     """What one request for each file takes, in all."""
     tokens: int | None = 0
     usd: float | None = 0.0
     for path in paths:
-        request = Request("", path, 0, str(project.root), "", files=(FilePart(path),), output="findings")
+        request = Request(
+            "",
+            path,
+            0,
+            str(project.root),
+            prompt,
+            files=(FilePart(path),),
+            files_at=len(prompt),
+            output="findings",
+        )
         estimate = engine.estimate(request)
         tokens = None if tokens is None or estimate.tokens is None else tokens + estimate.tokens
         usd = None if usd is None or estimate.usd is None else usd + estimate.usd

@@ -257,7 +257,12 @@ class AsyncParallelAI:
         if carry.engine is not None or self.project.settings.defaults.engine is not None:
             return None
         tree = chosen_files(self.project, options)
-        return await offer(self.project, tree.paths) if tree.paths else None
+        template = self.project.templates.get(options.template)
+        if not tree.paths or template is None:  # a name of none is refused later
+            return None
+        checklist = template.checklist
+        told = [template.prompt, *(checklist.get(name, "") for name in options.checklist or checklist)]
+        return await offer(self.project, tree.paths, prompt="\n".join(told))
 
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
@@ -320,6 +325,7 @@ class AsyncParallelAI:
                 created = recorded.creation(
                     job, plan, builder.options, review, self._notes(job), parallelai.__version__
                 )
+                prior.spare = self._spare(job)
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
             masker = _masker(job)
             workspaces = await workspaces_for(self.project, job, masker, prior)
@@ -409,6 +415,12 @@ class AsyncParallelAI:
             return None
         row = self.project.store.journal.latest(plan=name, kind=kind)
         return row.id if row is not None else None
+
+    def _spare(self, job: Job) -> dict[str, dict[int, resume.Answered]]:
+        """What a killed run of the same was answered, where stored replies may be used."""
+        if not job.is_cacheable or not self.project.is_own_state:
+            return {}
+        return recorded.spare(self.project.store.journal, job.name, job.kind)
 
     def _notes(self, job: Job) -> tuple[str, ...]:
         """What the user has to be told of this run."""

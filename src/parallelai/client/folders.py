@@ -32,9 +32,12 @@ async def workspaces_for(
         workspace=job.plan.workspace,
         of_task=lambda task: _wanted(job, task),
         has_secret=masker.has_secret,
+        memory_bytes=job.memory_bytes,
     )
-    left = (one.folder for one in prior.interrupted.values() if one.folder is not None)
-    return await open_workspaces(settings, left)
+    left = [one.folder for one in prior.interrupted.values() if one.folder is not None]
+    # Changes are told from the recorded base, and a session goes on in the folder that it knows. Whoever only
+    # reads is asked again because of what the user put right meanwhile, and has to see it.
+    return await open_workspaces(settings, left, is_fresh=not job.editing and not left)
 
 
 def _is_needed(job: Job) -> bool:

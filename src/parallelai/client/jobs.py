@@ -114,6 +114,7 @@ class Builder:
             has_workspaces=self.project.has_git,
             is_applied=asked.is_applied,
             is_attended=asked.is_attended,
+            hands=hands,
             editing=frozenset(instance.id for instance in graph.instances if instance.task.edits),
             record=track_record(self.project) if self._has_models(assignments) else {},
             memory=self.project,
@@ -177,7 +178,13 @@ class Builder:
         plan, graph = self.with_task(job.plan, job.graph, arguments)
         assignments = self.assignments(plan, graph)
         return dataclasses.replace(
-            job, plan=plan, graph=graph, assignments=assignments, entries=self._entries(plan, assignments)
+            job,
+            plan=plan,
+            graph=graph,
+            assignments=assignments,
+            entries=self._entries(plan, assignments),
+            hands=self._hands(assignments),
+            editing=frozenset(instance.id for instance in graph.instances if instance.task.edits),
         )
 
     def with_task(self, plan: Plan, graph: TaskGraph, arguments: Mapping[str, Any]) -> tuple[Plan, TaskGraph]:

@@ -86,11 +86,7 @@ class OpenProject:
 
         Raises `UsageError`. Whoever says `--trust` says that it is their own.
         """
-        try:
-            is_known = self.machine.knows_state(self.state)
-        except StoreError:
-            return
-        if is_known:
+        if self.is_own_state:
             return
         if not self._is_told_to_trust:
             raise UsageError(
@@ -98,6 +94,14 @@ class OpenProject:
                 next="if you know what they would do: `--trust`; else start a run with `--new`",
             )
         self._keep_state()
+
+    @property
+    def is_own_state(self) -> bool:
+        """Whether the journal was made here; taken to be where nothing can be remembered."""
+        try:
+            return self.machine.knows_state(self.state)
+        except StoreError:
+            return True
 
     @property
     def has_store(self) -> bool:

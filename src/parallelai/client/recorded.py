@@ -10,9 +10,10 @@ from parallelai.client.arguments import budget_of, choice_of, severity_of, strat
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
 from parallelai.errors import StoreCorruptError, UsageError
-from parallelai.events import BudgetChanged, RunCreated
+from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, RunCreated, TaskEnded
 from parallelai.plan.convert import to_data
 from parallelai.plan.model import Budget, Choice, Plan
+from parallelai.run import resume
 from parallelai.run.job import Job
 from parallelai.run.strategies import Strategy
 from parallelai.store import Journal
@@ -100,6 +101,15 @@ def created(journal: Journal, run: str) -> RunCreated:
         if isinstance(event.data, RunCreated):
             return event.data
     raise StoreCorruptError(f"run `{run}` has no beginning", next="run `parallelai doctor --repair`")
+
+
+def spare(journal: Journal, name: str | None, kind: str) -> dict[str, dict[int, resume.Answered]]:
+    """Give the replies of the latest run of the same, if it was killed: the last of them are not in the cache."""
+    row = journal.latest(plan=name, kind=kind) if name is not None else None
+    if row is None or row.ended_at is not None:
+        return {}
+    types = {AttemptStarted.type, AttemptEnded.type, TaskEnded.type}
+    return resume.read(journal.events(row.id, types=types)).answered
 
 
 def chosen(journal: Journal, run: str) -> dict[str, tuple[str, ...]]:

@@ -66,5 +66,8 @@ def _of_task(task: Task) -> Iterator[str]:
 
 
 def _of_workspace(workspace: Workspace) -> Iterator[str]:
-    """What the ledger and sparse worktrees of workstreams give."""
-    yield from (key for key in ("needs", "sparse") if key in workspace.model_fields_set)
+    """What the ledger and sparse worktrees of workstreams give; a limit of memory needs neither."""
+    if workspace.needs.model_fields_set - {"memory"}:
+        yield "needs"
+    if "sparse" in workspace.model_fields_set:
+        yield "sparse"

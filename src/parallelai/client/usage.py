@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -129,10 +129,6 @@ def read_usage(project: OpenProject, by: str = "engine", *, is_utc: bool = False
     if journal is not None:
         for row in runs:
             fold.take(journal.events(row.id, types=_TYPES))
-    order: Callable[[UsageRow], tuple[float, int, str]] = lambda row: (
-        -row.usd,
-        -row.input - row.output,
-        row.name,
-    )
-    rows = sorted(fold.rows.values(), key=(lambda row: row.name) if kind in ("day", "month") else order)
+    is_dated = kind in ("day", "month")
+    rows = sorted(fold.rows.values(), key=lambda row: (0.0 if is_dated else -row.usd, row.name))
     return UsageReport(kind, "utc" if is_utc else "local", tuple(rows), fold.total, len(runs))

@@ -145,6 +145,7 @@ class AcpEngine:
             run=request.run,
             label=request.task,
             confinement=confined,
+            memory_bytes=None if request.workspace is None else request.workspace.memory_bytes,
         )
         has_own_place = bool(preset.model_args or preset.model_env or preset.settings_env)
         if request.session is not None and preset.keep is not None:

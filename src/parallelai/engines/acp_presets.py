@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parallelai.engines.planted import read_plain
+
 MIB = 1024 * 1024
 
 
@@ -76,8 +78,10 @@ def keep_gemini_session(home: Path, session: str) -> None:
     session that is continued within its first minute would be lost.
     """
     for file in home.glob(f".gemini/tmp/*/chats/session-2*-{glob.escape(session[:8])}.jsonl"):
-        with file.open(encoding="utf-8", errors="replace") as opened:
-            is_it = session in opened.readline(10_000)
+        try:
+            is_it = session.encode() in read_plain(file, 10_000).partition(b"\n")[0]
+        except OSError:
+            continue
         if is_it:
             file.rename(file.with_name(f"session-kept-{file.name.removeprefix('session-')}"))
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from parallelai.engines.client_errors import LONGEST_WAIT_SECONDS, judge
-from parallelai.engines.clients import MAX_LINE_BYTES, Ask, note
+from parallelai.engines.clients import MAX_LINE_BYTES, Ask, note, session_of
 from parallelai.engines.protocol import (
     Answer,
     EngineEvent,
@@ -111,9 +111,9 @@ class ClaudeReader:
     def _system(self, data: Mapping[str, Any]) -> list[EngineEvent | Ask]:
         kind = data.get("subtype")
         if kind == "init":
-            session = data["session_id"]
+            session = session_of(data["session_id"])
             is_new = session != self.session
-            self.session = str(session)
+            self.session = session
             self.model = _text(data.get("model"))
             self.has_own_login = data.get("apiKeySource") in (None, "none")
             return [SessionEvent(self.session)] if is_new else []
@@ -214,7 +214,7 @@ class ClaudeReader:
 
     def _result(self, data: Mapping[str, Any]) -> list[EngineEvent | Ask]:
         self._spend(data)
-        self.session = _text(data.get("session_id")) or self.session
+        self.session = session_of(data["session_id"]) if data.get("session_id") else self.session
         self.text = str(data.get("result") or "")
         self.structured = data.get("structured_output")
         self.notes = _denials(data.get("permission_denials"))

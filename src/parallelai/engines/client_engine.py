@@ -317,6 +317,7 @@ class ClientEngine(ABC):
             label=request.task,
             feed=feed,
             confinement=launch.confinement,
+            memory_bytes=None if request.workspace is None else request.workspace.memory_bytes,
         )
 
     def _take_back(self, launch: Launch, request: Request) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from parallelai.errors import Unavailable
 
 MAX_ENTRIES = 20_000
 """More files than this are not looked at: somebody's collection of plugins, not a session's work."""
+MAX_FOUND = 10 * MAX_ENTRIES
+"""What a session may have added to them."""
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 MAX_FILE_BYTES = 512 * 1024
 _SHOWN = 5
@@ -59,13 +61,13 @@ class Look:
     is_whole: bool = True
 
 
-def look(home: Home, *, keep: bool) -> Look:
+def look(home: Home, *, keep: bool, most: int = MAX_ENTRIES) -> Look:
     """Look at what a client obeys. With `keep` the content of small files is kept, to restore it."""
     entries: dict[str, tuple[int, int, int]] = {}
     contents: dict[str, bytes] = {}
     room = MAX_KEPT_BYTES
     for path in _files(home):
-        if len(entries) >= MAX_ENTRIES:
+        if len(entries) >= most:
             return Look(entries, contents, is_whole=False)
         found = _seen(path)
         if found is None:
@@ -85,18 +87,21 @@ def take_back(home: Home, before: Look, aside: Path | None) -> tuple[str, ...]:
     """
     if not before.is_whole:
         return ()
-    after = look(home, keep=False)
+    after = look(home, keep=False, most=MAX_FOUND)
+    if not after.is_whole:
+        return (f"it filled {home.folder} with so much that nobody looked at it: see whether it is yours",)
     taken: list[str] = []
     for name, found in after.entries.items():
-        if before.entries.get(name) == found or not after.is_whole:
+        if before.entries.get(name) == found:
             continue
         path = home.folder / name
         if _content_of(path) == before.contents.get(name, b"\0") and name in before.contents:
             continue
         _put_aside(path, name, aside)
         if name in before.contents:
-            path.write_bytes(before.contents[name])
+            _restore(path, name, before)
         taken.append(name)
+    taken += _put_back(home, before)
     if not taken:
         return ()
     shown = ", ".join(f"`{shorten(clean(name), 200)}`" for name in taken[:_SHOWN])
@@ -143,6 +148,27 @@ def _read(path: Path) -> bytes:
 
 def _content_of(path: Path) -> bytes | None:
     return _read(path) if path.is_file() and not path.is_symlink() else None
+
+
+def _put_back(home: Home, before: Look) -> list[str]:
+    """Restore what was removed: it may have held the client back, by a rule or a list of what to deny."""
+    gone = [name for name in before.contents if not os.path.lexists(home.folder / name)]
+    found = [name for name in gone if _is_ours((home.folder / name).parent, home.folder)]
+    for name in found:
+        (home.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _restore(home.folder / name, name, before)
+    return found
+
+
+def _is_ours(path: Path, folder: Path) -> bool:
+    """Say whether no link leads from `folder` to a path below it."""
+    return path == folder or (not path.is_symlink() and _is_ours(path.parent, folder))
+
+
+def _restore(path: Path, name: str, before: Look) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(before.contents[name])
+        os.fchmod(file.fileno(), stat.S_IMODE(before.entries[name][0]))
 
 
 def _put_aside(path: Path, name: str, aside: Path | None) -> None:

@@ -33,6 +33,7 @@ SIGN_OF_LIFE_SECONDS = 5.0
 LAST_CHARS = 2_000
 _NEVER_SECONDS = 1e9
 _VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+-]*")
+_SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +288,13 @@ def installation(program: Path) -> str:
     """Give the folder that a client was installed into, with all that belongs to it."""
     real = program.resolve()
     return str(next((folder for folder in real.parents if folder.name == "node_modules"), real.parent))
+
+
+def session_of(value: object) -> str:
+    """Take a session's id, which stands on command lines later. Raises `ValueError` for what could be an option."""
+    if not isinstance(value, str) or not _SESSION.fullmatch(value):
+        raise ValueError("no id of a session")
+    return value
 
 
 def note(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from parallelai.engines.client_engine import MIB, Client, ClientEngine, Launch, Login
 from parallelai.engines.codex_stream import CodexReader, recorded_total
+from parallelai.engines.planted import read_plain
 from parallelai.engines.protocol import Capabilities, Request
 from parallelai.engines.wire.structure import structure_of
 from parallelai.errors import Rejected
@@ -188,7 +189,7 @@ def _has_login(launch: Launch) -> bool:
     if launch.env.get("CODEX_API_KEY") or (folder / "auth.json").is_file():
         return True
     try:
-        settings = (folder / "config.toml").read_text(encoding="utf-8", errors="replace")
+        settings = read_plain(folder / "config.toml", MIB).decode("utf-8", "replace")
     except OSError:
         return False
     return any(word in settings for word in ("model_provider", "credentials_store"))
@@ -197,8 +198,7 @@ def _has_login(launch: Launch) -> bool:
 def _is_by_key(home: Path) -> bool:
     """Say whether who is logged in pays for each call: by a key, not by a subscription."""
     try:
-        with (home / "auth.json").open("rb") as file:
-            data: Any = json.loads(file.read(MIB))
+        data: Any = json.loads(read_plain(home / "auth.json", MIB))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and bool(data.get("OPENAI_API_KEY")) and not data.get("tokens")

@@ -15,7 +15,8 @@ from typing import Any
 
 from parallelai.engines.claude_stream import brief, read_object, relative
 from parallelai.engines.client_errors import judge
-from parallelai.engines.clients import Ask, note
+from parallelai.engines.clients import Ask, note, session_of
+from parallelai.engines.planted import read_plain
 from parallelai.engines.protocol import (
     EngineEvent,
     FilesEvent,
@@ -90,7 +91,7 @@ class CodexReader:
         )
 
     def _thread(self, data: Mapping[str, Any]) -> list[EngineEvent | Ask]:
-        session = str(data["thread_id"])
+        session = session_of(data["thread_id"])
         if session == self.session:
             return []
         self.session = session
@@ -161,9 +162,7 @@ def recorded_total(home: Path, session: str | None) -> Usage | None:
         path = max((home / "sessions").glob(f"*/*/*/rollout-*{session}.jsonl"), default=None)
         if path is None:
             return None
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            lines = file.read(_TAIL_BYTES).splitlines()
+        lines = read_plain(path, _TAIL_BYTES, is_tail=True).splitlines()
     except OSError:
         return None
     for line in reversed(lines):

@@ -186,6 +186,7 @@ class CommandEngine:
             run=request.run,
             label=request.task,
             confinement=self._confinement(request, env, folder),
+            memory_bytes=None if request.workspace is None else request.workspace.memory_bytes,
         )
 
     def _confinement(self, request: Request, env: dict[str, str], folder: Path | None) -> Confinement | None:

@@ -60,7 +60,8 @@ class Workspace:
     `edits`: whether `root` may be written. `temporary` is its own temporary folder (exists, absolute).
     `readable` stays readable wherever it lies, `hidden` is not even seen (absolute paths). `network` is None
     where the engine decides. `permissions` is the plan's: what is asked is allowed once where a sandbox
-    confines it, put to a person, or denied.
+    confines it, put to a person, or denied. A program that takes more than `memory_bytes`, with all that it
+    started, is ended.
     """
 
     edits: bool
@@ -70,6 +71,7 @@ class Workspace:
     readable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     permissions: Literal["auto", "ask", "deny"] = "auto"
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

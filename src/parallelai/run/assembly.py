@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from parallelai.engines.protocol import Request
-from parallelai.errors import EngineError
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Task
 from parallelai.records import LimitKey, Usage
@@ -80,10 +79,7 @@ def works_in_folder(job: Job, instance: Instance) -> bool:
 
 
 def _has_hands(job: Job, engine: str) -> bool:
-    try:
-        return job.engines(engine).capabilities.works_in_folder
-    except EngineError:  # it is not there, which its attempt will say
-        return False
+    return engine in job.hands
 
 
 def work_of(job: Job, instance: Instance, engine: str) -> Work:

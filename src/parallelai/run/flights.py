@@ -298,11 +298,15 @@ class Flights:
         return digest([address, by]) if by else address
 
     def _known(self, flight: _Flight, fingerprint: str) -> Reply | None:
-        """A reply that this run already paid for, or that the cache holds."""
-        answered = self._prior.answer(flight.id.task, flight.engine, fingerprint)
-        if answered is not None:
-            return answered.reply
-        return self._cache.get(flight.cache_key) if flight.cache_key is not None else None
+        """A reply that this run already paid for, or that the cache holds, or should."""
+        task, engine = flight.id.task, flight.engine
+        answered = self._prior.answer(task, engine, fingerprint)
+        if answered is None and flight.cache_key is not None:
+            cached = self._cache.get(flight.cache_key)
+            if cached is not None or flight.request.repeat:
+                return cached
+            answered = self._prior.spared(task, engine, fingerprint)
+        return answered.reply if answered is not None else None
 
     def _answer(self, flight: _Flight, reply: Reply) -> AttemptResult:
         self._take_over_change(flight.id, reply)

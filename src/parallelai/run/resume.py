@@ -58,6 +58,7 @@ class Prior:
     them; `attempts` is the highest number used so far; `repeats` is how many replies of a task were not good
     enough; `added` are the tasks that `runs add` brought;
     `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile;
+    `spare` are replies of another run of the same that was killed, which the cache may lack;
     `changes` are what attempts changed; `interrupted` are sessions that can be gone on with, by task; `written` gives, for a file and the content that this run itself
     wrote into it, the content that was there before.
     """
@@ -65,6 +66,7 @@ class Prior:
     created: RunCreated | None = None
     ended: dict[str, TaskEnded] = field(default_factory=dict)
     answered: dict[str, dict[int, Answered]] = field(default_factory=dict)
+    spare: dict[str, dict[int, Answered]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     repeats: dict[str, int] = field(default_factory=dict)
     added: list[dict[str, Any]] = field(default_factory=list)
@@ -82,15 +84,25 @@ class Prior:
 
     def answer(self, task: str, engine: str, fingerprint: str) -> Answered | None:
         """Give a reply that still holds for this task, engine and fingerprint."""
-        for answered in self.answered.get(task, {}).values():
-            if answered.fingerprint == fingerprint and answered.engine == engine:
-                return answered
-        return None
+        return _holding(self.answered, task, engine, fingerprint)
+
+    def spared(self, task: str, engine: str, fingerprint: str) -> Answered | None:
+        """Give a reply of another run, where replies of other runs may be taken."""
+        return _holding(self.spare, task, engine, fingerprint)
 
     def kept(self, task: str, fingerprint: str) -> TaskEnded | None:
         """Give the result of a task that ended well and on whose grounds nothing has changed."""
         ended = self.ended.get(task)
         return ended if ended is not None and ended.fingerprint == fingerprint else None
+
+
+def _holding(
+    known: dict[str, dict[int, Answered]], task: str, engine: str, fingerprint: str
+) -> Answered | None:
+    for answered in known.get(task, {}).values():
+        if answered.fingerprint == fingerprint and answered.engine == engine:
+            return answered
+    return None
 
 
 def read(events: Iterable[Event]) -> Prior:

@@ -46,6 +46,7 @@ async def run_in(
                 run=command.run,
                 label=f"{command.what} `{shown}`",
                 confinement=confinement(request),
+                memory_bytes=workspace.memory_bytes,
             )
         )
     except EngineError as error:

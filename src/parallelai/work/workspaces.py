@@ -49,7 +49,8 @@ Network = Literal["on", "loopback", "off"]
 class Settings:
     """How the folders of a run are made. `state` is the project's state folder, `folder` the run's below it.
 
-    `has_secret` says whether a text holds what looks like a secret.
+    `has_secret` says whether a text holds what looks like a secret. `memory_bytes` is the most that one attempt
+    may take where its `workspace` says nothing; None is no limit.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Settings:
     workspace: model.Workspace = field(default_factory=model.Workspace)
     of_task: Callable[[str], model.Workspace] | None = None
     has_secret: Callable[[str], bool] = lambda text: False
+    memory_bytes: int | None = None
 
 
 def home(run: str) -> Path:
@@ -147,6 +149,7 @@ class RunWorkspaces:
             readable=readable,
             hidden=(str(self._settings.state), str(self._home.parent)),
             permissions=self._settings.permissions,
+            memory_bytes=wanted.needs.memory or self._settings.memory_bytes,
         )
 
     async def _base(self, after: tuple[str, ...]) -> str:
@@ -440,14 +443,17 @@ def record_name(task: str) -> str:
     return task.replace("%", "%25").replace("/", "%2F")[:200]
 
 
-async def open_workspaces(settings: Settings, keep: Iterable[str] = ()) -> RunWorkspaces:
+async def open_workspaces(
+    settings: Settings, keep: Iterable[str] = (), *, is_fresh: bool = False
+) -> RunWorkspaces:
     """Open the folders of a run: take the snapshot, or go on with the one that it has.
 
-    `keep` are folders of interrupted attempts; all else that an earlier process left is removed. Raises
-    `UsageError` where no snapshot can be taken.
+    `keep` are folders of interrupted attempts; all else that an earlier process left is removed. `is_fresh`:
+    what an earlier process saw does not bind this one, which sees what the user has now. Raises `UsageError`
+    where no snapshot can be taken.
     """
     repository = settings.folder / "base.git"
-    snapshot = await open_snapshot(settings.root, repository)
+    snapshot = None if is_fresh else await open_snapshot(settings.root, repository)
     if snapshot is None:
         await asyncio.to_thread(scratch.remove, repository)  # one that a killed process did not finish
         try:

@@ -91,13 +91,19 @@ async def carry_out(
         raise Unavailable(said, next="`git init` and a first commit make it one")
     is_reader = able.takes_text and bool(work.after)  # of files as earlier tasks left them
     if places is None or not (able.works_in_folder or work.edits or is_reader):
-        return await _Attempt(doers, _complete(engine, request), work, port, None).carry_out()
+        return await _Attempt(doers, completed(engine, request), work, port, None).carry_out()
     async with _opened(engine, places, request, work, port) as place:
         placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
-        return await _Attempt(doers, _complete(engine, placed), work, port, place).carry_out()
+        return await _Attempt(doers, completed(engine, placed), work, port, place).carry_out()
 
 
-def _complete(engine: Engine, request: Request) -> Request:
+def is_one_turn(engine: Engine) -> bool:
+    """Whether an attempt with no more work than its prompt can be but one turn: no session to go on with, no folder."""
+    able = engine.capabilities
+    return not able.resumes and not able.works_in_folder
+
+
+def completed(engine: Engine, request: Request) -> Request:
     """Put the files' text into the prompt for an engine that cannot read them itself."""
     if request.files_at is None or not engine.capabilities.takes_text:
         return request

@@ -24,7 +24,14 @@ from parallelai.engines.protocol import (
 )
 from parallelai.errors import EngineError, Internal, ParallelAIError, TimedOut, Unavailable
 from parallelai.records import LimitKey, Reply, Usage
-from parallelai.run.executors.attempt import Doers, Result, SilentEngine, carry_out
+from parallelai.run.executors.attempt import (
+    Doers,
+    Result,
+    SilentEngine,
+    carry_out,
+    completed,
+    is_one_turn,
+)
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptId,
@@ -35,7 +42,7 @@ from parallelai.run.executors.base import (
     Coordinator,
     ExecutorEvent,
 )
-from parallelai.run.workspaces import Workspaces
+from parallelai.run.workspaces import PLAIN, Workspaces
 
 
 @dataclass(slots=True)
@@ -259,6 +266,8 @@ class LocalExecutor:
                 clock = _Clock(wall)
                 port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
                 port._turn_began = began
+                if spec.work is PLAIN and is_one_turn(engine):  # most attempts: all else is for those with more
+                    return await self._only_turn(engine, port, request)
                 perform = functools.partial(self._turn, engine, port)
                 doers = Doers(engine, perform, functools.partial(self._second_pass, spec, port))
                 return await carry_out(doers, request, spec.work, port, self._places)
@@ -267,6 +276,13 @@ class LocalExecutor:
                 raise  # the engine's own, not ours
             said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
+
+    async def _only_turn(self, engine: Engine, port: _Port, request: Request) -> Result:
+        reply = await self._turn(engine, port, completed(engine, request))
+        if not isinstance(reply, Reply):
+            raise TypeError(f"it gave no reply, but {type(reply).__name__}")
+        port.used(reply.usage)
+        return Result(reply)
 
     async def _second_pass(self, spec: AttemptSpec, port: _Port, request: Request) -> Reply:
         """Ask the engine that tries to refute findings."""

@@ -1,0 +1,19 @@
+"""Files in places where an assistant may write: a pipe or a device in their stead would hold us for ever."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def read_plain(path: Path, most_bytes: int, *, is_tail: bool = False) -> bytes:
+    """Read the first bytes of a plain file, or its last ones. Raises `OSError` for anything else; never waits."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"`{path}` is not a plain file")
+        if is_tail:
+            file.seek(max(0, status.st_size - most_bytes))
+        return file.read(most_bytes)

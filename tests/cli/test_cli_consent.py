@@ -1,0 +1,161 @@
+"""Nothing leaves the machine without a yes: shown with keys in the environment, and a server that would notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli_terminal import Terminal, terminal
+
+from running import run_program
+
+SERVER = Path(__file__).parents[1] / "engines" / "loopback.py"
+KEY = "sk-nobody-0123456789abcdefghij"
+QUESTION = "May reviews be sent to it from now on?"
+ENTRY = "[engines.openai]\nuse = 'openai'\nmodel = 'm'\nprice = {input = 100.0, output = 100.0}\n"
+
+
+class Server:
+    """A model server in a process of its own."""
+
+    def __init__(self) -> None:
+        self._program = subprocess.Popen(
+            [sys.executable, str(SERVER), "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.url = f"http://127.0.0.1:{self._line()}/v1"
+
+    def visits(self) -> int:
+        """How many requests of any kind came since this was last asked."""
+        assert self._program.stdin is not None
+        self._program.stdin.write("\n")
+        self._program.stdin.flush()
+        return int(json.loads(self._line())["visits"])
+
+    def _line(self) -> str:
+        assert self._program.stdout is not None
+        return self._program.stdout.readline().strip()
+
+    def close(self) -> None:
+        if self._program.returncode is None:
+            self._program.communicate("")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The server that the environment names, with keys for it; there is no other engine."""
+    made = Server()
+    for name in ("OPENAI", "ANTHROPIC"):
+        monkeypatch.setenv(f"{name}_BASE_URL", made.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # nobody listens there
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def priced(home: Path) -> None:
+    """The user's own settings give the server's model a price."""
+    folder = home / "config" / "parallelai"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(ENTRY)
+
+
+def engines(document: Mapping[str, Any]) -> set[str]:
+    return {task["engine"] for task in document["tasks"]}
+
+
+def review(root: Path, *words: str) -> dict[str, Any]:
+    ended = run_program(root, "review", "--json", *words)
+    document: dict[str, Any] = json.loads(ended.stdout)
+    assert "tasks" in document, ended.stdout
+    return document
+
+
+def on_a_terminal(root: Path, answer: str | None, *words: str) -> Terminal:
+    """Review where somebody sits, who says `answer` if he is asked."""
+    with terminal(root, "review", *words, columns=400) as screen:
+        if answer is not None:
+            screen.until("[y/N]: ")
+            screen.write(answer)
+        screen.end()
+    return screen
+
+
+def test_keys_are_no_yes(server: Server, here: Path) -> None:
+    for words in ([], ["--yes"], ["--engine", "auto"], ["--yes", "--quiet"]):
+        assert engines(review(here, *words)) == {"analyzers"}
+    assert server.visits() == 0
+
+
+def test_an_engine_that_is_named_is_a_yes_for_this_time(server: Server, here: Path) -> None:
+    assert engines(review(here, "--engine", "openai")) == {"openai"}
+    assert server.visits() == 4
+    assert engines(review(here)) == {"analyzers"}
+    assert server.visits() == 0
+
+
+def test_a_yes_on_a_terminal_holds_from_then_on(server: Server, here: Path, priced: None) -> None:
+    (here / "large.py").write_text("x = 1\n" * 20_000)
+    first = on_a_terminal(here, "y\r")
+    assert first.program.returncode == 0
+    assert first.text.count(QUESTION) == 1
+    said = re.search(
+        r"`openai` is ready .* This one: 5 files, about ([\d,]+) tokens, about ([\d.]+) USD", first.text
+    )
+    assert said is not None, first.text
+    tokens, usd = int(said[1].replace(",", "")), float(said[2])
+    assert tokens > 20_000 * 6 // 4  # what is in the files is counted
+    assert usd == pytest.approx(tokens * 100 / 1e6, abs=0.01)
+    assert server.visits() == 5
+    (here / "a.py").write_text("x = 2\n")
+    again = on_a_terminal(here, None)
+    assert QUESTION not in again.text
+    assert server.visits() == 1  # the others are in the cache
+    assert engines(review(here, "--no-cache")) == {"openai"}
+    assert server.visits() == 5
+
+
+def test_a_no_is_remembered_too(server: Server, here: Path) -> None:
+    first = on_a_terminal(here, "n\r")
+    assert first.text.count(QUESTION) == 1
+    assert QUESTION not in on_a_terminal(here, None).text
+    assert engines(review(here)) == {"analyzers"}
+    assert server.visits() == 0
+
+
+@pytest.mark.parametrize("words", [["--yes"], []])
+def test_enter_is_no_yes_and_neither_is_a_flag(server: Server, here: Path, words: list[str]) -> None:
+    screen = on_a_terminal(here, "\r", *words)
+    assert QUESTION in screen.text
+    assert server.visits() == 0
+
+
+def test_who_names_an_engine_is_not_asked(server: Server, here: Path) -> None:
+    for words in (["--engine", "mock"], ["--quiet"], ["--json"], ["--dry-run"]):
+        assert QUESTION not in on_a_terminal(here, None, *words).text
+    assert server.visits() == 0
+
+
+def test_only_a_server_that_listens_is_taken(
+    server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = here.parent / "programs"
+    programs.mkdir()
+    (programs / "ollama").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "ollama").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OLLAMA_HOST", server.url)
+    assert engines(review(here)) == {"ollama"}
+    assert server.visits() > 4  # what it serves, and four files
+    server.close()
+    assert engines(review(here, "--no-cache")) == {"analyzers"}
