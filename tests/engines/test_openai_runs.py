@@ -139,6 +139,41 @@ async def test_a_key_is_nowhere_in_the_journal(here: Path, monkeypatch: pytest.M
     assert not [path for path in stored if KEY.encode() in path.read_bytes()]
 
 
+@pytest.mark.parametrize("kind", [Claude, OpenAI])
+@pytest.mark.parametrize("args", [[], ["stream"]])
+async def test_a_key_that_an_answer_repeats_is_stored_masked(
+    kind: Any, args: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's own, in the variable that its entry names, and one of another engine."""
+    other = "an-other-key-of-the-environment"
+    monkeypatch.setenv("A_LOGIN", KEY)
+    monkeypatch.setenv("OPENROUTER_API_KEY", other)
+
+    def echo(seen: Seen) -> str:
+        one = json.loads(finding(seen))["findings"][0]
+        return json.dumps({"findings": [{**one, "message": f"{KEY} {other} is in {about(seen)}"}]})
+
+    async with Loopback(echo) as server:
+        engine = kind(base_url=server.url, api_key_env="A_LOGIN", args=args)
+        document, events = await review(here, engine, parallel=8)
+    assert {found.message for found in document.findings} == {
+        f"•••• •••• is in src/part{number}.py" for number in range(FILES)
+    }
+    assert KEY not in f"{document} {events}"
+    assert other not in f"{document} {events}"
+    told: dict[Path, str] = {}
+    for path in (here / ".parallelai").rglob("*"):
+        if path.is_file():
+            stored = path.read_bytes()
+            assert KEY.encode() not in stored
+            assert other.encode() not in stored
+            if path.suffix == ".jsonl":
+                pieces = [json.loads(line) for line in stored.splitlines()]
+                told[path] = "".join(one["delta"] for one in pieces if one["type"] == "text")
+    assert len(told) == (FILES if args else 0)
+    assert not [text for text in told.values() if KEY in text]
+
+
 async def test_what_was_answered_is_taken_from_the_cache(here: Path) -> None:
     async with Loopback(EMPTY) as server:
         for _ in range(2):

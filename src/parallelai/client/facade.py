@@ -31,6 +31,7 @@ from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
 from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, plan_of, review_name
 from parallelai.client.runs import Runs
+from parallelai.engines.model_servers import SERVERS
 from parallelai.engines.protocol import Engine
 from parallelai.errors import UsageError
 from parallelai.events import Event, EventData, RunCreated
@@ -452,11 +453,12 @@ def _masker(job: Job) -> Masker:
     """Mask what the engines and commands of a job are given and nobody else should see."""
     workspace, entries = job.plan.workspace, list(job.entries.values())
     given = {**workspace.env}
-    names = [*workspace.pass_env]
+    named = {entry.api_key_env for entry in entries if entry.api_key_env is not None}
+    usual = {name for server in SERVERS.values() for name in server.key_variables}
     for entry in entries:
         given |= entry.env
-        names += [entry.api_key_env] if entry.api_key_env is not None else []
-    return Masker.of_environment({**os.environ, **given}, {*names, *given})
+    names = {*workspace.pass_env, *given, *named}
+    return Masker.of_environment({**os.environ, **given}, names, named | usual)
 
 
 def nothing_to_do() -> RunDocument:

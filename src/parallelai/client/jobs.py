@@ -24,6 +24,7 @@ from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.load import is_checked
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
 from parallelai.plan.resolve import model_for
+from parallelai.plan.tiers import tier_for
 from parallelai.records import ErrorRecord
 from parallelai.run import strategies
 from parallelai.run.job import Assignment, Job
@@ -306,7 +307,10 @@ class Builder:
             return False
 
     def _model(self, plan: Plan, task: Task, engine: str) -> str | None:
-        """The model's name by precedence: task > role > engine's entry > argument > defaults."""
+        """The model's name: task > role > engine's entry > argument > defaults > template > the task's kind.
+
+        An assistant that nobody named a model for takes its own.
+        """
         defaults = self.project.settings.defaults
         if self.options.model is not None:
             plan = plan.model_copy(
@@ -314,7 +318,11 @@ class Builder:
             )
         if engine in self.project.given and (entry := self._entry(plan, engine)) is not None:
             plan = plan.model_copy(update={"engines": {**plan.engines, engine: entry}})
-        return model_for(plan, task, engine, defaults)
+        if not self._takes_text(engine):
+            return model_for(plan, task, engine, defaults)
+        template = self.project.templates.get(task.template or "")
+        kind = task.kind or (template.kind if template is not None else None)
+        return model_for(plan, task, engine, defaults, template) or tier_for(kind, task.description)
 
     def _usual_parallel(self, entries: Mapping[str, EngineEntry], hands: frozenset[str]) -> int:
         """How much at once where nobody said: two for each core where programs run here, else 50.

@@ -96,6 +96,16 @@ def masked(text: str, key: str | None, least: int = _LEAST_MASKED) -> str:
     return text.replace(key, MASK) if key and len(key) >= least else text
 
 
+def split_at_key(text: str, key: str | None) -> tuple[str, str]:
+    """Split a piece of a stream before its end, if that is the beginning of the key, whose rest is to come."""
+    if key is None or len(key) < LEAST_MASKED_IN_ANSWERS:
+        return text, ""
+    for size in range(min(len(key) - 1, len(text)), 0, -1):
+        if text.endswith(key[:size]):
+            return text[:-size], text[-size:]
+    return text, ""
+
+
 def mask_error(error: EngineError, key: str | None) -> EngineError:
     """Take a key out of an error, which is then raised anew."""
     error.said = masked(error.said, key)

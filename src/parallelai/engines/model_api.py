@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, edits_of, edits_to_data
 from parallelai.engines.http import HttpClient, is_loopback, shown_url
-from parallelai.engines.keys import LEAST_MASKED_IN_ANSWERS, mask_error, masked, read_key
+from parallelai.engines.keys import (
+    LEAST_MASKED_IN_ANSWERS,
+    mask_error,
+    masked,
+    read_key,
+    split_at_key,
+)
 from parallelai.engines.listening import is_listening
 from parallelai.engines.model_calls import (
     check_stop,
@@ -113,18 +119,25 @@ class _Stream:
         self._events = EventStream()
         self._reader = wire.reader()
         self._told = asyncio.get_running_loop().time()
+        self._held = ""  # the end of what came, as long as it may be the beginning of the key
 
     async def take(self, chunk: bytes) -> None:
         added = "".join(self._reader.take(kind, data) for kind, data in self._events.take(chunk))
         now = asyncio.get_running_loop().time()
         if added or now - self._told > QUIET_SECONDS:  # a model that thinks is not idle
             self._told = now
-            await self._port.emit(TextEvent(clean(masked(added, self._key, LEAST_MASKED_IN_ANSWERS))))
+            text, self._held = split_at_key(self._held + added, self._key)
+            await self._tell(text)
 
-    def end(self) -> Completion:
+    async def end(self) -> Completion:
         for kind, data in self._events.end():
             self._reader.take(kind, data)
+        if self._held:
+            await self._tell(self._held)
         return self._reader.end(self._events.is_done)
+
+    async def _tell(self, text: str) -> None:
+        await self._port.emit(TextEvent(clean(masked(text, self._key, LEAST_MASKED_IN_ANSWERS))))
 
 
 class _FormatRefused(Exception):
@@ -335,7 +348,7 @@ class ModelEngine:
                     raise _FormatRefused
                 raise error_of(answer.status, answer.headers, answer.body, model=turn.model, how=turn.how)
             is_streamed = stream is not None and not answer.body  # some servers never stream
-            completion = stream.end() if stream and is_streamed else self._whole(answer.body, turn)
+            completion = await stream.end() if stream and is_streamed else self._whole(answer.body, turn)
             completion = cleaned(completion, turn.key)
             usage = self._pricing.usage(completion.model or turn.model, completion.counts)
             turn.took(usage)

@@ -21,7 +21,7 @@ from parallelai.results.rank import TrackRecord, rank
 from parallelai.results.suppress import is_suppressed
 from parallelai.results.votes import Joined, Judgement, Report, Voice, join, needs_matching
 
-_MOST_TEXTS = 20_000  # that the rareness of words is learned from
+_MOST_TEXTS = 5_000  # that the rareness of words is learned from
 
 
 @dataclass(frozen=True, slots=True)

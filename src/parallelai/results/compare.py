@@ -65,14 +65,12 @@ def compare(a: RunDocument, b: RunDocument) -> Comparison:
 def _pair(a: RunDocument, b: RunDocument) -> tuple[set[int], set[int]]:
     """Pair the findings of two runs; gives the positions in each that have a partner."""
     pairs = _Pairs(a.findings, b.findings)
-    pairs.by_key(lambda finding: finding.id)
+    pairs.by_id()
     pairs.by_likeness(lambda finding: (finding.file, finding.rule), _edited, _has_rule)
     pairs.by_likeness(lambda finding: finding.file, _Matter(pairs.left()), _is_worded)
     seen = {*b.files.covered, *(note.file for note in (*b.files.skipped, *b.files.failed))}
     seen |= {finding.file for finding in b.findings}
-    pairs.by_key(
-        _renamed, lambda finding: bool(finding.quote), is_gone=lambda finding: finding.file not in seen
-    )
+    pairs.by_key(_renamed, lambda finding: bool(finding.quote), lambda finding: finding.file not in seen)
     return pairs.before, pairs.after
 
 
@@ -103,12 +101,17 @@ class _Pairs:
         earlier = [one for at, one in enumerate(self._a) if at not in self.before]
         return earlier + [one for at, one in enumerate(self._b) if at not in self.after]
 
+    def by_id(self) -> None:
+        """Pair those of the same id, which is one matter however often a document has it."""
+        for earlier, later in self._groups(lambda finding: finding.id, lambda _finding: True):
+            for at in range(max(len(earlier), len(later))):
+                self._join(earlier[min(at, len(earlier) - 1)], later[min(at, len(later) - 1)])
+
     def by_key(
         self,
         key: Callable[[Finding], Hashable],
-        accepts: Callable[[Finding], bool] = lambda _finding: True,
-        *,
-        is_gone: Callable[[Finding], bool] = lambda _finding: True,
+        accepts: Callable[[Finding], bool],
+        is_gone: Callable[[Finding], bool],
     ) -> None:
         """Pair those of the same key; `is_gone` says which of the earlier run's may be paired."""
         groups = self._groups(key, accepts)

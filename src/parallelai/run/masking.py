@@ -15,6 +15,7 @@ from parallelai.records import ErrorRecord, Finding, Reply
 
 MASK = "••••"
 SHORTEST_VALUE = 8
+SHORTEST_KEY = 16
 
 _FINDING_TEXTS = ("message", "suggestion", "quote", "rule", "category")
 
@@ -39,9 +40,16 @@ class Masker:
         self._pattern = re.compile("|".join([*map(re.escape, values), *_KNOWN_FORMS]))
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str], names: Iterable[str]) -> Masker:
-        """Mask the values of those of `names` that sound secret."""
-        return cls(environment[name] for name in names if name in environment and _SECRET_NAME.search(name))
+    def of_environment(
+        cls, environment: Mapping[str, str], names: Iterable[str], keys: Iterable[str] = ()
+    ) -> Masker:
+        """Mask the values of those of `names` that sound secret, and those of `keys`, whatever they are called.
+
+        What is short is not taken for a key: servers that want none are given words such as `placeholder`.
+        """
+        values = [environment[name] for name in names if name in environment and _SECRET_NAME.search(name)]
+        held = (environment.get(name, "").strip() for name in keys)
+        return cls([*values, *(key for key in held if len(key) >= SHORTEST_KEY)])
 
     def text(self, text: str) -> str:
         """Mask a text."""
