@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from running import FakeEngine, opened, tasks
 
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.records import FREE, Reply
 from parallelai.run.workspaces import PLAIN
+from running import FakeEngine, opened, tasks
 
 GIGABYTE = 1024**3
 

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 from work_support import git
 
-
 from clients.installing import programs
 from parallelai import AsyncParallelAI
 from parallelai.events import Event

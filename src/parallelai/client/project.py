@@ -128,7 +128,9 @@ class OpenProject:
             return False
 
     def has_consent(self, engine: str) -> bool:
-        """Whether the user said that `auto` may take this engine; never where nothing can be remembered."""
+        """Whether the user said that `auto` may take this engine, in the own config or when asked."""
+        if engine in self.settings.consent:  # never the project's word, see `settings_for`
+            return True
         try:
             return self.machine.has_consent(engine)
         except StoreError:

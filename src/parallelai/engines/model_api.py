@@ -63,7 +63,7 @@ from parallelai.engines.wire.sse import EventStream
 from parallelai.engines.wire.structure import structure_of
 from parallelai.errors import ConfigError, EngineError, Invalid, Transient, Unavailable
 from parallelai.processes import find
-from parallelai.records import LimitKey, Reply, Usage
+from parallelai.records import LimitKey, Reply, Usage, changed
 
 if TYPE_CHECKING:
     from parallelai.plan.model import EngineEntry
@@ -420,7 +420,7 @@ class ModelEngine:
             )
         note = cut_note(completion, ask) if self._is_local else None
         notes = reply.notes if note is None else (*reply.notes, note)
-        return dataclasses.replace(reply, model=completion.model or ask.model, notes=notes)
+        return changed(reply, model=completion.model or ask.model, notes=notes)
 
     # ------------------------------------------------------------------ keys, headers, models
 

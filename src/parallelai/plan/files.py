@@ -384,13 +384,13 @@ def _leads_out(path: Path | str, root: Path, folders: dict[str, str] | None = No
 
 def _resolved(path: str, folders: dict[str, str]) -> str:
     """Resolve a path as `realpath` does, which asks about each folder above; `folders` are known already."""
-    folder, name = os.path.split(path)
-    if name in ("", ".", "..") or "\0" in name:
+    folder, slash, name = path.rpartition("/")
+    if not folder or not slash or name in ("", ".", "..") or "\0" in name:
         return os.path.realpath(path)
     real = folders.get(folder)
     if real is None:
         real = folders[folder] = os.path.realpath(folder)
-    here = os.path.join(real, name)  # noqa: PTH118  # texts: there are thousands
+    here = f"{real}/{name}" if real != "/" else f"/{name}"
     return os.path.realpath(here) if os.path.islink(here) else here  # noqa: PTH114
 
 

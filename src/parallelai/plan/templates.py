@@ -92,12 +92,41 @@ def find(root: Path | None = None, user_dir: Path | None = None) -> Mapping[str,
     Raises:
         UsageError: a template cannot be read; `where` names its file.
     """
-    found: dict[str, Template] = {}
+    shipped: dict[str, Path] = {}
+    others: dict[str, Template] = {}
     for place in places(root, user_dir):
         for path in files(place.folder):
+            if place.source == "shipped":
+                shipped[path.stem] = path
+                continue
             template = load(path, top=place.top, source=place.source)
-            found[template.name] = template
-    return dict(sorted(found.items()))
+            others[template.name] = template
+    return _Found(shipped, others)
+
+
+class _Found(Mapping[str, Template]):
+    """Templates by name. A shipped one, whose name is that of its file, is read when somebody asks for it:
+    to read all of them takes longer than all else before a small run."""
+
+    def __init__(self, shipped: Mapping[str, Path], others: Mapping[str, Template]) -> None:
+        self._shipped = shipped
+        self._read = dict(others)
+        self._names = sorted({*shipped, *others})
+
+    def __getitem__(self, name: str) -> Template:
+        known = self._read.get(name)
+        if known is None:
+            known = self._read[name] = load(self._shipped[name], top=SHIPPED, source="shipped")
+        return known
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._read or name in self._shipped
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def places(root: Path | None = None, user_dir: Path | None = None) -> list[Place]:

@@ -47,8 +47,9 @@ class Job:
     `--no-cache`; `parallel` is the ceiling of attempts in flight. `baseline` are ids of findings that were
     accepted before. `has_workspaces`: attempts can be given folders to work in. `is_applied`: changes go into
     the user's checkout at the end. `is_attended`: somebody is there to answer questions. `editing` are the
-    instances whose result is a change, `hands` the engines that work in folders of their own. `record` is how reviewers did before. `memory_bytes` is what attempts may take together, `session_memory` what
-    one of an engine's sessions took before.
+    instances whose result is a change, `hands` the engines that work in folders of their own. `record` is how
+    reviewers did before. `memory_bytes` is what attempts may take together, `session_memory` what one of an
+    engine's sessions took before.
     """
 
     run: str

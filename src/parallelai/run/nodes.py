@@ -121,8 +121,9 @@ class Settings:
 
     `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of
     a phase. `memory_bytes` is what all attempts in flight together may take by their estimates, None for no
-    limit. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that events hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in
-    flight are enough for the calls that a key allows now.
+    limit. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that events
+    hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in flight are
+    enough for the calls that a key allows now.
     """
 
     parallel: int = 50

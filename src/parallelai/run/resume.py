@@ -59,8 +59,8 @@ class Prior:
     enough; `added` are the tasks that `runs add` brought;
     `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile;
     `spare` are replies of another run of the same that was killed, which the cache may lack;
-    `changes` are what attempts changed; `interrupted` are sessions that can be gone on with, by task; `written` gives, for a file and the content that this run itself
-    wrote into it, the content that was there before.
+    `changes` are what attempts changed; `interrupted` are sessions that can be gone on with, by task;
+    `written` gives, for a file and the content that this run itself wrote into it, what was there before.
     """
 
     created: RunCreated | None = None
@@ -132,20 +132,25 @@ class _Reader:
                     self.prior.added.append(self.asked.pop(done.command))
             case BudgetChanged() as changed:
                 self.prior.budget = changed
-            case SessionOpened() as opened if event.task is not None and event.attempt:
-                self._take_session(event.task, event.attempt, opened.session)
-            case WorkspaceCreated() as placed if event.task is not None and event.attempt:
-                self.folders[event.task, event.attempt] = placed.path
-            case ChangeMade() as made if event.task is not None and event.attempt:
-                self.prior.changes[event.task, event.attempt] = made
             case ChangeApplied() as applied:
                 self._take_written(applied)
-            case AttemptReserved() | TaskReady() if event.task is not None:
-                self.prior.ended.pop(event.task, None)  # it is done again: what it came to is no more
-            case TaskEnded() as ended if event.task is not None:
-                self._take_end(event.task, ended)
-            case AttemptStarted() | AttemptEnded() as data if event.task is not None and event.attempt:
-                self._take_attempt(event.task, event.attempt, data)
+            case _ if event.task is not None:
+                self._take_of_task(event.task, event.attempt or 0, event.data)
+
+    def _take_of_task(self, task: str, attempt: int, data: object) -> None:
+        match data:
+            case AttemptStarted() | AttemptEnded():
+                self._take_attempt(task, attempt, data)
+            case SessionOpened():
+                self._take_session(task, attempt, data.session)
+            case WorkspaceCreated():
+                self.folders[task, attempt] = data.path
+            case ChangeMade():
+                self.prior.changes[task, attempt] = data
+            case TaskEnded():
+                self._take_end(task, data)
+        if isinstance(data, AttemptReserved | TaskReady):
+            self.prior.ended.pop(task, None)  # it is done again: what it came to is no more
 
     def _take_session(self, task: str, attempt: int, session: str) -> None:
         engine, mark = self.started.get((task, attempt), ("", ""))

@@ -70,6 +70,10 @@ NEWS_AT_ONCE = 100
 """How much news is taken before what it made room for is started: of a hundred attempts that end together the
 first must not wait until all the others are written down."""
 
+STARTS_AT_ONCE = 8
+"""How many attempts are started before they are let do something: the first of a hundred calls must not wait
+until all are made ready."""
+
 Watch = Callable[[Sequence[Event]], None]
 Grow = Callable[[Job, Mapping[str, Any]], Job]
 """Gives the job with one more task in its plan and graph. Raises `UsageError` or `PlanError`."""
@@ -345,7 +349,7 @@ class Runner:
 
     async def _drive(self, writer: RunWriter) -> None:
         while not self._scheduler.is_done:
-            until = self._carry_out_all(self._scheduler.decide(self._now()))
+            until = await self._carry_out_all(self._scheduler.decide(self._now()))
             for notice in self._scheduler.notices():
                 self._has_reached_budget |= notice.type == "budget.reached"
                 writer.append(notice)
@@ -392,13 +396,17 @@ class Runner:
                 self._flights.streamed(item)
                 limiting.heed(item.event, self._scheduler, self._permits, self._now())
 
-    def _carry_out_all(self, decisions: Sequence[Decision]) -> float | None:
+    async def _carry_out_all(self, decisions: Sequence[Decision]) -> float | None:
         """Do what was decided; gives the time at which to ask again, None for no time."""
         until: float | None = None
+        started = 0
         for decision in decisions:
             match decision:
                 case Start():
                     self._start(decision)
+                    started += 1
+                    if started % STARTS_AT_ONCE == 0:
+                        await asyncio.sleep(0)
                 case Finish():
                     self._finish(decision)
                 case RunStep():

@@ -89,7 +89,11 @@ class Machine:
 
     def keep_state(self, state: Path) -> None:
         """Keep that a state folder was made here, and did not come with a checkout or an archive."""
-        self._do("INSERT OR REPLACE INTO states VALUES (?, ?)", place.identity(state, is_made=True) or "", utc_now())
+        self._do(
+            "INSERT OR REPLACE INTO states VALUES (?, ?)",
+            place.identity(state, is_made=True) or "",
+            utc_now(),
+        )
 
     def knows_state(self, state: Path) -> bool:
         """Tell whether a state folder is one that was made here."""
@@ -105,7 +109,9 @@ class Machine:
     def keep_memory(self, engine: str, taken: int) -> None:
         """Keep what a session took, in bytes: the highest, of which older ones fade by a tenth each time."""
         known = self.memory(engine) or 0
-        self._do("INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", engine, max(taken, known * 9 // 10), utc_now())
+        self._do(
+            "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", engine, max(taken, known * 9 // 10), utc_now()
+        )
 
     def revoke(self, engine: str) -> bool:
         """Forget the consent to an engine; returns whether there was one."""

@@ -125,7 +125,7 @@ def read_in(folder: int, name: str) -> Content | None:
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISREG(mode):
-            with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 -- it is open already
+            with open(descriptor, "rb", closefd=False) as file:
                 return Content(file.read(), stat.S_IMODE(mode))
     finally:
         os.close(descriptor)

@@ -153,10 +153,10 @@ def _candidates(root: Path, pattern: PurePosixPath) -> list[str]:
     """The names that a pattern can mean: those of the folder before its first wildcard."""
     fixed = PurePosixPath(*[part for part in pattern.parts[:-1] if not set(part) & set("*?[")])
     try:
-        names = os.listdir(root / fixed)
+        names = sorted(path.name for path in (root / fixed).iterdir())
     except OSError:
         return []
-    return [str(fixed / name) for name in sorted(names) if name != ".git"]
+    return [str(fixed / name) for name in names if name != ".git"]
 
 
 def copy_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> None:

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai.engines.protocol import Engine, Port, Request
-from parallelai.errors import CheckFailed, EngineError, Internal, Invalid, ParallelAIError, TimedOut, Unavailable
+from parallelai.errors import (
+    CheckFailed,
+    EngineError,
+    Internal,
+    Invalid,
+    ParallelAIError,
+    TimedOut,
+    Unavailable,
+)
 from parallelai.plan.files import read_text
 from parallelai.plan.prompt import with_files
-from parallelai.records import FilePart, Reply, Usage
+from parallelai.records import FilePart, Reply, Usage, changed
 from parallelai.results import verify
 from parallelai.results.verify import Verdict
 from parallelai.run.workspaces import Measured, Place, Work, Workspaces
@@ -111,7 +119,7 @@ def completed(engine: Engine, request: Request) -> Request:
         prompt = with_files(request.prompt, request.files_at, request.files, Path(request.root))
     except ParallelAIError as error:
         raise Invalid(error.said, where=error.where, next=error.next) from None
-    return dataclasses.replace(request, prompt=prompt, files_at=None)
+    return changed(request, prompt=prompt, files_at=None)
 
 
 @asynccontextmanager
@@ -263,7 +271,6 @@ class _Attempt:
             return Result(_reported(reply, measured))
         change = await self._place.keep(measured)
         return Result(dataclasses.replace(reply, change=change, data=None), measured)
-
 
     async def _verified(self, reply: Reply) -> Reply:
         """Let somebody try to refute each finding with the code before him; what was refuted is kept as such."""

@@ -266,7 +266,8 @@ class LocalExecutor:
                 clock = _Clock(wall)
                 port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
                 port._turn_began = began
-                if spec.work is PLAIN and is_one_turn(engine):  # most attempts: all else is for those with more
+                # Most attempts are that; all else is for those with more.
+                if spec.work is PLAIN and is_one_turn(engine):
                     return await self._only_turn(engine, port, request)
                 perform = functools.partial(self._turn, engine, port)
                 doers = Doers(engine, perform, functools.partial(self._second_pass, spec, port))

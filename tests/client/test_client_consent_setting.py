@@ -1,0 +1,29 @@
+"""Consent that the user wrote down beforehand; what a project says about it never counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from parallelai import AsyncParallelAI
+
+
+async def engine_of_a_review(root: Path) -> str | None:
+    async with AsyncParallelAI(root, trust=True) as ai:
+        return (await ai.review("a.py")).tasks[0].engine
+
+
+async def test_consent_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # nothing listens there
+    monkeypatch.setenv("OPENAI_API_KEY", "the-key-of-a-test")
+    (tmp_path / "a.py").write_text("print()\n")
+    settings = tmp_path / "parallelai.toml"
+    settings.write_text('consent = ["openai"]\n')
+    assert await engine_of_a_review(tmp_path) == "analyzers"
+    settings.unlink()
+    own = Path(os.environ["XDG_CONFIG_HOME"]) / "parallelai" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text('consent = ["openai"]\n')
+    assert await engine_of_a_review(tmp_path) == "openai"
