@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from parallelai.errors import EngineError, UsageError
+from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
-from parallelai.plan.files import match
+from parallelai.work.bringing import copy_in, included, link_in, to_bring
 from parallelai.work.gathering import check_room, listing
 from parallelai.work.measuring import judge
 from parallelai.work.removing import remove
@@ -31,6 +31,7 @@ __all__ = [
     "Measure",
     "check_out",
     "copy_in",
+    "included",
     "link_in",
     "make_repository",
     "measure",
@@ -123,79 +124,6 @@ def _escaped(path: str) -> bytes:
     """A path as a pattern of git that means just it."""
     special = "".join(f"\\{char}" if char in "\\*?[] " else char for char in path)
     return os.fsencode(special)
-
-
-# -- what comes along from the user's checkout
-
-
-def to_bring(snapshot: Snapshot, patterns: Iterable[str]) -> list[str]:
-    """List the paths of the user's checkout that patterns name; also ignored files, which a snapshot has not.
-
-    A pattern that names a path means it, and a folder all of it; other patterns are matched, by git's rules,
-    against the names at the top of the checkout and below the folder that they name. Raises `UsageError` for
-    one that leads out of the project.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        clean = PurePosixPath(pattern)
-        if clean.is_absolute() or ".." in clean.parts or ".git" in clean.parts:
-            raise UsageError(f"`{pattern}` leads out of the project", next="name a path below its root")
-        path = snapshot.root / clean
-        if path.is_symlink() or path.exists():
-            found[str(clean)] = None
-            continue
-        for name in match([pattern], _candidates(snapshot.root, clean)):
-            found[name] = None
-    return list(found)
-
-
-def _candidates(root: Path, pattern: PurePosixPath) -> list[str]:
-    """The names that a pattern can mean: those of the folder before its first wildcard."""
-    fixed = PurePosixPath(*[part for part in pattern.parts[:-1] if not set(part) & set("*?[")])
-    try:
-        names = sorted(path.name for path in (root / fixed).iterdir())
-    except OSError:
-        return []
-    return [str(fixed / name) for name in names if name != ".git"]
-
-
-def copy_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> None:
-    """Copy paths from the user's checkout, links as links that stay inside it."""
-    for path in paths:
-        source, target = snapshot.root / path, folder / path
-        _make_parents(folder, target)
-        if _leads_out(source, snapshot.root):
-            raise UsageError(f"`{path}` leads out of the project", next="copy what it points to instead")
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        else:
-            shutil.copy2(source, target, follow_symlinks=False)
-
-
-def link_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> tuple[str, ...]:
-    """Link to paths of the user's checkout; gives what is linked to, absolute, which has to stay readable."""
-    targets: list[str] = []
-    for path in paths:
-        source, target = snapshot.root / path, folder / path
-        _make_parents(folder, target)
-        if target.is_symlink() or target.exists():
-            continue  # it came with the snapshot
-        target.symlink_to(source)
-        targets.append(str(source.resolve()))
-    return tuple(targets)
-
-
-def _make_parents(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"`{target.relative_to(folder)}` lies behind a link that leads out of the project")
-
-
-def _leads_out(path: Path, root: Path) -> bool:
-    try:
-        return not path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        return True
 
 
 # -- what was changed

@@ -38,7 +38,6 @@ MAKERS = 2
 """How many folders are made at once: a checkout is the disk's work."""
 SPARE_BYTES = 64 * 1024 * 1024
 """What has to stay free on the disk when a folder is made."""
-INCLUDE_FILE = ".worktreeinclude"
 SETUP_SECONDS = 1800.0
 
 
@@ -92,8 +91,11 @@ def is_confined(workspace: Workspace) -> bool:
 class RunWorkspaces:
     """See `run.workspaces.Workspaces`. Make one with `open_workspaces`."""
 
-    def __init__(self, settings: Settings, snapshot: Snapshot, hashes: dict[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, snapshot: Snapshot, hashes: dict[str, str], included: tuple[str, ...]
+    ) -> None:
         self._settings = settings
+        self._included = included
         self._snapshot = snapshot
         self._hashes = hashes
         self._home = home(settings.run)
@@ -220,13 +222,7 @@ class RunWorkspaces:
 
     def _copied(self, wanted: model.Workspace) -> tuple[str, ...]:
         """What is copied: what the plan says, and what the project's `.worktreeinclude` lists."""
-        try:
-            text = (self._snapshot.root / INCLUDE_FILE).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return wanted.copy_
-        lines = (line.strip() for line in text.splitlines())
-        listed = tuple(line.strip("/") for line in lines if line and not line.startswith(("#", "!")))
-        return (*wanted.copy_, *listed)
+        return (*wanted.copy_, *self._included)
 
     async def _set_up(self, laid: _Laid, work: Work, wanted: model.Workspace, seconds: float) -> None:
         """Run the plan's `setup` in a new folder; what it makes is no part of a change."""
@@ -464,7 +460,7 @@ async def open_workspaces(
     for path in await asyncio.to_thread(_children, home(settings.run)):
         if str(path) not in wanted:
             await asyncio.to_thread(scratch.remove, path)
-    return RunWorkspaces(settings, snapshot, await blobs(snapshot))
+    return RunWorkspaces(settings, snapshot, await blobs(snapshot), await scratch.included(snapshot))
 
 
 def _children(folder: Path) -> list[Path]:
