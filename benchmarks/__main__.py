@@ -22,6 +22,7 @@ NAMES = {
     "review": "a review of a large public project",
     "confinement": "what a confined launch costs",
     "resume": "going on after `kill -9`",
+    "sessions": "12 real assistants at once, beside `xargs -P`",
     "reviews": "what several reviewers say of the same matter",
 }
 

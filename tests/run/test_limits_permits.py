@@ -299,7 +299,7 @@ async def test_two_permits_at_once_are_no_work(tmp_path: Path) -> None:
             held = await port.permit(key, 1), await port.permit(key, 1)
             await asyncio.sleep(0.25)
             await held[0].settle(FREE)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.7)
             await held[1].settle(FREE)
             return "held"
         both = await asyncio.gather(*(port.permit(LimitKey("fake"), 1) for _ in range(2)))

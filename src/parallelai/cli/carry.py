@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ from parallelai.results.write import refuse_link_out, write_atomically
 
 NOTHING = "nothing to review: of the files that you asked for, none has changed"
 STDOUT = "-"
+COMMANDS_MEANT = ("github", "json", "sarif", "rdjsonl")
+"""Formats whose lines GitHub's runner cannot mistake for its commands, or is meant to obey."""
 _SUFFIXES = {"md": "markdown", "htm": "html", "xml": "junit"}
 
 Call = Callable[[AsyncParallelAI, CarryOut], Awaitable[RunDocument | None]]
@@ -95,6 +98,8 @@ def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> 
         name = asked.format or ("json" if shared.is_json else "terminal")
         is_nothing = name == "terminal" and not document.run
         text = NOTHING if is_nothing else formats.render(name, document, context).rstrip("\n")
+        if name not in COMMANDS_MEANT and os.environ.get("GITHUB_ACTIONS"):
+            text = without_commands(text)
         click.echo(text, color=context.color)
 
 
@@ -126,6 +131,12 @@ def context_of(shared: Shared, root: Path) -> formats.RenderContext:
         read=read,
         limit=None if shared.is_verbose else formats.SHOWN,
     )
+
+
+def without_commands(text: str) -> str:
+    """Break up what GitHub's runner would obey: what is reviewed may hold its workflow commands."""
+    lines = (re.sub(r"^(\s*):(:)", r"\1:\u200b\2", line) for line in text.split("\n"))
+    return "\n".join(lines).replace("##[", "##\u200b[")
 
 
 class _Lines:

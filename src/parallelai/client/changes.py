@@ -35,13 +35,17 @@ class RunChanges:
 
     def diff(self, run: str | None = None, tasks: Sequence[str] = ()) -> tuple[TaskChange, ...]:
         """Give the changes. Raises `NotFoundError` for a task that has none."""
+        self._project.refuse_foreign_state()
         report = self._runs.report(run)
         return tuple(self._change(report, task) for task in chosen(report, tasks))
 
     def _change(self, report: Report, task: str) -> TaskChange:
         made = report.changes[task]
         path = self._project.root / made.patch
+        folder = self._project.state / "runs" / report.run / "patches"
         try:
+            if path.is_symlink() or path.resolve().parent != folder.resolve():
+                raise NotFoundError(f"the patch of `{task}` is not where this run keeps its patches")
             patch = path.read_bytes().decode("utf-8", "replace")
         except OSError as error:
             raise NotFoundError(f"the patch of `{task}` cannot be read: {error.strerror}") from None
@@ -50,12 +54,14 @@ class RunChanges:
 
     async def apply(self, run: str | None = None, tasks: Sequence[str] = ()) -> tuple[Applied, ...]:
         """Put changes into the user's checkout, each all or nothing; those that are in it are passed over."""
+        self._project.refuse_foreign_state()
         report = self._runs.report(run)
         wanted = [task for task in chosen(report, tasks) if not report.is_applied.get(task, False)]
         return await self._each(report, wanted, is_undo=False)
 
     async def unapply(self, run: str | None = None, tasks: Sequence[str] = ()) -> tuple[Applied, ...]:
         """Take changes out of the user's checkout again, the last one first, byte by byte."""
+        self._project.refuse_foreign_state()
         report = self._runs.report(run)
         names = chosen(report, tasks)
         wanted = [task for task in reversed(names) if report.is_applied.get(task, False)]

@@ -31,7 +31,7 @@ async def workspaces_for(
         grace_seconds=job.plan.limits.grace,
         workspace=job.plan.workspace,
         of_task=lambda task: _wanted(job, task),
-        has_secret=masker.has_secret,
+        secrets_in=masker.secrets_in,
         memory_bytes=job.memory_bytes,
     )
     left = [one.folder for one in prior.interrupted.values() if one.folder is not None]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai.errors import ParallelAIError
 from parallelai.processes import Completed, environment, run_quick
 
+BATCH = 200
+"""How many contents are asked for at a time: their bytes are held in memory together."""
 SECONDS = 600.0
 """How long one call may take; a first snapshot of a large repository takes some seconds."""
 
@@ -96,6 +98,25 @@ class Git:
         return await _to_its_end(
             functools.partial(run_quick, argv, cwd, SECONDS, env=self._environment(), stdin=stdin)
         )
+
+    async def blobs(self, names: Collection[str]) -> dict[str, bytes]:
+        """Give contents by their hashes, of those that are there; in one process for many of them."""
+        found: dict[str, bytes] = {}
+        wanted = sorted(names)
+        for start in range(0, len(wanted), BATCH):
+            batch = wanted[start : start + BATCH]
+            stdin = "".join(f"{name}\n" for name in batch).encode()
+            data = await self.run("cat-file", "--batch", stdin=stdin)
+            at = 0
+            for name in batch:
+                end = data.index(b"\n", at)
+                header = data[at:end].split(b" ")
+                at = end + 1
+                if len(header) == 3:  # else it is missing
+                    size = int(header[2])
+                    found[name] = data[at : at + size]
+                    at += size + 1
+        return found
 
     async def configured(self, pattern: str) -> dict[str, str]:
         """Read the settings whose keys match, as the user's git sees them: system, user, repository.

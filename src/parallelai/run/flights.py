@@ -244,7 +244,7 @@ class Flights:
         task, attempt = news.id.task, news.id.attempt
         if measured.kept_out:
             why = "it may not be changed by an assistant"
-            self._append(GuardKeptOut(measured.kept_out, why), task=task, attempt=attempt)
+            self._append(GuardKeptOut(change.kept_out, why), task=task, attempt=attempt)
         made = ChangeMade(change.patch, change.files, measured.base, measured.commit, change.kept_out)
         self._append(made, task=task, attempt=attempt)
         self._tallies.setdefault(task, Tally()).measured[attempt] = measured

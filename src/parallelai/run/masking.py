@@ -55,9 +55,9 @@ class Masker:
         """Mask a text."""
         return self._pattern.sub(MASK, text)
 
-    def has_secret(self, text: str) -> bool:
-        """Whether a text holds one."""
-        return self._pattern.search(text) is not None
+    def secrets_in(self, text: str) -> frozenset[str]:
+        """Find the secrets of a text."""
+        return frozenset(self._pattern.findall(text))
 
     def reply(self, reply: Reply) -> Reply:
         """Mask all texts of a reply; one without secrets is given back as it is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,12 @@ async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write
     """
     writes: list[Write] = []
     refused: list[str] = []
-    for difference in await _differences(git, base, commit):
+    differences = await _differences(git, base, commit)
+    sides = [side for one in differences for side in (one.before, one.after)]
+    blobs = await git.blobs({blob.decode() for mode, blob in filter(None, sides) if mode in _FILE_MODES})
+    for difference in differences:
         try:
-            write = await _write(git, root, difference)
+            write = await _write(git, root, difference, blobs)
         except NotWritten as error:
             refused.extend(error.paths)
             continue
@@ -50,11 +54,11 @@ async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write
     return writes
 
 
-async def _write(git: Git, root: Path, difference: _Difference) -> Write | None:
+async def _write(git: Git, root: Path, difference: _Difference, blobs: Mapping[str, bytes]) -> Write | None:
     """What one path needs, None where it already is as the change would have it."""
     path = difference.path
     now = read(root, path)
-    before, after = await _content(git, difference.before), await _content(git, difference.after)
+    before, after = _content(blobs, difference.before), _content(blobs, difference.after)
     if now is None if after is None else after.same(now):
         return None
     if now is None if before is None else before.same(now):
@@ -75,6 +79,27 @@ def _with_mode(after: Content, now: Content | None) -> Content:
     return Content(after.data, (now.mode & ~0o111) | execute)
 
 
+async def contents(git: Git, base: str, commit: str) -> list[tuple[str, bytes | None, bytes | None]]:
+    """Give each path that two commits have otherwise, with its bytes in both; None where it is not there."""
+    differences = await _differences(git, base, commit)
+    sides = [side for one in differences for side in (one.before, one.after)]
+    wanted = {blob.decode() for mode, blob in filter(None, sides) if mode in _FILE_MODES}
+    found = await git.blobs(wanted)
+
+    def data(side: tuple[bytes, bytes] | None) -> bytes | None:
+        return None if side is None else found.get(side[1].decode(), b"")
+
+    return [(one.path, data(one.before), data(one.after)) for one in differences]
+
+
+def secrets_of(data: bytes, path: str, find: Callable[[str], frozenset[str]]) -> frozenset[str]:
+    """What looks like a secret in a file, however it is encoded, or in its name."""
+    texts = [path, data.decode("utf-8", "replace")]
+    if b"\0" in data:  # UTF-16, or a text with zeros strewn in
+        texts.append(data.replace(b"\0", b"").decode("utf-8", "replace"))
+    return frozenset().union(*(find(text) for text in texts))
+
+
 async def _differences(git: Git, base: str, commit: str) -> list[_Difference]:
     listed = await git.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", base, commit)
     fields = listed.split(b"\0")
@@ -87,13 +112,15 @@ async def _differences(git: Git, base: str, commit: str) -> list[_Difference]:
     return found
 
 
-async def _content(git: Git, side: tuple[bytes, bytes] | None) -> Content | None:
+def _content(blobs: Mapping[str, bytes], side: tuple[bytes, bytes] | None) -> Content | None:
     if side is None:
         return None
     mode, blob = side
     if mode not in _FILE_MODES:
         raise NotWritten("it is no file", [])
-    data = await git.run("cat-file", "blob", blob.decode())
+    data = blobs.get(blob.decode())
+    if data is None:
+        raise NotWritten("what the change holds is not kept any more", [])
     return Content(data, _FILE_MODES[mode], mode == _LINK)
 
 

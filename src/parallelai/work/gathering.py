@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from parallelai.git.plumbing import Git, GitError
 _GITLINK, _LINK = "160000", "120000"
 _CONVERTS = re.compile(rb"\b(text|eol|filter|ident|crlf|working-tree-encoding)\b")
 _SETTINGS = r"^core\.(autocrlf|attributesfile|filemode|symlinks)$"
+MOST_BYTES = 1024 * 1024
+"""Of a file with git's patterns or attributes."""
 SPARE_BYTES = 64 * 1024 * 1024
 """What has to stay free on a disk that is written to."""
 
@@ -162,9 +165,11 @@ async def _is_converted(user: UsersRepository, root: Path, entries: list[_Entry]
 
 
 def read_or_nothing(path: Path) -> bytes:
-    """A file's content, nothing where it cannot be read."""
+    """A small file's content, nothing where it cannot be read, or is a device or a pipe."""
     try:
-        return path.read_bytes()
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return file.read(MOST_BYTES) if is_file else b""
     except OSError:
         return b""
 
@@ -177,7 +182,11 @@ def _different(root: Path, entries: list[_Entry]) -> set[str]:
         if entry.mode in (_GITLINK, _LINK):
             continue
         try:
-            data = Path(f"{top}/{entry.path}").read_bytes()
+            path = Path(f"{top}/{entry.path}")
+            if not stat.S_ISREG(path.lstat().st_mode):
+                found.add(entry.path)  # it became something else
+                continue
+            data = path.read_bytes()
         except OSError:
             continue  # gone, or named when it is added
         if blob_hash(data, is_sha256=len(entry.blob) == 64) != entry.blob:

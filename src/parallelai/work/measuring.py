@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from parallelai.errors import Trespass
 from parallelai.git.paths import is_gits_own, may_be_link
 
 PROTECTED = ("parallelai.toml", ".parallelai")
@@ -51,6 +52,10 @@ def judge(root: Path, names: Iterable[str], known: frozenset[str]) -> Judged:
 def _is_forbidden(name: str) -> bool:
     """Whether nothing of this name may be in a change; git lists a repository inside as a folder."""
     parts = PurePosixPath(name).parts
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # what is no text can be written down nowhere
+        return True
     return name.endswith("/") or parts[0].casefold() in PROTECTED or any(map(is_gits_own, parts))
 
 
@@ -72,6 +77,32 @@ def _look(root: Path, name: str, links: dict[str, bool]) -> int | None:
         return len(name) if may_be_link(name.rpartition("/")[2]) and not _leads_out(root, path) else None
     is_good = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES and os.access(path, os.R_OK)
     return status.st_size if is_good else None
+
+
+_READ_BY_GIT = frozenset({".gitignore", ".gitattributes", ".gitmodules", ".mailmap"})
+
+
+def clear_pipes(root: Path) -> None:
+    """Remove pipes, sockets and devices by names that git reads in every folder: it would wait for them forever.
+
+    Raises `Trespass` if the folder itself was replaced by a link.
+    """
+    if root.is_symlink():
+        raise Trespass("the folder that it worked in was replaced by a link", next="look at what it did")
+    for top, _, files in os.walk(root, followlinks=False):
+        for name in _READ_BY_GIT.intersection(files):
+            path = Path(top, name)
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                path.unlink()
+
+
+def is_link_out(path: str, target: bytes) -> bool:
+    """Whether a link, as it is written, leads out of the project or to git's own."""
+    text = os.fsdecode(target)
+    plain = os.path.normpath(os.path.join(os.path.dirname(path), text))  # noqa: PTH118, PTH120
+    parts = PurePosixPath(plain).parts
+    return text.startswith("/") or plain.startswith("..") or any(map(is_gits_own, parts))
 
 
 def _is_behind_link(root: Path, folder: str, links: dict[str, bool]) -> bool:

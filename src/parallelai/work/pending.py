@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Collection, Mapping
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from parallelai.work.placing import Content
+from parallelai.work.placing import Content, NotWritten, check
 
 APPLYING, DONE = "applying", "done"
 _RECORD, _STATE = "record.json", "state"
@@ -153,13 +154,32 @@ def save(record: Path, pending: Pending) -> None:
 
 
 def load(record: Path) -> Pending | None:
-    """Read a record; None where there is no whole one."""
+    """Read a record; None where there is no whole one, or it names what is not below the checkout."""
     try:
         data = json.loads((record / _RECORD).read_bytes())
         steps = tuple(_step(record, number, row) for number, row in enumerate(data["steps"]))
-        return Pending(steps, tuple(data["folders"]), data["modes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        modes = {str(folder): int(mode) for folder, mode in data["modes"].items()}
+        pending = Pending(steps, tuple(data["folders"]), modes)
+        _refuse_outside(pending)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotWritten):
         return None
+    return pending
+
+
+_OURS = re.compile(r"(?:\.parallelai-[0-9a-f]{12}-\d+\.(?:new|old))?")
+
+
+def _refuse_outside(pending: Pending) -> None:
+    """Raise `NotWritten` for a record that is not one of ours: it would be carried out on trust."""
+    for step in pending.steps:
+        check(step.write.path)
+        if step.beside != ".":
+            check(step.beside)
+        for name in (step.new, step.old):
+            if _OURS.fullmatch(name) is None:
+                raise NotWritten(f"`{name}` is no name of ours", [name])
+    for folder in (*pending.folders, *pending.modes):
+        check(folder)
 
 
 def _step(record: Path, number: int, row: dict[str, Any]) -> Step:

@@ -72,9 +72,12 @@ def opened(root: Path, folder: str) -> Iterator[int]:
         NotWritten: it lies behind a link, or is one.
         FileNotFoundError, NotADirectoryError: there is none.
     """
+    parts = PurePosixPath(folder).parts
+    if PurePosixPath(folder).is_absolute() or ".." in parts:
+        raise NotWritten(f"`{folder}` leads out of the checkout", [folder])
     descriptor = os.open(root, _FOLDER & ~os.O_NOFOLLOW)
     try:
-        for part in PurePosixPath(folder).parts:
+        for part in parts:
             inner = _step(descriptor, part, folder)
             os.close(descriptor)
             descriptor = inner

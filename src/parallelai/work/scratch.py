@@ -20,7 +20,7 @@ from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
 from parallelai.work.bringing import copy_in, included, link_in, to_bring
 from parallelai.work.gathering import check_room, listing
-from parallelai.work.measuring import judge
+from parallelai.work.measuring import clear_pipes, is_link_out, judge
 from parallelai.work.removing import remove
 from parallelai.work.snapshot import Snapshot, alternates_file
 
@@ -135,6 +135,7 @@ async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] 
     `leave_out` are paths that somebody else made there (what checks left behind).
     """
     git = snapshot.taking(folder.path, folder.index)
+    await asyncio.to_thread(clear_pipes, folder.path)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
     names = set(_paths(await git.run("diff-files", "--name-only", "-z")))
     names.update(_paths(await git.run("ls-files", "--others", "--exclude-standard", "-z")))
@@ -149,12 +150,25 @@ async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] 
         stdin = listing(judged.lying)
         await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=stdin)
     await _forget(snapshot, git, folder.base, judged.kept_out & known)
+    commit, changed, links = await _committed(snapshot, git, folder.base)
+    if links:  # put in place of a file after it was judged
+        await _forget(snapshot, git, folder.base, links)
+        commit, changed, _ = await _committed(snapshot, git, folder.base)
+    return Measure(commit, changed, tuple(sorted(judged.kept_out | links)))
+
+
+async def _committed(snapshot: Snapshot, git: Git, base: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
+    """Commit the index; gives the commit, what differs from the base, and of that the links that lead out."""
     tree = await git.line("write-tree", "--missing-ok")
-    message = "What an assistant changed"
     private = snapshot.git
-    commit = await private.line("commit-tree", tree, "-p", folder.base, "-m", message)
-    changed = await private.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", folder.base, commit)
-    return Measure(commit, tuple(sorted(_paths(changed))), tuple(sorted(judged.kept_out)))
+    commit = await private.line("commit-tree", tree, "-p", base, "-m", "What an assistant changed")
+    listed = await private.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", base, commit)
+    fields = listed.split(b"\0")
+    rows = [(meta.split(), os.fsdecode(path)) for meta, path in zip(fields[::2], fields[1::2], strict=False)]
+    links = {path: meta[3].decode() for meta, path in rows if meta[1] == _LINK}
+    targets = await private.blobs(set(links.values()))
+    out = frozenset(path for path, blob in links.items() if is_link_out(path, targets.get(blob, b"/")))
+    return commit, tuple(sorted(path for _, path in rows)), out
 
 
 async def _forget(snapshot: Snapshot, git: Git, base: str, paths: frozenset[str]) -> None:
@@ -181,6 +195,7 @@ async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str
 async def untracked(snapshot: Snapshot, folder: Folder) -> frozenset[str]:
     """Name what is new in a folder since it was measured last, but what was brought there."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
+    await asyncio.to_thread(clear_pipes, folder.path)
     others = _paths(await git.run("ls-files", "--others", "--exclude-standard", "-z"))
     return frozenset(name for name in others if not _is_below(name, folder.brought))
 

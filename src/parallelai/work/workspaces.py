@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ from parallelai.plan import model
 from parallelai.records import Change
 from parallelai.run.workspaces import Applied, Measured, Place, Work
 from parallelai.work import scratch
-from parallelai.work.changes import writes_for
+from parallelai.work.changes import contents, secrets_of, writes_for
 from parallelai.work.checkout import Checkout, NotWritten, written
 from parallelai.work.confined import Command, run_in
 from parallelai.work.proposals import write_edits
@@ -60,7 +61,7 @@ class Settings:
     grace_seconds: float = 5.0
     workspace: model.Workspace = field(default_factory=model.Workspace)
     of_task: Callable[[str], model.Workspace] | None = None
-    has_secret: Callable[[str], bool] = lambda text: False
+    secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
     memory_bytes: int | None = None
 
 
@@ -292,25 +293,24 @@ class RunWorkspaces:
         laid.left_out |= await scratch.take_back(self._snapshot, laid.folder, known)
 
     async def keep(self, measured: Measured, number: int) -> Change:
+        await self._refuse_secrets(measured)
         patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
-        self._refuse_secrets(patch)
         path = self._free_patch(number)
         await asyncio.to_thread(_write_patch, path, patch)
         shown = os.path.relpath(path, self._snapshot.root)
-        return Change(shown, measured.files, kept_out=measured.kept_out)
+        return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
 
     def _free_patch(self, number: int) -> Path:
         folder = self._settings.folder / "patches"
         names = (f"{number + 1:04}.patch", *(f"{number + 1:04}-{again}.patch" for again in range(2, 10_000)))
         return next(folder / name for name in names if not (folder / name).exists())
 
-    def _refuse_secrets(self, patch: bytes) -> None:
-        file = ""
-        for line in patch.decode("utf-8", "replace").splitlines():
-            if line.startswith("+++ "):
-                file = line[4:].removeprefix("b/")
-            elif line.startswith("+") and self._settings.has_secret(line):
-                said = f"the change puts what looks like a secret into `{file}`"
+    async def _refuse_secrets(self, measured: Measured) -> None:
+        """Raise `Trespass` for a change that brings a secret in: in a file's bytes, or in its name."""
+        find = self._settings.secrets_in
+        for path, before, after in await contents(self._snapshot.git, measured.base, measured.commit):
+            if after is not None and secrets_of(after, path, find) - secrets_of(before or b"", "", find):
+                said = f"the change puts what looks like a secret into `{path}`"
                 raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
 
     # -- the user's checkout
@@ -434,9 +434,14 @@ class Changes:
         return Applied(task, back)
 
 
+def as_text(name: str) -> str:
+    """A path that can be written down, also where its bytes are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def record_name(task: str) -> str:
-    """A file name for a task's record: ids of instances hold slashes."""
-    return task.replace("%", "%25").replace("/", "%2F")[:200]
+    """A file name for a task's record, which no other task has: ids hold slashes, dots and are long."""
+    return hashlib.sha256(task.encode("utf-8", "backslashreplace")).hexdigest()[:40]
 
 
 async def open_workspaces(

@@ -99,10 +99,10 @@ async def carry_out(
         raise Unavailable(said, next="`git init` and a first commit make it one")
     is_reader = able.takes_text and bool(work.after)  # of files as earlier tasks left them
     if places is None or not (able.works_in_folder or work.edits or is_reader):
-        return await _Attempt(doers, completed(engine, request), work, port, None).carry_out()
+        return await _Attempt(doers, request, work, port, None).carry_out()
     async with _opened(engine, places, request, work, port) as place:
         placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
-        return await _Attempt(doers, completed(engine, placed), work, port, place).carry_out()
+        return await _Attempt(doers, placed, work, port, place).carry_out()
 
 
 def is_one_turn(engine: Engine) -> bool:
@@ -200,7 +200,7 @@ class _Attempt:
             )
         elif prompt is not request.prompt:
             request = dataclasses.replace(request, prompt=prompt)
-        reply = await self._perform(request)
+        reply = await self._perform(completed(self._engine, request))
         if not isinstance(reply, Reply):
             raise TypeError(f"it gave no reply, but {type(reply).__name__}")
         if reply.session is not None:
