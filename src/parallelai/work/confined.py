@@ -59,7 +59,7 @@ async def run_in(
         return None
     end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
     said = _last(completed.stdout, completed.stderr)
-    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{command.log.name}`")
+    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{command.log.parent.parent.name}/{command.log.parent.name}/{command.log.name}` in the state folder")
 
 
 def _last(*outputs: bytes) -> str:
