@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def pages() -> dict[str, str]:
         "config.md": config_page(),
         "events.md": events_page(),
         "errors.md": errors_page(),
+        "engines.md": engines_page(),
     }
 
 
@@ -283,6 +285,58 @@ def _error_rows(kind: type[ParallelAIError], depth: int) -> Iterator[str]:
     )
     for child in kind.__subclasses__():
         yield from _error_rows(child, depth + 1)
+
+
+# -- the assistants
+
+ENGINES_HEAD = """
+# Assistants, measured
+
+What the assistants can do under ParallelAI, and what becomes of each fault, as the programs themselves showed it
+with a model server that fails on demand. Measured without a sandbox; where the server hangs, the task's time-out
+was 5 s. A fault that became `ok` was overcome, or the program keeps it to itself: see below the tables. A dash in
+place of the exit code: the program was ended, or was not started.
+"""
+ENGINES_TAIL = """
+## What is kept to itself
+
+- Claude Code asks again, in another way, where an answer was cut off or broke in the midst; the work is then
+  whole. It is the only one whose own second try cannot be turned off.
+- gemini reports a refusal, and an answer that was cut at the most tokens, as a good end of its turn: its protocol
+  has words for both, which it does not use. What counts all the same is the task's own word: a change that must
+  not be empty, `checks`, findings or JSON that must be whole. With plain text as the answer nothing shows it.
+- An assistant that is denied a tool says so, and goes on. Nothing changed then fails the task, unless it says
+  `empty: ok`.
+"""
+
+
+def engines_page() -> str:
+    """Make the tables of what was measured (`tests/clients/measuring.py` writes the file)."""
+    measured = json.loads((HERE / "reference" / "engines.json").read_text(encoding="utf-8"))
+    parts = [NOTE, ENGINES_HEAD.strip(), "", *_abilities(measured)]
+    for name, found in measured.items():
+        parts += ["", f"## `{name}`, version {found['version']}", ""]
+        parts += ["| fault | becomes | requests | seconds | exit code |", "| --- | --- | --- | --- | --- |"]
+        for fault, row in found["faults"].items():
+            code = "–" if row["exit"] is None else row["exit"]
+            parts.append(
+                f"| {fault} | `{row['became']}` | {row['requests']} | {row['seconds']:.1f} | {code} |"
+            )
+    return "\n".join((*parts, ENGINES_TAIL.rstrip())) + "\n"
+
+
+def _abilities(measured: Mapping[str, Any]) -> Iterator[str]:
+    names = list(measured)
+    yield f"| can | {' | '.join(f'`{name}`' for name in names)} |"
+    yield "| --- |" + " --- |" * len(names)
+    for ability in next(iter(measured.values()))["can"]:
+        values = (measured[name]["can"][ability] for name in names)
+        cells = (_joined_words(value) for value in values)
+        yield f"| {ability.replace('_', ' ')} | {' | '.join(cells)} |"
+
+
+def _joined_words(value: bool | list[str]) -> str:
+    return ", ".join(value) if isinstance(value, list) else ("yes" if value else "no")
 
 
 def _cell(text: str) -> str:

@@ -228,9 +228,10 @@ def test_retry_after_is_not_before_for_the_whole_key() -> None:
 
 
 def test_before_the_first_answer_only_so_many_tokens_are_in_flight() -> None:
-    limit = KeyLimit(50, 50)
-    limit.take(0.0, START_TOKENS - 1)
-    assert limit.opens(0.0, 2) == math.inf
+    for limit, most in ((KeyLimit(50), START_TOKENS), (KeyLimit(50, 2 * START), 2 * START_TOKENS)):
+        limit.take(0.0, most - 1)
+        assert limit.opens(0.0, 1) == 0.0
+        assert limit.opens(0.0, 2) == math.inf
     assert KeyLimit(50, 50).opens(0.0, 10 * START_TOKENS) == 0.0  # one call may always go
 
 

@@ -218,8 +218,10 @@ class Agent:
         completed = self._completed
         if completed is None:
             return Transient(f"`{self.name}` was ended before it answered `{what}`")
+        if completed.ended_by == "memory":
+            return Internal(f"`{self.name}` took more memory than it may, and was ended{self._last_words()}")
         if completed.signal is not None:
-            return Internal(f"`{self.name}` was ended by signal {completed.signal}{self._last_words()}")
+            return Transient(f"`{self.name}` was ended by signal {completed.signal}{self._last_words()}")
         return read_words(
             self.name, self._last_words(prefix=""), f"ended with exit {completed.exit} before it was done"
         )

@@ -237,7 +237,8 @@ class ClientEngine(ABC):
         check_end(self.name, launch.version, reader, completed)
         await asyncio.to_thread(self.finish, reader, launch)
         left = () if completed is None else completed.notes
-        return self._reply(request, launch, reader, (*notes, *left))
+        reply = self._reply(request, launch, reader, (*notes, *left))
+        return reply if completed is None else dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
 
     def _reply(self, request: Request, launch: Launch, reader: Any, notes: tuple[str, ...]) -> Reply:
         usage = self.priced(reader.usage() or Usage(), reader, launch)

@@ -13,7 +13,7 @@ START = 20
 """In flight at first, where nothing is known of a key (SCHEDULING, Limits 1)."""
 
 START_TOKENS = 200_000
-"""In flight until the first answer: twenty small calls, or a few large ones."""
+"""In flight until the first answer: twenty small calls, or a few large ones. More where more start at once."""
 
 _MISLED = 5.0
 """So many refusals, fading, while headers promise room: there is a limit that they do not tell."""
@@ -89,7 +89,8 @@ class KeyLimit:
         if self.in_flight >= self.limit:
             return math.inf
         is_blind = not self.is_fixed and not self.has_answer
-        if is_blind and self.in_flight and self.reserved + tokens > START_TOKENS:
+        most = START_TOKENS * max(self.start, START) / START
+        if is_blind and self.in_flight and self.reserved + tokens > most:
             return math.inf
         times = [now, self.not_before]
         if self.requests is not None:
