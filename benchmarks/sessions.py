@@ -175,7 +175,10 @@ class _Bench:
                 "model": "m1",
                 "api_key_env": KEY,
                 "base_url": self.url if use == "gemini" else f"{self.url}/v1",
-                "command": [str(self.clients / PROGRAMS[use]), *(["--acp", "--skip-trust"] * (use == "gemini"))],
+                "command": [
+                    str(self.clients / PROGRAMS[use]),
+                    *(["--acp", "--skip-trust"] * (use == "gemini")),
+                ],
             }
             for use in PROGRAMS
         }
@@ -212,7 +215,16 @@ def _arguments(use: str, url: str) -> list[str]:
         argv += ["--disable", feature]
     for setting in ("check_for_update_on_startup=false", 'sandbox_mode="danger-full-access"'):
         argv += ["-c", setting]
-    return [*argv, "-c", 'model_provider="bench"', "-c", f"model_providers.bench={provider}", "--model", "m1", "-"]
+    return [
+        *argv,
+        "-c",
+        'model_provider="bench"',
+        "-c",
+        f"model_providers.bench={provider}",
+        "--model",
+        "m1",
+        "-",
+    ]
 
 
 def _variables(url: str) -> dict[str, str]:
@@ -231,7 +243,10 @@ def _variables(url: str) -> dict[str, str]:
 
 
 def _xdg(base: Path) -> dict[str, str]:
-    return {f"XDG_{name}_HOME": str(base / "home" / f".{name.lower()}") for name in ("STATE", "CONFIG", "CACHE", "DATA")}
+    return {
+        f"XDG_{name}_HOME": str(base / "home" / f".{name.lower()}")
+        for name in ("STATE", "CONFIG", "CACHE", "DATA")
+    }
 
 
 @contextmanager

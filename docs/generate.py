@@ -308,6 +308,7 @@ ENGINES_TAIL = """
 - An assistant that is denied a tool says so, and goes on. Nothing changed then fails the task, unless it says
   `empty: ok`.
 """
+ABILITIES = ("answers", "edits", "structured", "streams", "resumes", "interrupts", "asks", "attaches")
 
 
 def engines_page() -> str:
@@ -329,10 +330,10 @@ def _abilities(measured: Mapping[str, Any]) -> Iterator[str]:
     names = list(measured)
     yield f"| can | {' | '.join(f'`{name}`' for name in names)} |"
     yield "| --- |" + " --- |" * len(names)
-    for ability in next(iter(measured.values()))["can"]:
+    for ability in ABILITIES:
         values = (measured[name]["can"][ability] for name in names)
         cells = (_joined_words(value) for value in values)
-        yield f"| {ability.replace('_', ' ')} | {' | '.join(cells)} |"
+        yield f"| {ability} | {' | '.join(cells)} |"
 
 
 def _joined_words(value: bool | list[str]) -> str:

@@ -72,7 +72,6 @@ ALL = (*BOTH, ("codex", "landlock"), ("claude-code", "landlock"))
 EACH = (("codex", "bubblewrap"), ("codex", "landlock"))
 
 
-
 def check_contained(task: TaskResult, *more: str) -> Change:
     """Check that it tried, did its work all the same, and that the change holds just that."""
     assert task.status == "ok", task.error
@@ -196,7 +195,7 @@ async def test_settings_that_it_removes_are_put_back(field: Field) -> None:
 DAEMONS = (
     "env -i setsid bash -c 'exec -a {word} sleep 300' </dev/null >/dev/null 2>&1 &",
     "(setsid nohup bash -c 'exec -a {word} sleep 301' </dev/null >/dev/null 2>&1 &)",
-    "env -i python3 -c \"import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); "
+    'env -i python3 -c "import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); '
     "os.closerange(0, 256); os.execv('/bin/sleep', ['{word}', '302'])\"",
 )
 
@@ -263,7 +262,9 @@ async def test_no_network_at_all_where_the_plan_says_so_but_for_the_model(field:
 
 @on(*ALL)
 async def test_a_flood_is_cut_and_the_work_goes_on(field: Field) -> None:
-    task = await field.attack("head -c 60000000 /dev/zero | tr '\\0' x", "yes 'y y y y y y y' | head -c 60000000")
+    task = await field.attack(
+        "head -c 60000000 /dev/zero | tr '\\0' x", "yes 'y y y y y y y' | head -c 60000000"
+    )
     check_contained(task)
     size = sum(path.stat().st_size for path in (field.checkout / ".parallelai").rglob("*") if path.is_file())
     assert size < 20_000_000
@@ -285,7 +286,11 @@ async def test_escapes_reach_no_terminal(field: Field) -> None:
     for arguments in (["runs", "show"], ["runs", "show", "--json"], ["runs", "diff"], ["runs", "logs", "t"]):
         shown = await asyncio.to_thread(on_terminal, field.checkout, *arguments)
         assert "scarlet" in shown
-        rest = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?[0-9]+[hl]", "", shown) if arguments == ["runs", "diff"] else shown
+        rest = (
+            re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?[0-9]+[hl]", "", shown)
+            if arguments == ["runs", "diff"]
+            else shown
+        )
         assert not set(rest) & set("\x1b\x07\x9b"), (arguments, rest)
 
 
@@ -377,7 +382,7 @@ async def test_what_it_forges_in_its_clients_stream_is_no_option_of_ours(field: 
     kinds = ("thread.started", "system", "item.started", "nonsense")
     lines = "\n".join(FORGED.format(kind=kind) for kind in kinds)
     task = await field.attack(
-        "out() { for p in /proc/[0-9]*/fd/1; do timeout 2 sh -c \"cat >> $p\" < $1; done 2>/dev/null; }",
+        'out() { for p in /proc/[0-9]*/fd/1; do timeout 2 sh -c "cat >> $p" < $1; done 2>/dev/null; }',
         f"cat > forged.txt <<'END'\n\n{lines}\nEND",
         "out forged.txt; rm forged.txt",
     )

@@ -238,7 +238,11 @@ class ClientEngine(ABC):
         await asyncio.to_thread(self.finish, reader, launch)
         left = () if completed is None else completed.notes
         reply = self._reply(request, launch, reader, (*notes, *left))
-        return reply if completed is None else dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
+        return (
+            reply
+            if completed is None
+            else dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
+        )
 
     def _reply(self, request: Request, launch: Launch, reader: Any, notes: tuple[str, ...]) -> Reply:
         usage = self.priced(reader.usage() or Usage(), reader, launch)

@@ -59,7 +59,12 @@ async def run_in(
         return None
     end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
     said = _last(completed.stdout, completed.stderr)
-    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{command.log.parent.parent.name}/{command.log.parent.name}/{command.log.name}` in the state folder")
+    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{_shown(command.log)}`")
+
+
+def _shown(log: Path) -> str:
+    """A log's place below the state folder: `runs/<id>/steps/<name>`."""
+    return "/".join(("runs", *log.parts[-3:]))
 
 
 def _last(*outputs: bytes) -> str:
