@@ -192,3 +192,15 @@ async def test_what_was_answered_is_taken_from_the_cache(here: Path) -> None:
             document, _ = await review(here, OpenAI(base_url=server.url, model="m"), parallel=8)
             assert document.counts["ok"] == FILES
         assert server.count == FILES
+
+
+async def test_an_engine_of_the_library_is_known_by_its_settings(here: Path) -> None:
+    """Replies of the same name with other settings are not taken for its own; its model comes before defaults."""
+    (here / "parallelai.toml").write_text('[defaults]\nmodel = "another"\n')
+    async with Loopback(EMPTY) as server:
+        for settings in ({"temperature": 0.0}, {"temperature": 0.5}, {"base_url": f"{server.url}/"}):
+            engine = OpenAI("one", name="m", **{"base_url": server.url, **settings})
+            document, _ = await review(here, engine, parallel=8)
+            assert document.counts["ok"] == FILES
+    assert server.count == 3 * FILES
+    assert {seen.body["model"] for seen in server.seen} == {"one"}

@@ -182,6 +182,23 @@ async def test_what_its_client_would_obey_later_is_taken_back_and_said(field: Fi
     assert "skills/evil/SKILL.md" in note
 
 
+@on(*EACH)
+async def test_what_is_taken_back_is_said_also_where_it_fails(field: Field) -> None:
+    """By the error of a turn that fails, and by the notes of an earlier turn."""
+    planted = f"{field.home}/.codex/skills/evil/SKILL.md"
+    plant = {"tool": "shell", "command": f"mkdir -p $(dirname {planted}); echo evil > {planted}"}
+    document = await field.carry_out(plant, {"fault": "bad_request"}, {"say": "done"})
+    assert document.tasks[0].error is not None
+    assert "took back" in document.tasks[0].error.said
+    assert not Path(planted).exists()
+    shutil.rmtree(field.home / ".codex/skills")  # once it is there, a sandbox makes it read-only
+    document = await field.carry_out(plant, {"say": "done"}, todo=["One.", "Two."], empty="ok")
+    assert document.tasks[0].status == "ok"
+    replies = [data.reply for event in field.events if isinstance(data := event.data, AttemptEnded)]
+    assert any("took back" in note for note in replies[0].notes)
+    assert not Path(planted).exists()
+
+
 @on(*ALL)
 async def test_settings_that_it_removes_are_put_back(field: Field) -> None:
     folder = field.home / FOLDERS[field.use]
@@ -252,9 +269,9 @@ async def test_of_the_network_only_its_servers_port_is_there(field: Field) -> No
     check_contained(task, "own.txt")
 
 
-@on(*EACH)
+@on(*EACH, ("codex", "none"))
 async def test_no_network_at_all_where_the_plan_says_so_but_for_the_model(field: Field) -> None:
-    """`off` takes the model's server away, too: it fails, and does not go on without."""
+    """`off` takes the model's server away, too: it fails. Without a sandbox it does not even begin."""
     task = await field.attack("true", workspace={"network": "off"}, timeout=30)
     assert task.error is not None
     assert field.server.requests == []

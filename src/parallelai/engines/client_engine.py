@@ -33,7 +33,7 @@ from parallelai.engines.protocol import (
 from parallelai.engines.replies import to_reply
 from parallelai.engines.wire.records import Counts
 from parallelai.errors import EngineError, TimedOut, Unavailable
-from parallelai.processes import Confinement, Feed, Program, environment, find
+from parallelai.processes import Completed, Confinement, Feed, Program, environment, find
 from parallelai.records import LimitKey, Reply, Usage
 
 if TYPE_CHECKING:
@@ -220,12 +220,28 @@ class ClientEngine(ABC):
             await port.emit(UsageEvent(self.priced(usage, reader, launch)))
 
     async def _converse(self, request: Request, port: Port, launch: Launch, reader: Any) -> Reply:
+        notes: list[str] = []
+        try:
+            completed = await self._talk(request, port, launch, reader, notes)
+            check_end(self.name, launch.version, reader, completed)
+        except EngineError as error:
+            error.said = "; ".join((error.said, *notes))
+            raise
+        await asyncio.to_thread(self.finish, reader, launch)
+        if completed is None:
+            return self._reply(request, launch, reader, tuple(notes))
+        reply = self._reply(request, launch, reader, (*notes, *completed.notes))
+        return dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
+
+    async def _talk(
+        self, request: Request, port: Port, launch: Launch, reader: Any, notes: list[str]
+    ) -> Completed | None:
+        """Run the client to its end; what it left in its folder to be obeyed is taken back and put into `notes`."""
         voice = self.voice()
         program = self._program(request, launch, Feed() if voice is not None else None)
-        notes: tuple[str, ...] = ()
         try:
             async with asyncio.timeout(request.timeout_seconds) as wall:
-                completed = await converse(program, reader, port, wall, voice)
+                return await converse(program, reader, port, wall, voice)
         except TimeoutError:
             if not wall.expired():
                 raise
@@ -233,16 +249,7 @@ class ClientEngine(ABC):
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
         finally:
             # Not in a thread: a cancelled turn must not leave before this is done.
-            notes = self._take_back(launch, request)
-        check_end(self.name, launch.version, reader, completed)
-        await asyncio.to_thread(self.finish, reader, launch)
-        left = () if completed is None else completed.notes
-        reply = self._reply(request, launch, reader, (*notes, *left))
-        return (
-            reply
-            if completed is None
-            else dataclasses.replace(reply, memory_bytes=completed.peak_memory_bytes)
-        )
+            notes += self._take_back(launch, request)
 
     def _reply(self, request: Request, launch: Launch, reader: Any, notes: tuple[str, ...]) -> Reply:
         usage = self.priced(reader.usage() or Usage(), reader, launch)

@@ -36,14 +36,18 @@ def confinement(
     left out. `hidden_except` are folders that stay visible although they hold credentials: the client's own;
     `protected` what in them is read-only all the same. `network` counts where the plan asks for none; `ports`
     are those of 127.0.0.1 that it needs, which count where the network is `loopback`.
-    Raises `Unavailable` where a sandbox is required and none works here.
+    Raises `Unavailable` where a sandbox is required and none works here, or the network is to be taken away and
+    nothing can.
     """
     workspace = request.workspace
-    if workspace is None or workspace.sandbox == "none":
+    if workspace is None:
         return None
-    if not confinements():
-        if workspace.sandbox == "required":
-            raise Unavailable("a sandbox is required, and none works here", next=INSTALL)
+    if workspace.sandbox == "required" and not confinements():
+        raise Unavailable("a sandbox is required, and none works here", next=INSTALL)
+    if workspace.sandbox == "none" or not confinements():
+        if workspace.network in ("off", "loopback"):
+            said = f"the network is to be `{workspace.network}`, and without a sandbox nothing keeps it so"
+            raise Unavailable(said, next="let it have a sandbox, or take `network` out")
         return None
     seen = {_real(path) for path in hidden_except}
     hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)

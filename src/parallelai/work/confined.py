@@ -59,7 +59,9 @@ async def run_in(
         return None
     end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
     said = _last(completed.stdout, completed.stderr)
-    return CheckFailed(f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{_shown(command.log)}`")
+    return CheckFailed(
+        f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{_shown(command.log)}`"
+    )
 
 
 def _shown(log: Path) -> str:

@@ -164,6 +164,7 @@ class _Attempt:
         self._place = place
         self._turn = 0
         self._repairs = 0
+        self._notes: dict[str, None] = {}
 
     async def carry_out(self) -> Result:
         first = _first_prompt(self._request.prompt, self._work.todo)
@@ -206,6 +207,7 @@ class _Attempt:
         if reply.session is not None:
             self._port.session = reply.session
         self._port.used(reply.usage)
+        self._notes.update(dict.fromkeys(reply.notes))
         return reply
 
     @property
@@ -262,6 +264,7 @@ class _Attempt:
             await self._place.write(reply.data)
 
     async def _result(self, reply: Reply) -> Result:
+        reply = dataclasses.replace(reply, notes=tuple(self._notes))  # of all turns
         if self._work.verify is not None and self._request.output == "findings":
             reply = await self._verified(reply)
         if self._place is None:

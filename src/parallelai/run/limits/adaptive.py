@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from parallelai.run.limits.noise import Noise
 from parallelai.run.limits.pace import Pace, Sent
 
 LEAST_ROUND = 4
@@ -34,7 +35,18 @@ class Adaptive:
     of log(size / mean) over refusals is the logarithm of the likelihood ratio of the two.
     """
 
-    __slots__ = ("_answers", "_last", "_lean", "_peak", "by_tokens", "ceiling", "limit", "requests", "tokens")
+    __slots__ = (
+        "_answers",
+        "_last",
+        "_lean",
+        "_noise",
+        "_peak",
+        "by_tokens",
+        "ceiling",
+        "limit",
+        "requests",
+        "tokens",
+    )
 
     def __init__(self, start: int, ceiling: int) -> None:
         self.ceiling = ceiling
@@ -42,6 +54,7 @@ class Adaptive:
         self.requests = Pace()
         self.tokens = Pace()
         self.by_tokens = True
+        self._noise = Noise()
         self._lean = 0.0
         self._last = -math.inf  # when a refusal last came that the calls before did not know of
         self._answers = 0
@@ -50,7 +63,7 @@ class Adaptive:
     @property
     def is_paced(self) -> bool:
         """Whether something was refused, and the rate is estimated since."""
-        return self.requests.rate is not None
+        return self.requests.rate is not None and not self._noise.is_noise
 
     @property
     def per_minute(self) -> float | None:
@@ -68,6 +81,7 @@ class Adaptive:
     def take(self, now: float, tokens: float, in_flight: int) -> Taken:
         """Count a call that goes out; `in_flight` are those before it."""
         self._peak = max(self._peak, in_flight + 1)
+        self._watch(now)
         return Taken(now, self.requests.take(now, 1.0), self.tokens.take(now, tokens))
 
     def answered(self) -> bool:
@@ -90,6 +104,9 @@ class Adaptive:
 
     def refused(self, now: float, taken: Taken) -> bool:
         """Learn from a 429; says whether it told anything new."""
+        self._noise.refused()
+        if self._noise.is_noise:
+            return False
         self.limit = self.ceiling  # from here on it is the pace that holds back
         if taken.at <= self._last:
             self.requests.forget(taken.requests)
@@ -103,6 +120,14 @@ class Adaptive:
         if abs(self._lean) > _SURE:
             self.by_tokens = self._lean > 0
         return True
+
+    def _watch(self, now: float) -> None:
+        """Begin the estimate anew when refusals turn out to be noise, or to be none any more."""
+        was_noise = self._noise.is_noise
+        self._noise.sent(now)
+        if was_noise != self._noise.is_noise:
+            self.requests, self.tokens = Pace(), Pace()
+            self._last = -math.inf
 
     def _pace(self) -> Pace:
         return self.tokens if self.by_tokens and self.tokens.total > 0 else self.requests
