@@ -315,3 +315,19 @@ async def test_two_permits_at_once_are_no_work(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeEngine("fake", answer)) as ai:
         document = await ai.execute(tasks=plan, engine="fake", parallel=2, on_events=events.extend)
     assert statuses(document) == {"first": "ok", "second": "ok"}
+
+
+async def test_who_would_wait_longer_than_allowed_is_told_so_at_once() -> None:
+    """Attempts that had started already must not hang for a day behind another's Retry-After."""
+    coordinator = LocalCoordinator(1, {}, max_wait_seconds=60.0)
+    first = await coordinator.permit(AttemptId("a", 1), KEY, 10)
+    waiting = [asyncio.ensure_future(coordinator.permit(AttemptId(name, 1), KEY, 10)) for name in "bc"]
+    await asyncio.sleep(0)
+    coordinator.hold(KEY, 86_400.0)
+    await first.settle()
+    for one in waiting:
+        with pytest.raises(RateLimited) as caught:
+            await one
+        assert caught.value.retry_after_seconds is not None
+        assert caught.value.retry_after_seconds > 80_000
+    coordinator.close()

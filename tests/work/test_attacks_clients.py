@@ -272,7 +272,7 @@ async def test_of_the_network_only_its_servers_port_is_there(field: Field) -> No
 @on(*EACH, ("codex", "none"))
 async def test_no_network_at_all_where_the_plan_says_so_but_for_the_model(field: Field) -> None:
     """`off` takes the model's server away, too: it fails. Without a sandbox it does not even begin."""
-    task = await field.attack("true", workspace={"network": "off"}, timeout=30)
+    task = await field.attack("true", workspace={"network": "off"}, timeout=6)
     assert task.error is not None
     assert field.server.requests == []
 

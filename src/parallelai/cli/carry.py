@@ -76,7 +76,13 @@ def check_output(asked: Carrying) -> None:
 
 
 def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
-    """Say how to go on with a run that is not done."""
+    """Say how to go on with a run that is not done, or with changes that are not applied."""
+    if any(
+        task.change is not None and task.change.files and not task.change.applied for task in document.tasks
+    ):
+        shared.say(
+            "look at what was changed with `parallelai runs diff`, take it with `parallelai runs apply`"
+        )
     if document.run and document.exit in (3, 4, 5, 130, 143):
         more = " --budget …" if document.exit == 5 else ""
         shared.say(f"what is done is kept; go on with `parallelai runs resume {document.run}{more}`")

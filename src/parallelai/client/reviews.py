@@ -41,12 +41,17 @@ class ReviewOptions:
     base: str = "."
 
 
+def _is_ours(path: str) -> bool:
+    """Whether a file is ParallelAI's own settings: nobody who names no file wants these reviewed."""
+    return path == "parallelai.toml" or path.startswith(".parallelai/")
+
+
 def chosen_files(project: OpenProject, options: ReviewOptions) -> FileTree:
     """Give the files of a review. There may be none of them with `since` and `staged` only."""
     if options.since is not None and options.staged:
         raise UsageError("`--since` and `--staged` exclude each other", next="give one of them")
     tree = project.tree
-    files = list(tree.paths)
+    files = [path for path in tree.paths if not _is_ours(path)]
     if options.patterns:
         base = PurePosixPath(options.base)
         files = select(options.patterns, tree, base=base)

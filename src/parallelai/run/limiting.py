@@ -30,7 +30,13 @@ def coordinator_of(
         on_change(change)
 
     return LocalCoordinator(
-        job.parallel, job.concurrency, memory=job.memory, is_local=is_local, on_change=tell, on_room=on_room
+        job.parallel,
+        job.concurrency,
+        max_wait_seconds=job.plan.limits.max_wait,
+        memory=job.memory,
+        is_local=is_local,
+        on_change=tell,
+        on_room=on_room,
     )
 
 

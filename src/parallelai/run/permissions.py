@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from parallelai.engines.protocol import Answer, LimitsEvent, Permit, Question
-from parallelai.errors import ParallelAIError
+from parallelai.errors import ParallelAIError, RateLimited
 from parallelai.events import LimitChanged
 from parallelai.records import LimitKey, Usage
 from parallelai.run.executors.base import AttemptId
@@ -53,6 +53,13 @@ class _Queue:
     is_crowded: bool = False  # starts were held back; say when there is room
 
 
+def _too_long(key: LimitKey, seconds: float) -> RateLimited:
+    said = f"`{key.engine}` lets no call out for {seconds:.0f} s, which is longer than `max_wait` allows"
+    return RateLimited(
+        said, retry_after_seconds=seconds, next="resume the run later, or raise `limits: {max_wait}`"
+    )
+
+
 class _Call:
     """A permit that is held until it is settled, once."""
 
@@ -76,6 +83,7 @@ class LocalCoordinator:
     Args:
         parallel: the ceiling of every key.
         concurrency: an engine's own ceiling, which is fixed.
+        max_wait_seconds: how long a permit may be waited for; who would wait longer gets `RateLimited`.
         memory: what was learned before, and where to keep what is learned.
         is_local: whether a key is of a server on this machine, beside those whose address says so.
         on_change: is told of every change of a limit.
@@ -87,12 +95,14 @@ class LocalCoordinator:
         parallel: int,
         concurrency: Mapping[str, int],
         *,
+        max_wait_seconds: float = math.inf,
         memory: LastGood | None = None,
         is_local: Callable[[LimitKey], bool] = lambda _: False,
         on_change: Callable[[LimitChanged], None] = lambda _: None,
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._memory = memory
+        self._max_wait_seconds = max_wait_seconds
         self._keys = Keys(parallel, concurrency, self._last_good, is_local, on_change)
         self._queues: dict[LimitKey, _Queue] = {}
         self._calls: dict[AttemptId, list[tuple[LimitKey, Reservation]]] = {}  # settled, but not judged
@@ -101,7 +111,10 @@ class LocalCoordinator:
     # ------------------------------------------------------------------ permits
 
     async def permit(self, id: AttemptId, key: LimitKey, tokens: int) -> Permit:
-        """Wait for leave to make one call, and reserve what it will take."""
+        """Wait for leave to make one call, and reserve what it will take.
+
+        Raises `RateLimited` where the key lets nothing out for longer than may be waited.
+        """
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue()
@@ -200,6 +213,10 @@ class LocalCoordinator:
                 queue.waiting.popleft()
                 continue
             opens = limit.opens(now, first.tokens)
+            if math.isfinite(opens) and opens - now > self._max_wait_seconds:
+                queue.waiting.popleft()
+                first.granted.set_exception(_too_long(key, opens - now))
+                continue
             if opens > now:
                 if math.isfinite(opens):
                     loop = asyncio.get_running_loop()
@@ -213,7 +230,7 @@ class LocalCoordinator:
 
     def _give_up(self, key: LimitKey, queue: _Queue, waiting: _Waiting) -> None:
         """An attempt was cancelled while it waited, or just when its turn had come."""
-        if waiting.granted.done() and not waiting.granted.cancelled():
+        if waiting.granted.done() and not waiting.granted.cancelled() and waiting.granted.exception() is None:
             self._keys.settle(key, waiting.granted.result(), self._now(), 0.0, None)
         elif waiting in queue.waiting:
             queue.waiting.remove(waiting)

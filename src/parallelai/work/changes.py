@@ -68,7 +68,9 @@ async def _write(git: Git, root: Path, difference: _Difference, blobs: Mapping[s
     merged = await _merged(git, now.data, before.data, after.data)
     if merged is None:
         raise NotWritten("it was edited since", [path])
-    return Write(path, now, Content(merged, _with_mode(after, now).mode))
+    # Who changed whether it is a program decides it; where both did they agree, there being two ways only.
+    is_theirs = bool(before.mode & 0o100) == bool(after.mode & 0o100)
+    return Write(path, now, Content(merged, now.mode if is_theirs else _with_mode(after, now).mode))
 
 
 def _with_mode(after: Content, now: Content | None) -> Content:
