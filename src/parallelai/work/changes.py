@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.plumbing import Git, GitError
-from parallelai.work.checkout import Content, NotWritten, Write, read
+from parallelai.work.checkout import Content, NotWritten, Write
+from parallelai.work.placing import read_as_git
 
 _FILE_MODES = {b"100644": 0o644, b"100755": 0o755, b"120000": 0o777}
 _LINK = b"120000"
@@ -57,7 +58,7 @@ async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write
 async def _write(git: Git, root: Path, difference: _Difference, blobs: Mapping[str, bytes]) -> Write | None:
     """What one path needs, None where it already is as the change would have it."""
     path = difference.path
-    now = read(root, path)
+    now = read_as_git(root, path)
     before, after = _content(blobs, difference.before), _content(blobs, difference.after)
     if now is None if after is None else after.same(now):
         return None

@@ -47,6 +47,7 @@ from parallelai.work.placing import (
     opened,
     put,
     read,
+    read_as_git,
     read_in,
 )
 
@@ -136,7 +137,7 @@ class Checkout:
     def _is(self, path: str, content: Content | None) -> bool:
         """Whether this lies at a path."""
         try:
-            return is_same(read(self._root, path), content)
+            return is_same(read_as_git(self._root, path), content)
         except NotWritten:
             return False
 

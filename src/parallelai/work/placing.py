@@ -33,6 +33,10 @@ class NotWritten(ParallelAIError):
         self.paths = tuple(sorted(paths))
 
 
+class BehindLink(NotWritten):
+    """A folder on the way to a path is a link: for git nothing is there, and nothing may be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """What lies at a path: a file's bytes and permission bits, or a link's target."""
@@ -93,7 +97,7 @@ def _step(descriptor: int, part: str, folder: str) -> int:
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and stat.S_ISLNK(
             os.stat(part, dir_fd=descriptor, follow_symlinks=False).st_mode
         ):
-            raise NotWritten(f"`{folder}` lies behind a link", [folder]) from None
+            raise BehindLink(f"`{folder}` lies behind a link", [folder]) from None
         raise
 
 
@@ -109,10 +113,20 @@ def read(root: Path, path: str) -> Content | None:
             return read_in(folder, clean.name)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except BehindLink:
+        raise BehindLink(f"`{path}` lies behind a link", [path]) from None
     except NotWritten as error:
         raise NotWritten(error.said, [path]) from None
     except OSError as error:
         raise NotWritten(f"`{path}` cannot be read: {error.strerror}", [path]) from None
+
+
+def read_as_git(root: Path, path: str) -> Content | None:
+    """Give what git sees at a path: nothing where it lies behind a link. Raises `NotWritten` as `read` does."""
+    try:
+        return read(root, path)
+    except BehindLink:
+        return None
 
 
 def read_in(folder: int, name: str) -> Content | None:
