@@ -299,11 +299,11 @@ async def test_a_question_that_cannot_be_answered_ends_the_turn(world: World) ->
 async def test_waiting_for_a_person_takes_no_time(world: World) -> None:
     class Slow(CollectingPort):
         async def ask(self, question: Question) -> Answer:
-            await asyncio.sleep(3)
+            await asyncio.sleep(11)  # more than the time-out, which an agent's start on a busy machine needs
             return Answer("allow_once")
 
     world.port = Slow()
-    reply = await world.do({"ask": ["allow_once"]}, {"say": "!"}, timeout_seconds=2.5)
+    reply = await world.do({"ask": ["allow_once"]}, {"say": "!"}, timeout_seconds=10.0)
     assert reply.text == "o-allow_once!"
 
 

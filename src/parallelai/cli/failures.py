@@ -47,7 +47,10 @@ def tell(failure: BaseException, arguments: list[str]) -> int:
         failure = Stopped(signal.SIGINT)
     is_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
     try:
-        return _tell(failure, arguments, is_json)
+        code = _tell(failure, arguments, is_json)
+        if isinstance(failure, OSError) and failure.errno in _FULL:
+            silence_stdout()  # what is still in its buffer would fail again at the interpreter's end
+        return code
     except OSError:  # nobody reads any more, or what we print into is full
         silence_stdout()
         return failure.exit_code if isinstance(failure, (ParallelAIError, Stopped)) else INTERNAL

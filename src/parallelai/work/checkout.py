@@ -193,7 +193,7 @@ class Checkout:
                 self._make_folders(step.parent, gone)
                 self._create(step)
         for folder in {each for step in steps for each in (step.parent, step.beside)}:
-            with contextlib.suppress(*_NO_FOLDER), opened(self._root, folder) as descriptor:
+            with contextlib.suppress(*_NO_FOLDER, NotWritten), opened(self._root, folder) as descriptor:
                 os.fsync(descriptor)
 
     def _take_away(self, step: Step) -> None:

@@ -211,9 +211,12 @@ async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) ->
 
 async def patch_of(snapshot: Snapshot, base: str, commit: str) -> bytes:
     """Give the patch from one commit to another, as `git apply` takes it."""
-    return await snapshot.git.run(
-        "diff-tree", "-r", "-p", "--binary", "--full-index", "--find-renames", base, commit
-    )
+    git = snapshot.git
+    names = set(_paths(await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, commit)))
+    # git does not apply a file's renaming into a folder that takes the file's own place.
+    is_swapped = any(str(parent) in names for name in names for parent in PurePosixPath(name).parents)
+    renames = "--no-renames" if is_swapped else "--find-renames"
+    return await git.run("diff-tree", "-r", "-p", "--binary", "--full-index", renames, base, commit)
 
 
 def _paths(listed: bytes) -> list[str]:
