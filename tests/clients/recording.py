@@ -59,7 +59,12 @@ async def record(use: str, name: str, steps: tuple[dict[str, Any], ...]) -> None
             with contextlib.suppress(EngineError):
                 await engine.perform(request, CollectingPort(answer="allow_once"))
             found = await engine.detect()
-            text = (Path(folder) / "log").read_text().replace(folder, "/bench")
+            text = (
+                (Path(folder) / "log")
+                .read_text()
+                .replace(f"{folder}/work", "/bench/repo")
+                .replace(folder, "/bench")
+            )
             text = text.replace(folder.replace("/", "-"), "-bench").replace(server.url, "http://127.0.0.1:1")
             text = text.replace(f"127.0.0.1:{server.port}", "127.0.0.1:1")
     target = FOLDER / f"{use}-{found.version}" / f"{name}.jsonl"

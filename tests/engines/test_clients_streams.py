@@ -34,7 +34,7 @@ STREAMS = Path(__file__).parent / "streams"
 RECORDED = sorted(STREAMS.glob("*/*.jsonl"))
 WORK = [path for path in RECORDED if path.stem in {"work", "structured", "overloaded"}]
 CLAUDE = STREAMS / "claude-code-2.1.329"
-ROOT = "/bench/work"
+ROOT = "/bench/repo"
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
