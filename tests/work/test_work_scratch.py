@@ -230,6 +230,7 @@ async def test_what_comes_along_leads_nowhere_else(
     (repository.root / "node_modules").symlink_to(tmp_path / "secret")
     repository.write({"conf/x": "1\n", "conf/.git/config": "1\n"})
     (repository.root / "conf" / "out").symlink_to(tmp_path / "secret")
+    (repository.root / "conf" / "up").symlink_to("../../secret")
     (repository.root / "conf" / "in").symlink_to("x")
     folder = tmp_path / "w"
     folder.mkdir()

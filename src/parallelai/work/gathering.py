@@ -27,6 +27,7 @@ _CONVERTS = re.compile(rb"\b(text|eol|filter|ident|crlf|working-tree-encoding)\b
 _SETTINGS = r"^core\.(autocrlf|attributesfile|filemode|symlinks)$"
 MOST_BYTES = 1024 * 1024
 """Of a file with git's patterns or attributes."""
+_BLOCK = 4096
 SPARE_BYTES = 64 * 1024 * 1024
 """What has to stay free on a disk that is written to."""
 
@@ -45,10 +46,14 @@ class UsersRepository:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A tree of all that lies in a checkout, and the folders with repositories of which nothing could be taken."""
+    """A tree of all that lies in a checkout, and the folders with repositories of which nothing could be taken.
+
+    `size` is what the files take on a disk, in bytes.
+    """
 
     tree: str
     left_out: tuple[str, ...]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ async def gather(user: UsersRepository, head: str | None, root: Path, taking: Gi
     await _add(taking, root, files, {entry.path for entry in entries} - again)
     # Without the user's objects at hand, so that git does not renew the times of those that it finds there.
     written = await taking.line("write-tree", "--missing-ok")
-    return Gathered(written, tuple(sorted(link for link in links if not inner[link])))
+    size = await asyncio.to_thread(size_of, root, files)
+    return Gathered(written, tuple(sorted(link for link in links if not inner[link])), size)
 
 
 def listing(names: Iterable[str]) -> bytes:
@@ -202,7 +208,7 @@ def blob_hash(data: bytes, *, is_sha256: bool = False) -> str:
 
 async def _add(taking: Git, root: Path, files: set[str], known: set[str]) -> None:
     new = files - known
-    needed = await asyncio.to_thread(_size, root, new)
+    needed = await asyncio.to_thread(size_of, root, new)
     await asyncio.to_thread(check_room, taking.git_dir, needed)
     try:
         await taking.run(
@@ -214,12 +220,12 @@ async def _add(taking: Git, root: Path, files: set[str], known: set[str]) -> Non
         raise GitError(f"what is in the checkout cannot be taken: {error.said}", next=advice) from None
 
 
-def _size(root: Path, files: set[str]) -> int:
-    """How many bytes files have together; what is gone has none."""
-    total = 0
+def size_of(root: Path, files: Iterable[str]) -> int:
+    """How many bytes files take on a disk, in whole blocks; what is gone takes none."""
+    total, top = 0, os.fspath(root)
     for name in files:
         try:
-            total += (root / name).lstat().st_size
+            total += -(-os.lstat(f"{top}/{name}").st_size // _BLOCK) * _BLOCK
         except OSError:
             continue
     return total

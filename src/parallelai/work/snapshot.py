@@ -26,6 +26,7 @@ _BASE = "refs/parallelai/base"
 _EXCLUDES = "info/exclude"
 _TAKEN = "taken"  # below `objects`: those of ours, without the user's beside them
 _LEFT_OUT = "parallelai-left-out"
+_SIZE = "parallelai-size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Snapshot:
     """The state of a checkout. `repository` is the private one; `head` the user's commit, if there is any.
 
     `objects` is the user's folder of objects; `submodules` are folders whose content is not in it, because
-    they are not checked out. What others have is taken as plain files.
+    they are not checked out. What others have is taken as plain files. `size` is what the files take on a disk,
+    in bytes.
     """
 
     root: Path
@@ -42,6 +44,7 @@ class Snapshot:
     commit: str
     head: str | None = None
     submodules: tuple[str, ...] = ()
+    size: int = 0
 
     @property
     def git(self) -> Git:
@@ -80,8 +83,9 @@ async def take_snapshot(root: Path, repository: Path) -> Snapshot:
     parents = ("-p", head) if head is not None else ()
     commit = await private.line("commit-tree", gathered.tree, *parents, "-m", "What was in the checkout")
     (repository / _LEFT_OUT).write_bytes(listing(gathered.left_out))
+    (repository / _SIZE).write_text(f"{gathered.size}\n", encoding="utf-8")
     await private.run("update-ref", _BASE, commit)
-    return Snapshot(root, repository, user.objects, commit, head, gathered.left_out)
+    return Snapshot(root, repository, user.objects, commit, head, gathered.left_out, gathered.size)
 
 
 async def open_snapshot(root: Path, repository: Path) -> Snapshot | None:
@@ -92,7 +96,8 @@ async def open_snapshot(root: Path, repository: Path) -> Snapshot | None:
     commit = await Git(repository).line("rev-parse", _BASE)
     left_out = read_or_nothing(repository / _LEFT_OUT).split(b"\0")[:-1]
     links = tuple(os.fsdecode(link) for link in left_out)
-    return Snapshot(root, repository, user.objects, commit, await _head(user.git), links)
+    size = int(read_or_nothing(repository / _SIZE) or b"0")
+    return Snapshot(root, repository, user.objects, commit, await _head(user.git), links, size)
 
 
 async def blobs(snapshot: Snapshot) -> dict[str, str]:

@@ -263,7 +263,7 @@ class RunWorkspaces:
     def _check_room(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = shutil.disk_usage(self._home).free
-        if free < SPARE_BYTES:
+        if free < self._snapshot.size + SPARE_BYTES:
             raise Unavailable(
                 f"only {free // 1_000_000} MB are free in `{self._home}`",
                 next="make room, and resume the run",
