@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from parallelai import processes
 from parallelai.client.project import OpenProject
-from parallelai.errors import EngineError
 from parallelai.plan import model
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
@@ -61,7 +60,7 @@ def _wanted(job: Job, task: str) -> model.Workspace:
 def confinement_notes(job: Job) -> list[str]:
     """Say aloud what is not confined: programs outside git, without a sandbox, or by their entry's word."""
     members = {member for who in job.assignments.values() for member in who.choice.members if not who.error}
-    hands = sorted(name for name in members if _has_hands(job, name))
+    hands = sorted(members & job.hands)
     has_checks = any(instance.task.checks for instance in job.graph.instances)
     if not hands and not has_checks:
         return []
@@ -71,10 +70,3 @@ def confinement_notes(job: Job) -> list[str]:
         return ["programs run unconfined: neither bubblewrap nor Landlock works here (`doctor` says more)"]
     loose = [name for name in hands if (entry := job.entries.get(name)) and entry.sandbox == "none"]
     return [f"`{name}` runs unconfined: its entry says `sandbox: none`" for name in loose]
-
-
-def _has_hands(job: Job, name: str) -> bool:
-    try:
-        return job.engines(name).capabilities.works_in_folder
-    except EngineError:  # it is not there, which its attempt will say
-        return False

@@ -53,7 +53,7 @@ class Pool:
             agent, folder = await self._start(launch)
             try:
                 yield agent
-            except BaseException:
+            except BaseException:  # also a cancel: a turn that was cut off leaves no agent worth waiting for
                 await self._end(agent, folder, at_once=True)
                 raise
             await self._end(agent, folder)
@@ -95,7 +95,7 @@ class Pool:
         try:
             async with asyncio.timeout(START_SECONDS) as wall:
                 await agent.start()
-        except BaseException as error:
+        except BaseException as error:  # also a cancel: what was started must end
             await self._end(agent, folder, at_once=True)
             if isinstance(error, TimeoutError) and wall.expired():
                 raise TimedOut(agent.silence(START_SECONDS)) from None

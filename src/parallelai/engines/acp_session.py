@@ -42,7 +42,7 @@ async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wa
             try:
                 reply = await session.carry_out()
                 await turn.end()
-            except BaseException:
+            except BaseException:  # also a cancel: nothing of the turn may come after it
                 turn.stop()
                 raise
             finally:

@@ -97,9 +97,7 @@ def find(name: str) -> Format:
         raise UsageError(f"no output format `{name}`", next=advice)
     try:
         loaded: Format = points[name].load()
-    except (
-        Exception
-    ) as error:  # whatever a plugin's module does at import must not end a run with a traceback
+    except Exception as error:  # a plugin's module: whatever it does at import is told in a line
         said = f"the output format `{name}` cannot be loaded: {error}"
         raise UsageError(
             said, where=points[name].value, next="update or uninstall the package it is from"

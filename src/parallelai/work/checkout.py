@@ -162,7 +162,7 @@ class Checkout:
             take_back = self._take_back
             self._replace(pending, gone or {})
             mark(record, DONE)
-        except BaseException as error:
+        except BaseException as error:  # also a cancel: all or nothing
             if take_back(pending):
                 forget(record)
             if isinstance(error, OSError):
