@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from parallelai.records import (
+    ConflictPair,
     ErrorRecord,
     FileNote,
     Finding,
@@ -352,6 +353,140 @@ class OrphanEnded:
     command: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorkspaceRepaired:
+    """What a crash left half done was put right: `what` says it."""
+
+    type: ClassVar[str] = "workspace.repaired"
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAsked:
+    """A workstream asks for leave to edit files that it does not own (CONTRACTS §10)."""
+
+    type: ClassVar[str] = "lease.asked"
+    paths: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """`by` is `policy`, or who gave leave."""
+
+    type: ClassVar[str] = "lease.granted"
+    paths: tuple[str, ...]
+    by: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRefused:
+    type: ClassVar[str] = "lease.refused"
+    paths: tuple[str, ...]
+    why: str
+    by: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    type: ClassVar[str] = "lease.ended"
+    paths: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictSeen:
+    """Two workstreams, or one and the target, do not fit together; once for each pair, until it is gone."""
+
+    type: ClassVar[str] = "conflict.seen"
+    pair: ConflictPair
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictGone:
+    type: ClassVar[str] = "conflict.gone"
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateStarted:
+    """A gate runs on a tree; `names` are the workstreams that the tree would land."""
+
+    type: ClassVar[str] = "gate.started"
+    command: str
+    commit: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateEnded:
+    """`new_failures` are tests that fail and did not on the base; `flaky` those that passed when run alone."""
+
+    type: ClassVar[str] = "gate.ended"
+    command: str
+    commit: str
+    ok: bool
+    exit: int | None
+    seconds: float
+    log: str
+    names: tuple[str, ...] = ()
+    new_failures: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LandingQueued:
+    type: ClassVar[str] = "landing.queued"
+    commit: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class LandingLanded:
+    """The target moved from `before` to `commit`, whose tree passed the gates.
+
+    `pending` is the branch that holds the result where git refused to move the user's checkout.
+    """
+
+    type: ClassVar[str] = "landing.landed"
+    target: str
+    before: str
+    commit: str
+    tree: str
+    pending: str | None = None
+    gates: tuple[dict[str, Any], ...] = ()  # as in `workstream.landed.gates` of CONTRACTS §5
+
+
+@dataclass(frozen=True, slots=True)
+class LandingBlocked:
+    type: ClassVar[str] = "landing.blocked"
+    why: str
+    with_: tuple[str, ...] = ()  # the other workstreams that it does not fit together with
+
+
+@dataclass(frozen=True, slots=True)
+class LandingUndone:
+    """A landing was taken back by a new commit of the target."""
+
+    type: ClassVar[str] = "landing.undone"
+    target: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionMade:
+    """How a conflict was settled: `by` is a resolver's name, an engine's, or `person`."""
+
+    type: ClassVar[str] = "decision.made"
+    path: str
+    by: str
+    why: str
+    key: str  # of the same conflict, wherever it is met again
+
+
 EventData = (
     RunCreated
     | RunStarted
@@ -386,6 +521,20 @@ EventData = (
     | CommandDone
     | FindingRecorded
     | OrphanEnded
+    | WorkspaceRepaired
+    | LeaseAsked
+    | LeaseGranted
+    | LeaseRefused
+    | LeaseEnded
+    | ConflictSeen
+    | ConflictGone
+    | GateStarted
+    | GateEnded
+    | LandingQueued
+    | LandingLanded
+    | LandingBlocked
+    | LandingUndone
+    | DecisionMade
 )
 
 TYPES: dict[str, type[EventData]] = {kind.type: kind for kind in EventData.__args__}

@@ -1,0 +1,121 @@
+"""The user's repository: its plumbing, and git as the user has configured it.
+
+Two ways to git, told apart on purpose. `git` reads and writes objects and refs, runs no hook and knows no
+setting but ours: what decides what lands must not depend on who runs it. `as_user` is git as the user would
+call it, with their identity, signing, hooks and credentials: for worktrees, commits, fetch and push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.errors import UsageError
+from parallelai.git.plumbing import Git, failure
+from parallelai.processes import Completed, environment, run_quick
+
+SECONDS = 600.0
+"""How long one call may take: a fetch or a checkout of a large repository takes a while."""
+_PASSED = (
+    *("XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GNUPGHOME", "GPG_TTY", "GPG_AGENT_INFO"),
+    *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS"),
+    *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"),
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository with its main checkout. All paths are absolute and resolved.
+
+    `root` is the top of the main worktree (of a bare repository its own folder); `common` is the git folder
+    that all worktrees share; `git` is plumbing on it, without a work tree.
+    """
+
+    root: Path
+    common: Path
+    is_bare: bool = False
+
+    @property
+    def git(self) -> Git:
+        """Plumbing on objects and refs: no hooks, none of the user's settings."""
+        return Git(self.common)
+
+    async def as_user(
+        self,
+        *arguments: str,
+        at: Path | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        seconds: float = SECONDS,
+    ) -> Completed:
+        """Call git as the user would, in a checkout (`at`, by default the main one). It may fail."""
+        given = environment(
+            env={"GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "LC_ALL": "C.UTF-8", **(env or {})},
+            pass_env=_PASSED,
+        )
+        call = functools.partial(
+            run_quick, ("git", "--no-pager", *arguments), at or self.root, seconds, env=given, stdin=stdin
+        )
+        running = asyncio.ensure_future(asyncio.to_thread(call))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:  # what it writes must not come later
+            await asyncio.wait([running])
+            raise
+
+    async def commit(self, revision: str) -> str | None:
+        """The commit that a revision means; None where there is none."""
+        asked = f"{revision}^{{commit}}"
+        done = await self.git.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", asked)
+        return os.fsdecode(done.stdout).strip() if done.exit == 0 else None
+
+    async def tree(self, commit: str) -> str:
+        """The tree of a commit. Raises `GitError`."""
+        return await self.git.line("rev-parse", "--verify", f"{commit}^{{tree}}")
+
+    async def branch(self, at: Path | None = None) -> str | None:
+        """The branch that is checked out in a worktree, without `refs/heads/`; None where HEAD is detached."""
+        done = await self.as_user("symbolic-ref", "--quiet", "--short", "HEAD", at=at)
+        return os.fsdecode(done.stdout).strip() if done.exit == 0 else None
+
+    async def ancestor(self, a: str, b: str) -> bool:
+        """Whether commit `a` is an ancestor of `b`, or the same."""
+        return (await self.git.attempt("merge-base", "--is-ancestor", a, b)).exit == 0
+
+    async def move(self, ref: str, to: str, expected: str | None, why: str) -> bool:
+        """Move a whole ref name by compare-and-swap; False if it was not at `expected`.
+
+        `expected` None means that the ref must not exist yet.
+        """
+        old = expected if expected is not None else "0" * len(to)
+        done = await self.git.attempt("update-ref", "-m", why, "--create-reflog", ref, to, old)
+        return done.exit == 0
+
+
+async def open_repository(root: Path) -> Repository:
+    """Find the repository that a folder is in, and its main checkout. Raises `UsageError` where there is none."""
+    done = await _ask(root, "rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository")
+    if done.exit != 0:
+        advice = "`git init` and a first commit make it one"
+        raise UsageError(f"`{root}` is in no git repository", next=advice)
+    common_text, bare = os.fsdecode(done.stdout).rstrip("\n").rsplit("\n", 1)
+    common = Path(common_text).resolve()
+    listed = await _ask(root, "worktree", "list", "--porcelain", "-z")
+    if listed.exit != 0:
+        raise failure(("worktree",), listed)
+    first = listed.stdout.split(b"\0\0", 1)[0].split(b"\0")
+    main = Path(os.fsdecode(first[0].removeprefix(b"worktree "))).resolve()
+    is_bare = b"bare" in first[1:] or bare == "true"
+    return Repository(common if is_bare else main, common, is_bare)
+
+
+async def _ask(root: Path, *arguments: str) -> Completed:
+    env = environment(env={"LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0"}, pass_env=_PASSED)
+    return await asyncio.to_thread(
+        functools.partial(run_quick, ("git", "--no-pager", *arguments), root, SECONDS, env=env)
+    )

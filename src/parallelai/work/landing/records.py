@@ -1,0 +1,116 @@
+"""What is to land, how, and what became of it: plain data between the parts of a landing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from parallelai.events import EventData
+from parallelai.records import ErrorRecord
+from parallelai.work.streams.record import GateRun, Landed
+
+Tell = Callable[[str | None, EventData], None]
+"""Write an event down, of a workstream (its name) or of the whole landing (None)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A branch that is to land.
+
+    Attributes:
+        name: the workstream's name, or the branch's.
+        commit: its tip, a full hash.
+        base: the commit that it was cut from, or synced to last.
+        intent: what it is for, in words, for the merge's message and for whoever settles a conflict.
+        depends_on: names of candidates that have to land before it.
+        priority: smaller is more urgent.
+        trailers: for the commit's message, such as `ParallelAI-Run: r-…`.
+        owns: patterns of the files that are its own.
+    """
+
+    name: str
+    commit: str
+    base: str
+    branch: str | None = None
+    intent: str = ""
+    depends_on: tuple[str, ...] = ()
+    priority: float = 1.0
+    trailers: Mapping[str, str] = field(default_factory=dict)
+    owns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What became of one candidate: it landed, or `error` says why not. `with_` are those it does not fit to."""
+
+    name: str
+    landed: Landed | None = None
+    error: ErrorRecord | None = None
+    with_: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gates said of one tree."""
+
+    ok: bool
+    gates: tuple[GateRun, ...] = ()
+    new_failures: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
+    error: ErrorRecord | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Gates(Protocol):
+    """Runs all gates on the tree of a commit, and compares with the base, which it runs once and remembers."""
+
+    async def judge(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
+        """Say whether a tree may land. `base` is the target before; only failures that it has not count."""
+
+    async def ready(self, base: str) -> Verdict:
+        """Look at the base before the first candidate: a red one without a report, the canary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a conflict, in words: who changed it, and what for."""
+
+    name: str
+    intent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A merge whose conflicts are settled: the tree, and who settled which path."""
+
+    tree: str
+    by: Mapping[str, str] = field(default_factory=dict)
+
+
+class Resolving(Protocol):
+    """Settles the conflicts of one merge: by resolvers, by a decision made before, or by an engine."""
+
+    async def settle(
+        self, ours: str, theirs: str, merged: Any, sides: tuple[Side, Side], *, may_ask: bool
+    ) -> Resolved | ErrorRecord:
+        """Settle all conflicting files of a merge of two commits, or say why that was not possible.
+
+        `merged` is a `git.merging.Merged`. `may_ask` False tries the resolvers and remembered decisions only,
+        which take no time; an engine is asked outside the queue.
+        """
+
+
+Method = Literal["merge", "squash", "rebase"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to land. `batch` is the most candidates that share a gate run; None leaves it to the lander."""
+
+    target: str
+    method: Method = "merge"
+    via: Literal["ref", "pr"] = "ref"
+    push: bool = False
+    batch: int | None = None

@@ -1,0 +1,92 @@
+"""What is known of a workstream while it lives: where it works, what it may change, how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["open", "done", "landed", "dropped"]
+"""`open`: being worked on; `done`: ready to land; the others are the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a workstream may change, as git's patterns from the root; what a plan and a role say of it together."""
+
+    owns: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    avoids: tuple[str, ...] = ()
+    contracts: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateRun:
+    """One gate that ran on exactly the tree that landed (CONTRACTS §5)."""
+
+    command: str
+    exit: int | None
+    seconds: float
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """How a workstream became part of the target: `before` is what the target was, `commit` what it became.
+
+    `pending` names the branch that holds the result while the user's checkout could not be moved along.
+    """
+
+    target: str
+    before: str
+    commit: str
+    tree: str
+    pending: str | None = None
+    gates: tuple[GateRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOut:
+    """What the guard kept out of a workstream: the paths, why, and the patch that holds it (below the root)."""
+
+    paths: tuple[str, ...]
+    why: str
+    patch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One workstream. Paths are absolute; `branch` and `target` are without `refs/heads/`.
+
+    Attributes:
+        name: the workstream's id in its plan.
+        plan: what the plan is known by (`client.jobs.plan_name`).
+        run: the run that the workstream belongs to.
+        base: the commit that the worktree was cut from, or was synced to last.
+        head: the last commit of ours on the branch; the base where there is none yet.
+        target: the branch that it lands on.
+        depends_on: workstreams that have to land before it.
+        priority: smaller is more urgent.
+        kept_out: what the guard kept out so far.
+        patch: of a dropped one, where its work is kept.
+    """
+
+    name: str
+    plan: str
+    run: str
+    branch: str
+    worktree: str
+    base: str
+    head: str
+    target: str
+    rules: Rules
+    description: str = ""
+    depends_on: tuple[str, ...] = ()
+    priority: float = 1.0
+    state: State = "open"
+    started_at: str = ""
+    is_sparse: bool = False
+    kept_out: tuple[KeptOut, ...] = ()
+    landed: Landed | None = None
+    patch: str | None = None
