@@ -23,6 +23,9 @@ from parallelai.errors import ConfigError
 
 PREFIX = "PARALLELAI_"
 LARGEST_BYTES = 1_000_000
+ROLES_FOLDER = ".parallelai/roles"
+"""Where a project keeps its roles, a YAML file each."""
+_MOST_ROLES = 500
 DEEPEST = 40
 _OWN = frozenset({"PARALLELAI_MARK", "PARALLELAI_CONFIG"})  # variables that are no settings
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -37,13 +40,25 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleFile:
+    """A file of the project's own roles, as it was read: what is trusted is what is used.
+
+    `name` is the role's, `path` relative to the root. `data` of one that cannot be taken is empty.
+    """
+
+    name: str
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Settings as they were written, and where each is from.
 
     `values` is nested; `origins` maps dotted keys of leaves to a file, a variable or `argument`. `files` are
     the files that were read, the user's before the project's. `project_values` is what the project's own file
-    says, and `project_digest` names that content, for trust; both are empty where it has none.
-    `without_project` is what holds as long as nobody trusts that file.
+    says, `role_files` are its roles' files, and `project_digest` names the content of both, for trust; all are
+    empty where it has none. `without_project` is what holds as long as nobody trusts that file.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +68,7 @@ class Config:
     project_digest: str | None = None
     project_file: str | None = None
     without_project: Config | None = None
+    role_files: tuple[RoleFile, ...] = ()
 
 
 def find_project(start: Path, given: Path | None = None) -> Project:
@@ -174,16 +190,43 @@ def load(project: Project, *, env: Mapping[str, str], overrides: Mapping[str, An
     later += [("argument", _nested(k.split("."), v)) for k, v in overrides.items() if v is not None]
     before = [user] if user else []
     base = _layered([*before, *later], tuple(name for name, _ in before))
+    roles = tuple(_role_files(project.root))
     if found is None:
-        return base
+        return dataclasses.replace(base, role_files=roles, project_digest=_digest({}, roles))
     whole = _layered([*before, found, *later], (*base.files, found[0]))
     return dataclasses.replace(
         whole,
         project_values=found[1],
-        project_digest=_digest(found[1]) if found[1] else None,
+        project_digest=_digest(found[1], roles),
         project_file=found[0],
         without_project=base,
+        role_files=roles,
     )
+
+
+def _role_files(root: Path) -> Iterator[RoleFile]:
+    """Read the project's roles, sorted by file; those that lie outside of it, or are too large, are empty."""
+    try:
+        names = sorted(path.name for path in (root / ROLES_FOLDER).iterdir())
+    except OSError:
+        return
+    files = [name for name in names if name.endswith((".yaml", ".yml")) and not name.startswith(".")]
+    if len(files) > _MOST_ROLES:
+        raise ConfigError(f"there are more than {_MOST_ROLES} roles", where=ROLES_FOLDER)
+    for name in files:
+        path = root / ROLES_FOLDER / name
+        yield RoleFile(Path(name).stem, f"{ROLES_FOLDER}/{name}", _role_data(path, root))
+
+
+def _role_data(path: Path, root: Path) -> bytes:
+    try:
+        is_inside = path.resolve().is_relative_to(root.resolve())
+        found = path.stat()
+        if not is_inside or not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_BYTES:
+            return b""
+        return path.read_bytes()
+    except (OSError, ValueError, RuntimeError):
+        return b""
 
 
 def _layered(layers: Iterable[tuple[str, Mapping[str, Any]]], files: tuple[str, ...]) -> Config:
@@ -351,7 +394,12 @@ def _forget(origins: dict[str, str], dotted: str, is_known: bool) -> None:
         del origins[known]
 
 
-def _digest(values: Mapping[str, Any]) -> str:
-    """Name a content: the same settings have the same digest, however they are laid out."""
+def _digest(values: Mapping[str, Any], roles: Iterable[RoleFile] = ()) -> str | None:
+    """Name a content: the same settings have the same digest, however they are laid out; None for none at all."""
+    files = {role.path: hashlib.sha256(role.data).hexdigest() for role in roles}
+    if not values and not files:
+        return None
     text = json.dumps(values, sort_keys=True, default=str, ensure_ascii=True)
+    if files:
+        text += "\n" + json.dumps(files, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -43,7 +43,7 @@ def test_owners_in_order_or_of_shared_files_may_overlap() -> None:
     text = "workstreams:\n  a: {description: x, owns: src}\n  b: {description: x, owns: src/ui%s}\n%s"
     assert _said(text % ("", ""), tree=TREE) == [
         "p:3:29: `a` and `b` both own `src/ui/menu.py`, and neither waits for the other;"
-        " give it to one of them, list it under `shared`, or add a `depends_on`"
+        " add `!src/ui` to what `a` owns, list it under `shared`, or write `depends_on: [a]` in `b`"
     ]
     assert _said(text % (", depends_on: [a]", ""), tree=TREE) == []
     assert _said(text % ("", "shared: [src/ui]\n"), tree=TREE) == []

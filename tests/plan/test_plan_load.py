@@ -79,7 +79,7 @@ BROKEN = [
      "plan.yaml:1:11: the strategy `dagg` is unknown; did you mean `dag`?"),
     ("one file, two owners", "workstreams:\n  a: {description: x, owns: src/**}\n  b: {description: x, owns: [docs/x, '*.py']}\n",
      "plan.yaml:3:29: `a` and `b` both own `src/new.py`, and neither waits for the other;"
-     " give it to one of them, list it under `shared`, or add a `depends_on`"),
+     " add `!src/**` to what `b` owns, list it under `shared`, or write `depends_on: [a]` in `b`"),
     ("a phase that names nobody", "phases: [{name: A, tasks: [a, bb]}]\ntasks: [{id: a, description: x}]\n",
      "plan.yaml:1:31: the phase `A` names `bb`, which does not exist; write `a`"),
     ("a task in no phase", "phases: [{name: A, tasks: [a]}]\ntasks:\n  - {id: a, description: x}\n"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduler_world import World, bad, member, node, nodes, ok
 
+from parallelai.engines.protocol import Estimate
 from parallelai.errors import NotFoundError
 from parallelai.events import LimitChanged
 from parallelai.records import ErrorRecord, Outcome
@@ -449,3 +450,86 @@ def test_a_failure_that_says_nothing_is_internal() -> None:
     world = World(nodes("a"), script=lambda *_: AttemptResult(False, 1.0)).run()
     assert world.finished["a"].error is not None
     assert world.finished["a"].error.kind == "internal"
+
+
+def _scheduler(all_nodes: list[Node], **settings: object) -> Scheduler:
+    return Scheduler(
+        all_nodes,
+        {},
+        Settings(**settings),
+        prepare=lambda task: Prepared((Estimate(),)),
+        random=Random(1),
+        now=0.0,
+    )
+
+
+def _starts(scheduler: Scheduler) -> list[str]:
+    """What starts now: attempts by their task, steps with their name before it."""
+    found = []
+    for one in [*scheduler.decide(0.0), *scheduler.decide(0.0)]:  # ends are carried out before others start
+        if isinstance(one, Start):
+            found.append(one.task)
+        elif isinstance(one, RunStep):
+            found.append(f"{one.step} {one.task}")
+    return found
+
+
+def test_who_needs_only_the_work_of_another_does_not_wait_for_its_end() -> None:
+    steps = {"steps": ("perform", "land"), "unslotted": frozenset({"land"}), "finish_step": 1}
+    first = node("first", 0, **steps)
+    early = node("early", 1, depends_on=("first",), after_finish=frozenset({"first"}), **steps)
+    late = node("late", 2, depends_on=("first", "early"), **steps)
+    scheduler = _scheduler([first, early, late])
+    assert _starts(scheduler) == ["first"]
+    scheduler.attempt_ended("first", 1, ok(), 0.0)
+    assert sorted(_starts(scheduler)) == ["early", "land first"]
+    scheduler.step_ended("first", "land", None, 0.0)
+    assert _starts(scheduler) == []
+    scheduler.attempt_ended("early", 1, ok(), 0.0)
+    assert _starts(scheduler) == ["land early"]
+    scheduler.step_ended("early", "land", None, 0.0)
+    assert _starts(scheduler) == ["late"]
+
+
+def test_a_dependent_that_began_early_is_not_counted_twice_when_the_other_ends() -> None:
+    steps = {"steps": ("perform", "land"), "unslotted": frozenset({"land"}), "finish_step": 1}
+    first, second = node("first", 0, **steps), node("second", 1, **steps)
+    both = node("both", 2, depends_on=("first", "second"), after_finish=frozenset({"first"}))
+    scheduler = _scheduler([first, second, both])
+    _starts(scheduler)
+    scheduler.attempt_ended("first", 1, ok(), 0.0)
+    _starts(scheduler)
+    scheduler.step_ended("first", "land", None, 0.0)
+    assert _starts(scheduler) == []  # `second` has still to land
+    scheduler.attempt_ended("second", 1, ok(), 0.0)
+    assert _starts(scheduler) == ["land second"]
+    scheduler.step_ended("second", "land", None, 0.0)
+    assert _starts(scheduler) == ["both"]
+
+
+def test_a_step_that_waits_takes_no_slot() -> None:
+    steps = {"steps": ("perform", "land"), "unslotted": frozenset({"land"})}
+    scheduler = _scheduler([node("a", 0, **steps), node("b", 1, **steps)], parallel=1)
+    assert _starts(scheduler) == ["a"]
+    scheduler.attempt_ended("a", 1, ok(), 0.0)
+    assert sorted(_starts(scheduler)) == ["b", "land a"]
+    scheduler.step_ended("a", "land", None, 0.0)
+    scheduler.attempt_ended("b", 1, ok(), 0.0)
+    assert _starts(scheduler) == ["land b"]
+
+
+def test_a_parked_attempt_gives_its_slot_to_others_until_it_goes_on() -> None:
+    scheduler = _scheduler(nodes("a", "b", "c"), parallel=1)
+    assert _starts(scheduler) == ["a"]
+    scheduler.park("a", 1, True)
+    assert _starts(scheduler) == ["b"]
+    scheduler.park("a", 1, False)
+    scheduler.attempt_ended("b", 1, ok(), 0.0)
+    assert _starts(scheduler) == []  # `a` has its slot again
+    scheduler.attempt_ended("a", 1, ok(), 0.0)
+    assert _starts(scheduler) == ["c"]
+    scheduler.park("c", 1, True)
+    scheduler.attempt_ended("c", 1, ok(), 0.0)  # ended while it waited
+    scheduler.decide(0.0)
+    assert scheduler.is_done
+    assert scheduler.statistics().in_flight == 0

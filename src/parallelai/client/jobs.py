@@ -22,8 +22,9 @@ from parallelai.plan.check import check
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.load import is_checked
-from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Task, positions
-from parallelai.plan.resolve import model_for
+from parallelai.plan.model import Budget, Choice, EngineEntry, PhaseGate, Plan, Task, positions
+from parallelai.plan.resolve import model_for, role_of
+from parallelai.plan.roles import used, with_roles
 from parallelai.plan.tiers import tier_for
 from parallelai.records import ErrorRecord
 from parallelai.run import strategies
@@ -73,7 +74,7 @@ class Builder:
         if timeout is not None:
             plan = plan.model_copy(update={"defaults": plan.defaults.model_copy(update={"timeout": timeout})})
         return expansion.expand(
-            plan,
+            self._with_roles(plan),
             self.tree,
             settings_defaults=self.project.settings.defaults,
             strategy=strategy.name if strategy is not None else None,
@@ -141,15 +142,16 @@ class Builder:
         )
         merged = {
             "engines": {**settings.engines, **plan.engines},
-            "roles": {**settings.roles, **plan.roles},
+            "roles": self._with_roles(plan).roles,
             "vars": {**settings.vars, **plan.vars},
             "limits": limits.model_copy(
                 update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
             ),
             "workspace": plan.workspace if "workspace" in plan.model_fields_set else settings.workspace,
-            "permissions": plan.permissions
-            if "permissions" in plan.model_fields_set
-            else settings.permissions,
+            **{
+                key: getattr(plan if key in plan.model_fields_set else settings, key)
+                for key in ("permissions", "shared", "protected", "gates", "landing")
+            },
         }
         # What stays as it was must not look as if the plan had said it.
         return plan.model_copy(
@@ -214,12 +216,16 @@ class Builder:
 
     def assignments(self, plan: Plan, graph: TaskGraph) -> dict[str, Assignment]:
         """Say who does each task; where a route goes by files, each instance."""
-        given = {task.id: task for task in plan.tasks}
+        plan = self._with_roles(plan)
+        given: dict[str, Task] = {task.id: task for task in plan.works}
         whole = self._whole(plan)
         found: dict[str, Assignment] = {}
         same: dict[tuple[Any, ...], Assignment] = {}  # one for all that are alike: there may be thousands
         for instance in graph.instances:
             task = given.get(instance.task.id, instance.task)
+            if isinstance(task, PhaseGate):
+                found[task.id] = Assignment(NOBODY, (None,), "plan")
+                continue
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"
             if not is_routed and task.id in found:
@@ -235,7 +241,7 @@ class Builder:
 
     def _wanted(self, plan: Plan, task: Task, resolved: Task) -> tuple[Choice | None, Source]:
         """The engine that somebody named: the task or its role, then the argument, then plan and config."""
-        role = plan.roles.get(task.role) if task.role is not None else None
+        role = role_of(plan, task, self.project.settings.defaults)
         if task.engine is not None or (role is not None and role.engine is not None):
             return resolved.engine, "plan"
         if self.options.engine is not None:
@@ -415,7 +421,7 @@ def _first_budget(*budgets: Budget) -> Budget:
 
 def _places(plan: Plan) -> dict[str, str]:
     where = positions(plan)
-    places = {task.id: where.where_task(task.id) for task in plan.tasks}
+    places = {task.id: where.where_task(task.id) for task in plan.works}
     return {name: place for name, place in places.items() if place is not None}
 
 

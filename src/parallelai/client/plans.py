@@ -85,7 +85,7 @@ class Plans:
         if problems:
             raise PlanError(problems)
         builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
-        graph = builder.graph(_with_workstreams(plan))
+        graph = builder.graph(plan)
         name = plan_name(Path(path), self._project.root)
         later = (*unsupported(plan), *_blocked(builder.assignments(plan, builder.graph(plan))))
         return Checked(plan, name, len(plan.works), len(graph), later, tuple(self._pairs(plan)))
@@ -147,7 +147,7 @@ class Plans:
 
     def _graph(self, plan: Plan) -> TaskGraph:
         builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
-        return builder.graph(_with_workstreams(plan))
+        return builder.graph(plan)
 
     def _samples(self, job: Job) -> dict[str, list[float]]:
         """What earlier tasks of the same kind and engine took, in seconds, by instance."""
@@ -211,16 +211,3 @@ def _blocked(assignments: Mapping[str, Assignment]) -> Iterator[Problem]:
                 int(column) if is_placed else None,
                 who.error.next,
             )
-
-
-def _with_workstreams(plan: Plan) -> Plan:
-    """A plan in which workstreams are tasks, so that they are in its graph."""
-    if not plan.workstreams:
-        return plan
-    works = [_as_task(work) for work in plan.workstreams]
-    return plan.model_copy(update={"tasks": (*plan.tasks, *works), "workstreams": ()})
-
-
-def _as_task(work: Workstream) -> Any:
-    """A workstream as the graph sees it: about no file in particular."""
-    return work.model_copy(update={"files": None, "each": None})

@@ -21,7 +21,8 @@ from parallelai.errors import StoreError, UsageError
 from parallelai.git.listing import list_files
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
-from parallelai.plan.model import EngineEntry
+from parallelai.plan.model import EngineEntry, Role
+from parallelai.plan import roles
 from parallelai.plan.settings import Settings, settings_for
 from parallelai.plan.templates import Template, find
 from parallelai.records import LimitKey
@@ -167,8 +168,13 @@ class OpenProject:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """What the project's config set and nobody trusted."""
-        return self._judged[1]
+        """What the project's config set, and which of its roles there are, that nobody trusted."""
+        return (*self._judged[1], *(f"roles.{name}" for name in sorted(self.untrusted_roles)))
+
+    @property
+    def untrusted_roles(self) -> frozenset[str]:
+        """The roles that files of the project define, and nobody trusted."""
+        return frozenset() if self.is_trusted else frozenset(file.name for file in self.config.role_files)
 
     @functools.cached_property
     def tree(self) -> Tree:
@@ -185,6 +191,13 @@ class OpenProject:
         """The task templates: shipped, the user's, the project's."""
         return find(self.root, Path(platformdirs.user_config_dir("parallelai")) / "templates")
 
+    @functools.cached_property
+    def roles(self) -> Mapping[str, Role]:
+        """The roles: shipped, the user's, the project's if it is trusted, and those that settings define."""
+        user = Path(platformdirs.user_config_dir("parallelai")) / "roles"
+        files = self.config.role_files if self.is_trusted else ()
+        return roles.find(user, files, over=self.settings.roles)
+
     def registry(self, entries: Mapping[str, EngineEntry] | None = None) -> Registry:
         """Make the engines that config and a plan name; close it with `aclose`."""
         settings = self.settings
@@ -199,7 +212,7 @@ class OpenProject:
             templates=frozenset(self.templates),
             tiers=TIERS,
             strategies=None,  # `strategies.find` knows what is installed
-            roles=frozenset(settings.roles),
+            roles=frozenset(self.roles) | self.untrusted_roles,
             models=familiar_names(settings.models),
             vars=frozenset({*settings.vars, *variables}),
         )

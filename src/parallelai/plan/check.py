@@ -10,7 +10,7 @@ from parallelai.errors import Problem
 from parallelai.plan.files import Matcher, Tree
 from parallelai.plan.graph import find_cycle
 from parallelai.plan.model import Choice, Plan, ReviewGate, Shared, Task, Workstream, positions
-from parallelai.plan.ownership import overlaps
+from parallelai.plan.pairs import pairs
 from parallelai.plan.positions import Step
 from parallelai.plan.problems import meant, nearest
 from parallelai.plan.values import has_secret, joined
@@ -290,31 +290,10 @@ class _Checker:
             if not work.owns:
                 said = f"the workstream `{work.id}` owns nothing"
                 yield self._at(("workstreams", index, "owns"), said, "write the files that it may change")
-        works = {work.id: (index, work) for index, work in enumerate(self.plan.workstreams)}
-        owned = {name: work.owns for name, (_, work) in works.items()}
-        paths = self.tree.paths if self.tree is not None else ()
-        for first, second, found in overlaps(owned, paths, apart_from=self.plan.shared):
-            if self._reaches(first, second) or self._reaches(second, first):
-                continue
-            more = f" and {len(found.existing) - 1} more" if len(found.existing) > 1 else ""
-            said = (
-                f"`{first}` and `{second}` both own `{found.example}`{more}, and neither waits for the other"
-            )
-            advice = "give it to one of them, list it under `shared`, or add a `depends_on`"
-            yield self._at(("workstreams", works[second][0], "owns"), said, advice)
-
-    def _reaches(self, start: str, goal: str) -> bool:
-        seen = {start}
-        waiting = [start]
-        while waiting:
-            work = self.by_id.get(waiting.pop())
-            for name in work.depends_on if work else ():
-                if name == goal:
-                    return True
-                if name not in seen:
-                    seen.add(name)
-                    waiting.append(name)
-        return False
+        index_of = {work.id: index for index, work in enumerate(self.plan.workstreams)}
+        for pair in pairs(self.plan, self.tree.paths if self.tree is not None else None):
+            if not pair.is_safe:
+                yield self._at(("workstreams", index_of[pair.b], "owns"), pair.said, pair.next)
 
     def branches(self) -> Iterator[Problem]:
         seen: dict[str, str] = {}

@@ -14,7 +14,7 @@ from parallelai.errors import UsageError
 from parallelai.plan.chunks import chunk
 from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
 from parallelai.plan.graph import Instance, TaskGraph, find_cycle
-from parallelai.plan.model import Chunk, Defaults, Phase, Plan, Task
+from parallelai.plan.model import Chunk, Defaults, Phase, PhaseGate, Plan, Task, Workstream
 from parallelai.plan.resolve import resolve
 from parallelai.plan.templates import Template
 from parallelai.records import FileNote, FilePart
@@ -28,7 +28,7 @@ def expand(
     strategy: str | None = None,
     templates: Mapping[str, Template] | None = None,
 ) -> TaskGraph:
-    """Make the task graph of a plan's tasks (workstreams are carried out elsewhere).
+    """Make the task graph of a plan: its tasks, its workstreams, and the gates of its phases.
 
     Args:
         settings_defaults: the config's defaults, below the plan's own.
@@ -39,7 +39,7 @@ def expand(
         UsageError: a dependency that is no task, tasks that wait for each other, a bad pattern, a template's
             parameter that is missing.
     """
-    tasks = [resolve(plan, task, settings_defaults, templates) for task in plan.tasks]
+    tasks = [_placed(resolve(plan, task, settings_defaults, templates)) for task in plan.works]
     sieve = _Sieve(tree)
     items = {task.id: sieve.items(task) for task in tasks}
     if len(items) != len(tasks):
@@ -49,10 +49,13 @@ def expand(
     ties = _Ties(tasks, items, phase_of, is_pipeline)
     ties.refuse_cycle()
     barriers = _barriers(plan.phases, items)
+    gates = _gates_before(plan.phases)
     instances: list[Instance] = []
     for task in tasks:
         phase = phase_of.get(task.id, 0)
-        instances.extend(ties.instances(task, phase, barriers[phase] if barriers else (), len(instances)))
+        awaited = barriers[phase] if barriers else ()
+        instances.extend(ties.instances(task, phase, awaited, gates[phase] if gates else (), len(instances)))
+    instances.extend(_gate_instances(plan.phases, barriers, gates, len(instances)))
     graph = TaskGraph(
         tuple(instances),
         _groups(instances, ties, plan.phases),
@@ -62,6 +65,13 @@ def expand(
     if barriers:
         graph.topological()  # a dependency on a later phase is a cycle with the barrier
     return graph
+
+
+def _placed(task: Task) -> Task:
+    """A workstream is about no file in particular, and is one instance."""
+    if not isinstance(task, Workstream) or (task.files is None and task.each is None):
+        return task
+    return task.model_copy(update={"files": None, "each": None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +190,12 @@ class _Ties:
         """The ids of a task's instances."""
         return tuple(name + item.suffix for item in self._items[name])
 
-    def instances(self, task: Task, phase: int, barriers: tuple[str, ...], first: int) -> Iterator[Instance]:
-        """Make a task's instances, numbered from `first`."""
+    def instances(
+        self, task: Task, phase: int, barriers: tuple[str, ...], gates: tuple[str, ...], first: int
+    ) -> Iterator[Instance]:
+        """Make a task's instances, numbered from `first`; `gates` are those of earlier phases."""
         pairs, singles, wholes = self._sorted_out(task) if self._before[task.id] else ((), (), ())
-        awaits = (*wholes, *barriers)
+        awaits, singles = (*wholes, *barriers), (*singles, *gates)
         for index, item in enumerate(self._items[task.id], start=first):
             depends_on = (*singles, *(name + item.suffix for name in pairs)) if pairs else singles
             yield Instance(task.id + item.suffix, task, index, item.files, depends_on, awaits, phase)
@@ -255,6 +267,41 @@ def _barriers(phases: Sequence[Phase], items: dict[str, tuple[_Item, ...]]) -> l
     return barriers
 
 
+def gate_id(phase: Phase) -> str:
+    """The id under which a phase's gate is carried out and shown."""
+    return f"gate@{phase.name}"
+
+
+def _gates_before(phases: Sequence[Phase]) -> list[tuple[str, ...]]:
+    """For each phase the gates that its tasks depend on: of the last phase before it with a gate and a barrier."""
+    before: tuple[str, ...] = ()
+    found: list[tuple[str, ...]] = []
+    for phase in phases:
+        found.append(before)
+        if phase.gate and phase.barrier:
+            before = (gate_id(phase),)
+    return found
+
+
+def _gate_instances(
+    phases: Sequence[Phase], barriers: list[tuple[str, ...]], gates: list[tuple[str, ...]], first: int
+) -> Iterator[Instance]:
+    index = first
+    for number, phase in enumerate(phases):
+        if phase.gate:
+            name = gate_id(phase)
+            task = PhaseGate.model_construct(
+                id=name,
+                kind="gate",
+                description=f"The gate of phase {phase.name}",
+                commands=phase.gate,
+                pass_rate=phase.pass_rate,
+            )
+            awaits = (*barriers[number], f"phase:{number}")
+            yield Instance(name, task, index, (), gates[number], awaits, number)
+            index += 1
+
+
 def _groups(
     instances: Sequence[Instance], ties: _Ties, phases: Sequence[Phase]
 ) -> dict[str, tuple[str, ...]]:
@@ -263,6 +310,6 @@ def _groups(
     groups = {name: ties.ids(name) for name in names if not name.startswith("phase:")}
     members: dict[int, list[str]] = {number: [] for number in range(len(phases))}
     for instance in instances:
-        if phases:
+        if phases and not isinstance(instance.task, PhaseGate):
             members[instance.phase].append(instance.id)
     return groups | {f"phase:{number}": tuple(ids) for number, ids in members.items()}

@@ -389,6 +389,13 @@ class Phase(Model):
     why: str | None = None
 
 
+class PhaseGate(Task):
+    """What has to pass after a phase before the next one starts: made of a phase's `gate`, never written down."""
+
+    commands: Commands = ()
+    pass_rate: float | None = None
+
+
 class ReviewGate(Model):
     """A review that must find nothing as severe as `fail_on` before something lands."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from parallelai.plan.model import Defaults, Plan, Task
+from parallelai.plan.model import Defaults, Plan, Role, Task
 from parallelai.plan.templates import Template, complete
-
-_FROM_ROLE = ("model", "engine")
 
 
 def resolve(
@@ -34,15 +33,27 @@ def _over_defaults(plan: Plan, task: Task, settings_defaults: Defaults | None) -
     for layer in _layers(plan, settings_defaults):
         for name in layer.model_fields_set - {"model"}:
             given.setdefault(name, getattr(layer, name))
-    role = plan.roles.get(given.get("role") or "")
-    if role is not None:
-        for name in _FROM_ROLE:
-            value = getattr(role, name)
-            if value is not None and name not in task.model_fields_set:
-                given[name] = value
+    given |= _of_role(plan.roles.get(given.get("role") or ""))
     update = {name: value for name, value in given.items() if name not in task.model_fields_set}
     # The values were checked where they come from, so they are not checked again.
     return task.model_copy(update=update) if update else task
+
+
+def _of_role(role: Role | None) -> dict[str, Any]:
+    """What a role says of its tasks."""
+    if role is None:
+        return {}
+    said: dict[str, Any] = {"model": role.model, "engine": role.engine}
+    if role.limits is not None and "budget" in role.limits.model_fields_set:
+        said["budget"] = role.limits.budget
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def role_of(plan: Plan, task: Task, settings_defaults: Defaults | None = None) -> Role | None:
+    """Give the role of a task: its own, else that of the defaults; None for none, or one that the plan has not."""
+    layers = (layer.role for layer in _layers(plan, settings_defaults) if "role" in layer.model_fields_set)
+    name = task.role if "role" in task.model_fields_set else next(layers, None)
+    return plan.roles.get(name) if name is not None else None
 
 
 def _layers(plan: Plan, settings_defaults: Defaults | None) -> Iterable[Defaults]:
@@ -60,7 +71,7 @@ def model_for(
 
     It is as it was written: a tier, a model's name or a familiar one; None where nobody named one.
     """
-    role = plan.roles.get(task.role or "")
+    role = role_of(plan, task, settings_defaults)
     entry = plan.engines.get(engine)
     own = task.model if "model" in task.model_fields_set else None
     options = [own, role and role.model, entry and entry.model]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from parallelai.engines.protocol import Request
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import Task
+from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
 from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
@@ -50,13 +50,17 @@ def _node(
                 for name, model in zip(who.choice.members, who.models, strict=True)
             )
         )
+    kinds = tuple(step.kind for step in steps if step.applies(instance))
+    unslotted = frozenset(step.kind for step in steps if getattr(step, "is_unslotted", False))
+    begun = job.performed if isinstance(task, Workstream) else ()
+    own = kinds if isinstance(task, PhaseGate) or instance.id in begun else (PERFORM, *kinds)
     rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule
     return Node(
         id=instance.id,
         index=instance.index,
         depends_on=instance.depends_on,
         awaits=instance.awaits,
-        steps=(PERFORM, *(step.kind for step in steps if step.applies(instance))),
+        steps=own,
         rule=rule,
         members=known[key],
         estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(task.id, 60.0),
@@ -66,7 +70,18 @@ def _node(
         on_failure=task.on_failure,
         phase=instance.phase,
         budget=task.budget,
+        unslotted=unslotted & frozenset(own) if unslotted else _NOTHING,
+        finish_step=next((at for at, kind in enumerate(own) if kind in unslotted), 0),
+        after_finish=_finish_is_enough(job, instance),
     )
+
+
+def _finish_is_enough(job: Job, instance: Instance) -> frozenset[str]:
+    """The workstreams whose work is enough for a task (`after: finished`); else they have to have landed."""
+    if instance.task.after != "finished":
+        return _NOTHING
+    others = (job.graph.get(name) for name in instance.depends_on)
+    return frozenset(other.id for other in others if isinstance(other.task, Workstream))
 
 
 def works_in_folder(job: Job, instance: Instance) -> bool:
@@ -101,6 +116,7 @@ def work_of(job: Job, instance: Instance, engine: str) -> Work:
         after=job.changes_before(instance.id),
         number=instance.index,
         verify=_verifier(task, engine),
+        is_stream=isinstance(task, Workstream),
     )
 
 

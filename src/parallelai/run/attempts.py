@@ -8,6 +8,7 @@ most left takes it. A member is out once its error cannot be retried any more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from parallelai.events import BreakerClosed, BreakerOpened, EventData
@@ -30,6 +31,7 @@ from parallelai.run.tasks import STEP, Ending, Flight, State, TaskState
 _DONE = Ending(Outcome.OK, None, "done")
 _TAKEN_LATE = Ending(Outcome.OK, None, "done before it could be cancelled")
 _STEP_FLIGHT = Flight(0, None, Reservation())
+_WAITING_STEP = Flight(0, None, Reservation(), is_waiting=True)
 _FORGIVEN = frozenset({Outcome.CANCELLED, Outcome.OVER_BUDGET})
 
 
@@ -61,6 +63,8 @@ class Attempts:
         steps = task.node.steps
         if task.step >= len(steps):
             self._roster.finish(task, _DONE)
+        elif task.is_unslotted and task.estimates is not None:
+            self.start_step(task)
         elif not task.is_performing:
             self._queues.push(task, (), FIRST if task.step else task.key)
         elif not task.channels:
@@ -118,8 +122,6 @@ class Attempts:
         """Start an attempt; its slot, its engine's and its phase's are taken together."""
         task.attempts += 1
         channel = task.channels[member]
-        channel.engine.in_flight += 1
-        channel.key.in_flight += 1
         channel.started += 1
         budget = task.node.budget
         if budget is not None and budget.time is not None and not task.deadline:
@@ -128,15 +130,31 @@ class Attempts:
         self._roster.decisions.append(Start(task.node.id, member, task.attempts, task.estimate(member)))
 
     def start_step(self, task: TaskState) -> None:
-        self._take(task, STEP, _STEP_FLIGHT)
+        self._take(task, STEP, _WAITING_STEP if task.is_unslotted else _STEP_FLIGHT)
         self._roster.decisions.append(RunStep(task.node.id, task.node.steps[task.step]))
 
     def _take(self, task: TaskState, number: int, flight: Flight) -> None:
-        self.in_flight += 1
         task.flights[number] = flight
+        if not flight.is_waiting:
+            self._count(task, flight, 1)
+
+    def _count(self, task: TaskState, flight: Flight, change: int) -> None:
+        """Take a flight's slots (`change` 1), or give them back (-1): the run's, its engine's, its phase's."""
+        self.in_flight += change
         phase = self._queues.phase(task.node.phase)
         if phase is not None:
-            phase.in_flight += 1
+            phase.in_flight += change
+        if flight.channel is not None:
+            flight.channel.engine.in_flight += change
+            flight.channel.key.in_flight += change
+
+    def park(self, task: TaskState, number: int, is_waiting: bool) -> None:
+        """Let an attempt in flight wait for another task without a slot, or go on, at once, with one."""
+        flight = task.flights.get(number)
+        if flight is None or flight.is_waiting == is_waiting:
+            return
+        self._count(task, flight, -1 if is_waiting else 1)
+        task.flights[number] = replace(flight, is_waiting=is_waiting)
 
     def land(self, task: TaskState, number: int) -> Flight:
         """Give back what a flight held. Raises `ValueError` if there is none of that number."""
@@ -144,13 +162,8 @@ class Attempts:
         if flight is None:
             what = f"attempt {number}" if number else "step"
             raise ValueError(f"no {what} of `{task.node.id}` is in flight")
-        self.in_flight -= 1
-        phase = self._queues.phase(task.node.phase)
-        if phase is not None:
-            phase.in_flight -= 1
-        if flight.channel is not None:
-            flight.channel.engine.in_flight -= 1
-            flight.channel.key.in_flight -= 1
+        if not flight.is_waiting:
+            self._count(task, flight, -1)
         if not task.flights:
             task.deadline = 0
         if task.is_cancelling:
@@ -197,6 +210,8 @@ class Attempts:
 
     def _advance(self, task: TaskState, now: float) -> None:
         task.step += 1
+        if task.node.finish_step == task.step:
+            self._roster.finished(task)
         self.enter(task, now)
 
     def _won(self, task: TaskState, now: float) -> None:

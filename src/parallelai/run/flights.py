@@ -158,6 +158,10 @@ class Flights:
         told = WorkspaceRemoved(news.path) if news.is_over else data
         self._append(told, task=news.id.task, attempt=news.id.attempt)
 
+    def number(self, id: AttemptId) -> tuple[str, int]:
+        """An attempt as the scheduler numbers it."""
+        return id.task, id.attempt - self._prior.attempts.get(id.task, 0)
+
     def cancel(self, task: str, number: int) -> None:
         """End an attempt in flight, by the scheduler's number."""
         id = AttemptId(task, number + self._prior.attempts.get(task, 0))
@@ -242,7 +246,7 @@ class Flights:
         if change is None or measured is None:
             return
         task, attempt = news.id.task, news.id.attempt
-        if measured.kept_out:
+        if measured.kept_out and not measured.is_guarded:
             why = "it may not be changed by an assistant"
             self._append(GuardKeptOut(change.kept_out, why), task=task, attempt=attempt)
         made = ChangeMade(change.patch, change.files, measured.base, measured.commit, change.kept_out)

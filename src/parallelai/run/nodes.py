@@ -60,6 +60,10 @@ class Node:
     order; `perform` by attempts of `members` as `rule` says, the others one by one. `weight` is the plan's
     priority: smaller is more urgent. `retry_on` are error kinds that are retried beside `transient`. A node
     without members whose `prepare` does not settle it ends `blocked`.
+
+    `unslotted` are steps that wait for others more than they work: they start at once and take no slot.
+    `finish_step` is the number of steps after which those that name this node in their `after_finish` may
+    start; 0 where that is only at its end.
     """
 
     id: str
@@ -76,6 +80,9 @@ class Node:
     on_failure: OnFailure = "skip-dependents"
     phase: int = 0
     budget: Budget | None = None
+    unslotted: frozenset[str] = frozenset()
+    finish_step: int = 0
+    after_finish: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

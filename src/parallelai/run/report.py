@@ -125,6 +125,7 @@ class Report:
             and self.changes[task].files
             and task in self.results
             and self.results[task].result.status is Outcome.OK
+            and self.results[task].result.workstream is None  # which has landed
         )
 
     def unapplied(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ _RETRY_WORDS = {"timeout": "timed_out"}
 """What a plan's `retry_on` calls an error kind, where that differs."""
 
 _GOES_OVER = frozenset({"unavailable", "rejected", "rate_limited", "transient", "timed_out"})
-_BLOCKS = frozenset({"unavailable", "rate_limited", "trespass"})
+_BLOCKS = frozenset({"unavailable", "rate_limited", "trespass", "gate_failed", "conflict"})
 
 
 def retried_kinds(retry_on: frozenset[str]) -> frozenset[str]:

@@ -88,7 +88,7 @@ class Roster:
             self._open(task)
 
     def _await_one(self, task: TaskState, other: TaskState) -> None:
-        task.missing += other.state is not State.DONE
+        task.missing += other.state is not State.DONE and not task.is_met_by(other)
         self._blame(task, other)
 
     def _blame(self, task: TaskState, other: TaskState) -> None:
@@ -163,9 +163,22 @@ class Roster:
             waiter.cause = task
             ended.append((waiter, _skipped(task)))
             return
+        if waiter.is_met_by(task):
+            return  # counted when it was finished
         waiter.missing -= 1
         if waiter.missing == 0:
             self._open(waiter)
+
+    def finished(self, task: TaskState) -> None:
+        """Let those go on that need a task's work only, and not its end (`after: finished`)."""
+        if task.is_finished:
+            return
+        task.is_finished = True
+        for waiter in task.awaited_by:
+            if waiter.is_met_by(task) and waiter.state is State.WAITING and waiter.cause is None:
+                waiter.missing -= 1
+                if waiter.missing == 0:
+                    self._open(waiter)
 
     def settle(self, task: TaskState, outcome: Outcome) -> None:
         """Take a task as ended before this run began; `tell_settled` lets its dependents know."""

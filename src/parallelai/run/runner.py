@@ -49,7 +49,13 @@ from parallelai.run import assembly, limiting
 from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
-from parallelai.run.executors.base import AttemptDone, AttemptPlaced, AttemptTurned, ExecutorEvent
+from parallelai.run.executors.base import (
+    AttemptDone,
+    AttemptParked,
+    AttemptPlaced,
+    AttemptTurned,
+    ExecutorEvent,
+)
 from parallelai.run.executors.local import LocalExecutor
 from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
@@ -392,6 +398,8 @@ class Runner:
                 self._flights.turned(item)
             elif isinstance(item, AttemptPlaced):
                 self._flights.placed(item)
+            elif isinstance(item, AttemptParked):
+                self._scheduler.park(*self._flights.number(item.id), item.is_waiting)
             else:
                 self._flights.streamed(item)
                 limiting.heed(item.event, self._scheduler, self._permits, self._now())
@@ -507,6 +515,7 @@ class Runner:
             findings=len(reply.findings) if reply is not None else 0,
             usage=tally.usage,
             error=self._placed(finish),
+            workstream=self._workspaces.workstream(finish.task) if self._workspaces is not None else None,
         )
         return TaskEnded(result, self._fingerprints.pop(finish.task, ""), tuple(tally.good))
 

@@ -114,6 +114,12 @@ class Scheduler:
             state.tokens += usage.tokens or 0
         self._attempts.attempt_landed(state, flight, result, now)
 
+    def park(self, task: str, attempt: int, is_waiting: bool) -> None:
+        """Say that an attempt in flight waits for another task and needs no slot meanwhile, or goes on."""
+        state = self._roster.tasks.get(task)
+        if state is not None:
+            self._attempts.park(state, attempt, is_waiting)
+
     def limited(self, key: LimitKey, seconds: float | None, said: str, now: float) -> None:
         """Take in that a session in flight waits for its provider: nothing else of the key starts meanwhile.
 

@@ -18,7 +18,7 @@ from parallelai.plan.graph import Instance
 
 PERFORM = "perform"
 
-STAGES = {PERFORM: "working", "check": "checking"}
+STAGES = {PERFORM: "working", "prepare": "preparing", "guard": "guarding", "check": "checking"}
 """The stage that a task is in during a step (CONTRACTS §2)."""
 
 
@@ -34,7 +34,10 @@ class StepContext:
 
 
 class Step(Protocol):
-    """One step after `perform`. `kind` names it; `stage` is what watchers see."""
+    """One step after `perform`. `kind` names it; `stage` is what watchers see.
+
+    A step that waits for others more than it works says `is_unslotted = True`: it takes no slot of the run.
+    """
 
     kind: str
     stage: str

@@ -30,11 +30,12 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """An attempt, or a step (`channel` None), that is in flight."""
+    """An attempt, or a step (`channel` None), that is in flight; `is_waiting` for others, it takes no slot."""
 
     member: int
     channel: Channel | None
     reserved: Reservation
+    is_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class TaskState:
         "flights",
         "is_batched",
         "is_cancelling",
+        "is_finished",
         "key",
         "limited",
         "limited_since",
@@ -115,6 +117,7 @@ class TaskState:
         self.ending: Ending | None = None
         self.is_batched = False
         self.is_cancelling = False
+        self.is_finished = False  # it is past its `finish_step`
         self.withheld: Ending | None = None  # why a part of it could not start
 
     @property
@@ -126,6 +129,18 @@ class TaskState:
     def is_under_way(self) -> bool:
         """Whether it goes on though nothing new may start: it is in flight, or between its steps."""
         return bool(self.flights) or (self.step > 0 and not self.is_performing)
+
+    @property
+    def is_unslotted(self) -> bool:
+        """Whether its present step takes no slot."""
+        node = self.node
+        return (
+            bool(node.unslotted) and self.step < len(node.steps) and node.steps[self.step] in node.unslotted
+        )
+
+    def is_met_by(self, other: TaskState) -> bool:
+        """Whether what it waits for of another is there, though that one has not ended."""
+        return other.is_finished and other.node.id in self.node.after_finish
 
     def alive(self) -> tuple[int, ...]:
         """Give the members that are not out."""

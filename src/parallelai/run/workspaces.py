@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError
 from parallelai.events import ChangeApplied, ChangeRefused
-from parallelai.records import Change
+from parallelai.records import Change, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Work:
         is_homeless: it needs a folder, and there is no git repository to cut one from.
         verify: the engine that tries to refute each finding; None for no second pass.
         folder: of an interrupted attempt, whose session is continued in it.
+        is_stream: it is a workstream, whose folder stays.
     """
 
     edits: bool = False
@@ -44,6 +46,7 @@ class Work:
     is_homeless: bool = False
     verify: str | None = None
     folder: str | None = None
+    is_stream: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -60,13 +63,19 @@ class Measured:
     """What an assistant changed in its folder.
 
     `commit` is the result and `base` what it was cut from, in the run's own repository of snapshots;
-    `kept_out` are paths that may not be changed, and are not part of the change.
+    `kept_out` are paths that may not be changed, and are not part of the change. `is_guarded`: of a workstream, whose
+    guard has written down already what it kept out.
     """
 
     base: str
     commit: str
     files: tuple[str, ...]
     kept_out: tuple[str, ...] = ()
+    is_guarded: bool = False
+
+
+Parked = Callable[[], AbstractAsyncContextManager[None]]
+"""Inside of what it gives an attempt holds no slot, and its time does not count."""
 
 
 class Place(Protocol):
@@ -87,6 +96,14 @@ class Place(Protocol):
 
     async def write(self, edits: Any) -> None:
         """Write the edits that a model proposed (`engines.edits`). Raises `Invalid` where they do not fit."""
+
+    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
+        """Take in a turn's answer before the next begins; gives what to tell the assistant in a turn of its own.
+
+        A workstream's folder answers leases and says what was kept out of it; `can_go_on` says whether there
+        can be another turn. Whoever waits here for another task does so inside of `parked`. Raises the
+        `EngineError` that ends the attempt.
+        """
 
     async def check(self, argv: tuple[str, ...], seconds: float) -> EngineError | None:
         """Run a command there, confined as the assistant is; gives why it failed, None if it passed."""
@@ -130,6 +147,9 @@ class Workspaces(Protocol):
 
     def digest(self, path: str) -> str:
         """The content's hash of a file of the run's base, `absent` where it has none."""
+
+    def workstream(self, task: str) -> dict[str, Any] | None:
+        """What there is to say of a workstream in the run's document (CONTRACTS §5); None of a plain task."""
 
     async def aclose(self) -> None:
         """Remove what was made, but what a later process of the run needs."""

@@ -26,8 +26,8 @@ from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.plan import model
-from parallelai.records import Change
-from parallelai.run.workspaces import Applied, Measured, Place, Work
+from parallelai.records import Change, Reply
+from parallelai.run.workspaces import Applied, Measured, Parked, Place, Work
 from parallelai.work import scratch
 from parallelai.work.changes import contents, secrets_of, writes_for
 from parallelai.work.checkout import Checkout, NotWritten, written
@@ -313,6 +313,9 @@ class RunWorkspaces:
                 said = f"the change puts what looks like a secret into `{path}`"
                 raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
 
+    def workstream(self, task: str) -> dict[str, Any] | None:
+        return None
+
     # -- the user's checkout
 
     async def apply(self, tasks: Sequence[str]) -> list[Applied]:
@@ -387,6 +390,9 @@ class _Place:
 
     async def keep(self, measured: Measured) -> Change:
         return await self._owner.keep(measured, self._work.number)
+
+    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
+        return None
 
     async def write(self, edits: Any) -> None:
         await asyncio.to_thread(write_edits, Path(self.root), edits)

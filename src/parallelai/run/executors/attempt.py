@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from parallelai.errors import (
     Invalid,
     ParallelAIError,
     TimedOut,
+    Trespass,
     Unavailable,
 )
 from parallelai.plan.files import read_text
@@ -61,6 +62,9 @@ class AttemptPort(Port, Protocol):
 
     def used(self, usage: Usage) -> None:
         """Count what a turn took."""
+
+    def parked(self) -> AbstractAsyncContextManager[None]:
+        """Wait inside of it for another task: no slot is held, and no time counts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ async def _opened(
         raise
     finally:
         await place.close(is_left=is_left)
-        if work.edits and not is_left:
+        if work.edits and not is_left and not work.is_stream:
             port.placed(place.root, place.base, work.edits, is_over=True)
 
 
@@ -168,11 +172,11 @@ class _Attempt:
 
     async def carry_out(self) -> Result:
         first = _first_prompt(self._request.prompt, self._work.todo)
-        reply = await self._say(GO_ON if self._request.session is not None else first)
+        reply = await self._heard(await self._say(GO_ON if self._request.session is not None else first))
         for number in range(1, len(self._work.todo)):
-            reply = await self._say(self._item(number))
+            reply = await self._heard(await self._say(self._item(number)))
         while (problem := await self._problem()) is not None:
-            reply = await self._repair(*problem)
+            reply = await self._heard(await self._repair(*problem))
         return await self._result(reply)
 
     # -- turns
@@ -215,6 +219,16 @@ class _Attempt:
         """Whether the next turn continues a session, and so needs not be told all again."""
         return self._engine.capabilities.resumes and self._port.session is not None
 
+    async def _heard(self, reply: Reply) -> Reply:
+        """Let the folder take in what was said and done in a turn, which may give further ones."""
+        while self._place is not None and self._work.edits:
+            words = await self._place.heard(reply, self._continues, self._port.parked)
+            if words is None:
+                break
+            self._port.turn_ended(self._turn, "end_turn")
+            reply = await self._say(words)
+        return reply
+
     def _item(self, number: int) -> str:
         """The prompt of a later item of `todo`; who remembers nothing is told the task again."""
         todo = self._work.todo
@@ -244,6 +258,8 @@ class _Attempt:
             if not measured.files:
                 kept_out = ", ".join(f"`{path}`" for path in measured.kept_out)
                 said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
+                if said and measured.is_guarded:
+                    return EMPTY, Trespass(said, next="look at what was kept out: `work status`")
                 error = Invalid(said or "the change is empty", next="write `empty: ok` if that is fine")
                 return EMPTY, error
         return await self._failed_check(self._place)

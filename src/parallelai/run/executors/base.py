@@ -78,7 +78,15 @@ class AttemptDone:
     calls: int = 0
 
 
-ExecutorEvent = AttemptStreamed | AttemptPlaced | AttemptTurned | AttemptDone
+@dataclass(frozen=True, slots=True)
+class AttemptParked:
+    """An attempt waits for another task and needs no slot meanwhile; or, not `is_waiting`, goes on."""
+
+    id: AttemptId
+    is_waiting: bool
+
+
+ExecutorEvent = AttemptStreamed | AttemptPlaced | AttemptTurned | AttemptParked | AttemptDone
 
 
 class Coordinator(Protocol):

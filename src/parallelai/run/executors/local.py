@@ -35,6 +35,7 @@ from parallelai.run.executors.attempt import (
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptId,
+    AttemptParked,
     AttemptPlaced,
     AttemptSpec,
     AttemptStreamed,
@@ -143,6 +144,15 @@ class _Port:
 
     def placed(self, path: str, base: str, edits: bool, *, is_over: bool = False) -> None:
         self.executor.report(AttemptPlaced(self.id, path, base, edits, is_over))
+
+    @contextlib.asynccontextmanager
+    async def parked(self) -> AsyncIterator[None]:
+        async with self.clock.stopped():
+            self.executor.report(AttemptParked(self.id, True))
+            try:
+                yield
+            finally:
+                self.executor.report(AttemptParked(self.id, False))
 
     def turn_started(self, turn: int) -> None:
         self._turn_began = time.monotonic()

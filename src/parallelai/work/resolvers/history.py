@@ -1,0 +1,129 @@
+"""What history says of conflicting files: what each side's own commits did to them. Bounded.
+
+Two processes a side, whatever the number of files: one for the patches, one for the contents. Merges are
+looked at through the commits that they brought.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from parallelai.git.plumbing import Git
+from parallelai.work.resolvers.lines import lines
+from parallelai.work.resolvers.records import History, Past, Replaced
+
+COMMITS = 300
+"""Commits of a side that are looked at, the newest."""
+VERSIONS = 30
+"""Contents of one file that are read, the newest."""
+CHANGES = 60
+"""Commits of one file whose changes are kept, the newest."""
+MAX_BYTES = 1024 * 1024
+"""Contents that are larger are left out, and patches beyond 64 times this."""
+_HUNK = re.compile(rb"^@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@")
+
+
+async def gather(git: Git, ours: str, theirs: str, paths: Collection[str]) -> Mapping[str, History]:
+    """Give what each side did since the other had it, for each path. Raises `GitError`."""
+    wanted = sorted(set(paths))
+    if not wanted:
+        return {}
+    mine, other = await _side(git, ours, theirs, wanted), await _side(git, theirs, ours, wanted)
+    return {path: History(mine.get(path, Past()), other.get(path, Past())) for path in wanted}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is being put together of one file, newest first."""
+
+    blobs: dict[str, None] = field(default_factory=dict)
+    changes: list[tuple[Replaced, ...]] = field(default_factory=list)
+
+
+async def _side(git: Git, tip: str, without: str, paths: list[str]) -> dict[str, Past]:
+    form = ("--no-merges", "--full-history", "--date-order", f"--max-count={COMMITS}", "--format=")
+    kind = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--no-abbrev")
+    asked = (tip, f"^{without}", "--", *paths)
+    listed = await git.attempt("log", "-z", "--raw", *form, *kind, *asked)
+    if listed.exit != 0:
+        return {}
+    found = {path: _Found() for path in paths}
+    for path, old, new in _raw(listed.stdout):
+        if path in found:
+            found[path].blobs.update(dict.fromkeys((new, old)))
+    patches = await git.attempt("log", "--patch", "--unified=0", *form, *kind, "--src-prefix=a/", *asked)
+    if patches.exit == 0 and len(patches.stdout) <= 64 * MAX_BYTES:
+        for path, replaced in _patches(patches.stdout):
+            if path in found and len(found[path].changes) < CHANGES:
+                found[path].changes.append(replaced)
+    contents = await _contents(git, found)
+    return {
+        path: Past(tuple(contents[b] for b in _few(one) if b in contents), tuple(one.changes))
+        for path, one in found.items()
+    }
+
+
+def _few(found: _Found) -> list[str]:
+    return [blob for blob in found.blobs if blob.strip("0")][:VERSIONS]
+
+
+async def _contents(git: Git, found: Mapping[str, _Found]) -> dict[str, bytes]:
+    names = {blob for one in found.values() for blob in _few(one)}
+    if not names:
+        return {}
+    stdin = "".join(f"{name}\n" for name in sorted(names)).encode()
+    sizes = await git.run("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=stdin)
+    rows = (row.split(b" ") for row in sizes.splitlines())
+    small = [
+        row[0].decode()
+        for row in rows
+        if len(row) == 3 and row[1] == b"blob" and int(row[2]) <= MAX_BYTES
+    ]
+    return await git.blobs(small)
+
+
+def _raw(listed: bytes) -> Iterator[tuple[str, str, str]]:
+    """The rows of `git log --raw -z`: path, old blob, new blob."""
+    fields = iter(listed.split(b"\0"))
+    for meta in fields:
+        row = meta.strip(b"\n").split(b" ")
+        if len(row) == 5 and row[0].startswith(b":"):
+            yield os.fsdecode(next(fields, b"")), row[2].decode(), row[3].decode()
+
+
+def _patches(text: bytes) -> Iterator[tuple[str, tuple[Replaced, ...]]]:
+    """The files of `git log --patch --unified=0`: path, and what was replaced in it, in order.
+
+    A hunk's lines are counted by their signs; nothing in a content can be taken for a head, because all of
+    its lines have one.
+    """
+    path: str | None = None
+    hunks: list[tuple[list[bytes], list[bytes]]] = []
+    for line in lines(text):
+        if line.startswith(b"diff --git "):
+            if path is not None:
+                yield path, _replaced(hunks)
+            path, hunks = _named(line), []
+        elif _HUNK.match(line):
+            hunks.append(([], []))
+        elif hunks and line[:1] in (b"-", b"+"):
+            hunks[-1][line[:1] == b"+"].append(line[1:])
+    if path is not None:
+        yield path, _replaced(hunks)
+
+
+def _replaced(hunks: list[tuple[list[bytes], list[bytes]]]) -> tuple[Replaced, ...]:
+    return tuple(Replaced(tuple(removed), tuple(added)) for removed, added in hunks)
+
+
+def _named(head: bytes) -> str | None:
+    """The path of `diff --git a/PATH b/PATH`, where both are the same; None for quoted ones."""
+    both = head.rstrip(b"\n").removeprefix(b"diff --git ")
+    middle = len(both) // 2
+    old, new = both[:middle], both[middle + 1 :]
+    if old.startswith(b"a/") and new.startswith(b"b/") and old[2:] == new[2:]:
+        return os.fsdecode(new[2:])
+    return None
