@@ -220,6 +220,18 @@ class CheckFailed(EngineError):
     kind = "check_failed"
 
 
+class GateFailed(EngineError):
+    """A gate does not pass on the tree that would land."""
+
+    kind = "gate_failed"
+
+
+class Conflict(EngineError):
+    """What several tasks or branches changed does not fit together."""
+
+    kind = "conflict"
+
+
 class Internal(EngineError):
     kind = "internal"
 
@@ -236,6 +248,8 @@ ENGINE_ERRORS: dict[str, type[EngineError]] = {
         Unavailable,
         Trespass,
         CheckFailed,
+        GateFailed,
+        Conflict,
         Internal,
     )
 }

@@ -175,7 +175,10 @@ class TurnStarted:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A turn of an attempt that had more than one is over. An only turn ends with its attempt."""
+    """A turn of an attempt that had more than one is over. An only turn ends with its attempt.
+
+    `reason` is `part` where an item of `todo` is done and the next one follows.
+    """
 
     type: ClassVar[str] = "turn.ended"
     turn: int
@@ -422,7 +425,10 @@ class GateStarted:
 
 @dataclass(frozen=True, slots=True)
 class GateEnded:
-    """`new_failures` are tests that fail and did not on the base; `flaky` those that passed when run alone."""
+    """`new_failures` are tests that fail and did not on the base; `flaky` those that passed when run alone.
+
+    `tests` is how many its report has, `passed` how many of them passed; None where it has no report.
+    """
 
     type: ClassVar[str] = "gate.ended"
     command: str
@@ -435,6 +441,8 @@ class GateEnded:
     new_failures: tuple[str, ...] = ()
     flaky: tuple[str, ...] = ()
     why: str | None = None
+    tests: int | None = None
+    passed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,20 +179,6 @@ def test_commands_of_later_versions_are_refused_by_name(cli: Any, command: str) 
     assert called.error["next"] == LATER[command]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "plan propose",
-    ],
-)
-def test_verbs_of_later_versions_are_refused_by_name(cli: Any, words: str) -> None:
-    called = cli(*words.split(), "x", "y")
-
-    assert called.code == 2
-    assert "is not built yet in this version of ParallelAI" in called.err
-    assert "\n  next: " in called.err
-
-
 @pytest.mark.parametrize("flag", ["--monitor"])
 @pytest.mark.parametrize("command", [["review"], ["execute", "plan.yaml"], ["runs", "resume"]], ids=" ".join)
 def test_flags_of_later_versions_are_refused_by_name(

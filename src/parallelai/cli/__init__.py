@@ -12,6 +12,7 @@ from parallelai.cli.grammar import LazyGroup
 COMMANDS = {
     "review": ("parallelai.cli.review:review", "Review files, and print one ranked list of findings."),
     "execute": ("parallelai.cli.execute:execute", "Carry out a plan."),
+    "work": ("parallelai.cli.work:work", "Develop side by side in worktrees, and land what is ready."),
     "plan": ("parallelai.cli.plan:plan", "Check, show, draw, estimate and convert plans."),
     "runs": ("parallelai.cli.runs:runs", "List, show, follow, steer and resume runs."),
     "templates": ("parallelai.cli.templates:templates", "List, show, write and check task templates."),
@@ -27,7 +28,6 @@ COMMANDS = {
 """Each command's home and its line in `--help`, so that help loads no command."""
 
 LATER = {
-    "work": "this version carries out tasks only: `parallelai execute PLAN`",
     "dashboard": "`parallelai runs logs --follow` shows a run live",
     "serve": "`parallelai runs logs --follow` shows a run live",
     "mcp": None,

@@ -16,6 +16,11 @@ def runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> li
     return _offer(ctx, incomplete, lambda ai: [state.row.id for state in ai.runs.list()])
 
 
+def streams(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The workstreams that are worked on."""
+    return _offer(ctx, incomplete, lambda ai: [stream.name for stream in ai.work.all()])
+
+
 def engines(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The engines that code here can drive, and those that are configured."""
 

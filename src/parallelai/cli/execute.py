@@ -28,7 +28,7 @@ def execute(shared: Shared, plan: str, **given: Any) -> int:
 
     asked = Carrying.of(given)
     if asked.is_dry:
-        return _preview(shared, plan, asked)
+        return preview(shared, plan, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
         loaded = ai.plans.load(plan, carry.variables)
@@ -37,7 +37,8 @@ def execute(shared: Shared, plan: str, **given: Any) -> int:
     return carry_out(shared, asked, call)
 
 
-def _preview(shared: Shared, plan: str, asked: Carrying) -> int:
+def preview(shared: Shared, plan: str, asked: Carrying) -> int:
+    """Show what a plan would do, and by whom (`--dry-run`)."""
     from parallelai.cli.plan import preview_lines, preview_tasks
 
     async def work(ai: AsyncParallelAI) -> Preview:

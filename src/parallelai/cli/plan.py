@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ import click
 from parallelai.cli.flags import variables
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
+from parallelai.errors import UsageError
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
-    from parallelai.client.plans import Estimated, Preview
+    from parallelai.client.plans import Checked, Estimated, Preview, Proposal
+    from parallelai.plan.pairs import Pair
+    from parallelai.plan.propose import Wave
     from parallelai.run.forecast import Forecast
 
 _MOST_OF_A_PATH = 12
@@ -23,9 +27,9 @@ _set = click.option(
 )
 
 
-@group(later={"propose": "`parallelai init` writes a first plan"})
+@group()
 def plan() -> None:
-    """Check, show, draw, estimate and convert plans."""
+    """Check, show, draw, estimate, convert and propose plans."""
 
 
 @plan.command()
@@ -44,11 +48,80 @@ def check(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
         "instances": checked.instances,
         "notes": notes,
     }
-    many = "s" * (checked.tasks != 1)
-    shared.result(
-        document, f"{checked.name}: ok, {checked.tasks} task{many}, {checked.instances} to carry out"
-    )
+    if checked.plan.workstreams:
+        document |= {"pairs": _pairs_data(checked.pairs), "phases": _phases_data(checked.phases)}
+    shared.result(document, lambda: "\n".join(_check_lines(checked, is_verbose=shared.is_verbose)))
     return 0
+
+
+def _check_lines(checked: Checked, *, is_verbose: bool) -> list[str]:
+    many = "s" * (checked.tasks != 1)
+    lines = [f"{checked.name}: ok, {checked.tasks} task{many}, {checked.instances} to carry out"]
+    return lines + _together_lines(checked.pairs, checked.phases, is_verbose=is_verbose)
+
+
+def _together_lines(pairs: Sequence[Pair], phases: Sequence[Wave], *, is_verbose: bool) -> list[str]:
+    """Who can run with whom: each pair with `is_verbose`, else how many."""
+    if not phases:
+        return []
+    lines = [f"  {pair.said}" for pair in pairs] if is_verbose else []
+    if pairs:
+        many = "s" * (len(pairs) != 1)
+        count = sum(pair.together for pair in pairs)
+        lines.append(f"{len(pairs)} pair{many} of workstreams, {count} may run together")
+    for phase in phases:
+        why = f" ({phase.why})" if phase.why else ""
+        lines.append(f"{phase.name}: {', '.join(phase.works)}{why}")
+    return lines
+
+
+def _pairs_data(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    import dataclasses
+
+    return [
+        {**dataclasses.asdict(pair), "is_safe": pair.is_safe, "together": pair.together} for pair in pairs
+    ]
+
+
+def _phases_data(phases: Sequence[Wave]) -> list[dict[str, Any]]:
+    return [{"name": phase.name, "tasks": list(phase.works), "why": phase.why} for phase in phases]
+
+
+@plan.command()
+@click.argument("path", metavar="[PLAN]", type=click.Path(), required=False)
+@click.option(
+    "--write", "output", type=click.Path(), metavar="FILE", help="Write the proposed plan there, as YAML."
+)
+def propose(shared: Shared, path: str | None, output: str | None) -> int:
+    """Propose phases for a plan's workstreams, or workstreams for the project.
+
+    Without PLAN the project's folders are looked at, and a first plan is printed.
+    """
+    proposal = shared.read(lambda ai: ai.plans.propose(path))
+    unsafe = [pair for pair in proposal.pairs if not pair.is_safe]
+    for pair in unsafe:
+        shared.say(f"note: {pair.said}; {pair.next}")
+    if output is not None and proposal.has_phases:
+        raise UsageError(
+            f"`{path}` has phases already, and what they say of gates would be lost",
+            next="take `phases` out of it, or edit them by hand",
+        )
+    if output is not None:
+        return _print_or_write(shared, {}, proposal.yaml, output)
+    document = {
+        "plan": proposal.name or None,
+        "phases": _phases_data(proposal.phases),
+        "pairs": _pairs_data(proposal.pairs),
+        "yaml": proposal.yaml,
+    }
+    shared.result(document, lambda: _proposal_text(proposal, is_verbose=shared.is_verbose))
+    return 0
+
+
+def _proposal_text(proposal: Proposal, *, is_verbose: bool) -> str:
+    if not proposal.name:
+        return proposal.yaml
+    return "\n".join(_together_lines(proposal.pairs, proposal.phases, is_verbose=is_verbose))
 
 
 @plan.command()
@@ -70,13 +143,17 @@ def show(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
 
 def preview_tasks(preview: Preview) -> list[dict[str, Any]]:
     """What would be carried out, one for each instance."""
+    from parallelai.plan.model import PhaseGate
+
     tasks = []
     for instance in preview.graph.instances:
         who = preview.job.assignment(instance)
         tasks.append(
             {
                 "id": instance.id,
-                "engine": list(who.choice.members) if who.error is None else [],
+                "engine": []
+                if isinstance(instance.task, PhaseGate) or who.error
+                else list(who.choice.members),
                 "why": who.why,
                 "depends_on": [*instance.depends_on, *instance.awaits],
                 "error": who.error,
@@ -87,19 +164,25 @@ def preview_tasks(preview: Preview) -> list[dict[str, Any]]:
 
 def preview_lines(preview: Preview, *, is_ascii: bool = False) -> list[str]:
     """A line for each task, and one for the whole."""
+    from parallelai.plan.model import PhaseGate
+
     lines = []
     for name in preview.graph.task_ids:
         items = preview.graph.items(name)
         first = preview.graph.get(items[0])
-        who = preview.job.assignment(first)
         times = f" {'x' if is_ascii else '×'} {len(items)}" if len(items) > 1 else ""
-        after = f"  after {', '.join(first.task.depends_on)}" if first.task.depends_on else ""
+        owns = ", ".join(getattr(first.task, "owns", ()))
+        after = f"  owns {owns}" if owns else ""
+        after += f"  after {', '.join(first.task.depends_on)}" if first.task.depends_on else ""
+        if isinstance(first.task, PhaseGate):
+            lines.append(f"{name}: {', '.join(' '.join(argv) for argv in first.task.commands)}")
+            continue
+        who = preview.job.assignment(first)
         if who.error is None:
             members = ", ".join(f"`{member}`" for member in who.choice.members)
             lines.append(f"{name}{times}: {members} ({who.why}){after}")
         else:
             lines += [f"{name}{times}: nobody{after}", f"  cannot start: {who.error.said}"]
-    lines += [f"{work.id}: workstream, owns {', '.join(work.owns)}" for work in preview.plan.workstreams]
     strategy, parallel = preview.job.strategy.name, preview.job.parallel
     return [*lines, f"{len(preview.graph)} to carry out, strategy {strategy}, {parallel} at once"]
 

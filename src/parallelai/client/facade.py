@@ -21,19 +21,23 @@ from parallelai.client.arguments import (
     strategy_of,
     words_of,
 )
+from parallelai.client.askers import ports_for
 from parallelai.client.changes import RunChanges
 from parallelai.client.consent import Offer, offer
 from parallelai.client.engines import Engines, require
 from parallelai.client.folders import confinement_notes, workspaces_for
 from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.landings import Landings
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
 from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, plan_of, review_name
+from parallelai.client.rooms import performed, places_of, room_for, steps_of
 from parallelai.client.runs import Runs
+from parallelai.client.work import Work
 from parallelai.engines.model_servers import SERVERS
 from parallelai.engines.protocol import Engine
-from parallelai.errors import UsageError
+from parallelai.errors import BusyError, UsageError
 from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
 from parallelai.plan.files import Tree
@@ -48,6 +52,8 @@ from parallelai.run.masking import Masker
 from parallelai.run.report import Report
 from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
+from parallelai.work.opening import Ports
+from parallelai.work.streams.worktrees import Started
 from parallelai.work.workspaces import is_confined
 
 
@@ -82,6 +88,9 @@ class AsyncParallelAI:
         self.changes = RunChanges(self.project, self.runs)
         self.plans = Plans(self.project)
         self.engines = Engines(self.project)
+        self.work = Work(
+            self.project, self.runs, self.carry_out_plan, self._start, Landings(self.project, self.runs)
+        )
         self._runners: set[Runner] = set()
 
     async def __aenter__(self) -> AsyncParallelAI:
@@ -275,6 +284,30 @@ class AsyncParallelAI:
             builder.checked(plan)
             return await self._run(builder, "execute", name, plan, builder.graph(plan), run)
 
+    async def _start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
+        """Make the worktrees of a plan's workstreams; see `Work.start`."""
+        run = self._latest(name, "execute")
+        if run is not None and self.project.store.journal.is_owned(run):
+            raise BusyError(
+                f"run `{run}` is carried out, and starts them itself", next="`parallelai work status`"
+            )
+        carry = CarryOut()
+        async with self._builder(carry, plan.engines, run) as builder, contextlib.AsyncExitStack() as stack:
+            builder.checked(plan)
+            job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
+            writer = await stack.enter_async_context(self.project.store.journal.writer(job.run))
+            if run is None:
+                writer.append(
+                    recorded.creation(job, plan, carry, None, self._notes(job), parallelai.__version__)
+                )
+            masker = _masker(job)
+            room = await stack.enter_async_context(
+                room_for(self.project, job, writer, masker, Ports(), lambda note: None)
+            )
+            if room is None:
+                raise UsageError(f"`{name}` has no workstreams")
+            return [await room.site.prepare(each) for each in names]
+
     async def _resume(self, run: str, carry: CarryOut) -> RunDocument:
         """Go on with a run of any kind, from what it recorded (`runs resume`)."""
         self.project.refuse_foreign_state()
@@ -320,6 +353,7 @@ class AsyncParallelAI:
                 prior = resume.read(_reported(store.journal.events(run), report))
                 plan, graph = _with_added(builder, plan, graph, prior)
             job = builder.job(run or new_run_id(), kind, name, plan, graph)
+            job = dataclasses.replace(job, performed=performed(self.project, name))
             if review is not None and review.baseline is not None:
                 job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
             if run is None:
@@ -332,6 +366,13 @@ class AsyncParallelAI:
             workspaces = await workspaces_for(self.project, job, masker, prior)
             if workspaces is not None:
                 stack.push_async_callback(workspaces.aclose)
+            notes: list[str] = []
+            ports = ports_for(self.project, job.plan, job.logs)
+            room = await stack.enter_async_context(
+                room_for(self.project, job, writer, masker, ports, notes.append)
+            )
+            if created is not None and notes:
+                created = dataclasses.replace(created, notes=(*created.notes, *notes))
             runner = Runner(
                 job,
                 store,
@@ -343,7 +384,9 @@ class AsyncParallelAI:
                 news=_changes(builder.options, prior),
                 watch=builder.options.on_events,
                 masker=masker,
-                workspaces=workspaces,
+                workspaces=places_of(room, workspaces),
+                steps=steps_of(room, job),
+                steer=room.steer if room is not None else None,
                 is_confined=is_confined,
             )
             with self._running(runner):

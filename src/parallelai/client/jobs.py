@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.standing import track_record
 from parallelai.client.support import unsupported, unsupported_settings
-from parallelai.engines.protocol import Request
+from parallelai.engines.protocol import TUNED, Request
 from parallelai.engines.registry import Registry
 from parallelai.engines.replay import recorded_engine
 from parallelai.engines.selection import AUTO, About, Source, money_limit, select
@@ -22,9 +23,9 @@ from parallelai.plan.check import check
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.load import is_checked
-from parallelai.plan.model import Budget, Choice, EngineEntry, PhaseGate, Plan, Task, positions
+from parallelai.plan.model import Budget, Choice, EngineEntry, PhaseGate, Plan, Role, Task, positions
 from parallelai.plan.resolve import model_for, role_of
-from parallelai.plan.roles import used, with_roles
+from parallelai.plan.roles import ROLES_FOLDER, used, with_roles
 from parallelai.plan.tiers import tier_for
 from parallelai.records import ErrorRecord
 from parallelai.run import strategies
@@ -56,13 +57,30 @@ class Builder:
     def checked(self, plan: Plan) -> None:
         """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
         names = self.project.names(self.options.variables)
-        later = [*unsupported(plan), *unsupported_settings(self.project.settings)]
+        later = [*self._untrusted(plan), *unsupported(self.with_roles(plan))]
+        later += unsupported_settings(self.project.settings)
         known = (
             [] if is_checked(plan, names=names, tree=self.tree) else check(plan, tree=self.tree, names=names)
         )
         problems = known or later
         if problems:
             raise PlanError(problems)
+
+    def with_roles(self, plan: Plan) -> Plan:
+        """The plan with the roles of files and config that its tasks name. Raises `PlanError` for a broken file."""
+        return with_roles(plan, self.project.roles, self.project.settings.defaults.role)
+
+    def _untrusted(self, plan: Plan) -> list[Problem]:
+        """Roles that only files of the project define, which nobody trusts: with them the plan means another thing."""
+        named = used(plan, self.project.settings.defaults.role) - plan.roles.keys()
+        return [
+            Problem(
+                f"the role `{name}` is a file of this project, and nobody said that it may be used",
+                f"{ROLES_FOLDER}/{name}.yaml",
+                next="look at it, then `parallelai trust`, or say `--trust`",
+            )
+            for name in sorted(named & self.project.untrusted_roles - self.project.roles.keys())
+        ]
 
     def graph(self, plan: Plan) -> TaskGraph:
         """Expand a plan over the project's files, less what `only` leaves out."""
@@ -74,7 +92,7 @@ class Builder:
         if timeout is not None:
             plan = plan.model_copy(update={"defaults": plan.defaults.model_copy(update={"timeout": timeout})})
         return expansion.expand(
-            self._with_roles(plan),
+            self.with_roles(plan),
             self.tree,
             settings_defaults=self.project.settings.defaults,
             strategy=strategy.name if strategy is not None else None,
@@ -142,7 +160,7 @@ class Builder:
         )
         merged = {
             "engines": {**settings.engines, **plan.engines},
-            "roles": self._with_roles(plan).roles,
+            "roles": self.with_roles(plan).roles,
             "vars": {**settings.vars, **plan.vars},
             "limits": limits.model_copy(
                 update={"budget": _first_budget(plan.limits.budget, settings.limits.budget)}
@@ -179,6 +197,7 @@ class Builder:
     def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
         """Give the job with one more task (`runs add`). Raises `PlanError` if it does not fit in."""
         plan, graph = self.with_task(job.plan, job.graph, arguments)
+        plan = self.with_roles(plan)
         assignments = self.assignments(plan, graph)
         return dataclasses.replace(
             job,
@@ -216,7 +235,7 @@ class Builder:
 
     def assignments(self, plan: Plan, graph: TaskGraph) -> dict[str, Assignment]:
         """Say who does each task; where a route goes by files, each instance."""
-        plan = self._with_roles(plan)
+        plan = self.with_roles(plan)
         given: dict[str, Task] = {task.id: task for task in plan.works}
         whole = self._whole(plan)
         found: dict[str, Assignment] = {}
@@ -273,6 +292,7 @@ class Builder:
                 source=source,
                 about=about,
             )
+            self._refuse_untuned(role_of(plan, task, self.project.settings.defaults), chosen.choice)
         except UsageError as error:
             raise PlanError([_problem(plan, task, error)]) from None
         except Unavailable as error:
@@ -286,6 +306,21 @@ class Builder:
             return Assignment(chosen.choice, nothing, chosen.why, blocked)
         models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
         return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
+
+    def _refuse_untuned(self, role: Role | None, choice: Choice) -> None:
+        """Refuse what a role sets and nobody of a choice heeds. Raises `UsageError`."""
+        asked = [key for key in sorted(TUNED) if role is not None and getattr(role, key) is not None]
+        if not asked:
+            return
+        heeded: set[str] = set()
+        for name in choice.members:
+            with contextlib.suppress(Unavailable):  # others of the choice may take over
+                heeded |= self.registry.get(name).capabilities.tunes
+        left = [key for key in asked if key not in heeded]
+        if left:
+            names = ", ".join(f"`{name}`" for name in choice.members)
+            said = f"the role sets `{left[0]}`, which {names} cannot heed"
+            raise UsageError(said, next="take it out of the role, or name another engine")
 
     def _without_git(self, plan: Plan, task: Task, instance: Instance, choice: Choice) -> ErrorRecord | None:
         """Outside git there are no folders to work in: what edits, and assistants, cannot be carried out."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
 import random
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +23,11 @@ from parallelai.plan import draw, load
 from parallelai.plan.check import check
 from parallelai.plan.convert import to_yaml
 from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Plan, Workstream, positions
-from parallelai.plan.ownership import overlap
+from parallelai.plan.model import Plan, positions
+from parallelai.plan.pairs import Pair, pairs
+from parallelai.plan.propose import Wave, waves, with_phases
 from parallelai.plan.schema import plan_schema
+from parallelai.plan.starting import starting_plan
 from parallelai.run import assembly, strategies
 from parallelai.run.forecast import Forecast, forecast
 from parallelai.run.job import Assignment, Job
@@ -31,7 +36,11 @@ from parallelai.run.steps import CheckStep
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A plan without errors. `later` is what this version would refuse to carry out; `notes` are advice."""
+    """A plan without errors. `later` is what this version would refuse to carry out; `notes` are advice.
+
+    `pairs` says of each two workstreams why they are safe beside each other; `phases` are the plan's own, else
+    those that would be proposed, and empty where there are no workstreams.
+    """
 
     plan: Plan
     name: str
@@ -39,6 +48,23 @@ class Checked:
     instances: int
     later: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    phases: tuple[Wave, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What `plan propose` says: the plan with phases, or a first plan for the project; `yaml` is its text.
+
+    `has_phases`: the plan had phases of its own, which the proposed ones leave out of account.
+    """
+
+    plan: Plan
+    name: str
+    yaml: str
+    phases: tuple[Wave, ...]
+    pairs: tuple[Pair, ...]
+    has_phases: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +113,41 @@ class Plans:
         builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
         graph = builder.graph(plan)
         name = plan_name(Path(path), self._project.root)
-        later = (*unsupported(plan), *_blocked(builder.assignments(plan, builder.graph(plan))))
-        return Checked(plan, name, len(plan.works), len(graph), later, tuple(self._pairs(plan)))
+        later = (
+            *unsupported(builder.with_roles(plan)),
+            *_blocked(builder.assignments(plan, builder.graph(plan))),
+        )
+        found = pairs(plan, self._project.tree.paths)
+        notes = tuple(pair.said for pair in found if pair.example is not None)
+        own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
+        phases = (own or waves(plan, found)) if plan.workstreams else ()
+        return Checked(plan, name, len(plan.works), len(graph), later, notes, found, phases)
+
+    def propose(self, path: str | Path | None = None) -> Proposal:
+        """Propose phases for a plan with workstreams, also one in which several own a file without an order.
+
+        Without a path: propose workstreams for the project, from how its folders are cut. Raises `PlanError`
+        for a plan that is wrong otherwise, and `UsageError` where there is nothing to propose.
+        """
+        project = self._project
+        if path is None:
+            start = starting_plan(_sizes(project.root, project.tree.paths), project.root.name)
+            found = pairs(start.plan, project.tree.paths)
+            return Proposal(start.plan, "", start.yaml, waves(start.plan, found), found)
+        plan = load.load(
+            Path(path), root=project.root, names=project.names(), tree=project.tree, allow_overlaps=True
+        )
+        if not plan.workstreams:
+            raise UsageError(
+                f"`{path}` has no workstreams to propose phases for",
+                next="`parallelai plan propose` without a plan proposes workstreams",
+            )
+        bare = plan.model_copy(update={"phases": ()})
+        found = pairs(bare, project.tree.paths)
+        phases = waves(bare, found)
+        text = to_yaml(with_phases(plan, phases))
+        name = plan_name(Path(path), project.root)
+        return Proposal(plan, name, text, phases, found, bool(plan.phases))
 
     async def preview(self, path: str | Path, carry: CarryOut | None = None) -> Preview:
         """Say what would be carried out, by whom."""
@@ -167,23 +226,16 @@ class Plans:
                 samples[instance.id] = known[key]
         return samples
 
-    def _pairs(self, plan: Plan) -> list[str]:
-        """Say which workstreams own the same files; a plan with such a pair is fine if they are in order."""
-        notes = []
-        works = plan.workstreams
-        for number, a in enumerate(works):
-            for b in works[number + 1 :]:
-                notes += self._pair(a, b)
-        return notes
 
-    def _pair(self, a: Workstream, b: Workstream) -> list[str]:
-        shared = overlap(a.owns, b.owns, self._project.tree.paths)
-        if shared.existing:
-            some = ", ".join(f"`{path}`" for path in shared.existing[:3])
-            return [f"`{a.id}` and `{b.id}` own the same files ({some}), one after the other"]
-        if shared.possible is not None:
-            return [f"`{a.id}` and `{b.id}` could both make `{shared.possible}`"]
-        return []
+def _sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:
+    """The sizes of files in bytes; what is gone, or no plain file, is left out."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.lstat(root / path)
+            if stat.S_ISREG(status.st_mode):
+                found[path] = status.st_size
+    return found
 
 
 def _check_strategy(plan: Plan) -> None:

@@ -19,10 +19,10 @@ from parallelai.engines.registry import Registry
 from parallelai.engines.selection import AUTO
 from parallelai.errors import StoreError, UsageError
 from parallelai.git.listing import list_files
+from parallelai.plan import roles
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
 from parallelai.plan.model import EngineEntry, Role
-from parallelai.plan import roles
 from parallelai.plan.settings import Settings, settings_for
 from parallelai.plan.templates import Template, find
 from parallelai.records import LimitKey

@@ -70,6 +70,7 @@ class AcpEngine:
             attaches=bool(self._preset.attach),
             is_remote=True,
             works_in_folder=True,
+            takes_instructions=True,
         )
         self._entry = entry
         self._root = context.root

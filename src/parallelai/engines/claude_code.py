@@ -95,6 +95,7 @@ class ClaudeCodeEngine(ClientEngine):
         attaches=True,
         is_remote=True,
         works_in_folder=True,
+        takes_instructions=True,
     )
 
     def reader(self, request: Request, launch: Launch) -> ClaudeReader:

@@ -75,6 +75,7 @@ class CodexEngine(ClientEngine):
         attaches=True,
         is_remote=True,
         works_in_folder=True,
+        takes_instructions=True,
     )
 
     def prepare(self, request: Request, launch: Launch) -> Launch:

@@ -51,14 +51,14 @@ def confinement(
         return None
     seen = {_real(path) for path in hidden_except}
     hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
-    own = (request.root,) if workspace.edits else ()
+    own = (request.root, *workspace.writable) if workspace.edits else ()
     reach = workspace.network or network
     return Confinement(
         writable=_existing((*own, *writable)),
         temporary=workspace.temporary,
         readable=_existing((request.root, *workspace.readable, *readable)),
         hidden=_existing(hidden),
-        protected=protected,
+        protected=(*workspace.protected, *protected),
         network=reach,
         ports=ports if reach == "loopback" else (),
         by=confinements()[0],

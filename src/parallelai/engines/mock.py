@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import (
+    TUNED,
     Availability,
     Capabilities,
     Estimate,
@@ -49,7 +50,11 @@ if TYPE_CHECKING:
 MAX_SCRIPT_BYTES = 4 * 1024 * 1024
 
 _CAPABILITIES = Capabilities(
-    answers=frozenset({"text", "findings", "schema"}), structured=True, batch=50, is_repeatable=True
+    answers=frozenset({"text", "findings", "schema"}),
+    structured=True,
+    batch=50,
+    is_repeatable=True,
+    tunes=TUNED,
 )
 _FINAL = FinalEvent(ok=True)
 _ANSWER = Reply(text="ok", usage=FREE)

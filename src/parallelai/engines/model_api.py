@@ -36,10 +36,11 @@ from parallelai.engines.model_calls import (
     unwrapped,
     without_thoughts,
 )
-from parallelai.engines.model_servers import SERVERS, ModelServer, call_url, reached
-from parallelai.engines.models_table import extended, model_name
+from parallelai.engines.model_servers import SERVERS, ModelServer, call_url, known_by, reached
+from parallelai.engines.models_table import TIERS, extended, model_name
 from parallelai.engines.prices import Pricing, tokens_of
 from parallelai.engines.protocol import (
+    TUNED,
     Availability,
     Capabilities,
     Estimate,
@@ -183,6 +184,8 @@ class ModelEngine:
             is_repeatable=True,
             is_remote=not self._is_local,
             takes_text=True,
+            takes_instructions=True,
+            tunes=TUNED,
         )
 
     @property
@@ -264,14 +267,19 @@ class ModelEngine:
         return named
 
     def _looked_up(self, model: str | None) -> str:
-        wanted = model or self._entry.model or "standard"
-        for provider in self._providers:
+        wanted, own = model or self._entry.model or "standard", self._entry.model
+        has_own = own is not None and own not in TIERS
+        # Of a server at an address that nobody knows a provider's tiers say nothing; its entry does.
+        is_foreign = wanted in TIERS and has_own and known_by(self._url) is None
+        for provider in self._providers[:1] if is_foreign else self._providers:
             named = model_name(wanted, provider, self._table)
             if named != wanted:
                 if named:
                     return named
                 continue
-        return wanted if wanted not in ("best", "standard", "fast") else ""
+        if wanted not in TIERS:
+            return wanted
+        return self._looked_up(own) if has_own else ""
 
     # ------------------------------------------------------------------ the turn
 

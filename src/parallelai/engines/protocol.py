@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from parallelai.records import FilePart, LimitKey, Reply, Usage, to_json
 
 OutputKind = Literal["text", "findings", "change", "schema"]
+Tuning = Literal["temperature", "max_tokens"]
+TUNED: frozenset[Tuning] = frozenset({"temperature", "max_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Capabilities:
     good reply, so that a stored one may be used instead; commands, which may have effects, are not.
     `is_remote`: what it is asked leaves this machine or costs money. `works_in_folder`: it has tools of its
     own and needs a `Workspace`; other engines are given the files' text in the prompt (`takes_text`) or read
-    them below the request's root.
+    them below the request's root. `takes_instructions`: it has a place for a request's `instructions`; for
+    others they are put before the prompt. `tunes`: what it heeds of a request's `temperature` and `max_tokens`.
     """
 
     answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})
@@ -40,6 +43,8 @@ class Capabilities:
     is_remote: bool = False
     works_in_folder: bool = False
     takes_text: bool = False
+    takes_instructions: bool = False
+    tunes: frozenset[Tuning] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class Workspace:
     """How a program may work in the request's `root`, an absolute path of a folder made for it.
 
     `edits`: whether `root` may be written. `temporary` is its own temporary folder (exists, absolute).
-    `readable` stays readable wherever it lies, `hidden` is not even seen (absolute paths). `network` is None
+    `readable` stays readable wherever it lies, `hidden` is not even seen (absolute paths). Who edits may also
+    write what is `writable`, but nothing that is `protected`. `network` is None
     where the engine decides. `permissions` is the plan's: what is asked is allowed once where a sandbox
     confines it, put to a person, or denied. A program that takes more than `memory_bytes`, with all that it
     started, is ended.
@@ -72,6 +78,8 @@ class Workspace:
     hidden: tuple[str, ...] = ()
     permissions: Literal["auto", "ask", "deny"] = "auto"
     memory_bytes: int | None = None
+    writable: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,8 @@ class Request:
     """One turn. `root` is the folder to work in; `files` are relative to it; times are in seconds.
 
     The first `shared` characters of `prompt` are the same for every instance of the task, byte by byte, so
-    that providers can cache them. `instructions` are the role's, for engines with a place for them.
+    that providers can cache them. `instructions` are the role's, for engines with a place for them
+    (`Capabilities.takes_instructions`); others find them at the beginning of the prompt.
     `files_at` is where whoever carries the attempt out puts the files' text, for engines that take it.
     """
 

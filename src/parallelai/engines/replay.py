@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import (
+    TUNED,
     Answer,
     Availability,
     Capabilities,
@@ -61,7 +62,7 @@ _CIRCUMSTANCES = frozenset(
 # What an entry says for requests that say nothing; the recorded engine's own entry holds for what it is asked.
 _FROM_ENTRY = ("model", "max_turns", "max_tokens", "temperature")
 # What an engine can that decides how it is asked.
-_SHAPING = {"batch": int, "takes_text": bool}
+_SHAPING = {"batch": int, "takes_text": bool, "takes_instructions": bool}
 _ANSWERS = frozenset[OutputKind]({"text", "findings", "schema"})
 
 
@@ -244,7 +245,7 @@ class ReplayEngine:
                 folder = context.path(entry.args[0])
         self._folder = folder
         self.capabilities = Capabilities(
-            answers=_ANSWERS, structured=True, is_repeatable=True, **_shape_of(folder)
+            answers=_ANSWERS, structured=True, is_repeatable=True, tunes=TUNED, **_shape_of(folder)
         )
         self._tapes: dict[str, _Tape] | None = None
         self._limit = LimitKey(name)

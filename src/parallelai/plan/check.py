@@ -34,12 +34,18 @@ class Names:
 
 
 def check(
-    plan: Plan, *, tree: Tree | None = None, names: Names | None = None, unread: frozenset[str] = frozenset()
+    plan: Plan,
+    *,
+    tree: Tree | None = None,
+    names: Names | None = None,
+    unread: frozenset[str] = frozenset(),
+    allow_overlaps: bool = False,
 ) -> list[Problem]:
     """Find all that is wrong with a plan whose types are right, in no particular order.
 
     With a `tree`, file patterns that match nothing are problems too. `unread` names tasks, engines and keys
     that could not be read and were reported already: nothing is said about what depends on them.
+    `allow_overlaps` leaves out whether two workstreams own the same files.
     """
     checker = _Checker(plan, tree, names or Names(), unread)
     parts: tuple[Callable[[], Iterator[Problem]], ...] = (
@@ -54,7 +60,8 @@ def check(
         checker.roles,
         checker.phases,
         checker.strategy,
-        checker.ownership,
+        checker.owners,
+        *(() if allow_overlaps else (checker.ownership,)),
         checker.branches,
         checker.team,
         checker.files,
@@ -285,11 +292,13 @@ class _Checker:
         if known is not None and name not in known:
             yield self._at(("strategy",), f"the strategy `{name}` is unknown", meant(name, known, "strategy"))
 
-    def ownership(self) -> Iterator[Problem]:
+    def owners(self) -> Iterator[Problem]:
         for index, work in enumerate(self.plan.workstreams):
             if not work.owns:
                 said = f"the workstream `{work.id}` owns nothing"
                 yield self._at(("workstreams", index, "owns"), said, "write the files that it may change")
+
+    def ownership(self) -> Iterator[Problem]:
         index_of = {work.id: index for index, work in enumerate(self.plan.workstreams)}
         for pair in pairs(self.plan, self.tree.paths if self.tree is not None else None):
             if not pair.is_safe:

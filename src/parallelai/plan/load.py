@@ -26,15 +26,25 @@ _ID_KEYS = ("id", "name", "agent_id", "AGENT")
 _MOST_PROBLEMS = 500
 
 
-def load(path: Path, *, root: Path, names: Names | None = None, tree: Tree | None = None) -> Plan:
+def load(
+    path: Path,
+    *,
+    root: Path,
+    names: Names | None = None,
+    tree: Tree | None = None,
+    allow_overlaps: bool = False,
+) -> Plan:
     """Load a plan file of the project at `root`.
 
     `names` are the engines, templates and tiers that there are; what it leaves out is not checked. With a
-    `tree` file patterns that match nothing are errors too. Raises `PlanError` with all problems.
+    `tree` file patterns that match nothing are errors too. `allow_overlaps`: workstreams may own the same
+    files without an order, for whoever proposes one. Raises `PlanError` with all problems.
     """
     file = _shown_path(path, root)
     text = source.decode(source.read(path, root=root, file=file), file)
-    return loads(text, file=file, names=names, tree=tree)
+    found = source.parse(text, file)
+    place = Positions(file, found.place, _aliases())
+    return _build(found.data, place, found.problems, names, tree, allow_overlaps=allow_overlaps)
 
 
 def loads(text: str, *, file: str = "plan", names: Names | None = None, tree: Tree | None = None) -> Plan:
@@ -67,7 +77,13 @@ def _shown_path(path: Path, root: Path) -> str:
 
 
 def _build(
-    data: Any, place: Positions, problems: list[Problem], names: Names | None, tree: Tree | None
+    data: Any,
+    place: Positions,
+    problems: list[Problem],
+    names: Names | None,
+    tree: Tree | None,
+    *,
+    allow_overlaps: bool = False,
 ) -> Plan:
     if not isinstance(data, Mapping):
         said = "the plan is empty" if data is None else f"the plan is {kind_of(data)}, not a mapping"
@@ -88,7 +104,7 @@ def _build(
     if plan is not None:
         plan._positions = place
         place.ids = _places_of_ids(plan)
-        problems += check(plan, names=names, tree=tree, unread=unread)
+        problems += check(plan, names=names, tree=tree, unread=unread, allow_overlaps=allow_overlaps)
     if problems or plan is None:
         raise PlanError(_bounded(in_order(problems)))
     place.checked = _mark(plan, names, tree)

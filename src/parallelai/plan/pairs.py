@@ -15,6 +15,7 @@ from typing import Literal
 from parallelai.plan.files import Matcher
 from parallelai.plan.model import Plan, Workstream
 from parallelai.plan.ownership import Overlap, overlaps
+from parallelai.plan.resolve import role_of
 
 Why = Literal["disjoint", "ordered", "shared", "overlap"]
 
@@ -57,7 +58,7 @@ def pairs(plan: Plan, paths: Iterable[str] | None = None) -> tuple[Pair, ...]:
     owned = owned_files(plan)
     known = tuple(paths or ())
     found = {(a, b): both for a, b, both in overlaps(owned, known)}
-    lines = _Lines(plan, owned, paths is not None)
+    lines = _Lines(plan, owned, known if paths is not None else None)
     return tuple(lines.pair(a, b, found.get((a, b), Overlap())) for a, b in combinations(owned, 2))
 
 
@@ -70,7 +71,7 @@ def owned_files(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def _left_out(plan: Plan, work: Workstream) -> tuple[str, ...]:
-    role = plan.roles.get(work.role or plan.defaults.role or "")
+    role = role_of(plan, work)
     avoided = (*work.avoids, *(role.avoids if role else ()))
     return () if any(text.startswith("!") for text in avoided) else tuple(f"!{text}" for text in avoided)
 
@@ -95,11 +96,12 @@ def before(plan: Plan) -> dict[str, frozenset[str]]:
 class _Lines:
     """Decides and words what one pair is."""
 
-    def __init__(self, plan: Plan, owned: Mapping[str, Sequence[str]], knows_files: bool) -> None:
-        self.plan, self.owned, self.knows_files = plan, owned, knows_files
+    def __init__(self, plan: Plan, owned: Mapping[str, Sequence[str]], paths: Sequence[str] | None) -> None:
+        self.plan, self.owned, self.knows_files = plan, owned, paths is not None
         self.before = before(plan)
         self.phase_of = {name: number for number, phase in enumerate(plan.phases) for name in phase.tasks}
-        self.shared = Matcher(plan.shared)
+        shared = Matcher(plan.shared)
+        self.shared = frozenset(path for path in paths or () if shared.selects(path)) if plan.shared else ()
 
     def pair(self, a: str, b: str, both: Overlap) -> Pair:
         order = self._order(a, b)
@@ -118,8 +120,11 @@ class _Lines:
     def _apart_from_shared(self, a: str, b: str, both: Overlap) -> Overlap:
         if not self.plan.shared:
             return both
+        existing = tuple(path for path in both.existing if path not in self.shared)
+        if existing:
+            return Overlap(existing)
         owned = {a: self.owned[a], b: self.owned[b]}
-        found = list(overlaps(owned, both.existing, apart_from=self.plan.shared))
+        found = list(overlaps(owned, apart_from=self.plan.shared))
         return found[0][2] if found else Overlap()
 
     def _order(self, a: str, b: str) -> str | None:

@@ -153,4 +153,47 @@ def instructions_of(role: Role | None) -> str | None:
     return "\n\n".join(part for part in parts if part) or None
 
 
-__all__ = ["MAX_BYTES", "ROLES_FOLDER", "SHIPPED", "find", "instructions_of", "parse", "used", "with_roles"]
+def forbidden_by(role: Role | None, shared: Iterable[str] = ()) -> tuple[str, ...]:
+    """The files that a role may not change, as patterns of which the last that matches decides.
+
+    These are all that it does not own, where it says what it owns, but for what is `shared` among all; and
+    what it avoids.
+    """
+    if role is None:
+        return ()
+    outside = ("**", *map(_turned, role.owns), *map(_turned, shared)) if role.owns else ()
+    return (*outside, *role.avoids)
+
+
+def _turned(pattern: str) -> str:
+    return pattern[1:] if pattern.startswith("!") else f"!{pattern}"
+
+
+def told_by(role: Role | None, *, edits: bool) -> str | None:
+    """What the engine of a task is told of its role: its instructions, what to read, what it may not change."""
+    parts = [instructions_of(role) or ""]
+    if role is not None and role.reads:
+        parts.append(f"Before you begin, read what concerns you of {_listed(role.reads)}.")
+    if role is not None and edits and role.owns:
+        parts.append(f"Change nothing but {_listed(role.owns)}; anything else is dropped.")
+    if role is not None and edits and role.avoids:
+        parts.append(f"Do not change {_listed(role.avoids)}; it would be dropped.")
+    return "\n\n".join(part for part in parts if part) or None
+
+
+def _listed(patterns: Iterable[str]) -> str:
+    return ", ".join(f"`{pattern}`" for pattern in patterns)
+
+
+__all__ = [
+    "MAX_BYTES",
+    "ROLES_FOLDER",
+    "SHIPPED",
+    "find",
+    "forbidden_by",
+    "instructions_of",
+    "parse",
+    "told_by",
+    "used",
+    "with_roles",
+]

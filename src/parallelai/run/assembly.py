@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from parallelai.engines.protocol import Request
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate, Task, Workstream
+from parallelai.plan.roles import forbidden_by
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
 from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
@@ -116,6 +117,7 @@ def work_of(job: Job, instance: Instance, engine: str) -> Work:
         after=job.changes_before(instance.id),
         number=instance.index,
         verify=_verifier(task, engine),
+        avoids=forbidden_by(job.plan.roles.get(task.role or "")) if task.edits else (),
         is_stream=isinstance(task, Workstream),
     )
 

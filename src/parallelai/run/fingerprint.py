@@ -17,7 +17,7 @@ from typing import Any
 
 from parallelai.engines.protocol import Request
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import Choice, EngineEntry, Task
+from parallelai.plan.model import Choice, EngineEntry, Role, Task
 from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
 
@@ -47,17 +47,26 @@ def definition_digest(
     template: Template | None,
     doers: str,
     variables: Mapping[str, Any],
+    role: Role | None = None,
 ) -> str:
-    """Hash what the plan says of a task, its template, who does it (`doers_digest`), and of the variables
-    those that its texts name."""
+    """Hash what the plan says of a task, its role, its template, who does it (`doers_digest`), and of the
+    variables those that its texts name."""
     used = _used(variables, task, template)
     others = digest([template and template.model_dump(mode="json"), used]) if template or used else ""
     mappings = (
         digest(task.model_dump(mode="json", include=_MAPPINGS)) if _MAPPINGS & task.model_fields_set else ""
     )
     said = task.model_dump_json(include=_WHAT_COUNTS, exclude_defaults=True)
-    text = f"{said}\0{mappings}\0{others}\0{doers}"
+    text = f"{said}\0{mappings}\0{others}\0{doers}{_role_digest(role)}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _role_digest(role: Role | None) -> str:
+    """Hash what a role says of how a task is done; its model and engine are the doers', its limits no matter."""
+    if role is None:
+        return ""
+    said = role.model_dump(mode="json", exclude={"model", "engine", "limits"}, exclude_defaults=True)
+    return f"\0{digest(said)}" if said else ""
 
 
 def doers_digest(choice: Choice, members: Iterable[tuple[str, str | None, str | None]]) -> str:
@@ -183,4 +192,7 @@ def cache_key(request: Request, engine: str, entry: str | None, files: Callable[
         hasher.update(f"\0f{_place(part)}\0{files(part.path)}".encode("utf-8", "surrogatepass"))
     if request.schema is not None or request.checklist:
         hasher.update(f"\0s{digest([request.schema, request.checklist])}".encode())
+    told = (request.instructions, request.temperature, request.max_tokens)
+    if any(one is not None for one in told):
+        hasher.update(f"\0r{digest(told)}".encode())
     return hasher.hexdigest()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from parallelai.engines.protocol import OutputKind, Request
 from parallelai.errors import ParallelAIError
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import EngineEntry, SchemaOutput, Task
+from parallelai.plan.model import EngineEntry, Role, SchemaOutput, Task, Workstream
 from parallelai.plan.prompt import TaskView, evaluate, render
+from parallelai.plan.roles import told_by
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, Outcome, Reply
 from parallelai.run.fingerprint import (
@@ -145,7 +147,7 @@ class Preparation:
             if instance.task.when is not None and not self._holds(instance):
                 return Settled(Outcome.SKIPPED)
             mark = self.fingerprint(instance)
-            if self._prior.kept(instance.id, mark) is not None:
+            if not isinstance(instance.task, Workstream) and self._prior.kept(instance.id, mark) is not None:
                 return Settled(Outcome.OK)
             blocked = self._job.assignment(instance).error
             if blocked is not None:
@@ -179,7 +181,7 @@ class Preparation:
         known = self._definitions.get(name)
         if known is None:
             known = self._definitions[name] = definition_digest(
-                task, self._template(task), self._doers_of(who), self._job.variables
+                task, self._template(task), self._doers_of(who), self._job.variables, self._role(task)
             )
         return known
 
@@ -193,6 +195,9 @@ class Preparation:
             ]
             known = self._doers[id(who)] = (who, doers_digest(who.choice, members))
         return known[1]
+
+    def _role(self, task: Task) -> Role | None:
+        return self._job.plan.roles.get(task.role) if task.role is not None else None
 
     def _template(self, task: Task) -> Template | None:
         return self._job.templates[task.template] if task.template is not None else None
@@ -225,7 +230,23 @@ class Preparation:
             env=dict(workspace.env),
             pass_env=workspace.pass_env,
             checklist=task.checklist,
+            **_of_role(self._role(task), task),
         )
+
+
+def _of_role(role: Role | None, task: Task) -> dict[str, Any]:
+    """What a role adds to its tasks' requests.
+
+    A workstream's role is told in its context, after what all workstreams share: instructions come before
+    the prompt, and what differs there would leave nothing for a provider to cache.
+    """
+    if role is None:
+        return {}
+    return {
+        "instructions": None if isinstance(task, Workstream) else told_by(role, edits=task.edits),
+        "temperature": role.temperature,
+        "max_tokens": role.max_tokens,
+    }
 
 
 def output_of(task: Task, template: Template | None) -> tuple[OutputKind, dict[str, object] | None]:

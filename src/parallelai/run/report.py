@@ -71,7 +71,8 @@ class Report:
     def take(self, event: Event) -> None:
         """Learn one event."""
         self.run = event.run
-        if self._span is not None and not isinstance(event.data, RunStarted):
+        is_carried_out = self.ended is None and not isinstance(event.data, RunStarted)
+        if self._span is not None and is_carried_out:
             self._span = (self._span[0], event.at)  # the time until a next process came is nobody's work
         data = event.data
         if type(data) in _OF_ATTEMPTS:  # most events: an attempt's course, of which only the end counts here

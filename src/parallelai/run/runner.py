@@ -32,6 +32,7 @@ from parallelai.events import (
 )
 from parallelai.plan.files import read_text
 from parallelai.plan.graph import Instance
+from parallelai.plan.model import Workstream
 from parallelai.records import (
     FREE,
     ErrorRecord,
@@ -81,6 +82,7 @@ STARTS_AT_ONCE = 8
 until all are made ready."""
 
 Watch = Callable[[Sequence[Event]], None]
+Steer = Callable[[str, Mapping[str, Any], str], str]
 Grow = Callable[[Job, Mapping[str, Any]], Job]
 """Gives the job with one more task in its plan and graph. Raises `UsageError` or `PlanError`."""
 
@@ -100,6 +102,7 @@ class Runner:
         steps: the steps after `perform`, in order; by default the tasks' checks.
         watch: is given events, in order, once they are on disk.
         workspaces: makes the folders that attempts work in; None where they work in the project's.
+        steer: does what others ask of a workstream; None where the run has none.
         is_confined: says whether what runs in a workspace is confined on this machine.
     """
 
@@ -118,6 +121,7 @@ class Runner:
         watch: Watch | None = None,
         masker: Masker | None = None,
         workspaces: Workspaces | None = None,
+        steer: Steer | None = None,
         is_confined: Callable[[Workspace], bool] = lambda workspace: False,
     ) -> None:
         self._job = job
@@ -134,6 +138,7 @@ class Runner:
         self._watch = watch
         self._masker = masker or Masker()
         self._workspaces = workspaces
+        self._steer_stream = steer
         self._questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
         base_digest = workspaces.digest if workspaces is not None else None
         self._preparation = Preparation(job, prior, base_digest)
@@ -263,8 +268,12 @@ class Runner:
         """Leave alone what ended well before, as long as nothing that it depends on has to be done again."""
         kept: set[str] = set()
         groups = self._job.graph.groups
-        for instance in self._job.graph.topological() if self._prior.ended else ():
+        for instance in self._job.graph.topological() if self._prior.ended or self._has_streams else ():
             name = instance.id
+            if isinstance(instance.task, Workstream):
+                if self._settle_landed(name):
+                    kept.add(name)
+                continue
             needs = [*instance.depends_on, *(item for group in instance.awaits for item in groups[group])]
             if name not in self._prior.ended or not kept.issuperset(needs):
                 continue
@@ -274,6 +283,22 @@ class Runner:
                 self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
                 self._scheduler.settle(name, Outcome.OK)
                 self._remember_change(name, measured_before(self._prior, name))
+
+    @property
+    def _has_streams(self) -> bool:
+        return self._steer_stream is not None
+
+    def _settle_landed(self, name: str) -> bool:
+        """Leave a workstream alone that has landed, in whatever way: that is not to be done again."""
+        about = self._workspaces.workstream(name) if self._workspaces is not None else None
+        if about is None or about["landed"] is None:
+            return False
+        if name not in self._prior.ended:  # a person has landed it meanwhile
+            result = TaskResult(id=name, status=Outcome.OK, why="landed", workstream=about)
+            self._writer.append(TaskEnded(result, is_kept=True), task=name)
+        self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
+        self._scheduler.settle(name, Outcome.OK)
+        return True
 
     @asynccontextmanager
     async def _executing(self) -> AsyncIterator[None]:
@@ -440,7 +465,8 @@ class Runner:
         self._waiting.add(task)
         who = self._job.assignment(instance)
         try:
-            return Prepared(tuple(self._estimate(name, ready.request) for name in who.choice.members))
+            estimates = (self._estimate(name, ready.request) for name in who.choice.members)
+            return Prepared(tuple(_with_memory(each, instance, self._job) for each in estimates))
         except Exception as error:  # an engine is other people's code: its bug is this task's failure
             self._ready.pop(task)
             said = f"the engine failed: {type(error).__name__}: {error}"
@@ -492,6 +518,8 @@ class Runner:
         if finish.outcome is Outcome.OK:
             made = tally.change if tally is not None else measured_before(self._prior, task)
             self._remember_change(task, made)
+        elif self._workspaces is not None:
+            self._workspaces.gave_up(task)
         reply = tally.reply if tally is not None else self._report.reply(task)
         self._preparation.views.ended(task, finish.outcome, reply)
 
@@ -580,9 +608,21 @@ class Runner:
         return self._questions.answer(question, option, by)
 
     def send(self, task: str, text: str, by: str) -> str:
-        if not self._flights.send(task, Message(text, by)):
-            raise UsageError(f"task `{task}` is not running")
-        return "sent"
+        if self._flights.send(task, Message(text, by)):
+            return "sent"
+        if self._steer_stream is not None:
+            return self._steer_stream("send", {"name": task, "text": text}, by)
+        raise UsageError(f"task `{task}` is not running")
+
+    def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
+        if self._steer_stream is None:
+            raise UsageError(f"`{kind}` is for workstreams, and this run has none")
+        if kind == "stop":
+            name = str(args.get("name"))
+            if not self._scheduler.cancel(name, f"stopped by {by}" if by else "stopped"):
+                raise UsageError(f"`{name}` has already ended")
+            return f"ending what works on `{name}`; its worktree stays"
+        return self._steer_stream(kind, args, by)
 
     # -- small things
 
@@ -592,6 +632,14 @@ class Runner:
     def _now(self) -> float:
         """The Unix time, from a clock that never goes back."""
         return time.monotonic() + self._clock_offset
+
+
+def _with_memory(estimate: Estimate, instance: Instance, job: Job) -> Estimate:
+    """What a workspace says that it needs counts where nothing is known, or less."""
+    needed = (instance.task.workspace or job.plan.workspace).needs.memory
+    if needed is None or needed <= estimate.memory_bytes:
+        return estimate
+    return dataclasses.replace(estimate, memory_bytes=needed)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from parallelai.run.scheduler import Scheduler
 from parallelai.store import CommandRow, Commands
 
 POLL_SECONDS = 0.25
+OF_WORKSTREAMS = ("approve", "reject", "lease", "land", "sync", "done", "drop", "stop")
+"""Kinds that are about workstreams: the room that holds them carries them out."""
 MOMENTARY = frozenset({"cancel", "pause", "resume", "send", "answer", "retry"})
 """Kinds that are about what the run is doing just then: a later process of the run does not carry them out."""
 
@@ -31,6 +34,9 @@ class Steered(Protocol):
 
     def answer(self, question: str, option: str, by: str) -> str:
         """Answer what an assistant asked."""
+
+    def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
+        """Do what somebody asks of a workstream."""
 
 
 class Steering:
@@ -67,6 +73,7 @@ class Steering:
             "set-budget": self._set_budget,
             "send": lambda args, by: steered.send(_text(args, "task"), _text(args, "text"), by),
             "answer": lambda args, by: steered.answer(_text(args, "question"), _text(args, "option"), by),
+            **{kind: functools.partial(steered.steer, kind) for kind in OF_WORKSTREAMS},
         }
 
     async def begin(self) -> None:
@@ -112,7 +119,7 @@ class Steering:
     def _carry_out(self, kind: str, args: Mapping[str, Any], by: str) -> tuple[bool, str]:
         verb = self._verbs.get(kind)
         if verb is None:
-            return False, f"`{kind}` is for workstreams, which this version does not run yet"
+            return False, f"`{kind}` is nothing that this version does"
         try:
             return True, verb(args, by)
         except ParallelAIError as error:

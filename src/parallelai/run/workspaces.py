@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from parallelai.engines.protocol import Workspace
+from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError
 from parallelai.events import ChangeApplied, ChangeRefused
 from parallelai.records import Change, Reply
@@ -31,6 +31,7 @@ class Work:
         network: what the engine's entry says of the network; None leaves it to the workspace and the engine.
         is_homeless: it needs a folder, and there is no git repository to cut one from.
         verify: the engine that tries to refute each finding; None for no second pass.
+        avoids: patterns of what its role may not change; the last that matches decides.
         folder: of an interrupted attempt, whose session is continued in it.
         is_stream: it is a workstream, whose folder stays.
     """
@@ -46,6 +47,7 @@ class Work:
     is_homeless: bool = False
     verify: str | None = None
     folder: str | None = None
+    avoids: tuple[str, ...] = ()
     is_stream: bool = False
 
     @property
@@ -87,6 +89,9 @@ class Place(Protocol):
     root: str
     base: str
     workspace: Workspace
+
+    async def briefed(self, request: Request) -> Request:
+        """Put what an assistant has to know of this folder into the request of its first turn."""
 
     async def measure(self) -> Measured:
         """Say what was changed since the folder was made."""
@@ -141,6 +146,9 @@ class Workspaces(Protocol):
 
     def ended(self, task: str, measured: Measured | None) -> None:
         """Remember the change of a task that ended well, for those that come after it."""
+
+    def gave_up(self, task: str) -> None:
+        """Take in that a task ended, and not well."""
 
     async def apply(self, tasks: Sequence[str]) -> list[Applied]:
         """Apply the changes of these tasks to the user's checkout, one after another, each all or nothing."""

@@ -1,4 +1,4 @@
-"""What belongs to the machine and not to a project: trust, consent, the limits that worked last."""
+"""What belongs to the machine and not to a project: trust, consent, limits, the ledger."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from parallelai.records import LimitKey, utc_now
 from parallelai.store import migrations, place
 from parallelai.store.database import Database
 from parallelai.store.faults import told
+from parallelai.store.ledger import LedgerTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Machine:
         database = Database(path, migrations.MACHINE, is_wal=False)
         database.open()
         return cls(database)
+
+    @property
+    def ledger(self) -> LedgerTable:
+        """Who holds which ports, names and memory of this machine."""
+        return LedgerTable(self._database)
 
     def close(self) -> None:
         """Close the database."""

@@ -97,5 +97,32 @@ _MACHINE_2 = (
 
 _MACHINE_3 = ("CREATE TABLE states (identity TEXT PRIMARY KEY, at TEXT NOT NULL)",)
 
+_MACHINE_4 = (
+    """CREATE TABLE holders (            -- who holds what of the machine: a workspace each
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,      -- of a workstream its project and name; else also its run
+        project TEXT NOT NULL,         -- its state folder
+        run TEXT NOT NULL,
+        name TEXT NOT NULL,
+        host TEXT NOT NULL,            -- with `/` and which start of it: processes are told apart within
+        pid INTEGER NOT NULL,
+        start INTEGER NOT NULL,        -- of the process, so that a later one of its number is not meant
+        registration TEXT,             -- the file that is there as long as the workstream is
+        label TEXT NOT NULL,           -- what names of databases, Compose projects and folders are made of
+        database INTEGER NOT NULL,
+        heavy INTEGER NOT NULL,        -- slots, while the process lives
+        memory INTEGER NOT NULL,       -- bytes, while the process lives
+        folder TEXT NOT NULL,          -- of its temporary files and caches
+        at TEXT NOT NULL
+    )""",
+    """CREATE TABLE ports (
+        host TEXT NOT NULL,            -- without which start
+        port INTEGER NOT NULL,
+        holder INTEGER NOT NULL, position INTEGER NOT NULL,
+        PRIMARY KEY (host, port)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX ports_of ON ports (holder)",
+)
+
 JOURNAL = Schema(application=0x50414C4A, steps=(_JOURNAL_1,))
-MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1, _MACHINE_2, _MACHINE_3))
+MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1, _MACHINE_2, _MACHINE_3, _MACHINE_4))

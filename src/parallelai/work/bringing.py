@@ -28,7 +28,7 @@ async def included(snapshot: Snapshot) -> tuple[str, ...]:
     git = Git(snapshot.repository, work_tree=snapshot.root, index=snapshot.repository / "base-index")
     listed = await git.run("ls-files", "-z", "--others", "--ignored", f"--exclude-from={patterns}")
     names = (os.fsdecode(name) for name in listed.split(b"\0") if name)
-    return tuple(name for name in names if not name.endswith("/"))
+    return tuple(name for name in names if not name.endswith("/") and not _is_ours(PurePosixPath(name)))
 
 
 def to_bring(snapshot: Snapshot, patterns: Iterable[str]) -> list[str]:
@@ -43,6 +43,9 @@ def to_bring(snapshot: Snapshot, patterns: Iterable[str]) -> list[str]:
         clean = PurePosixPath(pattern)
         if clean.is_absolute() or ".." in clean.parts or any(map(is_gits_own, clean.parts)):
             raise UsageError(f"`{pattern}` leads out of the project", next="name a path below its root")
+        if not clean.parts or _is_ours(clean):
+            said = f"`{pattern}` would bring ParallelAI's own state along, with what all runs said"
+            raise UsageError(said, next="name what the workspace needs")
         path = snapshot.root / clean
         if path.is_symlink() or path.exists():
             found[str(clean)] = None
@@ -52,6 +55,24 @@ def to_bring(snapshot: Snapshot, patterns: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def bring(
+    snapshot: Snapshot, folder: Path, copied: Iterable[str], linked: Iterable[str]
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Bring what patterns name into a folder, by copies and by links.
+
+    Gives the paths that they name, and what is linked to, absolute. Raises `UsageError` for a pattern or a link
+    that leads out of the project.
+    """
+    copies, links = to_bring(snapshot, copied), to_bring(snapshot, linked)
+    copy_in(snapshot, folder, copies)
+    return frozenset((*copies, *links)), link_in(snapshot, folder, links)
+
+
+def _is_ours(path: PurePosixPath) -> bool:
+    """Whether a path is ParallelAI's folder, or in it: journals, logs and patches are nobody's input."""
+    return path.parts[:1] == (".parallelai",)
+
+
 def _candidates(root: Path, pattern: PurePosixPath) -> list[str]:
     """The names that a pattern can mean: those of the folder before its first wildcard."""
     fixed = PurePosixPath(*[part for part in pattern.parts[:-1] if not set(part) & set("*?[")])
@@ -59,7 +80,8 @@ def _candidates(root: Path, pattern: PurePosixPath) -> list[str]:
         names = sorted(path.name for path in (root / fixed).iterdir())
     except OSError:
         return []
-    return [str(fixed / name) for name in names if not is_gits_own(name)]
+    found = [fixed / name for name in names if not is_gits_own(name)]
+    return [str(path) for path in found if not _is_ours(path)]
 
 
 def copy_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> None:
@@ -68,11 +90,11 @@ def copy_in(snapshot: Snapshot, folder: Path, paths: Iterable[str]) -> None:
         source = snapshot.root / path
         if _leads_out(source, snapshot.root):
             raise UsageError(f"`{path}` leads out of the project", next="copy what it points to instead")
-        for each in _below(source):
+        for each in below(source):
             _copy(snapshot.root, folder, str(each.relative_to(snapshot.root)))
 
 
-def _below(source: Path) -> Iterator[Path]:
+def below(source: Path) -> Iterator[Path]:
     """The files and links of a path; a repository's own folder is none of them."""
     if source.is_symlink() or not source.is_dir():
         yield source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,28 +28,39 @@ class Command:
     log: Path
 
 
+async def complete(
+    root: str, workspace: Workspace, env: Mapping[str, str], command: Command
+) -> processes.Completed:
+    """Run a command in a workspace, confined as an assistant would be, until it ends or its time is over.
+
+    Raises `EngineError` where it cannot be confined as asked, `ProgramError` where it cannot be started,
+    and OSError where its log cannot be written.
+    """
+    request = Request(command.run, command.what, 0, root, "", workspace=workspace)
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    return await processes.run(
+        processes.Program(
+            argv=command.argv,
+            cwd=Path(root),
+            env={**env, "TMPDIR": workspace.temporary},
+            timeout_seconds=command.seconds,
+            grace_seconds=command.grace_seconds,
+            log=command.log,
+            run=command.run,
+            label=f"{command.what} `{shlex.join(command.argv)}`",
+            confinement=confinement(request),
+            memory_bytes=workspace.memory_bytes,
+        )
+    )
+
+
 async def run_in(
     root: str, workspace: Workspace, env: dict[str, str], command: Command
 ) -> EngineError | None:
     """Run a command in a workspace, and give why it failed; None if it passed."""
     shown = shlex.join(command.argv)
-    request = Request(command.run, command.what, 0, root, "", workspace=workspace)
     try:
-        command.log.parent.mkdir(parents=True, exist_ok=True)
-        completed = await processes.run(
-            processes.Program(
-                argv=command.argv,
-                cwd=Path(root),
-                env={**env, "TMPDIR": workspace.temporary},
-                timeout_seconds=command.seconds,
-                grace_seconds=command.grace_seconds,
-                log=command.log,
-                run=command.run,
-                label=f"{command.what} `{shown}`",
-                confinement=confinement(request),
-                memory_bytes=workspace.memory_bytes,
-            )
-        )
+        completed = await complete(root, workspace, env, command)
     except EngineError as error:
         return error
     except (ParallelAIError, OSError) as error:
@@ -58,7 +70,7 @@ async def run_in(
     if completed.exit == 0:
         return None
     end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
-    said = _last(completed.stdout, completed.stderr)
+    said = last_lines(completed.stdout, completed.stderr)
     return CheckFailed(
         f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{_shown(command.log)}`"
     )
@@ -69,7 +81,7 @@ def _shown(log: Path) -> str:
     return "/".join(("runs", *log.parts[-3:]))
 
 
-def _last(*outputs: bytes) -> str:
+def last_lines(*outputs: bytes) -> str:
     """The end of what a command printed: test runners print to stdout, compilers to stderr."""
     texts = [output.decode(errors="replace").strip() for output in outputs]
     lines = "\n".join(text for text in texts if text).splitlines()[-LAST_LINES:]

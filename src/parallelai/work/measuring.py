@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from parallelai.errors import Trespass
 from parallelai.git.paths import is_gits_own, may_be_link
+from parallelai.plan.files import Matcher
 
 PROTECTED = ("parallelai.toml", ".parallelai")
 """The team's: read-only to assistants."""
@@ -32,12 +33,18 @@ class Judged:
     size: int
 
 
-def judge(root: Path, names: Iterable[str], known: frozenset[str]) -> Judged:
-    """Judge paths below `root`. `known` are those of the index; a folder's name ends with a slash."""
+def judge(
+    root: Path, names: Iterable[str], known: frozenset[str], forbidden: Matcher | None = None
+) -> Judged:
+    """Judge paths below `root`. `known` are those of the index; a folder's name ends with a slash.
+
+    `forbidden` selects what this task may not change beside what none may.
+    """
     lying, gone, kept_out, size = set[str](), set[str](), set[str](), 0
     links: dict[str, bool] = {"": False}
     for name in names:
-        found = None if _is_forbidden(name) else _look(root, name, links)
+        is_out = _is_forbidden(name) or (forbidden is not None and forbidden.selects(name))
+        found = None if is_out else _look(root, name, links)
         if found is None:
             kept_out.add(name)
         elif found < 0:
@@ -45,8 +52,9 @@ def judge(root: Path, names: Iterable[str], known: frozenset[str]) -> Judged:
         else:
             size += found
             lying.add(name)
-    clashing = _clashing(lying - known, (known - gone) | lying)
-    return Judged(frozenset(lying - clashing), frozenset(gone & known), frozenset(kept_out | clashing), size)
+    clashing_names = clashing(lying - known, (known - gone) | lying)
+    out = frozenset(kept_out | clashing_names)
+    return Judged(frozenset(lying - clashing_names), frozenset(gone & known), out, size)
 
 
 def _is_forbidden(name: str) -> bool:
@@ -74,7 +82,7 @@ def _look(root: Path, name: str, links: dict[str, bool]) -> int | None:
     if stat.S_ISDIR(status.st_mode):
         return -1
     if stat.S_ISLNK(status.st_mode):
-        return len(name) if may_be_link(name.rpartition("/")[2]) and not _leads_out(root, path) else None
+        return len(name) if may_be_link(name.rpartition("/")[2]) and not leads_out(root, path) else None
     is_good = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES and os.access(path, os.R_OK)
     return status.st_size if is_good else None
 
@@ -112,7 +120,7 @@ def _is_behind_link(root: Path, folder: str, links: dict[str, bool]) -> bool:
     return links[folder]
 
 
-def _leads_out(root: Path, link: str) -> bool:
+def leads_out(root: Path, link: str) -> bool:
     """Whether a link leads out of the project, or to git's own; an absolute one is right in this folder only."""
     target = os.readlink(link)  # noqa: PTH115 -- may be no UTF-8
     if target.startswith("/"):
@@ -128,7 +136,7 @@ def _leads_out(root: Path, link: str) -> bool:
     return plain.startswith("..") or any(map(is_gits_own, parts))
 
 
-def _clashing(new: Iterable[str], all_names: Iterable[str]) -> set[str]:
+def clashing(new: Iterable[str], all_names: Iterable[str]) -> set[str]:
     """New paths that are another path to a file system without upper and lower case.
 
     Of two new ones the first stays.
@@ -140,15 +148,15 @@ def _clashing(new: Iterable[str], all_names: Iterable[str]) -> set[str]:
     for name in set(all_names) - fresh:
         for part in _prefixes(name):
             seen.setdefault(_folded(part), part)
-    clashing = set()
+    found = set()
     for name in sorted(fresh):
         parts = _prefixes(name)
         if any(seen.get(_folded(part), part) != part for part in parts):
-            clashing.add(name)
+            found.add(name)
             continue
         for part in parts:
             seen.setdefault(_folded(part), part)
-    return clashing
+    return found
 
 
 def _prefixes(name: str) -> list[str]:

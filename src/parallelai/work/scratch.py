@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from parallelai.errors import EngineError
+from parallelai.errors import Conflict
 from parallelai.git.plumbing import Git
-from parallelai.work.bringing import copy_in, included, link_in, to_bring
+from parallelai.plan.files import Matcher
+from parallelai.work.bringing import bring, copy_in, included, link_in, to_bring
 from parallelai.work.gathering import check_room, listing
 from parallelai.work.measuring import clear_pipes, is_link_out, judge
 from parallelai.work.removing import remove
@@ -29,7 +30,9 @@ __all__ = [
     "Conflict",
     "Folder",
     "Measure",
+    "bring",
     "check_out",
+    "clear_away",
     "copy_in",
     "included",
     "link_in",
@@ -63,12 +66,6 @@ _CONFIG = """\
 {extensions}"""
 
 
-class Conflict(EngineError):
-    """What several tasks changed does not fit together."""
-
-    kind = "conflict"
-
-
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder cut from `base`. `index` is ours; `brought` are paths that came from the user's checkout."""
@@ -88,11 +85,16 @@ class Measure:
     kept_out: tuple[str, ...] = ()
 
 
-async def check_out(snapshot: Snapshot, commit: str, path: Path, index: Path) -> Folder:
-    """Lay the files of a commit out in a folder that does not exist yet, without a repository."""
+async def check_out(
+    snapshot: Snapshot, commit: str, path: Path, index: Path, settings: tuple[str, ...] = ()
+) -> Folder:
+    """Lay the files of a commit out in a folder that does not exist yet, without a repository.
+
+    `settings` are git's for this, such as filters, as `key=value` each.
+    """
     await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
     await asyncio.to_thread(index.parent.mkdir, parents=True, exist_ok=True)
-    git = Git(snapshot.repository, work_tree=path, index=index)
+    git = Git(snapshot.repository, work_tree=path, index=index, settings=settings)
     await git.run("read-tree", commit)
     await git.run("checkout-index", "--all", "--force", "--index")
     return Folder(path, commit, index)
@@ -129,10 +131,16 @@ def _escaped(path: str) -> bytes:
 # -- what was changed
 
 
-async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] = frozenset()) -> Measure:
+async def measure(
+    snapshot: Snapshot,
+    folder: Folder,
+    leave_out: frozenset[str] = frozenset(),
+    forbidden: Matcher | None = None,
+) -> Measure:
     """Say what differs from the base, whatever was committed since, and keep it as a commit.
 
-    `leave_out` are paths that somebody else made there (what checks left behind).
+    `leave_out` are paths that somebody else made there (what checks left behind), `forbidden` those that may
+    not be part of the change.
     """
     git = snapshot.taking(folder.path, folder.index)
     await asyncio.to_thread(clear_pipes, folder.path)
@@ -142,7 +150,7 @@ async def measure(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str] 
     known = frozenset(_paths(await git.run("ls-files", "-z")))
     brought = folder.brought | leave_out
     wanted = {name for name in names if not _is_below(name, brought)}
-    judged = await asyncio.to_thread(judge, folder.path, wanted, known)
+    judged = await asyncio.to_thread(judge, folder.path, wanted, known, forbidden)
     await asyncio.to_thread(check_room, snapshot.repository, judged.size)
     if judged.gone:
         await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(judged.gone))
@@ -204,7 +212,7 @@ async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) ->
     """Make a folder what it was laid out as: what was changed there is dropped."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
     for name in changed:
-        await asyncio.to_thread(_clear_away, folder.path, name)
+        await asyncio.to_thread(clear_away, folder.path, name)
     await git.run("read-tree", folder.base)
     await git.run("checkout-index", "--all", "--force", "--index")
 
@@ -229,7 +237,7 @@ def _is_below(name: str, tops: frozenset[str]) -> bool:
     return any(str(parent) in tops for parent in PurePosixPath(name).parents) if tops else False
 
 
-def _clear_away(folder: Path, name: str) -> None:
+def clear_away(folder: Path, name: str) -> None:
     """Remove what lies at a path, unless that is behind a link."""
     path = folder / name
     if any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents):

@@ -17,9 +17,18 @@ from pathlib import Path
 from parallelai.errors import UsageError
 from parallelai.git.listing import works_in
 from parallelai.git.plumbing import Git
+from parallelai.git.repository import Repository
 from parallelai.work.gathering import UsersRepository, gather, listing, read_or_nothing
 
-__all__ = ["Snapshot", "alternates_file", "blobs", "listing", "open_snapshot", "take_snapshot"]
+__all__ = [
+    "Snapshot",
+    "alternates_file",
+    "blobs",
+    "listing",
+    "open_objects",
+    "open_snapshot",
+    "take_snapshot",
+]
 
 _AS_IT_LIES = "* -text -ident !eol !crlf !filter !working-tree-encoding !merge !diff\n"
 _BASE = "refs/parallelai/base"
@@ -100,6 +109,20 @@ async def open_snapshot(root: Path, repository: Path) -> Snapshot | None:
     return Snapshot(root, repository, user.objects, commit, await _head(user.git), links, size)
 
 
+async def open_objects(repository: Repository, private: Path) -> Snapshot:
+    """Make a private repository which holds nothing yet: folders of any commit of the user's are cut from it.
+
+    Unlike a snapshot's it converts line ends as `.gitattributes` say, as a checkout of a commit does. `commit` is
+    the user's HEAD, or the empty tree's where there is none. Raises `UsageError` for a path that git cannot give.
+    """
+    user = await _paths_of(repository.git, repository.root)
+    await _make_private(user, private, read_or_nothing(user.attributes))
+    head = await _head(user.git)
+    commit = head or await Git(private).line("mktree")
+    await Git(private, index=private / "base-index").run("read-tree", commit)
+    return Snapshot(repository.root, private, user.objects, commit, head)
+
+
 async def blobs(snapshot: Snapshot) -> dict[str, str]:
     """Give the hash of each file of the base, by path."""
     listed = await snapshot.git.run("ls-tree", "-r", "-z", snapshot.commit)
@@ -124,7 +147,10 @@ def _taking(repository: Path, work_tree: Path, index: Path, settings: tuple[str,
 
 
 async def _users_repository(root: Path) -> UsersRepository:
-    git = await _users_git(root)
+    return await _paths_of(await _users_git(root), root)
+
+
+async def _paths_of(git: Git, root: Path) -> UsersRepository:
     names = ("objects", "index", _EXCLUDES, "info/attributes", "shallow")
     asked = [word for name in names for word in ("--git-path", name)]
     lines = (await git.line("rev-parse", "--path-format=absolute", *asked)).split("\n")
@@ -157,7 +183,9 @@ async def _head(user: Git) -> str | None:
     return done.stdout.decode().strip() if done.exit == 0 else None
 
 
-async def _make_private(user: UsersRepository, repository: Path) -> None:
+async def _make_private(
+    user: UsersRepository, repository: Path, attributes: bytes = _AS_IT_LIES.encode()
+) -> None:
     """Make the private repository, with the user's objects as alternates and what the user ignores."""
     form = (await user.git.attempt("rev-parse", "--show-object-format")).stdout.decode().strip() or "sha1"
     await asyncio.to_thread(repository.mkdir, parents=True, mode=0o700)
@@ -166,7 +194,7 @@ async def _make_private(user: UsersRepository, repository: Path) -> None:
     for folder in (taken, repository / "info", repository / "objects" / "info"):
         folder.mkdir(parents=True, exist_ok=True)
     (repository / "objects" / "info" / "alternates").write_bytes(alternates_file((taken, user.objects)))
-    (repository / "info" / "attributes").write_text(_AS_IT_LIES, encoding="utf-8")
+    (repository / "info" / "attributes").write_bytes(attributes)
     (repository / _EXCLUDES).write_bytes(await _excludes(user))
     if user.shallow.exists():
         shutil.copyfile(user.shallow, repository / "shallow")

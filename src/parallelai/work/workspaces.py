@@ -22,10 +22,11 @@ from typing import Any, Literal
 import platformdirs
 
 from parallelai import processes
-from parallelai.engines.protocol import Workspace
+from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.plan import model
+from parallelai.plan.files import Matcher
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import Applied, Measured, Parked, Place, Work
 from parallelai.work import scratch
@@ -216,10 +217,7 @@ class RunWorkspaces:
     def _bring(
         self, folder: scratch.Folder, wanted: model.Workspace
     ) -> tuple[frozenset[str], tuple[str, ...]]:
-        copied = scratch.to_bring(self._snapshot, self._copied(wanted))
-        linked = scratch.to_bring(self._snapshot, wanted.link)
-        scratch.copy_in(self._snapshot, folder.path, copied)
-        return frozenset((*copied, *linked)), scratch.link_in(self._snapshot, folder.path, linked)
+        return scratch.bring(self._snapshot, folder.path, self._copied(wanted), wanted.link)
 
     def _copied(self, wanted: model.Workspace) -> tuple[str, ...]:
         """What is copied: what the plan says, and what the project's `.worktreeinclude` lists."""
@@ -277,11 +275,14 @@ class RunWorkspaces:
 
     # -- what an attempt changed
 
-    async def measure(self, laid: _Laid, is_edit: bool, workspace: Workspace) -> Measured:
+    async def measure(
+        self, laid: _Laid, is_edit: bool, workspace: Workspace, avoids: Sequence[str] = ()
+    ) -> Measured:
         if not is_edit and is_confined(workspace):
             return Measured(laid.folder.base, laid.folder.base, ())
+        forbidden = Matcher(avoids) if avoids else None
         async with laid.measuring:
-            found = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
+            found = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out), forbidden)
             if not is_edit and (found.files or found.kept_out):
                 await scratch.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
         files = tuple(file for file in found.files if file not in laid.left_out)
@@ -295,15 +296,10 @@ class RunWorkspaces:
     async def keep(self, measured: Measured, number: int) -> Change:
         await self._refuse_secrets(measured)
         patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
-        path = self._free_patch(number)
-        await asyncio.to_thread(_write_patch, path, patch)
+        path = free_patch(self._settings.folder, number)
+        await asyncio.to_thread(write_patch, path, patch)
         shown = os.path.relpath(path, self._snapshot.root)
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
-
-    def _free_patch(self, number: int) -> Path:
-        folder = self._settings.folder / "patches"
-        names = (f"{number + 1:04}.patch", *(f"{number + 1:04}-{again}.patch" for again in range(2, 10_000)))
-        return next(folder / name for name in names if not (folder / name).exists())
 
     async def _refuse_secrets(self, measured: Measured) -> None:
         """Raise `Trespass` for a change that brings a secret in: in a file's bytes, or in its name."""
@@ -312,6 +308,9 @@ class RunWorkspaces:
             if after is not None and secrets_of(after, path, find) - secrets_of(before or b"", "", find):
                 said = f"the change puts what looks like a secret into `{path}`"
                 raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
+
+    def gave_up(self, task: str) -> None:
+        """Nobody waits for a plain task but by the graph."""
 
     def workstream(self, task: str) -> dict[str, Any] | None:
         return None
@@ -385,8 +384,11 @@ class _Place:
         self._wanted = wanted
         self._work = work
 
+    async def briefed(self, request: Request) -> Request:
+        return request
+
     async def measure(self) -> Measured:
-        return await self._owner.measure(self._laid, self._work.edits, self.workspace)
+        return await self._owner.measure(self._laid, self._work.edits, self.workspace, self._work.avoids)
 
     async def keep(self, measured: Measured) -> Change:
         return await self._owner.keep(measured, self._work.number)
@@ -481,7 +483,15 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _write_patch(path: Path, patch: bytes) -> None:
+def free_patch(folder: Path, number: int) -> Path:
+    """A name for the patch of an instance, by its place in the plan, that no file of the run has yet."""
+    names = (f"{number + 1:04}.patch", *(f"{number + 1:04}-{again}.patch" for again in range(2, 10_000)))
+    patches = folder / "patches"
+    return next(patches / name for name in names if not (patches / name).exists())
+
+
+def write_patch(path: Path, patch: bytes) -> None:
+    """Write a patch, down to the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(patch)

@@ -43,6 +43,8 @@ EMPTY = "Nothing was changed. Do the task now by editing the files, or say why i
 UNREADABLE = (
     "Your answer could not be read: {said}\nGive the whole answer again, in the form that was asked for."
 )
+PART_DONE = "part"
+"""Why a turn ended after which the next item of `todo` comes."""
 FAILED_CHECK = "This check fails after your changes:\n\n{said}\n\nCorrect that, so that it passes."
 
 
@@ -106,6 +108,7 @@ async def carry_out(
         return await _Attempt(doers, request, work, port, None).carry_out()
     async with _opened(engine, places, request, work, port) as place:
         placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
+        placed = await place.briefed(placed)
         return await _Attempt(doers, placed, work, port, place).carry_out()
 
 
@@ -116,14 +119,27 @@ def is_one_turn(engine: Engine) -> bool:
 
 
 def completed(engine: Engine, request: Request) -> Request:
-    """Put the files' text into the prompt for an engine that cannot read them itself."""
-    if request.files_at is None or not engine.capabilities.takes_text:
-        return request
-    try:
-        prompt = with_files(request.prompt, request.files_at, request.files, Path(request.root))
-    except ParallelAIError as error:
-        raise Invalid(error.said, where=error.where, next=error.next) from None
-    return changed(request, prompt=prompt, files_at=None)
+    """Put into the prompt what an engine has no other place for: the files' text, the role's instructions."""
+    able = engine.capabilities
+    if request.files_at is not None and able.takes_text:
+        try:
+            prompt = with_files(request.prompt, request.files_at, request.files, Path(request.root))
+        except ParallelAIError as error:
+            raise Invalid(error.said, where=error.where, next=error.next) from None
+        request = changed(request, prompt=prompt, files_at=None)
+    if request.instructions is not None and not able.takes_instructions:
+        request = _instructed(request)
+    return request
+
+
+def _instructed(request: Request) -> Request:
+    """Put the role's instructions before the prompt; a session that goes on was told them at its beginning."""
+    before = f"{request.instructions}\n\n" if request.session is None else ""
+    files_at = None if request.files_at is None else request.files_at + len(before)
+    shared = request.shared + len(before)
+    return changed(
+        request, prompt=before + request.prompt, shared=shared, files_at=files_at, instructions=None
+    )
 
 
 @asynccontextmanager
@@ -233,7 +249,7 @@ class _Attempt:
         """The prompt of a later item of `todo`; who remembers nothing is told the task again."""
         todo = self._work.todo
         said = f"Now do this, number {number + 1} of {len(todo)}: {todo[number]}"
-        self._port.turn_ended(self._turn, "end_turn")
+        self._port.turn_ended(self._turn, PART_DONE)
         return said if self._continues else f"{self._request.prompt}\n{said}\n"
 
     def _again(self, prompt: str, error: EngineError) -> str:
@@ -322,6 +338,7 @@ class _Attempt:
             shared=0,
             files_at=None,
             checklist=(),
+            instructions=None,  # whoever refutes looks with eyes of his own
         )
 
 

@@ -42,13 +42,27 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What became of one candidate: it landed, or `error` says why not. `with_` are those it does not fit to."""
+    """What became of one candidate: it landed, or `error` says why not. `with_` are those it does not fit to.
+
+    Attributes:
+        flaky: tests that failed, and passed when they were run alone.
+        notes: what a person should know of it: why it is pending, who settled which conflict.
+        next: the one command that is left to a person, such as the one that takes a pending result over.
+        pull_request: the address of the one that was opened for it instead of landing it (`via: pr`).
+        waits_for: the candidate that it depends on and that did not land; that is all that is wrong with it.
+        push_error: why a landed one did not reach the remote, where that was asked for.
+    """
 
     name: str
     landed: Landed | None = None
     error: ErrorRecord | None = None
     with_: tuple[str, ...] = ()
     flaky: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    next: str | None = None
+    pull_request: str | None = None
+    push_error: ErrorRecord | None = None
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +128,46 @@ class Plan:
     via: Literal["ref", "pr"] = "ref"
     push: bool = False
     batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a landing would do, without a gate run.
+
+    Attributes:
+        order: names in the order in which they would land.
+        conflicts: pairs that git cannot merge; of each the one that stands earlier in `order` lands first.
+        with_target: names that conflict with the target as it is.
+        landed: names that are part of the target already.
+        runs: gate runs if all pass: one for a batch that is merged, one for each commit else.
+        runs_for_each_bad: about how many runs each candidate that fails costs.
+    """
+
+    order: tuple[str, ...]
+    conflicts: tuple[tuple[str, str], ...] = ()
+    with_target: tuple[str, ...] = ()
+    landed: tuple[str, ...] = ()
+    runs: int = 0
+    runs_for_each_bad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Breaking:
+    """A smallest set of names that breaks together: without any one of them the others pass.
+
+    One name alone fails on the target as it is; `kind` tells whether git or a gate says so.
+    """
+
+    names: tuple[str, ...]
+    kind: Literal["conflict", "gate_failed"]
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What a landing of everything would come to: who fits together, and what breaks."""
+
+    target: str
+    fits: tuple[str, ...]
+    breaking: tuple[Breaking, ...] = ()
+    runs: int = 0

@@ -78,9 +78,7 @@ async def _contents(git: Git, found: Mapping[str, _Found]) -> dict[str, bytes]:
     sizes = await git.run("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=stdin)
     rows = (row.split(b" ") for row in sizes.splitlines())
     small = [
-        row[0].decode()
-        for row in rows
-        if len(row) == 3 and row[1] == b"blob" and int(row[2]) <= MAX_BYTES
+        row[0].decode() for row in rows if len(row) == 3 and row[1] == b"blob" and int(row[2]) <= MAX_BYTES
     ]
     return await git.blobs(small)
 

@@ -65,13 +65,20 @@ async def split(git: Git, conflict: Conflict) -> Split | None:
     return None if merged is None else _parsed(conflict, merged, size)
 
 
-async def merged_text(git: Git, ours: bytes, base: bytes, theirs: bytes, *options: str) -> bytes | None:
+async def merged_text(
+    git: Git,
+    ours: bytes,
+    base: bytes,
+    theirs: bytes,
+    *options: str,
+    labels: tuple[str, str, str] = ("ours", "base", "theirs"),
+) -> bytes | None:
     """git's merge of three texts, with markers where it has conflicts; None where it takes them for binary."""
     with tempfile.TemporaryDirectory(prefix="parallelai-") as folder:
         names = [str(Path(folder) / name) for name in ("ours", "base", "theirs")]
         await asyncio.to_thread(_written, names, (ours, base, theirs))
-        labels = ("-L", "ours", "-L", "base", "-L", "theirs")
-        done = await git.attempt("merge-file", "--stdout", *options, *labels, *names)
+        words = [word for label in labels for word in ("-L", label)]
+        done = await git.attempt("merge-file", "--stdout", *options, *words, *names)
     if done.exit == 255 and b"inary" in done.stderr:
         return None
     if done.exit is None or done.exit > 127 or done.is_truncated:

@@ -70,6 +70,12 @@ class Stream:
         priority: smaller is more urgent.
         kept_out: what the guard kept out so far.
         patch: of a dropped one, where its work is kept.
+        approved_by: who gave leave that it lands, where its plan asks for that.
+        sparse: patterns of what is checked out; all where there is none.
+        brought: paths in the worktree that were copied, linked or made by `setup`: they are never committed.
+            A folder stands for all below it.
+        links: what links of the worktree lead to, absolute: it has to stay readable there.
+        is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
     """
 
     name: str
@@ -90,3 +96,9 @@ class Stream:
     kept_out: tuple[KeptOut, ...] = ()
     landed: Landed | None = None
     patch: str | None = None
+    approved_by: str | None = None
+    sparse: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    is_ready: bool = False
+    leases: tuple[str, ...] = ()

@@ -1,0 +1,358 @@
+"""What `parallelai work …` prints."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parallelai.cli.shared import Shared
+from parallelai.errors import UsageError
+from parallelai.results.printable import visible
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.landings import Asked
+    from parallelai.client.work import Cleaned, Synced
+    from parallelai.records import ConflictDocument, RunDocument
+    from parallelai.work.context.pack import Context
+    from parallelai.work.landing.records import Preview, Shadow
+    from parallelai.work.status import StreamStatus
+    from parallelai.work.streams.record import Stream
+    from parallelai.work.streams.worktrees import Started
+
+WATCH_SECONDS = 2.0
+INCOMPLETE = 4
+
+
+def print_started(shared: Shared, started: Sequence[Started]) -> int:
+    """Say where each workstream's worktree is."""
+    lines = []
+    for one in started:
+        word = "made" if one.is_new else "is there"
+        lines.append(f"{one.stream.name}: {word}: {one.stream.worktree} on {one.stream.branch}")
+        lines += [f"  put right: {what}" for what in one.repaired]
+        lines += [f"  {note}" for note in one.notes]
+    rows = [
+        {**_stream(one.stream), "is_new": one.is_new, "repaired": one.repaired, "notes": one.notes}
+        for one in started
+    ]
+    shared.result({"workstreams": rows}, "\n".join(map(visible, lines)) or "nothing to start")
+    if started:
+        first = started[0].stream.name
+        shared.say(f"work in a worktree, then say so: `parallelai work done {first}`")
+    return 0
+
+
+def _stream(stream: Stream) -> dict[str, Any]:
+    return {
+        "name": stream.name,
+        "branch": stream.branch,
+        "worktree": stream.worktree,
+        "base": stream.base,
+        "target": stream.target,
+        "state": stream.state,
+    }
+
+
+# -- status
+
+
+def print_status(
+    shared: Shared, names: Sequence[str], *, write: str | None, is_watching: bool, is_all: bool
+) -> int:
+    """Print how far workstreams are, or write it as Markdown; once, or until Ctrl-C."""
+
+    async def look(ai: AsyncParallelAI) -> int:
+        while True:
+            found = await ai.work.status(names, is_all=is_all)
+            if write is None:
+                _show_status(shared, found, is_clearing=is_watching)
+            else:
+                await asyncio.to_thread(_write_status, shared, ai, Path(write), found)
+            if not is_watching:
+                return 0
+            await asyncio.sleep(WATCH_SECONDS)
+
+    return shared.call(look)
+
+
+def _show_status(shared: Shared, found: Sequence[StreamStatus], *, is_clearing: bool) -> None:
+    from parallelai.work.status import to_document
+    from parallelai.work.status_page import table
+
+    if is_clearing and sys.stdout.isatty() and not shared.is_json:
+        sys.stdout.write("\x1b[H\x1b[J")
+    lines = table(found, shared.width, is_ascii=shared.is_ascii) if found else []
+    document = to_document(found, run=None, plan=None, at=datetime.now(UTC))
+    shared.result(document, "\n".join(lines) or "no workstream is worked on")
+
+
+def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
+    from parallelai.work.status_page import write_status
+    from parallelai.work.ticking import tick_file
+
+    landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None}
+    if path.suffix == ".md" and path.is_file() and tick_file(path, landed):
+        shared.say(f"ticked in {path}")
+        return
+    if write_status(path, found, title="Workstreams", at=datetime.now(UTC)):
+        shared.say(f"written to {path}")
+
+
+def print_context(shared: Shared, found: Context) -> int:
+    """Print what an assistant is told, and what it takes."""
+    parts = [{"name": part.name, "tokens": part.tokens} for part in found.parts]
+    document = {"text": found.text, "tokens": found.tokens, "shared": found.shared, "parts": parts}
+    shared.result(document, found.text)
+    sizes = ", ".join(f"{part.name} {part.tokens}" for part in found.parts)
+    shared.say(f"about {found.tokens} tokens ({sizes})")
+    return 0
+
+
+def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
+    """Open a workstream's session; this process becomes it."""
+    found = shared.call(lambda ai: ai.work.attach(name))
+    command = f"cd {shlex.quote(found.folder)} && {shlex.join(found.command)}"
+    if is_printed:
+        shared.result({"command": list(found.command), "folder": found.folder}, command)
+        return 0
+    if not found.is_session:
+        shared.say(f"there is no session of an assistant: a shell in {found.folder}")
+    os.chdir(found.folder)
+    try:
+        os.execvp(found.command[0], found.command)  # noqa: S606 -- what the user asked for, without a shell
+    except OSError as error:
+        raise UsageError(f"`{found.command[0]}` cannot be started: {error.strerror}", next=command) from None
+
+
+# -- conflicts
+
+
+def print_conflicts(shared: Shared, **given: Any) -> int:
+    """Print which do not fit together; 1 with `--fail` where some do not."""
+    patterns, is_failing = given.pop("branches"), given.pop("is_failing")
+    if given.pop("is_shadow"):
+        return _print_shadow(shared, patterns, given)
+    if given["gates"]:
+        raise UsageError("`--gate` is for `--shadow`", next="add `--shadow`")
+    plan, base, target = given["plan"], given["base"], given["target"]
+    if base is not None and not patterns:
+        raise UsageError("`--base` is for `--branches`", next="leave it out: workstreams know theirs")
+
+    async def look(ai: AsyncParallelAI) -> int:
+        looking = await ai.work.landings.watching(plan, patterns, base, target)
+        before: ConflictDocument | None = None
+        while True:
+            found = await looking()
+            if found != before:
+                _show_conflicts(shared, found)
+                before = found
+            if not given["is_watching"]:
+                return int(is_failing and any(pair.conflict or pair.class_ for pair in found.pairs))
+            await asyncio.sleep(WATCH_SECONDS)
+
+    return shared.call(look)
+
+
+def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
+    from parallelai.records import to_json
+
+    rows = to_json(found)
+    for pair in rows["pairs"]:
+        pair["class"] = pair.pop("class_")
+    shared.result(rows, lambda: "\n".join(_matrix_lines(found)))
+
+
+def _matrix_lines(found: ConflictDocument) -> list[str]:
+    lines = []
+    for pair in sorted(found.pairs, key=lambda one: (not one.conflict, -one.risk)):
+        word = f"{pair.class_} conflict" if pair.class_ is not None else f"risk {pair.risk:.2f}"
+        lines.append(f"{pair.a} × {pair.b}: {word}")
+        for file in pair.files[:10]:
+            symbols = f": {', '.join(file.symbols[:4])}" if file.symbols else ""
+            places = f" lines {file.places[0].a[0]}-{file.places[0].a[1]}" if file.places else ""
+            lines.append(f"  {file.path} ({file.kind}){places}{symbols}")
+        if pair.why:
+            lines.append(f"  {pair.why}")
+    count = sum(pair.class_ is not None for pair in found.pairs)
+    noun = "pair does" if count == 1 else "pairs do"
+    lines.append(
+        f"{len(found.names)} compared with each other and with {found.target}: {count} {noun} not fit"
+    )
+    return [visible(line) for line in lines]
+
+
+def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]) -> int:
+    from parallelai.client.landings import Asked
+
+    asked = Asked(target=given["target"], gates=tuple(given["gates"]))
+    found: Shadow = shared.call(lambda ai: ai.work.landings.shadow((), patterns, asked))
+    lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits)}"]
+    lines += [f"break together: {', '.join(one.names)} ({one.kind})" for one in found.breaking]
+    lines.append(f"{found.runs} gate runs; nothing was moved")
+    shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
+    return 1 if found.breaking else 0
+
+
+# -- landing
+
+
+def asked_of(given: dict[str, Any]) -> Asked:
+    """The options of a landing."""
+    from parallelai.client.landings import Asked
+
+    return Asked(
+        target=given["target"],
+        gates=tuple(given["gates"]),
+        method=given["method"],
+        is_pushed=given["is_pushed"],
+        is_red_allowed=given["is_red_allowed"],
+        engine=given["engine"],
+    )
+
+
+def land(shared: Shared, **given: Any) -> int:
+    """Land workstreams or branches, and print what became of each."""
+    names, patterns, asked = given["names"], given["branches"], asked_of(given)
+    if patterns and (names or given["is_all"]):
+        raise UsageError("`--branches` is for branches that no plan made", next="leave the names out")
+    if not (patterns or names or given["is_all"]):
+        raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
+    if given["is_dry"]:
+        return _print_preview(
+            shared, shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked))
+        )
+
+    async def call(ai: AsyncParallelAI) -> RunDocument:
+        landings = ai.work.landings
+        return await (landings.land_branches(patterns, asked) if patterns else landings.land(names, asked))
+
+    document = shared.call(call)
+    from parallelai.results.document import to_data
+
+    shared.result(to_data(document), lambda: "\n".join(_landed_lines(document)))
+    for row in document.tasks:
+        pending = ((row.workstream or {}).get("landed") or {}).get("pending")
+        if pending:
+            shared.say(f"your checkout could not follow: `git merge --ff-only {pending}` takes it over")
+            break
+    return document.exit
+
+
+def _landed_lines(document: RunDocument) -> list[str]:
+    lines = []
+    for row in document.tasks:
+        landed = (row.workstream or {}).get("landed")
+        if landed:
+            gates = ", ".join(gate["command"] for gate in landed["gates"])
+            behind = f", behind {gates}" if gates else ""
+            lines.append(f"{row.id}: landed on {landed['target']} at {landed['commit'][:10]}{behind}")
+        else:
+            said = row.error.said if row.error is not None else str(row.status)
+            lines.append(f"{row.id}: not landed: {said}")
+            if row.error is not None and row.error.next:
+                lines.append(f"  {row.error.next}")
+    good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
+    lines.append(f"{good} of {len(document.tasks)} landed")
+    return [visible(line) for line in lines]
+
+
+def _print_preview(shared: Shared, found: Preview) -> int:
+    lines = [f"{number}. {name}" for number, name in enumerate(found.order, 1)]
+    lines += [f"{name} has landed already" for name in found.landed]
+    lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
+    lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
+    more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
+    lines.append(f"{found.runs} gate run{'s' * (found.runs != 1)} if all pass{more}; nothing was moved")
+    shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
+    return 0
+
+
+def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
+    """Take landings back."""
+    from parallelai.client.landings import Asked
+
+    done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
+    rows = [_stream(stream) for stream in done]
+    lines = [f"{stream.name}: taken back from {stream.target}; its branch is as it was" for stream in done]
+    shared.result({"undone": rows}, "\n".join(map(visible, lines)))
+    return 0
+
+
+def print_synced(shared: Shared, done: Sequence[Synced]) -> int:
+    """Print what became of each; 4 where one was not synced."""
+    rows = [{"name": one.name, "done": one.is_done, "said": one.said} for one in done]
+    lines = [visible(f"{one.name}: {one.said}") for one in done]
+    shared.result({"synced": rows}, "\n".join(lines) or "nothing to sync")
+    return 0 if all(one.is_done for one in done) else INCOMPLETE
+
+
+def print_cleaned(shared: Shared, done: Cleaned) -> int:
+    """Print what was removed, and what is kept, with the command that would rescue it."""
+    lines = [f"{name}: removed" for name in done.removed]
+    lines += [f"{one.stream.name}: kept: {one.why}\n  {one.command}" for one in done.kept]
+    kept = [{"name": one.stream.name, "why": one.why, "command": one.command} for one in done.kept]
+    text = "\n".join(visible(line) for each in lines for line in each.split("\n"))
+    shared.result({"removed": list(done.removed), "kept": kept}, text or "nothing to clean")
+    return 0
+
+
+# -- the ledger, decisions, hooks
+
+
+def print_ledger(shared: Shared) -> int:
+    """Print who holds what on this machine."""
+    held = shared.call(lambda ai: ai.work.ledger())
+    rows = [
+        {
+            "name": one.name,
+            "run": one.run,
+            "ports": list(one.ports),
+            "database": one.database,
+            "compose": one.compose,
+            "temporary": str(one.temporary),
+            "cache": str(one.cache),
+            "heavy": one.heavy,
+            "memory": one.memory,
+            "is_alive": one.is_alive,
+        }
+        for one in held
+    ]
+
+    def line(row: dict[str, Any]) -> str:
+        ports = f"ports {', '.join(map(str, row['ports']))}" if row["ports"] else "no port"
+        database = f", database {row['database']}" if row["database"] else ""
+        return visible(f"{row['name']}: {ports}{database}, compose {row['compose']} ({row['run']})")
+
+    shared.result({"held": rows}, "\n".join(map(line, rows)) or "nothing is held")
+    return 0
+
+
+def print_decisions(shared: Shared, forget: str | None) -> int:
+    """Print how conflicts were settled, or forget one."""
+    if forget is not None:
+        key: str = forget
+        if not shared.call(lambda ai: ai.work.landings.forget(key)):
+            raise UsageError(f"there is no decision `{key}`", next="`parallelai work decisions` lists them")
+        shared.result({"forgotten": key}, "forgotten")
+        return 0
+    found = shared.call(lambda ai: ai.work.landings.decisions())
+    rows = [{"key": one.key, "path": one.path, "by": one.by, "why": one.why, "at": one.at} for one in found]
+    lines = [visible(f"{one.key[:12]} {one.path}: by {one.by}: {one.why}") for one in found]
+    shared.result({"decisions": rows}, "\n".join(lines) or "no conflict was settled yet")
+    return 0
+
+
+def guard_check(shared: Shared, *, is_staged: bool, rest: Sequence[str]) -> int:
+    """Make the check of the git hooks; 1 where something may not be committed or pushed."""
+    pushed = "" if is_staged else sys.stdin.read(1_000_000)
+    found = shared.call(lambda ai: ai.work.guard_check(Path.cwd(), is_staged=is_staged, pushed=pushed))
+    shared.result({"said": found}, found)
+    return 1 if found else 0

@@ -1,0 +1,134 @@
+"""What a landing asks engines for: the review of a merged difference, and the settling of a conflict.
+
+Each is a run of its own, in a folder of its own that is a small repository at the commit in question, and its
+journal lies with the landing's run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from parallelai.client.project import OpenProject
+from parallelai.errors import Unavailable
+from parallelai.git.repository import open_repository
+from parallelai.plan.model import Plan, ReviewGate
+from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
+from parallelai.results import formats
+from parallelai.work import scratch
+from parallelai.work.opening import Ports
+from parallelai.work.resolvers import asking
+from parallelai.work.resolvers.asking import ConflictQuestion, Contents
+from parallelai.work.snapshot import open_objects
+
+TURNS = 20
+"""How many turns of its own an engine may take to settle a conflict."""
+_numbers = itertools.count(1)
+
+
+def ports_for(project: OpenProject, plan: Plan, folder: Path) -> Ports:
+    """Give what a landing may ask engines for. `folder` is the run's."""
+    asker = Engines(project, plan, folder)
+    return Ports(asker.review, asker.settle if plan.landing.resolver is not None else None)
+
+
+class Engines:
+    """Asks a plan's engines. Each call is a run of its own."""
+
+    def __init__(self, project: OpenProject, plan: Plan, folder: Path) -> None:
+        self._project = project
+        self._plan = plan
+        self._folder = folder
+
+    async def review(self, base: str, commit: str, gate: ReviewGate) -> tuple[int, str]:
+        """Have the difference between two commits reviewed (`gates.judge.ReviewRunner`)."""
+        async with self._laid(commit) as (folder, state):
+            document = await self._nested(folder, state, gate, base)
+        if document.outcome is not Outcome.OK or any(row.error is not None for row in document.tasks):
+            errors = [row.error for row in document.tasks if row.error is not None]
+            said = errors[0].said if errors else f"it ended {document.outcome}"
+            raise Unavailable(
+                f"the review could not be done: {said}", next=errors[0].next if errors else None
+            )
+        worst = Severity(gate.fail_on).rank
+        count = sum(one.state == "open" and one.severity.rank <= worst for one in document.findings)
+        return count, formats.render("markdown", document, formats.RenderContext(root=folder))
+
+    async def _nested(self, folder: Path, state: Path, gate: ReviewGate, base: str) -> RunDocument:
+        from parallelai.client.facade import AsyncParallelAI  # which makes landings, which ask
+
+        async with AsyncParallelAI(folder, config=self._config(state), engines=self._given) as ai:
+            return await ai.review(
+                since=base,
+                template=gate.review,
+                engine=gate.engine or self._plan.defaults.engine,
+                model=gate.model,
+            )
+
+    async def settle(self, question: ConflictQuestion) -> Contents | ErrorRecord:
+        """Have an engine settle a conflict (`resolvers.asking.Asker`)."""
+        from parallelai.client.facade import AsyncParallelAI
+
+        async with self._laid(question.ours, question.tree) as (folder, state):
+            await asyncio.to_thread(_lay_over, folder, question.files)
+            async with AsyncParallelAI(folder, config=self._config(state), engines=self._given) as ai:
+                # The prompt holds code, which must not be taken for a template.
+                task = {"id": "settle", "description": "{{ vars.prompt }}", "edits": True}
+                document = await ai.execute(
+                    tasks=[task],
+                    engine=self._plan.landing.resolver,
+                    variables={"prompt": question.prompt},
+                    apply=True,
+                )
+            row = document.tasks[0]
+            if row.error is not None or row.change is None:
+                return row.error or ErrorRecord("conflict", "the engine changed nothing")
+            contents = await asking.read(question, folder)
+            if isinstance(contents, ErrorRecord):
+                return contents
+            return asking.answer(question, contents, (*row.change.files, *row.change.kept_out))
+
+    @property
+    def _given(self) -> tuple[Any, ...]:
+        return tuple(self._project.given.values())
+
+    def _config(self, state: Path) -> dict[str, Any]:
+        """The engines and models of the project and the plan; the commit's own config counts for nothing."""
+        settings = self._project.settings
+        engines = {**settings.engines, **self._plan.engines}
+        named = {name: entry.model_dump(mode="json", exclude_unset=True) for name, entry in engines.items()}
+        return {
+            "engines": named,
+            "models": dict(settings.models),
+            "state": {"path": str(state)},
+            "consent": list(settings.consent),
+        }
+
+    @asynccontextmanager
+    async def _laid(self, commit: str, tree: str | None = None) -> AsyncIterator[tuple[Path, Path]]:
+        """Lay a commit out, or a tree upon it, as a repository of its own; gives the folder, and one for the state."""
+        repository = await open_repository(self._project.root)
+        top = self._folder / "asked" / str(next(_numbers))
+        await asyncio.to_thread(scratch.remove, top)
+        try:
+            objects = await open_objects(repository, top / "base.git")
+            if tree is not None:
+                commit = await objects.git.line("commit-tree", tree, "-p", commit, "-m", "To be settled")
+            laid = await scratch.check_out(objects, commit, top / "tree", top / "index")
+            await scratch.make_repository(objects, laid)
+            yield laid.path, top / "state"
+        finally:
+            for folder in ("tree", "base.git"):
+                await asyncio.to_thread(scratch.remove, top / folder)
+
+
+def _lay_over(folder: Path, files: Mapping[str, bytes | None]) -> None:
+    for path, content in files.items():
+        scratch.clear_away(folder, path)
+        if content is not None:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)

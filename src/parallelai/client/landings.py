@@ -1,0 +1,497 @@
+"""Landing by hand: workstreams that are ready, or any branches; undone again; and what stands in the way of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import parallelai
+from parallelai.client.arguments import choice_of
+from parallelai.client.askers import ports_for
+from parallelai.client.project import OpenProject
+from parallelai.client.rooms import secrets_finder
+from parallelai.client.runs import Runs
+from parallelai.errors import BusyError, NotFoundError, UsageError
+from parallelai.events import (
+    Event,
+    EventData,
+    RunCreated,
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskExpanded,
+)
+from parallelai.git.repository import Repository, open_repository
+from parallelai.plan import load, values
+from parallelai.plan.model import Plan
+from parallelai.records import (
+    FREE,
+    ConflictDocument,
+    ErrorRecord,
+    Outcome,
+    RunDocument,
+    TaskResult,
+    new_run_id,
+)
+from parallelai.results.document import counts, exit_code, run_outcome
+from parallelai.run.report import Report
+from parallelai.run.retry import outcome_of
+from parallelai.store import RunWriter
+from parallelai.work.conflicts import Head, Matrix
+from parallelai.work.gates.judge import GateJudge
+from parallelai.work.landing.lander import Lander
+from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
+from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
+from parallelai.work.resolvers.decisions import Decision, Decisions
+from parallelai.work.site import by_hand
+from parallelai.work.streams.base import LANDING, choose_base
+from parallelai.work.streams.names import worktree_path
+from parallelai.work.streams.now import current
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams, is_finished
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """How somebody asks to land. `gates` are commands as they are written; None of the rest is the plan's word."""
+
+    target: str | None = None
+    gates: tuple[str, ...] = ()
+    method: str | None = None
+    is_pushed: bool = False
+    is_red_allowed: bool = False
+    engine: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Landing:
+    """One landing by hand: on which ground, by whom, under which run."""
+
+    repository: Repository
+    lander: Lander
+    gates: GateJudge | None
+    plan: Plan
+    target: str
+
+
+class Landings:
+    """Landings of a project that no run carries out at the time."""
+
+    def __init__(self, project: OpenProject, runs: Runs) -> None:
+        self._project = project
+        self._runs = runs
+
+    @property
+    def _streams(self) -> Streams:
+        return Streams(self._project.state)
+
+    async def tip(self, repository: Repository, target: str) -> str:
+        """The commit of a target: of the branch that stands for it while a checkout could not follow."""
+        pending = await repository.commit(f"refs/heads/{LANDING}{target}")
+        tip = await repository.commit(f"refs/heads/{target}")
+        if tip is None:
+            raise NotFoundError(f"there is no branch `{target}`")
+        return pending if pending is not None and await repository.ancestor(tip, pending) else tip
+
+    # -- workstreams
+
+    async def done(self, stream: Stream) -> str:
+        """Judge and commit what a person has in a worktree, and mark it as ready to land."""
+        repository = await open_repository(self._project.root)
+        folder = self._project.state / "runs" / stream.run
+        said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
+        self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done"))
+        ready = f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`"
+        return f"{said}\n{ready}" if said else ready
+
+    def ready(self, names: Sequence[str] = ()) -> list[Stream]:
+        """The workstreams that are meant: those named, or all that are ready. Raises `UsageError`."""
+        streams = self._streams
+        found = [streams.find(name) for name in names] or [
+            each for each in streams.all() if each.state == "done"
+        ]
+        for each in found:
+            if is_finished(each):
+                raise UsageError(f"`{each.name}` is {each.state} already")
+            if each.state != "done":
+                raise UsageError(
+                    f"`{each.name}` is not ready to land",
+                    next=f"`parallelai work done {each.name}` says that it is",
+                )
+        if not found:
+            raise NotFoundError(
+                "nothing is ready to land", next="`parallelai work status` says what is missing"
+            )
+        if len({each.run for each in found}) > 1:
+            raise UsageError("these workstreams are of several runs", next="land those of one run at a time")
+        return found
+
+    async def land(self, names: Sequence[str], asked: Asked) -> RunDocument:
+        """Land workstreams that are ready, in order, behind the gates. Raises `BusyError` while their run is live."""
+        found = self.ready(names)
+        run = found[0].run
+        if self._project.store.journal.is_owned(run):
+            raise BusyError(f"run `{run}` is carried out, and lands them itself", next="`runs logs --follow`")
+        plan = self._plan(run)
+        async with self._project.store.journal.writer(run) as writer:
+            report = Report()
+            for event in self._project.store.journal.events(run):
+                report.take(event)
+            leave = writer.subscribe(_into(report))
+            try:
+                await self._land_streams(found, asked, plan, run, writer)
+                await writer.flush()
+            finally:
+                leave()
+        document = report.document()
+        rows = tuple(row for row in document.tasks if row.id in {each.name for each in found})
+        code = 0 if all(row.status is Outcome.OK for row in rows) else 4
+        return dataclasses.replace(document, tasks=rows, exit=code, counts=counts(rows))
+
+    async def _land_streams(
+        self, found: Sequence[Stream], asked: Asked, plan: Plan, run: str, writer: RunWriter
+    ) -> None:
+        async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
+            candidates = [_candidate(stream, found) for stream in found]
+            missing = self._missing(found)
+            arrivals = [Arrival(name, None, error) for name, error in missing.items()]
+            able = [one for one in candidates if one.name not in missing]
+            arrivals += await landing.lander.land(able) if able else []
+            for arrival in arrivals:
+                stream = self._took(arrival)
+                writer.append(TaskEnded(_result(arrival, _about(stream))), task=arrival.name)
+
+    def _missing(self, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
+        """Those whose dependencies neither have landed nor land with them."""
+        landing = {each.name for each in found}
+        missing: dict[str, ErrorRecord] = {}
+        for each in found:
+            for other in each.depends_on:
+                known = self._streams.get(other)
+                if other not in landing and (known is None or known.landed is None):
+                    said = f"`{other}`, which it depends on, has not landed"
+                    missing[each.name] = ErrorRecord("unavailable", said, None, f"land `{other}` first")
+        return missing
+
+    def _took(self, arrival: Arrival) -> Stream:
+        """Write down what became of a workstream."""
+        landed = arrival.landed
+        if landed is None:
+            return self._streams.find(arrival.name)
+        return self._streams.update(
+            arrival.name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
+        )
+
+    async def undo(self, names: Sequence[str], asked: Asked) -> list[Stream]:
+        """Take landings back, the last first, each by a new, gated commit; without names the latest one."""
+        landed = [each for each in self._streams.all() if each.landed is not None]
+        wanted = [self._streams.find(name) for name in names] or _latest(landed)
+        done = []
+        for stream in reversed(wanted):
+            if stream.landed is None:
+                raise UsageError(f"`{stream.name}` has not landed")
+            from parallelai.work.landing.undo import undo
+
+            taken = stream.landed
+            async with self._project.store.journal.writer(stream.run) as writer:
+                plan = self._plan(stream.run)
+                async with self._opened(stream.run, plan, asked, writer.append, stream.target) as landing:
+
+                    def tell(task: str | None, data: EventData, name: str = stream.name) -> None:
+                        writer.append(data, task=task or name)
+
+                    await undo(landing.repository, landing.lander.plan, taken, landing.gates, tell)
+                await writer.flush()
+            done.append(
+                self._streams.update(
+                    stream.name, lambda it: dataclasses.replace(it, state="done", landed=None)
+                )
+            )
+        return done
+
+    # -- any branches
+
+    async def branches(self, patterns: Sequence[str], target: str) -> list[tuple[str, str]]:
+        """Names and tips of the local branches that patterns name, but the target. Raises `NotFoundError`."""
+        repository = await open_repository(self._project.root)
+        listed = await repository.git.line(
+            "for-each-ref", "--format=%(refname)%00%(objectname)", "refs/heads/"
+        )
+        rows = [line.split("\0") for line in listed.split("\n") if line]
+        found = []
+        for ref, commit in rows:
+            name = ref.removeprefix("refs/heads/")
+            is_meant = any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            if is_meant and name != target and not name.startswith(LANDING):
+                found.append((name, commit))
+        if not found:
+            shown = ", ".join(f"`{pattern}`" for pattern in patterns)
+            raise NotFoundError(f"no branch is named by {shown}", next="`git branch` lists them")
+        return found
+
+    async def land_branches(self, patterns: Sequence[str], asked: Asked) -> RunDocument:
+        """Land branches that no plan made. Raises `NotFoundError`, `UsageError`."""
+        run, plan = new_run_id(), self._standing_plan()
+        repository = await open_repository(self._project.root)
+        target = (await choose_base(repository, asked.target, fetch=False)).target
+        found = await self.branches(patterns, target)
+        report = Report()
+        async with self._project.store.journal.writer(run) as writer:
+            leave = writer.subscribe(_into(report))
+            try:
+                await self._land_branches(found, asked, plan, target, run, writer, report)
+            finally:
+                leave()
+        return report.document()
+
+    async def _land_branches(
+        self,
+        found: Sequence[tuple[str, str]],
+        asked: Asked,
+        plan: Plan,
+        target: str,
+        run: str,
+        writer: RunWriter,
+        report: Report,
+    ) -> None:
+        options = {"branches": [name for name, _ in found], "target": target, "gates": list(asked.gates)}
+        root = str(self._project.root)
+        writer.append(RunCreated("land", None, root, parallelai.__version__, {}, options))
+        writer.append(RunStarted(os.getpid(), os.uname().nodename, 1, "land"))
+        writer.append(TaskExpanded(tuple(name for name, _ in found)))
+        async with self._opened(run, plan, asked, writer.append, target) as landing:
+            candidates = await self._candidates(landing, found, run)
+            for arrival in await landing.lander.land(candidates):
+                branch = dict(found)
+                about: dict[str, Any] = {
+                    "branch": arrival.name,
+                    "worktree": None,
+                    "base": branch[arrival.name],
+                    "stage": "landed" if arrival.landed else "open",
+                    "kept_out": [],
+                    "landed": dataclasses.asdict(arrival.landed) if arrival.landed else None,
+                }
+                writer.append(TaskEnded(_result(arrival, about)), task=arrival.name)
+        await writer.flush()
+        tasks = report.tasks()
+        counted = counts(tasks)
+        outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
+        code = exit_code(tasks, findings=(), files=report.coverage())
+        pending = any(_is_pending(row) for row in tasks)
+        writer.append(RunEnded(outcome, 4 if pending else code, round(report.seconds, 3), 0.0, counted, FREE))
+        await writer.flush()
+
+    async def _candidates(
+        self, landing: _Landing, found: Sequence[tuple[str, str]], run: str
+    ) -> list[Candidate]:
+        tip = await self.tip(landing.repository, landing.target)
+        candidates = []
+        for name, commit in found:
+            base = await landing.repository.git.attempt("merge-base", tip, commit)
+            intent = await landing.repository.git.line("log", "-1", "--format=%s", commit)
+            parted = os.fsdecode(base.stdout).strip() or tip
+            trailers = {"ParallelAI-Run": run, "ParallelAI-Task": name}
+            candidates.append(Candidate(name, commit, parted, name, intent, trailers=trailers))
+        return candidates
+
+    # -- before landing
+
+    async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
+        """Say what a landing would do: the order, expected conflicts, how many gate runs (`--dry-run`)."""
+        async with self._before(names, patterns, asked) as (landing, candidates):
+            return await landing.lander.preview(candidates)
+
+    async def shadow(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Shadow:
+        """Try a landing of all that is live, gates included; nothing moves."""
+        async with self._before(names, patterns, asked, is_shadow=True) as (landing, candidates):
+            return await landing.lander.shadow(candidates)
+
+    @asynccontextmanager
+    async def _before(
+        self, names: Sequence[str], patterns: Sequence[str], asked: Asked, *, is_shadow: bool = False
+    ) -> AsyncIterator[tuple[_Landing, list[Candidate]]]:
+        def untold(data: EventData, *, task: str | None = None) -> None:
+            """What is only tried is no fact of a run."""
+
+        run = new_run_id()
+        if patterns:
+            repository = await open_repository(self._project.root)
+            target = (await choose_base(repository, asked.target, fetch=False)).target
+            found = await self.branches(patterns, target)
+            async with self._opened(run, self._standing_plan(), asked, untold, target) as landing:
+                yield landing, await self._candidates(landing, found, run)
+            return
+        streams = self._live(names) if is_shadow else self.ready(names)
+        plan = self._plan(streams[0].run)
+        async with self._opened(run, plan, asked, untold, streams[0].target) as landing:
+            if is_shadow:  # what is in the worktrees now, committed or not
+                tips = {each.name: await current(landing.repository, each) for each in streams}
+                streams = [dataclasses.replace(each, head=tips[each.name]) for each in streams]
+            yield landing, [_candidate(each, streams) for each in streams]
+
+    def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
+        found = [self._streams.find(name) for name in names] or self._streams.open(plan)
+        if not found:
+            raise NotFoundError("no workstream is started", next="`parallelai work start PLAN`")
+        return found
+
+    async def conflicts(
+        self, plan: str | None, patterns: Sequence[str], base: str | None, target: str | None
+    ) -> ConflictDocument:
+        """Compare what is in the worktrees now, or branches, with each other and with the target."""
+        look = await self.watching(plan, patterns, base, target)
+        return await look()
+
+    async def watching(
+        self, plan: str | None, patterns: Sequence[str], base: str | None, target: str | None
+    ) -> Callable[[], Awaitable[ConflictDocument]]:
+        """What looks for conflicts again and again, in a tenth of the time from the second look on."""
+        repository = await open_repository(self._project.root)
+        matrix = Matrix(repository, self._project.state / "cache" / "conflicts")
+
+        async def look() -> ConflictDocument:
+            if patterns:
+                name = target or (await choose_base(repository, target, fetch=False)).target
+                heads = [Head(branch, commit) for branch, commit in await self.branches(patterns, name)]
+            else:
+                streams = self._live((), plan)
+                name = target or streams[0].target
+                heads = [Head(one.name, await current(repository, one), one.rules.owns) for one in streams]
+            tip = base and await repository.commit(base)
+            if base and tip is None:
+                raise NotFoundError(f"`{base}` is no commit")
+            shown = base or name
+            return await matrix.look(heads, Head(shown, tip or await self.tip(repository, name)))
+
+        return look
+
+    # -- how conflicts were settled
+
+    async def decisions(self) -> tuple[Decision, ...]:
+        """How conflicts were settled here."""
+        return await self._decisions().all()
+
+    async def forget(self, key: str) -> bool:
+        """Forget how a conflict was settled; False where nothing was known of it."""
+        return await self._decisions().forget(key)
+
+    def _decisions(self) -> Decisions:
+        return Decisions(self._project.state / "work" / "decisions")
+
+    # -- what a landing needs
+
+    def _plan(self, run: str) -> Plan:
+        created = self._runs.report(run).created
+        plan = load.from_mapping(created.document) if created is not None else Plan()
+        return self._over_config(plan)
+
+    def _standing_plan(self) -> Plan:
+        """What config says, where there is no plan."""
+        return self._over_config(Plan())
+
+    def _over_config(self, plan: Plan) -> Plan:
+        settings = self._project.settings
+        keys = ("workspace", "gates", "landing")
+        given = {key: getattr(settings, key) for key in keys if key not in plan.model_fields_set}
+        return plan.model_copy(update={**given, "engines": {**settings.engines, **plan.engines}})
+
+    @asynccontextmanager
+    async def _opened(
+        self, run: str, plan: Plan, asked: Asked, append: Any, target: str
+    ) -> AsyncIterator[_Landing]:
+        repository = await open_repository(self._project.root)
+        folder = self._project.state / "runs" / run
+        settings = self._project.settings
+        worktrees = worktree_path(
+            repository, "x", Path(settings.worktrees.path) if settings.worktrees.path else None
+        ).parent
+        hidden = (str(self._project.state), str(worktrees))
+
+        def tell(task: str | None, data: EventData) -> None:
+            append(data, task=task)
+
+        ground = Ground(repository, run, self._project.state, folder, hidden, tell, plan.limits.grace)
+        plan = _with(plan, asked)
+        if asked.engine is not None:
+            choice, _ = choice_of(asked.engine)
+            plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"resolver": choice})})
+        ports = ports_for(self._project, plan, folder)
+        async with open_gates(ground, plan.workspace) as trees:
+            gates = make_gates(ground, trees, plan.gates, ports)
+            lander = make_lander(ground, gates, plan.landing, target, ports)
+            yield _Landing(repository, lander, gates, plan, target)
+
+
+def _with(plan: Plan, asked: Asked) -> Plan:
+    """A plan with what was asked on the command line."""
+    gates = plan.gates
+    if asked.gates:
+        commands = tuple(values.command(text) for text in asked.gates)
+        gates = gates.model_copy(update={"landing": commands})
+    if asked.is_red_allowed:
+        gates = gates.model_copy(update={"allow_red_base": True})
+    landing = plan.landing
+    if asked.method is not None:
+        landing = landing.model_copy(update={"method": asked.method})
+    if asked.is_pushed:
+        landing = landing.model_copy(update={"push": True})
+    return plan.model_copy(update={"gates": gates, "landing": landing})
+
+
+def _candidate(stream: Stream, others: Sequence[Stream]) -> Candidate:
+    landing = {each.name for each in others}
+    return Candidate(
+        name=stream.name,
+        commit=stream.head,
+        base=stream.base,
+        branch=stream.branch,
+        intent=stream.description,
+        depends_on=tuple(name for name in stream.depends_on if name in landing),
+        priority=stream.priority,
+        trailers={"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name},
+        owns=stream.rules.owns,
+    )
+
+
+def _result(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
+    status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
+    if arrival.landed is None and arrival.error is not None:
+        status = outcome_of(arrival.error)
+    return TaskResult(id=arrival.name, status=status, error=arrival.error, workstream=about)
+
+
+def _about(stream: Stream) -> dict[str, Any]:
+    return {
+        "branch": stream.branch,
+        "worktree": stream.worktree,
+        "base": stream.base,
+        "stage": stream.state,
+        "kept_out": [path for kept in stream.kept_out for path in kept.paths],
+        "landed": dataclasses.asdict(stream.landed) if stream.landed is not None else None,
+    }
+
+
+def _into(report: Report) -> Callable[[Sequence[Event]], None]:
+    def take(events: Sequence[Event]) -> None:
+        for event in events:
+            report.take(event)
+
+    return take
+
+
+def _is_pending(row: TaskResult) -> bool:
+    landed = (row.workstream or {}).get("landed")
+    return bool(landed and landed.get("pending"))
+
+
+def _latest(landed: Sequence[Stream]) -> list[Stream]:
+    """Those that came with the last landing."""
+    if not landed:
+        raise NotFoundError("nothing has landed yet")
+    by = {each.name: each for each in landed}
+    return [list(by.values())[-1]]

@@ -1,0 +1,126 @@
+"""The room of a job's workstreams, and what only the facade can give it: reviews and engines that settle."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from parallelai.client.project import OpenProject
+from parallelai.engines.model_servers import SERVERS
+from parallelai.errors import UsageError
+from parallelai.git.repository import Repository, open_repository
+from parallelai.plan.model import PhaseGate, Workstream
+from parallelai.run.assembly import works_in_folder
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.steps import CheckStep, Step
+from parallelai.run.workspaces import Workspaces
+from parallelai.store import RunWriter
+from parallelai.work.ledger import Ledger
+from parallelai.work.opening import Ports, open_room
+from parallelai.work.room import Room, Setting
+from parallelai.work.stream_places import StreamWorkspaces
+from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
+from parallelai.work.streams.base import choose_base
+from parallelai.work.streams.names import worktree_path
+from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.rules import rules_in
+from parallelai.work.workspaces import RunWorkspaces
+
+
+def needs_room(job: Job) -> bool:
+    """Whether a job has workstreams, or gates of phases."""
+    return any(isinstance(each.task, Workstream | PhaseGate) for each in job.graph.instances)
+
+
+def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | None:
+    """The folders of a run: worktrees for its workstreams, where it has some."""
+    return StreamWorkspaces(room, inner) if room is not None and inner is not None else inner
+
+
+def steps_of(room: Room | None, job: Job) -> list[Step]:
+    """The steps of a job's tasks after the work of their assistants."""
+    steps: list[Step] = [CheckStep(functools.partial(works_in_folder, job))]
+    return steps if room is None else [*steps, ApproveStep(room), LandStep(room), PhaseGateStep(room)]
+
+
+def secrets_finder() -> Callable[[str], frozenset[str]]:
+    """Finds secrets in texts where no run is carried out: the usual patterns, and the usual variables' values."""
+    usual = {name for server in SERVERS.values() for name in server.key_variables}
+    return Masker.of_environment(dict(os.environ), usual, usual).secrets_in
+
+
+def performed(project: OpenProject, name: str | None) -> frozenset[str]:
+    """The workstreams of a plan whose work is done and has only to land."""
+    if name is None:
+        return frozenset()
+    return frozenset(each.name for each in Streams(project.state).open(name) if each.state == "done")
+
+
+@asynccontextmanager
+async def room_for(
+    project: OpenProject,
+    job: Job,
+    writer: RunWriter,
+    masker: Masker,
+    ports: Ports,
+    note: Callable[[str], None],
+) -> AsyncIterator[Room | None]:
+    """Open the room of a job; None where it needs none. `note` tells the user something that matters at the start.
+
+    Raises `UsageError` where workstreams cannot be carried out here.
+    """
+    if not needs_room(job):
+        yield None
+        return
+    if not project.has_git:
+        said = "workstreams and gates of phases need a git repository, and the project is none"
+        raise UsageError(said, next="`git init` and a first commit make it one")
+    repository = await open_repository(project.root)
+    setting, about_base = await setting_of(project, job, masker, repository)
+    if about_base:
+        note(about_base)
+    ledger = Ledger(project.machine, project.state)
+
+    def tell(task: str | None, data: object) -> None:
+        writer.append(data, task=task)  # type: ignore[arg-type]  # an event's data
+
+    async with open_room(setting, repository, ledger, tell, ports) as room:
+        yield room
+
+
+async def setting_of(
+    project: OpenProject, job: Job, masker: Masker, repository: Repository
+) -> tuple[Setting, str | None]:
+    """Decide what a job's workstreams need, and say what a person should know of the base."""
+    settings, plan = project.settings, job.plan
+    base = await choose_base(repository, plan.landing.target, fetch=settings.fetch != "never")
+    works = {each.id: each.task for each in job.graph.instances if isinstance(each.task, Workstream)}
+    plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"target": base.target})})
+    folder = Path(settings.worktrees.path) if settings.worktrees.path else None
+    setting = Setting(
+        run=job.run,
+        plan_name=job.name or job.run,
+        plan=plan,
+        works=works,
+        rules={name: rules_in(plan, name) for name in works},
+        root=project.root,
+        state=project.state,
+        folder=job.logs,
+        worktrees=worktree_path(repository, "x", folder).parent,
+        target=base.target,
+        is_attended=job.is_attended,
+        engine_of=lambda name: _engine(job, name),
+        memory_bytes=job.memory_bytes,
+        secrets_in=masker.secrets_in,
+        base=base,
+    )
+    return setting, base.note
+
+
+def _engine(job: Job, name: str) -> str | None:
+    who = job.assignments.get(name)
+    return ", ".join(who.choice.members) if who is not None and who.error is None else None

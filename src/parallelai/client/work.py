@@ -1,0 +1,375 @@
+"""`ai.work`: workstreams from their start to their landing; looked at, steered, landed, also by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from parallelai.client.landings import Landings
+from parallelai.client.project import OpenProject
+from parallelai.client.runs import Runs
+from parallelai.errors import NotFoundError, ParallelAIError, UsageError
+from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
+from parallelai.git.repository import Repository, open_repository
+from parallelai.plan import load
+from parallelai.plan.model import Plan
+from parallelai.plan.roles import with_roles
+from parallelai.work.context.pack import Context, context
+from parallelai.work.ledger import Held, Ledger
+from parallelai.work.status import StreamStatus, Watched, count, status_of
+from parallelai.work.streams import clean, syncing
+from parallelai.work.streams.now import current
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.worktrees import Started
+
+if TYPE_CHECKING:
+    from parallelai.client.options import CarryOut
+    from parallelai.records import RunDocument
+
+
+class CarryOutPlan(Protocol):
+    """How a plan is carried out."""
+
+    def __call__(self, plan: Plan, name: str | None, carry: CarryOut) -> Awaitable[RunDocument]: ...
+
+
+class StartPlan(Protocol):
+    """How the workstreams of a plan are started without their assistants."""
+
+    def __call__(self, plan: Plan, name: str, names: Sequence[str]) -> Awaitable[list[Started]]: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attach:
+    """How a person opens a workstream: the command, and the folder that it is for."""
+
+    command: tuple[str, ...]
+    folder: str
+    is_session: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Synced:
+    """What became of bringing the target into a worktree."""
+
+    name: str
+    is_done: bool
+    said: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cleaned:
+    """The workstreams whose worktrees were removed, or would be, and why others are kept."""
+
+    removed: tuple[str, ...]
+    kept: tuple[clean.Kept, ...]
+
+
+class Work:
+    """The workstreams of a project. A name is a workstream's id in its plan."""
+
+    def __init__(
+        self, project: OpenProject, runs: Runs, carry_out: CarryOutPlan, start: StartPlan, landings: Landings
+    ) -> None:
+        self._project = project
+        self._runs = runs
+        self._carry_out = carry_out
+        self._start = start
+        self.landings = landings
+
+    @property
+    def streams(self) -> Streams:
+        """The registry of this project's workstreams."""
+        return Streams(self._project.state)
+
+    def all(self, *, is_all: bool = False) -> list[Stream]:
+        """Give the workstreams that are worked on; with `is_all` also those that have landed or were dropped."""
+        found = self.streams.all()
+        return found if is_all else [each for each in found if not is_finished(each)]
+
+    def find(self, name: str) -> Stream:
+        """Give a workstream. Raises `NotFoundError`."""
+        return self.streams.find(name)
+
+    # -- carrying out
+
+    async def start(self, plan: str | Path, names: Sequence[str] = ()) -> list[Started]:
+        """Make branch and worktree of each workstream of a plan, or of those named. Raises `PlanError`."""
+        loaded, name = self._load(plan)
+        known = {work.id for work in loaded.workstreams}
+        for each in names:
+            if each not in known:
+                shown = ", ".join(f"`{work}`" for work in sorted(known))
+                raise NotFoundError(f"`{plan}` has no workstream `{each}`", next=f"it has {shown}")
+        return await self._start(loaded, name, names or tuple(work.id for work in loaded.workstreams))
+
+    async def run(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
+        """Carry a plan out; goes on with its latest run where there is one that has something left."""
+        return await self._carry_out(plan, name, dataclasses.replace(carry, is_resume=not carry.is_new))
+
+    def _load(self, path: str | Path) -> tuple[Plan, str]:
+        from parallelai.client.jobs import plan_name
+
+        project = self._project
+        loaded = load.load(Path(path), root=project.root, names=project.names(), tree=project.tree)
+        return loaded, plan_name(Path(path), project.root)
+
+    # -- looking
+
+    async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
+        """Say of each workstream how far it is."""
+        wanted = [self.find(name) for name in names] if names else self.all(is_all=is_all)
+        if not wanted:
+            return []
+        repository = await open_repository(self._project.root)
+        landed = {each.name for each in self.streams.all() if each.landed is not None}
+        watched = {run: self._watched(run) for run in {each.run for each in wanted}}
+        plans = {run: self._plan_of(run) for run in watched}
+        found = []
+        for stream in wanted:
+            work = next((w for w in plans[stream.run].workstreams if w.id == stream.name), None)
+            progress = watched[stream.run].of(stream.name)
+            found.append(
+                status_of(
+                    stream,
+                    progress,
+                    now=datetime.now(UTC),
+                    todo=work.todo if work is not None else (),
+                    checks=len(work.checks) if work is not None else 0,
+                    files=await self._files(repository, stream),
+                    landed=landed,
+                )
+            )
+        return found
+
+    async def _files(self, repository: Repository, stream: Stream) -> Any:
+        if is_finished(stream):
+            return None
+        try:
+            now = await current(repository, stream)
+            return await count(repository.git, stream.base, now)
+        except ParallelAIError:  # its folder is gone, which `work start` puts right
+            return None
+
+    def _watched(self, run: str) -> Watched:
+        names = [each.name for each in self.streams.all() if each.run == run]
+        watched = Watched(names)
+        if self._project.has_store:
+            for event in self._runs.events(run):
+                watched.take(event)
+        return watched
+
+    def _plan_of(self, run: str) -> Plan:
+        created = self._runs.report(run).created
+        if created is None:
+            return Plan()
+        return load.from_mapping(created.document)
+
+    async def diff(self, name: str) -> str:
+        """Give all that a workstream changed since it was cut, committed or not, as a patch."""
+        stream = self.find(name)
+        repository = await open_repository(self._project.root)
+        now = stream.head if is_finished(stream) else await current(repository, stream)
+        options = ("-r", "-p", "--find-renames", "--full-index")
+        patch = await repository.git.run("diff-tree", *options, stream.base, now)
+        return patch.decode("utf-8", "replace")
+
+    async def context(self, name: str, plan: str | Path | None = None) -> Context:
+        """Give what the assistant of a workstream is told of it, before its task. Raises `NotFoundError`."""
+        repository = await open_repository(self._project.root)
+        stream = self.streams.get(name)
+        if plan is None and stream is None:
+            raise NotFoundError(f"no workstream `{name}` is started", next="name its plan: `--plan FILE`")
+        whole = self._load(plan)[0] if plan is not None else self._plan_of(stream.run if stream else "")
+        if not any(work.id == name for work in whole.workstreams):
+            raise NotFoundError(f"the plan has no workstream `{name}`", next="`plan show` lists them")
+        whole = with_roles(whole, self._project.roles, self._project.settings.defaults.role)
+        target = stream.target if stream is not None else (await repository.branch() or "HEAD")
+        commit = await repository.commit(stream.head if stream is not None else "HEAD")
+        if commit is None:
+            raise UsageError("there is no commit yet", next="make a first commit")
+        landed = [each.name for each in self.streams.all() if each.landed is not None]
+        cache = self._project.state / "cache" / "symbols"
+        return await context(
+            repository, whole, name, commit=commit, target=target, landed=landed, cache=cache
+        )
+
+    async def attach(self, name: str) -> Attach:
+        """Say how a person opens the session of a workstream's assistant; a shell where there is none."""
+        stream = self.find(name)
+        if is_finished(stream):
+            raise UsageError(f"`{name}` is {stream.state}: its worktree is gone")
+        opened = self._session(stream)
+        if opened is not None:
+            registry = self._project.registry(self._plan_of(stream.run).engines)
+            try:
+                command = registry.get(opened[0]).attach(opened[1])
+            except ParallelAIError:  # the engine is there no more
+                command = None
+            finally:
+                await registry.aclose()
+            if command:
+                return Attach(tuple(command), stream.worktree, True)
+        return Attach((os.environ.get("SHELL") or "/bin/sh",), stream.worktree, False)
+
+    def _session(self, stream: Stream) -> tuple[str, str] | None:
+        """The engine and the id of the last session of a workstream's assistant."""
+        engine = session = None
+        for event in self._runs.events(stream.run):
+            if event.task != stream.name:
+                continue
+            if isinstance(event.data, AttemptReserved):
+                engine = event.data.engine
+            elif isinstance(event.data, SessionOpened):
+                session = event.data.session
+        return (engine, session) if engine and session else None
+
+    async def ledger(self) -> tuple[Held, ...]:
+        """Say who holds what on this machine."""
+        return tuple(await self._ledger.holders())
+
+    async def _release(self, stream: Stream) -> None:
+        """Give back what the ledger gave to a workstream."""
+        await self._ledger.release(stream.name, stream.run)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._project.machine, self._project.state)
+
+    # -- steering
+
+    def _is_live(self, run: str) -> bool:
+        return self._project.has_store and self._project.store.journal.is_owned(run)
+
+    async def ask(self, kind: str, names: Sequence[str] = ()) -> str:
+        """Pause, resume or stop: the whole run of these workstreams, or their assistants."""
+        wanted = [self.find(name) for name in names] if names else self.all()
+        runs = sorted({each.run for each in wanted})
+        if not runs:
+            raise NotFoundError("no workstream is started", next="`parallelai work run PLAN`")
+        if kind == "stop" and names:
+            return "\n".join([await self._runs.ask(each.run, "stop", {"name": each.name}) for each in wanted])
+        words = [await self._runs.ask(run, "cancel" if kind == "stop" else kind, {}) for run in runs]
+        return "\n".join(words)
+
+    async def send(self, name: str, text: str) -> str:
+        """Tell the assistant of a workstream something: with its next turn, if it can take nothing before."""
+        return await self._runs.ask(self.find(name).run, "send", {"task": name, "text": text})
+
+    async def done(self, name: str) -> str:
+        """Say that a worktree is ready to land as it is: its content is guarded and committed, then it may land."""
+        stream = self._at_rest(name)
+        return await self.landings.done(stream)
+
+    async def approve(self, name: str) -> str:
+        """Give leave that a workstream lands."""
+        return await self._steer(name, "approve", {}, f"`{name}` may land: go on with `parallelai work run`")
+
+    async def reject(self, name: str, reason: str = "") -> str:
+        """Refuse that a workstream lands."""
+        said = f"`{name}` does not land; it is worked on again when the run goes on"
+        return await self._steer(name, "reject", {"reason": reason}, said)
+
+    async def lease(self, name: str, paths: Sequence[str]) -> str:
+        """Give a running workstream leave to change files beside its own."""
+        return await self._runs.ask(self.find(name).run, "lease", {"name": name, "paths": list(paths)})
+
+    async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
+        stream = self.find(name)
+        if is_finished(stream):
+            raise UsageError(f"`{name}` is {stream.state} already")
+        if self._is_live(stream.run):
+            return await self._runs.ask(stream.run, kind, {"name": name, **args})
+        by = "a person" if kind == "approve" else None
+        state = stream.state if kind == "approve" else "open"
+        self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=by, state=state))
+        return said
+
+    def _at_rest(self, name: str) -> Stream:
+        """A workstream that no assistant works on. Raises `UsageError` where one may."""
+        stream = self.find(name)
+        if is_finished(stream):
+            raise UsageError(f"`{name}` is {stream.state} already")
+        if self._is_live(stream.run) and not self._has_ended(stream):
+            raise UsageError(
+                f"run `{stream.run}` is carried out, and works on `{name}`",
+                next=f"`parallelai work stop {name}` ends that first",
+            )
+        return stream
+
+    def _has_ended(self, stream: Stream) -> bool:
+        has_ended = False
+        for event in self._runs.events(stream.run):
+            if event.task == stream.name:
+                has_ended = isinstance(event.data, TaskEnded)
+        return has_ended
+
+    async def drop(self, name: str) -> str:
+        """Give a workstream up: its work is kept as a patch, its worktree and branch go."""
+        stream = self._at_rest(name)
+        repository = await open_repository(self._project.root)
+        folder = self._project.state / "runs" / stream.run / "patches"
+        dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
+        if dropped.patch is None:
+            return f"`{name}` is given up; there was no work in it"
+        shown = os.path.relpath(dropped.patch, self._project.root)
+        return "\n".join([f"`{name}` is given up; its work is kept in `{shown}`", *dropped.notes])
+
+    # -- bringing it home
+
+    async def sync(self, names: Sequence[str] = ()) -> tuple[Synced, ...]:
+        """Bring what has landed since into worktrees that are at rest."""
+        repository = await open_repository(self._project.root)
+        done = []
+        for stream in [self._at_rest(name) for name in names] if names else self.all():
+            if self._is_live(stream.run) and not self._has_ended(stream):
+                done.append(
+                    Synced(stream.name, False, "its assistant works on it, and is synced between turns")
+                )
+                continue
+            tip = await self.landings.tip(repository, stream.target)
+            how = self._plan_of(stream.run).landing.sync
+            synced = await syncing.sync(
+                repository, self.streams, stream, tip, "merge" if how == "none" else how
+            )
+            named = f": {', '.join(synced.files)}" if synced.files else ""
+            said = f"not synced: {synced.why}{named}" if not synced.ok else "synced"
+            done.append(
+                Synced(stream.name, synced.ok, said if synced.has_moved or not synced.ok else "up to date")
+            )
+        return tuple(done)
+
+    async def clean(self, *, is_dry: bool = False) -> Cleaned:
+        """Remove the worktrees and branches of what has landed and is clean; list the rest, with how to rescue it."""
+        repository = await open_repository(self._project.root)
+        in_use = {
+            each.name for each in self.streams.all() if self._is_live(each.run) and not self._has_ended(each)
+        }
+        found = await clean.removable(repository, self.streams, in_use=in_use)
+        if is_dry:
+            return Cleaned(tuple(each.name for each in found.removable), found.kept)
+        removed, kept = [], list(found.kept)
+        for stream in found.removable:
+            done = await clean.remove(repository, self.streams, stream, in_use=in_use, release=self._release)
+            if isinstance(done, clean.Kept):
+                kept.append(done)
+            else:
+                removed.append(stream.name)
+        return Cleaned(tuple(removed), tuple(kept))
+
+    # -- git
+
+    async def install_hooks(self) -> str:
+        """Install the hooks that give people the guard's check."""
+        repository = await open_repository(self._project.root)
+        return "\n".join(await hooks.install(repository)) or "the hooks are installed already"
+
+    async def uninstall_hooks(self) -> str:
+        """Take the hooks out again."""
+        repository = await open_repository(self._project.root)
+        return "\n".join(await hooks.uninstall(repository)) or "no hook of ours is installed"

@@ -1,0 +1,214 @@
+"""What the workstreams of a run have to do with each other: leases, messages, conflicts while they form."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parallelai.errors import UsageError
+from parallelai.events import (
+    ConflictGone,
+    ConflictSeen,
+    LeaseAsked,
+    LeaseEnded,
+    LeaseGranted,
+    LeaseRefused,
+)
+from parallelai.git.repository import Repository
+from parallelai.records import ConflictPair
+from parallelai.run.workspaces import Parked
+from parallelai.work.conflicts import Head, Matrix
+from parallelai.work.conflicts.advice import advice
+from parallelai.work.context.text import Note
+from parallelai.work.guard.leases import (
+    Answer,
+    Claim,
+    Granted,
+    LeaseRequest,
+    Leases,
+    NeedsPerson,
+    Refused,
+    Waits,
+    requests,
+)
+from parallelai.work.guard.rules import Permits
+from parallelai.work.landing.records import Tell
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams
+
+if TYPE_CHECKING:
+    from parallelai.work.room import Setting
+
+NOTE_CHARACTERS = 4000
+"""How much of what one workstream says at its end the others are told."""
+
+
+class Colleagues:
+    """One run's. `tell` writes an event of a workstream down."""
+
+    def __init__(self, setting: Setting, repository: Repository, streams: Streams, tell: Tell) -> None:
+        self._setting = setting
+        self._repository = repository
+        self._streams = streams
+        self._tell = tell
+        self._matrix = Matrix(repository, setting.state / "cache" / "conflicts")
+        self._looking = asyncio.Lock()
+        self._known: dict[tuple[str, str], ConflictPair] = {}
+        self._mail: dict[str, list[str]] = defaultdict(list)
+        self._finished: dict[str, str] = {}
+        self._waiting: dict[str, asyncio.Future[Granted | Refused]] = {}
+        order = list(setting.works)
+        self._leases = Leases(order, {name: self._claim(name) for name in order})
+        for stream in streams.open(setting.plan_name):
+            if stream.name in self._leases.live:
+                self._leases.restore(stream.name, stream.leases)
+
+    def _claim(self, name: str) -> Claim:
+        root, plan = self._setting.root, self._setting.plan_name
+        is_below = not Path(plan).is_absolute() and (root / plan).is_file()
+        permits = Permits(self._setting.rules[name], plan_file=plan if is_below else None)
+        return Claim(permits, self._setting.works[name].depends_on)
+
+    # -- what they are told
+
+    def keep(self, name: str, words: Sequence[str]) -> None:
+        """Keep words for a workstream's next turn."""
+        self._mail[name] += words
+
+    def heard(self, name: str, text: str) -> None:
+        """Remember what a workstream's assistant said last: the others are told when it has finished."""
+        self._finished[name] = text[-NOTE_CHARACTERS:]
+
+    def notes(self, name: str) -> list[Note]:
+        """What a workstream should know when it begins: from those that it depends on, and from people."""
+        work = self._setting.works[name]
+        notes = [
+            Note(other, self._finished[other], "interface")
+            for other in work.depends_on
+            if self._finished.get(other)
+        ]
+        words, self._mail[name] = self._mail[name], []
+        return [*notes, *(Note("ParallelAI", text, "message") for text in words)]
+
+    async def news(self, name: str) -> list[str]:
+        """What a workstream is to be told now: messages, and conflicts that it is not told of yet."""
+        await self.look()
+        words, self._mail[name] = self._mail[name], []
+        return words
+
+    # -- leases
+
+    def leased(self, name: str) -> frozenset[str]:
+        """The files that a workstream may change beside its own."""
+        return self._leases.of(name)
+
+    async def leases(self, name: str, text: str, parked: Parked) -> list[str]:
+        """Answer what the closing block of a turn's text asks for; waits, without a slot, where that is due."""
+        return [await self._lease(name, request, parked) for request in requests(text)]
+
+    async def _lease(self, name: str, request: LeaseRequest, parked: Parked) -> str:
+        if request.problem is not None:
+            return f"You have no lease: {request.problem}."
+        self._tell(name, LeaseAsked(request.paths, request.reason))
+        answer = self._leases.ask(name, request.paths)
+        if isinstance(answer, Waits):
+            answer = await self._wait(answer, parked)
+        return self._answered(answer)
+
+    async def _wait(self, waits: Waits, parked: Parked) -> Granted | Refused:
+        future: asyncio.Future[Granted | Refused] = asyncio.get_running_loop().create_future()
+        self._waiting[waits.stream] = future
+        try:
+            async with parked():
+                return await future
+        finally:
+            self._waiting.pop(waits.stream, None)
+            if not future.done() or future.cancelled():
+                self._leases.withdraw(waits.stream)
+
+    def _answered(self, answer: Answer) -> str:
+        shown = ", ".join(f"`{path}`" for path in answer.paths)
+        match answer:
+            case Granted():
+                self._tell(answer.stream, LeaseGranted(answer.paths, answer.by))
+                self._note_leases(answer.stream)
+                if not answer.paths:
+                    return "You may change those files already. Go on."
+                return f"You have the lease of {shown} until your work has landed. Go on with your task."
+            case NeedsPerson():
+                named = ", ".join(f"`{path}`" for path in answer.because)
+                why = f"{named} is protected: a person has to give leave"
+                self._tell(answer.stream, LeaseRefused(answer.paths, why))
+                return f"You have no lease of {shown}: {why}. Go on without, and say what is missing."
+            case Refused():
+                self._tell(answer.stream, LeaseRefused(answer.paths, answer.why))
+                return f"You have no lease of {shown}: {answer.why}. Go on without, and say what is missing."
+            case Waits():
+                return f"You wait for {shown}."
+
+    def _note_leases(self, name: str) -> None:
+        """Write down what a workstream holds, for a later process of the run."""
+        held = tuple(sorted(self._leases.of(name)))
+        self._streams.update(name, lambda it: dataclasses.replace(it, leases=held))
+
+    def give(self, name: str, paths: Sequence[str], by: str) -> str:
+        """Give a workstream leave by a person's word. Raises `UsageError` where it cannot have it now."""
+        if name not in self._leases.live:
+            raise UsageError(f"`{name}` has ended")
+        answer = self._leases.leave(name, paths, by or "a person")
+        said = self._answered(answer)
+        if isinstance(answer, Refused):
+            raise UsageError(answer.why)
+        self.keep(name, [said])
+        return f"`{name}` is told with its next turn"
+
+    # -- ends
+
+    async def landed(self, name: str) -> None:
+        """A workstream has landed or was given up: its leases are free, and the picture is another one."""
+        held, served = self._leases.end(name)
+        if held:
+            self._tell(name, LeaseEnded(held, "its work has landed"))
+        for answer in served:
+            future = self._waiting.get(answer.stream)
+            if future is not None and not future.done():
+                future.set_result(answer)
+        await self.look()
+
+    def gave_up(self, name: str) -> None:
+        """A workstream has ended without landing: its leases stay its own, and who waits for them does not get them."""
+        for stream, on in self._leases.waiting().items():
+            future = self._waiting.get(stream)
+            if name in on and future is not None and not future.done():
+                self._leases.withdraw(stream)
+                future.set_result(Refused(stream, (), f"`{name}` has them, and did not land"))
+
+    # -- conflicts
+
+    async def look(self) -> None:
+        """Compare all that is committed now; tell of each conflict once, and of those that are gone."""
+        async with self._looking:
+            live = [each for each in self._streams.open(self._setting.plan_name) if each.head != each.base]
+            target = await self._repository.commit(f"refs/heads/{self._setting.target}")
+            if target is None or not live:
+                return
+            heads = [Head(each.name, each.head, each.rules.owns) for each in live]
+            document = await self._matrix.look(heads, Head(self._setting.target, target))
+            found = {(pair.a, pair.b): pair for pair in document.pairs if pair.class_ is not None}
+            for key, pair in found.items():
+                if key not in self._known:
+                    self._seen(pair, {each.name: each for each in live})
+            for a, b in self._known.keys() - found.keys():
+                self._tell(None, ConflictGone(a, b))
+            self._known = found
+
+    def _seen(self, pair: ConflictPair, live: dict[str, Stream]) -> None:
+        self._tell(None, ConflictSeen(pair))
+        for name in (pair.a, pair.b):
+            stream = live.get(name)
+            if stream is not None and stream.state == "open":
+                self.keep(name, [advice(pair)])

@@ -1,0 +1,59 @@
+"""What to tell the two sides of a pair: one paragraph, to people and to assistants."""
+
+from __future__ import annotations
+
+from parallelai.records import ConflictFile, ConflictPair
+
+MOST = 5
+
+
+def advice(pair: ConflictPair) -> str:
+    """Say what the matter is, and what each side should do about it."""
+    if pair.class_ == "logic":
+        return (
+            f"{_capital(pair.why or 'One side uses what the other changed')}. git merges both without a conflict,"
+            " and the result would be broken. Who lands second adapts the use; if the old form is still needed,"
+            " agree on it before either lands."
+        )
+    where = _where(pair.files)
+    both = f"`{pair.a}` and `{pair.b}`"
+    if pair.conflict and pair.class_ == "function":
+        return (
+            f"{both} change different definitions at the same place{where}, and git cannot merge that. Keep both"
+            " definitions: who lands second puts its own after the other's, unchanged."
+        )
+    if pair.conflict:
+        return (
+            f"{both} change the same lines{where}, and git cannot merge that. One of them should wait until the"
+            " other has landed, take the new state over, and make its change again on top of it; do not undo the"
+            " other's."
+        )
+    if pair.class_ == "file":
+        return (
+            f"{both} edit the same definition{where}. It still merges; keep further edits there small, or let one"
+            f" wait for the other. A conflict is likely with {pair.risk:.0%}."
+        )
+    return (
+        f"{both} work close to each other{where}. It still merges; leave lines alone that are the other's. A"
+        f" conflict is likely with {pair.risk:.0%}."
+    )
+
+
+def _where(files: tuple[ConflictFile, ...]) -> str:
+    if not files:
+        return ""
+    shown = [f"`{one.path}`{_what(one)}" for one in files[:MOST]]
+    more = f" and {len(files) - MOST} more" if len(files) > MOST else ""
+    return f" in {', '.join(shown)}{more}"
+
+
+def _what(file: ConflictFile) -> str:
+    if file.symbols:
+        return f" ({', '.join(f'`{name}`' for name in file.symbols[:MOST])})"
+    if file.places:
+        return f" (lines {file.places[0].a[0]}-{file.places[0].a[1]})"
+    return "" if file.kind == "content" else f" ({file.kind})"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

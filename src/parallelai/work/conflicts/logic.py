@@ -1,0 +1,212 @@
+"""Conflicts that merge cleanly: one side took away or changed what the other has just begun to use.
+
+By names, without types: a definition that is gone from a file, or whose parameters are others, and a use of
+that name on lines that the other side added, in a file that names the definition's module or class. Names that
+are still defined elsewhere are left out, so that what is told is worth reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from parallelai.work.conflicts.changes import Patch
+from parallelai.work.symbols import Definition, Use
+
+What = Literal["removed", "renamed", "changed"]
+RISKS: Mapping[What, float] = {"removed": 0.8, "renamed": 0.8, "changed": 0.6}
+"""How likely each is to break what lands second."""
+MOST = 20
+_WORD = re.compile(r"[^\W\d]\w*")
+_DEFINING = re.compile(
+    r"\b(?:def|class|func|function|fn|interface|type|struct|enum|trait|const|let|var|static|module|union"
+    r"|define|macro_rules!)\b.*|.*[=:(].*"
+)
+_COMMON = frozenset(("args", "cls", "ctx", "err", "kwargs", "main", "nil", "null", "self", "super", "this"))
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A definition that one side took away or changed, as it was before; `line` in the base's file.
+
+    `now` is what it is called since, for a renamed one, or its new signature.
+    """
+
+    name: str
+    signature: str
+    what: What
+    path: str
+    line: int
+    now: str = ""
+    kind: str = "function"
+    is_public: bool = True
+
+    @property
+    def bare(self) -> str:
+        """The name without what it lies in."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A broken definition, and the use of it that the other side added."""
+
+    broken: Broken
+    path: str
+    line: int
+
+
+def is_telling(name: str) -> bool:
+    """Whether a name is rare enough that its use means this definition."""
+    return len(name) > 2 and name not in _COMMON and not name.startswith(("__", "test_", "Test"))
+
+
+def removed_names(patch: Patch) -> dict[str, set[str]]:
+    """Give, by file, the names on removed lines that could define something."""
+    found = {}
+    for path, hunks in patch.items():
+        lines = [line for hunk in hunks for line in hunk.removed if _DEFINING.search(line)]
+        if names := _words(lines):
+            found[path] = names
+    return found
+
+
+def added_names(patch: Patch) -> dict[str, set[str]]:
+    """Give, by file, the names on added lines that are on no removed line of the file."""
+    found = {}
+    for path, hunks in patch.items():
+        added = _words(line for hunk in hunks for line in hunk.added)
+        if names := added - _words(line for hunk in hunks for line in hunk.removed):
+            found[path] = names
+    return found
+
+
+def _words(lines: Iterable[str]) -> set[str]:
+    return {word for line in lines for word in _WORD.findall(line) if is_telling(word)}
+
+
+def broken(path: str, before: Sequence[Definition], after: Sequence[Definition]) -> list[Broken]:
+    """Compare what a file defined with what it defines now."""
+    now = {one.name: one for one in after}
+    once = {one.name for one in before}
+    fresh = [one for one in after if one.name not in once]
+    found = []
+    for one in before:
+        kept = now.get(one.name)
+        if kept is None and one.kind != "declaration":
+            other = next((new for new in fresh if _is_renamed(one, new)), None)
+            found.append(
+                _broken(path, one, "removed" if other is None else "renamed", other.bare if other else "")
+            )
+        elif kept is not None and not still_fits(one.signature, kept.signature):
+            found.append(_broken(path, one, "changed", shown(kept)))
+    return found
+
+
+def _broken(path: str, one: Definition, what: What, now: str) -> Broken:
+    return Broken(one.name, shown(one), what, path, one.first, now, one.kind, one.is_public)
+
+
+def _is_renamed(old: Definition, new: Definition) -> bool:
+    """The same signature under another name, in the same surroundings."""
+    if old.kind != new.kind or old.name.rpartition(".")[0] != new.name.rpartition(".")[0]:
+        return False
+    if old.kind in ("constant", "type", "class"):
+        return False
+    return "(" in old.signature and old.signature.replace(old.bare, new.bare, 1) == new.signature
+
+
+def shown(one: Definition) -> str:
+    """A definition as its users write it: `load(path)`."""
+    found = _parameters(one.signature)
+    return f"{one.bare}({found})" if found is not None else one.bare
+
+
+def _parameters(signature: str) -> str | None:
+    """What is between the brackets after the name; None for what is not called."""
+    text = re.sub(r"^func \([^)]*\) ", "func ", signature)
+    start = text.find("(")
+    if start < 0:
+        return None
+    depth = 0
+    for at in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[start + 1 : at].strip().rstrip(",")
+    return text[start + 1 :].strip()
+
+
+def still_fits(before: str, after: str) -> bool:
+    """Whether who called the first signature can call the second: as it was, or with optional ones added."""
+    old, new = _parameters(before), _parameters(after)
+    if old is None or new is None or before.lstrip().startswith(("class ", "type ")):
+        return True
+    ours, theirs = _split(old), _split(new)
+    if ours == theirs[: len(ours)]:
+        return all(_is_optional(each) for each in theirs[len(ours) :])
+    return [_bare(each) for each in ours] == [_bare(each) for each in theirs]
+
+
+def _split(parameters: str) -> list[str]:
+    found, depth, word = [], 0, ""
+    for letter in parameters:
+        depth += {"(": 1, "[": 1, "{": 1, "<": 1, ")": -1, "]": -1, "}": -1, ">": -1}.get(letter, 0)
+        if letter == "," and depth <= 0:
+            found.append(word.strip())
+            word = ""
+        else:
+            word += letter
+    return [each for each in (*found, word.strip()) if each]
+
+
+def _is_optional(parameter: str) -> bool:
+    return (
+        "=" in parameter or parameter.startswith(("*", "...", "&")) or parameter.split(":")[0].endswith("?")
+    )
+
+
+def _bare(parameter: str) -> str:
+    """A parameter without its default; one of a typed language keeps its type, which callers see."""
+    return parameter.partition("=")[0].strip()
+
+
+def clashes(
+    gone: Sequence[Broken],
+    defined: Collection[str],
+    uses: Mapping[str, tuple[Sequence[Use], Collection[int], Collection[str]]],
+) -> list[Clash]:
+    """Match what one side broke with what the other began to use.
+
+    `defined` are bare names that the breaking side, or the other, defines in files that it changed. `uses` has,
+    by path, the uses in the other's file, the lines that it added, and the names that the file used before.
+    """
+    found: list[Clash] = []
+    names = {each.bare: each for each in gone}
+    for path, (used, lines, before) in uses.items():
+        for use in used:
+            each = names.get(use.name)
+            if each is None or use.line not in lines or use.name in before or not is_telling(use.name):
+                continue
+            if each.what != "changed" and use.name in defined:
+                continue
+            if each.what == "changed" and not use.is_call:
+                continue
+            found.append(Clash(each, path, use.line))
+            if len(found) >= MOST:
+                return found
+    found.sort(key=lambda clash: -RISKS[clash.broken.what])
+    return found
+
+
+def told(clash: Clash, user: str, breaker: str) -> str:
+    """Say in one sentence who uses what, and what became of it."""
+    gone = clash.broken
+    verb = "calls" if "(" in gone.signature else "uses"
+    did = {
+        "removed": "removed",
+        "renamed": f"renamed to `{gone.now}`",
+        "changed": f"changed to `{gone.now}`",
+    }[gone.what]
+    return f"{user} {verb} `{gone.signature}`, which {breaker} {did} ({gone.path}:{gone.line})"

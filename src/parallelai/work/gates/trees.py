@@ -1,0 +1,463 @@
+"""Prepared folders at commits of the user's repository, for gates: laid out as a workspace is, and used again.
+
+A folder is a git repository of its own that reads the user's objects and knows the user's branches and tags, so
+that tools which ask git find a checkout. What a gate leaves in it is taken away before the next use; where that
+is not possible (a changed file that is not git's), the folder is made anew. Without a `setup` a folder moves to
+the next commit as a checkout does; with one it is made anew for each commit, as nobody knows what the setup
+made of the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from parallelai import processes
+from parallelai.engines.protocol import Workspace
+from parallelai.errors import EngineError, ParallelAIError, Unavailable
+from parallelai.git.plumbing import Git, GitError
+from parallelai.git.repository import Repository
+from parallelai.plan import model
+from parallelai.work import scratch
+from parallelai.work.confined import Command, complete, last_lines
+from parallelai.work.gates import manifest
+from parallelai.work.snapshot import Snapshot, listing, open_objects
+from parallelai.work.workspaces import SETUP_SECONDS, SPARE_BYTES, home, tighter
+
+Lend = Callable[[str], AbstractAsyncContextManager[Mapping[str, str]]]
+"""Takes what a folder needs from the ledger, by the folder's name, while it exists: environment variables."""
+PARALLEL = 2
+_PREFIX = "gates-"
+_instances = itertools.count(1)
+
+
+class SetupFailed(EngineError):
+    """A folder at that commit could not be prepared: its `setup` failed."""
+
+    kind = "gate_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How folders are made, and what runs in them.
+
+    `logs` is where the setups' logs go. `hidden` is not seen by what runs there (the state, other worktrees).
+    `parallel` is how many folders are in use at once; times are in seconds.
+    """
+
+    run: str
+    logs: Path
+    workspace: model.Workspace = field(default_factory=model.Workspace)
+    hidden: tuple[str, ...] = ()
+    network: Literal["on", "loopback", "off"] | None = None
+    memory_bytes: int | None = None
+    grace_seconds: float = 5.0
+    parallel: int = PARALLEL
+    lend: Lend | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a command. `exit` is None where a signal or a limit (`ended_by`) ended it."""
+
+    exit: int | None
+    ended_by: str | None
+    seconds: float
+    stdout: bytes
+    said: str
+    is_truncated: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A folder of ours and what is known of it. `env` is the ledger's, `stack` gives that back."""
+
+    folder: scratch.Folder
+    env: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+    noted: manifest.Manifest = field(default_factory=dict)
+    is_dirty: bool = False
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+
+class Tree:
+    """A folder at a commit, for one use. `temporary` is a folder of this use alone."""
+
+    def __init__(self, owner: Trees, held: _Held, temporary: Path) -> None:
+        self.path = held.folder.path
+        self.commit = held.folder.base
+        self.temporary = temporary
+        self._owner = owner
+        self._held = held
+
+    async def run(
+        self, argv: tuple[str, ...], seconds: float, log: Path, env: Mapping[str, str] | None = None
+    ) -> Ran:
+        """Run a command at the top of the folder, confined as an assistant is.
+
+        Raises `EngineError` where it cannot be confined as asked, `ProgramError` where it cannot be started.
+        """
+        return await self._owner.run(self._held, self.temporary, "gate", argv, seconds, log, env)
+
+
+class Trees:
+    """See the module. Make one with `open_trees`; `aclose` removes all that it made."""
+
+    def __init__(self, repository: Repository, settings: Settings, objects: Snapshot, folder: Path) -> None:
+        self._repository = repository
+        self._settings = settings
+        self._objects = objects
+        self._folder = folder
+        self._included: tuple[str, ...] = ()
+        self._filters: tuple[str, ...] = ()
+        self._places = asyncio.Semaphore(max(settings.parallel, 1))
+        self._idle: list[_Held] = []
+        self._used: set[_Held] = set()
+        self._numbers = itertools.count(1)
+        self.made = 0
+
+    @property
+    def git(self) -> Git:
+        """Plumbing in the private repository: it reads the user's objects, and keeps new ones to itself."""
+        return self._objects.git
+
+    @property
+    def workspace(self) -> model.Workspace:
+        """How folders are prepared: what a gate says depends on it."""
+        return self._settings.workspace
+
+    async def files(self, commit: str) -> dict[str, tuple[str, str]]:
+        """The files of a commit by path: mode and hash. Links and submodules are none."""
+        listed = await self.git.run("ls-tree", "-r", "-z", "--full-tree", commit)
+        rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row)
+        entries = ((meta.split(), os.fsdecode(path)) for meta, path in rows)
+        return {
+            path: (meta[0].decode(), meta[2].decode())
+            for meta, path in entries
+            if meta[0] in (b"100644", b"100755")
+        }
+
+    async def with_file(self, commit: str, path: str, mode: str, data: bytes) -> str:
+        """A commit with one file's content replaced, in the private repository alone."""
+        index = self._folder / f"index-{next(self._numbers)}"
+        git = Git(self._objects.repository, index=index)
+        try:
+            blob = await git.line("hash-object", "-w", "--stdin", stdin=data)
+            await git.run("read-tree", commit)
+            stdin = f"{mode} {blob}\t".encode() + os.fsencode(path) + b"\0"
+            await git.run("update-index", "-z", "--index-info", stdin=stdin)
+            tree = await git.line("write-tree")
+        finally:
+            index.unlink(missing_ok=True)
+        return await git.line("commit-tree", tree, "-p", commit, "-m", "A gate's canary")
+
+    @asynccontextmanager
+    async def at(self, commit: str) -> AsyncIterator[Tree]:
+        """Give a folder at a commit, for one use.
+
+        Raises `SetupFailed` where the plan's setup fails there, `Unavailable` where no folder can be made.
+        """
+        async with self._places:
+            held = await self._take(commit)
+            self._used.add(held)
+            temporary = self._folder / f"tmp-{next(self._numbers)}"
+            temporary.mkdir(mode=0o700)
+            try:
+                yield Tree(self, held, temporary)
+            finally:
+                self._used.discard(held)
+                held.is_dirty = True
+                self._idle.append(held)
+                scratch.remove(temporary)
+
+    async def run(
+        self,
+        held: _Held,
+        temporary: Path,
+        what: str,
+        argv: tuple[str, ...],
+        seconds: float,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> Ran:
+        """Run a command in a folder of ours."""
+        settings = self._settings
+        command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
+        given = processes.environment(env=settings.workspace.env, pass_env=settings.workspace.pass_env)
+        full = {**given, **held.env, **(env or {})}
+        done = await complete(str(held.folder.path), self._workspace(held, temporary), full, command)
+        ended_by = done.ended_by or (f"signal {done.signal}" if done.exit is None else None)
+        exit_code = None if done.ended_by else done.exit
+        said = last_lines(done.stdout, done.stderr)
+        return Ran(exit_code, ended_by, done.seconds, done.stdout, said, done.is_truncated)
+
+    def _workspace(self, held: _Held, temporary: Path) -> Workspace:
+        settings = self._settings
+        readable = (*map(str, self._objects.alternates), str(self._repository.common), *held.links)
+        return Workspace(
+            edits=True,
+            temporary=str(temporary),
+            network=tighter(settings.network, settings.workspace.network),
+            readable=readable,
+            hidden=(*settings.hidden, str(self._folder.parent.parent)),
+            memory_bytes=settings.workspace.needs.memory or settings.memory_bytes,
+        )
+
+    # -- folders
+
+    async def _take(self, commit: str) -> _Held:
+        """An idle folder at the commit, or one that moves there; else a new one."""
+        for held in sorted(self._idle, key=lambda held: held.folder.base != commit):
+            if held not in self._idle:  # another asker was faster
+                continue
+            if held.folder.base != commit and self._settings.workspace.setup:
+                continue
+            self._idle.remove(held)
+            if await self._reuse(held, commit):
+                return held
+        while len(self._idle) >= max(self._settings.parallel, 1):
+            await self._drop(self._idle.pop(0))
+        return await self._make(commit)
+
+    async def _reuse(self, held: _Held, commit: str) -> bool:
+        """Make a folder what it was laid out as, and move it to a commit; where that fails it is removed."""
+        try:
+            is_ready = await self._tidy(held) and (
+                held.folder.base == commit or await self._move(held, commit)
+            )
+        except (OSError, GitError):
+            is_ready = False
+        except BaseException:
+            await self._drop(held)
+            raise
+        if not is_ready:
+            await self._drop(held)
+        return is_ready
+
+    async def _tidy(self, held: _Held) -> bool:
+        """Take away what a use left in a folder; False where it changed what git cannot give back."""
+        if not held.is_dirty:
+            return True
+        path = held.folder.path
+        now = await asyncio.to_thread(manifest.take, path)
+        difference = manifest.compare(held.noted, now)
+        if difference.changed and self._settings.workspace.setup:
+            return False
+        await asyncio.to_thread(manifest.clear, path, difference.new)
+        if difference.changed and not await self._restore(held, difference.changed):
+            return False
+        await asyncio.to_thread(scratch.remove, path / ".git")
+        await self._make_repository(held.folder)
+        held.is_dirty = False
+        return True
+
+    async def _restore(self, held: _Held, changed: tuple[str, ...]) -> bool:
+        git = self._git(held.folder)
+        known = {os.fsdecode(name) for name in (await git.run("ls-files", "-z")).split(b"\0") if name}
+        files = [path for path in changed if path in known]
+        await asyncio.to_thread(manifest.clear, held.folder.path, files)
+        await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(files))
+        noted = await asyncio.to_thread(manifest.take, held.folder.path)
+        left = manifest.compare(held.noted, noted)
+        held.noted = noted
+        return not left.new and set(left.changed) <= known
+
+    async def _move(self, held: _Held, commit: str) -> bool:
+        """Let a tidy folder go to another commit, as a checkout does; False where something is in the way."""
+        git = self._git(held.folder)
+        await git.attempt("update-index", "-q", "--refresh")
+        done = await git.attempt("read-tree", "-m", "-u", held.folder.base, commit)
+        if done.exit != 0:
+            return False
+        held.folder = scratch.Folder(held.folder.path, commit, held.folder.index)
+        await self._finish(held)
+        return True
+
+    async def _make(self, commit: str) -> _Held:
+        number = next(self._numbers)
+        path = self._folder / f"tree-{number}"
+        held = _Held(scratch.Folder(path, commit, self._folder / "indexes" / path.name))
+        try:
+            await self._check_room(commit)
+            if self._settings.lend is not None:
+                held.env = await held.stack.enter_async_context(self._settings.lend(path.name))
+            held.folder = await scratch.check_out(
+                self._objects, commit, path, held.folder.index, self._filters
+            )
+            await self._finish(held)
+            await self._set_up(held)
+        except OSError as error:
+            await self._drop(held)
+            raise Unavailable(f"no folder for a gate can be made: {error}") from None
+        except BaseException:
+            await self._drop(held)
+            raise
+        self.made += 1
+        return held
+
+    async def _finish(self, held: _Held) -> None:
+        """Bring what a checkout lacks into a folder, make it a repository, and note what lies in it."""
+        folder, wanted = held.folder, self._settings.workspace
+        brought: frozenset[str] = frozenset()
+        if not self._repository.is_bare:
+            copied = (*wanted.copy_, *self._included)
+            brought, links = await asyncio.to_thread(
+                scratch.bring, self._objects, folder.path, copied, wanted.link
+            )
+            held.links = tuple(
+                dict.fromkeys((*held.links, *links))
+            )  # of a moved folder some are there already
+        held.folder = scratch.Folder(folder.path, folder.base, folder.index, brought)
+        await asyncio.to_thread(scratch.remove, folder.path / ".git")
+        await self._make_repository(held.folder)
+        held.noted = await asyncio.to_thread(manifest.take, folder.path)
+
+    async def _make_repository(self, folder: scratch.Folder) -> None:
+        await scratch.make_repository(self._objects, folder)
+        form = "--format=%(objectname) %(refname)%(symref)"
+        listed = await self._repository.git.run(
+            "for-each-ref", form, "refs/heads", "refs/remotes", "refs/tags"
+        )
+        names = b"".join(line + b"\n" for line in listed.splitlines() if _is_plain(line))
+        (folder.path / ".git" / "packed-refs").write_bytes(names)
+
+    async def _set_up(self, held: _Held) -> None:
+        wanted = self._settings.workspace
+        for number, argv in enumerate(wanted.setup, 1):
+            temporary = self._folder / f"tmp-{next(self._numbers)}"
+            temporary.mkdir(mode=0o700)
+            log = self._settings.logs / f"{held.folder.base[:12]}-{held.folder.path.name}-setup-{number}.log"
+            try:
+                ran = await self.run(held, temporary, "setup", argv, SETUP_SECONDS, log)
+            except EngineError:
+                raise
+            except ParallelAIError as error:
+                raise Unavailable(error.said, next=error.next) from None
+            finally:
+                scratch.remove(temporary)
+            if ran.exit != 0:
+                end = f"exit {ran.exit}" if ran.exit is not None else f"ended by {ran.ended_by}"
+                raise SetupFailed(f"setup `{' '.join(argv)}` failed ({end}): {ran.said}", next=f"see `{log}`")
+        if wanted.setup:
+            held.noted = await asyncio.to_thread(manifest.take, held.folder.path)
+
+    async def _check_room(self, commit: str) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < SPARE_BYTES + await self._size(commit):
+            said = f"only {free // 1_000_000} MB are free in `{self._folder}`"
+            raise Unavailable(said, next="make room, and call again")
+
+    async def _size(self, commit: str) -> int:
+        if self._objects.size == 0:
+            listed = await self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit)
+            sizes = [row.split(None, 4)[3] for row in listed.split(b"\0") if row]
+            size = sum(int(each) for each in sizes if each.isdigit())
+            objects = self._objects
+            self._objects = Snapshot(
+                objects.root,
+                objects.repository,
+                objects.objects,
+                objects.commit,
+                objects.head,
+                size=max(size, 1),
+            )
+        return self._objects.size
+
+    def _git(self, folder: scratch.Folder) -> Git:
+        return Git(
+            self._objects.repository, work_tree=folder.path, index=folder.index, settings=self._filters
+        )
+
+    async def open(self) -> None:
+        """Read what has to be known before the first folder is made."""
+        self._filters = await _filters(self._repository)
+        if not self._repository.is_bare:
+            self._included = await scratch.included(self._objects)
+
+    async def _drop(self, held: _Held) -> None:
+        await asyncio.to_thread(scratch.remove, held.folder.path)
+        held.folder.index.unlink(missing_ok=True)
+        await held.stack.aclose()
+
+    async def aclose(self) -> None:
+        """Remove all folders, and give back what the ledger lent."""
+        for held in (*self._idle, *self._used):
+            with contextlib.suppress(Exception):  # the others have to go, too
+                await self._drop(held)
+        self._idle.clear()
+        await asyncio.to_thread(_remove_with_parent, self._folder)
+
+
+async def _filters(repository: Repository) -> tuple[str, ...]:
+    """The filters of the user's git (git-lfs is one), which run in a checkout of theirs, too.
+
+    What git-lfs has fetched lies in the user's repository.
+    """
+    found = await repository.git.configured(r"^(filter\..*\.(clean|smudge|process|required)|lfs\.storage)$")
+    if any(key.startswith("filter.lfs.") for key in found):
+        storage = Path(found.get("lfs.storage", "lfs"))
+        found["lfs.storage"] = str(repository.common / storage)
+    return tuple(f"{key}={value}" for key, value in found.items())
+
+
+def _is_plain(line: bytes) -> bool:
+    """Whether a listed ref points to an object, and is none that ours would collide with."""
+    fields = line.split(b" ")
+    return len(fields) == 2 and not fields[1].startswith(b"refs/heads/parallelai/scratch")
+
+
+def _remove_with_parent(folder: Path) -> None:
+    scratch.remove(folder)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+@asynccontextmanager
+async def open_trees(repository: Repository, settings: Settings) -> AsyncIterator[Trees]:
+    """Open the folders of a run's gates, and remove those that a killed process left; all are gone at the end.
+
+    Raises `UsageError` for a repository that git cannot work with, `Unavailable` where no folder can be made.
+    """
+    folder = home(settings.run) / f"{_PREFIX}{os.getpid()}-{next(_instances)}"
+    try:
+        await asyncio.to_thread(_begin, folder)
+    except OSError as error:
+        raise Unavailable(f"no folder for gates can be made: {error}") from None
+    try:
+        objects = await open_objects(repository, folder / "base.git")
+        trees = Trees(repository, settings, objects, folder)
+        await trees.open()
+    except BaseException:
+        await asyncio.to_thread(_remove_with_parent, folder)
+        raise
+    try:
+        yield trees
+    finally:
+        await trees.aclose()
+
+
+def _begin(folder: Path) -> None:
+    for left in folder.parent.glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            scratch.remove(left)
+    scratch.remove(folder)  # of an earlier process with our number
+    folder.mkdir(parents=True, mode=0o700)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

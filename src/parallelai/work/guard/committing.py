@@ -1,0 +1,111 @@
+"""What stays becomes a commit of the user's on the workstream's branch; the worktree's index follows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from parallelai.errors import Internal, Unavailable
+from parallelai.work.guard.place import Place
+from parallelai.work.removing import remove
+
+
+async def bring_objects(place: Place, tree: str, head: str) -> None:
+    """Bring the objects of a tree into the repository; what was kept out stays outside."""
+    listed = await place.plumbing().run(
+        "rev-list", "--objects", "--no-object-names", "--missing=allow-any", tree, f"^{head}", "--"
+    )
+    names = listed.decode().split()
+    await asyncio.to_thread(
+        _bring, place.settings.objects, place.settings.repository.common / "objects", names
+    )
+
+
+def _bring(source: Path, target: Path, names: list[str]) -> None:
+    for name in names:
+        ours, theirs = (folder / name[:2] / name[2:] for folder in (source, target))
+        if theirs.exists() or not ours.exists():
+            continue
+        theirs.parent.mkdir(exist_ok=True)
+        part = theirs.with_name(f"tmp_obj_parallelai_{os.getpid()}")
+        try:
+            shutil.copyfile(ours, part)
+            part.chmod(0o444)
+            part.replace(theirs)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+async def make_commit(place: Place, tree: str, head: str, message: str, trailers: Mapping[str, str]) -> str:
+    """Make a commit as the user's git would: their identity, signed where they sign.
+
+    Raises `Unavailable` where git knows no identity, or cannot sign.
+    """
+    repository = place.settings.repository
+    signs = (await repository.git.configured(r"^commit\.gpgsign$")).get("commit.gpgsign", "false").lower()
+    sign = ("-S",) if signs in ("true", "yes", "on", "1", "") else ()
+    arguments = ("-c", "core.hooksPath=/dev/null", "commit-tree", *sign, tree, "-p", head, "-F", "-")
+    done = await repository.as_user(*arguments, stdin=worded(message, trailers).encode())
+    if done.exit != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = next((line for line in reversed(lines) if line.strip()), f"exit {done.exit}")
+        advice = "set `user.name` and `user.email`, or correct how git signs; then run the same command again"
+        raise Unavailable(f"git could not make the commit: {said.removeprefix('fatal: ')}", next=advice)
+    return done.stdout.decode().strip()
+
+
+def worded(message: str, trailers: Mapping[str, str]) -> str:
+    """A commit's message with its trailers at the end, each on one line.
+
+    Lines of the message stay as they are, but for what ends a text or a line elsewhere than at its end.
+    """
+    text = message.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip("\n")
+    lines = [f"{key}: {' '.join(value.split())}" for key, value in trailers.items()]
+    return (text or "Work") + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+async def move_branch(place: Place, commit: str, head: str) -> None:
+    """Move the branch to its new commit. Raises `Internal` where somebody moved it meanwhile."""
+    settings = place.settings
+    if not await settings.repository.move(settings.ref, commit, head, "parallelai: commit"):
+        said = f"the branch `{settings.branch}` was moved meanwhile"
+        raise Internal(said, next="run the same command again", retry_helps=True)
+
+
+async def reset_index(place: Place, head: str) -> bool:
+    """Let the worktree's own index say what `head` has; False where somebody holds its lock.
+
+    Objects that nobody decided upon are not named in it: they are not in the repository.
+    """
+    index = place.settings.index.with_name("worktree-index")
+    await asyncio.to_thread(shutil.copy2, place.settings.index, index)
+    await place.run("read-tree", "-m", head, index=index)
+    return await asyncio.to_thread(refresh_index, place, index)
+
+
+def refresh_index(place: Place, index: Path | None = None) -> bool:
+    """Let the worktree's own index say what was measured last; False where somebody holds its lock.
+
+    Its time goes with it: git takes a file as unchanged only if the index was written later.
+    """
+    target = place.git_dir / "index"
+    lock = place.git_dir / "index.lock"
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    os.close(descriptor)
+    try:
+        shutil.copy2(index or place.settings.index, lock)
+        lock.replace(target)
+    finally:
+        lock.unlink(missing_ok=True)
+    return True
+
+
+def forget_objects(place: Place) -> None:
+    """Drop the objects of what was kept out, once what stays is in the repository."""
+    remove(place.settings.objects)

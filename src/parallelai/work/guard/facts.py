@@ -1,0 +1,135 @@
+"""What has to be known of changes before they can be judged, asked of git."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from parallelai.git.plumbing import Git
+from parallelai.work.changes import secrets_of
+from parallelai.work.guard.measure import Entry, Found, Measured
+from parallelai.work.guard.place import Place, Settings, listing, names_of
+from parallelai.work.guard.rules import Changed, Judged, Permits, judge
+
+_REPOSITORY = "160000"
+
+
+async def permits_of(settings: Settings, leases: Collection[str]) -> Permits:
+    """The permits of a workstream, with the repository's own folder of hooks among what is protected."""
+    named = (await settings.repository.git.configured(r"^core\.hookspath$")).get("core.hookspath")
+    hooks = [inside] if named and (inside := _inside(settings.repository.root, named)) else []
+    return Permits(settings.rules, leases, plan_file=settings.plan_file, hooks=hooks)
+
+
+async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found]) -> Judged:
+    """Judge changes that were measured."""
+    if not rows:
+        return Judged((), ())
+    existing = names_of(await place.plumbing().run("ls-tree", "-r", "-z", "--name-only", head))
+    changes = [each.change for each in rows]
+    generated = await _generated(place, changes)
+    unpublished = await _unpublished(place.worktree, rows)
+    return judge(changes, permits, existing=existing, generated=generated, unpublished=unpublished)
+
+
+async def _generated(place: Place, changes: Iterable[Changed]) -> set[str]:
+    """The paths that the repository marks as generated."""
+    stdin = listing({path for change in changes for path in change.paths})
+    done = await place.attempt("check-attr", "-z", "--stdin", "linguist-generated", stdin=stdin)
+    fields = done.stdout.split(b"\0")
+    triples = zip(fields[::3], fields[1::3], fields[2::3], strict=False)
+    return {os.fsdecode(path) for path, _, value in triples if value in (b"set", b"true")}
+
+
+async def _unpublished(root: Path, rows: Iterable[Found]) -> set[str]:
+    """Submodules at a commit that none of their remotes is known to have."""
+    found = set()
+    for each in rows:
+        if each.after is None or each.after[0] != _REPOSITORY:
+            continue
+        folder = await asyncio.to_thread(_module_folder, root / each.change.path)
+        if folder is None:
+            continue
+        contains = f"--contains={each.after[1]}"
+        known = await Git(folder).attempt("for-each-ref", contains, "refs/remotes/", "refs/tags/")
+        if known.exit != 0 or not known.stdout.strip():
+            found.add(each.change.path)
+    return found
+
+
+async def new_modules(settings: Settings, leases: Collection[str]) -> frozenset[str]:
+    """Submodules that `.gitmodules` names, where a person gave leave to change that."""
+    path = settings.worktree / ".gitmodules"
+    if ".gitmodules" not in leases or path.is_symlink() or not path.is_file():
+        return frozenset()
+    arguments = (
+        "config",
+        "--file",
+        str(path),
+        "--no-includes",
+        "-z",
+        "--get-regexp",
+        r"^submodule\..*\.path$",
+    )
+    listed = await settings.repository.git.attempt(*arguments)
+    rows = (os.fsdecode(row).partition("\n")[2] for row in listed.stdout.split(b"\0") if row)
+    return frozenset(row.strip("/") for row in rows)
+
+
+async def special_entries(place: Place, measured: Measured) -> dict[Changed, Entry | None]:
+    """What no patch can hold, as changes, each with what the base has at its path."""
+    if not measured.special:
+        return {}
+    listed = await place.plumbing().run("ls-tree", "-r", "-z", measured.head)
+    entries: dict[str, Entry] = {}
+    for row in listed.split(b"\0")[:-1]:
+        meta, raw = row.split(b"\t", 1)
+        if (path := os.fsdecode(raw)) in measured.special:
+            mode, _, name = meta.decode().split()
+            entries[path] = (mode, name)
+    found: dict[Changed, Entry | None] = {}
+    for path in sorted(measured.special):
+        entry = entries.get(path)
+        found[Changed(path, "changed" if entry else "added", None, entry[0] if entry else None)] = entry
+    return found
+
+
+async def secrets_in(
+    place: Place, head: str, tree: str, find: Callable[[str], frozenset[str]]
+) -> tuple[str, ...]:
+    """The paths where a tree brings in what looks like a secret that `head` has not, in bytes or name."""
+    git = place.plumbing()
+    arguments = ("-r", "-z", "--raw", "--no-abbrev", "--no-renames", f"{head}^{{tree}}", tree)
+    fields = (await git.run("diff-tree", *arguments)).split(b"\0")
+    rows = [
+        (meta.decode().split(), os.fsdecode(path))
+        for meta, path in zip(fields[::2], fields[1::2], strict=False)
+    ]
+    found = []
+    for meta, path in rows:  # one at a time: they may be large
+        blobs = await git.blobs({name for name in meta[2:4] if set(name) != {"0"}})
+        now, was = blobs.get(meta[3]), blobs.get(meta[2], b"")
+        if now is not None and secrets_of(now, path, find) - secrets_of(was, "", find):
+            found.append(path)
+    return tuple(found)
+
+
+def _module_folder(path: Path) -> Path | None:
+    """The git folder of a submodule; None where it is not checked out."""
+    pointer = path / ".git"
+    if pointer.is_symlink() or not pointer.exists():
+        return None
+    if pointer.is_dir():
+        return pointer
+    text = os.fsdecode(pointer.read_bytes()[:4096]).removeprefix("gitdir:").strip()
+    folder = (path / text).resolve()
+    return folder if folder.is_dir() else None
+
+
+def _inside(root: Path, named: str) -> str | None:
+    """A path of the configuration as one below the root; None where it lies outside."""
+    path = os.path.normpath(root / Path(named).expanduser())
+    inside = os.path.relpath(path, root)
+    return None if inside.startswith("..") or inside == "." else PurePosixPath(inside).as_posix()

@@ -1,0 +1,346 @@
+"""The guard of one worktree: what a turn may not change is taken back, what a workstream may change is committed.
+
+`before` looks at the repository before a turn; `check` puts right what the turn did to git, measures what it wrote,
+judges it (`rules`), and keeps what may not stay as a patch; `commit` makes what is left the user's commit. Killed
+at any point, the next `check` goes on: patches are on the disk before a file is touched, and what was kept out is
+told again until the next turn begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from parallelai.errors import Internal, Trespass
+from parallelai.git.plumbing import Git
+from parallelai.work.guard import committing, facts, keeping, righting, words
+from parallelai.work.guard.measure import Found, measure, prepare
+from parallelai.work.guard.place import Place, Settings, git_dir_of
+from parallelai.work.guard.restoring import move_back, own_files, restore_files, sort_refs
+from parallelai.work.guard.rules import Out, Permits
+from parallelai.work.guard.turn import Turn, load, store
+from parallelai.work.guard.watch import Moved, Watch, changed_since, watch_of
+from parallelai.work.streams.record import KeptOut
+from parallelai.work.workspaces import as_text
+
+_REPOSITORY = "160000"
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What a turn left behind, judged.
+
+    Attributes:
+        head: our last commit on the branch; it may be one that a killed process had just made.
+        tree: what is to be committed.
+        files: paths that differ from `head` and stay, sorted.
+        kept_out: what does not stay, by reason; also what an earlier call kept out before this turn was told.
+        undone: commits of the assistant's that are no more on the branch, newest first.
+        restored: what was put back in the git folder: refs by name, files by their paths.
+        seen: what else changed in the git folder, that nobody can say whose doing it was.
+        secrets: paths that hold what looks like a secret; `commit` refuses them.
+        said: words for the assistant; empty if there is nothing to put right.
+        out: each change that was kept out by this call.
+    """
+
+    head: str
+    tree: str
+    files: tuple[str, ...] = ()
+    kept_out: tuple[KeptOut, ...] = ()
+    undone: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    said: str = ""
+    out: tuple[Out, ...] = ()
+
+
+class Guard:
+    """Looks after one worktree. `head` is our last commit on its branch; it follows what is committed."""
+
+    def __init__(self, settings: Settings, head: str) -> None:
+        self.settings = settings
+        self.head = head
+        self._guarded: Guarded | None = None
+
+    # -- before a turn
+
+    async def before(self) -> Watch:
+        """Look at the repository before a turn begins, and remember it.
+
+        Where an earlier turn was not judged (its process was killed), what was seen before that one counts.
+        """
+        settings = self.settings
+        turn = await asyncio.to_thread(load, settings.folder)
+        if turn.is_open and turn.watch is not None:
+            return turn.watch
+        git_dir = await asyncio.to_thread(git_dir_of, settings.repository, settings.worktree)
+        watch = await watch_of(settings.repository.common)
+        skipped = await self._skipped(git_dir)
+        opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
+        await asyncio.to_thread(store, settings.folder, opened)
+        await asyncio.to_thread(_begin_index, settings, git_dir)
+        return watch
+
+    async def _skipped(self, git_dir: Path) -> tuple[str, ...]:
+        """The paths that a sparse worktree has not checked out; nobody but us has worked there yet."""
+        git = Git(git_dir, env={"GIT_COMMON_DIR": str(self.settings.repository.common)})
+        listed = await git.attempt("ls-files", "-t", "-z")
+        rows = listed.stdout.split(b"\0") if listed.exit == 0 else []
+        return tuple(os.fsdecode(row[2:]) for row in rows if row.startswith(b"S "))
+
+    # -- after a turn
+
+    async def check(self, leases: Collection[str] = ()) -> Guarded:
+        """Judge what a turn left behind, keep out what may not stay, and put the repository's state right.
+
+        `leases` are the paths that were granted beside what is owned.
+
+        Raises:
+            Trespass: the worktree's folder was replaced by a link.
+            Internal: the worktree or the branch's last commit is gone, or somebody works on the branch meanwhile.
+            GitError: git failed.
+        """
+        settings = self.settings
+        if settings.worktree.is_symlink():
+            raise Trespass("the folder that it worked in was replaced by a link", next="look at what it did")
+        turn = await asyncio.to_thread(load, settings.folder)
+        place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
+        await asyncio.to_thread(place.make_folders)
+        aside = settings.patches / f"{settings.name}-git"
+        state = _State(turn, place)
+        await self._restore_files(state, aside)
+        pointer = await asyncio.to_thread(righting.repair_pointer, place, aside)
+        if pointer is not None:
+            state.notes.append(pointer)
+        await self._adopt(turn)
+        await self._put_right(state)
+        await prepare(place, self.head, turn.skipped)
+        permits = await facts.permits_of(settings, leases)
+        for only_rules in (True, False):
+            kept = await self._keep_out(state, permits, leases, only_rules=only_rules)
+        # Of what was judged, and nothing that came later.
+        tree = await keeping.tree_of(place, self.head, kept)
+        files = tuple(sorted({path for each in kept for path in each.change.paths}))
+        secrets = await facts.secrets_in(place, self.head, tree, settings.secrets_in)
+        await committing.reset_index(place, self.head)
+        guarded = self._told(state, tree, files, secrets)
+        await asyncio.to_thread(store, settings.folder, replace(state.turn, is_open=False))
+        self._guarded = guarded
+        return guarded
+
+    def _git_dir(self, turn: Turn) -> Path:
+        known = None if turn.git_dir is None else Path(turn.git_dir)
+        if turn.is_open and known is not None and known.parent.name == "worktrees" and known.is_dir():
+            return known
+        return git_dir_of(self.settings.repository, self.settings.worktree)
+
+    async def _adopt(self, turn: Turn) -> None:
+        """Go on from a commit that a killed process made last, and nobody wrote down."""
+        settings = self.settings
+        if turn.committed is None or turn.onto != self.head:
+            return
+        if await settings.repository.commit(settings.ref) == turn.committed:
+            self.head = turn.committed
+
+    async def _restore_files(self, state: _State, aside: Path) -> None:
+        """Put configuration and hooks back, before git is called in their reach; and see which refs moved."""
+        watch = state.turn.watch
+        if watch is None or not state.turn.is_open:
+            return
+        touched = await changed_since(watch)
+        worktree = state.place.git_dir.name
+        confined = self.settings.is_confined
+        to_restore, to_name = own_files(watch, touched.files, worktree, is_confined=confined)
+        back, left = await asyncio.to_thread(restore_files, watch, to_restore, aside)
+        state.restored.extend(_below(watch, path) for path in back)
+        state.seen.extend(_below(watch, path) for path in (*to_name, *left))
+        state.moves = touched.refs
+
+    async def _put_right(self, state: _State) -> None:
+        """Put HEAD, the branch and foreign refs right; what is in no file any more is kept first."""
+        settings, place = self.settings, state.place
+        righted = await righting.put_right(place, self.head, state.turn.skipped)
+        state.undone, lost = righted.undone, list(righted.lost)
+        state.notes.extend(righted.notes)
+        watch = state.turn.watch
+        refs = None
+        if watch is not None and state.moves:
+            refs = await sort_refs(settings.repository, watch, state.moves, place.git_dir.name, settings.ref)
+            if refs.stashed is not None:
+                lost.append(righting.Lost(refs.stashed, "what was stashed"))
+            state.seen.extend(_moved(move) for move in refs.unknown)
+            tips = [move.after for move in refs.made if move.after is not None]
+            lost.extend(await righting.not_in_files(place, tips, (self.head, righted.files_at)))
+        for each in dict.fromkeys(lost):
+            await self._keep_lost(state, each)
+        state.notes.extend(await righting.finish(place, self.head))
+        if refs is not None:
+            back, left = await move_back(settings.repository, refs)
+            state.restored.extend(_moved(move) for move in back)
+            state.seen.extend(_moved(move) for move in left)
+
+    async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
+        written = await keeping.write_patch(
+            state.place, self.head, f"{lost.commit}^{{tree}}", self.settings.name
+        )
+        if written.patch is None:
+            await asyncio.to_thread(_remove_empty, written.aside)
+            return  # it is what the branch has
+        kept = KeptOut((), f"{lost.what} (`{lost.commit[:10]}`)", self._shown(written.patch))
+        await state.remember(kept)
+
+    # -- judging
+
+    async def _keep_out(
+        self, state: _State, permits: Permits, leases: Collection[str], *, only_rules: bool
+    ) -> list[Found]:
+        """Measure, judge, take out of the worktree what may not stay; gives what stays.
+
+        Of git's own rule files first: they decide what else there is to see.
+        """
+        place = state.place
+        modules = await facts.new_modules(self.settings, leases)
+        measured = await measure(place, self.head, only_rules=only_rules, modules=modules)
+        told = [each for each in measured.found if state.is_known(each)]
+        rows = [each for each in measured.found if not state.is_known(each)]
+        judged = await facts.judged(place, permits, self.head, rows)
+        refused = {each.change for each in judged.out}
+        kept = [each for each in rows if each.change not in refused]
+        if not (refused or measured.special or told):
+            return kept
+        found = [each for each in rows if each.change in refused]
+        special = await facts.special_entries(place, measured)
+        written = keeping.Written(None, self.settings.patches / f"{self.settings.name}-git")
+        if found or special:
+            tree = await keeping.tree_of(place, self.head, found)
+            written = await keeping.write_patch(place, self.head, tree, self.settings.name)
+        out = [*judged.out, *(Out(change, change.path, measured.special[change.path]) for change in special)]
+        await self._remember(state, out, found, written)
+        entries = {change.path: entry for change, entry in special.items()}
+        left = await keeping.take_out(place, measured, [*found, *told], entries, written)
+        state.notes.extend(f"{words.shown(path)} could not be taken out of its place" for path in left.stuck)
+        state.out.extend(out)
+        return kept
+
+    async def _remember(
+        self, state: _State, out: Sequence[Out], found: Iterable[Found], written: keeping.Written
+    ) -> None:
+        """Write down what is kept out, by reason, before anything is taken out of the worktree."""
+        patch = None if written.patch is None else self._shown(written.patch)
+        in_patch = {path for each in found for path in each.change.paths}
+        groups: dict[tuple[str, str | None], list[str]] = {}
+        for each in out:
+            where = patch if each.change.path in in_patch else None
+            reason = words.why(each.why)
+            if where is None and each.why != "no_file":
+                reason += f"; it is kept in `{self._shown(written.aside)}`"
+            groups.setdefault((reason, where), []).extend(each.change.paths)
+        left = {
+            each.change.path: each.after[1]
+            for each in found
+            if each.after is not None and each.after[0] == _REPOSITORY
+        }
+        state.turn = replace(state.turn, submodules={**state.turn.submodules, **left})
+        for (reason, where), paths in groups.items():
+            await state.remember(KeptOut(tuple(sorted(as_text(path) for path in paths)), reason, where))
+
+    def _told(self, state: _State, tree: str, files: tuple[str, ...], secrets: tuple[str, ...]) -> Guarded:
+        patches = [kept.patch for kept in state.turn.kept if kept.patch is not None]
+        notes = [*state.notes]
+        if state.undone:
+            notes.append(f"{len(state.undone)} commits were undone, their content stays in the files")
+        if state.restored:
+            notes.append("put back: " + ", ".join(words.shown(each) for each in state.restored[:10]))
+        said = words.for_assistant(state.out, list(dict.fromkeys(patches)), notes, secrets)
+        lists = (state.undone, tuple(state.restored), tuple(state.seen), secrets, said, tuple(state.out))
+        return Guarded(self.head, tree, files, state.turn.kept, *lists)
+
+    def _shown(self, path: Path) -> str:
+        return os.path.relpath(path, self.settings.repository.root)
+
+    # -- what is left is committed
+
+    async def commit(self, message: str, trailers: Mapping[str, str] | None = None) -> str:
+        """Commit what the last `check` left, on the branch; gives the commit, or `head` where nothing changed.
+
+        Raises:
+            Trespass: a file holds what looks like a secret.
+            Unavailable: git knows no identity, or cannot sign.
+            Internal: there was no check before, or somebody moved the branch meanwhile.
+        """
+        guarded, settings = self._guarded, self.settings
+        if guarded is None or guarded.head != self.head:
+            raise Internal("nothing was checked that could be committed", next="run the same command again")
+        if guarded.secrets:
+            named = ", ".join(words.shown(path) for path in guarded.secrets[: words.MOST_PATHS])
+            said = f"the change puts what looks like a secret into {named}"
+            raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
+        if not guarded.files:
+            return self.head
+        turn = await asyncio.to_thread(load, settings.folder)
+        place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
+        await committing.bring_objects(place, guarded.tree, self.head)
+        made = await committing.make_commit(place, guarded.tree, self.head, message, trailers or {})
+        noted = replace(turn, committed=made, onto=self.head, is_open=False)
+        await asyncio.to_thread(store, settings.folder, noted)
+        await committing.move_branch(place, made, self.head)
+        self.head = made
+        self._guarded = replace(guarded, head=made, files=())
+        await asyncio.to_thread(committing.refresh_index, place)
+        await asyncio.to_thread(committing.forget_objects, place)
+        return made
+
+
+@dataclass(slots=True)
+class _State:
+    """What one `check` has found so far."""
+
+    turn: Turn
+    place: Place
+    moves: tuple[Moved, ...] = ()
+    undone: tuple[str, ...] = ()
+    restored: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    out: list[Out] = field(default_factory=list)
+
+    async def remember(self, kept: KeptOut) -> None:
+        """Write down what is kept out."""
+        self.turn = replace(self.turn, kept=(*self.turn.kept, kept))
+        await asyncio.to_thread(store, self.place.settings.folder, self.turn)
+
+    def is_known(self, found: Found) -> bool:
+        """Whether this is a submodule that was kept out before, and left where it is."""
+        known = self.turn.submodules.get(found.change.path)
+        return known is not None and found.after == (_REPOSITORY, known)
+
+
+def _begin_index(settings: Settings, git_dir: Path) -> None:
+    """Begin with the worktree's own index, as it was made with the worktree: its times save reading all files."""
+    if settings.index.exists():
+        return
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    source = git_dir / "index"
+    if source.is_file():
+        shutil.copy2(source, settings.index)
+
+
+def _below(watch: Watch, path: str) -> str:
+    return os.path.relpath(path, Path(watch.git_dir).parent) if path.startswith(watch.git_dir) else path
+
+
+def _moved(moved: Moved) -> str:
+    before, after = (None if each is None else each[:10] for each in (moved.before, moved.after))
+    if before is None:
+        return f"{moved.ref} (new, at {after})"
+    return f"{moved.ref} ({before} → {after or 'deleted'})"
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

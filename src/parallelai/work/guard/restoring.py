@@ -1,0 +1,186 @@
+"""A repository's own files and refs, put back as they were before a turn.
+
+What lies there now is copied aside first. A ref is moved back only where git's logs prove that it was moved from
+this worktree, and only by compare-and-swap: people work in the same repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.git.plumbing import Git, GitError
+from parallelai.git.repository import Repository
+from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
+
+_WORDS = "parallelai: back where it was before the turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """What became of refs. `made` are branches that were made here and checked out; `stashed` a stash from here."""
+
+    back: tuple[Moved, ...] = ()
+    made: tuple[Moved, ...] = ()
+    stashed: str | None = None
+    unknown: tuple[Moved, ...] = ()
+
+
+def restore_files(watch: Watch, paths: Iterable[str], aside: Path) -> tuple[list[str], list[str]]:
+    """Put files of a git folder back as a watch has them; gives those that were, and those that could not be.
+
+    What lies there now is kept in `aside`. Raises nothing: what cannot be put back is named.
+    """
+    back: list[str] = []
+    left: list[str] = []
+    # What is new goes first: a link may stand where a folder was.
+    for path in sorted(paths, key=lambda each: (each in watch.files, each)):
+        saved = watch.files.get(path)
+        if saved is not None and saved.data is None:
+            left.append(path)
+            continue
+        try:
+            _restore(Path(watch.git_dir), Path(path), saved, aside)
+            back.append(path)
+        except OSError:
+            left.append(path)
+    return back, left
+
+
+def _restore(git_dir: Path, path: Path, saved: Saved | None, aside: Path) -> None:
+    with _lock(path) if path.name == "config" else contextlib.nullcontext():
+        if os.path.lexists(path):
+            _keep(git_dir, path, aside)
+        if saved is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _put(path, saved)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold git's own lock on a configuration file. Raises `FileExistsError` where somebody else has it."""
+    lock = path.with_name(f"{path.name}.lock")
+    os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _keep(git_dir: Path, path: Path, aside: Path) -> None:
+    """Copy what lies there to `aside`, under its name below the git folder."""
+    inside = path.is_relative_to(git_dir)
+    target = aside / "git" / (path.relative_to(git_dir) if inside else path.name)
+    number = 0
+    while os.path.lexists(target):
+        number += 1
+        target = target.with_name(f"{path.name}.{number}")
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        shutil.copyfile(path, target, follow_symlinks=False)
+
+
+def _put(path: Path, saved: Saved) -> None:
+    made = path.with_name(f".{path.name}.parallelai")
+    made.unlink(missing_ok=True)
+    data = saved.data or b""
+    if saved.is_link:
+        made.symlink_to(os.fsdecode(data))
+    else:
+        made.write_bytes(data)
+        made.chmod(stat.S_IMODE(saved.mode))
+    made.replace(path)
+
+
+async def sort_refs(
+    repository: Repository, watch: Watch, moves: Iterable[Moved], worktree: str, own_ref: str
+) -> Refs:
+    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in."""
+    logs = await asyncio.to_thread(logs_since, watch)
+    own = logs.pop(worktree, Log())
+    back: list[Moved] = []
+    made: list[Moved] = []
+    unknown: list[Moved] = []
+    stashed = None
+    for moved in moves:
+        if moved.ref == own_ref:
+            continue
+        who = whose(moved, own, logs.values())
+        if moved.ref == "refs/stash" and await _is_from(repository, moved, own):
+            stashed = moved.after
+        elif moved.after is None and await _is_checked_out(repository, moved.ref):
+            back.append(moved)
+        elif who == "here":
+            (made if moved.before is None else back).append(moved)
+        elif who == "unknown":
+            unknown.append(moved)
+    return Refs(tuple(back), tuple(made), stashed, tuple(unknown))
+
+
+async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:
+    """Whether a new stash was made on a commit that this worktree's HEAD was at."""
+    if moved.after is None:
+        return False
+    parent = await repository.commit(f"{moved.after}^1")
+    return parent is not None and parent in own.commits
+
+
+async def _is_checked_out(repository: Repository, ref: str) -> bool:
+    """Whether some worktree is on a ref; git itself would never have deleted it."""
+    done = await repository.git.attempt("worktree", "list", "--porcelain", "-z")
+    return f"branch {ref}".encode() in done.stdout.split(b"\0")
+
+
+async def move_back(repository: Repository, refs: Refs) -> tuple[list[Moved], list[Moved]]:
+    """Move refs back to where they were, and drop branches that were made here; gives which were, and which not."""
+    back: list[Moved] = []
+    left: list[Moved] = []
+    for moved in (*refs.back, *refs.made):
+        try:
+            is_done = await _move_back(repository, moved)
+        except GitError:
+            is_done = False
+        (back if is_done else left).append(moved)
+    return back, left
+
+
+async def _move_back(repository: Repository, moved: Moved) -> bool:
+    git: Git = repository.git
+    if moved.before is not None:
+        # Not through a symbolic ref: that would move another branch.
+        old = moved.after if moved.after is not None else "0" * len(moved.before)
+        done = await git.attempt(
+            *("update-ref", "--no-deref", "-m", _WORDS, "--create-reflog", moved.ref, moved.before, old)
+        )
+        return done.exit == 0
+    if moved.after is None or await _is_checked_out(repository, moved.ref):
+        return False
+    return (await git.attempt("update-ref", "--no-deref", "-d", moved.ref, moved.after)).exit == 0
+
+
+def own_files(
+    watch: Watch, paths: Iterable[str], worktree: str, *, is_confined: bool
+) -> tuple[list[str], list[str]]:
+    """Sort files that changed: those to put back, and those only to be named.
+
+    A worktree's own files are always put back; those of other worktrees never. What else the repository has can
+    only be the assistant's doing where nothing kept it from writing there.
+    """
+    worktrees = f"{watch.git_dir}/worktrees/"
+    own = f"{worktrees}{worktree}/"
+    to_restore: list[str] = []
+    to_name: list[str] = []
+    for path in paths:
+        is_others = path.startswith(worktrees) and not path.startswith(own)
+        is_own = path.startswith(own)
+        (to_restore if is_own or not (is_others or is_confined) else to_name).append(path)
+    return to_restore, to_name

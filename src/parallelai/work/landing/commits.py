@@ -1,0 +1,101 @@
+"""The commits of a landing, made as the user's git would make them: identity, signature, `commit-msg` hook.
+
+What is tried in gates are commits of plumbing (`merging`); only what lands is made here, with the tree that was
+tried. Of the hooks only `commit-msg` is run: it needs nothing but the message. `pre-merge-commit` and
+`pre-commit` look at the files of a checkout, and there is none that holds what lands: the gates do their work,
+confined, on the tree itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parallelai.errors import ParallelAIError
+from parallelai.git.repository import Repository
+from parallelai.processes import Completed
+
+_NOBODY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "ParallelAI"), ("EMAIL", "parallelai@localhost"))
+}
+
+
+class CommitRefusedError(ParallelAIError):
+    """The user's git would not make a commit: its hook refused the message, or it could not be signed."""
+
+    kind = "check_failed"
+    exit_code = 4
+
+
+@dataclass(slots=True)
+class Committing:
+    """Makes commits in a repository. What the user configured is looked up once."""
+
+    repository: Repository
+    _identity: Mapping[str, str] | None = None
+    _signing: tuple[str, ...] = ()
+    _has_hook: bool = False
+    _looked_up: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def commit(
+        self, tree: str, parents: Sequence[str], message: str, author: Mapping[str, str] | None = None
+    ) -> str:
+        """Make a commit, and give its hash. `author` are git's own variables, where it is not the user.
+
+        Raises `CommitRefusedError`.
+        """
+        identity = await self._look_up()
+        if self._has_hook:
+            message = await self._hooked(message)
+        above = [word for parent in parents for word in ("-p", parent)]
+        done = await self.repository.as_user(
+            *("commit-tree", *self._signing, *above, "-F", "-", tree),
+            stdin=message.encode("utf-8", "replace"),
+            env={**identity, **(author or {})},
+        )
+        if done.exit != 0:
+            raise CommitRefusedError(f"git did not make the commit: {words(done)}")
+        return os.fsdecode(done.stdout).strip()
+
+    async def _look_up(self) -> Mapping[str, str]:
+        """Who the user is to git (nobody: ParallelAI), whether they sign, whether they have the hook."""
+        async with self._looked_up:  # several commits may be the first
+            if self._identity is None:
+                ask = self.repository.as_user
+                known = await ask("var", "GIT_COMMITTER_IDENT")
+                signs = await ask("config", "--type=bool", "--get", "commit.gpgSign")
+                hook = await ask("rev-parse", "--git-path", "hooks/commit-msg")
+                path = self.repository.root / os.fsdecode(hook.stdout).rstrip("\n")
+                self._has_hook = hook.exit == 0 and path.is_file() and os.access(path, os.X_OK)
+                self._signing = ("-S",) if signs.stdout.strip() == b"true" else ()
+                self._identity = {} if known.exit == 0 else _NOBODY
+            return self._identity
+
+    async def _hooked(self, message: str) -> str:
+        with tempfile.TemporaryDirectory(prefix="parallelai-message-") as folder:
+            path = Path(folder) / "COMMIT_EDITMSG"
+            path.write_text(message, encoding="utf-8", errors="replace")
+            done = await self.repository.as_user(
+                "hook", "run", "--ignore-missing", "commit-msg", "--", str(path)
+            )
+            if done.exit != 0:
+                advice = "change the hook, or land without it"
+                raise CommitRefusedError(
+                    f"the repository's `commit-msg` hook refused `{message.splitlines()[0]}`: {words(done)}",
+                    next=advice,
+                )
+            return path.read_text(encoding="utf-8", errors="replace")
+
+
+def words(done: Completed) -> str:
+    """What git said, in one line of bounded length."""
+    lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
+    said = "; ".join(line.strip() for line in lines[:6])
+    clean = "".join(character for character in said if character.isprintable())
+    return clean[:500] or f"exit {done.exit}"

@@ -1,0 +1,98 @@
+"""Why something did not land, in words, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from parallelai.errors import ENGINE_ERRORS, Internal, ParallelAIError
+from parallelai.records import ErrorKind, ErrorRecord
+from parallelai.work.landing.merging import Clash
+from parallelai.work.landing.records import Verdict
+
+_ABOUT_THE_TREE = ("gate_failed", "check_failed", "timed_out", "conflict", "invalid")
+_SHOWN = 5
+
+
+def broken_gate(verdict: Verdict) -> None:
+    """Raise the `EngineError` of a gate that could not be run at all: no tree would pass it.
+
+    Looking for the candidate at fault would only repeat that.
+    """
+    error = verdict.error
+    if verdict.ok or error is None or error.kind in _ABOUT_THE_TREE:
+        return
+    raise ENGINE_ERRORS.get(error.kind, Internal)(error.said, where=error.where, next=error.next)
+
+
+def of_error(error: ParallelAIError) -> ErrorRecord:
+    """An error that stopped the landing, as it is told for each candidate that had not landed."""
+    kind: ErrorKind = "internal"
+    for each in get_args(ErrorKind):
+        if each == error.kind:
+            kind = each
+    return ErrorRecord(kind, error.said, error.where, error.next, error.retry_helps)
+
+
+def fails_alone(name: str, verdict: Verdict) -> ErrorRecord:
+    """A candidate does not pass on the target as it is."""
+    said, where = _gate(verdict)
+    return ErrorRecord("gate_failed", f"the gate fails with `{name}`: {said}", where, f"put `{name}` right")
+
+
+def breaks_together(name: str, with_: Sequence[str], verdict: Verdict) -> ErrorRecord:
+    """A candidate passes alone, and not with others that landed before it."""
+    said, where = _gate(verdict)
+    others = _listed(with_) if with_ else "what landed before it"
+    advice = f"fit `{name}` to {others}: sync it with the target first"
+    return ErrorRecord(
+        "gate_failed", f"`{name}` passes alone, and fails with {others}: {said}", where, advice
+    )
+
+
+def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
+    """A candidate that git cannot merge, and that nobody was asked about."""
+    name, paths = clash.candidate.name, _listed(clash.paths)
+    others = _listed(with_) if with_ else f"`{target}`"
+    why = f"; {clash.why}" if clash.why and clash.why not in clash.merged.said else ""
+    advice = f"merge `{target}` into `{name}` and settle it there (`parallelai work sync {name}`)"
+    return ErrorRecord("conflict", f"`{name}` conflicts with {others} in {paths}{why}", next=advice)
+
+
+def not_settled(clash: Clash, with_: Sequence[str], target: str, error: ErrorRecord) -> ErrorRecord:
+    """A conflict that whoever was asked did not settle."""
+    plain = conflicts(clash, with_, target)
+    said = plain.said if error.said in plain.said else f"{plain.said}; {error.said}"
+    return ErrorRecord("conflict", said, error.where, error.next or plain.next, error.retry_helps)
+
+
+def waits_for(name: str, need: str, error: ErrorRecord | None) -> ErrorRecord:
+    """A candidate whose dependency did not land."""
+    kind: ErrorKind = error.kind if error is not None else "gate_failed"
+    said = f"`{need}`, which `{name}` depends on, did not land"
+    return ErrorRecord(kind, said, next=f"land `{need}` first")
+
+
+def kept_moving(target: str, times: int) -> ErrorRecord:
+    """The target was moved by somebody else again and again."""
+    said = f"`{target}` was moved by somebody else {times} times while gates ran"
+    return ErrorRecord("transient", said, next="land again", retry_helps=True)
+
+
+def _gate(verdict: Verdict) -> tuple[str, str | None]:
+    """What the gates said, and where their output is."""
+    failed = next((gate for gate in verdict.gates if gate.exit != 0), None)
+    where = failed.log if failed is not None else None
+    if verdict.error is not None:
+        return verdict.error.said, verdict.error.where or where
+    if verdict.new_failures:
+        return f"{_listed(verdict.new_failures)} failed", where
+    if failed is not None:
+        end = "did not end" if failed.exit is None else f"ended with {failed.exit}"
+        return f"`{failed.command}` {end}", where
+    return "the gate failed", where
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -1,0 +1,148 @@
+"""What has landed already, read from the target itself: a landing that was cut short is found again so.
+
+A branch's tip that the target contains has landed. After squash and rebase the target does not contain it: there
+the trailer of the landing's commit says so, and is believed only where that commit holds what the branch brought.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from parallelai.git import merging as git_merging
+from parallelai.git.repository import Repository
+from parallelai.work.landing.messages import LANDS, UNDOES
+from parallelai.work.landing.records import Candidate
+from parallelai.work.streams.record import Landed
+
+_MOST = 20_000
+_FORMAT = f"%H%x00%P%x00%(trailers:key={LANDS},valueonly)%x00%(trailers:key={UNDOES},valueonly)%x00%x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A first-parent commit of the target, with the hashes of the tips that it landed or took back."""
+
+    commit: str
+    parents: tuple[str, ...]
+    lands: tuple[str, ...] = ()
+    undoes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of candidates on a target.
+
+    Attributes:
+        landed: by name, how it became part of the target.
+        stand_ins: for a tip that holds work which was taken back, a commit to merge in its stead.
+        squashed: tips that landed without becoming ancestors of the target.
+    """
+
+    landed: dict[str, Landed] = field(default_factory=dict)
+    stand_ins: dict[str, str] = field(default_factory=dict)
+    squashed: tuple[str, ...] = ()
+
+
+async def look_up(
+    repository: Repository, target: str, tip: str, candidates: Sequence[Candidate], pending: str | None = None
+) -> History:
+    """Find which candidates the target's tip holds already. `pending` is the branch that the tip is of."""
+    found = History()
+    rows = await first_parents(repository, tip, [one.commit for one in candidates])
+    newest: dict[str, tuple[Row, bool]] = {}
+    for row in rows:
+        for commit in row.lands:
+            newest.setdefault(commit, (row, True))
+        for commit in row.undoes:
+            newest.setdefault(commit, (row, False))
+    squashed = [commit for commit, (_, is_landed) in newest.items() if is_landed]
+    for candidate in candidates:
+        by = await _landing(repository, tip, candidate, newest)
+        if by is not None:
+            before = by.parents[0] if by.parents else by.commit
+            tree = await repository.tree(by.commit)
+            found.landed[candidate.name] = Landed(target, before, by.commit, tree, pending)
+        else:
+            await _stand_in(repository, candidate, newest, found.stand_ins)
+    known = [each for each in squashed if await repository.commit(each) is not None]
+    away = [each for each in known if not await repository.ancestor(each, tip)]
+    return History(found.landed, found.stand_ins, tuple(away))
+
+
+async def first_parents(repository: Repository, tip: str, others: Sequence[str]) -> list[Row]:
+    """The first-parent commits of a tip, newest first, since where all the others left it."""
+    common = await repository.git.attempt("merge-base", "--octopus", tip, *others)
+    since = [f"^{os.fsdecode(common.stdout).strip()}"] if common.exit == 0 and common.stdout.strip() else []
+    done = await repository.git.run(
+        *("log", "--first-parent", f"--max-count={_MOST}", f"--format={_FORMAT}", tip, *since, "--")
+    )
+    rows = []
+    for block in done.decode("utf-8", "replace").split("\x01")[:-1]:
+        commit, parents, lands, undoes, _ = block.lstrip("\n").split("\0")
+        rows.append(Row(commit, tuple(parents.split()), tuple(lands.split()), tuple(undoes.split())))
+    return rows
+
+
+async def _landing(
+    repository: Repository, tip: str, candidate: Candidate, newest: dict[str, tuple[Row, bool]]
+) -> Row | None:
+    row, is_landed = newest.get(candidate.commit, (None, True))
+    if not is_landed:
+        return None
+    if await repository.ancestor(candidate.commit, tip):
+        return row or await introduced(repository, tip, candidate.commit)
+    if row is not None and await _holds(repository, row, candidate.commit):
+        return row
+    return None
+
+
+async def introduced(repository: Repository, tip: str, commit: str) -> Row:
+    """The first-parent commit of a tip by which it came to contain a commit; that one itself, if it is one."""
+    rows = await first_parents(repository, tip, [commit])
+    low, high = 0, len(rows)  # rows[:low] contain it; the oldest one that does is looked for
+    while low < high:
+        middle = (low + high) // 2
+        if await repository.ancestor(commit, rows[middle].commit):
+            low = middle + 1
+        else:
+            high = middle
+    if low:
+        return rows[low - 1]
+    parents = await repository.git.line("rev-list", "--parents", "--max-count=1", commit)
+    return Row(commit, tuple(parents.split()[1:]))
+
+
+async def _holds(repository: Repository, row: Row, commit: str) -> bool:
+    """Whether a squashed or replayed landing holds what a tip brought: merging it again changes nothing.
+
+    Where people or resolvers settled a conflict, that is so for everything but the conflicting files.
+    """
+    if await repository.commit(commit) is None:
+        return False
+    merged = await git_merging.merge(repository.git, row.commit, commit)
+    changed = await repository.git.run(
+        "diff-tree", "-r", "-z", "--name-only", "--no-renames", merged.tree, row.commit
+    )
+    conflicting = {os.fsencode(conflict.path) for conflict in merged.conflicts}
+    return all(path.partition(b"~")[0] in conflicting or not path for path in changed.split(b"\0"))
+
+
+async def _stand_in(
+    repository: Repository, candidate: Candidate, newest: dict[str, tuple[Row, bool]], found: dict[str, str]
+) -> None:
+    """Where work of a candidate was landed and taken back, git's merge base would leave it out for good.
+
+    So it is merged as if it had been cut where it first left the target.
+    """
+    for commit, (row, is_landed) in newest.items():
+        if is_landed or not await repository.ancestor(commit, candidate.commit):
+            continue
+        landed = await introduced(repository, row.commit, commit)
+        before = landed.parents[0] if landed.parents else candidate.base
+        fork = await repository.git.attempt("merge-base", before, candidate.commit)
+        if fork.exit == 0:
+            base = os.fsdecode(fork.stdout).split("\n")[0]
+            found[candidate.commit] = await git_merging.with_base(repository.git, candidate.commit, base)
+        return

@@ -1,0 +1,49 @@
+"""Gate runs of a landing: a few at a time, each tree once, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from parallelai.git.repository import Repository
+from parallelai.work.landing.records import Gates, Verdict
+
+PARALLEL = 2
+"""Gate runs at the same time, unless told otherwise."""
+_KEPT = 2000
+
+
+class Judging:
+    """Asks the gates, and remembers what they said of a tree for as long as the base is the same.
+
+    Without gates everything passes, and nothing is counted.
+    """
+
+    def __init__(self, repository: Repository, gates: Gates | None, parallel: int = PARALLEL) -> None:
+        self.runs = 0
+        self._repository = repository
+        self._gates = gates
+        self._slots = asyncio.Semaphore(parallel)
+        self.parallel = parallel
+        self._said: dict[tuple[str, str], Verdict] = {}
+
+    async def ready(self, base: str) -> Verdict:
+        """Look at the base before the first candidate."""
+        return Verdict(True) if self._gates is None else await self._gates.ready(base)
+
+    async def judge(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
+        """What the gates say of a commit's tree; a tree that is the base's own passes, as it changes nothing."""
+        if self._gates is None:
+            return Verdict(True)
+        trees = await self._repository.tree(commit), await self._repository.tree(base)
+        if trees[0] == trees[1]:
+            return Verdict(True)
+        async with self._slots:
+            if trees not in self._said:
+                self.runs += 1
+                verdict = await self._gates.judge(commit, base, names)
+                if len(self._said) >= _KEPT:
+                    self._said.clear()
+                if verdict.error is not None and verdict.error.retry_helps:
+                    return verdict
+                self._said[trees] = verdict
+            return self._said[trees]

@@ -1,0 +1,283 @@
+"""Lands branches: looks up what has landed already, puts the rest in order, and carries a session out.
+
+A landing that is killed at any moment leaves either the target as it was, with some commits that nothing reaches,
+or a target that holds what passed its gates. Landing again finds the latter from the target itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from parallelai.errors import ParallelAIError, UsageError
+from parallelai.events import EventData, LandingBlocked, LandingQueued
+from parallelai.git import merging as git_merging
+from parallelai.git.repository import Repository
+from parallelai.records import ErrorRecord
+from parallelai.work.landing import history
+from parallelai.work.landing.commits import Committing
+from parallelai.work.landing.explaining import of_error
+from parallelai.work.landing.ground import Firm, Ground, Shadowed
+from parallelai.work.landing.judging import PARALLEL, Judging
+from parallelai.work.landing.merging import Merging
+from parallelai.work.landing.order import order
+from parallelai.work.landing.pull_requests import PullRequests
+from parallelai.work.landing.push import push
+from parallelai.work.landing.records import (
+    Arrival,
+    Breaking,
+    Candidate,
+    Gates,
+    Plan,
+    Preview,
+    Resolving,
+    Shadow,
+    Tell,
+)
+from parallelai.work.landing.session import Means, Session
+from parallelai.work.landing.target import PendingError, Target, Tip
+
+Conflicting = Callable[[Sequence[Candidate]], Awaitable[frozenset[frozenset[str]]]]
+TRIES = 3
+"""So often the result of an earlier landing is merged again with a target that moved away from it."""
+
+
+class Lander:
+    """Lands candidates on the target of a plan.
+
+    Args:
+        repository: the user's.
+        plan: where to, and how.
+        gates: what has to pass; None lands without gates.
+        resolving: settles conflicts; None blocks whoever conflicts.
+        tell: writes events down.
+        conflicts: gives the pairs of candidates that git cannot merge; by default they are merged here.
+        parallel: gate runs at the same time.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        plan: Plan,
+        gates: Gates | None,
+        resolving: Resolving | None,
+        tell: Tell,
+        *,
+        conflicts: Conflicting | None = None,
+        parallel: int = PARALLEL,
+    ) -> None:
+        self.repository = repository
+        self.plan = plan
+        self._gates = gates
+        self._resolving = resolving
+        self._tell = tell
+        self._conflicts = conflicts
+        self._parallel = parallel
+        self._target = Target(repository, plan.target)
+        self._committing = Committing(repository)
+        self.runs = 0
+        """Gate runs so far."""
+
+    async def land(self, candidates: Sequence[Candidate]) -> list[Arrival]:
+        """Land what can land. One arrival for each candidate, in their order, whatever happens.
+
+        Raises `UsageError` where there is no such target, and for candidates that no order satisfies.
+        """
+        _check(candidates)
+        if not candidates:
+            return []
+        for one in candidates:
+            self._tell(one.name, LandingQueued(one.commit, self.plan.target))
+        judging = Judging(self.repository, self._gates, self._parallel)
+        try:
+            arrivals = await self._arrivals(candidates, judging)
+        except UsageError:
+            raise
+        except ParallelAIError as error:
+            arrivals = {one.name: self._blocked(one.name, of_error(error)) for one in candidates}
+        finally:
+            self.runs += judging.runs
+        return [arrivals[one.name] for one in candidates]
+
+    async def preview(self, candidates: Sequence[Candidate]) -> Preview:
+        """Say what a landing would do, without a gate run and without writing anything."""
+        _check(candidates)
+        commit, pending = await self._target.both()
+        tip = pending or commit
+        found = await history.look_up(self.repository, self.plan.target, tip, candidates)
+        left = [one for one in candidates if one.name not in found.landed]
+        merging = self._merging(found)
+        pairs = await self._pairs(left, merging)
+        clashing = await merging.clashing(tip, left)
+        names = order(left, pairs, clashing)
+        place = {name: number for number, name in enumerate(names)}
+        sorted_pairs = [sorted(pair, key=lambda name: place[name]) for pair in pairs]
+        fitting = len((await merging.chain(tip, [_named(left, name) for name in names])).members)
+        runs = 0 if self._gates is None or not fitting else fitting
+        if runs and self.plan.method == "merge":
+            runs = -(-fitting // (self.plan.batch or fitting))
+        return Preview(
+            names,
+            tuple(sorted((pair[0], pair[1]) for pair in sorted_pairs)),
+            tuple(name for name in names if name in clashing),
+            tuple(sorted(found.landed)),
+            runs,
+            max(1, fitting.bit_length()) if runs else 0,
+        )
+
+    async def shadow(self, candidates: Sequence[Candidate]) -> Shadow:
+        """Land everything on a copy of the target, gates included, and name what breaks together.
+
+        Nothing is moved, no engine is asked, no event is told.
+        """
+        _check(candidates)
+        commit, pending = await self._target.both()
+        tip = Tip(pending or commit)
+        found = await history.look_up(self.repository, self.plan.target, tip.commit, candidates)
+        left = [one for one in candidates if one.name not in found.landed]
+        judging = Judging(self.repository, self._gates, self._parallel)
+        arrivals = await self._session(left, tip, found, judging, Shadowed(tip))
+        breaking = [
+            Breaking((*one.with_, one.name), kind, error.said)
+            for one in arrivals.values()
+            if (error := one.error) is not None and (kind := _breaking(one)) is not None
+        ]
+        fits = tuple(one.name for one in left if arrivals[one.name].landed is not None)
+        return Shadow(self.plan.target, fits, tuple(breaking), judging.runs)
+
+    # -- steps
+
+    async def _arrivals(self, candidates: Sequence[Candidate], judging: Judging) -> dict[str, Arrival]:
+        """Land, or open pull requests, and push; by name."""
+        standing = await self._target.take_over()
+        if standing.is_diverged:
+            await self._reunite(judging)
+            standing = await self._target.take_over()
+        tip = await self._target.tip()
+        found = await history.look_up(self.repository, self.plan.target, tip.commit, candidates, tip.pending)
+        arrivals = {
+            name: Arrival(name, landed, notes=("it had landed already",), next=standing.next)
+            for name, landed in found.landed.items()
+        }
+        left = [one for one in candidates if one.name not in arrivals]
+        if left:
+            arrivals |= await self._land(left, tip, found, judging)
+        if self.plan.push and self.plan.via == "ref" and any(one.landed for one in arrivals.values()):
+            arrivals = await self._pushed(arrivals, judging)
+        return arrivals
+
+    async def _land(
+        self, left: Sequence[Candidate], tip: Tip, found: history.History, judging: Judging
+    ) -> dict[str, Arrival]:
+        verdict = await judging.ready(tip.commit)
+        if not verdict.ok:
+            error = verdict.error or ErrorRecord("gate_failed", "the gates fail on the target as it is")
+            return {one.name: self._blocked(one.name, error) for one in left}
+        if self.plan.via == "pr":
+            merging = self._merging(found)
+            opened = await PullRequests(self.repository, self.plan, merging, judging).open(left, tip)
+            return {one.name: self._told(one) for one in opened}
+        ground = Firm(self._target, self._committing)
+        return await self._session(left, tip, found, judging, ground)
+
+    async def _session(
+        self,
+        left: Sequence[Candidate],
+        tip: Tip,
+        found: history.History,
+        judging: Judging,
+        ground: Ground,
+    ) -> dict[str, Arrival]:
+        merging = self._merging(found)
+        is_real = isinstance(ground, Firm)
+        names = order(left, await self._pairs(left, merging), await merging.clashing(tip.commit, left))
+        tell = self._tell if is_real else _silent
+        may_ask = is_real and self._resolving is not None
+        means = Means(self.repository, self.plan, merging, judging, ground, tell, may_ask)
+        return await Session(means, [_named(left, name) for name in names], tip, found.squashed).run()
+
+    async def _reunite(self, judging: Judging) -> None:
+        """Merge what is pending with a target that moved away from it, so that it can be taken over again.
+
+        Raises `PendingError` where that conflicts, or does not pass the gates.
+        """
+        for _ in range(TRIES):
+            commit, pending = await self._target.both()
+            if pending is None:
+                return
+            advice = f"git merge {self._target.pending}"
+            merged = await git_merging.merge(self.repository.git, commit, pending)
+            if not merged.is_clean:
+                paths = ", ".join(f"`{conflict.path}`" for conflict in merged.conflicts[:5])
+                said = f"`{self._target.pending}` conflicts with what `{self.plan.target}` is now in {paths}"
+                raise PendingError(said, next=advice)
+            merging = Merging(self.repository, None, self.plan.target)
+            tried = await merging.record(merged.tree, (commit, pending), "Tried together")
+            verdict = await judging.judge(tried, commit, (self._target.pending,))
+            if not verdict.ok:
+                said = f"the gate fails with `{self._target.pending}` on what `{self.plan.target}` is now"
+                raise PendingError(said, next=advice)
+            message = f"Merge {self._target.pending}\n"
+            made = await self._committing.commit(merged.tree, (commit, pending), message)
+            if (await self._target.move(made, Tip(commit))).how != "lost":
+                return
+
+    async def _pushed(self, arrivals: dict[str, Arrival], judging: Judging) -> dict[str, Arrival]:
+        """Push the target, and tell with each arrival that has landed why that was not possible."""
+
+        async def bring(theirs: Candidate, tip: Tip) -> Arrival:
+            """Land what others pushed, as any other candidate."""
+            merging = Merging(self.repository, self._resolving, self.plan.target)
+            ground = Firm(self._target, self._committing)
+            plan = dataclasses.replace(self.plan, method="merge", batch=None)
+            may_ask = self._resolving is not None
+            means = Means(self.repository, plan, merging, judging, ground, _silent, may_ask)
+            return (await Session(means, [theirs], tip).run())[theirs.name]
+
+        error = await push(self.repository, self._target, bring)
+        return {
+            name: dataclasses.replace(one, push_error=error) if one.landed else one
+            for name, one in arrivals.items()
+        }
+
+    def _merging(self, found: history.History) -> Merging:
+        merging = Merging(self.repository, self._resolving, self.plan.target)
+        merging.stand_ins.update(found.stand_ins)
+        return merging
+
+    async def _pairs(self, left: Sequence[Candidate], merging: Merging) -> frozenset[frozenset[str]]:
+        if self._conflicts is not None and not merging.stand_ins:
+            return await self._conflicts(left)
+        return await merging.conflicts(left)
+
+    def _told(self, arrival: Arrival) -> Arrival:
+        if arrival.error is not None:
+            self._tell(arrival.name, LandingBlocked(arrival.error.said, arrival.with_))
+        return arrival
+
+    def _blocked(self, name: str, error: ErrorRecord) -> Arrival:
+        return self._told(Arrival(name, error=error))
+
+
+def _check(candidates: Sequence[Candidate]) -> None:
+    twice = sorted(name for name, count in Counter(one.name for one in candidates).items() if count > 1)
+    if twice:
+        raise UsageError(f"`{twice[0]}` is to land twice")
+
+
+def _named(candidates: Sequence[Candidate], name: str) -> Candidate:
+    return next(one for one in candidates if one.name == name)
+
+
+def _silent(name: str | None, data: EventData) -> None:
+    """Nobody is told of what is only tried."""
+
+
+def _breaking(arrival: Arrival) -> Literal["conflict", "gate_failed"] | None:
+    """Of what kind a candidate's own failure is; None where it only waits for another one."""
+    error = arrival.error
+    if error is None or (error.next is not None and error.next.startswith("land `")):
+        return None
+    return "conflict" if error.kind == "conflict" else "gate_failed" if error.kind == "gate_failed" else None

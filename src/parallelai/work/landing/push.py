@@ -1,0 +1,112 @@
+"""The landed target on its remote: a plain push, as the user's git is configured.
+
+Where others pushed meanwhile, git rejects it. What they pushed is then fetched and landed here like any other
+branch, gates included, and pushed again: the target's own commits stay its first parents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from parallelai.git.repository import Repository
+from parallelai.records import ErrorRecord
+from parallelai.work.landing.commits import words
+from parallelai.work.landing.records import Arrival, Candidate
+from parallelai.work.landing.target import Target, Tip
+
+TRIES = 5
+"""So often a push is tried, with what others pushed merged in between."""
+_REJECTED = ("[rejected]", "fetch first", "non-fast-forward")
+
+Bring = Callable[[Candidate, Tip], Awaitable[Arrival]]
+"""Lands on the target what others pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where a branch is pushed to: the remote's name, and what the branch is called there."""
+
+    name: str
+    branch: str
+
+
+async def push(repository: Repository, target: Target, bring: Bring) -> ErrorRecord | None:
+    """Push the target; None when the remote has it, else why not. What has landed here stays."""
+    remote = await remote_of(repository, target.name)
+    if remote is None:
+        return ErrorRecord("unavailable", "not pushed: the repository has no remote", next="git remote add")
+    advice = f"git push {remote.name} {target.name}:{remote.branch}"
+    for _ in range(TRIES):
+        tip = await target.tip()
+        if tip.pending is not None:
+            waits = f"not pushed: what landed waits on `{tip.pending}`"
+            return ErrorRecord("conflict", waits, next=f"git merge --ff-only {tip.pending}")
+        said, is_rejected = await push_commit(repository, remote.name, tip.commit, remote.branch)
+        if said is None:
+            return None
+        if not is_rejected:
+            return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
+        error = await _bring_theirs(repository, remote, tip, bring)
+        if error is not None:
+            return error
+    why = f"not pushed: others pushed to `{remote.name}` {TRIES} times meanwhile"
+    return ErrorRecord("transient", why, next="land again", retry_helps=True)
+
+
+async def push_commit(
+    repository: Repository, remote: str, commit: str, branch: str
+) -> tuple[str | None, bool]:
+    """Push a commit to a branch; gives git's words where that failed, and whether others were faster."""
+    refspec = f"{commit}:refs/heads/{branch}"
+    done = await repository.as_user("push", "--porcelain", "--", remote, refspec)
+    if done.exit == 0:
+        return None, False
+    answer = [line for line in os.fsdecode(done.stdout).splitlines() if line.startswith("!")]
+    said = "; ".join(line.split("\t")[-1] for line in answer) or words(done)
+    is_rejected = any(any(word in line for word in _REJECTED) for line in answer)
+    return said, is_rejected
+
+
+async def remote_of(repository: Repository, branch: str) -> Remote | None:
+    """Where a plain `git push` of a branch would go, by git's own settings; else `origin`, else the only one."""
+    listed = os.fsdecode((await repository.as_user("remote")).stdout).split()
+    merged = await _setting(repository, f"branch.{branch}.merge")
+    upstream = await _setting(repository, f"branch.{branch}.remote")
+    chosen = (
+        await _setting(repository, f"branch.{branch}.pushRemote")
+        or await _setting(repository, "remote.pushDefault")
+        or upstream
+    )
+    if chosen is None:
+        chosen = "origin" if "origin" in listed else listed[0] if len(listed) == 1 else None
+    if chosen is None or chosen not in listed:
+        return None
+    is_tracked = chosen == upstream and merged is not None and merged.startswith("refs/heads/")
+    return Remote(chosen, merged.removeprefix("refs/heads/") if merged and is_tracked else branch)
+
+
+async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring: Bring) -> ErrorRecord | None:
+    """Fetch what others pushed, and land it here."""
+    kept = f"refs/parallelai/fetched/{remote.branch}"
+    fetched = await repository.as_user(
+        *("fetch", "--no-tags", "--no-write-fetch-head", "--quiet", "--"),
+        *(remote.name, f"+refs/heads/{remote.branch}:{kept}"),
+    )
+    theirs = await repository.commit(kept)
+    if fetched.exit != 0 or theirs is None:
+        return ErrorRecord("transient", f"not pushed: {words(fetched)}", retry_helps=True)
+    await repository.git.attempt("update-ref", "-d", kept, theirs)
+    name = f"{remote.name}/{remote.branch}"
+    arrival = await bring(Candidate(name, theirs, tip.commit, intent="what others pushed meanwhile"), tip)
+    if arrival.error is None:
+        return None
+    said = f"not pushed: {arrival.error.said}"
+    advice = f"git pull {remote.name} {remote.branch}"
+    return ErrorRecord(arrival.error.kind, said, arrival.error.where, advice)
+
+
+async def _setting(repository: Repository, key: str) -> str | None:
+    done = await repository.as_user("config", "--get", key)
+    return os.fsdecode(done.stdout).strip() or None if done.exit == 0 else None

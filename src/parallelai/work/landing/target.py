@@ -1,0 +1,241 @@
+"""The branch that work lands on: moved by compare-and-swap, and with it the checkout that holds it.
+
+A checkout moves along only as `git merge --ff-only` would move it. Where git refuses that, the result stays
+complete on `parallelai/landing/<target>`, which is the target from then on, until a person has taken it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from parallelai.errors import ParallelAIError, UsageError
+from parallelai.git.plumbing import GitError
+from parallelai.git.repository import Repository
+from parallelai.work.landing.commits import words
+
+_LOCKED_TRIES = 8
+_LOCKED_SECONDS = 0.25
+_WHY = "parallelai: landing"
+_REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+
+
+class PendingError(ParallelAIError):
+    """The branch of pending results cannot be moved, or does not fit to the target any more."""
+
+    kind = "conflict"
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where the target is: `pending` names the branch that stands in for it while a checkout is behind."""
+
+    commit: str
+    pending: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of a move: done, done on the pending branch (`why` and `next` say the rest), or too late.
+
+    `lost`: somebody else moved the target first; nothing was changed.
+    """
+
+    how: Literal["moved", "pending", "lost"]
+    pending: str | None = None
+    why: str | None = None
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What there is to take over: the pending branch and where it is, and the command that takes it over."""
+
+    target: str
+    pending: str | None
+    commit: str | None
+    is_diverged: bool = False
+    why: str | None = None
+    next: str | None = None
+
+
+class Target:
+    """A branch of the user's, by its name without `refs/heads/`."""
+
+    def __init__(self, repository: Repository, name: str) -> None:
+        self.name = name
+        self.ref = f"refs/heads/{name}"
+        self.pending = f"parallelai/landing/{name}"
+        self._pending_ref = f"refs/heads/{self.pending}"
+        self._repository = repository
+
+    async def tip(self) -> Tip:
+        """Where work lands next. A pending branch that the target contains by now is removed.
+
+        Raises `UsageError` where there is no such branch, and `PendingError` where the pending branch and the
+        target went different ways (`diverged` tells both).
+        """
+        commit, pending = await self.both()
+        if pending is None:
+            return Tip(commit)
+        if await self._repository.ancestor(pending, commit):
+            await self._remove(pending)
+            return Tip(commit)
+        if await self._repository.ancestor(commit, pending):
+            return Tip(pending, self.pending)
+        raise PendingError(
+            f"`{self.name}` and `{self.pending}`, which holds landed work, went different ways",
+            next=f"git merge {self.pending}",
+        )
+
+    async def both(self) -> tuple[str, str | None]:
+        """Where the branch is, and where the pending one is, if there is one. Raises `UsageError`."""
+        commit = await self._repository.commit(self.ref)
+        if commit is None:
+            raise UsageError(
+                f"there is no branch `{self.name}` to land on", next="name the target, or make the branch"
+            )
+        return commit, await self._repository.commit(self._pending_ref)
+
+    async def move(self, to: str, expected: Tip) -> Moved:
+        """Move the target from `expected` to a commit that contains it. Raises `GitError` and `PendingError`."""
+        commit, pending = await self.both()
+        if expected.commit != (pending if expected.pending else commit):
+            return Moved("lost")
+        moved = await self.advance(self.ref, to, commit)
+        if moved.how == "lost":
+            return moved
+        if moved.how == "moved":
+            if pending is not None and await self._repository.ancestor(pending, to):
+                await self._remove(pending)
+            return moved
+        return await self._keep(to, expected, moved)
+
+    async def advance(self, ref: str, to: str, expected: str) -> Moved:
+        """Move a branch forward, with the checkout that holds it; `pending` where git refuses that one."""
+        holders = await checkouts(self._repository, ref)
+        if not holders:
+            return Moved("moved" if await self._repository.move(ref, to, expected, _WHY) else "lost")
+        place = holders[0]
+        if len(holders) > 1:
+            return self._refused(f"it is checked out in {len(holders)} worktrees", place)
+        busy = await _busy(self._repository, place, ref)
+        if busy is not None:
+            return self._refused(busy, place)
+        return await self._with_checkout(ref, to, expected, place)
+
+    async def take_over(self) -> Standing:
+        """Move the target to what is pending, if git would do it now, and say what is left to do."""
+        commit, pending = await self.both()
+        if pending is None:
+            return Standing(self.name, None, commit)
+        if await self._repository.ancestor(pending, commit):
+            await self._remove(pending)
+            return Standing(self.name, None, commit)
+        if not await self._repository.ancestor(commit, pending):
+            return Standing(self.name, self.pending, pending, True, next=f"git merge {self.pending}")
+        moved = await self.advance(self.ref, pending, commit)
+        if moved.how == "moved":
+            await self._remove(pending)
+            return Standing(self.name, None, pending)
+        return Standing(self.name, self.pending, pending, why=moved.why, next=moved.next)
+
+    async def _with_checkout(self, ref: str, to: str, expected: str, place: Path) -> Moved:
+        """Have git move a checkout and its branch. What counts is where the branch is afterwards."""
+        said = ""
+        for attempt in range(_LOCKED_TRIES):
+            if await self._repository.commit(ref) != expected:
+                return Moved("lost")
+            done = await self._repository.as_user(
+                *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
+                *("merge", "--ff-only", "--no-autostash", "--quiet", "--no-stat", to),
+                at=place,
+                env={"GIT_REFLOG_ACTION": _WHY},
+            )
+            now = await self._repository.commit(ref)
+            if now == to:
+                return Moved("moved")
+            if now != expected:
+                return Moved("lost")
+            if place not in await checkouts(self._repository, ref):  # the user switched in this moment
+                return Moved("moved" if await self._repository.move(ref, to, expected, _WHY) else "lost")
+            said = words(done)
+            if "index.lock" not in said:
+                break
+            if attempt + 1 < _LOCKED_TRIES:  # some command of the user's runs: it is soon over
+                await asyncio.sleep(_LOCKED_SECONDS)
+        return self._refused(said, place)
+
+    async def _keep(self, to: str, expected: Tip, refused: Moved) -> Moved:
+        """Keep a result on the pending branch."""
+        old = (await self.both())[1]
+        if expected.pending and old != expected.commit:
+            return Moved("lost")
+        if old is not None and not await self._repository.ancestor(old, to):
+            return Moved("lost")
+        if old is None:
+            made = await self._repository.move(self._pending_ref, to, None, _WHY)
+            return refused if made else Moved("lost")
+        moved = await self.advance(self._pending_ref, to, old)
+        if moved.how == "pending":
+            raise PendingError(
+                f"`{self.pending}` is checked out, and git refuses to move it: {moved.why}",
+                next=f"check out something else there, then `{refused.next}`",
+            )
+        return moved if moved.how == "lost" else refused
+
+    def _refused(self, why: str, place: Path) -> Moved:
+        at = "" if place == self._repository.root else f"-C {shlex.quote(str(place))} "
+        return Moved("pending", self.pending, why, f"git {at}merge --ff-only {self.pending}")
+
+    async def _remove(self, commit: str) -> None:
+        """Remove the pending branch, unless somebody moved it or looks at it."""
+        if not await checkouts(self._repository, self._pending_ref):
+            await self._repository.git.attempt("update-ref", "-d", self._pending_ref, commit)
+
+
+async def checkouts(repository: Repository, ref: str) -> list[Path]:
+    """The worktrees, main and linked, that have a branch checked out, or are in the middle of rebasing it."""
+    done = await repository.as_user("worktree", "list", "--porcelain", "-z")
+    if done.exit != 0:
+        raise GitError(f"`git worktree list` failed: {words(done)}")
+    found = []
+    for block in done.stdout.split(b"\0\0"):
+        lines = block.split(b"\0")
+        if not lines[0].startswith(b"worktree "):
+            continue
+        place = Path(os.fsdecode(lines[0].removeprefix(b"worktree ")))
+        if b"bare" in lines[1:] or not place.is_dir():
+            continue
+        holds = b"branch " + os.fsencode(ref) in lines[1:]
+        if holds or (b"detached" in lines[1:] and await _busy(repository, place, ref) is not None):
+            found.append(place)
+    return found
+
+
+async def _busy(repository: Repository, place: Path, ref: str) -> str | None:
+    """Why a worktree must not be moved now: a rebase or bisection of the branch goes on in it."""
+    done = await repository.as_user("rev-parse", "--absolute-git-dir", at=place)
+    folder = Path(os.fsdecode(done.stdout).rstrip("\n"))
+    for name in _REBASING:
+        try:
+            held = (folder / name).read_text(errors="replace").strip()
+        except OSError:
+            continue
+        if held in (ref, ref.removeprefix("refs/heads/")):
+            what = "bisection" if name.startswith("BISECT") else "rebase"
+            return f"a {what} of it is not finished in `{place}`"
+    return None
+
+
+async def take_over(repository: Repository, target: str) -> Standing:
+    """Take over what is pending for a target, if git would move its checkout now, and say what is left.
+
+    The pending branch is removed once the target contains it. Raises `UsageError` where there is no such target.
+    """
+    return await Target(repository, target).take_over()

@@ -1,0 +1,152 @@
+"""Opens what workstreams need while a run lives, or while somebody lands branches: gates, resolvers, the lander."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.errors import GateFailed
+from parallelai.git.repository import Repository
+from parallelai.plan import model
+from parallelai.plan.model import PhaseGate
+from parallelai.work.colleagues import Colleagues
+from parallelai.work.conflicts import Head, conflicting_pairs
+from parallelai.work.gates.judge import GateJudge, ReviewRunner
+from parallelai.work.gates.memory import Memory
+from parallelai.work.gates.phase import phase_gate
+from parallelai.work.gates.running import Setting as GateSetting
+from parallelai.work.gates.trees import Settings as TreeSettings
+from parallelai.work.gates.trees import Trees, open_trees
+from parallelai.work.landing.lander import Lander
+from parallelai.work.landing.queue import LandingQueue
+from parallelai.work.landing.records import Candidate, Plan, Tell
+from parallelai.work.ledger import Ledger
+from parallelai.work.resolvers.asking import Asker
+from parallelai.work.resolvers.decisions import Decisions
+from parallelai.work.resolvers.settling import Settling
+from parallelai.work.room import Room, Setting
+from parallelai.work.site import Site
+from parallelai.work.streams.registry import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What only the facade can do: have a difference reviewed, have a conflict settled by an engine."""
+
+    review: ReviewRunner | None = None
+    asker: Asker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where landings happen. `folder` is the run's, `hidden` what no gate may see."""
+
+    repository: Repository
+    run: str
+    state: Path
+    folder: Path
+    hidden: tuple[str, ...]
+    tell: Tell
+    grace_seconds: float = 5.0
+    memory_bytes: int | None = None
+
+    @property
+    def decisions(self) -> Path:
+        """Where it is remembered how conflicts were settled."""
+        return self.state / "work" / "decisions"
+
+
+@asynccontextmanager
+async def open_gates(ground: Ground, workspace: model.Workspace) -> AsyncIterator[Trees]:
+    """Open the folders in which gates run."""
+    settings = TreeSettings(
+        run=ground.run,
+        logs=ground.folder / "gates",
+        workspace=workspace,
+        hidden=ground.hidden,
+        network=workspace.network,
+        memory_bytes=ground.memory_bytes,
+        grace_seconds=ground.grace_seconds,
+    )
+    async with open_trees(ground.repository, settings) as trees:
+        yield trees
+
+
+def make_gates(ground: Ground, trees: Trees, gates: model.Gates, ports: Ports) -> GateJudge | None:
+    """Make what judges trees by a plan's gates; None where it has none."""
+    if not gates.landing:
+        return None
+    return GateJudge(
+        ground.repository,
+        gates,
+        trees,
+        tell=ground.tell,
+        logs=ground.folder / "gates",
+        state=ground.state / "work",
+        review=ports.review,
+    )
+
+
+def make_lander(
+    ground: Ground, gates: GateJudge | None, landing: model.Landing, target: str, ports: Ports
+) -> Lander:
+    """Make what lands candidates on a target, behind gates."""
+    repository = ground.repository
+    engine = ", ".join(landing.resolver.members) if landing.resolver is not None else "engine"
+    settling = Settling(
+        repository,
+        decisions=Decisions(ground.decisions, commits=landing.decisions == "commit"),
+        asker=ports.asker,
+        engine=engine,
+        tell=ground.tell,
+    )
+    plan = Plan(target, landing.method, landing.via, landing.push, landing.batch)
+
+    async def conflicts(candidates: Sequence[Candidate]) -> frozenset[frozenset[str]]:
+        heads = [Head(one.name, one.commit, one.owns) for one in candidates]
+        return await conflicting_pairs(repository, heads, cache=ground.state / "cache" / "conflicts")
+
+    return Lander(repository, plan, gates, settling, ground.tell, conflicts=conflicts)
+
+
+@asynccontextmanager
+async def open_room(
+    setting: Setting, repository: Repository, ledger: Ledger, tell: Tell, ports: Ports
+) -> AsyncIterator[Room]:
+    """Open the room of a run's workstreams."""
+    streams = Streams(setting.state)
+    hidden = (str(setting.state), str(setting.worktrees))
+    grace = setting.plan.limits.grace
+    ground = Ground(
+        repository, setting.run, setting.state, setting.folder, hidden, tell, grace, setting.memory_bytes
+    )
+    async with open_gates(ground, setting.plan.workspace) as trees:
+        plan = setting.plan
+        gates = make_gates(ground, trees, plan.gates, ports)
+        lander = make_lander(ground, gates, plan.landing, setting.target, ports)
+
+        async def gate(asked: PhaseGate, commit: str) -> None:
+            memory = Memory(setting.state / "work" / "gates")
+            seconds = plan.gates.timeout
+            logs = setting.folder / "gates"
+            verdict = await phase_gate(
+                GateSetting(repository, trees, tell, logs, seconds, memory),
+                asked.commands,
+                commit,
+                pass_rate=asked.pass_rate,
+            )
+            if not verdict.ok:
+                error = verdict.error
+                if error is None:
+                    raise GateFailed("the gate of the phase does not pass")
+                raise GateFailed(error.said, where=error.where, next=error.next)
+
+        site = Site(setting, repository, streams, ledger, tell)
+        colleagues = Colleagues(setting, repository, streams, tell)
+        room = Room(setting, repository, streams, site, colleagues, LandingQueue(lander.land), gate, tell)
+        try:
+            yield room
+        finally:
+            await room.aclose()

@@ -1,0 +1,36 @@
+"""One side's text once stood in the other side's file, since the two parted: the other has gone on from it.
+
+It must not be in the base, and be long enough to be no chance: short texts come and go.
+"""
+
+from __future__ import annotations
+
+from parallelai.work.resolvers.lines import is_blank, lines, words
+from parallelai.work.resolvers.records import Conflict, Past, rung
+
+MIN_LINES = 3
+MIN_CHARS = 30
+
+
+@rung("in-history", rank=50, scope="hunk")
+def resolve(conflict: Conflict) -> bytes | None:
+    """Take the side that had the other's text, and changed it."""
+    base = conflict.whole.base if conflict.whole is not None else conflict.base
+    had_theirs = _was(conflict.theirs, conflict.history.ours, base)
+    had_ours = _was(conflict.ours, conflict.history.theirs, base)
+    if had_theirs == had_ours:
+        return None
+    return conflict.ours if had_theirs else conflict.theirs
+
+
+def _was(text: bytes | None, past: Past, base: bytes | None) -> bool:
+    if not text or sum(not is_blank(line) for line in lines(text)) < MIN_LINES:
+        return False
+    if len(words(text)) < MIN_CHARS or text in (base or b""):
+        return False
+    return any(_has(version, text) for version in past.versions)
+
+
+def _has(version: bytes, text: bytes) -> bool:
+    """Whether a text stands in a version, from the start of a line."""
+    return version.startswith(text) or b"\n" + text in version

@@ -1,0 +1,157 @@
+"""Lock files are made anew by their own tool, from the manifests as they were merged.
+
+The tools that are known are a table. One runs in a scratch folder that holds the merged tree, confined as
+assistants are, with ours as the lock to start from; the network is what the plan gives. Where a tool is not
+installed, or fails, nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol
+
+from parallelai.engines.protocol import Workspace
+from parallelai.git.plumbing import Git
+from parallelai.processes import environment, find
+from parallelai.work import placing
+from parallelai.work.confined import Command, run_in
+from parallelai.work.removing import remove
+
+SECONDS = 600.0
+_CACHES = (
+    *("npm_config_cache", "YARN_CACHE_FOLDER", "YARN_GLOBAL_FOLDER", "GOMODCACHE", "GOCACHE", "CARGO_HOME"),
+    *("UV_CACHE_DIR", "POETRY_CACHE_DIR", "COMPOSER_HOME", "BUNDLE_USER_HOME", "XDG_CACHE_HOME"),
+    "XDG_DATA_HOME",
+)
+"""Where the tools keep what they fetch: HOME is read-only to them, so each gets a folder of its own."""
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class Regenerate(Protocol):
+    """Makes a generated file anew."""
+
+    async def __call__(self, path: str, tree: str) -> bytes | None:
+        """Give the content of a file as its tool writes it for a tree (a hash); None where that cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Who writes a lock file: its command, and the manifest that lies beside it."""
+
+    argv: tuple[str, ...]
+    manifest: str
+    unless: bytes = b""
+    """What a lock of another tool with the same name has in its head."""
+
+
+_NPM = Tool(
+    ("npm", "install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"), "package.json"
+)
+TOOLS: Mapping[str, Tool] = {
+    "package-lock.json": _NPM,
+    "npm-shrinkwrap.json": _NPM,
+    "yarn.lock": Tool(
+        ("yarn", "install", "--mode", "update-lockfile"), "package.json", b"# yarn lockfile v1"
+    ),
+    "pnpm-lock.yaml": Tool(("pnpm", "install", "--lockfile-only", "--ignore-scripts"), "package.json"),
+    "poetry.lock": Tool(("poetry", "lock", "--no-interaction"), "pyproject.toml"),
+    "uv.lock": Tool(("uv", "lock"), "pyproject.toml"),
+    "pdm.lock": Tool(("pdm", "lock", "--update-reuse"), "pyproject.toml"),
+    "Cargo.lock": Tool(("cargo", "update", "--workspace"), "Cargo.toml"),
+    "go.sum": Tool(("go", "mod", "tidy"), "go.mod"),
+    "composer.lock": Tool(
+        ("composer", "update", "--minimal-changes", "--no-install", "--no-scripts", "--no-plugins", "-n"),
+        "composer.json",
+    ),
+    "Gemfile.lock": Tool(("bundle", "lock"), "Gemfile"),
+}
+
+
+def is_lock(path: str) -> bool:
+    """Whether a file is a lock that a known tool writes."""
+    return PurePosixPath(path).name in TOOLS
+
+
+def manifest_of(path: str) -> str | None:
+    """The path of the manifest that a lock is made from; None for what is no lock."""
+    tool = TOOLS.get(PurePosixPath(path).name)
+    return str(PurePosixPath(path).with_name(tool.manifest)) if tool else None
+
+
+@dataclass(frozen=True, slots=True)
+class Regeneration:
+    """Runs the tools.
+
+    Attributes:
+        git: of the repository that has the trees.
+        folder: where scratch folders are made, each removed again.
+        logs: where the tools' output goes.
+        run: the id that the processes are marked with.
+        network: the plan's; None is on.
+        env: what the tools see beside the environment of programs.
+        hidden: paths that are not even seen.
+        tools: the table of what is known.
+    """
+
+    git: Git
+    folder: Path
+    logs: Path
+    run: str
+    network: Literal["on", "loopback", "off"] | None = None
+    sandbox: Literal["auto", "required", "none"] = "auto"
+    env: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    seconds: float = SECONDS
+    tools: Mapping[str, Tool] = field(default_factory=lambda: TOOLS)
+
+    async def __call__(self, path: str, tree: str) -> bytes | None:
+        """See `Regenerate`. Raises `GitError` where the tree cannot be laid out."""
+        tool = self.tools.get(PurePosixPath(path).name)
+        if tool is None or find(tool.argv[0]) is None:
+            return None
+        scratch = self.folder / f"lock-{secrets.token_hex(6)}"
+        try:
+            return await self._made(tool, path, tree, scratch)
+        finally:
+            await asyncio.to_thread(remove, scratch)
+
+    async def _made(self, tool: Tool, path: str, tree: str, scratch: Path) -> bytes | None:
+        root, temporary = scratch / "tree", scratch / "tmp"
+        for made in (root, temporary):
+            await asyncio.to_thread(made.mkdir, parents=True, mode=0o700)
+        git = Git(self.git.git_dir, work_tree=root, index=scratch / "index")
+        await git.run("read-tree", tree)
+        await git.run("checkout-index", "--all", "--force", "--quiet")
+        before = await asyncio.to_thread(_content, root, path)
+        manifest = str(PurePosixPath(path).with_name(tool.manifest))
+        if await asyncio.to_thread(_content, root, manifest) is None:
+            return None
+        if tool.unless and before is not None and tool.unless in before[:500]:
+            return None
+        workspace = Workspace(
+            True,
+            str(temporary),
+            sandbox=self.sandbox,
+            network=self.network,
+            readable=(str(root),),  # a tool in a folder of several packages reads its neighbours
+            hidden=self.hidden,
+        )
+        command = Command("setup", tool.argv, self.seconds, 5.0, self.run, self.logs / f"{scratch.name}.log")
+        caches = {name: str(temporary / name.lower()) for name in _CACHES}
+        env = environment(env={**caches, "CI": "1", **self.env})
+        failed = await run_in(str((root / path).parent), workspace, env, command)
+        return None if failed is not None else await asyncio.to_thread(_content, root, path)
+
+
+def _content(root: Path, path: str) -> bytes | None:
+    """What lies at a path, if it is a file, bounded; no link is followed."""
+    try:
+        found = placing.read(root, path)
+    except placing.NotWritten:
+        return None
+    is_file = found is not None and not found.is_link and len(found.data) <= MAX_BYTES
+    return found.data if is_file and found is not None else None

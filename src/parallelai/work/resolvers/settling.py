@@ -1,0 +1,340 @@
+"""Settles the conflicts of one merge: as it was decided before, else by resolvers, else by an engine.
+
+All that is written are objects: blobs, and the tree with them. The files of a merge are settled together or not at
+all; lock files come last, because they are made from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.events import DecisionMade
+from parallelai.git.merging import Conflicted, Entry, Merged
+from parallelai.git.plumbing import Git
+from parallelai.git.repository import Repository
+from parallelai.records import ErrorRecord
+from parallelai.work.landing.records import Resolved, Side, Tell
+from parallelai.work.resolvers import asking, decisions, regenerating
+from parallelai.work.resolvers.checking import MAX_BYTES, objection
+from parallelai.work.resolvers.decisions import Decision, Decisions, Key
+from parallelai.work.resolvers.history import gather
+from parallelai.work.resolvers.ladder import climb, rungs
+from parallelai.work.resolvers.records import Conflict, Rung
+from parallelai.work.resolvers.splitting import Split, merged_text, split
+
+MAX_FILES = 1000
+"""Merges with more conflicting files are left to a person."""
+_TEXT_KINDS = ("content", "add/add")
+_ASKABLE = (*_TEXT_KINDS, "modify/delete")
+_FILES = ("100644", "100755")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A conflicting file, as far as it could be read."""
+
+    conflicted: Conflicted
+    conflict: Conflict
+    split: Split | None
+    key: Key
+    mode: str
+
+    @property
+    def path(self) -> str:
+        return self.conflicted.path
+
+    @property
+    def is_lock(self) -> bool:
+        return regenerating.is_lock(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a file was settled as: its content, or None for no file."""
+
+    text: bytes | None
+    by: str
+    why: str
+    is_new: bool = True
+    is_symmetric: bool = True
+
+
+class Settling:
+    """Implements `landing.records.Resolving` on a repository's objects."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        decisions: Decisions,
+        resolvers: Sequence[Rung] | None = None,
+        asker: asking.Asker | None = None,
+        engine: str = "engine",
+        regenerate: regenerating.Regenerate | None = None,
+        tell: Tell = lambda name, event: None,
+    ) -> None:
+        """Settle by these means.
+
+        Args:
+            repository: where the merges are.
+            decisions: what was decided before, and where new decisions are kept.
+            resolvers: the ladder, in its order; None takes all that are registered.
+            asker: has an engine settle what is left; None leaves it.
+            engine: what decisions call that engine.
+            regenerate: makes lock files anew; None leaves them.
+            tell: writes `DecisionMade` down.
+        """
+        self._repository = repository
+        self._git: Git = repository.git
+        self._decisions = decisions
+        self._ladder = tuple(resolvers) if resolvers is not None else rungs()
+        self._asker = asker
+        self._engine = engine
+        self._regenerate = regenerate
+        self._tell = tell
+        self._asked: dict[str, tuple[str, ...]] = {}
+
+    async def settle(
+        self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], *, may_ask: bool
+    ) -> Resolved | ErrorRecord:
+        """See `Resolving.settle`. Raises `GitError` where git fails."""
+        files = await self._read(ours, theirs, merged)
+        if isinstance(files, ErrorRecord):
+            return _named(files, sides)
+        done: dict[str, _Done] = {}
+        for file in files:
+            found = await self._remembered(ours, file) or await asyncio.to_thread(self._climbed, file)
+            if found is not None:
+                done[file.path] = found
+        left = [file for file in files if file.path not in done]
+        if left and not may_ask:
+            return _named(_left(left), sides)
+        asked = [file for file in left if not self._is_made(file)]
+        if asked:
+            answers = await self._ask(ours, theirs, merged, sides, asked)
+            if isinstance(answers, ErrorRecord):
+                return _named(answers, sides)
+            done.update(answers)
+        failed = await self._make(merged, [file for file in left if self._is_made(file)], files, done)
+        if failed:
+            return _named(_left(failed), sides)
+        return await self._resolved(merged, files, done)
+
+    async def refute(self, tree: str) -> None:
+        """Forget what an engine decided for a tree that did not pass its gates, so that it is asked again."""
+        for key in self._asked.pop(tree, ()):
+            await self._decisions.forget(key)
+
+    # -- reading
+
+    async def _read(self, ours: str, theirs: str, merged: Merged) -> list[_File] | ErrorRecord:
+        conflicts = merged.conflicts
+        if not conflicts or len(conflicts) > MAX_FILES:
+            said = (
+                merged.said[0] if merged.said and not conflicts else f"{len(conflicts)} files are in conflict"
+            )
+            return ErrorRecord("conflict", said)
+        for one in conflicts:
+            why = _unfit(one)
+            if why is not None:
+                return ErrorRecord("conflict", f"`{one.path}`: {why}")
+        histories = await gather(self._git, ours, theirs, [one.path for one in conflicts])
+        files = []
+        for one in conflicts:
+            texts = await self._texts(one)
+            if texts is None:
+                return ErrorRecord("conflict", f"`{one.path}` is larger than {MAX_BYTES} bytes")
+            conflict = Conflict(one.path, *texts, one.kind, histories[one.path])
+            parts = await split(self._git, conflict) if one.kind in _TEXT_KINDS else None
+            files.append(_File(one, conflict, parts, await self._key(merged, conflict, parts), _mode(one)))
+        return files
+
+    async def _texts(self, one: Conflicted) -> tuple[bytes | None, bytes | None, bytes | None] | None:
+        """The base's, our and their content; None where one of them is too large."""
+        names = sorted({side.blob for side in one.stages.values()})
+        stdin = "".join(f"{name}\n" for name in names).encode()
+        rows = (await self._git.run("cat-file", "--batch-check=%(objectsize)", stdin=stdin)).split(b"\n")
+        if any(not row.isdigit() or int(row) > MAX_BYTES for row in rows if row):
+            return None
+        blobs = await self._git.blobs(names)
+        base, ours, theirs = (
+            blobs.get(side.blob) if (side := one.stages.get(stage)) is not None else None
+            for stage in (1, 2, 3)
+        )
+        return base, ours, theirs
+
+    async def _key(self, merged: Merged, conflict: Conflict, parts: Split | None) -> Key:
+        """The key of a file's conflict; a lock's counts for the manifest as it was merged only."""
+        key = decisions.key_of(conflict, parts)
+        manifest = regenerating.manifest_of(conflict.path)
+        if manifest is None:
+            return key
+        beside = next((one for one in merged.conflicts if one.path == manifest), None)
+        if beside is not None:  # its text in the tree names commits
+            row = repr(sorted((stage, side.blob) for stage, side in beside.stages.items())).encode()
+        else:
+            row = await self._git.run("ls-tree", "-z", "--full-tree", merged.tree, "--", manifest)
+        found = decisions.key_of(Conflict(conflict.path, key.exact.encode(), key.key.encode(), row), None)
+        return Key(found.key, False, key.exact)
+
+    # -- settling
+
+    async def _remembered(self, ours: str, file: _File) -> _Done | None:
+        found = await self._decisions.committed(self._git, ours, file.key.key)
+        found = found or await asyncio.to_thread(self._decisions.find, file.key.key)
+        made = decisions.applied(found, file.key, file.split) if found is not None else None
+        if found is None or made is None or asking.refused(file.conflict, made[0]) is not None:
+            return None
+        return _Done(made[0], found.by, "as it was decided before", False)
+
+    def _climbed(self, file: _File) -> _Done | None:
+        if file.conflict.ours is None or file.conflict.theirs is None:
+            return None
+        found = climb(file.conflict, file.split, self._ladder)
+        if found is None:
+            return None
+        count = len(found.by)
+        why = f"by {found.name}" if count == 1 else f"{count} places, by {found.name}"
+        return _Done(found.text, found.name, why, True, found.is_symmetric)
+
+    def _is_made(self, file: _File) -> bool:
+        return file.is_lock and self._regenerate is not None
+
+    async def _make(
+        self, merged: Merged, locks: list[_File], files: Sequence[_File], done: dict[str, _Done]
+    ) -> list[_File]:
+        """Have lock files made from what all the others came to; gives those that could not be made."""
+        if self._regenerate is None:
+            return locks
+        failed = []
+        for file in locks:
+            now = {one.path: (one.mode, done[one.path].text) for one in files if one.path in done}
+            start = file.conflict.ours if file.conflict.ours is not None else file.conflict.theirs
+            tree = await self._tree(merged.tree, {**now, file.path: (file.mode, start)})
+            text = await self._regenerate(file.path, tree)
+            if text is None or objection(file.conflict, text) is not None:
+                failed.append(file)
+            else:
+                done[file.path] = _Done(text, "regenerated", "made anew by its own tool")
+        return failed
+
+    async def _ask(
+        self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], files: Sequence[_File]
+    ) -> dict[str, _Done] | ErrorRecord:
+        if self._asker is None:
+            return _left(files)
+        conflicts = {file.path: file.conflict for file in files}
+        counts = {file.path: len(file.split.hunks) for file in files if file.split is not None}
+        question = asking.ConflictQuestion(
+            asking.prompt(sides, conflicts, counts),
+            merged.tree,
+            {file.path: await self._with_markers(file, sides) for file in files},
+            conflicts,
+            ours,
+            theirs,
+            sides,
+        )
+        answers = await self._asker(question)
+        if isinstance(answers, ErrorRecord):
+            return answers
+        checked = asking.answer(question, answers, answers)
+        if isinstance(checked, ErrorRecord):
+            return checked
+        return {
+            path: _Done(text, self._engine, "by the engine that was asked") for path, text in checked.items()
+        }
+
+    async def _with_markers(self, file: _File, sides: tuple[Side, Side]) -> bytes | None:
+        conflict = file.conflict
+        if conflict.ours is None or conflict.theirs is None or file.split is None:
+            return conflict.ours if conflict.ours is not None else conflict.theirs
+        labels = (sides[0].name, "base", sides[1].name)
+        return await merged_text(
+            self._git, conflict.ours, conflict.base or b"", conflict.theirs, "--diff3", labels=labels
+        )
+
+    # -- writing
+
+    async def _resolved(self, merged: Merged, files: Sequence[_File], done: Mapping[str, _Done]) -> Resolved:
+        entries = {file.path: (file.mode, done[file.path].text) for file in files}
+        asked = []
+        for file in files:
+            decision = self._decision(file, done[file.path])
+            if done[file.path].is_new:
+                await asyncio.to_thread(self._decisions.record, decision)
+            if done[file.path].by == self._engine:
+                asked.append(decision.key)
+            if self._decisions.commits:
+                path = f"{decisions.COMMITTED}/{decision.key}.json"
+                entries[path] = ("100644", decisions.encode(decision))
+        tree = await self._tree(merged.tree, entries)
+        self._asked[tree] = tuple(asked)
+        for file in files:
+            one = done[file.path]
+            self._tell(None, DecisionMade(file.path, one.by, one.why, file.key.key))
+        return Resolved(tree, {file.path: done[file.path].by for file in files})
+
+    def _decision(self, file: _File, one: _Done) -> Decision:
+        made = decisions.decided(
+            file.conflict, file.split, one.text, one.by, why=one.why, is_symmetric=one.is_symmetric
+        )
+        if not file.is_lock:
+            return made
+        return Decision(
+            file.key.key, file.path, (one.text,), one.by, one.why, exact=file.key.exact, at=made.at
+        )
+
+    async def _tree(self, tree: str, entries: Mapping[str, tuple[str, bytes | None]]) -> str:
+        """Write a tree with other files: mode and content of each, None for no file."""
+        rows = []
+        for path, (mode, text) in entries.items():
+            blob = "0" * len(tree) if text is None else await self._blob(text)
+            name = path.encode("utf-8", "surrogateescape")
+            rows.append(f"{'0' if text is None else mode} {blob}\t".encode() + name + b"\0")
+        with tempfile.TemporaryDirectory(prefix="parallelai-") as folder:
+            git = Git(self._git.git_dir, index=Path(folder) / "index")
+            await git.run("read-tree", tree)
+            await git.run("update-index", "-z", "--replace", "--index-info", stdin=b"".join(rows))
+            return await git.line("write-tree")
+
+    async def _blob(self, text: bytes) -> str:
+        return await self._git.line("hash-object", "-w", "--stdin", stdin=text)
+
+
+def _unfit(one: Conflicted) -> str | None:
+    """Say why nobody here can settle a path; None where somebody may."""
+    modes = {side.mode for side in one.stages.values()}
+    if one.kind not in _ASKABLE and not regenerating.is_lock(one.path):
+        return f"a {one.kind} conflict needs a person"
+    if not modes <= set(_FILES):
+        return "it is not a plain file on all sides"
+    if 2 not in one.stages and 3 not in one.stages:
+        return "it is on no side"
+    return None
+
+
+def _mode(one: Conflicted) -> str:
+    """The mode of a settled file: who changed it counts; between two new ones, what may be run stays so."""
+    base, ours, theirs = (one.stages.get(stage) for stage in (1, 2, 3))
+    if ours is None or theirs is None:
+        return (ours or theirs or Entry(_FILES[0], "")).mode
+    if base is None:
+        return max(ours.mode, theirs.mode)
+    return theirs.mode if ours.mode == base.mode else ours.mode
+
+
+def _left(files: Sequence[_File]) -> ErrorRecord:
+    paths = ", ".join(f"`{file.path}`" for file in files[:5])
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    return ErrorRecord("conflict", f"no resolver knows how to settle {paths}{more}")
+
+
+def _named(error: ErrorRecord, sides: tuple[Side, Side]) -> ErrorRecord:
+    """An error with both sides named."""
+    said = f"`{sides[0].name}` and `{sides[1].name}` conflict: {error.said}"
+    advice = error.next or f"merge `{sides[0].name}` into `{sides[1].name}` by hand, then land it again"
+    return ErrorRecord(error.kind, said, error.where, advice, error.retry_helps)

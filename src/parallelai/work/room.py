@@ -1,0 +1,319 @@
+"""The workstreams of one run: prepared, heard between turns, landed, cleaned.
+
+The room holds what workstreams share while the run lives: leases, the landing queue, what they are to be told.
+What outlasts it is on disk: the registry of workstreams, the ledger, and git.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parallelai.engines.protocol import Request
+from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Unavailable, UsageError
+from parallelai.events import LandingBlocked, TaskStep
+from parallelai.git.repository import Repository
+from parallelai.plan import model
+from parallelai.plan.model import PhaseGate, Plan, Workstream
+from parallelai.records import ErrorRecord, Reply
+from parallelai.run.workspaces import Measured, Parked
+from parallelai.work.colleagues import Colleagues
+from parallelai.work.landing.queue import LandingQueue
+from parallelai.work.landing.records import Arrival, Candidate, Tell
+from parallelai.work.site import Site
+from parallelai.work.streams.base import Base
+from parallelai.work.streams.record import Rules, Stream
+from parallelai.work.streams.registry import Streams
+
+MOST_TOLD = 6
+"""Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is decided before a run's room opens.
+
+    Attributes:
+        run: the run's id.
+        plan_name: what its plan is known by.
+        plan: the whole plan: config, roles and variables taken in.
+        works: the workstreams that this run carries out, with their defaults taken in.
+        root: the project's root; `state` its state folder, `folder` the run's below that.
+        worktrees: the folder in which worktrees are made.
+        target: the branch that is landed on; `base` is what it was when the run was begun, or its remote's tip.
+        is_attended: somebody is there to approve.
+        engine_of: who does a workstream, for its commits.
+        memory_bytes: the most that one attempt may take; None is no limit.
+        secrets_in: the secrets of a text.
+    """
+
+    run: str
+    plan_name: str
+    plan: Plan
+    works: Mapping[str, Workstream]
+    rules: Mapping[str, Rules]
+    root: Path
+    state: Path
+    folder: Path
+    worktrees: Path
+    target: str
+    base: Base
+    is_attended: bool = False
+    engine_of: Callable[[str], str | None] = lambda name: None
+    memory_bytes: int | None = None
+    secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
+
+
+Land = Callable[[list[Candidate]], Any]
+
+
+@dataclass(slots=True)
+class _Course:
+    """Where one workstream is while the run lives."""
+
+    told: int = 0
+    has_trespassed: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+    refusal: str | None = None
+
+
+class Room:
+    """Make one with `opening.open_room`.
+
+    Args:
+        site: the worktrees, and what is in them.
+        colleagues: leases, messages and conflicts between workstreams.
+        queue: lands candidates.
+        gate: runs a phase's gate on a commit; gives why it failed.
+        tell: writes an event down.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        repository: Repository,
+        streams: Streams,
+        site: Site,
+        colleagues: Colleagues,
+        queue: LandingQueue,
+        gate: Callable[[PhaseGate, str], Any],
+        tell: Tell,
+    ) -> None:
+        self.setting = setting
+        self.repository = repository
+        self.streams = streams
+        self.site = site
+        self._colleagues = colleagues
+        self._queue = queue
+        self._gate = gate
+        self._tell = tell
+        self._courses: dict[str, _Course] = defaultdict(_Course)
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # -- what there is
+
+    def has(self, task: str) -> bool:
+        """Whether a task is a workstream of this run."""
+        return task in self.setting.works
+
+    def known(self, name: str) -> Stream | None:
+        """A workstream as it is on disk; None before its worktree was made."""
+        stream = self.streams.get(name)
+        return stream if stream is not None and stream.plan == self.setting.plan_name else None
+
+    def wanted(self, name: str) -> model.Workspace:
+        """What the plan says of a workstream's folder."""
+        return self.setting.works[name].workspace or self.setting.plan.workspace
+
+    def describe(self, name: str) -> dict[str, Any] | None:
+        """A workstream in the run's document (CONTRACTS §5); None before its worktree was made."""
+        stream = self.known(name)
+        if stream is None:
+            return None
+        landed = dataclasses.asdict(stream.landed) if stream.landed is not None else None
+        return {
+            "branch": stream.branch,
+            "worktree": stream.worktree,
+            "base": stream.base,
+            "stage": stream.state,
+            "kept_out": [path for kept in stream.kept_out for path in kept.paths],
+            "landed": landed,
+        }
+
+    # -- an attempt
+
+    async def prepare(self, name: str) -> Stream:
+        """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`."""
+        self._tell(name, TaskStep("prepare", "preparing"))
+        async with self._locks[name]:
+            course = self._courses[name]
+            course.told, course.has_trespassed = 0, False
+            stream = (await self.site.prepare(name)).stream
+        self._tell(name, TaskStep("perform", "working"))
+        return stream
+
+    async def brief(self, name: str, request: Request) -> Request:
+        """Put a workstream's context before what its assistant is asked."""
+        stream = self.streams.find(name)
+        notes = self._colleagues.notes(name)
+        return await self.site.brief(stream, request, notes)
+
+    async def heard(self, name: str, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
+        """Take in what a turn said and did; gives what its assistant is to be told in one more turn."""
+        course = self._courses[name]
+        self._colleagues.heard(name, reply.text or "")
+        words = await self._colleagues.leases(name, reply.text or "", parked)
+        async with self._locks[name]:
+            self._tell(name, TaskStep("guard", "guarding"))
+            guarded = await self.site.guard(name, self._colleagues.leased(name))
+            self._tell(name, TaskStep("perform", "working"))
+            if guarded and not course.has_trespassed:
+                course.has_trespassed = True
+                words.append(guarded)
+            words += await self._synced(name)
+        words += await self._colleagues.news(name)
+        if not words or not can_go_on or course.told >= MOST_TOLD:
+            self._colleagues.keep(name, words)
+            return None
+        course.told += 1
+        return "\n\n".join(words)
+
+    async def _synced(self, name: str) -> list[str]:
+        """Bring what has landed meanwhile into a worktree that is between turns."""
+        said = await self.site.sync(name)
+        return [said] if said else []
+
+    async def measure(self, name: str) -> Measured:
+        """Say what a workstream has changed since it was cut, as it stands on its branch."""
+        return await self.site.measure(name)
+
+    async def take_back(self, name: str) -> None:
+        """Undo what a check left in a worktree."""
+        async with self._locks[name]:
+            await self.site.take_back(name)
+
+    # -- landing
+
+    async def approved(self, name: str) -> None:
+        """Wait for a person's leave to land. Raises `Unavailable` where nobody is there, or it was refused."""
+        course = self._courses[name]
+        try:
+            while self.streams.find(name).approved_by is None:
+                if not self.setting.is_attended and not course.decided.is_set():
+                    said = "it waits for a person's leave to land"
+                    raise Unavailable(said, next=f"`parallelai work approve {name}`, then go on with the run")
+                await course.decided.wait()
+                course.decided.clear()
+                if course.refusal is not None:
+                    refusal, course.refusal = course.refusal, None
+                    raise Unavailable(f"its landing was refused: {refusal}", next="go on with the run")
+        except BaseException:
+            course.ended.set()
+            raise
+
+    async def land(self, name: str) -> None:
+        """Land a workstream. Raises the `EngineError` that keeps it from landing."""
+        stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
+        await self.site.rest(name)
+        try:
+            await self._await_dependencies(stream)
+            arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
+            if arrival.landed is None:
+                raise self._blocked(name, arrival)
+            landed = arrival.landed
+            stream = self.streams.update(
+                name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
+            )
+            await self.site.finished(stream)
+            await self._colleagues.landed(name)
+        finally:
+            self._courses[name].ended.set()
+
+    def gave_up(self, name: str) -> None:
+        """Take in that a workstream ended without landing: nobody need wait for it."""
+        self._courses[name].ended.set()
+        self._colleagues.gave_up(name)
+
+    def candidate(self, stream: Stream) -> Candidate:
+        """A workstream as it is to land."""
+        trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
+        engine = self.setting.engine_of(stream.name)
+        if engine is not None:
+            trailers["ParallelAI-Engine"] = engine
+        return Candidate(
+            name=stream.name,
+            commit=stream.head,
+            base=stream.base,
+            branch=stream.branch,
+            intent=stream.description,
+            priority=stream.priority,
+            trailers=trailers,
+            owns=stream.rules.owns,
+        )
+
+    async def _await_dependencies(self, stream: Stream) -> None:
+        """Wait for those whose work it was cut from before they had landed (`after: finished`)."""
+        for other in stream.depends_on:
+            if not self.has(other):
+                continue
+            known = self.known(other)
+            if known is None or known.state != "landed":
+                await self._courses[other].ended.wait()
+                known = self.known(other)
+            if known is None or known.state != "landed":
+                raise Unavailable(
+                    f"`{other}`, which it builds on, has not landed", next=f"see `work status {other}`"
+                )
+
+    def _blocked(self, name: str, arrival: Arrival) -> EngineError:
+        """The error of a workstream that did not land. What an assistant can put right is worked on again."""
+        record = arrival.error or ErrorRecord("internal", "it did not land, and nobody said why")
+        if record.kind in ("gate_failed", "conflict"):
+            self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
+            self._colleagues.keep(name, [f"It did not land: {record.said}\nPut that right."])
+        self._tell(name, LandingBlocked(record.said, arrival.with_))
+        return ENGINE_ERRORS.get(record.kind, Internal)(record.said, where=record.where, next=record.next)
+
+    async def phase_gate(self, gate: PhaseGate) -> None:
+        """Run a phase's gate on the target as it stands. Raises `GateFailed`."""
+        await self._gate(gate, await self.site.tip())
+
+    # -- what others ask of the run
+
+    def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
+        """Do what somebody asks of a workstream, and say what was done. Raises `UsageError`."""
+        name = str(args.get("name") or args.get("task") or "")
+        if not self.has(name):
+            known = ", ".join(f"`{each}`" for each in self.setting.works)
+            raise UsageError(f"this run has no workstream `{name}`", next=f"it has {known}")
+        match kind:
+            case "approve":
+                self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=by or "somebody"))
+                self._courses[name].decided.set()
+                return f"`{name}` may land"
+            case "reject":
+                reason = str(args.get("reason") or "")
+                self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=None, state="open"))
+                self._colleagues.keep(name, [f"Its landing was refused by {by}: {reason}"])
+                self._courses[name].refusal = reason or "no reason was given"
+                self._courses[name].decided.set()
+                return f"`{name}` does not land; it is worked on again when the run goes on"
+            case "send":
+                self._colleagues.keep(name, [f"{by or 'Somebody'} says: {args.get('text') or ''}"])
+                return f"`{name}` is told with its next turn"
+            case "lease":
+                paths = tuple(str(path) for path in args.get("paths") or ())
+                return self._colleagues.give(name, paths, by)
+        raise UsageError(f"`{kind}` is nothing that a running run does with a workstream")
+
+    async def aclose(self) -> None:
+        """Let go of what only the run needed."""
+        for course in self._courses.values():
+            course.ended.set()
+        await self.site.aclose()

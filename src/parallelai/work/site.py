@@ -1,0 +1,376 @@
+"""The worktrees of one run, and all that is done to them: made, briefed, guarded, synced, measured, cleared."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parallelai import processes
+from parallelai.engines.protocol import Request, Workspace
+from parallelai.errors import EngineError, ParallelAIError, Trespass
+from parallelai.events import GuardKeptOut, WorkspaceCreated, WorkspaceRemoved, WorkspaceRepaired
+from parallelai.git.merging import merge
+from parallelai.git.repository import Repository
+from parallelai.plan import model
+from parallelai.records import changed
+from parallelai.results.printable import visible
+from parallelai.run.workspaces import Measured, Work
+from parallelai.work import scratch
+from parallelai.work.confined import Command, run_in
+from parallelai.work.context.pack import Note, context
+from parallelai.work.gathering import listing
+from parallelai.work.guard.guarding import Guard, Guarded
+from parallelai.work.guard.place import Settings as GuardSettings
+from parallelai.work.guard.place import git_dir_of
+from parallelai.work.landing.records import Tell
+from parallelai.work.ledger import Held, Ledger
+from parallelai.work.streams import clean, syncing, worktrees
+from parallelai.work.streams.base import LANDING, Base
+from parallelai.work.streams.now import find_place, measure
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams
+from parallelai.work.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter
+
+if TYPE_CHECKING:
+    from parallelai.work.room import Setting
+
+
+MOST_NAMED = 20
+"""How many paths an assistant is told of at once."""
+
+
+class Site:
+    """See the module. Each of its methods is about one worktree; who calls them sees to it that only one does."""
+
+    def __init__(
+        self, setting: Setting, repository: Repository, streams: Streams, ledger: Ledger, tell: Tell
+    ) -> None:
+        self._setting = setting
+        self._repository = repository
+        self._streams = streams
+        self._ledger = ledger
+        self._tell = tell
+        self._held: dict[str, Held] = {}
+        self._guards: dict[str, Guard] = {}
+
+    # -- made
+
+    async def prepare(self, name: str) -> worktrees.Started:
+        """Make a workstream's worktree, or what is missing of it. Raises `ParallelAIError`."""
+        setting, work = self._setting, self._setting.works[name]
+        wanted = self.wanted(name)
+        base = await self._base_for(name)
+        started = await worktrees.start(
+            self._repository,
+            self._streams,
+            worktrees.Wanted(
+                name=name,
+                plan=setting.plan_name,
+                run=setting.run,
+                base=base,
+                rules=setting.rules[name],
+                branch=work.branch,
+                folder=setting.worktrees,
+                sparse=wanted.sparse,
+                copy=wanted.copy_,
+                link=wanted.link,
+                setup=wanted.setup,
+                description=work.description,
+                depends_on=work.depends_on,
+                priority=work.priority,
+            ),
+            lambda folder, argv: self._set_up(name, folder, argv),
+        )
+        stream = started.stream
+        await self._take(name)
+        for what in started.repaired:
+            self._tell(name, WorkspaceRepaired(stream.worktree, what))
+        if started.is_new:
+            self._tell(name, WorkspaceCreated(stream.worktree, stream.base, True))
+        await self._guard_of(stream).before()
+        return started
+
+    async def _take(self, name: str) -> None:
+        """Take what the workspace needs from the ledger. Raises `Lacking` where others have it."""
+        registration = self._streams.path(name)
+        needs = self.wanted(name).needs
+        self._held[name] = await self._ledger.take(self._setting.run, name, needs, registration=registration)
+
+    async def rest(self, name: str) -> None:
+        """Give back what only work needs: memory, heavy slots."""
+        held = self._held.get(name)
+        if held is not None:
+            await self._ledger.rest(held)
+
+    async def _base_for(self, name: str) -> Base:
+        """The target as it stands, with the work of those that have not landed and are needed all the same."""
+        tip = await self._start()
+        for other in self._setting.works[name].depends_on:
+            stream = self._streams.get(other) if other in self._setting.works else None
+            if stream is None or stream.landed is not None:
+                continue
+            merged = await merge(self._repository.git, tip, stream.head)
+            if not merged.is_clean:
+                continue  # it will have to be settled when that one lands
+            tip = await self._repository.git.line(
+                "commit-tree", merged.tree, "-p", tip, "-p", stream.head, "-m", f"With {other}"
+            )
+        return Base(tip, self._setting.target)
+
+    async def _start(self) -> str:
+        """Where new worktrees are cut: the target, or its remote's branch where that is ahead of it."""
+        tip, remote = await self.tip(), self._setting.base.commit
+        return remote if await self._repository.ancestor(tip, remote) else tip
+
+    async def _set_up(self, name: str, folder: Path, argv: tuple[str, ...]) -> EngineError | None:
+        """Run a command of `setup` in a new worktree, confined as assistants are."""
+        await self._take(name)
+        stream = self._streams.find(name)
+        workspace = self.workspace(stream, Work(edits=True))
+        env = self.environment(name)
+        log = self._setting.folder / "steps" / f"{name}-setup.log"
+        grace = self._setting.plan.limits.grace
+        command = Command("setup", argv, SETUP_SECONDS, grace, self._setting.run, log)
+        return await run_in(str(folder), workspace, env, command)
+
+    # -- how a program may work in it
+
+    def wanted(self, name: str) -> model.Workspace:
+        """What the plan says of a workstream's folder."""
+        return self._setting.works[name].workspace or self._setting.plan.workspace
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The environment of a workstream's commands: what the ledger gives, and what the plan says."""
+        wanted = self.wanted(name)
+        return processes.environment(env={**self.variables(name), **wanted.env}, pass_env=wanted.pass_env)
+
+    def variables(self, name: str) -> dict[str, str]:
+        """What the ledger gives a workstream, as environment variables."""
+        held = self._held.get(name)
+        return dict(held.env) if held is not None else {}
+
+    def workspace(self, stream: Stream, work: Work) -> Workspace:
+        """How a program may work in a worktree: what a commit on its own branch needs of `.git` is writable."""
+        wanted = self.wanted(stream.name)
+        common, admin = self._repository.common, git_dir_of(self._repository, Path(stream.worktree))
+        setting = self._setting
+        return Workspace(
+            edits=True,
+            temporary=str(self._temporary(stream.name)),
+            sandbox=work.sandbox,
+            network=tighter(work.network, wanted.network),
+            readable=(str(common), *stream.links),
+            hidden=(str(setting.state), str(Path(stream.worktree).parent), str(home(setting.run).parent)),
+            permissions=setting.plan.permissions,
+            memory_bytes=wanted.needs.memory or setting.memory_bytes,
+            writable=(str(common / "objects"), str(admin), *_branch_folders(common, stream.branch)),
+            protected=tuple(str(admin / each) for each in ("commondir", "gitdir", "config.worktree")),
+        )
+
+    def _temporary(self, name: str) -> Path:
+        folder = home(self._setting.run) / f"tmp-{name}-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    async def brief(self, stream: Stream, request: Request, notes: Sequence[Note]) -> Request:
+        """Put what an assistant is asked into its workstream's context, and the ledger's variables beside it."""
+        plan = self._setting.plan
+        made = await context(
+            self._repository,
+            plan,
+            stream.name,
+            commit=stream.head,
+            target=stream.target,
+            landed=[each.name for each in self._streams.all() if each.landed is not None],
+            notes=notes,
+            task=request.prompt,
+            with_todo=False,
+            cache=self._setting.state / "cache" / "symbols",
+        )
+        env = {**self.variables(stream.name), **request.env}
+        return changed(request, prompt=made.text, shared=made.shared, env=env)
+
+    # -- between turns
+
+    def _guard_of(self, stream: Stream) -> Guard:
+        if stream.name not in self._guards:
+            setting = self._setting
+            work = self.workspace(stream, Work(edits=True))
+            self._guards[stream.name] = Guard(
+                GuardSettings(
+                    repository=self._repository,
+                    name=stream.name,
+                    worktree=Path(stream.worktree),
+                    branch=stream.branch,
+                    rules=stream.rules,
+                    folder=setting.folder / "guard" / stream.name,
+                    patches=setting.folder / "patches",
+                    plan_file=_plan_file(setting),
+                    brought=frozenset(stream.brought),
+                    secrets_in=setting.secrets_in,
+                    is_confined=is_confined(work),
+                ),
+                stream.head,
+            )
+        self._guards[stream.name].head = stream.head
+        return self._guards[stream.name]
+
+    async def guard(self, name: str, leases: Collection[str]) -> str:
+        """Keep out what a workstream may not change, and commit the rest; gives what to tell its assistant."""
+        stream = self._streams.find(name)
+        guard = self._guard_of(stream)
+        guarded: Guarded = await guard.check(leases)
+        known = set(stream.kept_out)
+        new = tuple(kept for kept in guarded.kept_out if kept not in known)
+        for kept in new:
+            self._tell(name, GuardKeptOut(kept.paths, kept.why, kept.patch))
+        self._streams.update(name, lambda it: dataclasses.replace(it, kept_out=(*it.kept_out, *new)))
+        head = await guard.commit(*_message(stream, self._setting))
+        self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
+        await guard.before()
+        return guarded.said
+
+    async def sync(self, name: str) -> str:
+        """Bring what has landed since into a worktree; gives what its assistant should know of it."""
+        stream = self._streams.find(name)
+        how = self._setting.plan.landing.sync
+        tip = await self.tip()
+        if how == "none" or await self._repository.ancestor(tip, stream.head):
+            return ""
+        synced = await syncing.sync(self._repository, self._streams, stream, tip, how)
+        await self._guard_of(self._streams.find(name)).before()
+        if not synced.ok:
+            return ""  # it is settled when this lands
+        listed = await self._repository.git.run("diff-tree", "-r", "-z", "--name-only", stream.base, tip)
+        paths = [f"`{visible(as_text(os.fsdecode(path)))}`" for path in listed.split(b"\0") if path]
+        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        return (
+            f"What others did has landed, and is in your worktree now: {', '.join(paths[:MOST_NAMED])}{more}."
+        )
+
+    async def measure(self, name: str) -> Measured:
+        """Say what a workstream has changed since it was cut, as it stands on its branch."""
+        stream = self._streams.find(name)
+        listed = await self._repository.git.run(
+            "diff-tree", "-r", "-z", "--name-only", "--no-renames", stream.base, stream.head
+        )
+        files = tuple(sorted(os.fsdecode(path) for path in listed.split(b"\0") if path))
+        kept_out = tuple(dict.fromkeys(path for kept in stream.kept_out for path in kept.paths))
+        return Measured(stream.base, stream.head, files, kept_out, is_guarded=True)
+
+    async def patch(self, name: str) -> bytes:
+        """The patch of all that a workstream committed since it was cut."""
+        stream = self._streams.find(name)
+        options = ("-r", "-p", "--binary", "--full-index", "--find-renames")
+        return await self._repository.git.run("diff-tree", *options, stream.base, stream.head)
+
+    async def take_back(self, name: str) -> None:
+        """Undo what a command left in a worktree whose work is committed: it is nobody's change."""
+        stream = self._streams.find(name)
+        now = await measure(self._repository, stream)
+        if not now.changed:
+            return
+        place = find_place(self._repository, stream)
+        listed = await self._repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
+        tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
+        for path in now.changed:
+            await asyncio.to_thread(scratch.clear_away, place.path, path)
+        known = [path for path in now.changed if path in tracked]
+        if known:
+            await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(known))
+
+    # -- the end
+
+    async def tip(self) -> str:
+        """The target's commit: of the branch that stands for it while the user's checkout could not follow."""
+        name = self._setting.target
+        pending = await self._repository.commit(f"refs/heads/{LANDING}{name}")
+        tip = await self._repository.commit(f"refs/heads/{name}")
+        if tip is None:
+            raise Trespass(f"the branch `{name}`, on which this lands, is gone", next="make it again")
+        return pending if pending is not None and await self._repository.ancestor(tip, pending) else tip
+
+    async def finished(self, stream: Stream) -> None:
+        """Remove the worktree of what has landed, where nothing in it could be lost."""
+        try:
+            done = await clean.remove(self._repository, self._streams, stream)
+        except ParallelAIError:  # it is there, and `work clean` says why
+            done = None
+        if isinstance(done, clean.Removed):
+            self._tell(stream.name, WorkspaceRemoved(stream.worktree))
+        held = self._held.pop(stream.name, None)
+        if held is not None:
+            await self._ledger.release(held)
+
+    async def aclose(self) -> None:
+        """Let go of what only this process needed."""
+        for name in list(self._held):
+            await self.rest(name)
+
+
+async def by_hand(
+    repository: Repository,
+    streams: Streams,
+    stream: Stream,
+    folder: Path,
+    secrets_in: Callable[[str], frozenset[str]],
+) -> str:
+    """Guard and commit what a person has in a worktree, as after a turn; gives what was kept out, in words.
+
+    Raises `Trespass` for a secret.
+    """
+    guard = Guard(
+        GuardSettings(
+            repository=repository,
+            name=stream.name,
+            worktree=Path(stream.worktree),
+            branch=stream.branch,
+            rules=stream.rules,
+            folder=folder / "guard" / stream.name,
+            patches=folder / "patches",
+            brought=frozenset(stream.brought),
+            secrets_in=secrets_in,
+            is_confined=True,  # what changed in git meanwhile was a person's doing
+        ),
+        stream.head,
+    )
+    guarded = await guard.check(stream.leases)
+    lines = stream.description.strip().splitlines()
+    trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
+    head = await guard.commit(f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers)
+    streams.update(
+        stream.name,
+        lambda it: dataclasses.replace(
+            it, head=head, kept_out=tuple(dict.fromkeys((*it.kept_out, *guarded.kept_out)))
+        ),
+    )
+    return guarded.said
+
+
+def _plan_file(setting: Setting) -> str | None:
+    """The plan's file below the root, which no workstream may change; None where it is none."""
+    name = setting.plan_name
+    return name if not Path(name).is_absolute() and (setting.root / name).is_file() else None
+
+
+def _branch_folders(common: Path, branch: str) -> list[str]:
+    """Where git writes a branch and its log: only where that is a folder of such branches, not that of all."""
+    parent = Path(branch).parent
+    if str(parent) == ".":
+        return []
+    folders = [common / "refs" / "heads" / parent, common / "logs" / "refs" / "heads" / parent]
+    return [str(folder) for folder in folders]
+
+
+def _message(stream: Stream, setting: Setting) -> tuple[str, dict[str, str]]:
+    """The message of a commit of ours, and its trailers."""
+    lines = stream.description.strip().splitlines()
+    trailers = {"ParallelAI-Run": setting.run, "ParallelAI-Task": stream.name}
+    engine = setting.engine_of(stream.name)
+    if engine is not None:
+        trailers["ParallelAI-Engine"] = engine
+    return f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers

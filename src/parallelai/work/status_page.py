@@ -1,0 +1,165 @@
+"""The state of all workstreams for people: a table for terminals, and a Markdown page that is kept current."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from parallelai.records import Usage
+from parallelai.results.printable import cell_width, crop, visible
+from parallelai.results.write import write_atomically
+from parallelai.work.status import Files, Passed, StreamStatus
+
+_HEADINGS = ("workstream", "stage", "todo", "files", "checks", "tests", "age", "cost", "")
+_GAP = 2
+_LEAST_LAST = 16
+_LONGEST_NAME = 30
+
+
+def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = False) -> list[str]:
+    """A line for each workstream, under a heading, each at most `width` cells.
+
+    The last column says whether it can land, or why not; where there is room, its last words follow on a line
+    of their own. Columns that say nothing for all of them are left out.
+    """
+    if not statuses:
+        return ["no workstreams"]
+    rows = [_HEADINGS, *(_cells(status, is_ascii) for status in statuses)]
+    kept = [
+        column
+        for column in range(len(_HEADINGS))
+        if column in (0, 1, len(_HEADINGS) - 1) or any(row[column] != _UNKNOWN for row in rows[1:])
+    ]
+    widths = [max(cell_width(row[column]) for row in rows) for column in kept[:-1]]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [_filled(row[column], size) for column, size in zip(kept, widths, strict=False)]
+        before = (" " * _GAP).join(cells)
+        room = width - cell_width(before) - _GAP
+        last = crop(row[-1], room, ascii_only=is_ascii) if room >= _LEAST_LAST else ""
+        lines.append(crop(f"{before}{' ' * _GAP}{last}".rstrip(), width, ascii_only=is_ascii))
+        words = statuses[number - 1].words if number else None
+        if words:
+            lines.append(crop(f"    {visible(words, ascii_only=is_ascii)}", width, ascii_only=is_ascii))
+    return lines
+
+
+_UNKNOWN = "-"
+
+
+def _cells(status: StreamStatus, is_ascii: bool) -> tuple[str, ...]:
+    name = crop(visible(status.name, ascii_only=is_ascii), _LONGEST_NAME, ascii_only=is_ascii)
+    stage = status.stage if status.activity != "asking" else f"{status.stage} (asks)"
+    return (
+        name,
+        visible(stage, ascii_only=is_ascii),
+        _share(status.todo) if status.todo.of else _UNKNOWN,
+        _files(status.files),
+        _share(status.checks) if status.checks.of else _UNKNOWN,
+        _share(status.tests),
+        _span(status.age_seconds),
+        _cost(status.usage),
+        visible(_verdict(status), ascii_only=is_ascii),
+    )
+
+
+def _filled(text: str, width: int) -> str:
+    return text + " " * (width - cell_width(text))
+
+
+def _share(passed: Passed) -> str:
+    if passed.of is None:
+        return _UNKNOWN
+    return f"{'?' if passed.passed is None else passed.passed}/{passed.of}"
+
+
+def _files(files: Files | None) -> str:
+    if files is None:
+        return _UNKNOWN
+    numbers = ((files.new, "new"), (files.changed, "changed"), (files.removed, "removed"))
+    return ", ".join(f"{count} {word}" for count, word in numbers if count) or "none"
+
+
+def _span(seconds: float | None) -> str:
+    """A time in the one unit that matters: 40 s, 12 min, 3 h, 2 d."""
+    if seconds is None:
+        return _UNKNOWN
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def _cost(usage: Usage | None) -> str:
+    if usage is None or usage.basis == "unknown":
+        return _UNKNOWN
+    if usage.basis in ("subscription", "free"):
+        return usage.basis
+    return f"{usage.usd:.2f} USD" if usage.usd is not None else _UNKNOWN
+
+
+def _verdict(status: StreamStatus) -> str:
+    if status.landed is not None:
+        return f"landed on {status.target} as {status.landed[:10]}"
+    said = "ready to land" if status.is_ready else str(status.why)
+    extras = []
+    if status.conflicts:
+        extras.append(f"conflicts with {', '.join(status.conflicts)}")
+    if status.kept_out:
+        extras.append(f"{len(status.kept_out)} paths kept out")
+    if status.new_failures:
+        extras.append(f"{len(status.new_failures)} tests newly fail")
+    return "; ".join([said, *extras])
+
+
+# ------------------------------------------------------------------ Markdown
+
+
+def markdown(statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> str:
+    """A page of the same, for a file that is kept in the repository or watched in an editor."""
+    landed = sum(status.landed is not None for status in statuses)
+    ready = sum(status.is_ready for status in statuses)
+    time = f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
+    lines = [
+        f"# {_plain(title)}",
+        "",
+        f"{landed} of {len(statuses)} landed, {ready} ready to land. As of {time}.",
+        "",
+        "| | workstream | stage | todo | files | checks | tests | age | cost | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for status in statuses:
+        mark = "x" if status.landed is not None else " "
+        cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False)]
+        lines.append(f"| [{mark}] | {' | '.join(cells)} |")
+    told = [status for status in statuses if status.words]
+    if told:
+        lines += ["", "## Last words", ""]
+        lines += [f"- **{_plain(status.name)}**: {_plain(status.words or '')}" for status in told]
+    return "\n".join(lines) + "\n"
+
+
+_MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown shows it letter by letter, on one line."""
+    return visible(text).translate(_MARKUP)
+
+
+def write_status(path: Path, statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> bool:
+    """Write the page, if anything but its time has changed; say whether that was so. Raises `UsageError`."""
+    text = markdown(statuses, title=title, at=at)
+    try:
+        before = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        before = ""
+    if _without_time(before) == _without_time(text):
+        return False
+    write_atomically(path, text)
+    return True
+
+
+def _without_time(text: str) -> list[str]:
+    return [line.partition(" As of ")[0] for line in text.splitlines()]

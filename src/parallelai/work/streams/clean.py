@@ -1,0 +1,347 @@
+"""The end of worktrees: what has landed and is clean is removed, what is given up is kept as a patch.
+
+Nothing is removed whose content is not proven to be in the target, or in a patch on the disk. It is looked at
+twice: the second time after its folder was moved aside, where nobody who knows its path writes any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from parallelai.errors import UsageError
+from parallelai.git.plumbing import failure
+from parallelai.git.repository import Repository
+from parallelai.store.files import write_whole
+from parallelai.work.streams import aside
+from parallelai.work.streams.landed import landed_by_content
+from parallelai.work.streams.locks import clear_stale, making
+from parallelai.work.streams.now import Now, measure
+from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
+from parallelai.work.streams.record import State, Stream
+from parallelai.work.streams.registry import Streams, is_finished
+
+Release = Callable[[Stream], Awaitable[None]]
+"""Gives back what the ledger gave to a workstream."""
+_UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A workstream that is not removed: why, and the command that would save its work, or let it go."""
+
+    stream: Stream
+    why: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A workstream whose worktree and branch are gone. `branch` is None where that stayed, or was gone."""
+
+    stream: Stream
+    worktree: str
+    branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A workstream that was given up. `patch` holds its work, None where there was none; `notes` say what stays."""
+
+    stream: Stream
+    patch: Path | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanable:
+    """What `work clean` would do."""
+
+    removable: tuple[Stream, ...]
+    kept: tuple[Kept, ...]
+
+
+async def removable(repository: Repository, streams: Streams, *, in_use: Collection[str] = ()) -> Cleanable:
+    """Say which worktrees may be removed; `in_use` are names of workstreams that somebody works on now."""
+    good: list[Stream] = []
+    kept: list[Kept] = []
+    for stream in streams.all():
+        aside.put_back(Path(stream.worktree))
+        if not await is_there(repository, stream):
+            continue
+        reason = await _reason(repository, stream, in_use)
+        if reason is None:
+            good.append(stream)
+        else:
+            kept.append(reason)
+    return Cleanable(tuple(good), tuple(kept))
+
+
+async def remove(
+    repository: Repository,
+    streams: Streams,
+    stream: Stream,
+    *,
+    in_use: Collection[str] = (),
+    release: Release | None = None,
+) -> Removed | Kept:
+    """Remove worktree and branch of a workstream that has landed and is clean; else give why it is kept.
+
+    What it did stays in the registry. Run again after a crash it goes on.
+    """
+    async with making(streams.state):
+        return await _remove(repository, streams, stream, in_use, release)
+
+
+async def clear_for_next(repository: Repository, streams: Streams, before: Stream) -> None:
+    """Make room for a workstream of the same name. Raises `UsageError` where that would lose something."""
+    aside.put_back(Path(before.worktree))
+    if await is_there(repository, before):
+        done = await _remove(repository, streams, before, (), None)
+        if isinstance(done, Kept):
+            raise UsageError(f"an earlier workstream `{before.name}`: {done.why}", next=f"`{done.command}`")
+
+
+async def drop(
+    repository: Repository, streams: Streams, stream: Stream, patches: Path, *, release: Release | None = None
+) -> Dropped:
+    """Give a workstream up: all that it changed, committed or not, is kept as a patch, and its worktree removed.
+
+    Args:
+        patches: the folder for the patch, `<name>.patch`; a number is added where that is taken.
+
+    Raises:
+        UsageError: its worktree is locked, or was changed while this ran.
+        StoreFullError: the patch cannot be written; nothing was removed.
+    """
+    async with making(streams.state):
+        aside.put_back(Path(stream.worktree))
+        entry = entry_of(repository, Path(stream.worktree))
+        if entry is not None and entry.locked is not None and entry.locked != "initializing":
+            raise UsageError(
+                f"the worktree `{stream.worktree}` is locked", next=f"`{_unlock(stream.worktree)}`"
+            )
+        await asyncio.to_thread(clear_stale, repository, stream)
+        now = await _now(repository, stream, entry)
+        patch = await _keep(repository, stream, now, patches)
+        notes = await _let_go(repository, stream, now)
+        known = None if patch is None else str(patch)
+        state: State = "landed" if stream.state == "landed" else "dropped"
+        dropped = streams.update(
+            stream.name, lambda each: replace(each, state=state, patch=known or each.patch)
+        )
+        if not notes:
+            await _forget_worktree(repository, dropped, now.tip)
+        if release is not None:
+            await release(dropped)
+        return Dropped(dropped, patch, tuple(notes))
+
+
+# -- what speaks against it
+
+
+async def is_there(repository: Repository, stream: Stream) -> bool:
+    """Whether anything is left of a workstream: its folder, what git knows of it, its branch."""
+    path = Path(stream.worktree)
+    if os.path.lexists(path) or entry_of(repository, path) is not None:
+        return True
+    return await repository.commit(f"refs/heads/{stream.branch}") is not None
+
+
+async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:
+    """Why a workstream has to stay; None where it may go."""
+    name = shlex.quote(stream.name)
+    if stream.name in in_use:
+        return Kept(stream, "somebody works on it now", f"parallelai work stop {name}")
+    if stream.state == "dropped":
+        return Kept(
+            stream, "it was given up, and its worktree is still there", f"parallelai work drop {name}"
+        )
+    if stream.landed is not None and stream.landed.pending is not None:
+        pending = stream.landed.pending
+        if not await _is_taken_over(repository, stream):
+            root = shlex.quote(str(repository.root))
+            command = f"git -C {root} merge --ff-only {shlex.quote(pending)}"
+            return Kept(stream, f"it landed on `{pending}`, which `{stream.target}` has not", command)
+    return await _worktree_reason(repository, stream) or await _branch_reason(repository, stream)
+
+
+async def _is_taken_over(repository: Repository, stream: Stream) -> bool:
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    return (
+        stream.landed is not None
+        and target is not None
+        and await repository.ancestor(stream.landed.commit, target)
+    )
+
+
+async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | None:
+    path = Path(stream.worktree)
+    entry = entry_of(repository, path)
+    shown, name = shlex.quote(str(path)), shlex.quote(stream.name)
+    if entry is None:
+        if os.path.lexists(path):
+            return Kept(stream, f"`{path}` is no worktree any more", f"parallelai work drop {name}")
+        return None
+    if entry.locked is not None:
+        return Kept(stream, "its worktree is locked", _unlock(str(path)))
+    if not path.is_dir():
+        return None
+    if entry.branch != stream.branch:
+        command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
+        return Kept(stream, f"its worktree is not on `{stream.branch}`", command)
+    if any((entry.admin / left).exists() for left in _UNFINISHED):
+        return Kept(stream, "a merge or rebase is not finished in its worktree", f"git -C {shown} status")
+    now = await measure(repository, stream)
+    if now.changed or now.left_out:
+        shown_paths = ", ".join(f"`{each}`" for each in (*now.changed, *now.left_out)[:3])
+        return Kept(
+            stream, f"what is in its worktree is not committed: {shown_paths}", f"git -C {shown} status"
+        )
+    return None
+
+
+async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
+    tip = await repository.commit(f"refs/heads/{stream.branch}")
+    if tip is None:
+        return None
+    name = shlex.quote(stream.name)
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    is_new = not is_finished(stream) and await repository.tree(tip) == await repository.tree(stream.base)
+    if is_new:
+        return Kept(stream, "it has not begun to land", f"parallelai work drop {name}")
+    if target is None:
+        return Kept(
+            stream, f"its target `{stream.target}` is gone", f"git branch {shlex.quote(stream.target)}"
+        )
+    if await landed_by_content(repository, tip, target):
+        return None
+    return Kept(stream, f"its work is not in `{stream.target}`", f"parallelai work land {name}")
+
+
+def _unlock(path: str) -> str:
+    return f"git worktree unlock {shlex.quote(path)}"
+
+
+# -- removing
+
+
+async def _remove(
+    repository: Repository,
+    streams: Streams,
+    stream: Stream,
+    in_use: Collection[str],
+    release: Release | None,
+) -> Removed | Kept:
+    path = Path(stream.worktree)
+    aside.put_back(path)
+    await asyncio.to_thread(clear_stale, repository, stream)
+    reason = await _reason(repository, stream, in_use)
+    if reason is not None:
+        return reason
+    tip = await repository.commit(f"refs/heads/{stream.branch}")
+    if not is_finished(stream):
+        stream = streams.update(stream.name, lambda known: replace(known, state="landed"))
+    if not await _is_same(repository, stream, tip):
+        command = f"git -C {shlex.quote(str(path))} status"
+        return Kept(stream, "it was changed while it was to be removed", command)
+    branch = await _forget_worktree(repository, stream, tip)
+    if release is not None:
+        await release(stream)
+    return Removed(stream, stream.worktree, branch)
+
+
+async def _is_same(repository: Repository, stream: Stream, tip: str | None) -> bool:
+    """Move the folder aside, and see that it still holds what was looked at; else it is put back."""
+    path = Path(stream.worktree)
+    moved = await asyncio.to_thread(aside.put_aside, path)
+    if moved is None:
+        return True
+    now = await measure(repository, stream, moved)
+    if now.commit == tip and not now.left_out:
+        return True
+    aside.put_back(path)
+    return False
+
+
+async def _forget_worktree(repository: Repository, stream: Stream, tip: str | None) -> str | None:
+    """Remove the folder that was moved aside, what git knows of it, and the branch; gives the branch."""
+    path = Path(stream.worktree)
+    await asyncio.to_thread(aside.finish, path)
+    entry = entry_of(repository, path)
+    if entry is not None and not os.path.lexists(path):
+        words = ("worktree", "remove", "--force", "--force", str(path))
+        done = await repository.as_user(*QUIET, *words)
+        if done.exit != 0:
+            raise failure(words, done)
+    if tip is None or await _is_elsewhere(repository, stream):
+        return None
+    # By compare-and-swap: what was committed to it since is no work that was looked at.
+    ref = f"refs/heads/{stream.branch}"
+    done = await repository.git.attempt("update-ref", "-d", ref, tip)
+    return stream.branch if done.exit == 0 else None
+
+
+async def _is_elsewhere(repository: Repository, stream: Stream) -> bool:
+    """Whether somebody has the branch checked out."""
+    if any(entry.branch == stream.branch and entry.path.exists() for entry in entries(repository)):
+        return True
+    return not repository.is_bare and await repository.branch() == stream.branch
+
+
+# -- giving up
+
+
+async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> Now:
+    """What a workstream has, wherever it is."""
+    if entry is not None and Path(stream.worktree).is_dir():
+        return await measure(repository, stream)
+    if os.path.lexists(stream.worktree):
+        raise UsageError(
+            f"`{stream.worktree}` is no worktree any more", next="`parallelai work start` makes it one again"
+        )
+    tip = await repository.commit(f"refs/heads/{stream.branch}") or await repository.commit(stream.head)
+    return Now(tip or stream.base, tip or stream.base)
+
+
+async def _keep(repository: Repository, stream: Stream, now: Now, patches: Path) -> Path | None:
+    """Write the patch from the base to what is there now; None where nothing differs."""
+    base = stream.base
+    words = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", base, now.commit)
+    patch = await repository.git.run(*words)
+    if not patch:
+        return None
+    head = f"Workstream: {stream.name}\nBranch: {stream.branch} at {now.tip}\nBase: {base}\n\n"
+    data = os.fsencode(head) + patch
+    names = (f"{stream.name}.patch", *(f"{stream.name}-{number}.patch" for number in range(2, 10_000)))
+    for path in (patches / name for name in names):
+        if not os.path.lexists(path):
+            await asyncio.to_thread(write_whole, path, data)
+            return path
+        if await asyncio.to_thread(_holds, path, data):
+            return path
+    raise UsageError(f"`{patches}` holds too many patches of `{stream.name}`", next="move them away")
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+async def _let_go(repository: Repository, stream: Stream, now: Now) -> list[str]:
+    """Move the folder aside once all of it is kept; gives why it has to stay, if so."""
+    if now.left_out:
+        shown = ", ".join(f"`{each}`" for each in now.left_out[:5])
+        return [f"`{stream.worktree}` stays: no patch can hold {shown}"]
+    path = Path(stream.worktree)
+    moved = await asyncio.to_thread(aside.put_aside, path)
+    if moved is None:
+        return []
+    again = await measure(repository, stream, moved)
+    if again.commit == now.commit and not again.left_out:
+        return []
+    aside.put_back(path)
+    raise UsageError(f"`{path}` was changed while it was given up", next="try again")

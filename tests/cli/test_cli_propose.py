@@ -1,0 +1,141 @@
+"""`parallelai plan propose`, and what `plan check` says of workstreams beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MEETING = """\
+version: 1
+name: meeting
+workstreams:
+  gui: {description: G, owns: 'src/**'}
+  core: {description: C, owns: 'src/deep/**', priority: high}
+  tests: {description: T, owns: 'tests/**', depends_on: [gui, core]}
+"""
+SAFE = MEETING.replace("'src/**'", "['src/**', '!src/deep/**']")
+
+
+@pytest.fixture
+def meeting(here: Path) -> Path:
+    path = here / "meeting.yaml"
+    path.write_text(MEETING)
+    return path
+
+
+def test_check_explains_who_may_not_run_together(cli: Any, meeting: Path) -> None:
+    called = cli("plan", "check", meeting)
+
+    assert (called.code, called.out) == (2, "")
+    assert "meeting.yaml:5:32: `gui` and `core` both own `src/deep/c.py`, and neither waits" in called.err
+    assert "add `!src/deep/**` to what `gui` owns" in called.err
+
+
+def test_check_explains_who_may(cli: Any, here: Path) -> None:
+    (here / "safe.yaml").write_text(SAFE)
+
+    lines = cli("plan", "check", "safe.yaml").out.splitlines()
+    verbose = cli("plan", "check", "safe.yaml", "--verbose").out
+    document = cli("plan", "check", "safe.yaml", "--json").document
+
+    assert lines[1:] == [
+        "3 pairs of workstreams, 1 may run together",
+        "phase-1: gui, core",
+        "phase-2: tests (after `gui` and `core`)",
+    ]
+    assert "  `gui` and `core` own different files\n" in verbose
+    assert "  `gui` and `tests` own different files; `tests` waits for `gui`\n" in verbose
+    assert [(pair["a"], pair["b"], pair["together"], pair["why"]) for pair in document["pairs"]] == [
+        ("gui", "core", True, "disjoint"),
+        ("gui", "tests", False, "ordered"),
+        ("core", "tests", False, "ordered"),
+    ]
+    assert document["phases"][1] == {"name": "phase-2", "tasks": ["tests"], "why": "after `gui` and `core`"}
+
+
+def test_phases_are_proposed_for_who_meets(cli: Any, meeting: Path) -> None:
+    called = cli("plan", "propose", "meeting.yaml")
+    document = cli("plan", "propose", "meeting.yaml", "--json").document
+
+    assert called.code == 0
+    assert called.out.splitlines() == [
+        "3 pairs of workstreams, 0 may run together",
+        "phase-1: core",
+        "phase-2: gui (`gui` and `core` both own `src/deep/c.py`)",
+        "phase-3: tests (after `gui`)",
+    ]
+    assert (
+        "note: `gui` and `core` both own `src/deep/c.py`, and neither waits for the other; add" in called.err
+    )
+    assert [phase["tasks"] for phase in document["phases"]] == [["core"], ["gui"], ["tests"]]
+    assert document["pairs"][0]["example"] == "src/deep/c.py"
+
+
+def test_a_plan_that_was_wrong_is_right_with_its_phases(cli: Any, meeting: Path, here: Path) -> None:
+    written = cli("plan", "propose", "meeting.yaml", "--write", "phases.yaml")
+
+    assert (written.code, written.out) == (0, "")
+    assert "written to phases.yaml" in written.err
+    assert cli("plan", "check", "phases.yaml").code == 0
+    assert cli("plan", "convert", "phases.yaml").out == (here / "phases.yaml").read_text()
+    assert meeting.read_text() == MEETING
+
+
+def test_phases_that_are_there_are_not_written_over(cli: Any, meeting: Path, here: Path) -> None:
+    cli("plan", "propose", "meeting.yaml", "--write", "phases.yaml")
+    before = (here / "phases.yaml").read_text()
+
+    called = cli("plan", "propose", "phases.yaml", "--write", "phases.yaml")
+
+    assert (called.code, (here / "phases.yaml").read_text()) == (2, before)
+    assert "has phases already" in called.err
+    assert cli("plan", "propose", "phases.yaml").code == 0
+
+
+def test_a_first_plan_is_made_of_the_project(cli: Any, here: Path) -> None:
+    printed = cli("plan", "propose")
+    document = cli("plan", "propose", "--json").document
+    (here / "first.yaml").write_text(printed.out)
+
+    assert (printed.code, printed.err) == (0, "")
+    assert "\n  # 1 file, 12 bytes\n  deep:\n" in printed.out
+    assert cli("plan", "check", "first.yaml").code == 0
+    assert document["plan"] is None
+    assert document["yaml"] == printed.out
+    assert cli("plan", "propose", "--write", "again.yaml").code == 0
+    assert "version: 1" in (here / "again.yaml").read_text()
+
+
+def test_there_is_something_to_propose(cli: Any, plan: Path, here: Path) -> None:
+    called = cli("plan", "propose", "plan.yaml")
+
+    assert called.code == 2
+    assert "`plan.yaml` has no workstreams" in called.err
+    assert cli("plan", "propose", "nope.yaml").code == 2
+
+
+def test_nothing_is_written_by_looking(cli: Any, meeting: Path, here: Path) -> None:
+    before = sorted(path for path in here.rglob("*"))
+    cli("plan", "propose", "meeting.yaml")
+    cli("plan", "propose")
+    assert sorted(path for path in here.rglob("*")) == before
+
+
+def test_show_says_who_owns_what_and_what_a_gate_runs(cli: Any, here: Path) -> None:
+    (here / "safe.yaml").write_text(
+        SAFE + "phases:\n  - {name: one, tasks: [gui, core], gate: [python3 check.py]}\n"
+        "  - {name: two, tasks: [tests]}\ndefaults: {engine: mock}\n"
+    )
+
+    lines = cli("plan", "show", "safe.yaml").out.splitlines()
+
+    assert lines[:4] == [
+        "gui: `mock` (plan)  owns src/**, !src/deep/**",
+        "core: `mock` (plan)  owns src/deep/**",
+        "tests: `mock` (plan)  owns tests/**  after gui, core",
+        "gate@one: python3 check.py",
+    ]
+    tasks = cli("plan", "show", "safe.yaml", "--json").document["tasks"]
+    assert [(task["id"], task["engine"]) for task in tasks][-1] == ("gate@one", [])

@@ -1,0 +1,354 @@
+"""The conflict matrix on real repositories: git's own answer, classes, places, and what is looked at anew."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from repositories import Repository
+
+from parallelai.git.merging import merge_all
+from parallelai.git.plumbing import GitError
+from parallelai.git.repository import open_repository
+from parallelai.records import ConflictDocument, ConflictPair, ConflictPlace
+from parallelai.results.json import dump
+from parallelai.work.conflicts import Head, Matrix, advice, conflicting_pairs, matrix
+from parallelai.work.conflicts.cache import NAME
+
+APP = """\
+class App:
+    def start(self):
+        return 1
+
+    def stop(self):
+        return 2
+
+
+def load(path):
+    return path
+
+
+def save(path):
+    return path
+"""
+MENU = "\n    def menu(self):\n        return 3\n"
+EXPORT = "\n    def export(self):\n        return 4\n"
+START = {
+    "src/app.py": APP,
+    "src/io.py": "def read(path):\n    return path\n\n\ndef other():\n    pass\n",
+    "notes.txt": "a\nb\nc\n",
+}
+
+
+def started(folder: Path, files: dict[str, str | bytes] | None = None) -> Repository:
+    made = Repository.start(folder)
+    made.commit(files or dict(START))
+    return made
+
+
+def branch(made: Repository, name: str, files: dict[str, str | bytes | None], base: str = "main") -> Head:
+    """A branch from `base` that writes files; None deletes one."""
+    made.git("checkout", "-q", "-b", name, base)
+    for path, content in files.items():
+        if content is None:
+            made.git("rm", "-q", "--", path)
+    commit = made.commit({path: content for path, content in files.items() if content is not None})
+    made.git("checkout", "-q", "main")
+    return Head(name, commit)
+
+
+def tip(made: Repository, name: str = "main") -> Head:
+    return Head(name, made.git("rev-parse", name).strip())
+
+
+def only(document: ConflictDocument, a: str, b: str) -> ConflictPair:
+    (found,) = (pair for pair in document.pairs if (pair.a, pair.b) == (a, b))
+    return found
+
+
+def merges(made: Repository, a: Head, b: Head) -> bool:
+    """Whether `git merge` itself would end well, in a checkout."""
+    made.git("checkout", "-q", "--detach", a.commit)
+    try:
+        made.git("merge", "-q", "--no-edit", b.commit)
+    except AssertionError:
+        made.git("merge", "--abort")
+        return False
+    else:
+        return True
+    finally:
+        made.git("checkout", "-q", "main")
+
+
+async def test_two_new_methods_at_one_place(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    at = "        return 2\n"
+    gui = branch(made, "gui", {"src/app.py": APP.replace(at, at + MENU)})
+    backend = branch(made, "backend", {"src/app.py": APP.replace(at, at + EXPORT)})
+    document = await matrix(await open_repository(made.root), [gui, backend], tip(made))
+    (pair,) = document.pairs
+    assert (pair.a, pair.b, pair.conflict, pair.class_, pair.risk) == (
+        "gui",
+        "backend",
+        True,
+        "function",
+        1.0,
+    )
+    (file,) = pair.files
+    assert (file.path, file.kind, file.symbols) == ("src/app.py", "content", ("App.menu", "App.export"))
+    assert file.places == (ConflictPlace((7, 9), (7, 9)),)
+    assert document.base == tip(made).commit
+    assert document.target == "main"
+    assert document.names == ("gui", "backend")
+    assert '"class":"function"' in dump(document).replace(" ", "").replace("\n", "")
+    assert "Keep both" in advice(pair)
+
+
+async def test_the_same_lines(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    one = branch(made, "one", {"src/app.py": APP.replace("return 1", "return 10")})
+    two = branch(made, "two", {"src/app.py": APP.replace("return 1", "return 11")})
+    pair = only(await matrix(await open_repository(made.root), [one, two], tip(made)), "one", "two")
+    assert (pair.conflict, pair.class_) == (True, "file")
+    assert pair.files[0].places == (ConflictPlace((3, 3), (3, 3)),)
+    assert pair.files[0].symbols == ("App.start",)
+    assert "wait" in advice(pair)
+
+
+async def test_different_definitions_merge(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    one = branch(made, "one", {"src/app.py": APP.replace("return 1", "return 10")})
+    two = branch(made, "two", {"src/app.py": APP + "\n\ndef more():\n    pass\n"})
+    looked = Matrix(await open_repository(made.root))
+    await looked.look([one, two], tip(made))
+    (pair,) = (pair for pair in looked.known if pair.b == "two")
+    assert (pair.conflict, pair.class_) == (False, "function")
+    assert set(pair.files[0].symbols) == {"App.start", "more"}
+    assert 0 < pair.risk < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("def other():\n    pass\n", "`gui` calls `read(path)`, which {} removed (src/io.py:1)"),
+        (
+            "def fetch(path):\n    return path\n\n\ndef other():\n    pass\n",
+            "`gui` calls `read(path)`, which {} renamed to `fetch` (src/io.py:1)",
+        ),
+        (
+            "def read(path, mode):\n    return path\n\n\ndef other():\n    pass\n",
+            "`gui` calls `read(path)`, which {} changed to `read(path, mode)` (src/io.py:1)",
+        ),
+    ],
+)
+async def test_logic(tmp_path: Path, change: str, expected: str) -> None:
+    made = started(tmp_path / "r")
+    gui = branch(
+        made,
+        "gui",
+        {"src/gui.py": "from src.io import read as load\n\n\ndef show():\n    return read('x')\n"},
+    )
+    cleanup = branch(made, "cleanup", {"src/io.py": change})
+    repository = await open_repository(made.root)
+    pair = only(await matrix(repository, [gui, cleanup], tip(made)), "gui", "cleanup")
+    assert (pair.conflict, pair.class_, pair.files) == (False, "logic", ())
+    assert pair.why == expected.format("`cleanup`")
+    assert pair.risk >= 0.6
+    assert "Who lands second" in advice(pair)
+    made.git("merge", "-q", "--ff-only", "cleanup")
+    pair = only(await matrix(repository, [gui], tip(made)), "gui", "main")
+    assert pair.why == expected.format("the target")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "src/io.py": "def read(path, mode=None):\n    return path\n\n\ndef other():\n    pass\n"
+        },  # still fits
+        {
+            "src/io.py": "def other():\n    pass\n",
+            "src/files.py": "def read(path):\n    return path\n",
+        },  # moved
+        {"src/io.py": START["src/io.py"].replace("pass", "return 1")},  # another definition
+    ],
+)
+async def test_no_logic_conflict(tmp_path: Path, files: dict[str, str | bytes | None]) -> None:
+    made = started(tmp_path / "r")
+    gui = branch(
+        made, "gui", {"src/gui.py": "from src.io import read\n\n\ndef show():\n    return read('x')\n"}
+    )
+    other = branch(made, "other", files)
+    document = await matrix(await open_repository(made.root), [gui, other], tip(made))
+    assert not [pair for pair in document.pairs if pair.class_ == "logic"]
+
+
+async def test_a_use_that_was_there_before_is_none(tmp_path: Path) -> None:
+    user = "from src.io import read\n\n\ndef show():\n    return read('x')\n"
+    made = started(tmp_path / "r", {**START, "src/gui.py": user})
+    gui = branch(made, "gui", {"src/gui.py": user.replace("'x'", "'y'")})
+    cleanup = branch(made, "cleanup", {"src/io.py": "def other():\n    pass\n"})
+    document = await matrix(await open_repository(made.root), [gui, cleanup], tip(made))
+    assert not [pair for pair in document.pairs if pair.class_ == "logic"]
+
+
+SIDES: dict[str, dict[str, str | bytes | None]] = {
+    "edits": {"src/app.py": APP.replace("return 1", "return 10")},
+    "deletes": {"src/app.py": None},
+    "moves": {"src/app.py": None, "lib/app.py": APP},
+    "moves-elsewhere": {"src/app.py": None, "pkg/app.py": APP},
+    "moves-folder": {
+        "src/app.py": None,
+        "src/io.py": None,
+        "lib/app.py": APP,
+        "lib/io.py": START["src/io.py"],
+    },
+    "adds-in-folder": {"src/new.py": "x = 1\n"},
+    "adds-below-folder": {"src/deep/new.py": "x = 1\n"},
+    "file-for-folder": {"src/app.py": None, "src/io.py": None, "src": "a file\n"},
+    "folder-for-file": {"notes.txt": None, "notes.txt/a": "x\n"},
+    "new-file": {"lib": "a file\n"},
+    "new-binary": {"x.bin": b"\0\1"},
+    "new-binary-2": {"x.bin": b"\0\2"},
+    "notes": {"notes.txt": "a\nB\nc\n"},
+    "notes-2": {"notes.txt": "a\nx\nc\n"},
+    "same-notes": {"notes.txt": "a\nB\nc\n"},
+}
+KINDS = {
+    ("edits", "deletes"): "modify/delete",
+    ("moves", "moves-elsewhere"): "rename/rename",
+    ("deletes", "moves"): "rename/delete",
+    ("new-binary", "new-binary-2"): "binary",
+    ("notes", "notes-2"): "content",
+    ("moves", "new-file"): "file/directory",
+}
+
+
+async def test_every_kind_as_git_itself(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    heads = [branch(made, name, files) for name, files in SIDES.items()]
+    repository = await open_repository(made.root)
+    looked = Matrix(repository)
+    document = await looked.look(heads, tip(made))
+    told = {(pair.a, pair.b): pair for pair in document.pairs if pair.conflict}
+    assert looked.count.merges < looked.count.pairs
+    plain = await merge_all(repository.git, [(a.commit, b.commit) for a, b in combinations(heads, 2)])
+    for (a, b), one in zip(combinations(heads, 2), plain, strict=True):
+        assert ((a.name, b.name) in told) == (not one.is_clean), (a.name, b.name)
+        assert one.is_clean == merges(made, a, b), (a.name, b.name)
+    for names, kind in KINDS.items():
+        assert kind in {file.kind for file in told[names].files}, names
+    found = await conflicting_pairs(repository, heads)
+    assert found == {frozenset(names) for names in told}
+
+
+async def test_attributes_count_as_in_a_checkout(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        ".gitattributes": "CHANGES merge=union\n*.min binary\n*.x merge=mine\n",
+        "deep/.gitattributes": "LOG merge=union\n",
+        **{"CHANGES": "a\n", "deep/LOG": "a\n", "a.min": "a\nb\nc\nd\ne\nf\n", "a.x": "a\nb\nc\nd\ne\nf\n"},
+    }
+    made = started(tmp_path / "r", files)
+    made.git("config", "merge.mine.driver", f"touch {tmp_path / 'ran'} && false")
+    one = branch(made, "one", {"CHANGES": "a\nb\n", "deep/LOG": "a\nb\n"})
+    two = branch(made, "two", {"CHANGES": "a\nc\n", "deep/LOG": "a\nc\n"})
+    three = branch(made, "three", {"a.min": "A\nb\nc\nd\ne\nf\n", "a.x": "A\nb\nc\nd\ne\nf\n"})
+    four = branch(made, "four", {"a.min": "a\nb\nc\nd\ne\nF\n"})
+    five = branch(made, "five", {"a.x": "a\nb\nc\nd\ne\nF\n"})
+    plain = branch(made, "plain", {".gitattributes": "", "CHANGES": "a\nd\n"})
+    repository = await open_repository(made.root)
+    found = await conflicting_pairs(repository, [one, two, three, four, five, plain])
+    assert frozenset(("one", "two")) not in found
+    assert frozenset(("three", "four")) in found
+    assert frozenset(("three", "five")) not in found  # and no program of the repository's ran
+    assert not (tmp_path / "ran").exists()
+    # What is merged into decides: `plain` has no rule for CHANGES.
+    assert (await conflicting_pairs(repository, [plain, one])) == {frozenset(("plain", "one"))}
+    assert (await conflicting_pairs(repository, [one, plain])) == frozenset()
+    assert merges(made, one, plain)
+    assert not merges(made, plain, one)
+
+
+async def test_heads_of_different_ages(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    old = branch(made, "old", {"notes.txt": "a\nold\nc\n"})
+    made.commit({"notes.txt": "a\nmain\nc\n", "src/new.py": "x = 1\n"})
+    new = branch(made, "new", {"src/new.py": "x = 2\n"})
+    on_old = branch(made, "on-old", {"src/late.py": "y = 1\n"}, "old")
+    document = await matrix(await open_repository(made.root), [old, new, on_old], tip(made))
+    told = {(pair.a, pair.b) for pair in document.pairs if pair.conflict}
+    assert told == {("old", "main"), ("on-old", "main"), ("old", "new"), ("new", "on-old")}
+
+
+async def test_crossing_merges_are_left_to_git(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    one = branch(made, "one", {"src/io.py": "x = 1\n"})
+    two = branch(made, "two", {"notes.txt": "z\n"})
+    made.git("checkout", "-q", "one")
+    made.git("merge", "-q", "--no-edit", two.commit)
+    made.git("checkout", "-q", "two")
+    made.git("merge", "-q", "--no-edit", one.commit)
+    made.git("checkout", "-q", "main")
+    looked = Matrix(await open_repository(made.root))
+    assert await looked.conflicting([tip(made, "one"), tip(made, "two")]) == frozenset()
+    assert looked.count.merges == 1
+
+
+async def test_no_common_history(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    made.git("checkout", "-q", "--orphan", "alone")
+    alone = Head("alone", made.commit({"notes.txt": "other\n"}))
+    made.git("checkout", "-q", "main")
+    document = await matrix(await open_repository(made.root), [alone], tip(made))
+    assert only(document, "alone", "main").conflict
+
+
+async def test_only_what_moved_is_looked_at_again(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    heads = [branch(made, f"b{at}", {"notes.txt": f"a\n{at}\nc\n"}) for at in range(5)]
+    looked = Matrix(await open_repository(made.root))
+    first = await looked.look(heads, tip(made))
+    assert (looked.count.pairs, looked.count.merges) == (15, 10)
+    assert await looked.look(heads, tip(made)) == first
+    assert (looked.count.pairs, looked.count.merges) == (0, 0)
+    moved = branch(made, "moved", {"notes.txt": "a\nx\nc\n"}, "b0")
+    again = await looked.look([Head("b0", moved.commit), *heads[1:]], tip(made))
+    assert (looked.count.pairs, looked.count.merges) == (5, 4)
+    assert again.pairs == first.pairs
+
+
+async def test_another_process_finds_what_was_stored(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    heads = [
+        branch(made, f"b{at}", {"src/app.py": APP.replace("return 1", f"return {at}9")}) for at in range(3)
+    ]
+    repository = await open_repository(made.root)
+    first = await Matrix(repository, tmp_path / "cache").look(heads, tip(made))
+    other = Matrix(repository, tmp_path / "cache")
+    assert await other.look(heads, tip(made)) == first
+    assert other.count.pairs == 0
+    for broken in (b"", b"[]", b'{"formula": 1, "pairs": {"x": 1}}', b"[" * 5000):
+        (tmp_path / "cache" / NAME).write_bytes(broken)
+        assert await matrix(repository, heads, tip(made), cache=tmp_path / "cache") == first
+    text = (tmp_path / "cache" / NAME).read_text().replace('"conflict": true', '"conflict": "?"')
+    (tmp_path / "cache" / NAME).write_text(text)
+    assert await matrix(repository, heads, tip(made), cache=tmp_path / "cache") == first
+
+
+async def test_hostile_names_and_content(tmp_path: Path) -> None:
+    odd = 'a "b"\n@@ -1 +1 @@\ndiff --git x x.py'
+    before: dict[str, str | bytes] = {odd: "x = 1\ny = 2\n", "-x.py": "a\n", "ü\t.py": "x = 1\n"}
+    made = started(tmp_path / "r", before)
+    one = branch(made, "one", {odd: "x = 2\ny = 2\n", "-x.py": "b\n", "ü\t.py": "x = 2\n"})
+    two = branch(made, "two", {odd: "x = 3\ny = 2\n", "-x.py": "\0", "ü\t.py": "x = 3\n"})
+    pair = only(await matrix(await open_repository(made.root), [one, two], tip(made)), "one", "two")
+    files = {file.path: file for file in pair.files}
+    assert files[odd].places == files["ü\t.py"].places == (ConflictPlace((1, 1), (1, 1)),)
+    assert files["-x.py"].kind == "binary"
+
+
+async def test_what_is_no_commit(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    with pytest.raises(GitError):
+        await matrix(await open_repository(made.root), [Head("x", "0" * 40)], tip(made))

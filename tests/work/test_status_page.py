@@ -1,0 +1,131 @@
+"""The table of workstreams, and the page that is kept current."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallelai.errors import UsageError
+from parallelai.records import Usage
+from parallelai.results.printable import cell_width
+from parallelai.work.status import Files, Passed, StreamStatus
+from parallelai.work.status_page import markdown, table, write_status
+
+AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+PLAIN = StreamStatus(
+    name="gui",
+    branch="parallelai/gui",
+    worktree="/w",
+    target="main",
+    stage="working",
+    activity="active",
+    todo=Passed(1, 3),
+    files=Files(2, 1, 0),
+    checks=Passed(None, 2),
+    tests=Passed(None, None),
+    words="reading",
+    age_seconds=750.0,
+    usage=Usage(1, 0, 1, 0, 0.126, "prices"),
+    why="it is being worked on",
+)
+READY = replace(PLAIN, name="core", stage="queued", is_ready=True, why=None, words=None, tests=Passed(8, 10))
+LANDED = replace(PLAIN, name="io", stage="landed", landed="c0ffee1234567890", why="it has landed", words=None)
+
+
+def test_a_table_has_a_line_for_each_with_what_it_says() -> None:
+    assert table([PLAIN, READY, LANDED], 120) == [
+        "workstream  stage    todo  files             checks  tests  age     cost",
+        "gui         working  1/3   2 new, 1 changed  ?/2     -      12 min  0.13 USD  it is being worked on",
+        "    reading",
+        "core        queued   1/3   2 new, 1 changed  ?/2     8/10   12 min  0.13 USD  ready to land",
+        "io          landed   1/3   2 new, 1 changed  ?/2     -      12 min  0.13 USD  landed on main as c0ffee1234",
+    ]
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    bare = StreamStatus(
+        "a", "b", "/w", "main", "waiting", "waiting", Passed(0, 0), None, Passed(0, 0), Passed(None, None)
+    )
+    assert table([replace(bare, why="it was not begun")], 80) == [
+        "workstream  stage",
+        "a           waiting  it was not begun",
+    ]
+    assert table([], 80) == ["no workstreams"]
+
+
+def test_what_stands_in_the_way_beside_is_said_too() -> None:
+    status = replace(READY, conflicts=("gui", "io"), kept_out=("a", "b"), new_failures=("t",))
+    assert table([status], 200)[1].endswith(
+        "ready to land; conflicts with gui, io; 2 paths kept out; 1 tests newly fail"
+    )
+
+
+@given(
+    st.lists(
+        st.builds(
+            StreamStatus,
+            *[st.text(max_size=40)] * 6,
+            todo=st.just(Passed(1, 2)),
+            files=st.just(None),
+            checks=st.just(Passed(None, 1)),
+            tests=st.just(Passed(None, None)),
+            words=st.text(max_size=300) | st.none(),
+        ),
+        max_size=4,
+    ),
+    st.integers(20, 200),
+    st.booleans(),
+)
+def test_no_line_is_wider_than_there_is_room_or_holds_what_a_terminal_obeys(
+    statuses: list[StreamStatus], width: int, is_ascii: bool
+) -> None:
+    for line in table(statuses, width, is_ascii=is_ascii):
+        assert cell_width(line) <= width
+        assert "\x1b" not in line
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("basis", "shown"), [("subscription", "subscription"), ("free", "free"), ("unknown", "-")]
+)
+def test_a_cost_that_is_no_money_is_named(basis: str, shown: str) -> None:
+    status = replace(PLAIN, usage=Usage(1, 0, 1, 0, None, basis))  # type: ignore[arg-type]
+    assert f"  {shown}  " in table([status, READY], 200)[1]
+
+
+# Markdown
+
+
+def test_a_page_has_a_table_and_last_words() -> None:
+    text = markdown([PLAIN, READY, LANDED], title="plan.yaml", at=AT)
+    assert text.startswith("# plan.yaml\n\n1 of 3 landed, 1 ready to land. As of 2026-11-20 12:00 UTC.\n")
+    assert "| [ ] | gui | working | 1/3 | 2 new, 1 changed | ?/2 |  | 12 min | 0.13 USD |" in text
+    assert "| [x] | io | landed |" in text
+    assert "- **gui**: reading\n" in text
+
+
+def test_what_others_wrote_is_no_markup() -> None:
+    text = markdown([replace(PLAIN, words="a | b <script> [x](y) `c` *d*\n# e")], title="t", at=AT)
+    assert r"a \| b \<script\> \[x\](y) \`c\` \*d\* \# e" in text
+
+
+def test_a_page_is_written_only_when_something_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "STATUS.md"
+    assert write_status(path, [PLAIN], title="t", at=AT)
+    first = path.read_text()
+    assert not write_status(path, [PLAIN], title="t", at=AT + timedelta(minutes=1))
+    assert path.read_text() == first
+    assert write_status(path, [READY], title="t", at=AT)
+    assert path.read_text() == markdown([READY], title="t", at=AT)
+    path.write_bytes(b"\xff")
+    assert write_status(path, [READY], title="t", at=AT)
+
+
+def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        write_status(tmp_path / "none" / "STATUS.md", [PLAIN], title="t", at=AT)

@@ -1,0 +1,198 @@
+"""The target comes into a worktree; what is not committed there stays, and conflicts change nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from repositories import Repository, everything, lying
+from streams_support import Project, project
+
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.syncing import How, sync
+
+FILES: dict[str, str | bytes] = {
+    "src/a.py": "".join(f"a{number}\n" for number in range(30)),
+    "src/b.py": "b\n",
+    "docs/x.md": "x\n",
+    "docs/old.md": "old\n",
+    ".gitignore": "*.log\n",
+}
+HOWS: tuple[How, ...] = ("merge", "rebase")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> Project:
+    return await project(tmp_path, FILES)
+
+
+def edited(number: int, text: str) -> str:
+    lines = str(FILES["src/a.py"]).splitlines(keepends=True)
+    lines[number] = f"{text}\n"
+    return "".join(lines)
+
+
+async def begun(shop: Project) -> tuple[Stream, Repository, str]:
+    """A workstream with a commit, and uncommitted work of every kind; the target has moved on."""
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.commit({"src/b.py": "committed\n"})
+    there.write(
+        {"src/a.py": edited(1, "mine"), "src/new.py": "new\n", "out.log": "ignored\n", "src/staged.py": "s\n"}
+    )
+    there.git("add", "src/staged.py")
+    (there.root / "docs/x.md").unlink()
+    (shop.user.root / "docs/old.md").unlink()
+    target = shop.user.commit({"src/a.py": edited(28, "theirs"), "src/t/deep.py": "t\n"})
+    return stream, there, target
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_the_target_comes_in_and_nothing_is_lost(shop: Project, how: How) -> None:
+    stream, there, target = await begun(shop)
+    done = await sync(shop.repository, shop.streams, stream, target, how)
+    assert done.ok, done
+    assert done.has_moved
+    tip = there.git("rev-parse", "HEAD").strip()
+    assert (done.stream.base, done.stream.head) == (target, tip)
+    assert shop.streams.find("gui") == done.stream
+    assert there.git(
+        "status", "--porcelain"
+    ) == " M src/a.py\n D docs/x.md\n?? src/new.py\n?? src/staged.py\n".replace(
+        " M src/a.py\n D docs/x.md\n", " D docs/x.md\n M src/a.py\n"
+    )
+    assert (there.root / "src/a.py").read_text().splitlines()[1::27] == ["mine", "theirs"]
+    assert (there.root / "src/t/deep.py").exists()
+    assert not (there.root / "docs/old.md").exists()
+    assert (there.root / "out.log").read_text() == "ignored\n"
+    parents = there.git("log", "-1", "--format=%P").split()
+    assert parents == [stream.base, target][-1:] if how == "rebase" else len(parents) == 2
+    assert there.git("show", "HEAD:src/b.py") == "committed\n"
+    again = await sync(shop.repository, shop.streams, done.stream, target, how)
+    assert (again.ok, again.has_moved) == (True, False)
+
+
+async def test_a_rebase_keeps_messages_authors_and_order(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    for name in ("one", "two"):
+        there.write({f"src/{name}.py": name})
+        there.git("add", "-A")
+        there.git(
+            "commit",
+            "-q",
+            "-m",
+            f"Add {name}\n\nBody of é.",
+            "--author",
+            "Ana <ana@example.invalid>",
+            "--date",
+            "2024-01-02T03:04:05+0200",
+        )
+    target = shop.user.commit({"docs/y.md": "y\n"})
+    assert (await sync(shop.repository, shop.streams, stream, target, "rebase")).ok
+    shown = there.git("log", "--format=%an %aI %s", f"{target}..HEAD").splitlines()
+    assert shown == ["Ana 2024-01-02T03:04:05+02:00 Add two", "Ana 2024-01-02T03:04:05+02:00 Add one"]
+    assert there.git("log", "-1", "--format=%B").rstrip() == "Add two\n\nBody of é."
+    assert there.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_a_conflict_changes_nothing_and_names_the_files(
+    shop: Project, how: How, is_committed: bool
+) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.write({"src/b.py": "mine\n", "src/n.py": "n"})
+    if is_committed:
+        there.commit()
+    target = shop.user.commit({"src/b.py": "theirs\n", "src/c.py": "c\n"})
+    before, git = everything(there.root), shop.user.git("for-each-ref")
+    done = await sync(shop.repository, shop.streams, stream, target, how)
+    assert not done.ok
+    assert done.files == ("src/b.py",)
+    assert "the same places" in done.why
+    assert everything(there.root) == before
+    assert shop.user.git("for-each-ref") == git
+    assert shop.streams.find("gui") == stream
+
+
+async def test_files_that_lie_in_the_way_stay(shop: Project) -> None:
+    stream = (await shop.start("gui", copy=("local.cfg",))).stream
+    there = shop.in_tree(stream)
+    there.write({"x.log": "mine, and ignored\n"})
+    shop.user.write({"x.log": "theirs\n"})
+    shop.user.git("add", "-f", "x.log")
+    target = shop.user.commit()
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert (done.ok, done.files) == (False, ("x.log",))
+    assert (there.root / "x.log").read_text() == "mine, and ignored\n"
+
+
+async def test_what_is_brought_and_becomes_tracked_is_told(shop: Project) -> None:
+    shop.user.write({"local.cfg": "secret\n"})
+    stream = (await shop.start("gui", copy=("local.cfg",))).stream
+    target = shop.user.commit()
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert (done.ok, done.files) == (False, ("local.cfg",))
+
+
+async def test_an_unfinished_merge_or_another_branch_is_left_alone(shop: Project) -> None:
+    stream, there, target = await begun(shop)
+    there.git("stash", "-q", "-u")
+    there.git("merge", "-q", "--no-commit", "--no-ff", "main")
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert (done.ok, "not finished" in done.why) == (False, True)
+    there.git("merge", "--abort")
+    there.git("switch", "-q", "--detach")
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert (done.ok, "not on its branch" in done.why) == (False, True)
+
+
+async def test_a_rebase_does_not_lose_what_was_settled_in_a_merge(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.commit({"src/b.py": "mine\n"})
+    one = shop.user.commit({"src/b.py": "theirs\n"})
+    there.git("merge", "-q", "-X", "ours", "-m", "settled", one)
+    there.commit({"src/b.py": "both\n"})
+    target = shop.user.commit({"docs/y.md": "y\n"})
+    done = await sync(shop.repository, shop.streams, stream, target, "rebase")
+    assert not done.ok
+    assert (there.root / "src/b.py").read_text() == "both\n"
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert done.ok
+    assert (there.root / "src/b.py").read_text() == "both\n"
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_in_a_sparse_worktree(shop: Project, how: How) -> None:
+    stream = (await shop.start("gui", sparse=("src/**",))).stream
+    there = shop.in_tree(stream)
+    there.commit({"src/b.py": "committed\n"})
+    there.write({"src/n.py": "n\n"})
+    target = shop.user.commit({"docs/x.md": "changed\n", "src/a.py": edited(3, "t")})
+    done = await sync(shop.repository, shop.streams, stream, target, how)
+    assert done.ok, done
+    assert not (there.root / "docs").exists()
+    assert there.git("status", "--porcelain") == "?? src/n.py\n"
+    assert there.git("show", "HEAD:docs/x.md") == "changed\n"
+    assert (there.root / "src/a.py").read_text() == edited(3, "t")
+
+
+async def test_files_and_folders_that_change_places(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.write({"src/n.py": "n\n"})
+    shutil.rmtree(shop.user.root / "docs")
+    (shop.user.root / "src/b.py").unlink()
+    (shop.user.root / "run.sh").write_text("#!/bin/sh\n")
+    (shop.user.root / "run.sh").chmod(0o755)
+    (shop.user.root / "link").symlink_to("src/a.py")
+    target = shop.user.commit({"docs": "a file now\n", "src/b.py/in.py": "in\n"})
+    assert (await sync(shop.repository, shop.streams, stream, target, "merge")).ok
+    wanted = lying(shop.user.root) | {"src/n.py": ("file", b"n\n")}
+    assert {k: v for k, v in lying(there.root).items() if k != ".git"} == wanted
+    assert os.access(there.root / "run.sh", os.X_OK)
