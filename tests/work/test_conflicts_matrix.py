@@ -97,7 +97,7 @@ async def test_two_new_methods_at_one_place(tmp_path: Path) -> None:
     )
     (file,) = pair.files
     assert (file.path, file.kind, file.symbols) == ("src/app.py", "content", ("App.menu", "App.export"))
-    assert file.places == (ConflictPlace((7, 9), (7, 9)),)
+    assert file.places == (ConflictPlace((8, 10), (8, 10)),)
     assert document.base == tip(made).commit
     assert document.target == "main"
     assert document.names == ("gui", "backend")

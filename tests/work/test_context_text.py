@@ -18,6 +18,7 @@ from parallelai.work.context.text import (
     Peer,
     compose,
 )
+from parallelai.work.guard.leases import requests
 from parallelai.work.streams.record import Rules
 
 PEERS = (
@@ -80,9 +81,9 @@ def test_the_rules_say_who_commits_and_how_to_ask_for_a_lease() -> None:
 
 
 def test_who_asks_as_he_is_told_is_understood() -> None:
-    from parallelai.work.guard.leases import requests
-
-    asked = requests(compose(_inputs()).text)
+    text = compose(_inputs()).text
+    start = text.index("```parallelai")
+    asked = requests(f"I need a file.\n\n{text[start : text.index('```', start + 3) + 3]}\n")
     assert [tuple(one.paths) for one in asked] == [("src/main.py",)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import field_repository as field
 import pytest
-from landing_support import (
+from field_support import (
     KEY,
     PYTEST,
     Before,
@@ -59,7 +59,7 @@ def check_landed(name: str, repository: Repository, called: Called, before: Befo
                 assert text_at(repository, step["path"]) == step["text"]
             elif step.get("tool") == "edit":
                 assert step["new"].strip() in (text_at(repository, step["path"]) or "")
-    check_order(repository, called, depends_on, commits)
+    check_order(called, depends_on, commits)
     check_green(repository, commits, PYTEST, folder)
     check_removed(repository)
     check_checkout(repository, before)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from landing_support import Before, Called, call, check_checkout, check_green, events, first_parents
+from field_support import Before, Called, call, check_checkout, check_green, events, first_parents
 from repositories import Repository
 
 CHECK = '''\

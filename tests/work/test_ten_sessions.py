@@ -8,7 +8,7 @@ from typing import Any
 
 import field_repository as field
 import pytest
-from landing_support import (
+from field_support import (
     KEY,
     PYTEST,
     Before,

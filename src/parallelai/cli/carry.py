@@ -24,9 +24,9 @@ from parallelai.client.options import CarryOut
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.plan.files import read_text
-from parallelai.records import RunDocument
+from parallelai.records import RunDocument, TaskResult
 from parallelai.results import formats
-from parallelai.results.document import to_data
+from parallelai.results.document import is_pending, to_data
 from parallelai.results.json import dump
 from parallelai.results.write import refuse_link_out, write_atomically
 
@@ -77,15 +77,29 @@ def check_output(asked: Carrying) -> None:
 
 def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
     """Say how to go on with a run that is not done, or with changes that are not applied."""
-    if any(
-        task.change is not None and task.change.files and not task.change.applied for task in document.tasks
-    ):
+    if any(_is_left(task) for task in document.tasks):
         shared.say(
             "look at what was changed with `parallelai runs diff`, take it with `parallelai runs apply`"
         )
+    _tell_pending(shared, document)
     if document.run and document.exit in (3, 4, 5, 130, 143):
         more = " --budget …" if document.exit == 5 else ""
         shared.say(f"what is done is kept; go on with `parallelai runs resume {document.run}{more}`")
+
+
+def _is_left(task: TaskResult) -> bool:
+    """Whether a task made a change that is nowhere but with its run."""
+    change = task.change
+    return change is not None and bool(change.files) and not change.applied and task.workstream is None
+
+
+def _tell_pending(shared: Shared, document: RunDocument) -> None:
+    """Say how to take over what has landed, and the user's checkout could not follow."""
+    for task in document.tasks:
+        if is_pending(task) and task.workstream is not None:
+            pending = task.workstream["landed"]["pending"]
+            shared.say(f"your checkout could not follow: `git merge --ff-only {pending}` takes it over")
+            return
 
 
 def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> None:

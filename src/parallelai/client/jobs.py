@@ -376,13 +376,12 @@ class Builder:
 
     def _hands(self, assignments: Mapping[str, Assignment]) -> frozenset[str]:
         """The engines that work in folders of their own, by programs that take memory."""
-        named = {member for who in assignments.values() if not who.error for member in who.choice.members}
-        return frozenset(name for name in named if self._works_in_folder(name))
+        return frozenset(name for name in _named(assignments) if self._works_in_folder(name))
 
     def _has_models(self, assignments: Mapping[str, Assignment]) -> bool:
         """Whether somebody's findings are a matter of judgement."""
-        named = {member for who in assignments.values() if not who.error for member in who.choice.members}
-        return any(self._takes_text(name) for name in named) or bool(self._hands(assignments))
+        has_text = any(self._takes_text(name) for name in _named(assignments))
+        return has_text or bool(self._hands(assignments))
 
     def _takes_text(self, name: str) -> bool:
         try:
@@ -470,3 +469,9 @@ def plan_name(path: Path, root: Path) -> str:
     real = path.resolve()
     name = real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _named(assignments: Mapping[str, Assignment]) -> set[str]:
+    """The engines that may be used; a phase's gate has none."""
+    found = (who for who in assignments.values() if not who.error and who.choice is not NOBODY)
+    return {member for who in found for member in who.choice.members}

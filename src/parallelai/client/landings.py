@@ -38,7 +38,7 @@ from parallelai.records import (
     TaskResult,
     new_run_id,
 )
-from parallelai.results.document import counts, exit_code, run_outcome
+from parallelai.results.document import counts, exit_code, is_pending, run_outcome
 from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
 from parallelai.store import RunWriter
@@ -282,7 +282,7 @@ class Landings:
         counted = counts(tasks)
         outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
         code = exit_code(tasks, findings=(), files=report.coverage())
-        pending = any(_is_pending(row) for row in tasks)
+        pending = any(is_pending(row) for row in tasks)
         writer.append(RunEnded(outcome, 4 if pending else code, round(report.seconds, 3), 0.0, counted, FREE))
         await writer.flush()
 
@@ -482,11 +482,6 @@ def _into(report: Report) -> Callable[[Sequence[Event]], None]:
             report.take(event)
 
     return take
-
-
-def _is_pending(row: TaskResult) -> bool:
-    landed = (row.workstream or {}).get("landed")
-    return bool(landed and landed.get("pending"))
 
 
 def _latest(landed: Sequence[Stream]) -> list[Stream]:

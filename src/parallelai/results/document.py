@@ -72,6 +72,11 @@ def run_outcome(
     return Outcome.CANCELLED if counted.get(Outcome.CANCELLED) else Outcome.OK
 
 
+def is_pending(task: TaskResult) -> bool:
+    """Whether a workstream landed on a branch that the user has still to take over."""
+    return bool(((task.workstream or {}).get("landed") or {}).get("pending"))
+
+
 def exit_code(
     tasks: Iterable[TaskResult],
     *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from parallelai.records import Change, Coverage, Finding, Outcome, RunDocument, Severity, TaskResult
+from parallelai.records import Coverage, Finding, Outcome, RunDocument, Severity, TaskResult
 from parallelai.results import summary
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
@@ -206,7 +206,7 @@ def _task(task: TaskResult, page: _Page) -> list[str]:
     status = task.status.value
     head = page.fill(f"{task.id}  {said}" if said else task.id, hang=f"{status:<11} ")
     lines = [page.style(head[0][: len(status)], task.status) + head[0][len(status) :], *head[1:]]
-    lines += _error(task, page) + (_change(task.change, page) if task.change else [])
+    lines += _error(task, page) + _change(task, page)
     if task.text:
         most = None if page.limit is None else _TEXT_LINES
         lines += page.fill(task.text, indent=4, most=most)
@@ -225,9 +225,22 @@ def _error(task: TaskResult, page: _Page) -> list[str]:
     return lines
 
 
-def _change(change: Change, page: _Page) -> list[str]:
-    state = "applied" if change.applied else f"not applied: {change.patch}"
-    return page.fill(f"{summary.number(len(change.files), 'file')} changed, {state}", indent=4)
+def _change(task: TaskResult, page: _Page) -> list[str]:
+    """What became of a change: of a workstream's where it landed, of another whether it is applied."""
+    change, stream = task.change, task.workstream
+    landed = stream.get("landed") if stream else None
+    kept_out = change.kept_out if change is not None else tuple(stream["kept_out"] if stream else ())
+    count = f"{summary.number(len(change.files), 'file')} changed, " if change is not None else ""
+    said = []
+    if landed:
+        said.append(f"{count}landed on {landed['target']} at {landed['commit'][:10]}")
+    elif stream is not None:
+        said.append(f"{count}not landed: {stream['branch']} in {stream['worktree']}")
+    elif change is not None:
+        said.append(f"{count}{'applied' if change.applied else f'not applied: {change.patch}'}")
+    if stream is not None and kept_out:
+        said.append(f"kept out: {', '.join(kept_out)}")
+    return [line for each in said for line in page.fill(each, indent=4)]
 
 
 # --- files and the end

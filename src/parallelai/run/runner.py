@@ -45,7 +45,7 @@ from parallelai.records import (
 )
 from parallelai.results import baseline
 from parallelai.results.collect import collect
-from parallelai.results.document import counts, exit_code, run_outcome
+from parallelai.results.document import counts, exit_code, is_pending, run_outcome
 from parallelai.run import assembly, limiting
 from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.collector import collecting_seldom
@@ -345,7 +345,7 @@ class Runner:
                 tasks,
                 findings=findings,
                 files=report.coverage(),
-                is_unapplied=bool(report.refusals),
+                is_unapplied=bool(report.refusals) or any(map(is_pending, tasks)),
                 fail_on=self._job.fail_on,
                 is_budget_reached=is_over,
                 signal=self._signal,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallelai.errors import GateFailed
+from parallelai.errors import GateFailed, ParallelAIError
 from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.model import PhaseGate
@@ -143,10 +145,20 @@ async def open_room(
                     raise GateFailed("the gate of the phase does not pass")
                 raise GateFailed(error.said, where=error.where, next=error.next)
 
+        async def warm() -> None:
+            """Have the base gated, and the canaries put out, while the assistants work: it takes as long as a gate."""
+            if gates is not None:
+                with contextlib.suppress(ParallelAIError):  # whoever lands is told of it
+                    await gates.ready(await site.tip())
+
         site = Site(setting, repository, streams, ledger, tell)
         colleagues = Colleagues(setting, repository, streams, tell)
         room = Room(setting, repository, streams, site, colleagues, LandingQueue(lander.land), gate, tell)
+        warming = asyncio.create_task(warm()) if setting.works else None
         try:
             yield room
         finally:
+            if warming is not None:
+                warming.cancel()
+                await asyncio.wait([warming])
             await room.aclose()
