@@ -48,6 +48,13 @@ class Result:
     flaky: tuple[str, ...] = ()
 
     @property
+    def counted(self) -> tuple[int | None, int | None]:
+        """How many tests its report has, those that were skipped left out, and how many of them passed."""
+        if self.report is None:
+            return None, None
+        return len(self.report.cases) - self.report.count("skipped"), self.report.count("passed")
+
+    @property
     def failing(self) -> tuple[str, ...]:
         """The tests that failed, and did so again where they were run again."""
         if self.report is None:

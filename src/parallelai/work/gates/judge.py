@@ -208,6 +208,7 @@ def _ended(result: Result, commit: str, names: tuple[str, ...], decision: Decisi
         decision.new_failures,
         decision.flaky,
         decision.why,
+        *result.counted,
     )
 
 

@@ -72,6 +72,7 @@ async def _one(
         result.failing,
         (),
         why,
+        *result.counted,
     )
     runs.told(ended, names)
     return result

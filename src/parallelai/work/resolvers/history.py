@@ -1,7 +1,8 @@
 """What history says of conflicting files: what each side's own commits did to them. Bounded.
 
-Two processes a side, whatever the number of files: one for the patches, one for the contents. Merges are
-looked at through the commits that they brought.
+Three processes a side, whatever the number of files. Changes are those of all commits that the other side does not
+have, merges excepted. Contents are those that the side itself had, one after the other (its first parents): what a
+branch had that was merged into it may be older than where the two sides parted.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Found:
 
 
 async def _side(git: Git, tip: str, without: str, paths: list[str]) -> dict[str, Past]:
-    form = ("--no-merges", "--full-history", "--date-order", f"--max-count={COMMITS}", "--format=")
+    form = ("--full-history", "--date-order", f"--max-count={COMMITS}", "--format=")
     kind = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--no-abbrev")
     asked = (tip, f"^{without}", "--", *paths)
     listed = await git.attempt("log", "-z", "--raw", *form, *kind, *asked)
