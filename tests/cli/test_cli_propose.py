@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,19 @@ def test_nothing_is_written_by_looking(cli: Any, meeting: Path, here: Path) -> N
 
 
 def test_show_says_who_owns_what_and_what_a_gate_runs(cli: Any, here: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=here, check=True)
     (here / "safe.yaml").write_text(
         SAFE + "phases:\n  - {name: one, tasks: [gui, core], gate: [python3 check.py]}\n"
-        "  - {name: two, tasks: [tests]}\ndefaults: {engine: mock}\n"
+        "  - {name: two, tasks: [tests]}\ndefaults: {engine: sh}\n"
+        "engines: {sh: {use: command, command: [cat]}}\n"
     )
 
     lines = cli("plan", "show", "safe.yaml").out.splitlines()
 
     assert lines[:4] == [
-        "gui: `mock` (plan)  owns src/**, !src/deep/**",
-        "core: `mock` (plan)  owns src/deep/**",
-        "tests: `mock` (plan)  owns tests/**  after gui, core",
+        "gui: `sh` (plan)  owns src/**, !src/deep/**",
+        "core: `sh` (plan)  owns src/deep/**",
+        "tests: `sh` (plan)  owns tests/**  after gui, core",
         "gate@one: python3 check.py",
     ]
     tasks = cli("plan", "show", "safe.yaml", "--json").document["tasks"]

@@ -341,15 +341,34 @@ def test_a_gate_that_ends_badly_beside_green_tests_fails(user: Repository, state
     run(scenario())
 
 
-def test_a_program_that_is_not_there_is_said_before_anything_lands(user: Repository, state: Path) -> None:
+def test_a_program_that_the_machine_lacks_is_no_fault_of_a_branch(user: Repository, state: Path) -> None:
     base = user.commit({"a": "1"})
 
     async def scenario() -> None:
-        async with bench(user.root, state, ["no-such-program-anywhere"]) as b:
-            ready = await b.judge.ready(base)
-            assert not ready.ok
-            assert ready.error is not None
-            assert "`no-such-program-anywhere` was not found" in ready.error.said
+        async with bench(user.root, state, ["no-such-program-anywhere"], allow_red_base=True) as b:
+            for verdict in (await b.judge.ready(base), await judged(b, base, base)):
+                assert not verdict.ok
+                assert verdict.error is not None
+                assert verdict.error.kind == "unavailable"
+                assert "`no-such-program-anywhere` was not found" in verdict.error.said
+
+    run(scenario())
+
+
+def test_a_program_of_the_tree_that_a_branch_removes_is(user: Repository, state: Path) -> None:
+    user.write({"check": "#!/bin/sh\nexit 0\n"})
+    (user.root / "check").chmod(0o755)
+    base = user.commit()
+    user.git("rm", "-q", "check")
+    gone = user.commit()
+
+    async def scenario() -> None:
+        async with bench(user.root, state, ["./check"]) as b:
+            assert (await b.judge.ready(base)).ok
+            verdict = await judged(b, gone, base)
+            assert verdict.error is not None
+            assert verdict.error.kind == "gate_failed"
+            assert "it could not be run" in verdict.error.said
 
     run(scenario())
 

@@ -129,6 +129,28 @@ def test_a_changed_copy_or_product_of_setup_makes_the_tree_anew(user: Repository
         run(scenario())
 
 
+def test_setup_counts_for_the_commit_that_it_ran_on(user: Repository, state: Path) -> None:
+    first = user.commit({"in.txt": "one", "version.txt": "unknown", ".gitignore": "out.txt\n"})
+    second = user.commit({"in.txt": "two"})
+    code = "import pathlib as p; t = p.Path('in.txt').read_text(); p.Path('out.txt').write_text(t)"
+    setup = [list(python(f"{code}; p.Path('version.txt').write_text(t)"))]
+
+    async def scenario() -> None:
+        async with trees_of(user.root, state, parallel=1, setup=setup) as trees:
+            for commit, wanted in ((first, "one"), (second, "two"), (second, "two"), (second, "two")):
+                async with trees.at(commit) as tree:
+                    assert (tree.path / "out.txt").read_text() == wanted
+                    assert (tree.path / "version.txt").read_text() == wanted
+                    (tree.path / "new.txt").write_text("x")
+                    if (
+                        trees.made == 2
+                    ):  # a tracked file, which git would give back without what setup made of it
+                        (tree.path / "version.txt").write_text("changed")
+            assert trees.made == 4
+
+    run(scenario())
+
+
 def test_a_tree_moves_to_the_next_commit_as_if_it_were_laid_out_there(user: Repository, state: Path) -> None:
     user.write(
         {"gone.txt": "1", "same.txt": "1", "swap/file": "1", ".gitignore": "local\nswap2\n", "a b": "1"}

@@ -37,6 +37,8 @@ API_PARALLEL = 50
 ASSISTANTS_PARALLEL = 8
 MEMORY_SHARE = 0.8
 """Of what is free now, how much assistants may take together."""
+COMMANDS = Assignment(Choice.model_construct(rule="one", members=(), routes={}), (), "plan")
+"""Who does a gate of a phase: no engine."""
 NOBODY = Choice(rule="one", members=("nobody",))
 
 
@@ -243,7 +245,7 @@ class Builder:
         for instance in graph.instances:
             task = given.get(instance.task.id, instance.task)
             if isinstance(task, PhaseGate):
-                found[task.id] = Assignment(NOBODY, (None,), "plan")
+                found[task.id] = COMMANDS
                 continue
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"

@@ -28,6 +28,7 @@ def creation(
     version: str,
 ) -> RunCreated:
     """Make a run's first event."""
+    doers = {name: who for name, who in job.assignments.items() if not who.error and who.choice.members}
     options: dict[str, Any] = {
         "engine": _plain(asked.engine),
         "model": asked.model,
@@ -44,8 +45,8 @@ def creation(
             for name, who in job.assignments.items()
             if who.why.startswith("auto") and who.error is None
         },
-        "engines": {name: list(who.choice.members) for name, who in job.assignments.items() if not who.error},
-        "why": {name: who.why for name, who in job.assignments.items() if not who.error},
+        "engines": {name: list(who.choice.members) for name, who in doers.items()},
+        "why": {name: who.why for name, who in doers.items()},
     }
     if review is not None:
         options["review"] = {

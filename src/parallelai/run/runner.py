@@ -32,7 +32,7 @@ from parallelai.events import (
 )
 from parallelai.plan.files import read_text
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import Workstream
+from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.records import (
     FREE,
     ErrorRecord,
@@ -462,6 +462,8 @@ class Runner:
             return ready
         self._ready[task] = ready
         self._fingerprints[task] = ready.fingerprint
+        if isinstance(instance.task, PhaseGate):
+            return Prepared()
         self._waiting.add(task)
         who = self._job.assignment(instance)
         try:
@@ -510,7 +512,7 @@ class Runner:
         self._waiting.discard(task)
         self._ready.pop(task, None)
         tally = self._flights.finished(task, finish.outcome)
-        if tally is None and finish.outcome is Outcome.OK:
+        if tally is None and finish.outcome is Outcome.OK and task in self._prior.ended:
             ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
         else:
             ended = self._ended(finish, tally or Tally())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request
-from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Unavailable, UsageError
+from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Unavailable, UsageError
 from parallelai.events import LandingBlocked, TaskStep
 from parallelai.git.repository import Repository
 from parallelai.plan import model
@@ -81,6 +81,7 @@ class _Course:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
+    broken: set[str] = field(default_factory=set)
 
 
 class Room:
@@ -176,6 +177,7 @@ class Room:
             if guarded and not course.has_trespassed:
                 course.has_trespassed = True
                 words.append(guarded)
+            words += await self._broken(name)
             words += await self._synced(name)
         words += await self._colleagues.news(name)
         if not words or not can_go_on or course.told >= MOST_TOLD:
@@ -188,6 +190,18 @@ class Room:
         """Bring what has landed meanwhile into a worktree that is between turns."""
         said = await self.site.sync(name)
         return [said] if said else []
+
+    async def _broken(self, name: str) -> list[str]:
+        """Say, once for each, which promised interfaces a workstream broke, and who would notice."""
+        told = self._courses[name].broken
+        new = [each for each in await self.site.broken(name) if each not in told]
+        told.update(new)
+        if not new:
+            return []
+        listed = "\n".join(f"- {each}" for each in new)
+        return [
+            f"These interfaces are promised to others, and what you did breaks them:\n{listed}\nKeep them."
+        ]
 
     async def measure(self, name: str) -> Measured:
         """Say what a workstream has changed since it was cut, as it stands on its branch."""
@@ -203,6 +217,7 @@ class Room:
     async def approved(self, name: str) -> None:
         """Wait for a person's leave to land. Raises `Unavailable` where nobody is there, or it was refused."""
         course = self._courses[name]
+        self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
         try:
             while self.streams.find(name).approved_by is None:
                 if not self.setting.is_attended and not course.decided.is_set():
@@ -222,6 +237,7 @@ class Room:
         stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
         await self.site.rest(name)
         try:
+            await self._refuse_broken(name)
             await self._await_dependencies(stream)
             arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
             if arrival.landed is None:
@@ -256,6 +272,15 @@ class Room:
             trailers=trailers,
             owns=stream.rules.owns,
         )
+
+    async def _refuse_broken(self, name: str) -> None:
+        """A promised interface that is broken takes a person's leave."""
+        found = await self.site.broken(name)
+        if found and self.streams.find(name).approved_by is None:
+            raise Trespass(
+                f"it breaks an interface that it promised: {'; '.join(found[:5])}",
+                next=f"if that is meant: `parallelai work approve {name}`; then go on with the run",
+            )
 
     async def _await_dependencies(self, stream: Stream) -> None:
         """Wait for those whose work it was cut from before they had landed (`after: finished`)."""

@@ -24,6 +24,7 @@ from parallelai.work.confined import Command, run_in
 from parallelai.work.context.pack import Note, context
 from parallelai.work.gathering import listing
 from parallelai.work.guard.guarding import Guard, Guarded
+from parallelai.work.guard.interfaces import broken
 from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.landing.records import Tell
@@ -233,6 +234,13 @@ class Site:
         self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
         await guard.before()
         return guarded.said
+
+    async def broken(self, name: str) -> list[str]:
+        """Say which interfaces of a workstream are not as they were promised when it was cut."""
+        stream = self._streams.find(name)
+        contracts = stream.rules.contracts
+        found = await broken(self._repository.git, stream.base, stream.head, contracts)
+        return [each.said for each in found]
 
     async def sync(self, name: str) -> str:
         """Bring what has landed since into a worktree; gives what its assistant should know of it."""

@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parallelai.errors import ParallelAIError
+from parallelai.errors import ProgramError, Unavailable
 from parallelai.work.gates.again import pytest_at
 from parallelai.work.gates.reports import MAX_BYTES, BadReport, Report, parse, parse_all, printed
 from parallelai.work.gates.trees import Ran, Tree
@@ -81,9 +81,10 @@ def asks_for_report(argv: tuple[str, ...]) -> bool:
 
 
 async def run_gate(tree: Tree, argv: tuple[str, ...], seconds: float, log: Path, *, name: str) -> Result:
-    """Run a gate's command in a folder; whatever goes wrong is in the result.
+    """Run a gate's command in a folder; what goes wrong in the tree is in the result.
 
-    `name` is how the log is called in the result.
+    `name` is how the log is called in the result. Raises `Unavailable` where the machine lacks the program,
+    `EngineError` where it cannot be confined as asked, and OSError where no log can be written.
     """
     place = tree.temporary / "report.xml"
     given = tuple(word.replace(PLACEHOLDER, str(place)) for word in argv)
@@ -92,9 +93,10 @@ async def run_gate(tree: Tree, argv: tuple[str, ...], seconds: float, log: Path,
     )
     try:
         ran = await tree.run(given, seconds, log)
-    except (ParallelAIError, OSError) as error:
-        said = error.said if isinstance(error, ParallelAIError) else str(error)
-        return replace(result, trouble=f"it could not be run: {said}")
+    except ProgramError as error:
+        if "/" not in given[0]:  # the machine lacks it, whatever the tree holds
+            raise Unavailable(error.said, next=error.next) from None
+        return replace(result, trouble=f"it could not be run: {error.said}")
     result = replace(result, exit=ran.exit, seconds=ran.seconds, said=ran.said, trouble=_limit(ran, seconds))
     if not result.asked:
         is_whole = not ran.is_truncated and result.trouble is None

@@ -54,7 +54,8 @@ def decide(result: Result, base: Result | None, *, allow_red_base: bool = False)
     Args:
         result: what the gate said of the tree; `flaky` are those that passed when run again.
         base: what it said of the base; needed unless `result` passed.
-        allow_red_base: whether a failure that cannot be compared with the base's is let through.
+        allow_red_base: whether a failure that cannot be compared with the base's is let through, if the gate
+            came to an end at all.
     """
     if result.passed:
         return Decision(True, flaky=result.flaky, notes=_notes(result, base))
@@ -78,7 +79,7 @@ def decide(result: Result, base: Result | None, *, allow_red_base: bool = False)
 
 
 def _beside_blind(result: Result, base: Result, allow_red_base: bool) -> Decision:
-    if allow_red_base:
+    if allow_red_base and result.exit is not None:
         note = f"`{result.command}` {_why(result)}; the base fails, too, and `allow_red_base` lets it through"
         return Decision(True, flaky=result.flaky, notes=(note,))
     why = f"{_why(result)}; it fails on the base, too ({_why(base)}), and cannot be compared by test"

@@ -8,19 +8,23 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from parallelai.git.plumbing import Git
+from parallelai.git.repository import Repository
 from parallelai.work.changes import secrets_of
 from parallelai.work.guard.measure import Entry, Found, Measured
 from parallelai.work.guard.place import Place, Settings, listing, names_of
 from parallelai.work.guard.rules import Changed, Judged, Permits, judge
+from parallelai.work.streams.record import Rules
 
 _REPOSITORY = "160000"
 
 
-async def permits_of(settings: Settings, leases: Collection[str]) -> Permits:
+async def permits_of(
+    repository: Repository, rules: Rules, leases: Collection[str], plan_file: str | None
+) -> Permits:
     """The permits of a workstream, with the repository's own folder of hooks among what is protected."""
-    named = (await settings.repository.git.configured(r"^core\.hookspath$")).get("core.hookspath")
-    hooks = [inside] if named and (inside := _inside(settings.repository.root, named)) else []
-    return Permits(settings.rules, leases, plan_file=settings.plan_file, hooks=hooks)
+    named = (await repository.git.configured(r"^core\.hookspath$")).get("core.hookspath")
+    hooks = [inside] if named and (inside := _inside(repository.root, named)) else []
+    return Permits(rules, leases, plan_file=plan_file, hooks=hooks)
 
 
 async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found]) -> Judged:
@@ -97,11 +101,10 @@ async def special_entries(place: Place, measured: Measured) -> dict[Changed, Ent
 
 
 async def secrets_in(
-    place: Place, head: str, tree: str, find: Callable[[str], frozenset[str]]
+    git: Git, head: str, tree: str, find: Callable[[str], frozenset[str]]
 ) -> tuple[str, ...]:
     """The paths where a tree brings in what looks like a secret that `head` has not, in bytes or name."""
-    git = place.plumbing()
-    arguments = ("-r", "-z", "--raw", "--no-abbrev", "--no-renames", f"{head}^{{tree}}", tree)
+    arguments = ("-r", "-z", "--raw", "--no-abbrev", "--no-renames", f"{head}^{{tree}}", f"{tree}^{{tree}}")
     fields = (await git.run("diff-tree", *arguments)).split(b"\0")
     rows = [
         (meta.decode().split(), os.fsdecode(path))

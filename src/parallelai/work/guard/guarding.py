@@ -120,13 +120,13 @@ class Guard:
         await self._adopt(turn)
         await self._put_right(state)
         await prepare(place, self.head, turn.skipped)
-        permits = await facts.permits_of(settings, leases)
+        permits = await facts.permits_of(settings.repository, settings.rules, leases, settings.plan_file)
         for only_rules in (True, False):
             kept = await self._keep_out(state, permits, leases, only_rules=only_rules)
         # Of what was judged, and nothing that came later.
         tree = await keeping.tree_of(place, self.head, kept)
         files = tuple(sorted({path for each in kept for path in each.change.paths}))
-        secrets = await facts.secrets_in(place, self.head, tree, settings.secrets_in)
+        secrets = await facts.secrets_in(place.plumbing(), self.head, tree, settings.secrets_in)
         await committing.reset_index(place, self.head)
         guarded = self._told(state, tree, files, secrets)
         await asyncio.to_thread(store, settings.folder, replace(state.turn, is_open=False))

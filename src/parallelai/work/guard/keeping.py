@@ -185,10 +185,12 @@ def _take_away(
     for path, entry in wanted.items():
         is_repository = entry is not None and entry[0] == _REPOSITORY
         try:
-            if not is_repository:
+            if not (is_repository and _is_folder(root / path)):
                 _move(root, path, aside, marks.get(path))
             if entry is not None:
                 _clear_way(root, path, aside)
+            if is_repository:  # one that is not checked out is an empty folder
+                (root / path).mkdir(parents=True, exist_ok=True)
         except (OSError, NotWritten):
             stuck.add(path)
     for path, entry in wanted.items():
@@ -196,6 +198,10 @@ def _take_away(
             _prune(root, path)
     _prune_all(aside)
     return stuck
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _clear_way(root: Path, path: str, aside: Path) -> None:

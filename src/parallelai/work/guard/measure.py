@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from parallelai.errors import Trespass
 from parallelai.git.paths import is_gits_own
-from parallelai.git.plumbing import GitError
+from parallelai.git.plumbing import Git, GitError
 from parallelai.work.guard.place import Place, listing, names_of
 from parallelai.work.guard.rules import Changed, Status, Why
 from parallelai.work.measuring import MAX_FILE_BYTES, clear_pipes, leads_out
@@ -109,7 +109,7 @@ async def measure(
     listed = await plumbing.run(
         "diff-tree", "-r", "-z", "--raw", "--no-abbrev", "-M", f"{head}^{{tree}}", tree
     )
-    found = await _with_targets(place, _rows(listed))
+    found = await with_targets(plumbing, rows_of(listed), place.worktree)
     return Measured(head, tree, tuple(found), look.special, look.marks)
 
 
@@ -202,7 +202,7 @@ def is_below(name: str, tops: Collection[str]) -> bool:
     return name in tops or (bool(tops) and any(str(parent) in tops for parent in PurePosixPath(name).parents))
 
 
-def _rows(listed: bytes) -> list[Found]:
+def rows_of(listed: bytes) -> list[Found]:
     """Read `git diff-tree --raw -z`: a renamed file has two names."""
     fields = iter(listed.split(b"\0"))
     rows = []
@@ -221,11 +221,11 @@ def _rows(listed: bytes) -> list[Found]:
     return rows
 
 
-async def _with_targets(place: Place, rows: list[Found]) -> list[Found]:
-    """Read where the links lead that are new or changed."""
+async def with_targets(git: Git, rows: list[Found], root: Path) -> list[Found]:
+    """Read where the links lead that are new or changed; None for one that leads out of the worktree at `root`."""
     links = {row.after[1] for row in rows if row.after is not None and row.after[0] == _LINK}
-    targets = await place.plumbing().blobs(links)
-    return [_with_target(row, targets, place.worktree) for row in rows]
+    targets = await git.blobs(links)
+    return [_with_target(row, targets, root) for row in rows]
 
 
 def _with_target(row: Found, targets: Mapping[str, bytes], root: Path) -> Found:

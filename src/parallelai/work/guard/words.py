@@ -70,6 +70,20 @@ def for_assistant(
     return "\n\n".join(parts)
 
 
+def for_person(name: str, out: Sequence[Out], secrets: Sequence[str]) -> str:
+    """Tell a person in the worktree of the workstream `name` what may not be committed or pushed there."""
+    parts: list[str] = []
+    if out:
+        parts.append(f"The workstream {shown(name)} may not change this:")
+        parts += _lines(out)
+        parts.append("`git restore --staged PATH` takes a file out of the commit.")
+    if secrets:
+        parts.append(
+            "What looks like a secret is in " + ", ".join(shown(path) for path in secrets[:MOST_PATHS]) + "."
+        )
+    return "\n".join(parts)
+
+
 def _lines(out: Sequence[Out]) -> list[str]:
     lines = []
     for each in out[:MOST_PATHS]:

@@ -71,6 +71,12 @@ class Odds:
             total += weight * (1 - none_bad)
         return likely / total if total else 0.5
 
+    def group(self, rest: int) -> int:
+        """How many of the `rest` to try next: red and green as likely as can be, all while nothing bad was seen."""
+        if self.bad == 0:
+            return rest
+        return min(range(1, rest + 1), key=lambda size: abs(self.green(size) - 0.5))
+
 
 class Search:
     """Finds the first member of a batch that does not pass on top of those before it.

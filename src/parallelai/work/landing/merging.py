@@ -69,13 +69,15 @@ class Merging:
         self.stand_ins: dict[str, str] = {}
         """For a candidate's commit the one to merge in its stead: landed before and taken back (`history`)."""
 
-    async def chain(self, start: str, candidates: Sequence[Candidate]) -> Chain:
-        """Put the candidates on `start` one after another; those that conflict are left out."""
+    async def chain(self, start: str, candidates: Sequence[Candidate], most: int | None = None) -> Chain:
+        """Put the candidates on `start` one after another, at most so many; those that conflict are left out."""
         members: list[Member] = []
         clashes: list[Clash] = []
         names = {one.name for one in candidates}
         placed: set[str] = set()
         for candidate in candidates:
+            if len(members) == most:
+                break
             if not set(candidate.depends_on) & names <= placed:
                 continue
             ours = members[-1].commit if members else start

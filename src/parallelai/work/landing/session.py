@@ -84,6 +84,7 @@ class Session:
         self._odds = Odds()
         self._state = _State(list(ordered))
         self._origin = first.commit
+        self._words: dict[str, frozenset[str]] = {}
 
     async def run(self) -> dict[str, Arrival]:
         """Land what can; gives an arrival for each candidate, by name."""
@@ -106,10 +107,10 @@ class Session:
         self._block_dependents()
         tip = await self._means.ground.tip()
         start = await self._start(tip)
-        chain = await self._means.merging.chain(start, state.queue)
+        chain = await self._means.merging.chain(start, state.queue, self._most())
         for clash in chain.clashes:
             state.clashed.setdefault(clash.candidate.name, set()).update(clash.with_)
-        members = chain.members[: self._means.plan.batch or None]
+        members = chain.members
         if not members:
             await self._settle(chain)
             return
@@ -117,6 +118,14 @@ class Session:
             await self._as_batch(members, tip, blaming)
         else:
             await self._one_by_one(start, members, tip, blaming)
+
+    def _most(self) -> int:
+        """How many members a round is about: those that the first gate runs will look at, and some more."""
+        rest = len(self._state.queue)
+        if self._means.plan.method != "merge":
+            return self._means.judging.parallel
+        most = 3 * self._odds.group(rest) if self._odds.bad else rest
+        return max(1, min(most, self._means.plan.batch or rest))
 
     async def _as_batch(self, members: Sequence[Member], tip: Tip, blaming: asyncio.TaskGroup) -> None:
         """Find how many members pass together, and land them as one merge."""
@@ -159,7 +168,7 @@ class Session:
         self, start: str, members: Sequence[Member], tip: Tip, blaming: asyncio.TaskGroup
     ) -> None:
         """Try the first members as commits of their own, as many as gates run at once, and land the green ones."""
-        window = members[: self._means.judging.parallel]
+        window = members
         steps: list[tuple[Member, list[Step]]] = []
         before = start
         for member in window:
@@ -237,7 +246,9 @@ class Session:
     async def _blame(self, candidate: Candidate, red: Verdict) -> None:
         """Name the smallest set that a candidate breaks with; it passed alone."""
         others = [one for one in self._state.landed if one.name not in self._needs[candidate.name]]
-        words = await relating.changed_words(self._means.repository, [*others, candidate])
+        unknown = [one for one in (*others, candidate) if one.name not in self._words]
+        self._words.update(await relating.changed_words(self._means.repository, unknown))
+        words = self._words
         steps = breaking_with(relating.weights(words[candidate.name], [words[one.name] for one in others]))
         try:
             tried = next(steps)

@@ -48,14 +48,12 @@ async def _side(git: Git, tip: str, without: str, paths: list[str]) -> dict[str,
     form = ("--full-history", "--date-order", f"--max-count={COMMITS}", "--format=")
     kind = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--no-abbrev")
     asked = (tip, f"^{without}", "--", *paths)
-    listed = await git.attempt("log", "-z", "--raw", *form, *kind, *asked)
-    if listed.exit != 0:
-        return {}
     found = {path: _Found() for path in paths}
-    for path, old, new in _raw(listed.stdout):
+    listed = await git.attempt("log", "-z", "--raw", "--first-parent", "-m", *form, *kind, *asked)
+    for path, new in _raw(listed.stdout if listed.exit == 0 else b""):
         if path in found:
-            found[path].blobs.update(dict.fromkeys((new, old)))
-    patches = await git.attempt("log", "--patch", "--unified=0", *form, *kind, "--src-prefix=a/", *asked)
+            found[path].blobs[new] = None
+    patches = await git.attempt("log", "--patch", "--unified=0", "--no-merges", *form, *kind, *asked)
     if patches.exit == 0 and len(patches.stdout) <= 64 * MAX_BYTES:
         for path, replaced in _patches(patches.stdout):
             if path in found and len(found[path].changes) < CHANGES:
@@ -84,13 +82,13 @@ async def _contents(git: Git, found: Mapping[str, _Found]) -> dict[str, bytes]:
     return await git.blobs(small)
 
 
-def _raw(listed: bytes) -> Iterator[tuple[str, str, str]]:
-    """The rows of `git log --raw -z`: path, old blob, new blob."""
+def _raw(listed: bytes) -> Iterator[tuple[str, str]]:
+    """The rows of `git log --raw -z`: path, and the blob that a commit put there."""
     fields = iter(listed.split(b"\0"))
     for meta in fields:
         row = meta.strip(b"\n").split(b" ")
         if len(row) == 5 and row[0].startswith(b":"):
-            yield os.fsdecode(next(fields, b"")), row[2].decode(), row[3].decode()
+            yield os.fsdecode(next(fields, b"")), row[3].decode()
 
 
 def _patches(text: bytes) -> Iterator[tuple[str, tuple[Replaced, ...]]]:

@@ -31,7 +31,7 @@ class Past:
     """What one side did to a file since the two parted: newest first, as far as it was looked at.
 
     Attributes:
-        versions: contents that the file had on the way, its present one excepted.
+        versions: contents that the file had on the way, and has now.
         changes: what each commit changed, in the file's order.
     """
 

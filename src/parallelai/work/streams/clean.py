@@ -127,7 +127,8 @@ async def drop(
             )
         await asyncio.to_thread(clear_stale, repository, stream)
         now = await _now(repository, stream, entry)
-        patch = await _keep(repository, stream, now, patches)
+        is_kept = stream.state == "dropped" and not os.path.lexists(stream.worktree)
+        patch = None if is_kept else await _keep(repository, stream, now, patches)
         notes = await _let_go(repository, stream, now)
         known = None if patch is None else str(patch)
         state: State = "landed" if stream.state == "landed" else "dropped"

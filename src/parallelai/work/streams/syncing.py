@@ -203,9 +203,11 @@ async def _recover(repository: Repository, streams: Streams, stream: Stream) -> 
     with tempfile.TemporaryDirectory(prefix="parallelai-sync-") as folder:
         index = Path(folder) / "index"
         await copy_index(place, journal.new, index)
-        await _must(place, stream, "read-tree", "-m", journal.after, index=index)
+        await _must(place, stream, "read-tree", "-i", "-m", journal.after, index=index)
         await _finish(place, stream, differences, standing, index)
         await _put_index(place, stream, journal.new, index)
+    if stream.is_sparse:  # what was written in a crash's wake may lie beyond its patterns
+        await place.inside("sparse-checkout", "reapply")
     _noted(streams, stream, journal)
     _forget(path)
     edited = [name for name, state in standing.items() if state == "edited"]
@@ -286,7 +288,7 @@ def _remove(root: Path, names: list[str]) -> None:
 
 async def _put_index(place: Place, stream: Stream, commit: str, index: Path) -> None:
     """Make the index what the branch is, and put it in the worktree's place; as git would, under its lock."""
-    await _must(place, stream, "read-tree", "-m", commit, index=index)
+    await _must(place, stream, "read-tree", "-i", "-m", commit, index=index)
     await _git(place, stream, "update-index", "-q", "--refresh", index=index)
     await asyncio.to_thread(_install, index, place.index)
 

@@ -1,0 +1,275 @@
+"""git hooks that give people the guard's check, and the check that they make.
+
+A hook that is there already is moved beside ours, which runs it first, with the same arguments and input; taking
+ours out moves it back. A folder of hooks that belongs to the project (`core.hooksPath` in the checkout) is
+committed by people, and differs between worktrees: there the line to add is named instead.
+(What git calls, and with what: githooks(5).)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.errors import UsageError
+from parallelai.git.merging import merge_all
+from parallelai.git.plumbing import Git, failure
+from parallelai.git.repository import Repository
+from parallelai.work.guard import facts, words
+from parallelai.work.guard.measure import rows_of, with_targets
+from parallelai.work.guard.place import git_dir_of, names_of, no_secrets
+from parallelai.work.guard.rules import Judged, judge
+from parallelai.work.streams.record import Stream
+
+_MARK = "# Made by `parallelai work hooks install`; `parallelai work hooks uninstall` takes it out."
+_BEFORE = ".before-parallelai"
+_COMMIT = """\
+#!/bin/sh
+{mark}
+before="$(dirname -- "$0")/{name}{suffix}"
+if [ -x "$before" ]; then
+  "$before" "$@" || exit $?
+fi
+command -v {program} >/dev/null 2>&1 || exit 0
+exec {command} work guard-check --staged
+"""
+_PUSH = """\
+#!/bin/sh
+{mark}
+before="$(dirname -- "$0")/{name}{suffix}"
+pushed="$(cat; printf x)"
+pushed="${{pushed%x}}"
+if [ -x "$before" ]; then
+  printf '%s' "$pushed" | "$before" "$@" || exit $?
+fi
+command -v {program} >/dev/null 2>&1 || exit 0
+printf '%s' "$pushed" | {command} work guard-check --push -- "$@"
+"""
+_HOOKS = {"pre-commit": _COMMIT, "pre-push": _PUSH}
+
+
+async def install(repository: Repository, command: Sequence[str] | None = None) -> list[str]:
+    """Install the hooks; gives in words what was done, nothing where all was there already.
+
+    `command` starts this program (default: this interpreter with the package).
+
+    Raises:
+        UsageError: the hooks belong to the project, or somebody put another hook over ours.
+    """
+    folder = await _folder(repository)
+    argv = tuple(command or (sys.executable, "-m", "parallelai"))
+    return await asyncio.to_thread(_install, folder, argv)
+
+
+async def uninstall(repository: Repository) -> list[str]:
+    """Take our hooks out, and put back what was there before; gives in words what was done."""
+    return await asyncio.to_thread(_uninstall, await _folder(repository))
+
+
+async def _folder(repository: Repository) -> Path:
+    """The folder of hooks that git uses. Raises `UsageError` where it is part of the checkout."""
+    asked = await repository.as_user("rev-parse", "--path-format=absolute", "--git-path", "hooks")
+    if asked.exit != 0:
+        raise failure(("rev-parse",), asked)
+    folder = Path(os.fsdecode(asked.stdout).removesuffix("\n"))
+    real = Path(os.path.realpath(folder))
+    is_inside = real.is_relative_to(repository.root) and not real.is_relative_to(repository.common)
+    if is_inside and not repository.is_bare:
+        shown = os.path.relpath(folder, repository.root)
+        raise UsageError(
+            f"the hooks lie in `{shown}`, which is part of the project",
+            next=f"add `parallelai work guard-check --staged` to `{shown}/pre-commit`, and commit that",
+        )
+    return folder
+
+
+def _install(folder: Path, argv: Sequence[str]) -> list[str]:
+    done = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, template in _HOOKS.items():
+        hook, before = folder / name, folder / f"{name}{_BEFORE}"
+        text = template.format(
+            mark=_MARK, name=name, suffix=_BEFORE, program=shlex.quote(argv[0]), command=shlex.join(argv)
+        )
+        if _is_ours(hook):
+            if hook.read_text(encoding="utf-8", errors="replace") != text:
+                _write(hook, text)
+                done.append(f"`{hook}` was renewed")
+            continue
+        is_there = os.path.lexists(hook)
+        if is_there and os.path.lexists(before):
+            said = f"somebody put another hook in place of ours at `{hook}`, and `{before}` is the one before that"
+            raise UsageError(said, next=f"make one of the two, remove `{before}`, and install again")
+        if is_there:
+            hook.rename(before)
+        _write(hook, text)
+        kept = f"; it runs `{before.name}` first, which was there" if is_there else ""
+        done.append(f"`{hook}` was installed{kept}")
+    return done
+
+
+def _uninstall(folder: Path) -> list[str]:
+    done = []
+    for name in _HOOKS:
+        hook, before = folder / name, folder / f"{name}{_BEFORE}"
+        is_ours, is_kept = _is_ours(hook), os.path.lexists(before)
+        if os.path.lexists(hook) and not is_ours:
+            if is_kept:
+                done.append(f"`{hook}` is not ours and was left; the one before it is `{before}`")
+        elif is_kept:
+            before.replace(hook)
+            done.append(f"`{hook}` is what it was before")
+        elif is_ours:
+            hook.unlink()
+            done.append(f"`{hook}` was removed")
+    return done
+
+
+def _is_ours(hook: Path) -> bool:
+    try:
+        if hook.is_symlink() or hook.stat().st_size > 10_000:
+            return False
+        return _MARK in hook.read_text(encoding="utf-8", errors="replace").split("\n", 2)[:2]
+    except OSError:
+        return False
+
+
+def _write(hook: Path, text: str) -> None:
+    part = hook.with_name(f".{hook.name}.parallelai")
+    part.write_text(text, encoding="utf-8")
+    part.chmod(0o755)
+    part.replace(hook)
+
+
+# -- the check
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a hook has to say: what may not go on, in words (empty if all may), and warnings, which stop nothing."""
+
+    refused: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def stream_at(streams: Iterable[Stream], folder: Path) -> Stream | None:
+    """The workstream whose worktree a folder is in."""
+    place = Path(os.path.realpath(folder))
+    return next((each for each in streams if place.is_relative_to(os.path.realpath(each.worktree))), None)
+
+
+async def check(
+    repository: Repository,
+    streams: Sequence[Stream],
+    folder: Path,
+    *,
+    pushed: str | None = None,
+    index_file: Path | None = None,
+    plan_file: str | None = None,
+    secrets_in: Callable[[str], frozenset[str]] = no_secrets,
+) -> Checked:
+    """Make the check of a hook that git called in `folder`; a folder of no workstream passes.
+
+    Args:
+        streams: the unfinished ones.
+        pushed: what git told the pre-push hook on its standard input; None is the pre-commit hook.
+        index_file: the index that git named to the hook in `GIT_INDEX_FILE`, as an absolute path.
+
+    Raises `GitError`.
+    """
+    if pushed is not None:
+        return await _check_pushed(repository, streams, pushed, plan_file, secrets_in)
+    stream = stream_at(streams, folder)
+    if stream is None:
+        return Checked()
+    git = await _git_at(repository, stream, index_file)
+    commit = await _staged(git)
+    judged = await _judged(repository, git, stream, "HEAD", commit, plan_file)
+    secrets = await facts.secrets_in(git, "HEAD", commit, secrets_in)
+    others = [each for each in streams if each.name != stream.name]
+    return Checked(
+        words.for_person(stream.name, judged.out, secrets), await clashes(repository, stream, commit, others)
+    )
+
+
+async def check_staged(
+    repository: Repository, stream: Stream, *, index_file: Path | None = None, plan_file: str | None = None
+) -> Judged:
+    """Judge what the next commit in a workstream's worktree would change. Raises `GitError`."""
+    git = await _git_at(repository, stream, index_file)
+    return await _judged(repository, git, stream, "HEAD", await _staged(git), plan_file)
+
+
+async def check_push(
+    repository: Repository, stream: Stream, commit: str, *, plan_file: str | None = None
+) -> Judged:
+    """Judge all that a workstream's branch changed since its base, as it is about to be pushed."""
+    return await _judged(repository, repository.git, stream, stream.base, commit, plan_file)
+
+
+async def _check_pushed(
+    repository: Repository,
+    streams: Sequence[Stream],
+    pushed: str,
+    plan_file: str | None,
+    secrets_in: Callable[[str], frozenset[str]],
+) -> Checked:
+    """Check the branches of workstreams that git is about to push, wherever it was called."""
+    refused: list[str] = []
+    warnings: list[str] = []
+    branches = {f"refs/heads/{stream.branch}": stream for stream in streams}
+    for line in pushed.splitlines():
+        fields = line.split(" ")
+        stream = branches.get(fields[0]) if len(fields) == 4 else None
+        if stream is None or set(fields[1]) == {"0"}:
+            continue
+        judged = await check_push(repository, stream, fields[1], plan_file=plan_file)
+        secrets = await facts.secrets_in(repository.git, stream.base, fields[1], secrets_in)
+        refused.append(words.for_person(stream.name, judged.out, secrets))
+        others = [each for each in streams if each.name != stream.name]
+        warnings += await clashes(repository, stream, fields[1], others)
+    return Checked("\n\n".join(filter(None, refused)), tuple(warnings))
+
+
+async def _git_at(repository: Repository, stream: Stream, index_file: Path | None) -> Git:
+    """Plumbing on a worktree's HEAD and on the index that is to be committed."""
+    git_dir = await asyncio.to_thread(git_dir_of, repository, Path(stream.worktree))
+    env = {"GIT_COMMON_DIR": str(repository.common)}
+    return Git(git_dir, index=index_file or git_dir / "index", env=env)
+
+
+async def _staged(git: Git) -> str:
+    """What is staged, as a commit on HEAD that no branch has."""
+    tree = await git.line("write-tree", "--missing-ok")
+    return await git.line("commit-tree", tree, "-p", "HEAD", "-m", "What is staged")
+
+
+async def _judged(
+    repository: Repository, git: Git, stream: Stream, base: str, commit: str, plan_file: str | None
+) -> Judged:
+    sides = (f"{base}^{{tree}}", f"{commit}^{{tree}}")
+    listed = await git.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "-M", *sides)
+    rows = await with_targets(git, rows_of(listed), Path(stream.worktree))
+    permits = await facts.permits_of(repository, stream.rules, stream.leases, plan_file)
+    existing = names_of(await git.run("ls-tree", "-r", "-z", "--name-only", base)) if rows else []
+    return judge([row.change for row in rows], permits, existing=existing)
+
+
+async def clashes(
+    repository: Repository, stream: Stream, commit: str, others: Sequence[Stream]
+) -> tuple[str, ...]:
+    """Warn of workstreams whose branches git could not merge with a commit of this one."""
+    tips = {each.name: await repository.commit(f"refs/heads/{each.branch}") for each in others}
+    there = {name: tip for name, tip in tips.items() if tip is not None}
+    merged = await merge_all(repository.git, [(commit, tip) for tip in there.values()])
+    warnings = []
+    for name, one in zip(there, merged, strict=True):
+        if not one.is_clean:
+            paths = ", ".join(dict.fromkeys(words.shown(each.path) for each in one.conflicts))
+            warnings.append(f"this conflicts with the workstream {words.shown(name)} in {paths[:500]}")
+    return tuple(warnings)

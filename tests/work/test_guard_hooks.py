@@ -1,0 +1,250 @@
+"""Hooks that give people the guard's check, beside those that they have."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from guard_support import RULES, Room
+from guard_support import Stream as Worktree
+from repositories import everything
+
+from parallelai.errors import UsageError
+from parallelai.work.guard.hooks import check, check_push, check_staged, install, uninstall
+from parallelai.work.streams.record import Stream
+
+KEY = "sk-" + "a1" * 20
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
+
+
+@pytest.fixture
+def hooks(room: Room) -> Path:
+    folder = room.main.root / ".git/hooks"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def recorder(room: Room, exit_: int = 0) -> tuple[str, ...]:
+    """A program in place of ours, which writes down how it was called."""
+    log = room.folder / "called"
+    made = script(room.folder / "our program", f'echo "$@" >> "{log}"\ncat >> "{log}"\nexit {exit_}')
+    return (str(made),)
+
+
+def stream(room: Room, worktree: Worktree, **more: object) -> Stream:
+    settings = worktree.settings
+    return Stream(
+        name=settings.name,
+        plan="plan.yaml",
+        run="r-1",
+        branch=settings.branch,
+        worktree=str(settings.worktree),
+        base=room.base,
+        head=room.base,
+        target="main",
+        rules=settings.rules,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {name: (mode, data) for name, (mode, _, data) in everything(folder).items()}
+
+
+async def test_a_commit_in_a_worktree_asks_us_and_obeys(room: Room, hooks: Path) -> None:
+    gui = room.worktree()
+    assert len(await install(room.repository, recorder(room))) == 2
+    gui.checkout.commit({"src/a.txt": "1\n"})
+    assert (room.folder / "called").read_text() == "work guard-check --staged\n"
+    recorder(room, 1)
+    with pytest.raises(AssertionError):
+        gui.checkout.commit({"src/a.txt": "2\n"})
+
+
+async def test_hooks_that_are_there_run_first_with_all_that_git_tells(
+    room: Room, hooks: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    script(hooks / "pre-commit", f'echo "commit $@" >> "{seen}"')
+    script(hooks / "pre-push", f'echo "push $@" >> "{seen}"; cat >> "{seen}"')
+    before = state(hooks)
+    told = await install(room.repository, recorder(room))
+    assert all("first" in each for each in told)
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
+    commit = room.main.commit({"x.txt": "1\n"})
+    room.main.git("push", "-q", str(remote), "main:there")
+    line = f"refs/heads/main {commit} refs/heads/there {'0' * 40}\n"
+    assert seen.read_text() == f"commit \npush {remote} {remote}\n{line}"
+    assert (room.folder / "called").read_text() == (
+        f"work guard-check --staged\nwork guard-check --push -- {remote} {remote}\n{line}"
+    )
+    # One that says no is obeyed before we are asked.
+    (room.folder / "called").unlink()
+    script(hooks / "pre-commit.before-parallelai", "exit 3")
+    with pytest.raises(AssertionError):
+        room.main.commit({"x.txt": "2\n"})
+    assert not (room.folder / "called").exists()
+    script(hooks / "pre-commit.before-parallelai", f'echo "commit $@" >> "{seen}"')
+    assert len(await uninstall(room.repository)) == 2
+    assert state(hooks) == before
+
+
+async def test_installing_twice_is_installing_once(room: Room, hooks: Path) -> None:
+    script(hooks / "pre-commit", "exit 0")
+    await install(room.repository, recorder(room))
+    first = state(hooks)
+    assert await install(room.repository, recorder(room)) == []
+    assert state(hooks) == first
+    assert len(await install(room.repository, ("elsewhere",))) == 2  # it was moved
+    await uninstall(room.repository)
+    assert await uninstall(room.repository) == []
+    assert (hooks / "pre-commit").read_text() == "#!/bin/sh\nexit 0\n"
+    assert not (hooks / "pre-push").exists()
+
+
+async def test_a_link_and_a_hook_that_is_off_come_back_as_they_were(room: Room, hooks: Path) -> None:
+    script(hooks / "real", "exit 0")
+    (hooks / "pre-commit").symlink_to("real")
+    (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n")  # not executable: git overlooks it
+    before = state(hooks)
+    await install(room.repository, recorder(room))
+    room.main.commit({"x.txt": "1\n"})
+    await uninstall(room.repository)
+    assert state(hooks) == before
+
+
+async def test_a_hook_put_over_ours_is_not_touched(room: Room, hooks: Path) -> None:
+    script(hooks / "pre-commit", "exit 0")
+    await install(room.repository, recorder(room))
+    script(hooks / "pre-commit", "echo other")
+    before = state(hooks)
+    with pytest.raises(UsageError, match="another hook"):
+        await install(room.repository, recorder(room))
+    told = await uninstall(room.repository)
+    assert any("not ours" in each for each in told)
+    after = state(hooks)
+    assert {name: after[name] for name in after} == {
+        name: before[name] for name in before if name != "pre-push"
+    }
+
+
+async def test_killed_between_two_steps_it_is_finished_by_the_next(room: Room, hooks: Path) -> None:
+    script(hooks / "pre-commit", "exit 0")
+    before = state(hooks)
+    (hooks / "pre-commit").rename(hooks / "pre-commit.before-parallelai")  # and then it was killed
+    await install(room.repository, recorder(room))
+    await uninstall(room.repository)
+    assert state(hooks) == before
+
+
+async def test_a_program_that_is_gone_stops_nobody(room: Room, hooks: Path) -> None:
+    await install(room.repository, (str(room.folder / "gone"),))
+    room.main.commit({"x.txt": "1\n"})
+
+
+async def test_a_folder_of_hooks_elsewhere_is_honoured(room: Room) -> None:
+    elsewhere = room.folder / "my hooks"
+    elsewhere.mkdir()
+    room.main.git("config", "core.hooksPath", str(elsewhere))
+    await install(room.repository, recorder(room))
+    room.worktree().checkout.commit({"src/a.txt": "1\n"})
+    assert (room.folder / "called").read_text() == "work guard-check --staged\n"
+    await uninstall(room.repository)
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_hooks_that_belong_to_the_project_are_left_to_people(room: Room) -> None:
+    room.main.git("config", "core.hooksPath", ".husky")
+    with pytest.raises(UsageError, match="part of the project") as caught:
+        await install(room.repository)
+    assert "parallelai work guard-check --staged" in str(caught.value.next)
+    assert not (room.main.root / ".husky").exists()
+
+
+# -- the check
+
+
+async def test_what_is_staged_is_judged_by_the_same_rules(room: Room) -> None:
+    gui = room.worktree()
+    one = stream(room, gui)
+    gui.write({"src/a.txt": "1\n", "other/x.txt": "2\n", "other/new.txt": "not staged\n"})
+    gui.git("add", "src/a.txt", "other/x.txt")
+    judged = await check_staged(room.repository, one)
+    assert [each.path for each in judged.kept] == ["src/a.txt"]
+    assert [(each.path, each.why) for each in judged.out] == [("other/x.txt", "not_owned")]
+    found = await check(room.repository, [one], gui.root / "src")
+    assert "`other/x.txt`" in found.refused
+    assert "other/new.txt" not in found.refused
+    leased = stream(room, gui, leases=("other/x.txt",))
+    assert (await check(room.repository, [leased], gui.root)).refused == ""
+    assert (await check(room.repository, [one], room.main.root)).refused == ""
+
+
+async def test_the_index_that_git_names_is_the_one_that_counts(room: Room) -> None:
+    gui = room.worktree()
+    gui.write({"other/x.txt": "2\n"})
+    index = room.folder / "index"
+    index.write_bytes((room.main.root / ".git/worktrees/gui/index").read_bytes())
+    env = {**os.environ, "GIT_INDEX_FILE": str(index)}
+    await asyncio.to_thread(subprocess.run, ["git", "add", "-A"], cwd=gui.root, env=env, check=True)
+    one = stream(room, gui)
+    assert (await check_staged(room.repository, one)).out == ()
+    assert len((await check_staged(room.repository, one, index_file=index)).out) == 1
+
+
+async def test_links_secrets_and_protected_files_are_seen(room: Room) -> None:
+    gui = room.worktree()
+    (gui.root / "src/link").symlink_to("/etc/passwd")
+    gui.write({"src/key.txt": KEY, "AGENTS.md": "x\n"})
+    gui.git("add", "-A")
+    find = lambda text: frozenset({KEY}) if KEY in text else frozenset()  # noqa: E731
+    found = await check(room.repository, [stream(room, gui)], gui.root, secrets_in=find)
+    for path in ("src/link", "src/key.txt", "AGENTS.md"):
+        assert f"`{path}`" in found.refused
+    assert KEY not in found.refused
+
+
+async def test_what_is_pushed_is_judged_since_the_base(room: Room) -> None:
+    gui = room.worktree()
+    one = stream(room, gui)
+    gui.checkout.commit({"src/a.txt": "1\n"})
+    good = gui.git("rev-parse", "HEAD").strip()
+    gui.checkout.commit({"other/x.txt": "1\n"})
+    bad = gui.checkout.commit({"src/b.txt": "1\n"})
+    assert (await check_push(room.repository, one, good)).out == ()
+    assert [each.path for each in (await check_push(room.repository, one, bad)).out] == ["other/x.txt"]
+    zero = "0" * 40
+
+    async def pushed(line: str) -> str:
+        return (await check(room.repository, [one], room.main.root, pushed=line)).refused
+
+    assert "`other/x.txt`" in await pushed(f"refs/heads/parallelai/gui {bad} refs/heads/x {zero}\n")
+    assert await pushed(f"refs/heads/parallelai/gui {good} refs/heads/x {zero}\n") == ""
+    assert await pushed(f"refs/heads/main {bad} refs/heads/x {zero}\n") == ""
+    assert await pushed(f"(delete) {zero} refs/heads/parallelai/gui {bad}\nnonsense\n") == ""
+
+
+async def test_conflicts_with_others_are_a_warning(room: Room) -> None:
+    gui, other = room.worktree(), room.worktree("other", rules=RULES)
+    other.checkout.commit({"src/a.txt": "theirs\n"})
+    gui.write({"src/a.txt": "ours\n"})
+    gui.git("add", "-A")
+    found = await check(room.repository, [stream(room, gui), stream(room, other)], gui.root)
+    assert found.refused == ""
+    (warning,) = found.warnings
+    assert "`other`" in warning
+    assert "`src/a.txt`" in warning

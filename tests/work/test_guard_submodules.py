@@ -1,0 +1,119 @@
+"""Submodules under guard: they need their path, and a commit that others can get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from guard_support import BASE, Room, Stream
+from repositories import Repository
+
+from parallelai.work.streams.record import Rules
+
+FILE = ("-c", "protocol.file.allow=always")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Repository:
+    made = Repository.start(tmp_path / "library")
+    made.commit({"lib.txt": "1\n"})
+    return made
+
+
+@pytest.fixture
+def room(tmp_path: Path, library: Repository) -> Room:
+    made = Room(tmp_path / "room")
+    made.main.git(*FILE, "submodule", "--quiet", "add", str(library.root), "src/lib")
+    made.base = made.main.commit()
+    return made
+
+
+@pytest.fixture
+def gui(room: Room) -> Stream:
+    made = room.worktree()
+    made.git(*FILE, "submodule", "--quiet", "update", "--init")
+    return made
+
+
+async def test_a_submodule_that_nobody_touched_is_no_change(gui: Stream) -> None:
+    found = await gui.turn(lambda: gui.write({"src/a.txt": "1\n"}))
+    assert found.files == ("src/a.txt",)
+    made = await gui.guard.commit("x")
+    assert gui.files(made)["src/lib"] == "160000"
+    assert (gui.root / "src/lib/lib.txt").exists()
+
+
+async def test_one_that_is_not_checked_out_is_no_change_either(room: Room) -> None:
+    gui = room.worktree("bare")
+    found = await gui.turn(lambda: gui.write({"src/a.txt": "1\n"}))
+    assert (found.files, found.kept_out) == (("src/a.txt",), ())
+
+
+async def test_a_commit_that_no_remote_has_is_kept_out_and_told_once(room: Room, gui: Stream) -> None:
+    inside = Repository(gui.root / "src/lib")
+    found = await gui.turn(lambda: inside.commit({"lib.txt": "mine\n"}))
+    assert found.files == ()
+    assert [each.paths for each in found.kept_out] == [("src/lib",)]
+    assert "remotes" in found.kept_out[0].why
+    assert (gui.root / "src/lib/lib.txt").read_text() == "mine\n"
+    later = await gui.turn(lambda: gui.write({"src/a.txt": "1\n"}))
+    assert (later.files, later.kept_out) == (("src/a.txt",), ())
+    assert gui.files(await gui.guard.commit("x"))["src/lib"] == "160000"
+    assert gui.git("rev-parse", "HEAD:src/lib") == room.main.git("rev-parse", "HEAD:src/lib")
+
+
+async def test_a_commit_of_the_remote_is_a_change_of_what_is_owned(
+    room: Room, gui: Stream, library: Repository
+) -> None:
+    newer = library.commit({"lib.txt": "2\n"})
+    inside = Repository(gui.root / "src/lib")
+
+    def act() -> None:
+        inside.git(*FILE, "fetch", "-q", "origin")
+        inside.git("checkout", "-q", newer)
+
+    found = await gui.turn(act)
+    assert found.files == ("src/lib",)
+    made = await gui.guard.commit("x")
+    assert gui.git("rev-parse", f"{made}:src/lib").strip() == newer
+    other = room.worktree("other", rules=Rules(owns=("other/**",)))
+    other.git(*FILE, "submodule", "--quiet", "update", "--init")
+    kept = await other.turn(lambda: Repository(other.root / "src/lib").git("checkout", "-q", newer))
+    assert [each.why for each in kept.kept_out] == ["not among the files that it owns"]
+
+
+async def test_edits_inside_are_none_of_this_repositorys(gui: Stream) -> None:
+    found = await gui.turn(lambda: gui.write({"src/lib/lib.txt": "edited\n"}))
+    assert (found.files, found.kept_out) == ((), ())
+
+
+async def test_a_removed_submodule_is_judged_like_a_file(room: Room, gui: Stream) -> None:
+    other = room.worktree("other", rules=Rules(owns=("other/**",)))
+    other.git(*FILE, "submodule", "--quiet", "update", "--init")
+
+    def act() -> None:
+        other.git("rm", "-q", "-f", "src/lib")
+
+    found = await other.turn(act)
+    assert {path for each in found.kept_out for path in each.paths} == {"src/lib", ".gitmodules"}
+    made = await other.guard.commit("x")
+    assert set(other.files(made)) == {*BASE, "src/lib", ".gitmodules"}
+    assert (await other.turn()).kept_out == ()
+
+
+async def test_a_new_submodule_takes_a_persons_leave(room: Room, library: Repository) -> None:
+    gui = room.worktree("new")
+
+    def act() -> None:
+        gui.git(*FILE, "submodule", "--quiet", "add", str(library.root), "src/more")
+
+    found = await gui.turn(act)
+    assert {path for each in found.kept_out for path in each.paths} == {"src/more", ".gitmodules"}
+    assert found.files == ()
+    allowed = room.worktree("allowed")
+    await allowed.guard.before()
+    allowed.git(*FILE, "submodule", "--quiet", "add", str(library.root), "src/more")
+    found = await allowed.guard.check((".gitmodules",))
+    assert found.files == (".gitmodules", "src/more")
+    made = await allowed.guard.commit("x")
+    assert allowed.files(made)["src/more"] == "160000"
