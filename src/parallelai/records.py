@@ -301,6 +301,11 @@ class ConflictPair:
     files: tuple[ConflictFile, ...] = ()
     why: str | None = None
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the two do not fit together now: git cannot merge them, or what it merges would not work."""
+        return self.conflict or self.class_ == "logic"
+
 
 @dataclass(frozen=True, slots=True)
 class ConflictDocument:

@@ -155,7 +155,7 @@ def print_conflicts(shared: Shared, **given: Any) -> int:
                 _show_conflicts(shared, found)
                 before = found
             if not given["is_watching"]:
-                return int(is_failing and any(pair.conflict or pair.class_ for pair in found.pairs))
+                return int(is_failing and any(pair.is_broken for pair in found.pairs))
             await asyncio.sleep(WATCH_SECONDS)
 
     return shared.call(look)
@@ -173,7 +173,7 @@ def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
 def _matrix_lines(found: ConflictDocument) -> list[str]:
     lines = []
     for pair in sorted(found.pairs, key=lambda one: (not one.conflict, -one.risk)):
-        word = f"{pair.class_} conflict" if pair.class_ is not None else f"risk {pair.risk:.2f}"
+        word = f"{pair.class_ or 'git'} conflict" if pair.is_broken else f"risk {pair.risk:.2f}"
         lines.append(f"{pair.a} × {pair.b}: {word}")
         for file in pair.files[:10]:
             symbols = f": {', '.join(file.symbols[:4])}" if file.symbols else ""
@@ -181,7 +181,7 @@ def _matrix_lines(found: ConflictDocument) -> list[str]:
             lines.append(f"  {file.path} ({file.kind}){places}{symbols}")
         if pair.why:
             lines.append(f"  {pair.why}")
-    count = sum(pair.class_ is not None for pair in found.pairs)
+    count = sum(pair.is_broken for pair in found.pairs)
     noun = "pair does" if count == 1 else "pairs do"
     lines.append(
         f"{len(found.names)} compared with each other and with {found.target}: {count} {noun} not fit"
@@ -350,9 +350,16 @@ def print_decisions(shared: Shared, forget: str | None) -> int:
     return 0
 
 
-def guard_check(shared: Shared, *, is_staged: bool, rest: Sequence[str]) -> int:
+def guard_check(shared: Shared, *, is_staged: bool) -> int:
     """Make the check of the git hooks; 1 where something may not be committed or pushed."""
-    pushed = "" if is_staged else sys.stdin.read(1_000_000)
-    found = shared.call(lambda ai: ai.work.guard_check(Path.cwd(), is_staged=is_staged, pushed=pushed))
-    shared.result({"said": found}, found)
-    return 1 if found else 0
+    pushed = None if is_staged else sys.stdin.read(1_000_000)
+    named = os.environ.get("GIT_INDEX_FILE")
+    index = Path(named).absolute() if named and is_staged else None
+    found = shared.call(lambda ai: ai.work.guard_check(Path.cwd(), pushed=pushed, index_file=index))
+    for warning in found.warnings:
+        shared.say(f"parallelai: {warning}")
+    document = {"refused": found.refused, "warnings": list(found.warnings)}
+    shared.result(document, "")
+    if found.refused:
+        shared.say(found.refused)
+    return 1 if found.refused else 0

@@ -332,10 +332,10 @@ def uninstall_(shared: Shared) -> int:
 @click.option("--push", "is_push", is_flag=True, help="What is about to be pushed; git tells it on stdin.")
 @click.argument("rest", nargs=-1)
 def guard_check(shared: Shared, is_staged: bool, is_push: bool, rest: tuple[str, ...]) -> int:
-    """The check that the hooks make."""
+    """The check that the hooks make; git's own arguments (`rest`) are not needed."""
     from parallelai.cli import streams
 
-    return streams.guard_check(shared, is_staged=is_staged or not is_push, rest=rest)
+    return streams.guard_check(shared, is_staged=is_staged or not is_push)
 
 
 @work.command("merge-driver")

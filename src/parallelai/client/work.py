@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.landings import Landings
 from parallelai.client.project import OpenProject
+from parallelai.client.rooms import secrets_finder
 from parallelai.client.runs import Runs
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
 from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
@@ -19,6 +20,7 @@ from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.plan.roles import with_roles
 from parallelai.work.context.pack import Context, context
+from parallelai.work.guard import hooks
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.status import StreamStatus, Watched, count, status_of
 from parallelai.work.streams import clean, syncing
@@ -368,6 +370,16 @@ class Work:
         """Install the hooks that give people the guard's check."""
         repository = await open_repository(self._project.root)
         return "\n".join(await hooks.install(repository)) or "the hooks are installed already"
+
+    async def guard_check(
+        self, folder: Path, *, pushed: str | None = None, index_file: Path | None = None
+    ) -> hooks.Checked:
+        """Make the check of a hook that git called in a folder; `pushed` is what git told the pre-push hook."""
+        repository = await open_repository(self._project.root)
+        streams = self.streams.open()
+        return await hooks.check(
+            repository, streams, folder, pushed=pushed, index_file=index_file, secrets_in=secrets_finder()
+        )
 
     async def uninstall_hooks(self) -> str:
         """Take the hooks out again."""

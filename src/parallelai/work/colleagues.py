@@ -198,7 +198,7 @@ class Colleagues:
                 return
             heads = [Head(each.name, each.head, each.rules.owns) for each in live]
             document = await self._matrix.look(heads, Head(self._setting.target, target))
-            found = {(pair.a, pair.b): pair for pair in document.pairs if pair.class_ is not None}
+            found = {(pair.a, pair.b): pair for pair in document.pairs if pair.is_broken}
             for key, pair in found.items():
                 if key not in self._known:
                     self._seen(pair, {each.name: each for each in live})
