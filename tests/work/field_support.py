@@ -37,6 +37,14 @@ class Called:
     def tasks(self) -> dict[str, dict[str, Any]]:
         return {task["id"]: task for task in self.document["tasks"]}
 
+    @property
+    def told(self) -> str:
+        """What became of each task, for the message of an assertion."""
+        rows = [
+            f"{task['id']} {task['status']} {task['error'] or ''}" for task in self.document.get("tasks", ())
+        ]
+        return "\n".join([f"exit {self.code}", *rows, str(self.document.get("error", "")), self.err])
+
     def error(self, name: str) -> str:
         """The kind of a task's error, empty where it has none."""
         error = self.tasks[name]["error"]

@@ -14,11 +14,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from repositories import Repository, lying
+from streams_support import Project
 
 from parallelai.errors import EngineError, ParallelAIError
 from parallelai.git import plumbing, repository
@@ -27,10 +31,8 @@ from parallelai.work.streams.clean import Removed, drop, remove
 from parallelai.work.streams.now import measure
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.syncing import sync
-from repositories import Repository, lying
-from streams_support import Project
 
-MODES = ("before", "after", "during")
+MODES = ("before", "after", "during", "orphan")
 
 
 class Deadly:
@@ -51,6 +53,9 @@ class Deadly:
                 return real(*words, **more)
             if self.mode == "during" and is_git:
                 interrupt(words[0], words[1], more, self.chance.uniform(0, 0.02))
+            elif self.mode == "orphan" and is_git:  # git goes on without us
+                threading.Thread(target=real, args=words, kwargs=more, daemon=True).start()
+                time.sleep(self.chance.uniform(0, 0.02))
             elif self.mode == "after":
                 real(*words, **more)
             return os.kill(os.getpid(), signal.SIGKILL)
@@ -141,7 +146,10 @@ async def _work(root: Path, what: str) -> None:
     (there.root / "src/gone.py").unlink()
     shop.user.git("stash", "-q", "-u")
     (shop.user.root / "docs/x.md").unlink()
-    shop.user.commit({f"src/f{number}.py": f"the target's {number}\n" * 3000 for number in range(10, 20)} | {"a/b.c": "c\n"})
+    shop.user.commit(
+        {f"src/f{number}.py": f"the target's {number}\n" * 3000 for number in range(10, 20)}
+        | {"a/b.c": "c\n"}
+    )
     shop.user.git("stash", "pop", "-q")
 
 
@@ -155,7 +163,9 @@ async def _state(root: Path, what: str) -> object:
     stream = shop.streams.find("gui")
     trees = root / "shop-worktrees"
     files = {key: value for key, value in lying(trees).items() if not key.endswith("/.git")}
-    patches = {path.name: path.read_bytes().partition(b"\n\n")[2] for path in (root / "patches").glob("*")}
+    patches = {
+        path.name: path.read_bytes().partition(b"\n\n")[2] for path in (root / "patches").glob("*.patch")
+    }
     refs = shop.user.git("for-each-ref", "--format=%(refname) %(tree)")
     known = (stream.state, stream.brought, stream.is_ready, stream.patch is None)
     if not trees.joinpath("gui").exists():
@@ -170,31 +180,39 @@ def main(root: Path, what: str, step: int, seed: int) -> str:
     lay(root / "whole", what)
     assert in_child(lambda: asyncio.run(do(root / "whole", what))) == 0
     wanted = state(root / "whole", what)
-    lay(root / "first", what)
-    points, deaths = chance.randrange(1, step + 1), 0
+    at, deaths = chance.randrange(1, step + 1), 0
     while True:
         mode = chance.choice(MODES)
-        here = root / "again"
-        if here.exists():
-            shutil.rmtree(here)
-        lay(here, what)
-        shop = asyncio.run(shop_at(here))
-        before = shop.checkout()
-        status = in_child(lambda: die(here, what, points, mode, chance))
-        if not os.WIFSIGNALED(status):
-            return f"{deaths} of {points}" if status == 0 else f"point {points} {mode}: {status}"
+        said = killed_and_done_again(root / "again", what, (at, mode, chance), wanted)
+        if said is not None:
+            return f"{deaths} of {at}" if not said else f"{what}, killed at {at} {mode}: {said}"
         deaths += 1
-        if in_child(lambda: asyncio.run(do(here, what))) != 0:
-            return f"{what}, killed at {points} {mode}: it cannot be done again"
-        after = shop.checkout()
-        if {key: value[2] for key, value in after.items()} != {key: value[2] for key, value in before.items()}:
-            moved = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-            if what != "sparse" or moved != [".git/config"]:
-                return f"{what}, killed at {points} {mode}: the checkout was touched: {moved[:5]}"
-        now = state(here, what)
-        if now != wanted:
-            return f"{what}, killed at {points} {mode}: {differing(now, wanted)}"
-        points += chance.randrange(1, 2 * step)
+        at += chance.randrange(1, 2 * step)
+
+
+def killed_and_done_again(
+    here: Path, what: str, death: tuple[int, str, random.Random], wanted: object
+) -> str | None:
+    """Gives what was wrong; None where nothing was, empty where there is no such point."""
+    if here.exists():
+        shutil.rmtree(here)
+    lay(here, what)
+    shop = asyncio.run(shop_at(here))
+    before = shop.checkout()
+    status = in_child(lambda: die(here, what, *death))
+    if not os.WIFSIGNALED(status):
+        return "" if status == 0 else "it failed"
+    if in_child(lambda: asyncio.run(do(here, what))) != 0:
+        return "it cannot be done again"
+    after = shop.checkout()
+    moved = {key for key in {*before, *after} if before.get(key, _NONE)[2] != after.get(key, _NONE)[2]}
+    if moved - ({".git/config"} if what == "sparse" else set()):
+        return f"the checkout was touched: {sorted(moved)[:5]}"
+    now = state(here, what)
+    return None if now == wanted else differing(now, wanted)
+
+
+_NONE = (0, 0, None)
 
 
 def die(root: Path, what: str, at: int, mode: str, chance: random.Random) -> None:

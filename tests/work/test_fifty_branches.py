@@ -90,7 +90,7 @@ def fifty(tmp_path: Path) -> Fifty:
 
 def check_fifty(fifty: Fifty, called: Called, before: Before, folder: Path) -> list[str]:
     """All good work is in, of each pair exactly one, of the bad nothing; every state was green."""
-    assert called.code == 4, called.err
+    assert called.code == 4, called.told
     landed = {name for name in fifty.names if fifty.has(name)}
     assert set(fifty.good) <= landed
     assert landed.isdisjoint(fifty.bad)

@@ -94,6 +94,8 @@ def test_a_gate_may_be_about_other_files_than_the_likeliest(user: Repository, st
             assert ready.ok, ready.error
             assert b.told.started() == 4
             assert [event.ok for event in b.told.ended()] == [True, False, False, True]
+            canaries = [event.command.startswith("canary: ") for event in b.told.ended()]
+            assert canaries == [False, True, True, True]
 
     run(scenario())
 

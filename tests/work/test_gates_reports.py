@@ -77,6 +77,10 @@ GTEST = b"""<testsuites><testsuite name="Cart"><testcase name="Off" status="notr
             b'<testsuite><testcase name="a"/><testcase name="a"><error/></testcase></testsuite>',
             {"a": "error"},
         ),
+        (
+            b'<testsuite><testcase name="a"><error/></testcase><testcase name="a"/></testsuite>',
+            {"a": "error"},
+        ),
     ],
 )
 def test_junit_as_runners_write_it(data: bytes, wanted: dict[str, str]) -> None:

@@ -331,7 +331,12 @@ def _worktree_config(room: Room, gui: Stream) -> None:
     (room.main.root / ".git/worktrees/gui/config.worktree").write_text("[core]\n\tfsmonitor = evil\n")
 
 
+def _config_that_is_none(room: Room, gui: Stream) -> None:
+    (room.main.root / ".git/config").write_text("[[[ no config")
+
+
 GIT_WRITES = [
+    _config_that_is_none,
     _config,
     _alias_by_hand,
     _hook,
@@ -398,6 +403,48 @@ async def test_what_a_confined_assistant_could_not_write_is_left_alone(room: Roo
     assert found.restored == ()
     assert any("config" in each for each in found.seen)
     assert room.main.git("config", "remote.new.url").strip() == "x"
+
+
+@pytest.mark.parametrize("how", ["gone", "nonsense", "a link", "a folder"])
+async def test_a_head_that_is_none_is_written_anew(room: Room, gui: Stream, how: str) -> None:
+    head = room.main.root / ".git/worktrees/gui/HEAD"
+
+    def act() -> None:
+        gui.write({"src/a.txt": "1\n"})
+        head.unlink()
+        if how == "nonsense":
+            head.write_text("nonsense\n")
+        elif how == "a link":
+            head.symlink_to(room.main.root / ".git/HEAD")
+        elif how == "a folder":
+            (head / "x").mkdir(parents=True)
+
+    found = await gui.turn(act)
+    assert found.files == ("src/a.txt",)
+    in_order(gui)
+    assert (room.main.root / ".git/HEAD").read_text() == "ref: refs/heads/main\n"
+
+
+@pytest.mark.parametrize("how", ["gone", "nonsense", "below"])
+async def test_a_branch_that_is_none_is_there_again(room: Room, gui: Stream, how: str) -> None:
+    ref = room.main.root / ".git/refs/heads/parallelai/gui"
+
+    def act() -> None:
+        gui.write({"src/a.txt": "1\n"})
+        if how == "gone":
+            ref.unlink()
+        elif how == "nonsense":
+            ref.write_text("nonsense\n")
+        else:
+            gui.git("checkout", "-q", "--detach")
+            gui.git("branch", "-D", "parallelai/gui")
+            gui.git("checkout", "-q", "-b", "parallelai/gui/part")
+            commit(gui, {"src/b.txt": "2\n"})
+
+    found = await gui.turn(act)
+    assert found.files == ("src/a.txt", "src/b.txt")[: 2 if how == "below" else 1]
+    in_order(gui)
+    assert room.refs()["refs/heads/parallelai/gui"] == room.base
 
 
 async def test_a_git_file_that_leads_elsewhere_leads_back(room: Room, gui: Stream) -> None:

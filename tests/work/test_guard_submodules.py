@@ -60,6 +60,8 @@ async def test_a_commit_that_no_remote_has_is_kept_out_and_told_once(room: Room,
     assert (later.files, later.kept_out) == (("src/a.txt",), ())
     assert gui.files(await gui.guard.commit("x"))["src/lib"] == "160000"
     assert gui.git("rev-parse", "HEAD:src/lib") == room.main.git("rev-parse", "HEAD:src/lib")
+    inside.git("update-ref", "refs/remotes/origin/mine", "HEAD")  # it was pushed
+    assert (await gui.turn()).files == ("src/lib",)
 
 
 async def test_a_commit_of_the_remote_is_a_change_of_what_is_owned(

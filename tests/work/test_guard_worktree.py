@@ -421,6 +421,15 @@ async def test_a_sparse_worktree_misses_nothing(room: Room) -> None:
     assert gui.git("status", "--porcelain") == ""
 
 
+async def test_a_sparse_worktree_that_nobody_looked_at_before_misses_nothing(room: Room) -> None:
+    gui = room.worktree()
+    gui.git("sparse-checkout", "set", "--no-cone", "/src/")
+    gui.write({"src/a.txt": "1\n"})
+    found = await gui.guard.check()
+    assert (found.files, found.kept_out) == (("src/a.txt",), ())
+    assert set(gui.files(await gui.guard.commit("x"))) == set(BASE)
+
+
 async def test_rules_are_the_streams_own(room: Room) -> None:
     one, two = room.worktree("one"), room.worktree("two", rules=Rules(owns=("other/**",)))
     first = await one.turn(lambda: one.write({"other/x.txt": "1\n", "src/a.txt": "1\n"}))

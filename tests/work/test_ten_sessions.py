@@ -80,7 +80,7 @@ def plan_of(engines: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_kept_out(repository: Repository, called: Called, before: Before, folder: Path) -> None:
-    assert called.code == 0, (called.document, called.err)
+    assert called.code == 0, called.told
     told = {event["task"]: event["data"] for event in events(repository.root, "guard.kept_out")}
     for number, name in enumerate(TEN):
         task = called.tasks[name]

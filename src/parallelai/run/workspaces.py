@@ -90,8 +90,11 @@ class Place(Protocol):
     base: str
     workspace: Workspace
 
-    async def briefed(self, request: Request) -> Request:
-        """Put what an assistant has to know of this folder into the request of its first turn."""
+    async def briefed(self, request: Request, has_hands: bool) -> Request:
+        """Put what an assistant has to know of this folder into the request of its first turn.
+
+        Who has no hands cannot open files: their text has to be in the request.
+        """
 
     async def measure(self) -> Measured:
         """Say what was changed since the folder was made."""

@@ -159,11 +159,11 @@ class Room:
         self._tell(name, TaskStep("perform", "working"))
         return stream
 
-    async def brief(self, name: str, request: Request) -> Request:
+    async def brief(self, name: str, request: Request, has_hands: bool) -> Request:
         """Put a workstream's context before what its assistant is asked."""
         stream = self.streams.find(name)
         notes = self._colleagues.notes(name)
-        return await self.site.brief(stream, request, notes)
+        return await self.site.brief(stream, request, notes, has_hands=has_hands)
 
     async def heard(self, name: str, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
         """Take in what a turn said and did; gives what its assistant is to be told in one more turn."""

@@ -16,7 +16,8 @@ from parallelai.events import GuardKeptOut, WorkspaceCreated, WorkspaceRemoved, 
 from parallelai.git.merging import merge
 from parallelai.git.repository import Repository
 from parallelai.plan import model
-from parallelai.records import changed
+from parallelai.plan.files import Matcher
+from parallelai.records import FilePart, changed
 from parallelai.results.printable import visible
 from parallelai.run.workspaces import Measured, Work
 from parallelai.work import scratch
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from parallelai.work.room import Setting
 
 
+MOST_FILES = 50
+"""How many files an engine without hands is given the text of."""
 MOST_NAMED = 20
 """How many paths an assistant is told of at once."""
 
@@ -177,7 +180,9 @@ class Site:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    async def brief(self, stream: Stream, request: Request, notes: Sequence[Note]) -> Request:
+    async def brief(
+        self, stream: Stream, request: Request, notes: Sequence[Note], *, has_hands: bool
+    ) -> Request:
         """Put what an assistant is asked into its workstream's context, and the ledger's variables beside it."""
         plan = self._setting.plan
         made = await context(
@@ -189,11 +194,23 @@ class Site:
             landed=[each.name for each in self._streams.all() if each.landed is not None],
             notes=notes,
             task=request.prompt,
+            has_hands=has_hands,
             with_todo=False,
             cache=self._setting.state / "cache" / "symbols",
         )
         env = {**self.variables(stream.name), **request.env}
-        return changed(request, prompt=made.text, shared=made.shared, env=env)
+        request = changed(request, prompt=made.text, shared=made.shared, env=env)
+        if has_hands:
+            return request
+        files = tuple(FilePart(path) for path in await self._owned(stream))
+        return changed(request, files=files, files_at=len(request.prompt))
+
+    async def _owned(self, stream: Stream) -> list[str]:
+        """The files that a workstream owns and that are there, for those who cannot look themselves."""
+        listed = await self._repository.git.run("ls-tree", "-r", "-z", "--name-only", stream.head)
+        owned = Matcher(stream.rules.owns)
+        paths = (os.fsdecode(path) for path in listed.split(b"\0") if path)
+        return [path for path in paths if owned.selects(path)][:MOST_FILES]
 
     # -- between turns
 

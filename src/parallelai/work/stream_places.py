@@ -99,8 +99,8 @@ class StreamPlace:
         except ParallelAIError as error:
             raise Internal(error.said, where=error.where, next=error.next) from None
 
-    async def briefed(self, request: Request) -> Request:
-        return await self._room.brief(self._name, request)
+    async def briefed(self, request: Request, has_hands: bool) -> Request:
+        return await self._room.brief(self._name, request, has_hands)
 
     async def keep(self, measured: Measured) -> Change:
         room = self._room

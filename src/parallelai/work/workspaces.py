@@ -384,7 +384,7 @@ class _Place:
         self._wanted = wanted
         self._work = work
 
-    async def briefed(self, request: Request) -> Request:
+    async def briefed(self, request: Request, has_hands: bool) -> Request:
         return request
 
     async def measure(self) -> Measured:

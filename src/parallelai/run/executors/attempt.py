@@ -108,7 +108,7 @@ async def carry_out(
         return await _Attempt(doers, request, work, port, None).carry_out()
     async with _opened(engine, places, request, work, port) as place:
         placed = dataclasses.replace(request, root=place.root, workspace=place.workspace)
-        placed = await place.briefed(placed)
+        placed = await place.briefed(placed, engine.capabilities.works_in_folder)
         return await _Attempt(doers, placed, work, port, place).carry_out()
 
 

@@ -8,16 +8,21 @@ from itertools import product
 
 from parallelai.records import ConflictClass, ConflictPlace
 from parallelai.work.conflicts.changes import Hunk
+from parallelai.work.conflicts.logic import names_defined
 from parallelai.work.symbols import Definition
 
 NEAR = 3
 """Lines between two changes of a file of no known language, up to which they count as one place."""
 MOST_PLACES = 50
+_HOLDING = {"class", "interface", "module", "type"}
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One side's changes of a file, with what it defines before and after."""
+    """One side's changes of a file, with what it defines before, and after where that was looked at.
+
+    What it defines before is the same for many sides: reading only that is enough unless they conflict.
+    """
 
     hunks: tuple[Hunk, ...]
     before: tuple[Definition, ...] = ()
@@ -124,11 +129,24 @@ def definitions_at(version: Version, hunks: Iterable[Hunk]) -> frozenset[str]:
     """Name the innermost definitions that changes lie in: of new lines, and of old ones where none are new."""
     found: set[str] = set()
     for hunk in hunks:
-        if hunk.added:
+        if hunk.added and version.after:
             found |= _innermost(version.after, hunk.new, hunk.added)
         elif hunk.removed:
             found |= _innermost(version.before, hunk.old, hunk.removed)
+        else:
+            found |= _inserted(version.before, hunk)
     return frozenset(found)
+
+
+def _inserted(before: Sequence[Definition], hunk: Hunk) -> set[str]:
+    """Where new lines went, told by the file as it was: into a definition, or new ones in a class or at the top."""
+    at = hunk.old[0]
+    around = [one for one in before if one.first <= at < one.last]
+    inner = around[-1] if around else None
+    if inner is not None and inner.kind not in _HOLDING:
+        return {inner.name}
+    prefix = f"{inner.name}." if inner is not None else ""
+    return {prefix + name for name in names_defined(hunk.added)[:MOST_PLACES]}
 
 
 def _innermost(definitions: Sequence[Definition], lines: tuple[int, int], texts: Sequence[str]) -> set[str]:

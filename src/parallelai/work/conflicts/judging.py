@@ -54,13 +54,12 @@ class Judging:
             _Pair(one, sides[a], sides[b], answer if answer is not None and not answer.is_clean else None)
             for one, (a, b), answer in zip(subjects, frames, answers, strict=True)
         ]
-        suspects = [() if pair.answer else reasoning.suspects(pair.a, pair.b) for pair in pairs]
-        await self._texts.read(self._wanted(pairs, suspects))
-        logic = await self._logic(pairs, suspects)
+        await self._texts.read_definitions(_to_compare(pairs))
+        logic = await self._logic([pair for pair in pairs if pair.answer is None])
         past = await self._past.of(target.commit)
         likely = {id(side): expected(past, side.changes.rows) for side in sides.values()}
         found = []
-        for pair, finding in zip(pairs, logic, strict=True):
+        for pair in pairs:
             if pair.answer is not None:
                 found.append(self._conflicting(pair, pair.answer))
                 continue
@@ -68,34 +67,46 @@ class Judging:
             sizes = (pair.a.size, pair.b.size)
             both = latent(likely[id(pair.a)], likely[id(pair.b)])
             features = features_of(past, meetings, sizes, both, self._overlap(pair.subject.a, pair.subject.b))
-            found.append(_clean(pair.subject, meetings, risk(features), finding))
+            found.append(_clean(pair.subject, meetings, risk(features), logic.get(id(pair))))
         return found
 
-    async def _logic(
-        self, pairs: Sequence[_Pair], suspects: Sequence[Sequence[reasoning.Suspect]]
-    ) -> list[Finding | None]:
-        """Give the gravest logic conflict of each pair; names that are defined elsewhere, too, are none."""
+    async def _logic(self, pairs: Sequence[_Pair]) -> dict[int, Finding]:
+        """Give the gravest logic conflict of pairs, by identity; names that are defined elsewhere are none."""
+        others: dict[int, tuple[Side, list[Side]]] = {}
+        for pair in pairs:
+            for one, other in ((pair.a, pair.b), (pair.b, pair.a)):
+                others.setdefault(id(one), (one, []))[1].append(other)
+        doubtful = [(one, reasoning.suspicious(one, rest)) for one, rest in others.values()]
         rows = [
-            reasoning.findings(suspected, pair.a, pair.b, self._texts) if suspected else []
-            for pair, suspected in zip(pairs, suspects, strict=True)
+            one.changes.rows[path] for one, paths in doubtful for path in paths if path in one.changes.rows
         ]
+        await self._texts.read_definitions([(row.path, blob) for row in rows for blob in (row.old, row.new)])
+        for one, paths in doubtful:
+            reasoning.find_gone(one, paths, self._texts)
+        users = [
+            (path, other.changes.rows[path])
+            for pair in pairs
+            for one, other in ((pair.a, pair.b), (pair.b, pair.a))
+            for path in reasoning.users(one, other)
+        ]
+        await self._texts.read_uses([(path, blob) for path, row in users for blob in (row.old, row.new)])
+        found = [(pair, reasoning.findings(pair.a, pair.b, self._texts)) for pair in pairs]
+        return await self._not_elsewhere([row for row in found if row[1]])
+
+    async def _not_elsewhere(self, rows: Sequence[tuple[_Pair, list[Finding]]]) -> dict[int, Finding]:
         gone: dict[str, list[Broken]] = {}
-        for pair, findings in zip(pairs, rows, strict=True):
+        for pair, findings in rows:
             for each in findings:
                 gone.setdefault(self._tree(pair, each), []).append(each.clash.broken)
         for tree, broken in gone.items():
             await self._elsewhere.look(tree, broken)
-        return [
-            next(
-                (
-                    each
-                    for each in findings
-                    if not self._elsewhere.has(self._tree(pair, each), each.clash.broken)
-                ),
-                None,
-            )
-            for pair, findings in zip(pairs, rows, strict=True)
-        ]
+        found = {}
+        for pair, findings in rows:
+            for each in findings:
+                if not self._elsewhere.has(self._tree(pair, each), each.clash.broken):
+                    found[id(pair)] = each
+                    break
+        return found
 
     def _tree(self, pair: _Pair, finding: Finding) -> str:
         """The tree of the side that broke something."""
@@ -131,29 +142,18 @@ class Judging:
         trees = (self._merges.tree(key[0]), self._merges.tree(key[1]))
         return reasoning.side(self._merges.changes(*key), self._patches.get(trees, {}))
 
-    def _wanted(
-        self, pairs: Sequence[_Pair], suspects: Sequence[Sequence[reasoning.Suspect]]
-    ) -> list[tuple[str, str]]:
-        """The contents to look into: what conflicts, what both changed, what may be broken."""
-        wanted: list[tuple[str, str]] = []
-        for pair, suspected in zip(pairs, suspects, strict=True):
-            for path in _common(pair):
-                rows = (pair.a.changes.rows[path], pair.b.changes.rows[path])
-                wanted += [(path, blob) for row in rows for blob in (row.old, row.new)]
-            for suspect in suspected:
-                wanted += reasoning.contents(suspect, pair.a, pair.b)
-        return wanted
-
     def _meeting(self, path: str, a: Side, b: Side, *, is_conflict: bool = False) -> Meeting:
-        return meet(self._version(path, a), self._version(path, b), is_conflict=is_conflict)
+        versions = [self._version(path, side, is_conflict=is_conflict) for side in (a, b)]
+        return meet(versions[0], versions[1], is_conflict=is_conflict)
 
-    def _version(self, path: str, side: Side) -> Version:
+    def _version(self, path: str, side: Side, *, is_conflict: bool) -> Version:
         row = side.changes.rows.get(path)
         hunks = side.patch.get(path, ())
         if row is None:
             return Version(hunks)
-        before, after = self._texts.of(path, row.old), self._texts.of(path, row.new)
-        return Version(hunks, before.definitions, after.definitions, before.is_known or after.is_known)
+        before = self._texts.definitions(path, row.old)
+        after = self._texts.definitions(path, row.new) if is_conflict or not row.old.strip("0") else ()
+        return Version(hunks, before, after, bool(before or after))
 
     def _conflicting(self, pair: _Pair, answer: Merged) -> ConflictPair:
         found = [self._conflict(conflict, pair.a, pair.b) for conflict in answer.conflicts]
@@ -188,6 +188,18 @@ class _Pair:
     a: Side
     b: Side
     answer: Merged | None
+
+
+def _to_compare(pairs: Sequence[_Pair]) -> list[tuple[str, str]]:
+    """The contents whose definitions tell what class a pair is: old ones, and new ones where they conflict."""
+    wanted: dict[tuple[str, str], None] = {}
+    for pair in pairs:
+        for path in _common(pair):
+            for row in (pair.a.changes.rows[path], pair.b.changes.rows[path]):
+                wanted[path, row.old] = None
+                if pair.answer is not None or not row.old.strip("0"):
+                    wanted[path, row.new] = None
+    return list(wanted)
 
 
 def _common(pair: _Pair) -> list[str]:

@@ -20,10 +20,12 @@ RISKS: Mapping[What, float] = {"removed": 0.8, "renamed": 0.8, "changed": 0.6}
 """How likely each is to break what lands second."""
 MOST = 20
 _WORD = re.compile(r"[^\W\d]\w*")
-_DEFINING = re.compile(
-    r"\b(?:def|class|func|function|fn|interface|type|struct|enum|trait|const|let|var|static|module|union"
-    r"|define|macro_rules!)\b.*|.*[=:(].*"
+_KEYWORDS = (
+    "def|class|func|function|fn|interface|type|struct|enum|trait|const|let|var|static|module|union|define"
+    "|macro_rules!"
 )
+_DEFINED = re.compile(rf"\b(?:{_KEYWORDS})\s+(?:\([^)]{{0,200}}\)\s*)?(\w+)")
+_DEFINABLE = re.compile(rf"{_DEFINED.pattern}|([^\W\d]\w*)\s*[(=:]")
 _COMMON = frozenset(("args", "cls", "ctx", "err", "kwargs", "main", "nil", "null", "self", "super", "this"))
 
 
@@ -64,11 +66,12 @@ def is_telling(name: str) -> bool:
 
 
 def removed_names(patch: Patch) -> dict[str, set[str]]:
-    """Give, by file, the names on removed lines that could define something."""
+    """Give, by file, the names on removed lines that could have been defined there."""
     found = {}
     for path, hunks in patch.items():
-        lines = [line for hunk in hunks for line in hunk.removed if _DEFINING.search(line)]
-        if names := _words(lines):
+        lines = (line for hunk in hunks for line in hunk.removed)
+        pairs = (pair for line in lines for pair in _DEFINABLE.findall(line))
+        if names := {name for pair in pairs for name in pair if name and is_telling(name)}:
             found[path] = names
     return found
 
@@ -83,8 +86,21 @@ def added_names(patch: Patch) -> dict[str, set[str]]:
     return found
 
 
+def defined_names(patch: Patch) -> set[str]:
+    """Give the names that added lines define, by their keywords: what is moved is not gone."""
+    lines = (line for hunks in patch.values() for hunk in hunks for line in hunk.added)
+    return {name for line in lines for name in _DEFINED.findall(line)}
+
+
+def names_defined(lines: Sequence[str]) -> list[str]:
+    """Name what lines define, told without parsing: by keyword, else what the first line could define."""
+    found = [name for line in lines for name in _DEFINED.findall(line)]
+    first = next((line for line in lines if line.strip()), "")
+    return found or [name for pair in _DEFINABLE.findall(first)[:1] for name in pair if name]
+
+
 def _words(lines: Iterable[str]) -> set[str]:
-    return {word for line in lines for word in _WORD.findall(line) if is_telling(word)}
+    return {word for line in lines for word in set(_WORD.findall(line)) if is_telling(word)}
 
 
 def broken(path: str, before: Sequence[Definition], after: Sequence[Definition]) -> list[Broken]:
@@ -175,28 +191,27 @@ def _bare(parameter: str) -> str:
 def clashes(
     gone: Sequence[Broken],
     defined: Collection[str],
-    uses: Mapping[str, tuple[Sequence[Use], Collection[int], Collection[str]]],
+    path: str,
+    uses: Iterable[Use],
+    lines: Collection[int],
+    before: Collection[str],
 ) -> list[Clash]:
-    """Match what one side broke with what the other began to use.
+    """Match what one side broke with what the other's file began to use.
 
-    `defined` are bare names that the breaking side, or the other, defines in files that it changed. `uses` has,
-    by path, the uses in the other's file, the lines that it added, and the names that the file used before.
+    `defined` are bare names that either side's added lines define; `lines` those that were added to the file;
+    `before` the names that it used before.
     """
-    found: list[Clash] = []
     names = {each.bare: each for each in gone}
-    for path, (used, lines, before) in uses.items():
-        for use in used:
-            each = names.get(use.name)
-            if each is None or use.line not in lines or use.name in before or not is_telling(use.name):
-                continue
-            if each.what != "changed" and use.name in defined:
-                continue
-            if each.what == "changed" and not use.is_call:
-                continue
-            found.append(Clash(each, path, use.line))
-            if len(found) >= MOST:
-                return found
-    found.sort(key=lambda clash: -RISKS[clash.broken.what])
+    found: list[Clash] = []
+    for use in uses:
+        each = names.get(use.name)
+        if each is None or use.line not in lines or use.name in before:
+            continue
+        if use.name in defined if each.what != "changed" else not use.is_call:
+            continue
+        found.append(Clash(each, path, use.line))
+        if len(found) >= MOST:
+            break
     return found
 
 

@@ -1,14 +1,14 @@
 """Who newly uses what the other side took away: candidates by names first, then by definitions.
 
-Only files that could matter are parsed: one side removed lines with a name that could have been defined there,
-the other added lines with that name.
+Only files that could matter are parsed. First those from which one side removed lines with a name that could
+have been defined there, and that another side's added lines have; then, for what really is gone, the files that
+newly name it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from parallelai.work.conflicts.changes import Changes, Patch, Row
@@ -19,6 +19,7 @@ from parallelai.work.conflicts.logic import (
     added_names,
     broken,
     clashes,
+    defined_names,
     is_telling,
     removed_names,
     told,
@@ -26,7 +27,8 @@ from parallelai.work.conflicts.logic import (
 from parallelai.work.conflicts.texts import Texts
 from parallelai.work.symbols import language_of
 
-MOST_SUSPECTS = 10
+MOST_USERS = 10
+"""Files of a side that are looked into for one pair."""
 _FAMILIES = {"tsx": "typescript", "javascript": "typescript"}
 _AROUND = {"__init__", "index", "mod", "main", "lib"}
 _PACKAGES = {"go", "java"}
@@ -34,24 +36,29 @@ _PACKAGES = {"go", "java"}
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one side changed, and the names on its changed lines, by file."""
+    """What one side changed, and the names on its changed lines, by file.
+
+    `defined` are names that its added lines define; `gone` are broken definitions, by bare name, once they have
+    been looked for.
+    """
 
     changes: Changes
     patch: Patch
-    removed: dict[str, set[str]]
-    added: dict[str, set[str]]
+    removed: Mapping[str, set[str]]
+    added: Mapping[str, set[str]]
+    defined: set[str]
     all_removed: frozenset[str]
     all_added: frozenset[str]
     size: int
+    gone: dict[str, list[Broken]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """Files in which one side (`breaker`, 0 or 1) may have broken what the other's file newly uses."""
+class Finding:
+    """A clash, and which side (0 or 1) broke what the other uses."""
 
     breaker: int
-    path: str
-    user_path: str
+    clash: Clash
 
 
 def side(changes: Changes, patch: Patch) -> Side:
@@ -64,56 +71,61 @@ def side(changes: Changes, patch: Patch) -> Side:
         for hunk in hunks
     )
     return Side(
-        *(changes, patch, removed, added),
+        *(changes, patch, removed, added, defined_names(known)),
         frozenset[str]().union(*removed.values()),
         frozenset[str]().union(*added.values()),
         size,
     )
 
 
-def suspects(a: Side, b: Side) -> tuple[Suspect, ...]:
-    """Name the files to look into, of both directions."""
-    found = []
-    for breaker, (one, other) in enumerate(((a, b), (b, a))):
-        names = one.all_removed & other.all_added
-        if not names:
+def suspicious(one: Side, others: Sequence[Side]) -> list[str]:
+    """Name the files in which a side may have broken what one of the others newly names."""
+    named = frozenset[str]().union(*(one.all_removed & other.all_added for other in others))
+    return [path for path, names in one.removed.items() if not names.isdisjoint(named)]
+
+
+def find_gone(one: Side, paths: Sequence[str], texts: Texts) -> None:
+    """Note the broken definitions of a side's files, whose definitions have been read."""
+    for path in paths:
+        row = one.changes.rows.get(path)
+        if row is None:
             continue
-        for path, gone in one.removed.items():
-            if gone.isdisjoint(names):
-                continue
-            for user_path, new in other.added.items():
-                if _family(path) == _family(user_path) and not gone.isdisjoint(new):
-                    found.append(Suspect(breaker, path, user_path))
-    return tuple(found[:MOST_SUSPECTS])
+        after = texts.definitions(path, row.new)
+        if not after and row.new.strip("0"):
+            continue  # it cannot be parsed any more: that says nothing of what it defines
+        for each in broken(path, texts.definitions(path, row.old), after):
+            if is_telling(each.bare):
+                one.gone.setdefault(each.bare, []).append(each)
 
 
-def _family(path: str) -> str | None:
-    language = language_of(path)
-    return _FAMILIES.get(language, language) if language else None
+def users(one: Side, other: Side) -> list[str]:
+    """Name the files of the other side that newly name what is gone from this one."""
+    names = one.gone.keys() & other.all_added
+    if not names:
+        return []
+    families = {_family(each.path) for name in names for each in one.gone[name]}
+    found = [
+        path for path, new in other.added.items() if not new.isdisjoint(names) and _family(path) in families
+    ]
+    return found[:MOST_USERS]
 
 
-def contents(suspect: Suspect, a: Side, b: Side) -> list[tuple[str, str]]:
-    """The contents to parse for a suspect: both files before and after."""
-    one, other = (a, b) if suspect.breaker == 0 else (b, a)
-    rows = [one.changes.rows.get(suspect.path), other.changes.rows.get(suspect.user_path)]
-    return [(row.path, blob) for row in rows if row is not None for blob in (row.old, row.new)]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A clash, and which side (0 or 1) broke what the other uses."""
-
-    breaker: int
-    clash: Clash
-
-
-def findings(suspected: Sequence[Suspect], a: Side, b: Side, texts: Texts) -> list[Finding]:
+def findings(a: Side, b: Side, texts: Texts) -> list[Finding]:
     """Give the clashes of a pair, as far as its own files tell, the gravest first."""
-    found = []
-    for suspect in suspected:
-        one, other = (a, b) if suspect.breaker == 0 else (b, a)
-        found += [Finding(suspect.breaker, clash) for clash in _clashes(suspect, one, other, texts)]
+    found = [Finding(0, clash) for clash in _clashes(a, b, texts)]
+    found += [Finding(1, clash) for clash in _clashes(b, a, texts)]
     return sorted(found, key=lambda each: -RISKS[each.clash.broken.what])
+
+
+def _clashes(one: Side, other: Side, texts: Texts) -> Iterator[Clash]:
+    for path in users(one, other):
+        row = other.changes.rows[path]
+        now = texts.used(path, row.new)
+        names = one.gone.keys() & other.added[path]
+        gone = [each for name in names for each in one.gone[name] if _is_meant(each, row, now.words)]
+        before = {use.name for use in texts.used(path, row.old).uses}
+        lines = {line + 1 for hunk in other.patch.get(path, ()) for line in range(*hunk.new)}
+        yield from clashes(gone, one.defined | other.defined, path, now.uses, lines, before)
 
 
 def why(finding: Finding, names: tuple[str, str], is_target: bool) -> str:
@@ -122,45 +134,25 @@ def why(finding: Finding, names: tuple[str, str], is_target: bool) -> str:
     return told(finding.clash, said[1 - finding.breaker], said[finding.breaker])
 
 
-def _clashes(suspect: Suspect, one: Side, other: Side, texts: Texts) -> list[Clash]:
-    row, user = one.changes.rows[suspect.path], other.changes.rows[suspect.user_path]
-    before, after = texts.of(row.path, row.old), texts.of(row.path, row.new)
-    was, now = texts.of(user.path, user.old), texts.of(user.path, user.new)
-    if not before.is_known or not now.is_known:
-        return []
-    gone = [
-        each
-        for each in broken(row.path, before.definitions, after.definitions)
-        if is_telling(each.bare) and _is_meant(each, row, user, now.words)
-    ]
-    lines = {line + 1 for hunk in other.patch.get(user.path, ()) for line in range(hunk.new[0], hunk.new[1])}
-    defined = {one.bare for one in (*now.definitions, *after.definitions)}
-    defined |= _defined_anew(one) | _defined_anew(other)
-    return clashes(gone, defined, {user.path: (now.uses, lines, {use.name for use in was.uses})})
+def _family(path: str) -> str | None:
+    language = language_of(path)
+    return _FAMILIES.get(language, language) if language else None
 
 
-_DEFINES = re.compile(
-    r"\b(?:def|class|func|function|fn|interface|type|struct|enum|trait|const|let|var)\s+(\w+)"
-)
-
-
-def _defined_anew(side: Side) -> set[str]:
-    """Names that a side's added lines define somewhere: moved, not gone."""
-    lines = (line for hunks in side.patch.values() for hunk in hunks for line in hunk.added)
-    return {name for line in lines for name in _DEFINES.findall(line)}
-
-
-def _is_meant(gone: Broken, row: Row, user: Row, words: frozenset[bytes]) -> bool:
+def _is_meant(gone: Broken, user: Row, words: frozenset[bytes]) -> bool:
     """Whether a file that mentions a name can mean this definition: it names the module or class that it is of."""
-    if user.path == row.path:
+    if user.path == gone.path:
         return True
-    if not gone.is_public:
+    if not gone.is_public or _family(user.path) != _family(gone.path):
         return False
-    place, other = PurePosixPath(row.path), PurePosixPath(user.path)
+    place, other = PurePosixPath(gone.path), PurePosixPath(user.path)
+    language = language_of(gone.path)
     owner = gone.name.rpartition(".")[0].rpartition(".")[2]
     if owner:
         return owner.encode() in words
-    if language_of(row.path) in _PACKAGES and place.parent == other.parent:
+    if language in _PACKAGES and place.parent == other.parent:
         return True
-    names = [place.stem, *place.parent.parts[-2:]] if gone.kind != "constant" else [place.stem]
-    return any(name.encode() in words or not name.isidentifier() for name in names if name not in _AROUND)
+    names = [place.parent.name if place.stem in _AROUND or language == "go" else place.stem]
+    if language == "python" and gone.kind != "constant":
+        names += place.parent.parts[-2:]  # a package may pass on what its modules define
+    return any(name.encode() in words or not name.isidentifier() for name in names)

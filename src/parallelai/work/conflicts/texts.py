@@ -7,29 +7,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parallelai.git.plumbing import Git
-from parallelai.work.symbols import Definition, Use, language_of
-from parallelai.work.symbols.definitions import defined
-from parallelai.work.symbols.grammars import MOST_BYTES, parse
-from parallelai.work.symbols.uses import used
+from parallelai.work.symbols import Definition, Use, definitions, language_of, uses
+from parallelai.work.symbols.grammars import MOST_BYTES
 
 MOST_KEPT = 4_000
 """Contents whose symbols are remembered."""
-MOST_READ = 1_500
-"""Contents that are read for one look at the matrix."""
+MOST_READ = 1_000
+"""Contents that are read for one look at the matrix; what is beyond is not looked into."""
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Symbols:
-    """What one content defines, uses and mentions."""
+class Used:
+    """What one content uses, and all words in it, also in comments and strings."""
 
-    definitions: tuple[Definition, ...] = ()
     uses: tuple[Use, ...] = ()
     words: frozenset[bytes] = frozenset()
-    is_known: bool = False
 
 
-NOTHING = Symbols()
+NOTHING = Used()
+Wanted = Iterable[tuple[str, str]]
+_Key = tuple[str, str]
 
 
 class Texts:
@@ -37,39 +35,54 @@ class Texts:
 
     def __init__(self, git: Git) -> None:
         self._git = git
-        self._found: dict[tuple[str | None, str], Symbols] = {}
+        self._definitions: dict[_Key, tuple[Definition, ...]] = {}
+        self._uses: dict[_Key, Used] = {}
 
-    async def read(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """Read the symbols of (path, hash) each; hashes of only zeroes are no content."""
-        fresh = {}
-        for path, blob in wanted:
-            language = language_of(path)
-            if language is not None and blob.strip("0") and (language, blob) not in self._found:
-                fresh[language, blob] = path
-        rows = list(fresh.items())[:MOST_READ]
-        names = await self._small({blob for (_, blob), _ in rows})
-        texts = await self._git.blobs(names)
-        if len(self._found) + len(rows) > MOST_KEPT:
-            self._found = {}
-        for key, path in rows:
-            self._found[key] = symbols(path, texts.get(key[1]))
+    async def read_definitions(self, wanted: Wanted) -> None:
+        """Read what (path, hash) each define; hashes of only zeroes are no content."""
+        fresh = _fresh(wanted, self._definitions)
+        if len(self._definitions) + len(fresh) > MOST_KEPT:
+            self._definitions = {}
+            fresh = _fresh(wanted, self._definitions)
+        texts = await self._texts(blob for _, blob in fresh)
+        for (language, blob), path in fresh.items():
+            self._definitions[language, blob] = definitions(path, texts.get(blob, b""))
 
-    def of(self, path: str, blob: str) -> Symbols:
+    async def read_uses(self, wanted: Wanted) -> None:
+        """Read what (path, hash) each use."""
+        if len(self._uses) > MOST_KEPT:
+            self._uses = {}
+        fresh = _fresh(wanted, self._uses)
+        texts = await self._texts(blob for _, blob in fresh)
+        for (language, blob), path in fresh.items():
+            text = texts.get(blob, b"")
+            self._uses[language, blob] = Used(uses(path, text), frozenset(_WORD.findall(text)))
+
+    def definitions(self, path: str, blob: str) -> tuple[Definition, ...]:
         """Give what was read; nothing for what was not."""
-        return self._found.get((language_of(path), blob), NOTHING)
+        return self._definitions.get((language_of(path) or "", blob), ())
 
-    async def _small(self, names: set[str]) -> set[str]:
+    def used(self, path: str, blob: str) -> Used:
+        """Give what was read; nothing for what was not."""
+        return self._uses.get((language_of(path) or "", blob), NOTHING)
+
+    async def _texts(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Give contents, without those that are too large to be parsed."""
+        names = sorted(set(blobs))
         if not names:
-            return names
-        stdin = "".join(f"{name}\n" for name in sorted(names)).encode()
+            return {}
+        stdin = "".join(f"{name}\n" for name in names).encode()
         listed = (await self._git.run("cat-file", "--batch-check", stdin=stdin)).decode().splitlines()
         rows = (line.split(" ") for line in listed)
-        return {row[0] for row in rows if len(row) == 3 and int(row[2]) <= MOST_BYTES}
+        small = {row[0] for row in rows if len(row) == 3 and row[1] == "blob" and int(row[2]) <= MOST_BYTES}
+        return await self._git.blobs(small)
 
 
-def symbols(path: str, text: bytes | None) -> Symbols:
-    """Parse a content once for both: definitions and uses."""
-    parsed = None if text is None else parse(path, text)
-    if parsed is None or text is None:
-        return NOTHING
-    return Symbols(defined(*parsed), used(*parsed), frozenset(_WORD.findall(text)), True)
+def _fresh(wanted: Wanted, known: Iterable[_Key]) -> dict[_Key, str]:
+    there = set(known)
+    found: dict[_Key, str] = {}
+    for path, blob in wanted:
+        language = language_of(path)
+        if language is not None and blob.strip("0") and (language, blob) not in there:
+            found.setdefault((language, blob), path)
+    return dict(list(found.items())[:MOST_READ])

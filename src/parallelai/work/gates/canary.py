@@ -67,7 +67,7 @@ class Canary:
         if not tried:
             said = f"gate `{shown(argv)}` has no source file to prove itself on"
             required = self._mode == "require"
-            return None, ErrorRecord("gate_failed", said, None, "`canary: warn`") if required else None
+            return None, ErrorRecord("gate_failed", said, None, "write `canary: warn`") if required else None
         said = (
             f"gate `{shown(argv)}` stays green with a syntax error in {listed(tried)}: it tests something else than "
             "what would land (an editable install, a linked folder)"
@@ -83,11 +83,12 @@ class Canary:
             mode, blob = files[path]
             data = (await self._trees.git.blobs([blob]))[blob]
             commit = await self._trees.with_file(base, path, mode, broken(path, data))
-            self._runs.told(GateStarted(shown(argv), commit))
+            name = f"canary: {shown(argv)}"  # told apart from the runs that decide
+            self._runs.told(GateStarted(name, commit))
             ran = await self._runs.run(commit, argv, f"canary-{_short(path)}")
             seen = noticed(result, ran)
             why = "a canary: it has to fail" if seen else f"it did not notice a syntax error in `{path}`"
-            ended = GateEnded(ran.command, commit, seen, ran.exit, ran.seconds, ran.log, why=why)
+            ended = GateEnded(name, commit, seen, ran.exit, ran.seconds, ran.log, why=why)
             self._runs.told(ended)
             tried.append(path)
             if seen:

@@ -20,10 +20,10 @@ from parallelai.git.plumbing import Git
 from parallelai.work.guard import committing, facts, keeping, righting, words
 from parallelai.work.guard.measure import Found, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
-from parallelai.work.guard.restoring import move_back, own_files, restore_files, sort_refs
+from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_files, sort_refs
 from parallelai.work.guard.rules import Out, Permits
 from parallelai.work.guard.turn import Turn, load, store
-from parallelai.work.guard.watch import Moved, Watch, changed_since, watch_of
+from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
 from parallelai.work.streams.record import KeptOut
 from parallelai.work.workspaces import as_text
 
@@ -77,21 +77,27 @@ class Guard:
         settings = self.settings
         turn = await asyncio.to_thread(load, settings.folder)
         if turn.is_open and turn.watch is not None:
+            skipped = await self._skipped(Path(turn.git_dir or ""), turn)
+            await asyncio.to_thread(store, settings.folder, replace(turn, skipped=skipped))
             return turn.watch
         git_dir = await asyncio.to_thread(git_dir_of, settings.repository, settings.worktree)
         watch = await watch_of(settings.repository.common)
-        skipped = await self._skipped(git_dir)
+        skipped = await self._skipped(git_dir, Turn())
         opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
         await asyncio.to_thread(store, settings.folder, opened)
         await asyncio.to_thread(_begin_index, settings, git_dir)
         return watch
 
-    async def _skipped(self, git_dir: Path) -> tuple[str, ...]:
-        """The paths that a sparse worktree has not checked out; nobody but us has worked there yet."""
+    async def _skipped(self, git_dir: Path, turn: Turn) -> tuple[str, ...]:
+        """The paths that a sparse worktree has not checked out, now and when a turn began.
+
+        The worktree's index says so. Whoever writes something else there hides nothing but that a file is gone.
+        """
         git = Git(git_dir, env={"GIT_COMMON_DIR": str(self.settings.repository.common)})
         listed = await git.attempt("ls-files", "-t", "-z")
         rows = listed.stdout.split(b"\0") if listed.exit == 0 else []
-        return tuple(os.fsdecode(row[2:]) for row in rows if row.startswith(b"S "))
+        now = {os.fsdecode(row[2:]) for row in rows if row.startswith(b"S ")}
+        return tuple(sorted(now.union(turn.skipped)))
 
     # -- after a turn
 
@@ -114,12 +120,15 @@ class Guard:
         aside = settings.patches / f"{settings.name}-git"
         state = _State(turn, place)
         await self._restore_files(state, aside)
-        pointer = await asyncio.to_thread(righting.repair_pointer, place, aside)
-        if pointer is not None:
-            state.notes.append(pointer)
+        for repaired in (
+            await asyncio.to_thread(righting.repair_head, place),
+            await asyncio.to_thread(righting.repair_pointer, place, aside),
+        ):
+            state.notes.extend([repaired] if repaired is not None else [])
+        state.turn = replace(state.turn, skipped=await self._skipped(place.git_dir, turn))
         await self._adopt(turn)
         await self._put_right(state)
-        await prepare(place, self.head, turn.skipped)
+        await prepare(place, self.head, state.turn.skipped)
         permits = await facts.permits_of(settings.repository, settings.rules, leases, settings.plan_file)
         for only_rules in (True, False):
             kept = await self._keep_out(state, permits, leases, only_rules=only_rules)
@@ -148,18 +157,16 @@ class Guard:
             self.head = turn.committed
 
     async def _restore_files(self, state: _State, aside: Path) -> None:
-        """Put configuration and hooks back, before git is called in their reach; and see which refs moved."""
+        """Put configuration and hooks back, before git is called in their reach."""
         watch = state.turn.watch
         if watch is None or not state.turn.is_open:
             return
-        touched = await changed_since(watch)
+        changed = await files_changed_since(watch)
         worktree = state.place.git_dir.name
-        confined = self.settings.is_confined
-        to_restore, to_name = own_files(watch, touched.files, worktree, is_confined=confined)
+        to_restore, to_name = own_files(watch, changed, worktree, is_confined=self.settings.is_confined)
         back, left = await asyncio.to_thread(restore_files, watch, to_restore, aside)
         state.restored.extend(_below(watch, path) for path in back)
         state.seen.extend(_below(watch, path) for path in (*to_name, *left))
-        state.moves = touched.refs
 
     async def _put_right(self, state: _State) -> None:
         """Put HEAD, the branch and foreign refs right; what is in no file any more is kept first."""
@@ -167,22 +174,26 @@ class Guard:
         righted = await righting.put_right(place, self.head, state.turn.skipped)
         state.undone, lost = righted.undone, list(righted.lost)
         state.notes.extend(righted.notes)
-        watch = state.turn.watch
-        refs = None
-        if watch is not None and state.moves:
-            refs = await sort_refs(settings.repository, watch, state.moves, place.git_dir.name, settings.ref)
-            if refs.stashed is not None:
-                lost.append(righting.Lost(refs.stashed, "what was stashed"))
-            state.seen.extend(_moved(move) for move in refs.unknown)
-            tips = [move.after for move in refs.made if move.after is not None]
-            lost.extend(await righting.not_in_files(place, tips, (self.head, righted.files_at)))
+        refs = await self._moved_refs(state)
+        if refs.stashed is not None:
+            lost.append(righting.Lost(refs.stashed, "what was stashed"))
+        tips = [move.after for move in refs.made if move.after is not None]
+        lost.extend(await righting.not_in_files(place, tips, (self.head, righted.files_at)))
         for each in dict.fromkeys(lost):
             await self._keep_lost(state, each)
-        state.notes.extend(await righting.finish(place, self.head))
-        if refs is not None:
-            back, left = await move_back(settings.repository, refs)
-            state.restored.extend(_moved(move) for move in back)
-            state.seen.extend(_moved(move) for move in left)
+        state.notes.extend(await righting.leave(place))
+        back, left = await move_back(settings.repository, refs)
+        await righting.reset_branch(place, self.head)
+        state.restored.extend(_moved(move) for move in back)
+        state.seen.extend(_moved(move) for move in (*refs.unknown, *left))
+
+    async def _moved_refs(self, state: _State) -> Refs:
+        """What is to become of the refs that moved since before the turn."""
+        settings, watch = self.settings, state.turn.watch
+        if watch is None or not state.turn.is_open:
+            return Refs()
+        moves = await refs_moved_since(watch)
+        return await sort_refs(settings.repository, watch, moves, state.place.git_dir.name, settings.ref)
 
     async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(
@@ -206,20 +217,21 @@ class Guard:
         place = state.place
         modules = await facts.new_modules(self.settings, leases)
         measured = await measure(place, self.head, only_rules=only_rules, modules=modules)
-        told = [each for each in measured.found if state.is_known(each)]
-        rows = [each for each in measured.found if not state.is_known(each)]
-        judged = await facts.judged(place, permits, self.head, rows)
+        judged = await facts.judged(place, permits, self.head, measured.found)
         refused = {each.change for each in judged.out}
-        kept = [each for each in rows if each.change not in refused]
-        if not (refused or measured.special or told):
+        kept = [each for each in measured.found if each.change not in refused]
+        if not (refused or measured.special):
             return kept
-        found = [each for each in rows if each.change in refused]
+        told = [each for each in measured.found if each.change in refused and state.is_known(each)]
+        found = [each for each in measured.found if each.change in refused and each not in told]
         special = await facts.special_entries(place, measured)
         written = keeping.Written(None, self.settings.patches / f"{self.settings.name}-git")
         if found or special:
             tree = await keeping.tree_of(place, self.head, found)
             written = await keeping.write_patch(place, self.head, tree, self.settings.name)
-        out = [*judged.out, *(Out(change, change.path, measured.special[change.path]) for change in special)]
+        known = {each.change for each in told}
+        out = [each for each in judged.out if each.change not in known]
+        out.extend(Out(change, change.path, measured.special[change.path]) for change in special)
         await self._remember(state, out, found, written)
         entries = {change.path: entry for change, entry in special.items()}
         left = await keeping.take_out(place, measured, [*found, *told], entries, written)
@@ -302,7 +314,6 @@ class _State:
 
     turn: Turn
     place: Place
-    moves: tuple[Moved, ...] = ()
     undone: tuple[str, ...] = ()
     restored: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ from parallelai.work.removing import remove
 
 MOST_COMMITS = 1000
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer")
+_UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer", "refs/bisect", "refs/rewritten")
 _MARKS = (
     *("MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "AUTO_MERGE", "SQUASH_MSG", "MERGE_AUTOSTASH"),
     *("CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD"),
@@ -83,6 +83,23 @@ class Righted:
     lost: tuple[Lost, ...] = ()
     notes: tuple[str, ...] = ()
     files_at: str | None = None
+
+
+def repair_head(place: Place) -> str | None:
+    """Write HEAD anew where it is nothing that git reads: no call would work. Gives in words what was done."""
+    head = place.git_dir / "HEAD"
+    with contextlib.suppress(OSError, ValueError):
+        if not head.is_symlink() and head.is_file() and head.stat().st_size < 5000:
+            text = head.read_text(encoding="utf-8").strip()
+            if text.startswith("ref: refs/") or _HASH.fullmatch(text):
+                return None
+    if head.is_dir() and not head.is_symlink():
+        remove(head)
+    made = head.with_name(".HEAD.parallelai")
+    made.unlink(missing_ok=True)
+    made.write_text(f"ref: {place.settings.ref}\n", encoding="utf-8")
+    made.replace(head)
+    return "HEAD was broken, and is on the branch again"
 
 
 def repair_pointer(place: Place, aside: Path) -> str | None:
@@ -163,9 +180,9 @@ async def put_right(place: Place, head: str, skipped: Collection[str] = ()) -> R
     return Righted(undone, tuple(lost), tuple(notes), files_at)
 
 
-async def finish(place: Place, head: str) -> tuple[str, ...]:
-    """End what was begun, and put HEAD and the branch where they belong; after what is lost was kept."""
-    settings, own = place.settings, _own(place)
+async def leave(place: Place) -> tuple[str, ...]:
+    """End what was begun, and put HEAD on the branch; after what is lost was kept. Gives in words what was done."""
+    settings = place.settings
     state = await state_of(place)
     notes = []
     if state.going_on is not None:
@@ -174,17 +191,35 @@ async def finish(place: Place, head: str) -> tuple[str, ...]:
     if state.attached != settings.ref:
         where = f"`{state.attached.removeprefix('refs/heads/')}`" if state.attached else "no branch"
         notes.append(f"the worktree was on {where}, and is on `{settings.branch}` again")
-        await own.run("symbolic-ref", "-m", "parallelai: back on its branch", "HEAD", settings.ref)
-    leads = await own.attempt("symbolic-ref", "--quiet", settings.ref)
-    if leads.exit == 0:  # it was made another name of some branch, which would be moved in its place
-        await own.run("symbolic-ref", "--delete", settings.ref)
-        state = await state_of(place)
-    if state.tip != head:
-        words = "parallelai: undo the assistant's commits, keep the files"
-        if not await settings.repository.move(settings.ref, head, state.tip, words):
-            said = f"the branch `{settings.branch}` was moved while it was looked at"
-            raise Internal(said, next="run the same command again", retry_helps=True)
+        await _own(place).run("symbolic-ref", "-m", "parallelai: back on its branch", "HEAD", settings.ref)
     return tuple(notes)
+
+
+async def reset_branch(place: Place, head: str) -> None:
+    """Put the branch at our last commit, by compare-and-swap. Raises `Internal` where that cannot be done."""
+    settings = place.settings
+    git = settings.repository.git
+    leads = await git.attempt("symbolic-ref", "--quiet", settings.ref)
+    if leads.exit == 0:  # it was made another name of some branch, which would be moved in its place
+        await git.run("symbolic-ref", "--delete", settings.ref)
+    tip = await _commit(git, settings.ref)
+    if tip == head:
+        return
+    if tip is None:
+        await asyncio.to_thread(_remove_broken, settings.repository.common / settings.ref)
+    words = "parallelai: undo the assistant's commits, keep the files"
+    if not await settings.repository.move(settings.ref, head, tip, words):
+        said = (
+            f"the branch `{settings.branch}` was moved while it was looked at, or another one is in its way"
+        )
+        raise Internal(said, next="run the same command again", retry_helps=True)
+
+
+def _remove_broken(ref: Path) -> None:
+    """Remove the file of a ref that leads to no commit: git would not write over it."""
+    with contextlib.suppress(OSError):
+        if not ref.is_dir() or ref.is_symlink():
+            ref.unlink()
 
 
 async def _settle_files(

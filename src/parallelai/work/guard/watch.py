@@ -21,7 +21,10 @@ from typing import Any, Literal
 
 from parallelai.git.plumbing import Git
 
-_FILES = ("config", "config.worktree", "shallow", "objects/info/alternates", "info")
+_FILES = (
+    *("config", "config.worktree", "objects/info/alternates"),
+    *("info/exclude", "info/attributes", "info/grafts", "info/sparse-checkout"),
+)
 _OF_WORKTREES = ("config.worktree", "gitdir", "commondir", "info/sparse-checkout")
 _OF_MODULES = frozenset({"config", "alternates"})
 MOST_BYTES = 1024 * 1024
@@ -111,15 +114,23 @@ class Touched:
 async def watch_of(git_dir: Path) -> Watch:
     """Look at a repository's common git folder (absolute), as it is now. Raises `GitError`."""
     git = Git(git_dir)
-    listed = await git.run("for-each-ref", "--format=%(refname)%00%(objectname)")
-    rows = (row.split("\0", 1) for row in os.fsdecode(listed).splitlines())
-    refs = {row[0]: row[1] for row in rows if len(row) == 2 and not row[0].startswith(_LEFT_OUT)}
     named = (await git.configured(r"^core\.hookspath$")).get("core.hookspath")
     hooks = str(Path(named).expanduser()) if named else None
-    outside = Path(hooks) if hooks is not None and Path(hooks).is_absolute() else None
-    files = await asyncio.to_thread(_files, git_dir, outside)
+    refs = await _refs(git)
+    files = await asyncio.to_thread(_files, git_dir, _outside(hooks))
     logs = await asyncio.to_thread(_logs, git_dir)
     return Watch(str(git_dir), refs, files, logs, hooks)
+
+
+async def _refs(git: Git) -> dict[str, str]:
+    listed = await git.run("for-each-ref", "--format=%(refname)%00%(objectname)")
+    rows = (row.split("\0", 1) for row in os.fsdecode(listed).splitlines())
+    return {row[0]: row[1] for row in rows if len(row) == 2 and not row[0].startswith(_LEFT_OUT)}
+
+
+def _outside(hooks: str | None) -> Path | None:
+    """The folder of hooks, where it is named by an absolute path."""
+    return Path(hooks) if hooks is not None and Path(hooks).is_absolute() else None
 
 
 async def changed_since(watch: Watch) -> Touched:
@@ -127,22 +138,27 @@ async def changed_since(watch: Watch) -> Touched:
 
     In the configuration what everyday work writes (`branch.*`) does not count.
     """
-    now = await watch_of(Path(watch.git_dir))
-    return Touched(_moved(watch.refs, now.refs), await _changed_files(watch, now))
+    files = await files_changed_since(watch)
+    return Touched(await refs_moved_since(watch), files)
 
 
-def _moved(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Moved, ...]:
-    names = sorted({*before, *after})
-    moves = (Moved(name, before.get(name), after.get(name)) for name in names)
+async def refs_moved_since(watch: Watch) -> tuple[Moved, ...]:
+    """Say which refs are elsewhere. Raises `GitError`."""
+    after = await _refs(Git(Path(watch.git_dir)))
+    names = sorted({*watch.refs, *after})
+    moves = (Moved(name, watch.refs.get(name), after.get(name)) for name in names)
     return tuple(move for move in moves if move.before != move.after)
 
 
-async def _changed_files(watch: Watch, now: Watch) -> tuple[str, ...]:
-    """Of other worktrees only what is still there counts: they come and go."""
+async def files_changed_since(watch: Watch) -> tuple[str, ...]:
+    """Say which files are others; also where git itself cannot work any more. Of other worktrees only what is
+    still there counts: they come and go.
+    """
     worktrees = f"{watch.git_dir}/worktrees/"
+    after = await asyncio.to_thread(_files, Path(watch.git_dir), _outside(watch.hooks))
     found = []
-    for path in sorted({*watch.files, *now.files}):
-        old, new = watch.files.get(path), now.files.get(path)
+    for path in sorted({*watch.files, *after}):
+        old, new = watch.files.get(path), after.get(path)
         same = old is not None and new is not None and (old.mode, old.digest) == (new.mode, new.digest)
         is_coming_or_going = path.startswith(worktrees) and not _is_worktree(path, worktrees, watch)
         if same or is_coming_or_going or (path.endswith("/config") and await _is_everyday(watch, old, new)):

@@ -57,7 +57,6 @@ async def look_up(
             newest.setdefault(commit, (row, True))
         for commit in row.undoes:
             newest.setdefault(commit, (row, False))
-    squashed = [commit for commit, (_, is_landed) in newest.items() if is_landed]
     for candidate in candidates:
         by = await _landing(repository, tip, candidate, newest)
         if by is not None:
@@ -66,9 +65,26 @@ async def look_up(
             found.landed[candidate.name] = Landed(target, before, by.commit, tree, pending)
         else:
             await _stand_in(repository, candidate, newest, found.stand_ins)
-    known = [each for each in squashed if await repository.commit(each) is not None]
-    away = [each for each in known if not await repository.ancestor(each, tip)]
-    return History(found.landed, found.stand_ins, tuple(away))
+    squashed = await _squashed(repository, tip, candidates, newest)
+    return History(found.landed, found.stand_ins, squashed)
+
+
+async def _squashed(
+    repository: Repository,
+    tip: str,
+    candidates: Sequence[Candidate],
+    newest: dict[str, tuple[Row, bool]],
+) -> tuple[str, ...]:
+    """Tips that the target holds by content, and that branches which are still to land were built on."""
+    found = []
+    for commit, (row, is_landed) in newest.items():
+        if not is_landed or await repository.commit(commit) is None:
+            continue
+        if await repository.ancestor(commit, tip) or not await _holds(repository, row, commit):
+            continue
+        if any([await repository.ancestor(commit, one.commit) for one in candidates]):
+            found.append(commit)
+    return tuple(found)
 
 
 async def first_parents(repository: Repository, tip: str, others: Sequence[str]) -> list[Row]:

@@ -263,10 +263,16 @@ class Session:
     # -- conflicts
 
     async def _settle(self, chain: Chain) -> None:
-        """Have conflicts settled that are left when all else has landed; who cannot be is blocked."""
+        """Have conflicts settled that are left when all else has landed; who cannot be is blocked.
+
+        Of those that meet in a file the first goes first: how it is settled is what the next one meets.
+        """
+        met: set[str] = set()
         async with asyncio.TaskGroup() as group:
             for clash in chain.clashes:
-                group.create_task(self._settle_one(clash))
+                if not met & set(clash.paths):
+                    group.create_task(self._settle_one(clash))
+                met |= set(clash.paths)
 
     async def _settle_one(self, clash: Clash) -> None:
         state, name = self._state, clash.candidate.name

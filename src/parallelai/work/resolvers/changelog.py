@@ -40,6 +40,9 @@ def resolve(conflict: Conflict) -> bytes | None:
     has_releases = bool(_releases(ours) or _releases(theirs))
     if has_releases and not _in_order(conflict, ours, theirs):
         return None
+    if not is_blank(lines(ours)[0]):  # blank lines after a heading that only they have
+        entries = theirs.lstrip(b"\r\n")
+        ours, theirs = theirs[: len(theirs) - len(entries)] + ours, entries
     return ours + _between(conflict, ours, theirs, has_releases) + theirs
 
 

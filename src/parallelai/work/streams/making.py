@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parallelai import processes
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
@@ -60,6 +61,8 @@ async def ensure(repository: Repository, stream: Stream) -> Made:
     Raises `UsageError` for what only a person can put right, `GitError`, `StoreFullError`.
     """
     made = Made()
+    if not stream.is_ready:
+        await asyncio.to_thread(processes.sweep)  # git of a killed start may be at it still
     if await asyncio.to_thread(put_back, Path(stream.worktree)):
         made.repaired.append("it was half removed: it is back")
     await asyncio.to_thread(clear_stale, repository, stream)

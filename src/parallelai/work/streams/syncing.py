@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from parallelai import processes
 from parallelai.errors import BusyError, StoreCorruptError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
@@ -189,6 +190,7 @@ async def _recover(repository: Repository, streams: Streams, stream: Stream) -> 
     journal = _read(path)
     if journal is None:
         return []
+    await asyncio.to_thread(processes.sweep)  # git of the killed process may be at it still
     tip = await repository.commit(f"refs/heads/{stream.branch}")
     if tip == journal.tip:  # the branch is moved first: nothing had been done
         _forget(path)

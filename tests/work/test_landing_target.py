@@ -1,0 +1,243 @@
+"""The target and the user's checkout: moved along as git would, else kept pending; races; take-over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from landing_support import Field, Gate, landed
+from parallelai.work.landing.records import Plan, Verdict
+from parallelai.work.landing.target import Target, take_over
+from repositories import everything
+
+PENDING = "parallelai/landing/main"
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    return Field(tmp_path / "repo", {"a.txt": "1\n2\n3\n", "b.txt": "b\n"})
+
+
+def yes(_: object) -> bool:
+    return True
+
+
+def test_a_dirty_checkout_that_is_not_in_the_way_moves_along(field: Field) -> None:
+    field.checkout.write({"b.txt": "mine\n"})
+    field.land([field.branch("one", {"a.txt": "0\n2\n3\n"})])
+    assert (field.root / "a.txt").read_text() == "0\n2\n3\n"
+    assert (field.root / "b.txt").read_text() == "mine\n"
+    assert field.status() == " M b.txt\n"
+
+
+@pytest.mark.parametrize("how", ["dirty", "staged", "untracked", "merging", "rebasing"])
+def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how: str) -> None:
+    one = field.branch("one", {"a.txt": "0\n2\n3\n", "new.txt": "new\n"})
+    if how == "untracked":
+        field.checkout.write({"new.txt": "mine\n"})
+    elif how == "merging":
+        (field.root / ".git" / "MERGE_HEAD").write_text(f"{field.base}\n")
+    elif how == "rebasing":
+        field.checkout.git("checkout", "-q", "--detach")
+        (field.root / ".git" / "rebase-merge").mkdir()
+        (field.root / ".git" / "rebase-merge" / "head-name").write_text("refs/heads/main\n")
+    else:
+        field.checkout.write({"a.txt": "mine\n"})
+        if how == "staged":
+            field.checkout.git("add", "a.txt")
+    files = {path: made for path, made in everything(field.root).items() if not path.startswith(".git")}
+    index = (field.root / ".git" / "index").read_bytes()
+    arrival = field.land([one], field.gate(yes))["one"]
+    now = {path: made for path, made in everything(field.root).items() if not path.startswith(".git")}
+    assert now == files
+    assert (field.root / ".git" / "index").read_bytes() == index or how in ("dirty", "untracked")
+    assert arrival.landed is not None and arrival.landed.pending == PENDING
+    assert arrival.next == f"git merge --ff-only {PENDING}"
+    assert arrival.notes and "git would not move the checkout" in arrival.notes[-1]
+    assert (field.tip(), field.tip(PENDING)) == (field.base, arrival.landed.commit)
+
+    # What is pending is the target for the rest.
+    more = field.land([field.branch("two", {"two.txt": "2"})], field.gate(yes))["two"]
+    assert more.landed is not None
+    assert (more.landed.before, more.landed.pending) == (arrival.landed.commit, PENDING)
+    assert field.tip() == field.base
+
+    if how == "merging":
+        (field.root / ".git" / "MERGE_HEAD").unlink()
+    elif how == "rebasing":
+        (field.root / ".git" / "rebase-merge" / "head-name").unlink()
+        (field.root / ".git" / "rebase-merge").rmdir()
+        field.checkout.git("checkout", "-q", "main")
+    elif how == "untracked":
+        (field.root / "new.txt").unlink()
+    else:
+        field.checkout.git("checkout", "-q", "HEAD", "--", "a.txt")
+    field.checkout.git(*arrival.next.split()[1:])
+    assert field.tip() == more.landed.commit
+    assert field.status() == ""
+    standing = field.run(take_over(field.repository, "main"))
+    assert (standing.pending, field.has(PENDING)) == (None, False)
+
+
+def test_take_over_moves_the_checkout_once_git_would(field: Field) -> None:
+    field.checkout.write({"a.txt": "mine\n"})
+    one = field.branch("one", {"a.txt": "0\n2\n3\n"})
+    field.land([one])
+    standing = field.run(take_over(field.repository, "main"))
+    assert standing.pending == PENDING
+    assert standing.next == f"git merge --ff-only {PENDING}"
+    assert standing.why is not None and "a.txt" in standing.why
+    field.checkout.git("checkout", "-q", "--", "a.txt")
+    arrivals = field.land([one])
+    record = arrivals["one"].landed
+    assert record is not None and record.pending is None
+    assert field.files()["a.txt"] == "0\n2\n3\n"
+    assert not field.has(PENDING)
+
+
+def test_a_target_that_left_what_is_pending_is_merged_with_it(field: Field) -> None:
+    field.checkout.write({"a.txt": "mine\n"})
+    one = field.branch("one", {"a.txt": "0\n2\n3\n"})
+    field.land([one])
+    field.checkout.git("checkout", "-q", "--", "a.txt")
+    theirs = field.checkout.commit({"c.txt": "by hand\n"})
+    gate = field.gate(yes)
+    arrivals = field.land([one, field.branch("two", {"two": "2"})], gate)
+    assert landed(arrivals) == {"one", "two"}
+    assert field.files().keys() == {"a.txt", "b.txt", "c.txt", "two"}
+    assert theirs in field.first_parents()
+    assert len(gate.judged) == 2
+    assert not field.has(PENDING)
+
+
+def test_a_target_that_conflicts_with_what_is_pending_blocks(field: Field) -> None:
+    field.checkout.write({"a.txt": "mine\n"})
+    field.land([field.branch("one", {"a.txt": "0\n2\n3\n"})])
+    theirs = field.checkout.commit()
+    arrivals = field.land([field.branch("two", {"two": "2"})])
+    error = arrivals["two"].error
+    assert error is not None and error.kind == "conflict"
+    assert error.next == f"git merge {PENDING}"
+    assert (field.tip(), field.has(PENDING)) == (theirs, True)
+
+
+def test_the_stash_and_the_configuration_are_never_written(field: Field) -> None:
+    field.checkout.git("config", "merge.autoStash", "true")
+    field.checkout.git("config", "rebase.autoStash", "true")
+    field.checkout.write({"a.txt": "mine\n"})
+    config = (field.root / ".git" / "config").read_bytes()
+    field.land([field.branch("one", {"a.txt": "0\n2\n3\n"})])
+    assert field.checkout.git("stash", "list") == ""
+    assert (field.root / ".git" / "config").read_bytes() == config
+    assert (field.root / "a.txt").read_text() == "mine\n"
+
+
+def test_a_locked_index_is_waited_for_and_then_pending(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parallelai.work.landing.target._LOCKED_SECONDS", 0.0)
+    (field.root / ".git" / "index.lock").write_text("")
+    arrival = field.land([field.branch("one", {"x": "1"})])["one"]
+    assert arrival.landed is not None and arrival.landed.pending == PENDING
+    (field.root / ".git" / "index.lock").unlink()
+    assert field.run(take_over(field.repository, "main")).pending is None
+    assert (field.root / "x").exists()
+
+
+def test_a_target_in_a_linked_worktree_moves_that_one(field: Field, tmp_path: Path) -> None:
+    place = tmp_path / "linked tree"
+    field.checkout.git("checkout", "-q", "-b", "elsewhere")
+    field.checkout.git("worktree", "add", "-q", str(place), "main")
+    field.land([field.branch("one", {"x": "1"})])
+    assert (place / "x").exists() and not (field.root / "x").exists()
+    (place / "y").write_text("mine")
+    arrival = field.land([field.branch("two", {"y": "2"})])["two"]
+    assert arrival.next == f"git -C '{place}' merge --ff-only {PENDING}"
+    assert field.status() == ""
+
+
+def test_a_target_that_nobody_looks_at_is_moved_alone(field: Field, tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    field.checkout.git("branch", "release")
+    field.checkout.git("worktree", "add", "-q", str(place), "release")
+    os.rename(place, tmp_path / "away")  # a worktree whose folder is gone holds nothing
+    before = everything(field.root / "b.txt")
+    arrival = field.land([field.branch("one", {"x": "1"})], plan=Plan("release"))["one"]
+    assert arrival.landed is not None and arrival.landed.pending is None
+    assert field.tip("release") == arrival.landed.commit
+    assert field.tip() == field.base and everything(field.root / "b.txt") == before
+    assert field.status() == ""
+
+
+class Meanwhile(Gate):
+    """A gate during which somebody commits to the target, a number of times."""
+
+    def __init__(self, field: Field, times: int) -> None:
+        super().__init__(field.repository, lambda files: "bad" not in files)
+        self.field = field
+        self.times = times
+
+    async def judge(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
+        verdict = await super().judge(commit, base, names)
+        if self.times:
+            self.times -= 1
+            await asyncio.to_thread(self.field.checkout.commit, {f"by-hand-{self.times}": "1"})
+        return verdict
+
+
+def test_a_move_by_somebody_else_restarts_on_the_new_tip(field: Field) -> None:
+    gate = Meanwhile(field, 2)
+    branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(3)]
+    arrivals = field.land(branches, gate)
+    assert len(landed(arrivals)) == 3
+    assert {"by-hand-0", "by-hand-1", "f0", "f1", "f2"} <= field.files().keys()
+    assert len(field.first_parents()) == 3
+    record = arrivals["f0"].landed
+    assert record is not None and record.tree == gate.judged[-1]
+    assert field.status() == ""
+
+
+def test_a_target_that_never_rests_is_given_up(field: Field) -> None:
+    arrivals = field.land([field.branch("one", {"x": "1"})], Meanwhile(field, 100))
+    error = arrivals["one"].error
+    assert error is not None and (error.kind, error.retry_helps) == ("transient", True)
+    assert "x" not in field.files()
+
+
+def test_the_target_never_moves_from_another_place(field: Field) -> None:
+    target = Target(field.repository, "main")
+    tip = field.run(target.tip())
+    field.checkout.commit({"c": "1"})
+    now = field.tip()
+    moved = field.run(target.move(field.branch("one", {"x": "1"}).commit, tip))
+    assert (moved.how, field.tip()) == ("lost", now)
+
+
+def test_a_hook_that_refuses_the_message_keeps_it_from_landing(field: Field) -> None:
+    hook = field.root / ".git" / "hooks" / "commit-msg"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        '#!/bin/sh\ngrep -q TICKET "$1" || { echo "no ticket" >&2; exit 1; }\necho "Checked: yes" >> "$1"\n'
+    )
+    hook.chmod(0o755)
+    arrivals = field.land([field.branch("one", {"x": "1"})])
+    assert "no ticket" in str(arrivals["one"].error)
+    assert field.tip() == field.base
+    arrivals = field.land([field.branch("two", {"y": "1"}, intent="TICKET 7")])
+    assert landed(arrivals) == {"two"}
+    assert "Checked: yes" in field.message("main")
+
+
+def test_commits_are_signed_where_the_user_signs(field: Field) -> None:
+    program = field.root.parent / "sign"
+    program.write_text('#!/bin/sh\ncat >/dev/null\necho "[GNUPG:] SIG_CREATED " >&2\necho SIGNED\n')
+    program.chmod(0o755)
+    field.checkout.git("config", "commit.gpgSign", "true")
+    field.checkout.git("config", "gpg.program", str(program))
+    field.land([field.branch("one", {"x": "1"}), field.branch("two", {"y": "1"})])
+    for commit in ("main", "main^2", "main^2^1"):
+        assert "SIGNED" in field.checkout.git("cat-file", "commit", commit)
+    program.write_text("#!/bin/sh\nexit 1\n")
+    arrivals = field.land([field.branch("three", {"z": "1"})])
+    assert "did not make the commit" in str(arrivals["three"].error)

@@ -1,0 +1,106 @@
+"""Taking a landing back, and landing it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from landing_support import Field, Files, landed
+from parallelai.errors import CheckFailed, UsageError
+from parallelai.events import LandingUndone
+from parallelai.work.landing.records import Arrival, Plan
+from parallelai.work.landing.undo import UndoConflict, undo
+from parallelai.work.streams.record import Landed
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    return Field(tmp_path / "repo", {"a.txt": "1\n2\n3\n", "b.txt": "b\n"})
+
+
+def yes(_: Files) -> bool:
+    return True
+
+
+def taken_back(field: Field, arrival: Arrival, passes: Any = yes, **more: Any) -> Landed:
+    assert arrival.landed is not None
+    done = undo(field.repository, Plan("main"), arrival.landed, field.gate(passes), field.tell, **more)
+    made = field.run(done)
+    assert isinstance(made, Landed)
+    return made
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_a_landing_is_taken_back_by_a_new_commit_and_lands_again(field: Field, method: Any) -> None:
+    plan = Plan("main", method=method)
+    one = field.branch("one", {"a.txt": "one\n2\n3\n", "one.txt": "1"})
+    arrival = field.land([one], plan=plan)["one"]
+    field.checkout.commit({"later": "1"})
+    before = field.tip()
+    made = taken_back(field, arrival, name="one")
+    assert (made.before, made.commit) == (before, field.tip())
+    assert field.files() == {"a.txt": "1\n2\n3\n", "b.txt": "b\n", "later": "1"}
+    assert field.status() == "" and made.gates
+    assert field.events[-1] == ("one", LandingUndone("main", made.commit))
+    assert taken_back(field, arrival).commit == made.commit  # once is enough
+    # A branch that was taken back is not taken for landed, and comes back whole with what it got since.
+    assert landed(field.land([one], plan=plan)) == {"one"}
+    assert field.files()["one.txt"] == "1"
+    again = field.land([one], plan=plan)["one"]
+    assert again.landed is not None and again.landed.commit == field.tip()
+    assert taken_back(field, again).commit != made.commit
+    more = field.branch("one", {"two.txt": "2"}, base=one.commit)
+    field.land([more], plan=plan)
+    assert field.files().keys() == {"a.txt", "b.txt", "later", "one.txt", "two.txt"}
+
+
+def test_one_branch_of_a_batch_is_taken_back(field: Field) -> None:
+    branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(4)]
+    arrivals = field.land(branches)
+    taken_back(field, arrivals["f1"], name="f1", commit=branches[1].commit)
+    assert field.files().keys() == {"a.txt", "b.txt", "f0", "f2", "f3"}
+    again = field.land(branches)
+    assert landed(again) == {"f0", "f1", "f2", "f3"}
+    assert again["f1"].landed != again["f0"].landed
+    assert "f1" in field.files()
+
+
+def test_a_whole_batch_is_taken_back(field: Field) -> None:
+    arrivals = field.land([field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(4)])
+    taken_back(field, arrivals["f1"])
+    assert field.files().keys() == {"a.txt", "b.txt"}
+
+
+def test_later_work_on_the_same_lines_is_named(field: Field) -> None:
+    arrival = field.land([field.branch("one", {"a.txt": "one\n2\n3\n"})])["one"]
+    field.checkout.commit({"a.txt": "one and more\n2\n3\n"})
+    tip = field.tip()
+    with pytest.raises(UndoConflict, match=r"`a\.txt` \([0-9a-f]+ c\)"):
+        taken_back(field, arrival)
+    assert field.tip() == tip
+
+
+def test_what_others_need_by_now_stays(field: Field) -> None:
+    arrival = field.land([field.branch("one", {"one.txt": "1"})])["one"]
+    field.checkout.commit({"needs-one": "1"})
+    tip = field.tip()
+    with pytest.raises(CheckFailed, match="gate fails"):
+        taken_back(field, arrival, lambda files: "needs-one" not in files or "one.txt" in files)
+    assert field.tip() == tip
+
+
+def test_a_dirty_checkout_keeps_the_undo_pending(field: Field) -> None:
+    arrival = field.land([field.branch("one", {"one.txt": "1"})])["one"]
+    field.checkout.write({"one.txt": "mine"})
+    made = taken_back(field, arrival)
+    assert made.pending == "parallelai/landing/main"
+    assert (field.root / "one.txt").read_text() == "mine"
+
+
+def test_what_is_not_there_is_refused(field: Field) -> None:
+    arrival = field.land([field.branch("one", {"one.txt": "1"})])["one"]
+    field.checkout.git("reset", "-q", "--hard", field.base)
+    with pytest.raises(UsageError, match="is not on `main`"):
+        taken_back(field, arrival)
