@@ -2,9 +2,9 @@
 
     python -m benchmarks.history_resolvers REPO DATA
 
-REPO is a checkout or a bare copy of one of the repositories whose merges are in DATA's folder `merges`
-(`NAME.merges.jsonl.gz`; `--name` says which, where the folder's name does not). It is only read. For every merge
-that conflicted, the conflicting files are taken apart; what each resolver makes of each hunk, alone, is compared
+REPO is a checkout or a bare copy of a repository; it is only read. Its merges are those of DATA's folder `merges`
+(`NAME.merges.jsonl.gz`; `--name` says which, where the folder's name does not); of a repository that is not there,
+all that its refs reach, the newest 5,000. For every merge that conflicted, the conflicting files are taken apart; what each resolver makes of each hunk, alone, is compared
 with what stands at that place in the merge as people made it, and what the ladder makes of whole files with their
 file. Lines around a hunk have to be the same as well, which counts against the resolver where people changed these.
 """
@@ -34,6 +34,7 @@ from parallelai.work.resolvers.splitting import Split, split
 SUFFIX = ".merges.jsonl.gz"
 AROUND = 2
 """Lines on each side of a hunk that have to be as git merged them."""
+MOST = 5000
 BAR = 0.85
 ENOUGH = 20
 """Decisions of one resolver that a share is worth judging by."""
@@ -89,6 +90,15 @@ def rows_of(data: Path, name: str) -> list[Mapping[str, object]]:
     return [row for row in rows if not row["clean"]]
 
 
+async def rows_in(git: Git) -> list[Mapping[str, object]]:
+    """The merges of two commits that a repository has."""
+    listed = await git.run(
+        "rev-list", "--all", "--parents", "--min-parents=2", "--max-parents=2", f"--max-count={MOST}"
+    )
+    rows = [line.decode().split() for line in listed.splitlines()]
+    return [dict(zip(("merge", "p1", "p2"), row, strict=True)) for row in rows]
+
+
 def name_of(repository: Path, data: Path) -> str | None:
     """Which of the data's repositories a folder is: one of its last parts has that name."""
     known = [path.name.removesuffix(SUFFIX) for path in (data / "merges").glob(f"*{SUFFIX}")]
@@ -112,6 +122,8 @@ async def cases(git: Git, rows: Sequence[Mapping[str, object]], counts: Counts) 
     counts.missing = len(rows) - len(held)
     merged = await merge_all(git, [(str(row["p1"]), str(row["p2"])) for row in held])
     for row, one in zip(held, merged, strict=True):
+        if one.is_clean:
+            continue
         fit = [each for each in one.conflicts if each.kind in ("content", "add/add")]
         fit = [each for each in fit if {2, 3} <= set(each.stages)]
         counts.merges += 1
@@ -204,11 +216,12 @@ def judge(case: Case, ladder: Sequence[Rung], counts: Counts) -> bool:
     return True
 
 
-async def measure(repository: Path, data: Path, name: str) -> Counts:
-    """Count over all conflicting merges of a repository."""
-    counts, ladder = Counts(), rungs()
+async def measure(repository: Path, data: Path, name: str | None) -> Counts:
+    """Count over all conflicting merges of a repository; without a name over those that it has itself."""
+    counts, ladder, git = Counts(), rungs(), git_of(repository)
     began = time.perf_counter()
-    async for merge in cases(git_of(repository), rows_of(data, name), counts):
+    rows = rows_of(data, name) if name is not None else await rows_in(git)
+    async for merge in cases(git, rows, counts):
         settled = [judge(case, ladder, counts) for case in merge]
         counts.settled_merges += all(settled)
     counts.seconds = time.perf_counter() - began
@@ -218,10 +231,10 @@ async def measure(repository: Path, data: Path, name: str) -> Counts:
 def run(repository: Path, data: Path, name: str | None = None) -> list[Figure]:
     """Measure one repository, print the tables, and give the figures. Nothing is written."""
     name = name or name_of(repository, data)
-    if name is None or not (data / "merges" / f"{name}{SUFFIX}").is_file():
-        return [left_out("resolvers", f"`{repository}` is none of the data's repositories")]
+    if name is not None and not (data / "merges" / f"{name}{SUFFIX}").is_file():
+        return [left_out("resolvers", f"`{data}` has no merges of `{name}`")]
     counts = asyncio.run(measure(repository, data, name))
-    print(_shown(name, counts))
+    print(_shown(name or repository.resolve().name, counts))
     return figures(counts)
 
 

@@ -350,11 +350,11 @@ _TRACKS: dict[str, tuple[Step, ...]] = {
     ),
     "core-2": edit(
         "src/bookshelf/catalog.py",
-        "    def titles(self) -> list[str]:\n",
+        "    def add(self, book: Book) -> None:\n",
         "    def remove(self, title: str) -> None:\n"
         '        """Take all books with a title out."""\n'
         "        self.books = [book for book in self.books if book.title != title]\n\n"
-        "    def titles(self) -> list[str]:\n",
+        "    def add(self, book: Book) -> None:\n",
     ),
     "storage-2": (
         write(

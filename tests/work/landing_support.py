@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from repositories import Repository as Checkout
+
 from parallelai.events import EventData
 from parallelai.git.repository import Repository, open_repository
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate, Gates, Plan, Resolving, Verdict
 from parallelai.work.streams.record import GateRun
-from repositories import Repository as Checkout
 
 Files = Mapping[str, bytes]
 Passes = Callable[[Files], bool]
@@ -62,6 +63,12 @@ class Field:
         self.root = root
         self.events: list[tuple[str | None, EventData]] = []
         self.repository: Repository = asyncio.run(open_repository(root))
+
+    def move_to(self, root: Path) -> None:
+        """Take a copy of the whole at another place."""
+        self.checkout = Checkout(root)
+        self.root = root
+        self.repository = asyncio.run(open_repository(root))
 
     def branch(
         self, name: str, files: Mapping[str, str | None], *, base: str | None = None, **more: Any

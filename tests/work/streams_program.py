@@ -65,9 +65,16 @@ class Deadly:
 
 def interrupt(argv: tuple[str, ...], cwd: Path, more: dict[str, Any], seconds: float) -> None:
     """Kill git in the middle of its work."""
+    nowhere = subprocess.DEVNULL
     process = subprocess.Popen(
-        argv, cwd=cwd, env=more["env"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )  # fmt: skip
+        argv,
+        cwd=cwd,
+        env=more["env"],
+        stdin=subprocess.PIPE,
+        stdout=nowhere,
+        stderr=nowhere,
+        start_new_session=True,
+    )
     assert process.stdin is not None
     try:
         process.stdin.write(more.get("stdin", b""))

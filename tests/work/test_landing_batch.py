@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from landing_support import Field, Files, blocked, landed
+
 from parallelai.errors import UsageError
 from parallelai.events import LandingBlocked, LandingLanded, LandingQueued
 from parallelai.records import ErrorRecord
@@ -103,8 +103,10 @@ def test_a_conflict_between_members_names_the_other(field: Field) -> None:
     assert landed(arrivals) == {"one", "free"}
     assert blocked(arrivals) == {"two": ("one",)}
     error = arrivals["two"].error
-    assert error is not None and error.kind == "conflict"
-    assert "`one`" in error.said and "`a.txt`" in error.said
+    assert error is not None
+    assert error.kind == "conflict"
+    assert "`one`" in error.said
+    assert "`a.txt`" in error.said
 
 
 def test_a_conflict_with_the_target_says_so(field: Field) -> None:
@@ -121,7 +123,8 @@ def test_who_conflicts_with_a_bad_member_lands_instead_of_it(field: Field) -> No
     two = field.branch("two", {"a.txt": "two\n2\n3\n"})
     arrivals = field.land([worse, two], field.gate(no_bad))
     assert landed(arrivals) == {"two"}
-    assert arrivals["worse"].error is not None and arrivals["worse"].error.kind == "gate_failed"
+    assert arrivals["worse"].error is not None
+    assert arrivals["worse"].error.kind == "gate_failed"
 
 
 def test_dependents_of_what_did_not_land_are_blocked_with_its_name(field: Field) -> None:
@@ -166,7 +169,8 @@ def test_a_gate_that_cannot_run_stops_at_once(field: Field) -> None:
     arrivals = field.land([field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(6)], gate)
     assert gate.runs == 1
     kinds = {one.error.kind for one in arrivals.values() if one.error is not None}
-    assert kinds == {"unavailable"} and not landed(arrivals)
+    assert kinds == {"unavailable"}
+    assert not landed(arrivals)
 
 
 def test_landing_again_finds_what_landed(field: Field) -> None:
@@ -179,7 +183,8 @@ def test_landing_again_finds_what_landed(field: Field) -> None:
     assert field.tip() != tip
     for one in branches:
         before, after = first[one.name].landed, again[one.name].landed
-        assert before is not None and after is not None
+        assert before is not None
+        assert after is not None
         assert (before.before, before.commit, before.tree) == (after.before, after.commit, after.tree)
     assert len(gate.judged) == 1
 
@@ -233,7 +238,8 @@ def test_hostile_names_and_intents_stay_words(field: Field) -> None:
     )
     field.land([one])
     message = field.message("main")
-    assert "\x1b" not in message and "Bad Key" not in message
+    assert "\x1b" not in message
+    assert "Bad Key" not in message
     lands = field.checkout.git(
         "log", "-1", "--format=%(trailers:key=ParallelAI-Lands,valueonly)", "main"
     ).split()

@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-
 from landing_support import Field, Files, blocked, landed
+
 from parallelai.work.landing.records import Candidate
 
 MOST_RUNS = 40

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from landing_support import Field, Files, blocked, landed
+
 from parallelai.git.merging import Merged
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
@@ -98,7 +98,8 @@ def test_rebase_replays_the_commits_each_gated(field: Field) -> None:
     arrivals = field.land([candidate], gate, plan=Plan("main", method="rebase"))
     commits = field.first_parents()[:3]
     record = arrivals["steps"].landed
-    assert record is not None and record.commit == commits[0]
+    assert record is not None
+    assert record.commit == commits[0]
     assert record.before == field.first_parents()[3]
     assert {field.checkout.git("rev-parse", f"{one}^{{tree}}").strip() for one in commits} == set(gate.judged)
     shown = [field.checkout.git("log", "-1", "--format=%an %cn %at", one).strip() for one in commits]

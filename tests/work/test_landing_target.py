@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-
 from landing_support import Field, Gate, landed
+from repositories import everything
+
 from parallelai.work.landing.records import Plan, Verdict
 from parallelai.work.landing.target import Target, take_over
-from repositories import everything
 
 PENDING = "parallelai/landing/main"
 
@@ -54,9 +54,11 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     now = {path: made for path, made in everything(field.root).items() if not path.startswith(".git")}
     assert now == files
     assert (field.root / ".git" / "index").read_bytes() == index or how in ("dirty", "untracked")
-    assert arrival.landed is not None and arrival.landed.pending == PENDING
+    assert arrival.landed is not None
+    assert arrival.landed.pending == PENDING
     assert arrival.next == f"git merge --ff-only {PENDING}"
-    assert arrival.notes and "git would not move the checkout" in arrival.notes[-1]
+    assert arrival.notes
+    assert "git would not move the checkout" in arrival.notes[-1]
     assert (field.tip(), field.tip(PENDING)) == (field.base, arrival.landed.commit)
 
     # What is pending is the target for the rest.
@@ -89,11 +91,13 @@ def test_take_over_moves_the_checkout_once_git_would(field: Field) -> None:
     standing = field.run(take_over(field.repository, "main"))
     assert standing.pending == PENDING
     assert standing.next == f"git merge --ff-only {PENDING}"
-    assert standing.why is not None and "a.txt" in standing.why
+    assert standing.why is not None
+    assert "a.txt" in standing.why
     field.checkout.git("checkout", "-q", "--", "a.txt")
     arrivals = field.land([one])
     record = arrivals["one"].landed
-    assert record is not None and record.pending is None
+    assert record is not None
+    assert record.pending is None
     assert field.files()["a.txt"] == "0\n2\n3\n"
     assert not field.has(PENDING)
 
@@ -119,7 +123,8 @@ def test_a_target_that_conflicts_with_what_is_pending_blocks(field: Field) -> No
     theirs = field.checkout.commit()
     arrivals = field.land([field.branch("two", {"two": "2"})])
     error = arrivals["two"].error
-    assert error is not None and error.kind == "conflict"
+    assert error is not None
+    assert error.kind == "conflict"
     assert error.next == f"git merge {PENDING}"
     assert (field.tip(), field.has(PENDING)) == (theirs, True)
 
@@ -139,7 +144,8 @@ def test_a_locked_index_is_waited_for_and_then_pending(field: Field, monkeypatch
     monkeypatch.setattr("parallelai.work.landing.target._LOCKED_SECONDS", 0.0)
     (field.root / ".git" / "index.lock").write_text("")
     arrival = field.land([field.branch("one", {"x": "1"})])["one"]
-    assert arrival.landed is not None and arrival.landed.pending == PENDING
+    assert arrival.landed is not None
+    assert arrival.landed.pending == PENDING
     (field.root / ".git" / "index.lock").unlink()
     assert field.run(take_over(field.repository, "main")).pending is None
     assert (field.root / "x").exists()
@@ -150,7 +156,8 @@ def test_a_target_in_a_linked_worktree_moves_that_one(field: Field, tmp_path: Pa
     field.checkout.git("checkout", "-q", "-b", "elsewhere")
     field.checkout.git("worktree", "add", "-q", str(place), "main")
     field.land([field.branch("one", {"x": "1"})])
-    assert (place / "x").exists() and not (field.root / "x").exists()
+    assert (place / "x").exists()
+    assert not (field.root / "x").exists()
     (place / "y").write_text("mine")
     arrival = field.land([field.branch("two", {"y": "2"})])["two"]
     assert arrival.next == f"git -C '{place}' merge --ff-only {PENDING}"
@@ -164,9 +171,11 @@ def test_a_target_that_nobody_looks_at_is_moved_alone(field: Field, tmp_path: Pa
     os.rename(place, tmp_path / "away")  # a worktree whose folder is gone holds nothing
     before = everything(field.root / "b.txt")
     arrival = field.land([field.branch("one", {"x": "1"})], plan=Plan("release"))["one"]
-    assert arrival.landed is not None and arrival.landed.pending is None
+    assert arrival.landed is not None
+    assert arrival.landed.pending is None
     assert field.tip("release") == arrival.landed.commit
-    assert field.tip() == field.base and everything(field.root / "b.txt") == before
+    assert field.tip() == field.base
+    assert everything(field.root / "b.txt") == before
     assert field.status() == ""
 
 
@@ -194,14 +203,16 @@ def test_a_move_by_somebody_else_restarts_on_the_new_tip(field: Field) -> None:
     assert {"by-hand-0", "by-hand-1", "f0", "f1", "f2"} <= field.files().keys()
     assert len(field.first_parents()) == 3
     record = arrivals["f0"].landed
-    assert record is not None and record.tree == gate.judged[-1]
+    assert record is not None
+    assert record.tree == gate.judged[-1]
     assert field.status() == ""
 
 
 def test_a_target_that_never_rests_is_given_up(field: Field) -> None:
     arrivals = field.land([field.branch("one", {"x": "1"})], Meanwhile(field, 100))
     error = arrivals["one"].error
-    assert error is not None and (error.kind, error.retry_helps) == ("transient", True)
+    assert error is not None
+    assert (error.kind, error.retry_helps) == ("transient", True)
     assert "x" not in field.files()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from landing_support import Field, Files, landed
+
 from parallelai.errors import CheckFailed, UsageError
 from parallelai.events import LandingUndone
 from parallelai.work.landing.records import Arrival, Plan
@@ -42,14 +42,16 @@ def test_a_landing_is_taken_back_by_a_new_commit_and_lands_again(field: Field, m
     made = taken_back(field, arrival, name="one")
     assert (made.before, made.commit) == (before, field.tip())
     assert field.files() == {"a.txt": "1\n2\n3\n", "b.txt": "b\n", "later": "1"}
-    assert field.status() == "" and made.gates
+    assert field.status() == ""
+    assert made.gates
     assert field.events[-1] == ("one", LandingUndone("main", made.commit))
     assert taken_back(field, arrival).commit == made.commit  # once is enough
     # A branch that was taken back is not taken for landed, and comes back whole with what it got since.
     assert landed(field.land([one], plan=plan)) == {"one"}
     assert field.files()["one.txt"] == "1"
     again = field.land([one], plan=plan)["one"]
-    assert again.landed is not None and again.landed.commit == field.tip()
+    assert again.landed is not None
+    assert again.landed.commit == field.tip()
     assert taken_back(field, again).commit != made.commit
     more = field.branch("one", {"two.txt": "2"}, base=one.commit)
     field.land([more], plan=plan)

@@ -133,7 +133,9 @@ def test_cherry_picked_is_not_known_of_both_or_of_removals() -> None:
     both = History(past(changes=(same, other)), past(changes=(other, same)))
     assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=both)) is None
     gone = changed(("a\n", ""))
-    history = History(past(changes=(gone, changed(("x\n", "y\n")))), past(changes=(gone, same)))
+    history = History(
+        past(changes=(gone, changed(("x\n", "y\n")))), past(changes=(gone, changed(("q\n", "r\n"))))
+    )
     assert cherry_picked.resolve(hunk("a\n", "b\n", "", history=history)) is None
     assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n")) is None
 

@@ -10,6 +10,7 @@ from repositories import Repository, everything
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository as Users
 from parallelai.git.repository import open_repository
+from parallelai.work.streams import base as module
 from parallelai.work.streams.base import choose_base
 
 
@@ -168,3 +169,19 @@ async def test_what_landed_beside_the_user_s_own_commits_is_told(pair: Pair) -> 
     with pytest.raises(UsageError, match="holds what landed") as error:
         await choose_base(repository, None, fetch=True)
     assert "merge parallelai/landing/main" in str(error.value.next)
+
+
+async def test_a_remote_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Repository.start(tmp_path / "r")
+    tip = mine.commit({"a": "1"})
+    mine.git("remote", "add", "origin", "ssh://nobody.invalid/x")
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexec sleep 1000\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(tmp_path / "ssh"))
+    monkeypatch.setattr(module, "FETCH_SECONDS", 0.3)
+    base = await choose_base(await open_repository(mine.root), None, fetch=True)
+    assert base.commit == tip
+    assert base.note is not None
+    assert "did not answer within 0.3 s" in base.note

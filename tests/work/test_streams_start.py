@@ -166,7 +166,7 @@ async def test_a_setup_that_failed_is_run_again(shop: Project) -> None:
         await shop.start("gui", setup=(("x",),), set_up=set_up)
     assert not shop.streams.find("gui").is_ready
     started = await shop.start("gui", setup=(("x",),), set_up=set_up)
-    assert (started.stream.is_ready and started.is_new is False) or started.stream.is_ready
+    assert started.stream.is_ready
     assert set(started.stream.brought) == {"left-1", "left-2"}
 
 

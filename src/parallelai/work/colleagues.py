@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +57,7 @@ class Colleagues:
         self._matrix = Matrix(repository, setting.state / "cache" / "conflicts")
         self._looking = asyncio.Lock()
         self._known: dict[tuple[str, str], ConflictPair] = {}
-        self._mail: dict[str, list[str]] = defaultdict(list)
+        self._mail: dict[str, tuple[str, ...]] = {}
         self._finished: dict[str, str] = {}
         self._waiting: dict[str, asyncio.Future[Granted | Refused]] = {}
         order = list(setting.works)
@@ -66,6 +65,7 @@ class Colleagues:
         for stream in streams.open(setting.plan_name):
             if stream.name in self._leases.live:
                 self._leases.restore(stream.name, stream.leases)
+                self._mail[stream.name] = stream.mail
 
     def _claim(self, name: str) -> Claim:
         root, plan = self._setting.root, self._setting.plan_name
@@ -76,8 +76,21 @@ class Colleagues:
     # -- what they are told
 
     def keep(self, name: str, words: Sequence[str]) -> None:
-        """Keep words for a workstream's next turn."""
-        self._mail[name] += words
+        """Keep words for a workstream's next turn, also for a later process of the run."""
+        if words:
+            self._set_mail(name, (*self._mail.get(name, ()), *words))
+
+    def _taken(self, name: str) -> tuple[str, ...]:
+        """Take what is kept for a workstream."""
+        words = self._mail.get(name, ())
+        if words:
+            self._set_mail(name, ())
+        return words
+
+    def _set_mail(self, name: str, words: tuple[str, ...]) -> None:
+        self._mail[name] = words
+        if self._streams.get(name) is not None:
+            self._streams.update(name, lambda it: dataclasses.replace(it, mail=words))
 
     def heard(self, name: str, text: str) -> None:
         """Remember what a workstream's assistant said last: the others are told when it has finished."""
@@ -91,14 +104,12 @@ class Colleagues:
             for other in work.depends_on
             if self._finished.get(other)
         ]
-        words, self._mail[name] = self._mail[name], []
-        return [*notes, *(Note("ParallelAI", text, "message") for text in words)]
+        return [*notes, *(Note("ParallelAI", text, "message") for text in self._taken(name))]
 
     async def news(self, name: str) -> list[str]:
         """What a workstream is to be told now: messages, and conflicts that it is not told of yet."""
         await self.look()
-        words, self._mail[name] = self._mail[name], []
-        return words
+        return list(self._taken(name))
 
     # -- leases
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from parallelai.records import ConflictClass, ConflictPlace
@@ -50,6 +50,7 @@ def meet(a: Version, b: Version, *, is_conflict: bool = False) -> Meeting:
     Where git says that they conflict, the nearest changes are the place, if none touch: among equal lines git's
     merge may align a change otherwise than a diff for readers.
     """
+    a, b = _apart(a, b)
     groups = touching(a.hunks, b.hunks)
     if is_conflict and not groups:
         groups = _nearest(a.hunks, b.hunks)
@@ -70,6 +71,15 @@ def meet(a: Version, b: Version, *, is_conflict: bool = False) -> Meeting:
     return Meeting(places, tuple(names)[:MOST_PLACES], class_, gap)
 
 
+def _apart(a: Version, b: Version) -> tuple[Version, Version]:
+    """Leave out what both sides changed alike: git takes it once."""
+    alike = {(hunk.old, hunk.added) for hunk in a.hunks} & {(hunk.old, hunk.added) for hunk in b.hunks}
+    if not alike:
+        return a, b
+    kept = [tuple(hunk for hunk in one.hunks if (hunk.old, hunk.added) not in alike) for one in (a, b)]
+    return replace(a, hunks=kept[0]), replace(b, hunks=kept[1])
+
+
 def _clean_class(
     ours: frozenset[str], theirs: frozenset[str], is_known: bool, gap: int | None
 ) -> ConflictClass | None:
@@ -84,7 +94,7 @@ def _clean_class(
 
 
 def touching(a: Sequence[Hunk], b: Sequence[Hunk]) -> list[tuple[list[Hunk], list[Hunk]]]:
-    """Group the changes of two sides that overlap or lie side by side; the same change on both is none."""
+    """Group the changes of two sides that overlap or lie side by side."""
     marked = sorted(
         [(hunk.old, 0, hunk) for hunk in a] + [(hunk.old, 1, hunk) for hunk in b], key=lambda row: row[:2]
     )
@@ -95,11 +105,7 @@ def touching(a: Sequence[Hunk], b: Sequence[Hunk]) -> list[tuple[list[Hunk], lis
             groups.append(([], []))
         groups[-1][side].append(hunk)
         end = max(end, old[1])
-    return [(ours, theirs) for ours, theirs in groups if ours and theirs and not _is_same(ours, theirs)]
-
-
-def _is_same(a: Iterable[Hunk], b: Iterable[Hunk]) -> bool:
-    return [(one.old, one.added) for one in a] == [(one.old, one.added) for one in b]
+    return [(ours, theirs) for ours, theirs in groups if ours and theirs]
 
 
 def distance(a: Sequence[Hunk], b: Sequence[Hunk]) -> int | None:

@@ -286,7 +286,7 @@ def is_committed(path: str) -> bool:
 
 
 def _plain(side: bytes | None) -> bytes:
-    return _ABSENT if side is None else b"\n".join(line.rstrip() for line in lines(side))
+    return _ABSENT if side is None else b"".join(line.rstrip() + b"\n" for line in lines(side))
 
 
 def _hash(parts: list[bytes]) -> str:

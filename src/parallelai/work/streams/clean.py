@@ -220,8 +220,20 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
             stream, f"its target `{stream.target}` is gone", f"git branch {shlex.quote(stream.target)}"
         )
     if await landed_by_content(repository, tip, target):
-        return None
+        if stream.landed is not None or await _still_holds(repository, stream, tip, target):
+            return None
+        said = f"its work is not in `{stream.target}` any more: it was taken back, or changed"
+        return Kept(stream, said, f"parallelai work drop {name}")
     return Kept(stream, f"its work is not in `{stream.target}`", f"parallelai work land {name}")
+
+
+async def _still_holds(repository: Repository, stream: Stream, tip: str, target: str) -> bool:
+    """Whether the target has each file as the branch made it: a merge may have been taken back since."""
+    git = repository.git
+    listed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", stream.base, tip)
+    changed = {path for path in listed.split(b"\0") if path}
+    differing = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, target)
+    return changed.isdisjoint(differing.split(b"\0"))
 
 
 def _unlock(path: str) -> str:

@@ -75,6 +75,7 @@ class Stream:
         brought: paths in the worktree that were copied, linked or made by `setup`: they are never committed.
             A folder stands for all below it.
         links: what links of the worktree lead to, absolute: it has to stay readable there.
+        leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
     """
 
@@ -102,3 +103,4 @@ class Stream:
     links: tuple[str, ...] = ()
     is_ready: bool = False
     leases: tuple[str, ...] = ()
+    mail: tuple[str, ...] = ()

@@ -1,0 +1,90 @@
+"""A landing whose process is killed at any of its calls of git, and carried out again."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from landing_scene import NAMES, land, passes
+from landing_support import Field, landed
+
+from crash_support import points_asked
+
+HERE = Path(__file__).parent
+PATIENCE_SECONDS = 30.0
+
+
+def scene(folder: Path, method: str) -> Field:
+    field = Field(folder / "repo", {"a.txt": "1\n2\n3\n", "dirty.txt": "x\n"})
+    field.checkout.git("tag", "start")
+    field.branch("one", {"a.txt": "one\n2\n3\n", "one.txt": "1"})
+    field.branch("two", {"two.txt": "2"})
+    field.branch("worse", {"worse.txt": "bad"})
+    field.branch("clash", {"a.txt": "clash\n2\n3\n"})
+    field.branch("last", {"last.txt": "l"})
+    field.checkout.write({"dirty.txt": "mine\n"})
+    (folder / "method").write_text(method)
+    return field
+
+
+def killed(root: Path, number: int, how: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(HERE / "landing_program.py"), str(root), str(number), how]
+    folders = os.pathsep.join(str(place) for place in (HERE, HERE.parent))
+    env = {**os.environ, "PYTHONPATH": folders}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+
+
+def at_rest(field: Field) -> None:
+    """Wait until no git that the killed process left behind holds a lock."""
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while list((field.root / ".git").rglob("*.lock")):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def hold(field: Field) -> None:
+    """What has to hold at any moment: the target is green, and the user's checkout is as git left it."""
+    assert field.run(field.gate(passes).green_history("main", field.base))
+    assert (field.root / "dirty.txt").read_text() == "mine\n"
+    assert field.status() == " M dirty.txt\n"
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_a_killed_landing_is_finished_by_the_next_one(tmp_path: Path, method: str) -> None:
+    template = scene(tmp_path / "template", method)
+    shutil.copytree(tmp_path / "template", tmp_path / "whole", symlinks=True)
+    whole = killed(tmp_path / "whole" / "repo", 0, "before")
+    assert whole.returncode == 0, whole.stderr
+    calls = int(whole.stdout)
+    chance = random.Random(method)
+    count = min(calls, points_asked() + 4)
+    # The last calls are those that matter most: commits, the move, what is looked at afterwards.
+    points = {chance.randint(1, calls) for _ in range(count)} | set(range(max(1, calls - 6), calls + 1, 2))
+    for number in sorted(points):
+        how = chance.choice(["before", "during", "after"])
+        folder = tmp_path / f"{number}-{how}"
+        shutil.copytree(tmp_path / "template", folder, symlinks=True)
+        field = copy.copy(template)
+        field.move_to(folder / "repo")
+        done = killed(field.root, number, how)
+        assert done.returncode == -9, done.stderr
+        at_rest(field)
+        hold(field)
+        arrivals = land(field.root)
+        hold(field)
+        assert landed(arrivals) == {"one", "two", "last"} or landed(arrivals) == {"clash", "two"}, number
+        assert not field.has("parallelai/landing/main")
+        subjects = field.checkout.git("log", "--format=%B", "main", f"^{field.base}")
+        lands = Counter(line for line in subjects.splitlines() if line.startswith("ParallelAI-Lands"))
+        most = 2 if method == "merge" else 1  # a batch's merge says it, and each member's
+        assert set(lands.values()) <= set(range(1, most + 1))
+        assert set(NAMES) == set(arrivals)
+        shutil.rmtree(folder)

@@ -1,0 +1,232 @@
+"""The target on its remote, and pull requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from landing_support import Field, Files, Gate, landed
+from repositories import Repository as Checkout
+
+from parallelai.errors import UsageError
+from parallelai.work.landing.records import Plan, Verdict
+
+PUSH = Plan("main", push=True)
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    made = Field(tmp_path / "repo", {"a.txt": "1\n2\n3\n"})
+    made.checkout.git("clone", "-q", "--bare", str(made.root), str(tmp_path / "remote.git"))
+    made.checkout.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+    return made
+
+
+def colleague(field: Field) -> Checkout:
+    place = field.root.parent / "colleague"
+    if not place.exists():
+        field.checkout.git("clone", "-q", str(field.root.parent / "remote.git"), str(place))
+    return Checkout(place)
+
+
+def remote(field: Field, ref: str = "main") -> str:
+    return Checkout(field.root.parent / "remote.git").git("rev-parse", f"refs/heads/{ref}").strip()
+
+
+def no_bad(files: Files) -> bool:
+    return not any(path.startswith("bad") for path in files)
+
+
+def test_what_landed_is_pushed(field: Field) -> None:
+    arrivals = field.land([field.branch("one", {"x": "1"})], field.gate(no_bad), plan=PUSH)
+    assert arrivals["one"].push_error is None
+    assert remote(field) == field.tip() != field.base
+
+
+def test_without_the_setting_nothing_is_pushed(field: Field) -> None:
+    field.land([field.branch("one", {"x": "1"})])
+    assert remote(field) == field.base
+
+
+def test_a_rejection_brings_what_others_pushed_and_pushes_again(field: Field) -> None:
+    other = colleague(field)
+    theirs = other.commit({"theirs": "1"})
+    other.git("push", "-q", "origin", "main")
+    gate = field.gate(no_bad)
+    arrivals = field.land([field.branch("one", {"x": "1"})], gate, plan=PUSH)
+    assert arrivals["one"].push_error is None
+    assert remote(field) == field.tip()
+    assert {"x", "theirs"} <= field.files().keys()
+    assert len(gate.judged) == 2
+    merge, landing = field.first_parents()
+    assert field.checkout.git("log", "-1", "--format=%P", merge).split() == [landing, theirs]
+    assert "refs/parallelai" not in field.checkout.git("for-each-ref")
+    assert field.status() == ""
+
+
+class Racing(Gate):
+    """A gate during which a colleague pushes, a number of times."""
+
+    def __init__(self, field: Field, times: int) -> None:
+        super().__init__(field.repository, no_bad)
+        self.other = colleague(field)
+        self.times = times
+
+    async def judge(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
+        if self.times:
+            self.times -= 1
+            self.other.commit({f"theirs-{self.times}": "1"})
+            self.other.git("push", "-q", "origin", "main")
+        return await super().judge(commit, base, names)
+
+
+def test_several_rejections_end_in_one_push(field: Field) -> None:
+    arrivals = field.land([field.branch("one", {"x": "1"})], Racing(field, 3), plan=PUSH)
+    assert arrivals["one"].push_error is None
+    assert remote(field) == field.tip()
+    assert {"x", "theirs-0", "theirs-1", "theirs-2"} <= field.files().keys()
+
+
+def test_pushing_gives_up_and_says_so(field: Field) -> None:
+    arrivals = field.land([field.branch("one", {"x": "1"})], Racing(field, 100), plan=PUSH)
+    error = arrivals["one"].push_error
+    assert landed(arrivals) == {"one"}
+    assert error is not None
+    assert (error.kind, error.retry_helps) == ("transient", True)
+
+
+@pytest.mark.parametrize(("theirs", "kind"), [({"x": "2"}, "conflict"), ({"bad": "1"}, "gate_failed")])
+def test_what_does_not_fit_to_the_remote_has_landed_here_only(
+    field: Field, theirs: dict[str, str | bytes], kind: str
+) -> None:
+    other = colleague(field)
+    pushed = other.commit(theirs)
+    other.git("push", "-q", "origin", "main")
+    arrivals = field.land([field.branch("one", {"x": "1"})], field.gate(no_bad), plan=PUSH)
+    error = arrivals["one"].push_error
+    assert landed(arrivals) == {"one"}
+    assert error is not None
+    assert (error.kind, error.next) == (kind, "git pull origin main")
+    assert remote(field) == pushed
+    assert field.files()["x"] == "1"
+
+
+def test_a_remote_that_refuses_is_not_asked_again(field: Field) -> None:
+    hook = field.root.parent / "remote.git" / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    hook.chmod(0o755)
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PUSH)
+    error = arrivals["one"].push_error
+    assert error is not None
+    assert error.kind == "rejected"
+    assert "pre-receive hook declined" in error.said
+
+
+def test_without_a_remote_that_is_said(field: Field) -> None:
+    field.checkout.git("remote", "remove", "origin")
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PUSH)
+    assert "no remote" in str(arrivals["one"].push_error)
+
+
+def test_what_is_pending_is_not_pushed(field: Field) -> None:
+    field.checkout.write({"a.txt": "mine"})
+    arrivals = field.land([field.branch("one", {"a.txt": "0\n"})], plan=PUSH)
+    assert "waits on `parallelai/landing/main`" in str(arrivals["one"].push_error)
+    assert remote(field) == field.base
+    field.checkout.git("checkout", "-q", "--", "a.txt")
+    field.land([field.branch("one", {"a.txt": "0\n"})], plan=PUSH)
+    assert remote(field) == field.tip() != field.base
+
+
+def test_the_branch_is_pushed_to_what_it_follows(field: Field) -> None:
+    field.checkout.git("push", "-q", "origin", "main:trunk")
+    field.checkout.git("fetch", "-q", "origin")
+    field.checkout.git("branch", "-q", "--set-upstream-to=origin/trunk", "main")
+    field.land([field.branch("one", {"x": "1"})], plan=PUSH)
+    assert (remote(field, "trunk"), remote(field)) == (field.tip(), field.base)
+
+
+# -- pull requests
+
+
+def program(field: Field, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:
+    """Put a program of a host on the PATH; what it was called with is in the file that is given."""
+    folder = field.root.parent / "bin"
+    folder.mkdir(exist_ok=True)
+    calls = field.root.parent / "calls"
+    calls.write_text("")
+    path = folder / name
+    path.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {calls}\n{script}\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return calls
+
+
+PR = Plan("main", via="pr")
+
+
+def test_pull_requests_are_opened_for_what_passes(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = program(
+        field, monkeypatch, "gh", '[ "$2" = view ] && exit 1\ncat > body\necho https://host.example/pull/7'
+    )
+    one = field.branch("one", {"x": "1"}, intent="Does one\n\nIn detail", trailers={"ParallelAI-Run": "r-1"})
+    branches = [
+        one,
+        field.branch("worse", {"bad": "1"}),
+        field.branch("two", {"y": "1"}, depends_on=("one",)),
+    ]
+    gate = field.gate(no_bad)
+    arrivals = field.land(branches, gate, plan=PR)
+    assert arrivals["one"].pull_request == "https://host.example/pull/7"
+    assert arrivals["one"].landed is arrivals["one"].error is None
+    assert arrivals["worse"].error is not None
+    assert arrivals["worse"].error.kind == "gate_failed"
+    assert arrivals["two"].waits_for == "one"
+    assert remote(field, "one") == one.commit
+    assert field.tip() == remote(field) == field.base
+    assert len(gate.judged) == 2
+    view, create = calls.read_text().splitlines()
+    assert view.startswith("gh pr view one ")
+    assert create == "gh pr create --base=main --head=one --title=Does one --body-file=-"
+    assert "In detail" in (field.root / "body").read_text()
+    assert "ParallelAI-Run: r-1" in (field.root / "body").read_text()
+
+
+def test_an_open_pull_request_is_found_again(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = json.dumps({"url": "https://host.example/pull/3", "state": "OPEN", "baseRefName": "main"})
+    calls = program(field, monkeypatch, "gh", f"echo '{told}'")
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
+    assert arrivals["one"].pull_request == "https://host.example/pull/3"
+    assert len(calls.read_text().splitlines()) == 1
+
+
+def test_gitlab_has_its_own_program(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = program(
+        field,
+        monkeypatch,
+        "glab",
+        '[ "$2" = view ] && exit 1\necho "!4 (one)"; echo " https://gitlab.example/4"',
+    )
+    arrivals = field.land([field.branch("one", {"x": "1"}, intent="Does one")], plan=PR)
+    assert arrivals["one"].pull_request == "https://gitlab.example/4"
+    create = calls.read_text().splitlines()[1]
+    assert create.startswith("glab mr create --target-branch=main --source-branch=one --title=Does one ")
+
+
+def test_a_program_that_fails_says_why(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(field, monkeypatch, "gh", "echo 'not logged in' >&2; exit 4")
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
+    error = arrivals["one"].error
+    assert error is not None
+    assert "not logged in" in error.said
+
+
+def test_without_a_program_or_a_remote_it_is_refused(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    one = field.branch("one", {"x": "1"})
+    with pytest.raises(UsageError, match="`gh` or `glab`"):
+        field.land([one], plan=PR)
+    field.checkout.git("remote", "remove", "origin")
+    with pytest.raises(UsageError, match="remote"):
+        field.land([one], plan=PR)

@@ -1,0 +1,342 @@
+"""Runs of workstreams: an assistant with a memory works in real worktrees, and what it made lands by real git."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repositories import Repository, everything
+
+from parallelai.client import AsyncParallelAI
+from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
+from parallelai.errors import Trespass
+from parallelai.events import Event
+from parallelai.records import LimitKey, Outcome, Reply, RunDocument, Usage
+
+Act = Callable[["Hands", Request], str]
+GATE = ["python3", "gate.py"]
+CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
+
+
+@dataclass
+class Hands:
+    """An assistant that does what `acts` says for its task, one act a turn, and remembers its sessions."""
+
+    acts: dict[str, Sequence[Act]]
+    name: str = "hands"
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(
+            answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True
+        )
+    )
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    async def detect(self) -> Availability:
+        return Availability(True, "here")
+
+    def limit_key(self, request: Request) -> LimitKey:
+        return LimitKey(self.name)
+
+    def estimate(self, request: Request) -> Estimate:
+        return Estimate(0, 0.0)
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        told = self.told.setdefault(request.task, [])
+        told.append(request.prompt)
+        acts = self.acts.get(request.task, [])
+        number = min(len(told), len(acts)) - 1
+        await asyncio.sleep(0)
+        text = acts[number](self, request) if acts and len(told) <= len(acts) else "done"
+        return Reply(text=text, usage=Usage(1, 0, 1, 0, 0.0, "free"), session=f"s-{request.task}")
+
+    def attach(self, session: str) -> list[str] | None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+def writes(*pairs: tuple[str, str], says: str = "done") -> Act:
+    def act(hands: Hands, request: Request) -> str:
+        for path, text in pairs:
+            target = Path(request.root) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        return says
+
+    return act
+
+
+def asks(path: str | list[str]) -> str:
+    return "I need it.\n```parallelai\n" + json.dumps({"lease": path, "reason": "to register it"}) + "\n```"
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
+    repository = Repository.start(tmp_path / "project")
+    repository.commit({"gate.py": CHECK, "a.txt": "a\n", "b.txt": "b\n", "main.txt": "1\n2\n3\n"})
+    return repository
+
+
+async def carry_out(
+    user: Repository, hands: Hands, plan: dict[str, Any], events: list[Event] | None = None, **more: Any
+) -> RunDocument:
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps({"defaults": {"engine": "hands"}, "gates": {"landing": [GATE]}, **plan}))
+    seen = events if events is not None else []
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        return await ai.execute(path, resume=True, on_events=seen.extend, **more)
+
+
+def rows(document: RunDocument) -> dict[str, Any]:
+    return {row.id: row for row in document.tasks}
+
+
+async def test_what_was_made_lands_in_order_and_the_checkout_follows(user: Repository) -> None:
+    (user.root / "notes.txt").write_text("the user's own\n")
+    seen_by_late: list[str] = []
+
+    def late(hands: Hands, request: Request) -> str:
+        seen_by_late.append((Path(request.root) / "new.txt").read_text())
+        return writes(("late.txt", "late\n"))(hands, request)
+
+    hands = Hands({"first": [writes(("new.txt", "of first\n"))], "late": [late]})
+    plan = {
+        "workstreams": {
+            "late": {"description": "Late", "owns": "late.txt", "depends_on": ["first"]},
+            "first": {"description": "First", "owns": "new.txt"},
+        }
+    }
+    document = await carry_out(user, hands, plan)
+    assert {name: row.status for name, row in rows(document).items()} == {
+        "first": Outcome.OK,
+        "late": Outcome.OK,
+    }
+    assert document.exit == 0
+    assert seen_by_late == ["of first\n"]
+    assert (user.root / "late.txt").read_text() == "late\n"
+    assert (user.root / "notes.txt").read_text() == "the user's own\n"
+    assert user.git("status", "--short").split() == ["??", "notes.txt"]
+    assert user.git("worktree", "list").count("\n") == 1
+    subjects = user.git("log", "--first-parent", "--format=%s").splitlines()
+    assert [line.split(":")[0] for line in subjects[:2]] == ["Merge late", "Merge first"]
+    assert "ParallelAI-Task: first" in user.git("log", "--format=%B")
+    assert user.git("log", "-1", "--format=%an <%ae>").strip() == "Ana <ana@example.invalid>"
+
+
+async def test_a_trespass_is_kept_out_told_and_the_rest_lands(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n"), ("a.txt", "not mine\n")), writes(("one.txt", "2\n"))]})
+    events: list[Event] = []
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    row = rows(await carry_out(user, hands, plan, events))["one"]
+    assert row.status is Outcome.OK
+    assert row.workstream["kept_out"] == ["a.txt"]
+    assert row.change.kept_out == ("a.txt",)
+    assert len(hands.told["one"]) == 2
+    assert "`a.txt`" in hands.told["one"][1]
+    assert (user.root / "a.txt").read_text() == "a\n"
+    assert (user.root / "one.txt").read_text() == "2\n"
+    kept = next(event.data for event in events if event.type == "guard.kept_out")
+    assert "+not mine" in (user.root / kept.patch).read_text()
+
+
+async def test_only_a_trespass_blocks_the_workstream(user: Repository) -> None:
+    hands = Hands({"one": [writes(("a.txt", "not mine\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    document = await carry_out(user, hands, plan)
+    row = rows(document)["one"]
+    assert (row.status, row.error.kind, document.exit) == (Outcome.BLOCKED, "trespass", 4)
+    assert (user.root / "a.txt").read_text() == "a\n"
+
+
+async def test_what_breaks_the_gate_does_not_land_and_its_dependents_wait(user: Repository) -> None:
+    hands = Hands(
+        {
+            "good": [writes(("good.txt", "fine\n"))],
+            "bad": [writes(("bad.txt", "BROKEN\n")), writes(("bad.txt", "mended\n"))],
+            "after": [writes(("after.txt", "after\n"))],
+        }
+    )
+    plan = {
+        "workstreams": {
+            "good": {"description": "Good", "owns": "good.txt"},
+            "bad": {"description": "Bad", "owns": "bad.txt"},
+            "after": {"description": "After", "owns": "after.txt", "depends_on": ["bad"]},
+        }
+    }
+    first = rows(await carry_out(user, hands, plan))
+    assert {name: str(row.status) for name, row in first.items()} == {
+        "good": "ok",
+        "bad": "blocked",
+        "after": "skipped",
+    }
+    assert first["bad"].error.kind == "gate_failed"
+    assert not (user.root / "bad.txt").exists()
+    # The second time the assistant is told why, and does it better; what has landed is not done again.
+    second = await carry_out(user, hands, plan)
+    assert {str(row.status) for row in second.tasks} == {"ok"}
+    assert "did not land" in hands.told["bad"][1]
+    assert len(hands.told["good"]) == 1
+    assert (user.root / "bad.txt").read_text() == "mended\n"
+    assert (user.root / "after.txt").exists()
+
+
+async def test_leases_are_granted_one_after_another(user: Repository) -> None:
+    def add(name: str, line: str) -> Act:
+        def act(hands: Hands, request: Request) -> str:
+            path = Path(request.root) / "main.txt"
+            lines = path.read_text().splitlines()
+            lines.insert(0 if name == "one" else len(lines), line)
+            path.write_text("\n".join(lines) + "\n")
+            return "registered"
+
+        return act
+
+    hands = Hands(
+        {
+            name: [writes((f"{name}.txt", "x\n"), says=asks("main.txt")), add(name, f"of {name}")]
+            for name in ("one", "two")
+        }
+    )
+    events: list[Event] = []
+    plan = {
+        "shared": ["main.txt"],
+        "limits": {"parallel": 1},
+        "workstreams": {name: {"description": name, "owns": f"{name}.txt"} for name in ("one", "two")},
+    }
+    document = await carry_out(user, hands, plan, events)
+    assert {str(row.status) for row in document.tasks} == {"ok"}, [row.error for row in document.tasks]
+    assert (user.root / "main.txt").read_text() == "of one\n1\n2\n3\nof two\n"
+    kinds = [(event.task, event.type) for event in events if event.type.startswith("lease.")]
+    assert [kind for kind in kinds if kind[1] == "lease.granted"] == [
+        ("one", "lease.granted"),
+        ("two", "lease.granted"),
+    ]
+    assert kinds.index(("one", "lease.ended")) < kinds.index(("two", "lease.granted"))
+
+
+async def test_protected_files_take_a_person(user: Repository) -> None:
+    ask = writes(("one.txt", "1\n"), says=asks("AGENTS.md"))
+    hands = Hands({"one": [ask, writes(("AGENTS.md", "obey me\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": ["one.txt", "AGENTS.md"]}}}
+    row = rows(await carry_out(user, hands, plan))["one"]
+    assert row.status is Outcome.OK
+    assert "a person has to give leave" in hands.told["one"][1]
+    assert not (user.root / "AGENTS.md").exists()
+    assert row.workstream["kept_out"] == ["AGENTS.md"]
+
+
+async def test_a_promised_interface_takes_a_person(user: Repository) -> None:
+    user.commit({"api.py": "def load(path):\n    return path\n"})
+    breaks = writes(("api.py", "def read(path):\n    return path\n"))
+    hands = Hands({"one": [breaks]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "api.py", "contracts": ["api.py"]}}}
+    first = rows(await carry_out(user, hands, plan))["one"]
+    assert (first.status, first.error.kind) == (Outcome.BLOCKED, "trespass")
+    assert "`load`" in hands.told["one"][1]
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        await ai.work.approve("one")
+    second = rows(await carry_out(user, hands, plan))["one"]
+    assert second.status is Outcome.OK
+    assert "def read" in (user.root / "api.py").read_text()
+
+
+async def test_a_checkout_in_the_way_keeps_what_landed_beside_it(user: Repository) -> None:
+    (user.root / "a.txt").write_text("being edited\n")
+    before = everything(user.root)
+    hands = Hands({"one": [writes(("a.txt", "landed\n"))], "two": [writes(("two.txt", "2\n"))]})
+    plan = {
+        "workstreams": {
+            "one": {"description": "One", "owns": "a.txt"},
+            "two": {"description": "Two", "owns": "two.txt", "depends_on": ["one"]},
+        }
+    }
+    document = await carry_out(user, hands, plan)
+    assert {str(row.status) for row in document.tasks} == {"ok"}
+    assert document.exit == 4
+    pending = rows(document)["two"].workstream["landed"]["pending"]
+    assert pending == "parallelai/landing/main"
+    after = everything(user.root)
+    assert {path: after[path][2] for path in before if ".git" not in path and ".parallelai" not in path} == {
+        path: content[2] for path, content in before.items() if ".git" not in path and ".parallelai" not in path
+    }
+    user.git("checkout", "-q", "a.txt")
+    user.git("merge", "-q", "--ff-only", pending)
+    assert (user.root / "a.txt").read_text() == "landed\n"
+    assert (user.root / "two.txt").read_text() == "2\n"
+
+
+async def test_approval_is_asked_for_and_work_is_not_done_twice(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt", "approve": True}}}
+    first = rows(await carry_out(user, hands, plan))["one"]
+    assert (first.status, first.error.kind) == (Outcome.BLOCKED, "unavailable")
+    assert not (user.root / "one.txt").exists()
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        await ai.work.approve("one")
+    assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
+    assert len(hands.told["one"]) == 1
+    assert (user.root / "one.txt").read_text() == "1\n"
+
+
+async def test_a_phase_s_gate_holds_the_next_phase_back(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n"))], "two": [writes(("two.txt", "2\n"))]})
+    plan = {
+        "phases": [
+            {"name": "A", "tasks": ["one"], "gate": ["python3 -c 'import sys; sys.exit(1)'"]},
+            {"name": "B", "tasks": ["two"]},
+        ],
+        "workstreams": {name: {"description": name, "owns": f"{name}.txt"} for name in ("one", "two")},
+    }
+    found = rows(await carry_out(user, hands, plan))
+    assert {name: str(row.status) for name, row in found.items()} == {
+        "one": "ok",
+        "gate@A": "blocked",
+        "two": "skipped",
+    }
+    assert "two" not in hands.told
+
+
+async def test_by_hand_from_start_to_landing_and_back(user: Repository) -> None:
+    plan = user.root / "plan.yaml"
+    plan.write_text('workstreams:\n  one: {description: One, owns: "one.txt"}\ngates: {landing: ["python3 gate.py"]}\n')
+    user.commit()
+    async with AsyncParallelAI(user.root) as ai:
+        (started,) = await ai.work.start(plan)
+        folder = Path(started.stream.worktree)
+        assert [again.is_new for again in await ai.work.start(plan)] == [False]
+        (folder / "one.txt").write_text("by hand\n")
+        (folder / "b.txt").write_text("not mine\n")
+        assert "+by hand" in await ai.work.diff("one")
+        said = await ai.work.done("one")
+        assert "`b.txt`" in said
+        from parallelai.client.landings import Asked
+
+        document = await ai.work.landings.land(["one"], Asked())
+        assert document.exit == 0
+        assert (user.root / "one.txt").read_text() == "by hand\n"
+        assert (user.root / "b.txt").read_text() == "b\n"
+        await ai.work.landings.undo(["one"], Asked())
+        assert not (user.root / "one.txt").exists()
+        assert (await ai.work.clean()).removed == ()
+        assert "kept in" in await ai.work.drop("one")
+        assert not folder.exists()
+        patch = ai.work.find("one").patch
+        assert patch is not None
+        assert "+by hand" in Path(patch).read_text()
+
+
+async def test_a_secret_is_not_committed(user: Repository) -> None:
+    token = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    hands = Hands({"one": [writes(("one.txt", f"token = {token}\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    row = rows(await carry_out(user, hands, plan))["one"]
+    assert (row.status, row.error.kind) == (Outcome.BLOCKED, Trespass.kind)
+    assert token not in user.git("log", "--all", "-p")
