@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 JOBS   ?= 4
 
-.PHONY: review test clients check schemas bench bench-peers docs installs clean setup dev
+.PHONY: review test clients check schemas bench bench-peers bench-history docs installs clean setup dev
 
 # What a user needs: the package itself, with its loose lower bounds.
 $(BIN)/.installed: pyproject.toml
@@ -50,6 +50,10 @@ bench: dev
 # Beside other people's programs, which are installed into build/peers the first time. Not a part of CI.
 bench-peers: dev
 	$(BIN)/python -m benchmarks.peers
+
+# Branches of real history: REPO is a checkout of a repository that the data (DATA, or PARALLELAI_DATA) tells of.
+bench-history: dev
+	$(BIN)/python -m benchmarks.history "$(REPO)" $(if $(DATA),--data "$(DATA)")
 
 docs: dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -25,7 +25,9 @@ async def halved(store: Repository, group: Group) -> Group:
     date = await store.git.line("log", "-1", "--format=%cI", group.base)
     git = replace(store.git, env={"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date})
     base = await git.line("rev-parse", f"{group.base}^{{tree}}")
-    trees = {branch.name: await git.line("rev-parse", f"{branch.commit}^{{tree}}") for branch in group.branches}
+    trees = {
+        branch.name: await git.line("rev-parse", f"{branch.commit}^{{tree}}") for branch in group.branches
+    }
     keys = [(base, tree) for tree in dict.fromkeys(trees.values()) if tree != base]
     rows, hunks = await changes(git, keys), await patches(git, keys)
     found = []

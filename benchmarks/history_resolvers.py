@@ -4,9 +4,10 @@
 
 REPO is a checkout or a bare copy of a repository; it is only read. Its merges are those of DATA's folder `merges`
 (`NAME.merges.jsonl.gz`; `--name` says which, where the folder's name does not); of a repository that is not there,
-all that its refs reach, the newest 5,000. For every merge that conflicted, the conflicting files are taken apart; what each resolver makes of each hunk, alone, is compared
-with what stands at that place in the merge as people made it, and what the ladder makes of whole files with their
-file. Lines around a hunk have to be the same as well, which counts against the resolver where people changed these.
+all that its refs reach, the newest 5,000. For every merge that conflicted, the conflicting files are taken apart.
+What each resolver makes of each hunk, alone, is compared with what stands at that place in the merge as people made
+it, and what the ladder makes of whole files with their file. Lines around a hunk have to be the same as well, which
+counts against the resolver where people changed these.
 """
 
 from __future__ import annotations

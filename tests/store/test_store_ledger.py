@@ -16,6 +16,7 @@ import pytest
 
 from parallelai.errors import UsageError
 from parallelai.plan.model import Needs
+from parallelai.store import ledger as table
 from parallelai.store.ledger import FIRST_PORT, LAST_PORT, Lacking
 from parallelai.store.machine import Machine
 from parallelai.work import ledger as module
@@ -83,6 +84,14 @@ def ledger_of(machine: Machine, tmp_path: Path, project: str = "shop") -> Ledger
     return Ledger(machine, tmp_path / project / ".parallelai" / "state", heavy=2, folder=tmp_path / "held")
 
 
+def bound_to(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    bound.bind((address, port))
+    return bound
+
+
 async def test_what_a_workspace_holds_and_sees(machine: Machine, tmp_path: Path) -> None:
     ledger = ledger_of(machine, tmp_path)
     held = await ledger.take("r-1", "gui", Needs(ports=3, database=True, heavy=1, memory=1 << 20))
@@ -131,6 +140,29 @@ async def test_who_holds_it_keeps_it_and_may_ask_for_more(machine: Machine, tmp_
     assert other.compose != three.compose
 
 
+async def test_ports_stay_while_its_own_server_listens_there(machine: Machine, tmp_path: Path) -> None:
+    ledger = ledger_of(machine, tmp_path)
+    one = await ledger.take("r-1", "gui", Needs(ports=2))
+    with bound_to(socket.AF_INET, "127.0.0.1", one.ports[0]) as bound:
+        bound.listen()
+        assert (await ledger.take("r-1", "gui", Needs(ports=2))).ports == one.ports
+
+
+async def test_what_others_hold_is_not_given_though_nobody_listens(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(machine, tmp_path)
+    free = [port for port in range(FIRST_PORT, LAST_PORT) if is_free(port)][:7]
+    monkeypatch.setattr(table, "FIRST_PORT", free[0])
+    monkeypatch.setattr(table, "LAST_PORT", free[-1])
+    one = await ledger.take("r-1", "one", Needs(ports=3))
+    two = await ledger.take("r-1", "two", Needs(ports=3))
+    assert len({*one.ports, *two.ports}) == 6
+    with pytest.raises(Lacking, match="fewer than 3 ports"):
+        await ledger.take("r-1", "three", Needs(ports=3))
+    assert [each.name for each in await ledger.holders()] == ["one", "two"]
+
+
 async def test_a_workstream_keeps_its_ports_from_run_to_run(machine: Machine, tmp_path: Path) -> None:
     ledger = ledger_of(machine, tmp_path)
     file = tmp_path / "gui.json"
@@ -139,14 +171,6 @@ async def test_a_workstream_keeps_its_ports_from_run_to_run(machine: Machine, tm
     assert (two.ports, two.run) == (one.ports, "r-2")
     await ledger.release("gui")
     assert await ledger.holders() == []
-
-
-def bound_to(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    if family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    bound.bind((address, port))
-    return bound
 
 
 def addresses() -> list[tuple[socket.AddressFamily, str]]:

@@ -245,7 +245,10 @@ async def test_attributes_count_as_in_a_checkout(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         ".gitattributes": "CHANGES merge=union\n*.min binary\n*.x merge=mine\n",
         "deep/.gitattributes": "LOG merge=union\n",
-        **{"CHANGES": "a\n", "deep/LOG": "a\n", "a.min": "a\nb\nc\nd\ne\nf\n", "a.x": "a\nb\nc\nd\ne\nf\n"},
+        "CHANGES": "a\n",
+        "deep/LOG": "a\n",
+        "a.min": "a\nb\nc\nd\ne\nf\n",
+        "a.x": "a\nb\nc\nd\ne\nf\n",
     }
     made = started(tmp_path / "r", files)
     made.git("config", "merge.mine.driver", f"touch {tmp_path / 'ran'} && false")

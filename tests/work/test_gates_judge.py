@@ -76,6 +76,8 @@ def test_only_failures_that_the_base_has_not_count(user: Repository, state: Path
             assert verdict.error is not None
             assert verdict.error.kind == "gate_failed"
             assert "fails 1 test that the base does not fail: `test_b::test_new`" in verdict.error.said
+            again = next((state / "gates").glob(f"{worse[:12]}*again*.log")).read_text()
+            assert "1 failed in" in again, "what the base fails, too, is not run again"
             verdict = await judged(b, broke, same)
             assert not verdict.ok
             assert verdict.new_failures == ("test_c::test_good",)

@@ -259,6 +259,16 @@ async def test_what_the_user_does_meanwhile_is_left_alone(room: Room, gui: Strea
     assert found.files == ("src/a.txt",)
 
 
+async def test_a_branch_that_was_only_made_is_left_and_named(room: Room, gui: Stream) -> None:
+    await gui.guard.before()
+    tip = commit(gui, {"src/a.txt": "1\n"})
+    room.main.git("branch", "rescue", tip)  # a person's, as likely as not
+    found = await gui.guard.check()
+    assert room.refs()["refs/heads/rescue"] == tip
+    assert found.restored == ()
+    assert any("refs/heads/rescue" in each for each in found.seen)
+
+
 async def test_a_deleted_branch_that_somebody_is_on_comes_back(room: Room, gui: Stream) -> None:
     other = room.worktree("other")
     tip = other.checkout.commit({"other/x.txt": "theirs\n"})

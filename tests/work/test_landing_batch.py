@@ -10,6 +10,7 @@ from landing_support import Field, Files, blocked, landed
 from parallelai.errors import UsageError
 from parallelai.events import LandingBlocked, LandingLanded, LandingQueued
 from parallelai.records import ErrorRecord
+from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.records import Candidate, Plan, Verdict
 
 
@@ -240,7 +241,19 @@ def test_hostile_names_and_intents_stay_words(field: Field) -> None:
     message = field.message("main")
     assert "\x1b" not in message
     assert "Bad Key" not in message
+    assert sum(line.startswith("ParallelAI-Lands") for line in message.splitlines()) == 1
     lands = field.checkout.git(
         "log", "-1", "--format=%(trailers:key=ParallelAI-Lands,valueonly)", "main"
     ).split()
     assert lands == [one.commit]
+
+
+def test_a_tree_is_judged_once_and_the_bases_own_never(field: Field) -> None:
+    gate = field.gate(no_bad)
+    judging = Judging(field.repository, gate)
+    one = field.branch("one", {"x": "1"})
+    same = field.branch("same", {"x": "1"}, base=one.commit)
+    for commit in (one.commit, same.commit, one.commit):
+        assert field.run(judging.judge(commit, field.base, ())).ok
+    assert field.run(judging.judge(same.commit, one.commit, ())).ok
+    assert (judging.runs, len(gate.judged)) == (1, 1)

@@ -131,6 +131,15 @@ def test_what_cannot_be_replayed_lands_as_one_commit(field: Field) -> None:
     assert field.files()["a.txt"] == lines(l1="theirs")
 
 
+def test_a_replay_that_comes_to_another_tree_than_the_merge_is_not_taken(field: Field) -> None:
+    there = field.branch("back", {"b.txt": "changed\n"})
+    back = field.branch("back", {"b.txt": "b\n", "new": "1"}, base=there.commit)
+    field.checkout.commit({"b.txt": "changed\n"})  # replayed, the branch would take that back
+    candidate = Candidate("back", back.commit, field.base)
+    assert landed(field.land([candidate], plan=Plan("main", method="rebase"))) == {"back"}
+    assert (field.files()["b.txt"], field.files()["new"]) == ("changed\n", "1")
+
+
 # -- conflicts that are settled
 
 

@@ -44,14 +44,10 @@ def test_dependencies_then_conflicts_then_priority() -> None:
     )
 
 
-def test_who_conflicts_with_a_dependency_keeps_its_dependents_out_too() -> None:
-    candidates = [
-        candidate("a", priority=0),
-        candidate("base"),
-        candidate("b", "base"),
-        candidate("c", "base"),
-    ]
-    assert order(candidates, [pair("a", "base")]) == ("base", "b", "c", "a")
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_who_conflicts_with_a_dependency_keeps_its_dependents_out_too(name: str) -> None:
+    candidates = [candidate(name, priority=0), candidate("m"), candidate("b", "m"), candidate("c", "m")]
+    assert order(candidates, [pair(name, "m")]) == ("m", "b", "c", name)
 
 
 def test_who_conflicts_with_the_target_comes_last_with_its_dependents() -> None:

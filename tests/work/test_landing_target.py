@@ -208,6 +208,20 @@ def test_a_move_by_somebody_else_restarts_on_the_new_tip(field: Field) -> None:
     assert field.status() == ""
 
 
+def test_what_somebody_else_lands_meanwhile_is_not_landed_again(field: Field) -> None:
+    class Merges(Gate):
+        async def judge(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
+            if not self.judged:
+                await asyncio.to_thread(field.checkout.git, "merge", "-q", "--no-edit", "--no-ff", "f1")
+            return await super().judge(commit, base, names)
+
+    branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(3)]
+    arrivals = field.land(branches, Merges(field.repository, yes))
+    assert len(landed(arrivals)) == 3
+    assert arrivals["f1"].notes == ("it had landed already",)
+    assert field.checkout.git("log", "--format=%s", "main").count("Merge") == 3
+
+
 def test_a_target_that_never_rests_is_given_up(field: Field) -> None:
     arrivals = field.land([field.branch("one", {"x": "1"})], Meanwhile(field, 100))
     error = arrivals["one"].error

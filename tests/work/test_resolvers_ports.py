@@ -59,6 +59,7 @@ async def test_the_merge_driver_knows_the_history_that_git_names(
     checkout = Checkout.start(tmp_path / "r")
     checkout.commit({"a.txt": "a\n"})
     checkout.git("checkout", "-q", "-b", "side")
+    checkout.commit({"b.txt": "b\n"})  # else the fix would be one and the same commit
     side = checkout.commit({"a.txt": "fix\n"})
     checkout.git("checkout", "-q", "main")
     checkout.commit({"a.txt": "fix\n"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,9 @@ def test_identical() -> None:
             "    f(a)\n    g(c)\n    h(d)\n",
         ),  # moved in
         ("    a\n    b\n", "a\nb\n", "    a\n    c\n", "a\nc\n"),  # moved out
-        ("a\nb\n", "a\n\nb\n", "a\nb\nc\n", "a\n\nb\nc\n"),  # a blank line more
+        ("a\nb\nq\n", "a\n\nb\nq\n", "a\nb\nr\n", "a\n\nb\nr\n"),  # a blank line more
+        ("a\nb\n", "a\n\nb\n", "a\nc\n", None),  # right where something was changed
+        ("a\nb\n", "a\nb\n\n", "a\nb\nc\n", None),
         ("f(a)\n", "  f(a)\n", "f(b)\n", None),  # one line does not tell the shift
         ("a\nb\n", "  a\n b\n", "a\nc\n", None),  # two shifts
         ("a|b\nc\n", "a | b\nc\n", "a|b\nd\n", None),  # space within a line
@@ -121,23 +125,13 @@ def test_cherry_picked_whole_side() -> None:
     assert cherry_picked.resolve(swapped) == b"c\n"
 
 
-def test_cherry_picked_within_larger_commits() -> None:
-    ours = past(changes=(changed(("b\n", "c\n")), changed(("a\n", "b\n"), ("q\n", "r\n"))))
-    theirs = past(changes=(changed(("a\n", "b\n")), changed(("z\n", "y\n"))))
-    assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=History(ours, theirs))) == b"c\n"
-
-
-def test_cherry_picked_is_not_known_of_both_or_of_removals() -> None:
-    same = changed(("a\n", "b\n"))
-    other = changed(("a\n", "c\n"))
+def test_cherry_picked_takes_whole_pasts_only() -> None:
+    same, other = changed(("a\n", "b\n")), changed(("z\n", "y\n"))
+    ours = past(changes=(changed(("b\n", "c\n")), same))
+    for theirs in (past(changes=(same, other)), replace(past(changes=(same,)), is_cut=True), past()):
+        assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=History(ours, theirs))) is None
     both = History(past(changes=(same, other)), past(changes=(other, same)))
     assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=both)) is None
-    gone = changed(("a\n", ""))
-    history = History(
-        past(changes=(gone, changed(("x\n", "y\n")))), past(changes=(gone, changed(("q\n", "r\n"))))
-    )
-    assert cherry_picked.resolve(hunk("a\n", "b\n", "", history=history)) is None
-    assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n")) is None
 
 
 LONG = "def load(path):\n    with open(path) as file:\n        return file.read()\n"
@@ -146,17 +140,19 @@ LONG = "def load(path):\n    with open(path) as file:\n        return file.read(
 def test_in_history() -> None:
     history = History(past("import os\n" + LONG), past())
     ours = LONG.replace("path", "place")
-    assert in_history.resolve(hunk("", ours, LONG, history=history)) == ours.encode()
-    assert in_history.resolve(hunk("", LONG, ours, history=history)) is None
+    assert in_history.resolve(hunk("pass\n", ours, LONG, history=history)) == ours.encode()
+    assert in_history.resolve(hunk("pass\n", LONG, ours, history=history)) is None
+    assert in_history.resolve(hunk("pass\n", "", LONG, history=history)) is None  # against a deletion
+    assert in_history.resolve(hunk("", ours, LONG, history=history)) is None  # nothing was there
     assert (
-        in_history.resolve(hunk("", ours, "a\n", history=History(past("a\n"), past()))) is None
+        in_history.resolve(hunk("x\n", ours, "a\n", history=History(past("a\n"), past()))) is None
     )  # too short
 
 
 def test_in_history_not_in_the_base() -> None:
     history = History(past(LONG), past())
     whole = Conflict("a.py", LONG.encode(), b"", b"")
-    conflict = Conflict("a.py", b"", b"x\n", LONG.encode(), history=history, whole=whole)
+    conflict = Conflict("a.py", b"p\n", b"x\n", LONG.encode(), history=history, whole=whole)
     assert in_history.resolve(conflict) is None
 
 

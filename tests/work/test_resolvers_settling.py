@@ -150,7 +150,9 @@ async def test_cherry_picked_from_real_commits(world: World) -> None:
     further = {"app.txt": edited((10, "fixed, and more\n"))}
     ours, theirs = world.branches({"app.txt": APP}, [fixed, further], [{"b.txt": "b\n"}, fixed])
     history = (await gather((await world.repository()).git, ours, theirs, ["app.txt"]))["app.txt"]
+    assert len(history.theirs.changes) == 1
     assert history.theirs.changes == history.ours.changes[1:]
+    assert not history.theirs.is_cut
     done = await world.settle(ours, theirs)
     assert isinstance(done, Resolved)
     assert world.file(done.tree, "app.txt") == further["app.txt"]
@@ -168,7 +170,7 @@ async def test_in_history_of_a_branch_with_merges(world: World) -> None:
     long = "".join(f"first part of it, {n}\n" for n in range(5))
     newer = long.replace("part", "piece")
     ours, theirs = world.branches(
-        {"a.txt": "x\n"},
+        {"a.txt": "x\nold\n"},
         [{"a.txt": "x\n" + long + "y\n"}, {"a.txt": "x\n" + newer}],
         [{"a.txt": "x\n" + long}],
     )

@@ -144,18 +144,18 @@ class Landings:
                 report.take(event)
             leave = writer.subscribe(_into(report))
             try:
-                await self._land_streams(found, asked, plan, run, writer)
+                rows = await self._land_streams(found, asked, plan, run, writer)
                 await writer.flush()
             finally:
                 leave()
-        document = report.document()
-        rows = tuple(row for row in document.tasks if row.id in {each.name for each in found})
+        document = report.document()  # of the whole run, which a start by hand told of no task
         code = 0 if all(row.status is Outcome.OK for row in rows) else 4
         return dataclasses.replace(document, tasks=rows, exit=code, counts=counts(rows))
 
     async def _land_streams(
         self, found: Sequence[Stream], asked: Asked, plan: Plan, run: str, writer: RunWriter
-    ) -> None:
+    ) -> tuple[TaskResult, ...]:
+        rows = []
         async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
             candidates = [_candidate(stream, found) for stream in found]
             missing = self._missing(found)
@@ -164,7 +164,9 @@ class Landings:
             arrivals += await landing.lander.land(able) if able else []
             for arrival in arrivals:
                 stream = self._took(arrival)
-                writer.append(TaskEnded(_result(arrival, _about(stream))), task=arrival.name)
+                rows.append(_result(arrival, _about(stream)))
+                writer.append(TaskEnded(rows[-1]), task=arrival.name)
+        return tuple(rows)
 
     def _missing(self, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
         """Those whose dependencies neither have landed nor land with them."""

@@ -154,6 +154,7 @@ async def open_room(
         site = Site(setting, repository, streams, ledger, tell)
         colleagues = Colleagues(setting, repository, streams, tell)
         room = Room(setting, repository, streams, site, colleagues, LandingQueue(lander.land), gate, tell)
+        await room.tidy()
         warming = asyncio.create_task(warm()) if setting.works else None
         try:
             yield room

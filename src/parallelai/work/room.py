@@ -337,6 +337,12 @@ class Room:
                 return self._colleagues.give(name, paths, by)
         raise UsageError(f"`{kind}` is nothing that a running run does with a workstream")
 
+    async def tidy(self) -> None:
+        """Remove the worktrees of what landed, and a killed process did not come to remove."""
+        for stream in self.streams.all():
+            if self.has(stream.name) and stream.plan == self.setting.plan_name and stream.state == "landed":
+                await self.site.finished(stream)
+
     async def aclose(self) -> None:
         """Let go of what only the run needed."""
         for course in self._courses.values():

@@ -321,6 +321,8 @@ class Site:
 
     async def finished(self, stream: Stream) -> None:
         """Remove the worktree of what has landed, where nothing in it could be lost."""
+        if not await clean.is_there(self._repository, stream):
+            return
         try:
             done = await clean.remove(self._repository, self._streams, stream)
         except ParallelAIError:  # it is there, and `work clean` says why

@@ -35,13 +35,14 @@ class Meeting:
     """What both sides do to one file: places where they touch, what is defined there, the class, the distance.
 
     `gap` is the number of unchanged lines between the nearest two changes, 0 where they touch; None where one
-    side changes no line.
+    side changes no line. `is_alike` says that both made some of the same changes, which do not count otherwise.
     """
 
     places: tuple[ConflictPlace, ...]
     symbols: tuple[str, ...]
     class_: ConflictClass | None
     gap: int | None
+    is_alike: bool = False
 
 
 def meet(a: Version, b: Version, *, is_conflict: bool = False) -> Meeting:
@@ -50,6 +51,7 @@ def meet(a: Version, b: Version, *, is_conflict: bool = False) -> Meeting:
     Where git says that they conflict, the nearest changes are the place, if none touch: among equal lines git's
     merge may align a change otherwise than a diff for readers.
     """
+    whole = len(a.hunks)
     a, b = _apart(a, b)
     groups = touching(a.hunks, b.hunks)
     if is_conflict and not groups:
@@ -68,7 +70,7 @@ def meet(a: Version, b: Version, *, is_conflict: bool = False) -> Meeting:
             sides = [(ours & theirs, ours & theirs)]
     names = dict.fromkeys(name for ours, theirs in sides for name in (*sorted(ours), *sorted(theirs)))
     places = tuple(ConflictPlace(_lines(ours), _lines(theirs)) for ours, theirs in groups[:MOST_PLACES])
-    return Meeting(places, tuple(names)[:MOST_PLACES], class_, gap)
+    return Meeting(places, tuple(names)[:MOST_PLACES], class_, gap, len(a.hunks) < whole)
 
 
 def _apart(a: Version, b: Version) -> tuple[Version, Version]:

@@ -66,7 +66,7 @@ class Judging:
             meetings = {path: self._meeting(path, pair.a, pair.b) for path in _common(pair)}
             sizes = (pair.a.size, pair.b.size)
             both = latent(likely[id(pair.a)], likely[id(pair.b)])
-            features = features_of(past, meetings, sizes, both, self._overlap(pair.subject.a, pair.subject.b))
+            features = features_of(meetings, sizes, both, self._overlap(pair.subject.a, pair.subject.b))
             found.append(_clean(pair.subject, meetings, risk(features), logic.get(id(pair))))
         return found
 

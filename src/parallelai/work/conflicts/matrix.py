@@ -60,9 +60,7 @@ class Matrix:
         self._merges.keep([*(head.commit for head in heads), target.commit])
         pairs = (self._known[key] for key in keys)
         named = base or await self._base(heads, target)
-        listed = tuple(
-            pair for pair in pairs if pair.conflict or pair.class_ == "logic" or pair.risk >= NOTEWORTHY
-        )
+        listed = tuple(pair for pair in pairs if _is_telling(pair))
         return ConflictDocument(named, target.name, tuple(head.name for head in heads), listed)
 
     async def conflicting(self, heads: Sequence[Head]) -> frozenset[frozenset[str]]:
@@ -85,3 +83,8 @@ class Matrix:
         pair = (heads[0].commit, target.commit)
         await self._merges.learn([pair])
         return next(iter(self._merges.bases(*pair)), target.commit)
+
+
+def _is_telling(pair: ConflictPair) -> bool:
+    """Whether a pair belongs into the document: it conflicts, has a class, or may well conflict later."""
+    return pair.conflict or pair.class_ is not None or pair.risk >= NOTEWORTHY

@@ -18,7 +18,7 @@ from pathlib import Path
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
 from parallelai.work.guard import committing, facts, keeping, righting, words
-from parallelai.work.guard.measure import Found, measure, prepare
+from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_files, sort_refs
 from parallelai.work.guard.rules import Out, Permits
@@ -130,8 +130,12 @@ class Guard:
         await self._put_right(state)
         await prepare(place, self.head, state.turn.skipped)
         permits = await facts.permits_of(settings.repository, settings.rules, leases, settings.plan_file)
-        for only_rules in (True, False):
-            kept = await self._keep_out(state, permits, leases, only_rules=only_rules)
+        names = await changed_names(place)
+        rules = [name for name in names if name.rpartition("/")[2] in RULE_FILES]
+        if rules:  # they decide what else there is to see
+            await self._keep_out(state, permits, leases, rules)
+            names = await changed_names(place)
+        kept = await self._keep_out(state, permits, leases, names)
         # Of what was judged, and nothing that came later.
         tree = await keeping.tree_of(place, self.head, kept)
         files = tuple(sorted({path for each in kept for path in each.change.paths}))
@@ -208,15 +212,12 @@ class Guard:
     # -- judging
 
     async def _keep_out(
-        self, state: _State, permits: Permits, leases: Collection[str], *, only_rules: bool
+        self, state: _State, permits: Permits, leases: Collection[str], names: Collection[str]
     ) -> list[Found]:
-        """Measure, judge, take out of the worktree what may not stay; gives what stays.
-
-        Of git's own rule files first: they decide what else there is to see.
-        """
+        """Measure paths, judge them, take out of the worktree what may not stay; gives what stays."""
         place = state.place
         modules = await facts.new_modules(self.settings, leases)
-        measured = await measure(place, self.head, only_rules=only_rules, modules=modules)
+        measured = await measure(place, self.head, names, modules=modules)
         judged = await facts.judged(place, permits, self.head, measured.found)
         refused = {each.change for each in judged.out}
         kept = [each for each in measured.found if each.change not in refused]

@@ -87,17 +87,25 @@ async def prepare(place: Place, head: str, skipped: Collection[str]) -> None:
         await place.run("update-index", "-z", "--no-skip-worktree", "--stdin", stdin=listing(there))
 
 
+async def changed_names(place: Place) -> frozenset[str]:
+    """The paths that differ from our index, and those that are new and not ignored; after `prepare`."""
+    await place.attempt("update-index", "-q", "--unmerged", "--ignore-submodules", "--refresh")
+    names = set(names_of(await place.run("diff-files", "--name-only", "-z", "--ignore-submodules=dirty")))
+    names.update(names_of(await place.run("ls-files", "--others", "--exclude-standard", "-z")))
+    return frozenset(name for name in names if not is_below(name, place.settings.brought))
+
+
 async def measure(
-    place: Place, head: str, *, only_rules: bool = False, modules: Collection[str] = ()
+    place: Place, head: str, names: Collection[str], *, modules: Collection[str] = ()
 ) -> Measured:
-    """Measure a worktree against a commit, after `prepare`.
+    """Measure paths of a worktree against a commit.
 
     Args:
-        only_rules: look at git's own rule files only.
+        names: those that `changed_names` gave; or some of them.
         modules: new submodules that somebody allowed; other repositories inside are special.
     """
     for left in reversed(range(_TRIES)):
-        look = await _look_around(place, only_rules, modules)
+        look = await _look_around(place, names, modules)
         try:
             await _take_up(place, look)
             break
@@ -113,18 +121,12 @@ async def measure(
     return Measured(head, tree, tuple(found), look.special, look.marks)
 
 
-async def _look_around(place: Place, only_rules: bool, modules: Collection[str]) -> _Look:
-    await place.attempt("update-index", "-q", "--unmerged", "--ignore-submodules", "--refresh")
-    names = set(names_of(await place.run("diff-files", "--name-only", "-z", "--ignore-submodules=dirty")))
-    names.update(names_of(await place.run("ls-files", "--others", "--exclude-standard", "-z")))
-    if only_rules:
-        names = {name for name in names if name.rpartition("/")[2] in RULE_FILES}
-    wanted = {name for name in names if not is_below(name, place.settings.brought)}
-    entries = await place.run("ls-files", "--stage", "-z") if wanted else b""
+async def _look_around(place: Place, names: Collection[str], modules: Collection[str]) -> _Look:
+    entries = await place.run("ls-files", "--stage", "-z") if names else b""
     repositories = {
         os.fsdecode(row.split(b"\t", 1)[1]) for row in entries.split(b"\0") if row.startswith(b"160000 ")
     }
-    return await asyncio.to_thread(_look, place.worktree, wanted, repositories.union(modules))
+    return await asyncio.to_thread(_look, place.worktree, names, repositories.union(modules))
 
 
 async def _take_up(place: Place, look: _Look) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, GitError
-from parallelai.work.guard.measure import measure, prepare
+from parallelai.work.guard.measure import changed_names, measure, prepare
 from parallelai.work.guard.place import Place
 from parallelai.work.removing import remove
 
@@ -263,7 +263,7 @@ async def _meant(place: Place, head: str, state: State) -> str:
 async def _take(place: Place, now: str, meant: str, skipped: Collection[str]) -> bool:
     """Make the files what a commit has, if nothing but another commit is in them; says whether it was done."""
     await prepare(place, now, skipped)
-    measured = await measure(place, now)
+    measured = await measure(place, now, await changed_names(place))
     if measured.found or measured.special:
         return False
     return (await place.attempt("read-tree", "-m", "-u", now, meant)).exit == 0

@@ -36,7 +36,7 @@ from parallelai.work.landing.records import (
     Shadow,
     Tell,
 )
-from parallelai.work.landing.session import Means, Session
+from parallelai.work.landing.session import ALREADY, Means, Session
 from parallelai.work.landing.target import PendingError, Target, Tip
 
 Conflicting = Callable[[Sequence[Candidate]], Awaitable[frozenset[frozenset[str]]]]
@@ -158,7 +158,7 @@ class Lander:
         tip = await self._target.tip()
         found = await history.look_up(self.repository, self.plan.target, tip.commit, candidates, tip.pending)
         arrivals = {
-            name: Arrival(name, landed, notes=("it had landed already",), next=standing.next)
+            name: Arrival(name, landed, notes=(ALREADY,), next=standing.next)
             for name, landed in found.landed.items()
         }
         left = [one for one in candidates if one.name not in arrivals]

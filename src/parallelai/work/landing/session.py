@@ -15,7 +15,7 @@ from parallelai.errors import ParallelAIError
 from parallelai.events import LandingBlocked, LandingLanded
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
-from parallelai.work.landing import rebasing, relating
+from parallelai.work.landing import history, rebasing, relating
 from parallelai.work.landing.batches import Found, Odds, Search, breaking_with
 from parallelai.work.landing.explaining import (
     breaks_together,
@@ -38,6 +38,7 @@ from parallelai.work.streams.record import Landed
 
 MOVES = 8
 """So often in a row somebody else may move the target before a landing gives up."""
+ALREADY = "it had landed already"
 ASKS = 3
 """So often a conflict of one candidate is given to whoever settles it."""
 
@@ -106,7 +107,11 @@ class Session:
         state = self._state
         self._block_dependents()
         tip = await self._means.ground.tip()
+        if state.lost:
+            await self._look_again(tip)
         start = await self._start(tip)
+        if not state.queue:
+            return
         chain = await self._means.merging.chain(start, state.queue, self._most())
         for clash in chain.clashes:
             state.clashed.setdefault(clash.candidate.name, set()).update(clash.with_)
@@ -118,6 +123,18 @@ class Session:
             await self._as_batch(members, tip, blaming)
         else:
             await self._one_by_one(start, members, tip, blaming)
+
+    async def _look_again(self, tip: Tip) -> None:
+        """Whoever moved the target may have landed some of the candidates."""
+        state, plan = self._state, self._means.plan
+        found = await history.look_up(
+            self._means.repository, plan.target, tip.commit, state.queue, tip.pending
+        )
+        for name, landed in found.landed.items():
+            self._leave(name)
+            state.landed.append(self._all[name])
+            state.arrivals[name] = Arrival(name, landed, notes=(ALREADY,))
+        self._squashed += found.squashed
 
     def _most(self) -> int:
         """How many members a round is about: those that the first gate runs will look at, and some more."""

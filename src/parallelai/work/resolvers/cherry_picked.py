@@ -1,12 +1,11 @@
-"""One side's change was made on the other side, too, by a commit of its own: the other has it and more.
+"""One side's change was made on the other side, too, by commits of its own: the other has it and more.
 
-Either every commit of one side that touched the file is, as a change of this file, also one of the other side's;
-or each single edit of one side within the hunk is an edit of a commit of the other side.
+Every commit of one side that touched the file is, as a change of this file, also one of the other side's. Single
+edits that both sides' commits share are not enough: people did the same with these in seven cases of ten only.
 """
 
 from __future__ import annotations
 
-from parallelai.work.resolvers.lines import MAX_LINES, is_blank, lines, pieces
 from parallelai.work.resolvers.records import Conflict, Past, rung
 
 
@@ -14,22 +13,12 @@ from parallelai.work.resolvers.records import Conflict, Past, rung
 def resolve(conflict: Conflict) -> bytes | None:
     """Take the side that has the other's commits."""
     ours, theirs = conflict.history.ours, conflict.history.theirs
-    mine, other = set(ours.changes), set(theirs.changes)
-    has_theirs, has_ours = bool(other) and other <= mine, bool(mine) and mine <= other
-    if has_theirs == has_ours:
-        has_theirs, has_ours = _had(conflict, conflict.theirs, ours), _had(conflict, conflict.ours, theirs)
+    has_theirs, has_ours = _has(ours, theirs), _has(theirs, ours)
     if has_theirs == has_ours:
         return None
     return conflict.ours if has_theirs else conflict.theirs
 
 
-def _had(conflict: Conflict, side: bytes | None, past: Past) -> bool:
-    """Whether a past has each edit of a side. What only takes lines away proves nothing: it is too common."""
-    base, text = lines(conflict.base), lines(side)
-    if not past.changes or max(len(base), len(text)) > MAX_LINES:
-        return False
-    edits = pieces(base, text)
-    if all(is_blank(line) for edit in edits for line in edit.added):
-        return False
-    made = {(one.removed, one.added) for change in past.changes for one in change}
-    return all((base[edit.first : edit.last], edit.added) in made for edit in edits)
+def _has(past: Past, other: Past) -> bool:
+    """Whether a past has all of another, which must be known whole."""
+    return bool(other.changes) and not other.is_cut and set(other.changes) <= set(past.changes)

@@ -42,25 +42,38 @@ class _Found:
 
     blobs: dict[str, None] = field(default_factory=dict)
     changes: list[tuple[Replaced, ...]] = field(default_factory=list)
+    is_cut: bool = False
+
+    def add(self, change: tuple[Replaced, ...]) -> None:
+        """Take one more change in; one without lines (of a binary file) is not known."""
+        if change and len(self.changes) < CHANGES:
+            self.changes.append(change)
+        else:
+            self.is_cut = True
 
 
 async def _side(git: Git, tip: str, without: str, paths: list[str]) -> dict[str, Past]:
-    form = ("--full-history", "--date-order", f"--max-count={COMMITS}", "--format=")
+    form = ("--full-history", "--date-order", f"--max-count={COMMITS}")
     kind = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--no-abbrev")
-    asked = (tip, f"^{without}", "--", *paths)
+    asked = (*form, *kind, tip, f"^{without}", "--", *paths)
     found = {path: _Found() for path in paths}
-    listed = await git.attempt("log", "-z", "--raw", "--first-parent", "-m", *form, *kind, *asked)
+    listed = await git.attempt("log", "-z", "--raw", "--first-parent", "-m", "--format=", *asked)
     for path, new in _raw(listed.stdout if listed.exit == 0 else b""):
         if path in found:
             found[path].blobs[new] = None
-    patches = await git.attempt("log", "--patch", "--unified=0", "--no-merges", *form, *kind, *asked)
-    if patches.exit == 0 and len(patches.stdout) <= 64 * MAX_BYTES:
-        for path, replaced in _patches(patches.stdout):
-            if path in found and len(found[path].changes) < CHANGES:
-                found[path].changes.append(replaced)
+    patches = await git.attempt(
+        "log", "--patch", "--unified=0", "--no-merges", "--format=tformat:commit", *asked
+    )
+    text = patches.stdout if patches.exit == 0 and len(patches.stdout) <= 64 * MAX_BYTES else b""
+    is_cut = not text or lines(text).count(b"commit\n") >= COMMITS
+    for path, replaced in _patches(text):
+        if path in found:
+            found[path].add(replaced)
     contents = await _contents(git, found)
     return {
-        path: Past(tuple(contents[b] for b in _few(one) if b in contents), tuple(one.changes))
+        path: Past(
+            tuple(contents[b] for b in _few(one) if b in contents), tuple(one.changes), is_cut or one.is_cut
+        )
         for path, one in found.items()
     }
 

@@ -1,6 +1,8 @@
 """One side's text once stood in the other side's file, since the two parted: the other has gone on from it.
 
-It must not be in the base, and be long enough to be no chance: short texts come and go.
+The text must not be in the base, and be long enough to be no chance: short texts come and go. Both sides must have
+changed something that was there, and the other must not have deleted it: of what both put where nothing was, people
+kept the newer one in two cases of three only.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ MIN_CHARS = 30
 @rung("in-history", rank=50, scope="hunk")
 def resolve(conflict: Conflict) -> bytes | None:
     """Take the side that had the other's text, and changed it."""
+    if not (words(conflict.base or b"") and words(conflict.ours or b"") and words(conflict.theirs or b"")):
+        return None
     base = conflict.whole.base if conflict.whole is not None else conflict.base
     had_theirs = _was(conflict.theirs, conflict.history.ours, base)
     had_ours = _was(conflict.ours, conflict.history.theirs, base)

@@ -33,10 +33,12 @@ class Past:
     Attributes:
         versions: contents that the file had on the way, and has now.
         changes: what each commit changed, in the file's order.
+        is_cut: there are more changes than these.
     """
 
     versions: tuple[bytes, ...] = ()
     changes: tuple[tuple[Replaced, ...], ...] = ()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

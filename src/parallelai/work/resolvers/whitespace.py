@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parallelai.work.resolvers.lines import MAX_LINES, is_blank, lines, pieces
+from parallelai.work.resolvers.lines import MAX_LINES, Piece, is_blank, lines, pieces
 from parallelai.work.resolvers.records import Conflict, rung
 
 MIN_SHIFTED = 2
@@ -26,7 +26,7 @@ def resolve(conflict: Conflict) -> bytes | None:
     if ours.stripped() == theirs.stripped():
         return conflict.ours if ours.rows and _same_but_ends(ours, theirs) else None
     for spaced, other in ((ours, theirs), (theirs, ours)):
-        if spaced.stripped() == base.stripped() and other.rows:
+        if spaced != base and spaced.stripped() == base.stripped() and other.rows:
             return _laid_over(base, spaced, other)
     return None
 
@@ -83,6 +83,8 @@ def _laid_over(base: _Text, spaced: _Text, other: _Text) -> bytes | None:
     found: list[bytes] = []
     at = new = 0
     for piece in pieces(old, [row.line.rstrip() for row in other.rows]):
+        if _is_spaced_anew(base, spaced, piece):
+            return None
         for step in range(piece.first - at):
             _put(found, base.rows[at + step], spaced.rows[at + step], other.rows[new + step].blanks)
         new += piece.first - at
@@ -94,8 +96,16 @@ def _laid_over(base: _Text, spaced: _Text, other: _Text) -> bytes | None:
         new, at = new + len(piece.added), piece.last
     for step in range(len(base.rows) - at):
         _put(found, base.rows[at + step], spaced.rows[at + step], other.rows[new + step].blanks)
-    found += _blanks(base.rest, spaced.rest, other.rest) if at < len(base.rows) else other.rest
+    found += _blanks(base.rest, spaced.rest, other.rest)
     return b"".join(found)
+
+
+def _is_spaced_anew(base: _Text, spaced: _Text, piece: Piece) -> bool:
+    """Whether blank lines came or went right where the other side changed lines: people settled these by taste."""
+    around = range(piece.first, min(piece.last + 1, len(base.rows)))
+    if any(len(base.rows[at].blanks) != len(spaced.rows[at].blanks) for at in around):
+        return True
+    return piece.last == len(base.rows) and len(base.rest) != len(spaced.rest)
 
 
 def _put(found: list[bytes], base: _Row, spaced: _Row, blanks: tuple[bytes, ...]) -> None:

@@ -1,0 +1,97 @@
+"""`work run` is killed at many points, with all that it started; run again it finishes, and nothing was lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from repositories import Repository
+
+AGENT = """\
+import pathlib, re, sys
+for name, text in re.findall(r"^WRITE (\\S+) (.*)$", sys.stdin.read(), re.M):
+    pathlib.Path(name).write_text(text + "\\n")
+print("done")
+"""
+GATE = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
+STREAMS = {
+    "one": {"description": "One\nWRITE one.txt of one", "owns": "one.txt"},
+    "two": {"description": "Two\nWRITE two.txt of two\nWRITE user.txt trespass", "owns": "two.txt"},
+    "bad": {"description": "Bad\nWRITE bad.txt BROKEN", "owns": "bad.txt"},
+    "last": {"description": "Last\nWRITE last.txt of last", "owns": "last.txt", "depends_on": ["one", "two"]},
+}
+POINTS = (
+    *("workspace.created", "guard.kept_out", "change.made", "attempt.ended", "landing.queued"),
+    *("gate.started", "gate.ended", "landing.landed", "workspace.removed", "task.ended"),
+)
+
+
+def _start(root: Path, events: Path) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "parallelai", "work", "run", "plan.json", "--json", "--events", str(events)]
+    return subprocess.Popen(
+        argv, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _kill_at(process: subprocess.Popen[bytes], events: Path, kind: str, nth: int) -> bool:
+    """Kill it, and nothing else, once the event is written for the n-th time; False if it ended before."""
+    while process.poll() is None:
+        seen = events.read_text().count(f'"type":"{kind}"') if events.exists() else 0
+        if seen >= nth:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            return True
+    process.communicate()
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("kind", POINTS)
+def test_a_killed_run_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, nth: int
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
+    user = Repository.start(tmp_path / "project")
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["python3", "agent.py"]}},
+        "defaults": {"engine": "sh"},
+        "gates": {"landing": [["python3", "gate.py"]], "canary": "off"},
+        "workstreams": STREAMS,
+    }
+    base = user.commit(
+        {"agent.py": AGENT, "gate.py": GATE, "user.txt": "mine\n", "plan.json": json.dumps(plan)}
+    )
+    (user.root / "user.txt").write_text("being edited\n")
+    process = _start(user.root, tmp_path / "events")
+    was_killed = _kill_at(process, tmp_path / "events", kind, nth)
+    for _ in range(2):  # what landed in between does not land again
+        again = _start(user.root, tmp_path / "again")
+        out, err = again.communicate()
+        document = json.loads(out)
+        rows = {row["id"]: row for row in document["tasks"]}
+        assert {name: row["status"] for name, row in rows.items()} == {
+            "one": "ok",
+            "two": "ok",
+            "bad": "blocked",
+            "last": "ok",
+        }, (was_killed, err.decode())
+    for name in ("one", "two", "last"):
+        assert (user.root / f"{name}.txt").read_text() == f"of {name}\n"
+    assert (user.root / "user.txt").read_text() == "being edited\n"
+    assert user.git("status", "--short").strip() == "M user.txt"
+    merges = user.git("log", "--first-parent", "--format=%H", f"{base}..main").split()
+    for commit in merges:
+        assert "BROKEN" not in user.git("grep", "-h", "", commit, "--", "*.txt")
+    brought = user.git("log", "--format=%s", f"{base}..main", "--no-merges").split("\n")
+    assert sorted(line.split(":")[0] for line in brought if line) == ["last", "one", "two"]
+    assert user.git("worktree", "list").count("\n") == 2  # the user's, and that of `bad`
+    me = psutil.Process()
+    assert [each for each in me.children(recursive=True) if "agent.py" in " ".join(each.cmdline())] == []
