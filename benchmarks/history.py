@@ -5,9 +5,9 @@
 
 `REPO` is a checkout of a public repository that the data tells of; nothing is written to it. The data is the
 folder `merges` (`*.groups.jsonl.gz`), given by `--data` or the environment variable `PARALLELAI_DATA`, which may
-also name the folder above. Printed are: agreement with git, precision and recall of `risk`, time; then what
-`benchmarks.history_landing` and `benchmarks.history_resolvers` have to say of the same branches, where they are
-there: each has `async def run(store, groups, data) -> list[Figure]`.
+also name the folder above. Printed are: agreement with git, precision and recall of `risk`, and time; then how the
+same branches land (`benchmarks/history_landing.py`), and what the resolvers make of the repository's conflicting
+merges (`benchmarks/history_resolvers.py`).
 
 `risk` is asked when half of each branch was there (`benchmarks/halves.py`), and held against what git says of the
 finished ones.
@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import importlib.util
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
+from benchmarks import history_resolvers
 from benchmarks.branches import SUFFIX, Group, private, rebuild, rows
-from benchmarks.figures import Figure, summary, table
+from benchmarks.figures import Figure, left_out, summary, table
 from benchmarks.halves import halved
+from benchmarks.history_landing import LandingFigures, landing_figures
 from parallelai.git.merging import merge_all
 from parallelai.git.repository import Repository
 from parallelai.records import ConflictPair
@@ -38,7 +38,6 @@ from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.risk import LIKELY, NOTEWORTHY
 
 TARGET = "(target)"
-LATER = ("benchmarks.history_landing", "benchmarks.history_resolvers")
 
 
 @dataclass
@@ -65,6 +64,7 @@ class Tally:
     one_by_one: list[float] = field(default_factory=list)
     again: list[float] = field(default_factory=list)
     forecasts: list[Forecast] = field(default_factory=list)
+    landings: list[LandingFigures] = field(default_factory=list)
 
 
 async def measure(store: Repository, group: Group, tally: Tally) -> tuple[str, ...]:
@@ -110,10 +110,8 @@ async def _again(matrix: Matrix, heads: Sequence[Head], target: Head, store: Rep
         return 0.0
     first = heads[0]
     date = await store.git.line("log", "-1", "--format=%cI", first.commit)
-    words = ("commit-tree", f"{first.commit}^{{tree}}", "-p", first.commit, "-m", "again")
-    git = Repository(store.root, store.common, is_bare=True).git
-    env = {"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date}
-    commit = await type(git)(git.git_dir, env=env).line(*words)
+    git = replace(store.git, env={"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date})
+    commit = await git.line("commit-tree", f"{first.commit}^{{tree}}", "-p", first.commit, "-m", "again")
     began = time.perf_counter()
     await matrix.look([Head(first.name, commit), *heads[1:]], target)
     return time.perf_counter() - began
@@ -193,40 +191,69 @@ def _auc(forecasts: Sequence[Forecast]) -> str:
     return f"{right / (len(came) * len(rest)):.2f}"
 
 
-async def run(repository: Path, data: Path, most: int) -> int:
-    """Measure all groups that the data has of a repository; gives the exit code."""
-    tally, shown, groups = Tally(), [_HEAD], []
+async def replay(repository: Path, data: Path, most: int) -> tuple[str | None, list[Figure]]:
+    """Measure all groups that the data has of a repository; gives the data's name of it, and the figures."""
+    tally, shown, landed = Tally(), [_HEAD], [_landing_head()]
+    name = None
     with tempfile.TemporaryDirectory(prefix="parallelai-history-") as folder:
         store = private(repository, Path(folder))
         for path, found in rows(data, repository):
-            print(f"{path.name.removesuffix(SUFFIX)}: {len(found)} groups", flush=True)
+            name = path.name.removesuffix(SUFFIX)
+            print(f"{name}: {len(found)} groups", flush=True)
             for row in found[:most]:
                 group = await rebuild(store, row)
                 if len(group.branches) < 2:
                     print(f"  {group.id}: left out, {group.missing} branches are not in this checkout")
                     continue
-                groups.append(group)
                 shown.append(await measure(store, group, tally))
-        if not groups:
-            print(f"  left out: the data in `{data}` has no group of `{repository}`")
-            return 1
-        print(table(shown), end="\n\n")
-        figures = report(tally)
-        for name in LATER:
-            figures += await _later(name, store, groups, data)
-        print(summary(figures))
-    return 0 if all(figure.is_met is not False for figure in figures) else 1
+                tally.landings.append(await landing_figures(store, group))
+    if len(shown) == 1:
+        return None, [left_out("history", f"the data in `{data}` has no group of `{repository}`")]
+    print(table(shown), end="\n\n")
+    landed += [_landed(one) for one in tally.landings]
+    print(table(landed), end="\n\n")
+    return name, [*report(tally), *landing_report(tally.landings)]
+
+
+def _landing_head() -> tuple[str, ...]:
+    return (
+        "group",
+        "branches",
+        "first come",
+        "landed",
+        "best by pairs",
+        "bad",
+        "good landed",
+        "gate runs",
+        "one by one",
+    )
+
+
+def _landed(one: LandingFigures) -> tuple[str, ...]:
+    cells = (one.branches, one.first_come, one.landed, one.best_by_pairs, one.bad)
+    more = (one.landed_of_good, one.runs, one.runs_one_by_one)
+    return (one.group.partition("@")[2], *(str(cell) for cell in (*cells, *more)))
+
+
+def landing_report(landings: Sequence[LandingFigures]) -> list[Figure]:
+    """Sum up how branches land."""
+    total = max(sum(one.branches for one in landings), 1)
+    first, landed, best = (
+        sum(counts)
+        for counts in zip(*((one.first_come, one.landed, one.best_by_pairs) for one in landings), strict=True)
+    )
+    bad = sum(one.landed_bad for one in landings)
+    runs, single = sum(one.runs for one in landings), sum(one.runs_one_by_one for one in landings)
+    return [
+        Figure("branches that land", f"{landed / total:.1%}", f">= {first / total:.1%}", landed >= first),
+        Figure("  first come, first served", f"{first / total:.1%}"),
+        Figure("  best possible by pairs", f"{best / total:.1%}"),
+        Figure("bad branches that land", str(bad), "0", bad == 0),
+        Figure("gate runs, one branch in ten bad", f"{runs} ({single} one by one)"),
+    ]
 
 
 _HEAD = ("group", "branches", "missing", "pairs", "merges", "conflicts", "cold s", "moved s", "every pair s")
-
-
-async def _later(name: str, store: Repository, groups: Sequence[Group], data: Path) -> list[Figure]:
-    """What another part has to say of the same branches, if it is there."""
-    if importlib.util.find_spec(name) is None:
-        return []
-    found: list[Figure] = await importlib.import_module(name).run(store, groups, data)
-    return found
 
 
 def folder_of(given: str | None) -> Path | None:
@@ -253,7 +280,11 @@ def main() -> int:
         return 2
     if not asked.repository.is_dir():
         parser.error(f"there is no `{asked.repository}`")
-    return asyncio.run(run(asked.repository.resolve(), data, asked.most))
+    name, figures = asyncio.run(replay(asked.repository.resolve(), data, asked.most))
+    if name is not None and data.name == "merges":
+        figures += history_resolvers.run(asked.repository, data.parent, name)
+    print(summary(figures))
+    return 0 if name is not None and all(figure.is_met is not False for figure in figures) else 1
 
 
 if __name__ == "__main__":

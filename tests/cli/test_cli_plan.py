@@ -91,12 +91,13 @@ def test_check_notes_what_this_version_cannot_carry_out(cli: Any, here: Path) ->
         "version: 1\nworkstreams:\n"
         "  gui: {description: G, owns: 'src/**'}\n"
         "  all: {description: A, owns: 'src/deep/**', depends_on: gui}\n"
+        "team: {ana: {workstreams: [gui]}}\n"
     )
 
     called = cli("plan", "check", "later.yaml")
 
     assert called.code == 0
-    assert "note: later.yaml:3:8: workstream `gui`" in called.err
+    assert "note: later.yaml:5:7: `team`" in called.err
     assert "cannot carry it out yet" in called.err
     assert cli("plan", "check", "later.yaml", "--json").document["notes"]
     assert cli("plan", "check", "later.yaml", "--quiet").err == ""

@@ -179,11 +179,11 @@ async def test_set_budget_holds_for_the_rest_and_for_resumes(tmp_path: Path) -> 
         assert more.exit == 0
 
 
-async def test_what_later_versions_do_is_refused_and_answered(tmp_path: Path) -> None:
+async def test_what_is_for_workstreams_is_refused_where_there_are_none(tmp_path: Path) -> None:
     gate, seen = Gate(), Watcher()
     async with running(tmp_path, gate, plan_of(*tasks("a")), seen) as (other, call):
         for kind in ("approve", "reject", "lease", "land", "sync", "done", "stop", "drop"):
-            with pytest.raises(UsageError, match="this version"):
+            with pytest.raises(UsageError, match="is for workstreams"):
                 await other.runs.ask(None, kind, {})
         with pytest.raises(UsageError):
             await other.runs.ask(None, "no-such-thing", {})

@@ -222,6 +222,12 @@ def test_names_of_changelogs(path: str) -> None:
         ),  # dates
         ("", "## 2.0\n- a\n", "## Unreleased\n- b\n", "\n## 1.8\n", None),
         ("", "- a\n", "\n- b\n", "", "\n- a\n- b\n"),
+        ("## 2.0\n\n", "- a\n", "- b\n", "\n## 1.9\n", "- a\n- b\n"),  # entries stand close
+        ("## 2.0\n\n- z\n\n", "- a\n", "- b\n", "\n\n## 1.9\n", "- a\n\n- b\n"),  # entries stand apart
+        ("- z\n", "- a\n", "### Fixed\n- b\n", "\n## 1.9\n", "- a\n\n### Fixed\n- b\n"),
+        ("- z\n", "### Fixed\n- a\n", "- b\n", "\n## 1.9\n", None),  # b would come below Fixed
+        ("", "Version 2.3\n", "Version 2.2\n", "-----------\n", None),  # one heading, renamed by both
+        ("", "Tool 2.3 (2026-02-01)\n----\n- a\n", "Tool 2.4 (2026-01-01)\n----\n- b\n", "", None),
     ],
 )
 def test_changelog_releases_stay_in_order(

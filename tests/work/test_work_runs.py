@@ -340,3 +340,28 @@ async def test_a_secret_is_not_committed(user: Repository) -> None:
     row = rows(await carry_out(user, hands, plan))["one"]
     assert (row.status, row.error.kind) == (Outcome.BLOCKED, Trespass.kind)
     assert token not in user.git("log", "--all", "-p")
+
+
+async def test_what_an_unconfined_program_does_to_the_users_git_is_put_back_and_told(
+    user: Repository,
+) -> None:
+    program = (
+        "import pathlib, subprocess, sys\n"
+        f"git = pathlib.Path({str(user.root / '.git')!r})\n"
+        "(git / 'hooks').mkdir(exist_ok=True)\n"
+        "(git / 'hooks' / 'pre-commit').write_text('#!/bin/sh\\nexit 1\\n')\n"
+        f"subprocess.run(['git', '-C', {str(user.root)!r}, 'config', 'core.pager', 'evil'], check=True)\n"
+        "pathlib.Path('one.txt').write_text('1\\n')\n"
+    )
+    user.commit({"agent.py": program})
+    before = (user.root / ".git" / "config").read_bytes()
+    engine = {"use": "command", "command": ["python3", "agent.py"], "sandbox": "none"}
+    plan = {"engines": {"sh": engine}, "tasks": [{"id": "t", "description": "d", "edits": True, "engine": "sh"}]}
+    async with AsyncParallelAI(user.root) as ai:
+        document = await ai.execute(plan)
+    assert (user.root / ".git" / "config").read_bytes() == before
+    assert not (user.root / ".git" / "hooks" / "pre-commit").exists()
+    change = document.tasks[0].change
+    assert change is not None
+    assert change.files == ("one.txt",)
+    assert set(change.kept_out) == {".git/config", ".git/hooks/pre-commit"}

@@ -33,6 +33,8 @@ from parallelai.work import scratch
 from parallelai.work.changes import contents, secrets_of, writes_for
 from parallelai.work.checkout import Checkout, NotWritten, written
 from parallelai.work.confined import Command, run_in
+from parallelai.work.guard.restoring import restore_files
+from parallelai.work.guard.watch import Watch, changed_since, watch_of
 from parallelai.work.proposals import write_edits
 from parallelai.work.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
 
@@ -136,7 +138,9 @@ class RunWorkspaces:
         temporary = self._home / f"tmp-{os.getpid()}-{self._made}"
         temporary.mkdir(mode=0o700)
         workspace = self._workspace(work, temporary, laid, wanted)
-        return _Place(self, laid, workspace, wanted, work)
+        # What nothing holds back may write into the user's own repository, by its path.
+        watch = None if is_confined(workspace) else await watch_of(self._snapshot.objects.parent)
+        return _Place(self, laid, workspace, wanted, work, watch)
 
     def _wanted(self, task: str) -> model.Workspace:
         of_task = self._settings.of_task
@@ -293,6 +297,15 @@ class RunWorkspaces:
         known = frozenset((*laid.left_out, *before.kept_out))
         laid.left_out |= await scratch.take_back(self._snapshot, laid.folder, known)
 
+    async def put_back(self, watch: Watch, number: int) -> tuple[str, ...]:
+        """Put configuration and hooks of the user's repository back; gives what was changed, refs too."""
+        touched = await changed_since(watch)
+        aside = self._settings.folder / "patches" / f"git-{number + 1:04}"
+        await asyncio.to_thread(restore_files, watch, touched.files, aside)
+        above = Path(watch.git_dir).parent
+        files = (os.path.relpath(path, above) for path in touched.files)
+        return (*files, *(f".git/{moved.ref}" for moved in touched.refs))
+
     async def keep(self, measured: Measured, number: int) -> Change:
         await self._refuse_secrets(measured)
         patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
@@ -375,6 +388,7 @@ class _Place:
         workspace: Workspace,
         wanted: model.Workspace,
         work: Work,
+        watch: Watch | None,
     ) -> None:
         self.root = str(laid.folder.path)
         self.base = laid.folder.base
@@ -383,12 +397,18 @@ class _Place:
         self._laid = laid
         self._wanted = wanted
         self._work = work
+        self._watch = watch
+        self._touched: dict[str, None] = {}
 
     async def briefed(self, request: Request, has_hands: bool) -> Request:
         return request
 
     async def measure(self) -> Measured:
-        return await self._owner.measure(self._laid, self._work.edits, self.workspace, self._work.avoids)
+        work = self._work
+        measured = await self._owner.measure(self._laid, work.edits, self.workspace, work.avoids)
+        if self._watch is not None:
+            self._touched.update(dict.fromkeys(await self._owner.put_back(self._watch, work.number)))
+        return dataclasses.replace(measured, kept_out=(*measured.kept_out, *self._touched))
 
     async def keep(self, measured: Measured) -> Change:
         return await self._owner.keep(measured, self._work.number)

@@ -66,5 +66,5 @@ def _pattern(gone: Broken) -> str:
         start = "^[[:space:]]+" if "." in gone.name else "^"
         return f"{start}((async[[:space:]]+)?(def|class)[[:space:]]+{name}{end}|{name}[[:space:]]*=)"
     if gone.kind == "constant":
-        return f"(^|[[:space:]]){name}([[:space:]]*:[^=]*)?[[:space:]]*="
+        return f"(^|[[:space:]]){name}([[:space:]]+[^=[:space:]]+|[[:space:]]*:[^=]*)?[[:space:]]*=([^=]|$)"
     return f"({_WORDS})[[:space:]]+(\\([^)]*\\)[[:space:]]*)?{name}{end}"

@@ -84,12 +84,19 @@ class Judging:
         for one, paths in doubtful:
             reasoning.find_gone(one, paths, self._texts)
         users = [
-            (path, other.changes.rows[path])
+            (one, other, other.changes.rows[path])
             for pair in pairs
             for one, other in ((pair.a, pair.b), (pair.b, pair.a))
             for path in reasoning.users(one, other)
         ]
-        await self._texts.read_uses([(path, blob) for path, row in users for blob in (row.old, row.new)])
+        await self._texts.read_words([(row.path, blob) for *_, row in users for blob in (row.old, row.new)])
+        await self._texts.read_uses(
+            [
+                (row.path, row.new)
+                for one, other, row in users
+                if reasoning.meant(one, other, row.path, self._texts)
+            ]
+        )
         found = [(pair, reasoning.findings(pair.a, pair.b, self._texts)) for pair in pairs]
         return await self._not_elsewhere([row for row in found if row[1]])
 

@@ -194,18 +194,16 @@ def clashes(
     path: str,
     uses: Iterable[Use],
     lines: Collection[int],
-    before: Collection[str],
 ) -> list[Clash]:
     """Match what one side broke with what the other's file began to use.
 
-    `defined` are bare names that either side's added lines define; `lines` those that were added to the file;
-    `before` the names that it used before.
+    `defined` are bare names that either side's added lines define; `lines` those that were added to the file.
     """
     names = {each.bare: each for each in gone}
     found: list[Clash] = []
     for use in uses:
         each = names.get(use.name)
-        if each is None or use.line not in lines or use.name in before:
+        if each is None or use.line not in lines:
             continue
         if use.name in defined if each.what != "changed" else not use.is_call:
             continue

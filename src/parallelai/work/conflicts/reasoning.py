@@ -110,6 +110,14 @@ def users(one: Side, other: Side) -> list[str]:
     return found[:MOST_USERS]
 
 
+def meant(one: Side, other: Side, path: str, texts: Texts) -> list[Broken]:
+    """What is gone from one side that a file of the other, whose words have been read, can newly mean."""
+    row = other.changes.rows[path]
+    now, before = texts.words(path, row.new), texts.words(path, row.old)
+    names = [name for name in one.gone.keys() & other.added[path] if name.encode() not in before]
+    return [each for name in sorted(names) for each in one.gone[name] if _is_meant(each, row, now)]
+
+
 def findings(a: Side, b: Side, texts: Texts) -> list[Finding]:
     """Give the clashes of a pair, as far as its own files tell, the gravest first."""
     found = [Finding(0, clash) for clash in _clashes(a, b, texts)]
@@ -119,13 +127,12 @@ def findings(a: Side, b: Side, texts: Texts) -> list[Finding]:
 
 def _clashes(one: Side, other: Side, texts: Texts) -> Iterator[Clash]:
     for path in users(one, other):
-        row = other.changes.rows[path]
-        now = texts.used(path, row.new)
-        names = one.gone.keys() & other.added[path]
-        gone = [each for name in names for each in one.gone[name] if _is_meant(each, row, now.words)]
-        before = {use.name for use in texts.used(path, row.old).uses}
+        gone = meant(one, other, path, texts)
+        if not gone:
+            continue
         lines = {line + 1 for hunk in other.patch.get(path, ()) for line in range(*hunk.new)}
-        yield from clashes(gone, one.defined | other.defined, path, now.uses, lines, before)
+        used = texts.uses(path, other.changes.rows[path].new)
+        yield from clashes(gone, one.defined | other.defined, path, used, lines)
 
 
 def why(finding: Finding, names: tuple[str, str], is_target: bool) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from parallelai.git.plumbing import Git
 from parallelai.work.symbols import Definition, Use, definitions, language_of, uses
@@ -17,15 +16,6 @@ MOST_READ = 1_000
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What one content uses, and all words in it, also in comments and strings."""
-
-    uses: tuple[Use, ...] = ()
-    words: frozenset[bytes] = frozenset()
-
-
-NOTHING = Used()
 Wanted = Iterable[tuple[str, str]]
 _Key = tuple[str, str]
 
@@ -36,7 +26,8 @@ class Texts:
     def __init__(self, git: Git) -> None:
         self._git = git
         self._definitions: dict[_Key, tuple[Definition, ...]] = {}
-        self._uses: dict[_Key, Used] = {}
+        self._uses: dict[_Key, tuple[Use, ...]] = {}
+        self._words: dict[_Key, frozenset[bytes]] = {}
 
     async def read_definitions(self, wanted: Wanted) -> None:
         """Read what (path, hash) each define; hashes of only zeroes are no content."""
@@ -48,6 +39,14 @@ class Texts:
         for (language, blob), path in fresh.items():
             self._definitions[language, blob] = definitions(path, texts.get(blob, b""))
 
+    async def read_words(self, wanted: Wanted) -> None:
+        """Read all words of (path, hash) each, also those in comments and strings."""
+        if len(self._words) > MOST_KEPT:
+            self._words = {}
+        fresh = _fresh(wanted, self._words)
+        texts = await self._texts(blob for _, blob in fresh)
+        self._words.update({key: frozenset(_WORD.findall(texts.get(key[1], b""))) for key in fresh})
+
     async def read_uses(self, wanted: Wanted) -> None:
         """Read what (path, hash) each use."""
         if len(self._uses) > MOST_KEPT:
@@ -55,16 +54,19 @@ class Texts:
         fresh = _fresh(wanted, self._uses)
         texts = await self._texts(blob for _, blob in fresh)
         for (language, blob), path in fresh.items():
-            text = texts.get(blob, b"")
-            self._uses[language, blob] = Used(uses(path, text), frozenset(_WORD.findall(text)))
+            self._uses[language, blob] = uses(path, texts.get(blob, b""))
 
     def definitions(self, path: str, blob: str) -> tuple[Definition, ...]:
         """Give what was read; nothing for what was not."""
         return self._definitions.get((language_of(path) or "", blob), ())
 
-    def used(self, path: str, blob: str) -> Used:
+    def uses(self, path: str, blob: str) -> tuple[Use, ...]:
         """Give what was read; nothing for what was not."""
-        return self._uses.get((language_of(path) or "", blob), NOTHING)
+        return self._uses.get((language_of(path) or "", blob), ())
+
+    def words(self, path: str, blob: str) -> frozenset[bytes]:
+        """Give what was read; nothing for what was not."""
+        return self._words.get((language_of(path) or "", blob), frozenset())
 
     async def _texts(self, blobs: Iterable[str]) -> dict[str, bytes]:
         """Give contents, without those that are too large to be parsed."""
