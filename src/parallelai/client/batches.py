@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
+from parallelai.client.jobs import Builder
+from parallelai.client.reviews import ReviewOptions, plan_of
 from parallelai.plan.graph import Instance, TaskGraph
+from parallelai.plan.model import Plan
+
+
+def review_graph(builder: Builder, options: ReviewOptions) -> tuple[Plan, TaskGraph]:
+    """Make a review's plan and graph: by batches of files where its engine looks at many at a time."""
+    plan = plan_of(builder.project, options, is_each=False)
+    graph = builder.graph(plan)
+    if builder.batch_size(plan, graph) > 1:
+        return plan, batched(builder, plan, graph)
+    plan = plan_of(builder.project, options, is_each=True)
+    return plan, builder.graph(plan)
+
+
+def batched(builder: Builder, plan: Plan, graph: TaskGraph) -> TaskGraph:
+    """Cut a review's graph by how many files its engine looks at in one request."""
+    return split(graph, builder.batch_size(plan, graph))
 
 
 def split(graph: TaskGraph, size: int) -> TaskGraph:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -31,11 +30,11 @@ from parallelai.client.landings import Landings
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
-from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, plan_of, review_name
+from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, nothing_to_do, review_name
 from parallelai.client.rooms import performed, places_of, room_for, steps_of
 from parallelai.client.runs import Runs
+from parallelai.client.secrets import masker_of
 from parallelai.client.work import Work
-from parallelai.engines.model_servers import SERVERS
 from parallelai.engines.protocol import Engine
 from parallelai.errors import BusyError, UsageError
 from parallelai.events import Event, EventData, RunCreated
@@ -43,12 +42,11 @@ from parallelai.plan import load
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
 from parallelai.plan.model import Budget, Choice, Plan, Task
-from parallelai.records import FREE, Coverage, Outcome, RunDocument, Severity, new_run_id
+from parallelai.records import RunDocument, Severity, new_run_id
 from parallelai.results import baseline
 from parallelai.run import resume
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.job import Job
-from parallelai.run.masking import Masker
 from parallelai.run.report import Report
 from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
@@ -242,7 +240,7 @@ class AsyncParallelAI:
         if not tree.paths:
             return nothing_to_do()
         async with self._builder(carry, {}, tree=tree) as builder:
-            plan, graph = review_graph(builder, options)
+            plan, graph = batches.review_graph(builder, options)
             asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
             name = review_name(options, asked)
             run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
@@ -258,7 +256,7 @@ class AsyncParallelAI:
         if not tree.paths:
             return [], [], "nothing"
         async with self._builder(carry, {}, tree=tree) as builder:
-            plan, graph = review_graph(builder, options)
+            plan, graph = batches.review_graph(builder, options)
             who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
             return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
 
@@ -300,7 +298,7 @@ class AsyncParallelAI:
                 writer.append(
                     recorded.creation(job, plan, carry, None, self._notes(job), parallelai.__version__)
                 )
-            masker = _masker(job)
+            masker = masker_of(job)
             room = await stack.enter_async_context(
                 room_for(self.project, job, writer, masker, Ports(), lambda note: None)
             )
@@ -320,7 +318,7 @@ class AsyncParallelAI:
             async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)
                 if plan.tasks[0].each is None:
-                    graph = _batched(builder, plan, graph)
+                    graph = batches.batched(builder, plan, graph)
                 return await self._run(builder, "review", created.plan, plan, graph, run, options)
         plan = self._recorded_plan(created, carry.variables)
         async with self._builder(carry, plan.engines, run) as builder:
@@ -362,7 +360,7 @@ class AsyncParallelAI:
                 )
                 prior.spare = self._spare(job)
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
-            masker = _masker(job)
+            masker = masker_of(job)
             workspaces = await workspaces_for(self.project, job, masker, prior)
             if workspaces is not None:
                 stack.push_async_callback(workspaces.aclose)
@@ -490,37 +488,6 @@ def _changes(options: CarryOut, prior: resume.Prior) -> tuple[EventData, ...]:
         return ()
     changed = recorded.changed_budget(options, prior.created, prior.budget)
     return (changed,) if changed is not None else ()
-
-
-def _masker(job: Job) -> Masker:
-    """Mask what the engines and commands of a job are given and nobody else should see."""
-    workspace, entries = job.plan.workspace, list(job.entries.values())
-    given = {**workspace.env}
-    named = {entry.api_key_env for entry in entries if entry.api_key_env is not None}
-    usual = {name for server in SERVERS.values() for name in server.key_variables}
-    for entry in entries:
-        given |= entry.env
-    names = {*workspace.pass_env, *given, *named}
-    return Masker.of_environment({**os.environ, **given}, names, named | usual)
-
-
-def nothing_to_do() -> RunDocument:
-    """The document of a run of nothing: a review of changes where nothing changed."""
-    return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())
-
-
-def review_graph(builder: Builder, options: ReviewOptions) -> tuple[Plan, TaskGraph]:
-    """Make a review's plan and graph: by batches of files where its engine looks at many at a time."""
-    plan = plan_of(builder.project, options, is_each=False)
-    graph = builder.graph(plan)
-    if builder.batch_size(plan, graph) > 1:
-        return plan, _batched(builder, plan, graph)
-    plan = plan_of(builder.project, options, is_each=True)
-    return plan, builder.graph(plan)
-
-
-def _batched(builder: Builder, plan: Plan, graph: TaskGraph) -> TaskGraph:
-    return batches.split(graph, builder.batch_size(plan, graph))
 
 
 def _with_added(

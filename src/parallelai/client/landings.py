@@ -14,8 +14,8 @@ import parallelai
 from parallelai.client.arguments import choice_of
 from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
-from parallelai.client.rooms import secrets_finder
 from parallelai.client.runs import Runs
+from parallelai.client.secrets import secrets_finder
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (
     Event,

@@ -13,6 +13,7 @@ from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.listing import changed_since, staged
 from parallelai.plan.files import FileTree, select, unmatched
 from parallelai.plan.model import Plan, Task
+from parallelai.records import FREE, Coverage, Outcome, RunDocument
 
 TASK = "review"
 TEMPLATE = "code-review"
@@ -112,3 +113,8 @@ def review_name(options: ReviewOptions, engine: str) -> str:
     digest = hashlib.blake2b(json.dumps(asked).encode(), digest_size=4).hexdigest()
     shown = " ".join(options.patterns) or "everything"
     return f"review {shown[:60]} ({digest})"
+
+
+def nothing_to_do() -> RunDocument:
+    """The document of a run of nothing: a review of changes where nothing changed."""
+    return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())

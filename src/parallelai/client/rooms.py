@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parallelai.client.project import OpenProject
-from parallelai.engines.model_servers import SERVERS
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
@@ -45,12 +43,6 @@ def steps_of(room: Room | None, job: Job) -> list[Step]:
     """The steps of a job's tasks after the work of their assistants."""
     steps: list[Step] = [CheckStep(functools.partial(works_in_folder, job))]
     return steps if room is None else [*steps, ApproveStep(room), LandStep(room), PhaseGateStep(room)]
-
-
-def secrets_finder() -> Callable[[str], frozenset[str]]:
-    """Finds secrets in texts where no run is carried out: the usual patterns, and the usual variables' values."""
-    usual = {name for server in SERVERS.values() for name in server.key_variables}
-    return Masker.of_environment(dict(os.environ), usual, usual).secrets_in
 
 
 def performed(project: OpenProject, name: str | None) -> frozenset[str]:

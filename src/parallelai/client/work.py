@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.landings import Landings
 from parallelai.client.project import OpenProject
-from parallelai.client.rooms import secrets_finder
 from parallelai.client.runs import Runs
+from parallelai.client.secrets import secrets_finder
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
 from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
 from parallelai.git.repository import Repository, open_repository

@@ -20,36 +20,29 @@ from parallelai.errors import EngineError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
     EventData,
-    FindingRecorded,
     OrphanEnded,
     RunCreated,
-    RunEnded,
     RunStarted,
     TaskEnded,
     TaskExpanded,
     TaskReady,
-    TaskStep,
 )
-from parallelai.plan.files import read_text
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.records import (
-    FREE,
     ErrorRecord,
     FileNote,
-    Finding,
     LimitKey,
     Outcome,
     RunDocument,
     TaskResult,
 )
-from parallelai.results import baseline
-from parallelai.results.collect import collect
-from parallelai.results.document import counts, exit_code, is_pending, run_outcome
-from parallelai.run import assembly, limiting
+from parallelai.run import assembly, closing, limiting
 from parallelai.run.asking import Questions, RunCoordinator
+from parallelai.run.closing import How
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
+from parallelai.run.endings import ended_of
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptParked,
@@ -67,7 +60,8 @@ from parallelai.run.report import Report
 from parallelai.run.resume import Prior, measured_before
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.steering import POLL_SECONDS, Steering
-from parallelai.run.steps import STAGES, CheckStep, Step, StepContext, attempted
+from parallelai.run.stepping import Stepping
+from parallelai.run.steps import CheckStep, Step
 from parallelai.run.validation import record_of
 from parallelai.run.workspaces import Measured, Workspaces, applied_event
 from parallelai.store import RunWriter, Store
@@ -134,7 +128,7 @@ class Runner:
         self._news = news
         if steps is None:
             steps = (CheckStep(functools.partial(assembly.works_in_folder, job)),)
-        self._steps = {step.kind: step for step in steps}
+        self._stepping = Stepping(steps, writer.append)
         self._watch = watch
         self._masker = masker or Masker()
         self._workspaces = workspaces
@@ -158,7 +152,6 @@ class Runner:
         self._waiting: set[str] = set()  # what became ready in this round, and did not start
         self._inbox: list[ExecutorEvent] = []
         self._wake = asyncio.Event()
-        self._running_steps: dict[str, asyncio.Task[EngineError | None]] = {}
         self._permits = limiting.coordinator_of(job, writer.append, self._wake.set)
         self._clock_offset = time.time() - time.monotonic()
         self._signal: int | None = None
@@ -324,53 +317,8 @@ class Runner:
     async def _close(self, writer: RunWriter) -> None:
         await writer.flush()
         self._store.cache.flush()
-        report = self._report
-        collected = collect(
-            report.reported(self._is_model),
-            read=functools.partial(self._read, {}),
-            record=self._job.record,
-        )
-        findings = baseline.apply(self._masker.quotes(collected.findings), self._job.baseline)
-        writer.append(FindingRecorded(findings, collected.dropped))
-        writer.append(self._ending(findings))
-        await writer.flush()
-
-    def _ending(self, findings: tuple[Finding, ...]) -> RunEnded:
-        report, tasks = self._report, self._report.tasks()
-        counted = counts(tasks)
-        is_over = self._has_reached_budget
-        return RunEnded(
-            outcome=run_outcome(counted, is_cancelled=self._signal is not None, is_budget_reached=is_over),
-            exit=exit_code(
-                tasks,
-                findings=findings,
-                files=report.coverage(),
-                is_unapplied=bool(report.refusals) or any(map(is_pending, tasks)),
-                fail_on=self._job.fail_on,
-                is_budget_reached=is_over,
-                signal=self._signal,
-            ),
-            seconds=round(report.seconds, 3),
-            seconds_one_by_one=round(report.seconds_one_by_one, 3),
-            counts=counted,
-            usage=report.usage or FREE,
-        )
-
-    def _read(self, folders: dict[str, str], path: str) -> str | None:
-        try:
-            return read_text(self._job.root, path, folders=folders)
-        except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
-            return None
-
-    def _is_model(self, engine: str) -> bool:
-        """Whether an engine is a model or an assistant, which may make up what it reports."""
-        try:
-            able = self._job.engines(engine).capabilities
-        except EngineError:  # it was there when it answered, in an earlier process of the run
-            return False
-        entry = self._job.entries.get(engine)
-        is_program = entry is not None and entry.use == "command"
-        return able.takes_text or (able.works_in_folder and not is_program)
+        how = How(self._signal, self._has_reached_budget)
+        await closing.close(self._job, self._report, self._masker, writer, how)
 
     def _learn(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -493,8 +441,8 @@ class Runner:
     def _cancel(self, decision: Cancel) -> None:
         if decision.attempt:
             self._flights.cancel(decision.task, decision.attempt)
-        elif decision.task in self._running_steps:
-            self._running_steps[decision.task].cancel()
+        else:
+            self._stepping.cancel(decision.task)
 
     def _cancel_all(self) -> None:
         self._scheduler.cancel(None, "interrupted")
@@ -502,9 +450,7 @@ class Runner:
 
     def _hurry(self) -> None:
         """Cancel what is in flight until it is gone: the second time leaves a program no grace."""
-        for running in self._running_steps.values():
-            running.cancel()
-        if self._flights.cancel_all() or self._running_steps:
+        if self._flights.cancel_all() | self._stepping.cancel_all():
             asyncio.get_running_loop().call_later(HURRY_SECONDS, self._hurry)
 
     def _finish(self, finish: Finish) -> None:
@@ -515,7 +461,8 @@ class Runner:
         if tally is None and finish.outcome is Outcome.OK and task in self._prior.ended:
             ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
         else:
-            ended = self._ended(finish, tally or Tally())
+            about = self._workspaces.workstream(task) if self._workspaces is not None else None
+            ended = ended_of(self._job, finish, tally or Tally(), self._fingerprints.pop(task, ""), about)
         self._writer.append(ended, task=task)
         if finish.outcome is Outcome.OK:
             made = tally.change if tally is not None else measured_before(self._prior, task)
@@ -529,59 +476,15 @@ class Runner:
         if self._workspaces is not None:
             self._workspaces.ended(task, measured)
 
-    def _ended(self, finish: Finish, tally: Tally) -> TaskEnded:
-        who = self._job.assignment(self._job.graph.get(finish.task))
-        reply = tally.reply
-        result = TaskResult(
-            id=finish.task,
-            status=finish.outcome,
-            engine=tally.engine,
-            account=tally.account,
-            model=tally.model,
-            why=who.why,
-            attempts=tally.attempts,
-            turns=tally.turns,
-            seconds=round(tally.seconds, 3),
-            findings=len(reply.findings) if reply is not None else 0,
-            usage=tally.usage,
-            error=self._placed(finish),
-            workstream=self._workspaces.workstream(finish.task) if self._workspaces is not None else None,
-        )
-        return TaskEnded(result, self._fingerprints.pop(finish.task, ""), tuple(tally.good))
-
-    def _placed(self, finish: Finish) -> ErrorRecord | None:
-        """The error with the task's place in its plan, where the error names none of its own."""
-        error = finish.error
-        if error is None or error.where is not None:
-            return error
-        name = str(self._job.graph.get(finish.task).task.id)
-        return dataclasses.replace(error, where=self._job.places.get(name))
-
     # -- steps
 
     def _run_step(self, decision: RunStep) -> None:
-        step = self._steps[decision.step]
-        self._writer.append(TaskStep(step.kind, STAGES.get(step.kind, step.stage)), task=decision.task)
-        running = self._group.create_task(self._carry_out_step(step, decision.task))
-        self._running_steps[decision.task] = running
-        running.add_done_callback(lambda task: self._step_done(decision, task))
+        instance = self._job.graph.get(decision.task)
+        self._stepping.start(decision.step, instance, self._job, self._group, self._step_done)
 
-    async def _carry_out_step(self, step: Step, task: str) -> EngineError | None:
-        instance, workspace = self._job.graph.get(task), self._job.plan.workspace
-        context = StepContext(
-            run=self._job.run,
-            root=self._job.root,
-            log=self._job.logs / "steps" / f"{instance.index}-{step.kind}.log",
-            env=processes.environment(env=workspace.env, pass_env=workspace.pass_env),
-            grace_seconds=self._job.plan.limits.grace,
-        )
-        return await attempted(step, instance, context)
-
-    def _step_done(self, decision: RunStep, task: asyncio.Task[EngineError | None]) -> None:
-        self._running_steps.pop(decision.task, None)
-        error = None if task.cancelled() else task.result()
+    def _step_done(self, step: str, task: str, error: EngineError | None) -> None:
         record = self._masker.record(record_of(error)) if error is not None else None
-        self._scheduler.step_ended(decision.task, decision.step, record, self._now())
+        self._scheduler.step_ended(task, step, record, self._now())
         self._wake.set()
 
     # -- what others ask (`steering.Steered`)
@@ -590,7 +493,7 @@ class Runner:
         before = self._job.graph
         job = self._grow(self._job, task)
         fresh = [instance for instance in job.graph.instances if not before.items(instance.id)]
-        nodes = assembly.nodes_of(job, fresh, tuple(self._steps.values()), self._key_of)
+        nodes = assembly.nodes_of(job, fresh, self._stepping.steps, self._key_of)
         groups = {name: items for name, items in job.graph.groups.items() if name not in before.groups}
         self._scheduler.add(nodes, groups, self._now())  # refuses before anything is changed
         self._adopt(job)

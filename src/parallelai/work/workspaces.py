@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -30,8 +29,8 @@ from parallelai.plan.files import Matcher
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import Applied, Measured, Parked, Place, Work
 from parallelai.work import scratch
-from parallelai.work.changes import contents, secrets_of, writes_for
-from parallelai.work.checkout import Checkout, NotWritten, written
+from parallelai.work.applying import Changes
+from parallelai.work.changes import contents, secrets_of
 from parallelai.work.confined import Command, run_in
 from parallelai.work.guard.restoring import restore_files
 from parallelai.work.guard.watch import Watch, changed_since, watch_of
@@ -434,42 +433,9 @@ class _Place:
             await asyncio.to_thread(self._owner.drop, self._laid)
 
 
-class Changes:
-    """Puts changes of a run into the user's checkout, and takes them out again."""
-
-    def __init__(self, snapshot: Snapshot, folder: Path) -> None:
-        self._snapshot = snapshot
-        self._checkout = Checkout(snapshot.root, folder / "applied")
-
-    async def apply(self, task: str, base: str, commit: str) -> Applied:
-        """Apply one change: all of it, or nothing."""
-        name = record_name(task)
-        try:
-            await asyncio.to_thread(self._checkout.recover, name)
-            writes = await writes_for(self._snapshot.git, self._snapshot.root, base, commit)
-            await asyncio.to_thread(self._checkout.write, name, writes)
-        except NotWritten as error:
-            return Applied(task, {}, error.paths, error.said)
-        return Applied(task, written(writes))
-
-    async def undo(self, task: str) -> Applied:
-        """Take a change out again, byte by byte; nothing happens where something was edited since."""
-        try:
-            writes = await asyncio.to_thread(self._checkout.undo, record_name(task))
-        except NotWritten as error:
-            return Applied(task, {}, error.paths, error.said)
-        back = {path: (after, before) for path, (before, after) in written(writes).items()}
-        return Applied(task, back)
-
-
 def as_text(name: str) -> str:
     """A path that can be written down, also where its bytes are no text."""
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-def record_name(task: str) -> str:
-    """A file name for a task's record, which no other task has: ids hold slashes, dots and are long."""
-    return hashlib.sha256(task.encode("utf-8", "backslashreplace")).hexdigest()[:40]
 
 
 async def open_workspaces(

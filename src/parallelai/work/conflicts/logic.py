@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parallelai.work.conflicts.changes import Patch
-from parallelai.work.symbols import Definition, Use
+from parallelai.work.symbols import Definition, Use, language_of
 
 What = Literal["removed", "renamed", "changed"]
 RISKS: Mapping[What, float] = {"removed": 0.8, "renamed": 0.8, "changed": 0.6}
@@ -26,6 +26,17 @@ _KEYWORDS = (
 )
 _DEFINED = re.compile(rf"\b(?:{_KEYWORDS})\s+(?:\([^)]{{0,200}}\)\s*)?(\w+)")
 _DEFINABLE = re.compile(rf"{_DEFINED.pattern}|([^\W\d]\w*)\s*[(=:]")
+_WITH_KEYWORDS = {"python", "go", "rust", "ruby", "php"}
+_TOP = re.compile(r"^(?:export\s+)?(?:pub\s+)?(?:const|let|var|static)\s+(?:mut\s+)?(\w+)")
+_NAMED = re.compile(
+    r"\b(?:def|class|func|function|fn|interface|type|struct|enum|trait|module|union|define|macro_rules!)\s+"
+    r"(?:\([^)]{0,200}\)\s*)?(\w+)"
+)
+_CONSTANT = re.compile(r"^\s{0,8}([A-Z_]\w*)\b[^=(]{0,80}=")
+_GROUPED = re.compile(r"^\s{1,8}(\w+)\s+(?:struct|interface)\b")
+_STARTING = re.compile(r"^\s*(?:[\w*&<>\[\]]{1,60}\s+){0,4}[*&]{0,2}(\w+)\s*[(=:<]")
+_BY_KEYWORD = (_TOP, _NAMED, _CONSTANT, _GROUPED)
+_BY_PLACE = (_TOP, _NAMED, _STARTING)
 _COMMON = frozenset(("args", "cls", "ctx", "err", "kwargs", "main", "nil", "null", "self", "super", "this"))
 
 
@@ -66,13 +77,14 @@ def is_telling(name: str) -> bool:
 
 
 def removed_names(patch: Patch) -> dict[str, set[str]]:
-    """Give, by file, the names on removed lines that could have been defined there."""
+    """Give, by file, the names on removed lines that could have been defined there for others to use."""
     found = {}
     for path, hunks in patch.items():
-        lines = (line for hunk in hunks for line in hunk.removed)
-        pairs = (pair for line in lines for pair in _DEFINABLE.findall(line))
-        if names := {name for pair in pairs for name in pair if name and is_telling(name)}:
-            found[path] = names
+        patterns = _BY_KEYWORD if language_of(path) in _WITH_KEYWORDS else _BY_PLACE
+        lines = [line for hunk in hunks for line in hunk.removed]
+        names = {name for line in lines for pattern in patterns for name in pattern.findall(line)}
+        if telling := {name for name in names if is_telling(name)}:
+            found[path] = telling
     return found
 
 

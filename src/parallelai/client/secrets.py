@@ -1,0 +1,28 @@
+"""What is masked: what engines and commands are given, and nobody else should see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from parallelai.engines.model_servers import SERVERS
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+
+
+def secrets_finder() -> Callable[[str], frozenset[str]]:
+    """Finds secrets in texts where no run is carried out: the usual patterns, and the usual variables' values."""
+    usual = {name for server in SERVERS.values() for name in server.key_variables}
+    return Masker.of_environment(dict(os.environ), usual, usual).secrets_in
+
+
+def masker_of(job: Job) -> Masker:
+    """Mask what the engines and commands of a job are given and nobody else should see."""
+    workspace, entries = job.plan.workspace, list(job.entries.values())
+    given = {**workspace.env}
+    named = {entry.api_key_env for entry in entries if entry.api_key_env is not None}
+    usual = {name for server in SERVERS.values() for name in server.key_variables}
+    for entry in entries:
+        given |= entry.env
+    names = {*workspace.pass_env, *given, *named}
+    return Masker.of_environment({**os.environ, **given}, names, named | usual)

@@ -1,0 +1,79 @@
+"""The end of a run: all findings collected, and its outcome written down."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from parallelai.errors import EngineError, ParallelAIError
+from parallelai.events import FindingRecorded, RunEnded
+from parallelai.plan.files import read_text
+from parallelai.records import FREE, Finding
+from parallelai.results import baseline
+from parallelai.results.collect import collect
+from parallelai.results.document import counts, exit_code, is_pending, run_outcome
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.report import Report
+from parallelai.store import RunWriter
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a run came to its end: by which signal, if any, and whether a budget was reached."""
+
+    signal: int | None = None
+    is_over_budget: bool = False
+
+
+async def close(job: Job, report: Report, masker: Masker, writer: RunWriter, how: How) -> None:
+    """Write down the findings of a run and how it ended. All else of it is on disk."""
+    collected = collect(
+        report.reported(functools.partial(_is_model, job)),
+        read=functools.partial(_read, job, {}),
+        record=job.record,
+    )
+    findings = baseline.apply(masker.quotes(collected.findings), job.baseline)
+    writer.append(FindingRecorded(findings, collected.dropped))
+    writer.append(_ending(job, report, findings, how))
+    await writer.flush()
+
+
+def _ending(job: Job, report: Report, findings: tuple[Finding, ...], how: How) -> RunEnded:
+    tasks = report.tasks()
+    counted = counts(tasks)
+    is_over = how.is_over_budget
+    return RunEnded(
+        outcome=run_outcome(counted, is_cancelled=how.signal is not None, is_budget_reached=is_over),
+        exit=exit_code(
+            tasks,
+            findings=findings,
+            files=report.coverage(),
+            is_unapplied=bool(report.refusals) or any(map(is_pending, tasks)),
+            fail_on=job.fail_on,
+            is_budget_reached=is_over,
+            signal=how.signal,
+        ),
+        seconds=round(report.seconds, 3),
+        seconds_one_by_one=round(report.seconds_one_by_one, 3),
+        counts=counted,
+        usage=report.usage or FREE,
+    )
+
+
+def _read(job: Job, folders: dict[str, str], path: str) -> str | None:
+    try:
+        return read_text(job.root, path, folders=folders)
+    except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
+        return None
+
+
+def _is_model(job: Job, engine: str) -> bool:
+    """Whether an engine is a model or an assistant, which may make up what it reports."""
+    try:
+        able = job.engines(engine).capabilities
+    except EngineError:  # it was there when it answered, in an earlier process of the run
+        return False
+    entry = job.entries.get(engine)
+    is_program = entry is not None and entry.use == "command"
+    return able.takes_text or (able.works_in_folder and not is_program)
