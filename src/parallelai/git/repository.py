@@ -87,13 +87,17 @@ class Repository:
         """Whether commit `a` is an ancestor of `b`, or the same."""
         return (await self.git.attempt("merge-base", "--is-ancestor", a, b)).exit == 0
 
-    async def move(self, ref: str, to: str, expected: str | None, why: str) -> bool:
+    async def move(
+        self, ref: str, to: str, expected: str | None, why: str, *, is_followed: bool = False
+    ) -> bool:
         """Move a whole ref name by compare-and-swap; False if it was not at `expected`.
 
-        `expected` None means that the ref must not exist yet.
+        `expected` None means that the ref must not exist yet. Where the ref is another name of a branch, that
+        branch is moved only if it `is_followed`.
         """
         old = expected if expected is not None else "0" * len(to)
-        done = await self.git.attempt("update-ref", "-m", why, "--create-reflog", ref, to, old)
+        through = () if is_followed else ("--no-deref",)
+        done = await self.git.attempt("update-ref", *through, "-m", why, "--create-reflog", ref, to, old)
         return done.exit == 0
 
 

@@ -19,6 +19,7 @@ from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Un
 from parallelai.events import LandingBlocked, TaskStep
 from parallelai.git.repository import Repository
 from parallelai.plan import model
+from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate, Plan, Workstream
 from parallelai.records import ErrorRecord, Reply
 from parallelai.run.workspaces import Measured, Parked
@@ -149,13 +150,13 @@ class Room:
 
     # -- an attempt
 
-    async def prepare(self, name: str) -> Stream:
+    async def prepare(self, name: str, sandbox: Sandbox = "auto") -> Stream:
         """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`."""
         self._tell(name, TaskStep("prepare", "preparing"))
         async with self._locks[name]:
             course = self._courses[name]
             course.told, course.has_trespassed = 0, False
-            stream = (await self.site.prepare(name)).stream
+            stream = (await self.site.prepare(name, sandbox)).stream
         self._tell(name, TaskStep("perform", "working"))
         return stream
 

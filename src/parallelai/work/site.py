@@ -16,6 +16,7 @@ from parallelai.events import GuardKeptOut, WorkspaceCreated, WorkspaceRemoved, 
 from parallelai.git.merging import merge
 from parallelai.git.repository import Repository
 from parallelai.plan import model
+from parallelai.plan.fields import Sandbox
 from parallelai.plan.files import Matcher
 from parallelai.records import FilePart, changed
 from parallelai.results.printable import visible
@@ -31,7 +32,8 @@ from parallelai.work.guard.place import git_dir_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.streams import clean, syncing, worktrees
-from parallelai.work.streams.base import LANDING, Base
+from parallelai.work.streams.base import Base, pending_of
+from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.now import find_place, measure
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -60,11 +62,18 @@ class Site:
         self._tell = tell
         self._held: dict[str, Held] = {}
         self._guards: dict[str, Guard] = {}
+        self._unconfined: set[str] = set()
 
     # -- made
 
-    async def prepare(self, name: str) -> worktrees.Started:
-        """Make a workstream's worktree, or what is missing of it. Raises `ParallelAIError`."""
+    async def prepare(self, name: str, sandbox: Sandbox = "auto") -> worktrees.Started:
+        """Make a workstream's worktree, or what is missing of it. Raises `ParallelAIError`.
+
+        `sandbox` is what the engine's entry says of confinement.
+        """
+        if sandbox == "none":
+            self._unconfined.add(name)
+            self._guards.pop(name, None)
         setting, work = self._setting, self._setting.works[name]
         wanted = self.wanted(name)
         base = await self._base_for(name)
@@ -217,7 +226,7 @@ class Site:
     def _guard_of(self, stream: Stream) -> Guard:
         if stream.name not in self._guards:
             setting = self._setting
-            work = self.workspace(stream, Work(edits=True))
+            work = Work(edits=True, sandbox="none" if stream.name in self._unconfined else "auto")
             self._guards[stream.name] = Guard(
                 GuardSettings(
                     repository=self._repository,
@@ -230,7 +239,7 @@ class Site:
                     plan_file=_plan_file(setting),
                     brought=frozenset(stream.brought),
                     secrets_in=setting.secrets_in,
-                    is_confined=is_confined(work),
+                    is_confined=is_confined(self.workspace(stream, work)),
                 ),
                 stream.head,
             )
@@ -296,6 +305,15 @@ class Site:
     async def take_back(self, name: str) -> None:
         """Undo what a command left in a worktree whose work is committed: it is nobody's change."""
         stream = self._streams.find(name)
+        guard = self._guard_of(stream)
+        if not guard.settings.is_confined:  # it may have written the repository's settings, hooks and refs
+            await self._take_files_back(stream)
+            await guard.check(stream.leases)
+            await guard.before()
+        else:
+            await self._take_files_back(stream)
+
+    async def _take_files_back(self, stream: Stream) -> None:
         now = await measure(self._repository, stream)
         if not now.changed:
             return
@@ -313,7 +331,7 @@ class Site:
     async def tip(self) -> str:
         """The target's commit: of the branch that stands for it while the user's checkout could not follow."""
         name = self._setting.target
-        pending = await self._repository.commit(f"refs/heads/{LANDING}{name}")
+        pending = await pending_of(self._repository, name)
         tip = await self._repository.commit(f"refs/heads/{name}")
         if tip is None:
             raise Trespass(f"the branch `{name}`, on which this lands, is gone", next="make it again")
@@ -385,9 +403,9 @@ def _plan_file(setting: Setting) -> str | None:
 
 
 def _branch_folders(common: Path, branch: str) -> list[str]:
-    """Where git writes a branch and its log: only where that is a folder of such branches, not that of all."""
+    """Where git writes a branch and its log: only where that is a folder of our branches, not of the user's."""
     parent = Path(branch).parent
-    if str(parent) == ".":
+    if not branch.startswith(PREFIX):
         return []
     folders = [common / "refs" / "heads" / parent, common / "logs" / "refs" / "heads" / parent]
     return [str(folder) for folder in folders]

@@ -36,7 +36,7 @@ class StreamWorkspaces:
             self._show_landed(work.after)
             return await self._inner.open(task, work, seconds)
         try:
-            stream = await self._room.prepare(task)
+            stream = await self._room.prepare(task, work.sandbox)
         except EngineError:
             raise
         except ParallelAIError as error:

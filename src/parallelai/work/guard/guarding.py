@@ -197,7 +197,10 @@ class Guard:
         if watch is None or not state.turn.is_open:
             return Refs()
         moves = await refs_moved_since(watch)
-        return await sort_refs(settings.repository, watch, moves, state.place.git_dir.name, settings.ref)
+        worktree, confined = state.place.git_dir.name, settings.is_confined
+        return await sort_refs(
+            settings.repository, watch, moves, worktree, settings.ref, is_confined=confined
+        )
 
     async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(

@@ -20,6 +20,8 @@ from parallelai.git.repository import Repository
 from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
 
 _WORDS = "parallelai: back where it was before the turn"
+_LINE_BYTES = 16 * 1024
+"""More than the last line of a ref's log takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,19 @@ def _put(path: Path, saved: Saved) -> None:
 
 
 async def sort_refs(
-    repository: Repository, watch: Watch, moves: Iterable[Moved], worktree: str, own_ref: str
+    repository: Repository,
+    watch: Watch,
+    moves: Iterable[Moved],
+    worktree: str,
+    own_ref: str,
+    *,
+    is_confined: bool = False,
 ) -> Refs:
-    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in."""
+    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in.
+
+    What `is_confined` can write its own log of HEAD as it likes, but no refs beside those next to its branch.
+    """
+    beside = own_ref.removesuffix(own_ref.rpartition("/")[2])
     logs = await asyncio.to_thread(logs_since, watch)
     own = logs.pop(worktree, Log())
     back: list[Moved] = []
@@ -112,7 +124,9 @@ async def sort_refs(
     unknown: list[Moved] = []
     stashed = None
     for moved in moves:
-        if moved.ref == own_ref:
+        if moved.ref == own_ref or (is_confined and not moved.ref.startswith(beside)):
+            continue
+        if await asyncio.to_thread(_is_by_us, repository.common, moved):
             continue
         who = whose(moved, own, logs.values())
         if moved.ref == "refs/stash" and await _is_from(repository, moved, own):
@@ -124,6 +138,18 @@ async def sort_refs(
         elif who == "unknown":
             unknown.append(moved)
     return Refs(tuple(back), tuple(made), stashed, tuple(unknown))
+
+
+def _is_by_us(common: Path, moved: Moved) -> bool:
+    """Whether ParallelAI moved a ref last: a landing, or the guard of another workstream."""
+    log = common / "logs" / moved.ref
+    if moved.after is None or log.is_symlink() or not log.is_file():
+        return False
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LINE_BYTES))
+        last = os.fsdecode(file.read()).rstrip("\n").rpartition("\n")[2]
+    entry, _, words = last.partition("\t")
+    return moved.after in entry.split(" ", 2)[:2] and words.startswith("parallelai: ")
 
 
 async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:

@@ -37,7 +37,8 @@ from parallelai.work.landing.records import (
     Tell,
 )
 from parallelai.work.landing.session import ALREADY, Means, Session
-from parallelai.work.landing.target import PendingError, Target, Tip
+from parallelai.work.landing.target import Target, Tip
+from parallelai.work.streams.base import PendingError
 
 Conflicting = Callable[[Sequence[Candidate]], Awaitable[frozenset[frozenset[str]]]]
 TRIES = 3

@@ -13,22 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from parallelai.errors import ParallelAIError, UsageError
+from parallelai.errors import UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.work.landing.commits import words
+from parallelai.work.streams.base import PendingError, pending_of, recorded_ref
 
 _LOCKED_TRIES = 8
 _LOCKED_SECONDS = 0.25
 _WHY = "parallelai: landing"
 _REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
-
-
-class PendingError(ParallelAIError):
-    """The branch of pending results cannot be moved, or does not fit to the target any more."""
-
-    kind = "conflict"
-    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +66,7 @@ class Target:
         self.ref = f"refs/heads/{name}"
         self.pending = f"parallelai/landing/{name}"
         self._pending_ref = f"refs/heads/{self.pending}"
+        self._recorded_ref = recorded_ref(name)
         self._repository = repository
 
     async def tip(self) -> Tip:
@@ -100,7 +95,7 @@ class Target:
             raise UsageError(
                 f"there is no branch `{self.name}` to land on", next="name the target, or make the branch"
             )
-        return commit, await self._repository.commit(self._pending_ref)
+        return commit, await pending_of(self._repository, self.name)
 
     async def move(self, to: str, expected: Tip) -> Moved:
         """Move the target from `expected` to a commit that contains it. Raises `GitError` and `PendingError`."""
@@ -120,7 +115,7 @@ class Target:
         """Move a branch forward, with the checkout that holds it; `pending` where git refuses that one."""
         holders = await checkouts(self._repository, ref)
         if not holders:
-            return Moved("moved" if await self._repository.move(ref, to, expected, _WHY) else "lost")
+            return Moved("moved" if await self._move(ref, to, expected) else "lost")
         place = holders[0]
         if len(holders) > 1:
             return self._refused(f"it is checked out in {len(holders)} worktrees", place)
@@ -163,7 +158,7 @@ class Target:
             if now != expected:
                 return Moved("lost")
             if place not in await checkouts(self._repository, ref):  # the user switched in this moment
-                return Moved("moved" if await self._repository.move(ref, to, expected, _WHY) else "lost")
+                return Moved("moved" if await self._move(ref, to, expected) else "lost")
             said = words(done)
             if "index.lock" not in said:
                 break
@@ -178,11 +173,18 @@ class Target:
             return Moved("lost")
         if old is not None and not await self._repository.ancestor(old, to):
             return Moved("lost")
+        if old is None and await self._repository.commit(self._pending_ref) is not None:
+            said = f"`{self.pending}` is there, and no landing made it"
+            raise PendingError(said, next=f"git branch -m {self.pending} NEW")
+        # What is written down first is what counts, also if we are killed in between.
+        if not await self._repository.move(self._recorded_ref, to, old, _WHY):
+            return Moved("lost")
         if old is None:
             made = await self._repository.move(self._pending_ref, to, None, _WHY)
             return refused if made else Moved("lost")
         moved = await self.advance(self._pending_ref, to, old)
         if moved.how == "pending":
+            await self._repository.move(self._recorded_ref, old, to, _WHY)
             raise PendingError(
                 f"`{self.pending}` is checked out, and git refuses to move it: {moved.why}",
                 next=f"check out something else there, then `{refused.next}`",
@@ -195,8 +197,14 @@ class Target:
 
     async def _remove(self, commit: str) -> None:
         """Remove the pending branch, unless somebody moved it or looks at it."""
-        if not await checkouts(self._repository, self._pending_ref):
-            await self._repository.git.attempt("update-ref", "-d", self._pending_ref, commit)
+        if await checkouts(self._repository, self._pending_ref):
+            return
+        for ref in (self._pending_ref, self._recorded_ref):
+            await self._repository.git.attempt("update-ref", "--no-deref", "-d", ref, commit)
+
+    async def _move(self, ref: str, to: str, expected: str) -> bool:
+        """Move a branch that nobody looks at. The target may be another name of a branch: that one is moved."""
+        return await self._repository.move(ref, to, expected, _WHY, is_followed=ref == self.ref)
 
 
 async def checkouts(repository: Repository, ref: str) -> list[Path]:

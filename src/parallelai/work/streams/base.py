@@ -10,7 +10,7 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
-from parallelai.errors import UsageError
+from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 
@@ -18,7 +18,16 @@ FETCH_SECONDS = 60.0
 """How long a fetch may take before the local branch is taken."""
 LANDING = "parallelai/landing/"
 """The branch of this name and the target's holds what landed while the user's checkout could not follow."""
+_RECORDED = "refs/parallelai/landing/"
+"""Where it is written down what such a branch holds: assistants may write the branches beside their own."""
 _QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.hooksPath=/dev/null")
+
+
+class PendingError(ParallelAIError):
+    """The branch of pending results cannot be moved, or does not fit to the target any more."""
+
+    kind = "conflict"
+    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +122,46 @@ async def _tip(repository: Repository, name: str) -> str:
     raise UsageError(f"there is no branch `{name}` to land on", next="make it, or name another")
 
 
+def recorded_ref(target: str) -> str:
+    """The ref that says what the landings of a target left pending."""
+    return f"{_RECORDED}{target}"
+
+
+async def pending_of(repository: Repository, target: str) -> str | None:
+    """What landed on a target and waits to be taken over; None where nothing does.
+
+    A branch of that name that no landing made counts for nothing: what is in it has passed no gate. Raises
+    `PendingError` where somebody else moved the branch.
+    """
+    ref, record = f"refs/heads/{LANDING}{target}", recorded_ref(target)
+    form = "--format=%(refname)%00%(objectname)%00%(symref)"
+    listed = await repository.git.line("for-each-ref", form, ref, record)
+    rows = (line.split("\0") for line in listed.split("\n") if line)
+    found = {name: (commit, leads) for name, commit, leads in rows}
+    recorded = found.get(record, (None, ""))[0]
+    if recorded is None:
+        return None
+    commit, leads = found.get(ref, (None, ""))
+    if commit == recorded and not leads:
+        return recorded
+    tip = await repository.commit(f"refs/heads/{target}")
+    if tip is None or await repository.ancestor(recorded, tip):  # it was taken over
+        await repository.git.attempt("update-ref", "-d", record, recorded)
+        return None
+    if commit is None or (not leads and await repository.ancestor(commit, recorded)):
+        # It was deleted or put back; or a landing was killed before it came to move it.
+        if await repository.move(ref, recorded, commit, "parallelai: landing"):
+            return recorded
+    raise PendingError(
+        f"`{LANDING}{target}` holds what no landing put there; what landed is {recorded[:10]}",
+        next=f"look at it: `git log {recorded[:10]}..{LANDING}{target}`; rename it, or merge what is good",
+    )
+
+
 async def _pending(repository: Repository, name: str, local: str) -> Base:
     """What landed and could not be taken over yet is what stands for the target (DESIGN §5)."""
     branch = f"{LANDING}{name}"
-    tip = await repository.commit(f"refs/heads/{branch}")
+    tip = await pending_of(repository, name)
     if tip is None or await repository.ancestor(tip, local):
         return Base(local, name)
     said = f"`{branch}` holds what landed and `{name}` does not yet"

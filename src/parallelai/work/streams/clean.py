@@ -295,7 +295,7 @@ async def _forget_worktree(repository: Repository, stream: Stream, tip: str | No
         return None
     # By compare-and-swap: what was committed to it since is no work that was looked at.
     ref = f"refs/heads/{stream.branch}"
-    done = await repository.git.attempt("update-ref", "-d", ref, tip)
+    done = await repository.git.attempt("update-ref", "--no-deref", "-d", ref, tip)
     return stream.branch if done.exit == 0 else None
 
 
