@@ -17,6 +17,7 @@ from parallelai.errors import ParallelAIError, PlanError, Problem
 from parallelai.records import (
     FREE,
     Finding,
+    ConflictPair,
     LimitKey,
     Outcome,
     Reply,
@@ -155,6 +156,20 @@ HAPPENED = [
     events.CommandDone(1, True),
     events.FindingRecorded((FOUND,)),
     events.OrphanEnded(12, "sleep"),
+    events.WorkspaceRepaired("/tmp/w", "its files were not all there"),
+    events.LeaseAsked(("src/main.py",), "register the command"),
+    events.LeaseGranted(("src/main.py",)),
+    events.LeaseRefused(("AGENTS.md",), "it is protected"),
+    events.LeaseEnded(("src/main.py",), "its work has landed"),
+    events.ConflictSeen(ConflictPair("gui", "backend", True, "file", 1.0)),
+    events.ConflictGone("gui", "backend"),
+    events.GateStarted("pytest -q", "9f3c", ("gui",)),
+    events.GateEnded("pytest -q", "9f3c", True, 0, 1.5, "gates/1.log", ("gui",), flaky=("t",)),
+    events.LandingQueued("9f3c", "main"),
+    events.LandingLanded("main", "9f3c", "8e2b", "77aa"),
+    events.LandingBlocked("the gate fails", ("gui",)),
+    events.LandingUndone("main", "8e2b"),
+    events.DecisionMade("src/app.py", "identical", "both changed the same", "ab12"),
 ]
 
 

@@ -353,3 +353,42 @@ async def test_what_is_no_commit(tmp_path: Path) -> None:
     made = started(tmp_path / "r")
     with pytest.raises(GitError):
         await matrix(await open_repository(made.root), [Head("x", "0" * 40)], tip(made))
+
+
+async def test_the_repositorys_settings_change_nothing(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    gui = branch(
+        made, "gui", {"src/gui.py": "from src.io import read\n\n\ndef show():\n    return read('x')\n"}
+    )
+    cleanup = branch(made, "cleanup", {"src/io.py": "def other():\n    pass\n"})
+    ran = tmp_path / "ran"
+    repository = await open_repository(made.root)
+    expected = await matrix(repository, [gui, cleanup], tip(made))
+    settings = {
+        "log.showSignature": "true",
+        "gpg.program": f"touch {ran}",
+        "diff.external": f"touch {ran}",
+        "grep.lineNumber": "true",
+        "grep.column": "true",
+        "grep.patternType": "fixed",
+        "color.ui": "always",
+        "diff.noprefix": "false",
+        "diff.mnemonicPrefix": "true",
+        "diff.renames": "copies",
+        "core.quotePath": "true",
+    }
+    for key, value in settings.items():
+        made.git("config", key, value)
+    assert await matrix(repository, [gui, cleanup], tip(made)) == expected
+    assert not ran.exists()
+
+
+async def test_a_name_that_is_defined_elsewhere_too(tmp_path: Path) -> None:
+    files = {**START, "lib/io.py": "def read(path):\n    return path\n"}
+    made = started(tmp_path / "r", files)
+    gui = branch(
+        made, "gui", {"src/gui.py": "from lib.io import read\n\n\ndef show():\n    return read('x')\n"}
+    )
+    cleanup = branch(made, "cleanup", {"src/io.py": "def other():\n    pass\n"})
+    document = await matrix(await open_repository(made.root), [gui, cleanup], tip(made))
+    assert not [pair for pair in document.pairs if pair.class_ == "logic"]

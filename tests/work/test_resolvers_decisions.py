@@ -171,6 +171,8 @@ async def test_links_pipes_and_other_names_are_not_read(tmp_path: Path) -> None:
     (folder / f"{'e' * 64}.json").write_bytes(encode(one()))  # another conflict's
     kept = Decisions(folder)
     assert await kept.all() == ()
+    outside = json.loads(encode(one())) | {"key": "../elsewhere"}
+    (tmp_path / "elsewhere.json").write_text(json.dumps(outside))
     assert kept.find("../elsewhere") is None
 
 
@@ -190,3 +192,9 @@ def test_a_joined_text_is_taken_apart_or_told_to_be_unclear(settled: list[bytes]
     split = parts(*((b"", b"o\n", b"t\n") for _ in settled))[1]
     assert split.taken_apart(split.joined(tuple(settled))) == tuple(settled)
     assert split.taken_apart(b"changed " + split.joined(tuple(settled))) is None
+
+
+def test_a_text_that_can_be_taken_apart_in_two_ways_is_unclear() -> None:
+    split = Split((b"a\n", b"x\n", b"b\n"), ())
+    assert split.taken_apart(b"a\n1\nx\n2\nb\n") == (b"1\n", b"2\n")
+    assert split.taken_apart(b"a\n1\nx\nx\n2\nb\n") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,46 @@ async def test_history_of_odd_names(world: World) -> None:
     assert history.theirs.versions == (b"d\n",)
 
 
-async def test_in_history_of_a_branch_with_merges(world: World) -> None:
+async def test_what_was_merged_in_is_no_past_of_the_side(world: World) -> None:
+    """It may be older than where the sides parted."""
+    first = world.checkout.commit({"a.txt": APP})
+    world.checkout.git("checkout", "-q", "-b", "side")
+    world.checkout.commit({"a.txt": edited((29, "side\n"))})
+    world.checkout.git("checkout", "-q", "main")
+    world.checkout.commit({"a.txt": edited((2, "new\n"))})
+    world.checkout.git("checkout", "-q", "-b", "ours")
+    world.checkout.git("merge", "-q", "--no-edit", "side")
+    ours = world.checkout.git("rev-parse", "HEAD").strip()
+    git = (await world.repository()).git
+    history = (await gather(git, ours, first, ["a.txt"]))["a.txt"]
+    assert history.ours.versions == (
+        edited((2, "new\n"), (29, "side\n")).encode(),
+        edited((2, "new\n")).encode(),
+    )
+    assert len(history.ours.changes) == 2
+
+
+async def test_a_past_with_binary_changes_is_not_whole(world: World) -> None:
+    ours, theirs = world.branches({"a": "a\n"}, [{"a": b"b\0"}, {"a": b"c\0"}], [{"a": b"d\0"}])
+    history = (await gather((await world.repository()).git, ours, theirs, ["a"]))["a"]
+    assert history.ours.is_cut
+    assert history.theirs.changes == ()
+
+
+async def test_a_decision_is_checked_like_all_else(world: World) -> None:
+    ours, theirs = world.branches(
+        {"a.txt": APP}, [{"a.txt": edited((5, "one\n"))}], [{"a.txt": edited((5, "two\n"))}]
+    )
+    assert isinstance(
+        await world.settle(ours, theirs, may_ask=True, answers={"a.txt": APP.encode()}), Resolved
+    )
+    decisions = Decisions(world.state)
+    (kept,) = await decisions.all()
+    decisions.record(replace(kept, hunks=(b"<<<<<<< gui\nboth\n",)))
+    assert isinstance(await world.settle(ours, theirs), ErrorRecord)
+
+
+async def test_in_history_of_real_commits(world: World) -> None:
     long = "".join(f"first part of it, {n}\n" for n in range(5))
     newer = long.replace("part", "piece")
     ours, theirs = world.branches(

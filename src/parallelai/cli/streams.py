@@ -18,7 +18,7 @@ from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
-    from parallelai.client.landings import Asked
+    from parallelai.client.asked import Asked
     from parallelai.client.work import Cleaned, Synced
     from parallelai.records import ConflictDocument, RunDocument
     from parallelai.work.context.pack import Context
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 INCOMPLETE = 4
+TITLE = "Workstreams"
 
 
 def print_started(shared: Shared, started: Sequence[Started]) -> int:
@@ -71,10 +72,11 @@ def print_status(
 
     async def look(ai: AsyncParallelAI) -> int:
         while True:
-            found = await ai.work.status(names, is_all=is_all)
+            found = await ai.work.status(names, is_all=is_all or write is not None)
             if write is None:
-                _show_status(shared, found, is_clearing=is_watching)
+                _show_status(shared, ai, found, has_names=bool(names), is_clearing=is_watching)
             else:
+                found = found if is_all or names else _current(ai, found)
                 await asyncio.to_thread(_write_status, shared, ai, Path(write), found)
             if not is_watching:
                 return 0
@@ -83,15 +85,49 @@ def print_status(
     return shared.call(look)
 
 
-def _show_status(shared: Shared, found: Sequence[StreamStatus], *, is_clearing: bool) -> None:
-    from parallelai.work.status import to_document
+def _current(ai: AsyncParallelAI, found: Sequence[StreamStatus]) -> list[StreamStatus]:
+    """What a page counts: also what has landed, of the runs that have something left; of all where none has."""
+    streams = ai.work.all(is_all=True)
+    live = {stream.run for stream in ai.work.all()} or {stream.run for stream in streams}
+    names = {stream.name for stream in streams if stream.run in live and stream.state != "dropped"}
+    return [status for status in found if status.name in names]
+
+
+def _show_status(
+    shared: Shared,
+    ai: AsyncParallelAI,
+    found: Sequence[StreamStatus],
+    *,
+    has_names: bool,
+    is_clearing: bool,
+) -> None:
     from parallelai.work.status_page import table
 
     if is_clearing and sys.stdout.isatty() and not shared.is_json:
         sys.stdout.write("\x1b[H\x1b[J")
     lines = table(found, shared.width, is_ascii=shared.is_ascii) if found else []
-    document = to_document(found, run=None, plan=None, at=datetime.now(UTC))
-    shared.result(document, "\n".join(lines) or "no workstream is worked on")
+    if has_names:
+        lines += [visible(line) for status in found for line in _in_full(status, ai.work.find(status.name))]
+    shared.result(_status_document(found), "\n".join(lines) or "no workstream is worked on")
+    if not found and ai.work.all(is_all=True):
+        shared.say("`--all` lists what has landed or was dropped")
+
+
+def _status_document(found: Sequence[StreamStatus]) -> Any:
+    from parallelai.work.status import to_document
+
+    return to_document(found, run=None, plan=None, at=datetime.now(UTC))
+
+
+def _in_full(status: StreamStatus, stream: Stream) -> list[str]:
+    """What a line of the table has no room for: why one cannot land, where it is, and what was kept out of it."""
+    lines = ["", f"{status.name}: {status.branch} in {status.worktree}"]
+    if status.landed is None and status.why:
+        lines += [f"  {line}" for line in status.why.splitlines()]
+    for kept in stream.kept_out:
+        patch = f"; it is kept in {kept.patch}" if kept.patch else ""
+        lines.append(f"  kept out: {', '.join(kept.paths)} ({kept.why}){patch}")
+    return lines
 
 
 def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
@@ -99,11 +135,22 @@ def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequen
     from parallelai.work.ticking import tick_file
 
     landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None}
-    if path.suffix == ".md" and path.is_file() and tick_file(path, landed):
-        shared.say(f"ticked in {path}")
-        return
-    if write_status(path, found, title="Workstreams", at=datetime.now(UTC)):
+    if path.is_file() and path.stat().st_size and not _is_page(path):
+        if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
+            raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
+        is_ticked = tick_file(path, landed)
+        shared.say(f"ticked in {path}" if is_ticked else f"nothing to tick in {path}")
+    elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
         shared.say(f"written to {path}")
+    if shared.is_json:
+        shared.result(_status_document(found), "")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is a page that `--write` made."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = [file.readline(500) for _ in range(3)]
+    return head[0].rstrip() == f"# {TITLE}" and " ready to land. As of " in head[2]
 
 
 def print_context(shared: Shared, found: Context) -> int:
@@ -138,11 +185,13 @@ def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
 def print_conflicts(shared: Shared, **given: Any) -> int:
     """Print which do not fit together; 1 with `--fail` where some do not."""
     patterns, is_failing = given.pop("branches"), given.pop("is_failing")
-    if given.pop("is_shadow"):
-        return _print_shadow(shared, patterns, given)
+    plan, base, target = given["plan"], given["base"], given["target"]
+    if patterns and plan is not None:
+        raise UsageError("`--plan` is for workstreams", next="leave it or `--branches` out")
+    if given["is_shadow"]:
+        return _print_shadow(shared, patterns, given, is_failing=is_failing)
     if given["gates"]:
         raise UsageError("`--gate` is for `--shadow`", next="add `--shadow`")
-    plan, base, target = given["plan"], given["base"], given["target"]
     if base is not None and not patterns:
         raise UsageError("`--base` is for `--branches`", next="leave it out: workstreams know theirs")
 
@@ -189,16 +238,30 @@ def _matrix_lines(found: ConflictDocument) -> list[str]:
     return [visible(line) for line in lines]
 
 
-def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]) -> int:
-    from parallelai.client.landings import Asked
+def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any], *, is_failing: bool) -> int:
+    from parallelai.client.asked import Asked
 
+    for flag, is_given in (("--base", given["base"] is not None), ("--watch", given["is_watching"])):
+        if is_given:
+            raise UsageError(f"`{flag}` does not go with `--shadow`", next="leave one of them out")
     asked = Asked(target=given["target"], gates=tuple(given["gates"]))
-    found: Shadow = shared.call(lambda ai: ai.work.landings.shadow((), patterns, asked))
-    lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits)}"]
-    lines += [f"break together: {', '.join(one.names)} ({one.kind})" for one in found.breaking]
-    lines.append(f"{found.runs} gate runs; nothing was moved")
+
+    async def look(ai: AsyncParallelAI) -> Shadow:
+        landings = ai.work.landings
+        return await landings.shadow(() if patterns else landings.live(given["plan"]), patterns, asked)
+
+    found = shared.call(look)
+    lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits) or 'none'}"]
+    for one in found.breaking:
+        word = "break together" if len(one.names) > 1 else "breaks alone"
+        lines.append(f"{word}: {', '.join(one.names)} ({one.kind.replace('_', ' ')})")
+    lines.append(f"{_gate_runs(found.runs)}; nothing was moved")
     shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
-    return 1 if found.breaking else 0
+    return int(is_failing and bool(found.breaking))
+
+
+def _gate_runs(count: int) -> str:
+    return f"{count} gate run{'s' * (count != 1)}" if count else "no gate runs"
 
 
 # -- landing
@@ -206,7 +269,7 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
 
 def asked_of(given: dict[str, Any]) -> Asked:
     """The options of a landing."""
-    from parallelai.client.landings import Asked
+    from parallelai.client.asked import Asked
 
     return Asked(
         target=given["target"],
@@ -251,17 +314,26 @@ def _landed_lines(document: RunDocument) -> list[str]:
     for row in document.tasks:
         landed = (row.workstream or {}).get("landed")
         if landed:
-            gates = ", ".join(gate["command"] for gate in landed["gates"])
-            behind = f", behind {gates}" if gates else ""
-            lines.append(f"{row.id}: landed on {landed['target']} at {landed['commit'][:10]}{behind}")
-        else:
-            said = row.error.said if row.error is not None else str(row.status)
-            lines.append(f"{row.id}: not landed: {said}")
-            if row.error is not None and row.error.next:
-                lines.append(f"  {row.error.next}")
+            lines.append(f"{row.id}: {_landing(landed)}")
+            continue
+        first, *rest = (row.error.said if row.error is not None else str(row.status)).splitlines() or [""]
+        lines += [f"{row.id}: not landed: {first}", *(f"    {line}" for line in rest)]
+        if row.error is not None and row.error.where:
+            lines.append(f"  at {row.error.where}")
+        if row.error is not None and row.error.next:
+            lines.append(f"  {row.error.next}")
     good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
     lines.append(f"{good} of {len(document.tasks)} landed")
     return [visible(line) for line in lines]
+
+
+def _landing(landed: dict[str, Any]) -> str:
+    """How one landed; nobody shall take for tested what no gate has seen."""
+    if landed["before"] == landed["commit"]:
+        return f"nothing of it was new to {landed['target']}, at {landed['commit'][:10]}"
+    gates = ", ".join(gate["command"] for gate in landed["gates"])
+    behind = f"behind {gates}" if gates else "without a gate"
+    return f"landed on {landed['target']} at {landed['commit'][:10]}, {behind}"
 
 
 def _print_preview(shared: Shared, found: Preview) -> int:
@@ -270,14 +342,15 @@ def _print_preview(shared: Shared, found: Preview) -> int:
     lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
     lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
     more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
-    lines.append(f"{found.runs} gate run{'s' * (found.runs != 1)} if all pass{more}; nothing was moved")
+    passing = " if all pass" if found.runs else ""
+    lines.append(f"{_gate_runs(found.runs)}{passing}{more}; nothing was moved")
     shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
     return 0
 
 
 def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
     """Take landings back."""
-    from parallelai.client.landings import Asked
+    from parallelai.client.asked import Asked
 
     done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
     rows = [_stream(stream) for stream in done]
@@ -329,7 +402,8 @@ def print_ledger(shared: Shared) -> int:
     def line(row: dict[str, Any]) -> str:
         ports = f"ports {', '.join(map(str, row['ports']))}" if row["ports"] else "no port"
         database = f", database {row['database']}" if row["database"] else ""
-        return visible(f"{row['name']}: {ports}{database}, compose {row['compose']} ({row['run']})")
+        gone = "" if row["is_alive"] else "; its process is gone"
+        return visible(f"{row['name']}: {ports}{database}, compose {row['compose']} ({row['run']}){gone}")
 
     shared.result({"held": rows}, "\n".join(map(line, rows)) or "nothing is held")
     return 0

@@ -9,7 +9,7 @@ import click
 
 from parallelai.cli import completing
 from parallelai.cli.flags import Carrying, carrying
-from parallelai.cli.grammar import group
+from parallelai.cli.grammar import Group, group
 from parallelai.cli.shared import Shared
 from parallelai.errors import UsageError
 
@@ -310,7 +310,7 @@ def clean(shared: Shared, is_dry: bool) -> int:
 # -- git
 
 
-@work.group()
+@work.group(cls=Group)  # click's own group would not give `shared` to its commands
 def hooks() -> None:
     """Give people in worktrees the guard's check: git hooks that warn before a commit and a push."""
 

@@ -12,14 +12,17 @@ from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
+from parallelai.client.asked import Asked
 from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
-from parallelai.errors import BusyError, NotFoundError, UsageError
+from parallelai.client.undoing import Step, steps
+from parallelai.errors import BusyError, NotFoundError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
     EventData,
+    LandingUndone,
     RunCreated,
     RunEnded,
     RunStarted,
@@ -27,7 +30,7 @@ from parallelai.events import (
     TaskExpanded,
 )
 from parallelai.git.repository import Repository, open_repository
-from parallelai.plan import load, values
+from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.records import (
     FREE,
@@ -52,20 +55,8 @@ from parallelai.work.site import by_hand
 from parallelai.work.streams.base import LANDING, choose_base
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams, is_finished
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """How somebody asks to land. `gates` are commands as they are written; None of the rest is the plan's word."""
-
-    target: str | None = None
-    gates: tuple[str, ...] = ()
-    method: str | None = None
-    is_pushed: bool = False
-    is_red_allowed: bool = False
-    engine: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,9 +96,13 @@ class Landings:
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
-        self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done"))
-        ready = f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`"
-        return f"{said}\n{ready}" if said else ready
+        now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done"))
+        new = [kept for kept in now.kept_out if kept not in stream.kept_out]
+        lines = [_told(kept) for kept in new] or [said]  # `said` speaks to an assistant
+        if now.head == now.base:
+            lines.append(f"note: `{stream.name}` has changed nothing")
+        lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
+        return "\n".join(line for line in lines if line)
 
     def ready(self, names: Sequence[str] = ()) -> list[Stream]:
         """The workstreams that are meant: those named, or all that are ready. Raises `UsageError`."""
@@ -149,8 +144,8 @@ class Landings:
             finally:
                 leave()
         document = report.document()  # of the whole run, which a start by hand told of no task
-        code = 0 if all(row.status is Outcome.OK for row in rows) else 4
-        return dataclasses.replace(document, tasks=rows, exit=code, counts=counts(rows))
+        is_done = all(row.status is Outcome.OK and not is_pending(row) for row in rows)
+        return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
 
     async def _land_streams(
         self, found: Sequence[Stream], asked: Asked, plan: Plan, run: str, writer: RunWriter
@@ -190,31 +185,47 @@ class Landings:
         )
 
     async def undo(self, names: Sequence[str], asked: Asked) -> list[Stream]:
-        """Take landings back, the last first, each by a new, gated commit; without names the latest one."""
-        landed = [each for each in self._streams.all() if each.landed is not None]
-        wanted = [self._streams.find(name) for name in names] or _latest(landed)
-        done = []
-        for stream in reversed(wanted):
-            if stream.landed is None:
-                raise UsageError(f"`{stream.name}` has not landed")
-            from parallelai.work.landing.undo import undo
+        """Take landings back, the last first, by new, gated commits; without names the latest one.
 
-            taken = stream.landed
-            async with self._project.store.journal.writer(stream.run) as writer:
-                plan = self._plan(stream.run)
-                async with self._opened(stream.run, plan, asked, writer.append, stream.target) as landing:
-
-                    def tell(task: str | None, data: EventData, name: str = stream.name) -> None:
-                        writer.append(data, task=task or name)
-
-                    await undo(landing.repository, landing.lander.plan, taken, landing.gates, tell)
-                await writer.flush()
-            done.append(
-                self._streams.update(
-                    stream.name, lambda it: dataclasses.replace(it, state="done", landed=None)
-                )
-            )
+        What landed in one commit with others, and cannot be told apart from them, goes with them.
+        """
+        repository = await open_repository(self._project.root)
+        wanted = [self._streams.find(name) for name in names]
+        done: list[Stream] = []
+        for step in await steps(repository, wanted, self._streams.all()):
+            try:
+                done += await self._take_back(step, asked)
+            except ParallelAIError as error:
+                if done:  # of which nobody else would tell
+                    before = ", ".join(f"`{each.name}`" for each in done)
+                    error.said = f"{error.said} (taken back before that: {before})"
+                raise
         return done
+
+    async def _take_back(self, step: Step, asked: Asked) -> list[Stream]:
+        from parallelai.work.landing.undo import undo
+
+        first = step.streams[0]
+        if first.landed is None:
+            return []
+        async with self._project.store.journal.writer(first.run) as writer:
+            plan = self._plan(first.run)
+            async with self._opened(first.run, plan, asked, writer.append, first.target) as landing:
+
+                def tell(task: str | None, data: EventData) -> None:
+                    is_undone = isinstance(data, LandingUndone)
+                    for name in [each.name for each in step.streams] if is_undone else [task or first.name]:
+                        writer.append(data, task=name)
+
+                plan_of, gates = landing.lander.plan, landing.gates
+                await undo(
+                    landing.repository, plan_of, first.landed, gates, tell, name=first.name, commit=step.part
+                )
+            await writer.flush()
+        return [
+            self._streams.update(each.name, lambda it: dataclasses.replace(it, state="done", landed=None))
+            for each in step.streams
+        ]
 
     # -- any branches
 
@@ -308,6 +319,10 @@ class Landings:
         async with self._before(names, patterns, asked) as (landing, candidates):
             return await landing.lander.preview(candidates)
 
+    def live(self, plan: str | None = None) -> list[str]:
+        """The names of the workstreams that are worked on: of a plan, or of all. Raises `NotFoundError`."""
+        return [each.name for each in self._live((), plan)]
+
     async def shadow(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Shadow:
         """Try a landing of all that is live, gates included; nothing moves."""
         async with self._before(names, patterns, asked, is_shadow=True) as (landing, candidates):
@@ -337,9 +352,12 @@ class Landings:
             yield landing, [_candidate(each, streams) for each in streams]
 
     def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
-        found = [self._streams.find(name) for name in names] or self._streams.open(plan)
+        from parallelai.client.jobs import plan_name
+
+        known = plan_name(Path(plan), self._project.root) if plan is not None else None
+        found = [self._streams.find(name) for name in names] or self._streams.open(known)
         if not found:
-            raise NotFoundError("no workstream is started", next="`parallelai work start PLAN`")
+            raise NotFoundError("no workstream is started", next=f"`parallelai work start {plan or 'PLAN'}`")
         return found
 
     async def conflicts(
@@ -418,7 +436,7 @@ class Landings:
             append(data, task=task)
 
         ground = Ground(repository, run, self._project.state, folder, hidden, tell, plan.limits.grace)
-        plan = _with(plan, asked)
+        plan = asked.over(plan)
         if asked.engine is not None:
             choice, _ = choice_of(asked.engine)
             plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"resolver": choice})})
@@ -427,22 +445,6 @@ class Landings:
             gates = make_gates(ground, trees, plan.gates, ports)
             lander = make_lander(ground, gates, plan.landing, target, ports)
             yield _Landing(repository, lander, gates, plan, target)
-
-
-def _with(plan: Plan, asked: Asked) -> Plan:
-    """A plan with what was asked on the command line."""
-    gates = plan.gates
-    if asked.gates:
-        commands = tuple(values.command(text) for text in asked.gates)
-        gates = gates.model_copy(update={"landing": commands})
-    if asked.is_red_allowed:
-        gates = gates.model_copy(update={"allow_red_base": True})
-    landing = plan.landing
-    if asked.method is not None:
-        landing = landing.model_copy(update={"method": asked.method})
-    if asked.is_pushed:
-        landing = landing.model_copy(update={"push": True})
-    return plan.model_copy(update={"gates": gates, "landing": landing})
 
 
 def _candidate(stream: Stream, others: Sequence[Stream]) -> Candidate:
@@ -458,6 +460,12 @@ def _candidate(stream: Stream, others: Sequence[Stream]) -> Candidate:
         trailers={"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name},
         owns=stream.rules.owns,
     )
+
+
+def _told(kept: KeptOut) -> str:
+    """What the guard kept out, for the person who wrote it."""
+    patch = f"; it is kept in `{kept.patch}`" if kept.patch else ""
+    return f"kept out: {', '.join(kept.paths)} ({kept.why}){patch}"
 
 
 def _result(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
@@ -484,11 +492,3 @@ def _into(report: Report) -> Callable[[Sequence[Event]], None]:
             report.take(event)
 
     return take
-
-
-def _latest(landed: Sequence[Stream]) -> list[Stream]:
-    """Those that came with the last landing."""
-    if not landed:
-        raise NotFoundError("nothing has landed yet")
-    by = {each.name: each for each in landed}
-    return [list(by.values())[-1]]

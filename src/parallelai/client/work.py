@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,6 +255,8 @@ class Work:
         runs = sorted({each.run for each in wanted})
         if not runs:
             raise NotFoundError("no workstream is started", next="`parallelai work run PLAN`")
+        if kind == "stop" and not any(map(self._is_live, runs)):
+            return "nothing runs: there is nothing to stop"
         if kind == "stop" and names:
             return "\n".join([await self._runs.ask(each.run, "stop", {"name": each.name}) for each in wanted])
         words = [await self._runs.ask(run, "cancel" if kind == "stop" else kind, {}) for run in runs]
@@ -270,12 +273,11 @@ class Work:
 
     async def approve(self, name: str) -> str:
         """Give leave that a workstream lands."""
-        return await self._steer(name, "approve", {}, f"`{name}` may land: go on with `parallelai work run`")
+        return await self._steer(name, "approve", {}, f"`{name}` may land")
 
     async def reject(self, name: str, reason: str = "") -> str:
         """Refuse that a workstream lands."""
-        said = f"`{name}` does not land; it is worked on again when the run goes on"
-        return await self._steer(name, "reject", {"reason": reason}, said)
+        return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
 
     async def lease(self, name: str, paths: Sequence[str]) -> str:
         """Give a running workstream leave to change files beside its own."""
@@ -290,7 +292,7 @@ class Work:
         by = "a person" if kind == "approve" else None
         state = stream.state if kind == "approve" else "open"
         self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=by, state=state))
-        return said
+        return f"{said}: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
 
     def _at_rest(self, name: str) -> Stream:
         """A workstream that no assistant works on. Raises `UsageError` where one may."""

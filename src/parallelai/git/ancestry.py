@@ -17,6 +17,7 @@ Row = tuple[str, list[str]]
 MADE = 946_684_800
 """The date of commits that we make from what lies in worktrees (2000-01-01, UTC, in seconds)."""
 MOST_PEELED = 50
+_SHOW = ("rev-list", "--no-walk=unsorted", "--no-commit-header", "--stdin")
 
 
 async def trees(git: Git, commits: Sequence[str]) -> dict[str, str]:
@@ -24,7 +25,7 @@ async def trees(git: Git, commits: Sequence[str]) -> dict[str, str]:
     if not commits:
         return {}
     stdin = "".join(f"{commit}\n" for commit in dict.fromkeys(commits)).encode()
-    listed = await git.run("log", "--no-walk=unsorted", "--stdin", "--format=%H %T", stdin=stdin)
+    listed = await git.run(*_SHOW, "--format=%H %T", stdin=stdin)
     found = dict(line.split(" ") for line in listed.decode().splitlines())
     if missing := [commit for commit in commits if commit not in found]:
         raise GitError(f"`{missing[0]}` is no commit")
@@ -81,7 +82,7 @@ def _parents(taken: Mapping[str, list[str]]) -> dict[str, None]:
 async def _looked_at(git: Git, commits: Sequence[str]) -> dict[str, tuple[int, list[str]]]:
     """Give the date, in seconds, and the parents of each commit."""
     stdin = "".join(f"{commit}\n" for commit in commits).encode()
-    listed = await git.run("log", "--no-walk=unsorted", "--stdin", "--format=%H %ct %P", stdin=stdin)
+    listed = await git.run(*_SHOW, "--format=%H %ct %P", stdin=stdin)
     rows = (line.split() for line in listed.decode().splitlines())
     return {row[0]: (int(row[1]), row[2:]) for row in rows}
 

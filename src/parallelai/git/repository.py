@@ -20,6 +20,7 @@ from parallelai.processes import Completed, environment, run_quick
 
 SECONDS = 600.0
 """How long one call may take: a fetch or a checkout of a large repository takes a while."""
+_OURS = "refs/heads/parallelai/"
 _PASSED = (
     *("XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GNUPGHOME", "GPG_TTY", "GPG_AGENT_INFO"),
     *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS"),
@@ -95,10 +96,30 @@ class Repository:
         `expected` None means that the ref must not exist yet. Where the ref is another name of a branch, that
         branch is moved only if it `is_followed`.
         """
+        await asyncio.to_thread(clear_links, self.common, ref)
         old = expected if expected is not None else "0" * len(to)
         through = () if is_followed else ("--no-deref",)
         done = await self.git.attempt("update-ref", *through, "-m", why, "--create-reflog", ref, to, old)
         return done.exit == 0
+
+    async def delete(self, ref: str, expected: str) -> bool:
+        """Delete a ref by compare-and-swap, never what it is another name of; False if it was not at `expected`."""
+        await asyncio.to_thread(clear_links, self.common, ref)
+        return (await self.git.attempt("update-ref", "--no-deref", "-d", ref, expected)).exit == 0
+
+
+def clear_links(common: Path, ref: str) -> None:
+    """Remove links that lie where git writes a branch of ours, or its log: assistants may write there.
+
+    git would follow them, to any file of the user's.
+    """
+    if not ref.startswith(_OURS):
+        return
+    for place in (common, common / "logs"):
+        for part in ref.split("/"):
+            place /= part
+            if place.is_symlink():
+                place.unlink(missing_ok=True)
 
 
 async def open_repository(root: Path) -> Repository:

@@ -239,7 +239,7 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     elif change is not None:
         said.append(f"{count}{'applied' if change.applied else f'not applied: {change.patch}'}")
     if stream is not None and kept_out:
-        said.append(f"kept out: {', '.join(kept_out)}")
+        said.append(f"kept out: {', '.join(dict.fromkeys(kept_out))}")  # each turn may have tried it
     return [line for each in said for line in page.fill(each, indent=4)]
 
 

@@ -31,6 +31,7 @@ from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
+from parallelai.work.sheltering import shelter
 from parallelai.work.streams import clean, syncing, worktrees
 from parallelai.work.streams.base import Base, pending_of
 from parallelai.work.streams.names import PREFIX
@@ -63,6 +64,7 @@ class Site:
         self._held: dict[str, Held] = {}
         self._guards: dict[str, Guard] = {}
         self._unconfined: set[str] = set()
+        self._sheltered: asyncio.Task[None] | None = None
 
     # -- made
 
@@ -74,6 +76,9 @@ class Site:
         if sandbox == "none":
             self._unconfined.add(name)
             self._guards.pop(name, None)
+        if self._sheltered is None:
+            self._sheltered = asyncio.create_task(shelter(self._repository))
+        await asyncio.shield(self._sheltered)
         setting, work = self._setting, self._setting.works[name]
         wanted = self.wanted(name)
         base = await self._base_for(name)
@@ -181,7 +186,10 @@ class Site:
             permissions=setting.plan.permissions,
             memory_bytes=wanted.needs.memory or setting.memory_bytes,
             writable=(str(common / "objects"), str(admin), *_branch_folders(common, stream.branch)),
-            protected=tuple(str(admin / each) for each in ("commondir", "gitdir", "config.worktree")),
+            protected=(
+                *(str(admin / each) for each in ("commondir", "gitdir", "config.worktree")),
+                *(str(common / "objects" / each) for each in ("pack", "info")),  # a commit writes neither
+            ),
         )
 
     def _temporary(self, name: str) -> Path:
@@ -314,10 +322,13 @@ class Site:
             await self._take_files_back(stream)
 
     async def _take_files_back(self, stream: Stream) -> None:
+        place = find_place(self._repository, stream)
+        if place.index.is_symlink():  # git would write to where it leads
+            await asyncio.to_thread(place.index.unlink)
+            await place.must("read-tree", stream.head)
         now = await measure(self._repository, stream)
         if not now.changed:
             return
-        place = find_place(self._repository, stream)
         listed = await self._repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
         tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
         for path in now.changed:

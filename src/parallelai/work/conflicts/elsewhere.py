@@ -45,7 +45,8 @@ class Elsewhere:
         if not gone:
             return {}
         patterns = [word for each in gone for word in ("-e", _pattern(each))]
-        arguments = ("grep", "-z", "-o", "-I", "-E", "--no-color", "--full-name", *patterns, tree, "--")
+        plain = ("--no-color", "--no-line-number", "--no-column", "--no-heading", "--no-break", "--full-name")
+        arguments = ("grep", "-z", "-o", "-I", "-E", *plain, *patterns, tree, "--")
         done = await self._git.attempt(*arguments)
         if done.exit not in (0, 1) or done.is_truncated:
             raise GitError("`git grep` failed: too many definitions")

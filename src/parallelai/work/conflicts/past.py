@@ -29,7 +29,15 @@ class Past:
         try:
             output = await self._git.run(
                 *("log", f"--max-count={COMMITS}", "--no-merges", "--no-renames", "--name-only", "-z"),
-                *("--format=%x01", commit),
+                *(
+                    "--no-show-signature",
+                    "--no-notes",
+                    "--no-color",
+                    "--no-ext-diff",
+                    "--format=%x01",
+                    commit,
+                    "--",
+                ),
             )
         except GitError:
             return History()

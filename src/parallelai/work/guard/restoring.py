@@ -20,6 +20,7 @@ from parallelai.git.repository import Repository
 from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
 
 _WORDS = "parallelai: back where it was before the turn"
+_OURS = "refs/heads/parallelai/"
 _LINE_BYTES = 16 * 1024
 """More than the last line of a ref's log takes."""
 
@@ -116,7 +117,7 @@ async def sort_refs(
 
     What `is_confined` can write its own log of HEAD as it likes, but no refs beside those next to its branch.
     """
-    beside = own_ref.removesuffix(own_ref.rpartition("/")[2])
+    beside = own_ref.removesuffix(own_ref.rpartition("/")[2]) if own_ref.startswith(_OURS) else own_ref
     logs = await asyncio.to_thread(logs_since, watch)
     own = logs.pop(worktree, Log())
     back: list[Moved] = []

@@ -301,7 +301,10 @@ def _own(place: Place) -> Git:
 
 
 def _remove_locks(place: Place) -> None:
-    """Remove the locks that processes left which were ended with the turn."""
+    """Remove the locks that processes left which were ended with the turn, and links in the place of logs."""
+    for log in (place.git_dir / "logs", place.git_dir / "logs" / "HEAD"):
+        if log.is_symlink():  # git would write to where it leads
+            log.unlink(missing_ok=True)
     common = place.settings.repository.common
     for path in _locks(place.git_dir, common / f"{place.settings.ref}.lock"):
         with contextlib.suppress(OSError):

@@ -200,7 +200,7 @@ class Target:
         if await checkouts(self._repository, self._pending_ref):
             return
         for ref in (self._pending_ref, self._recorded_ref):
-            await self._repository.git.attempt("update-ref", "--no-deref", "-d", ref, commit)
+            await self._repository.delete(ref, commit)
 
     async def _move(self, ref: str, to: str, expected: str) -> bool:
         """Move a branch that nobody looks at. The target may be another name of a branch: that one is moved."""

@@ -146,12 +146,12 @@ async def pending_of(repository: Repository, target: str) -> str | None:
         return recorded
     tip = await repository.commit(f"refs/heads/{target}")
     if tip is None or await repository.ancestor(recorded, tip):  # it was taken over
-        await repository.git.attempt("update-ref", "-d", record, recorded)
+        await repository.delete(record, recorded)
         return None
-    if commit is None or (not leads and await repository.ancestor(commit, recorded)):
-        # It was deleted or put back; or a landing was killed before it came to move it.
-        if await repository.move(ref, recorded, commit, "parallelai: landing"):
-            return recorded
+    # It was deleted or put back; or a landing was killed before it came to move it.
+    is_behind = commit is None or (not leads and await repository.ancestor(commit, recorded))
+    if is_behind and await repository.move(ref, recorded, commit, "parallelai: landing"):
+        return recorded
     raise PendingError(
         f"`{LANDING}{target}` holds what no landing put there; what landed is {recorded[:10]}",
         next=f"look at it: `git log {recorded[:10]}..{LANDING}{target}`; rename it, or merge what is good",

@@ -295,8 +295,7 @@ async def _forget_worktree(repository: Repository, stream: Stream, tip: str | No
         return None
     # By compare-and-swap: what was committed to it since is no work that was looked at.
     ref = f"refs/heads/{stream.branch}"
-    done = await repository.git.attempt("update-ref", "--no-deref", "-d", ref, tip)
-    return stream.branch if done.exit == 0 else None
+    return stream.branch if await repository.delete(ref, tip) else None
 
 
 async def _is_elsewhere(repository: Repository, stream: Stream) -> bool:

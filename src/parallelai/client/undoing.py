@@ -1,0 +1,78 @@
+"""What `work undo` takes back, and in which order: later landings first, and what landed as one together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parallelai.errors import NotFoundError, UsageError
+from parallelai.git.repository import Repository
+from parallelai.work.streams.record import Landed, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Workstreams that are taken back by one commit; `part` is the tip of one whose merge is within a batch."""
+
+    streams: tuple[Stream, ...]
+    part: str | None = None
+
+
+async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequence[Stream]) -> list[Step]:
+    """Say what is taken back one after the other; without `wanted` the latest landing, all that came with it.
+
+    Nothing is touched. Raises `NotFoundError` and `UsageError` where something wanted has not landed.
+    """
+    for stream in wanted:
+        if stream.landed is None:
+            raise UsageError(f"`{stream.name}` has not landed")
+    landed = await _latest_first(repository, [each for each in known if each.landed is not None])
+    if not landed:
+        raise NotFoundError("nothing has landed yet", next="`parallelai work status` says what is on its way")
+    names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
+    found: list[Step] = []
+    for stream in landed:
+        if stream.name in names and not any(stream in step.streams for step in found):
+            found.append(await _step(repository, stream, _mates(stream, landed), names))
+    return found
+
+
+async def _step(repository: Repository, stream: Stream, mates: list[Stream], names: set[str]) -> Step:
+    """The step of one: alone where it has a merge of its own, else with all that landed in the same commit."""
+    merged = await _merged(repository, stream.landed) if stream.landed is not None else []
+    is_whole = names >= {each.name for each in mates} and len(merged) == len(mates)
+    if stream.head in merged and not is_whole:
+        return Step((stream,), stream.head)
+    return Step(tuple(mates))
+
+
+def _mates(stream: Stream, landed: Sequence[Stream]) -> list[Stream]:
+    """Those that became part of the target by the same commit, itself among them."""
+    return [each for each in landed if each.landed and stream.landed and _key(each) == _key(stream)]
+
+
+def _key(stream: Stream) -> tuple[str, str]:
+    return (stream.target, stream.landed.commit if stream.landed is not None else "")
+
+
+async def _merged(repository: Repository, landed: Landed) -> list[str]:
+    """The tips that were merged one by one before they landed as a batch."""
+    rows = await repository.git.attempt(
+        "rev-list", "--merges", "--parents", f"^{landed.before}", landed.commit, "--"
+    )
+    found = [row.split() for row in os.fsdecode(rows.stdout).splitlines()]
+    return [row[2] for row in found if len(row) == 3 and row[0] != landed.commit]
+
+
+async def _latest_first(repository: Repository, landed: Sequence[Stream]) -> list[Stream]:
+    """Order landings as the target's history has them, the latest first."""
+    commits = [each.landed.commit for each in landed if each.landed is not None]
+    before = [each.landed.before for each in landed if each.landed is not None]
+    shared = await repository.git.attempt("merge-base", "--octopus", *before) if before else None
+    old = [f"^{os.fsdecode(shared.stdout).strip()}"] if shared is not None and shared.exit == 0 else []
+    listed = await repository.git.attempt(
+        "rev-list", "--topo-order", "--ignore-missing", *commits, *old, "--"
+    )
+    place = {commit: number for number, commit in enumerate(os.fsdecode(listed.stdout).splitlines())}
+    return sorted(landed, key=lambda each: place.get(each.landed.commit if each.landed else "", len(place)))

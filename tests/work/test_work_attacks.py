@@ -1,0 +1,186 @@
+"""Assistants that attack the repository which they work in; whole runs, with real git and real sandboxes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repositories import Repository
+
+from parallelai import processes
+from parallelai.client import AsyncParallelAI
+from parallelai.records import Outcome, RunDocument
+from parallelai.work.landing.target import Target
+from parallelai.work.streams.base import PendingError
+
+AGENT = """\
+import pathlib, re, subprocess, sys
+for name in re.findall(r"^RUN (\\S+)$", sys.stdin.read(), re.M):
+    subprocess.run(["bash", name])
+print("done")
+"""
+GATE = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
+COMMON = "G=$(git rev-parse --path-format=absolute --git-common-dir); A=$(git rev-parse --absolute-git-dir)\n"
+needs_sandbox = pytest.mark.skipif(
+    "bubblewrap" not in [str(each) for each in processes.confinements()], reason="needs bubblewrap"
+)
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
+    repository = Repository.start(tmp_path / "project")
+    repository.commit({"agent.py": AGENT, "gate.py": GATE, "user.txt": "mine\n", "b.txt": "b\n"})
+    return repository
+
+
+async def attack(
+    user: Repository,
+    scripts: dict[str, str],
+    sandbox: str = "auto",
+    edited: Mapping[str, str] | None = None,
+    **more: Any,
+) -> RunDocument:
+    """Carry out a plan whose workstreams run these scripts; each owns what is called as it is."""
+    user.commit({f"{name}.sh": COMMON + script for name, script in scripts.items()})
+    for path, text in (edited or {}).items():
+        user.write({path: text})
+    if "landing" in more:
+        user.git("branch", "-f", more["landing"]["target"])
+    works = {
+        name: {"description": f"Work\nRUN {name}.sh", "owns": f"{name}.txt", **more.pop(f"work_{name}", {})}
+        for name in scripts
+    }
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["python3", "agent.py"], "sandbox": sandbox}},
+        "defaults": {"engine": "sh"},
+        "gates": {"landing": [["python3", "gate.py"]], "canary": "off"},
+        "workstreams": works,
+        **more,
+    }
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(user.root) as ai:
+        return await ai.execute(path)
+
+
+def all_ok(document: RunDocument) -> bool:
+    return all(row.status is Outcome.OK for row in document.tasks)
+
+
+async def test_a_forged_pending_branch_is_not_landed(user: Repository) -> None:
+    forge = """
+    echo BROKEN > user.txt; git add user.txt; T=$(git write-tree); git reset -q --hard
+    C=$(git -c user.name=x -c user.email=x@x.invalid commit-tree $T -p refs/heads/main -m evil)
+    mkdir -p $G/refs/heads/parallelai/landing; echo $C > $G/refs/heads/parallelai/landing/main
+    echo x > one.txt
+    """
+    document = await attack(user, {"one": forge})
+    assert all_ok(document)
+    assert "evil" not in user.git("log", "--format=%s", "main")
+    assert (user.root / "user.txt").read_text() == "mine\n"
+    assert user.git("log", "-1", "--format=%s", "parallelai/landing/main").strip() == "evil"
+
+
+async def test_a_pending_branch_that_is_another_name_of_the_target_does_not_delete_it(
+    user: Repository,
+) -> None:
+    alias = """
+    mkdir -p $G/refs/heads/parallelai/landing
+    echo 'ref: refs/heads/main' > $G/refs/heads/parallelai/landing/main
+    echo x > one.txt
+    """
+    document = await attack(user, {"one": alias})
+    assert all_ok(document)
+    assert (user.root / "one.txt").exists()
+    assert user.git("branch", "--show-current").strip() == "main"
+
+
+async def test_what_waits_to_be_taken_over_can_be_neither_moved_on_nor_deleted(user: Repository) -> None:
+    edited = {"user.txt": "being edited\n"}
+    script = "echo landed > user.txt"
+    first = await attack(user, {"one": script}, edited=edited, work_one={"owns": "user.txt"})
+    assert all_ok(first)
+    pending = user.git("rev-parse", "parallelai/landing/main").strip()
+    from parallelai.git.repository import open_repository
+
+    target = Target(await open_repository(user.root), "main")
+    user.git("update-ref", "-d", "refs/heads/parallelai/landing/main")
+    assert (await target.tip()).commit == pending
+    assert user.git("rev-parse", "parallelai/landing/main").strip() == pending
+    forged = user.git("commit-tree", "-p", pending, "-m", "evil", f"{pending}^{{tree}}").strip()
+    user.git("update-ref", "refs/heads/parallelai/landing/main", forged)
+    user.git("checkout", "-q", "user.txt")
+    with pytest.raises(PendingError, match="no landing put there"):
+        await target.take_over()
+    user.git("merge", "-q", "--ff-only", pending)
+    assert (await target.tip()).pending is None
+
+
+async def test_merging_the_target_does_not_take_a_landing_back(user: Repository) -> None:
+    late = """
+    for i in $(seq 300); do git log -1 --format=%s dev | grep -q ^Merge && break; sleep 0.2; done
+    git merge -q --ff-only dev; echo x > late.txt
+    """
+    document = await attack(user, {"late": late, "quick": "echo x > quick.txt"}, landing={"target": "dev"})
+    assert all_ok(document)
+    assert {"late.txt", "quick.txt"} <= set(user.git("ls-tree", "--name-only", "dev").split())
+
+
+async def test_an_engine_without_a_sandbox_leaves_no_settings_and_no_hooks(
+    user: Repository, tmp_path: Path
+) -> None:
+    loot = tmp_path / "loot"
+    plant = f"""
+    git config core.fsmonitor /bin/false; git config alias.x '!true'
+    printf '#!/bin/sh\\ntouch {loot}\\n' > $G/hooks/post-merge; chmod +x $G/hooks/post-merge
+    """
+    config = (user.root / ".git" / "config").read_bytes()
+    check = ["bash", "-c", COMMON + plant]
+    document = await attack(user, {"one": f"{plant}\necho x > one.txt"}, "none", work_one={"checks": [check]})
+    assert all_ok(document)
+    assert (user.root / "one.txt").exists()
+    assert (user.root / ".git" / "config").read_bytes() == config
+    assert not (user.root / ".git" / "hooks" / "post-merge").exists()
+    assert not loot.exists()
+
+
+async def test_logs_that_lead_elsewhere_are_not_followed(user: Repository, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    links = f"""
+    for log in $G/logs/refs/heads/parallelai/one $A/logs/HEAD; do rm -f $log; ln -s {victim} $log; done
+    echo x > one.txt
+    """
+    assert all_ok(await attack(user, {"one": links}))
+    assert victim.read_text() == "precious\n"
+
+
+async def test_an_index_that_a_check_made_lead_elsewhere_is_not_written(
+    user: Repository, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    check = ["bash", "-c", f"{COMMON} rm $A/index; ln -s {victim} $A/index; echo dirt > user.txt"]
+    assert all_ok(await attack(user, {"one": "echo x > one.txt"}, work_one={"checks": [check]}))
+    assert victim.read_text() == "precious\n"
+    assert (user.root / "user.txt").read_text() == "mine\n"
+
+
+@needs_sandbox
+@pytest.mark.parametrize("is_packed", [True, False])
+async def test_the_user_s_objects_cannot_be_destroyed(user: Repository, is_packed: bool) -> None:
+    user.commit({"old.txt": "1\n"})
+    user.commit({"old.txt": "2\n"})
+    if is_packed:
+        user.git("gc", "-q")
+    wipe = "find $G/objects -type f -exec chmod u+w {} +; find $G/objects -type f -delete; echo x > one.txt"
+    document = await attack(user, {"one": wipe}, "required")
+    assert all_ok(document)
+    assert subprocess.run(["git", "fsck"], cwd=user.root, capture_output=True).returncode == 0
+    assert user.git("show", "HEAD:old.txt") == "2\n"
