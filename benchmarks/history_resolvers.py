@@ -7,7 +7,7 @@ REPO is a checkout or a bare copy of a repository; it is only read. Its merges a
 all that its refs reach, the newest 5,000. For every merge that conflicted, the conflicting files are taken apart.
 What each resolver makes of each hunk, alone, is compared with what stands at that place in the merge as people made
 it, and what the ladder makes of whole files with their file. Lines around a hunk have to be the same as well, which
-counts against the resolver where people changed these.
+counts against the resolver where people changed these. "In any order": the order of the lines, and blank ones, aside.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AROUND = 2
 MOST = 5000
 BAR = 0.85
 ENOUGH = 20
-"""Decisions of one resolver that a share is worth judging by."""
+"""Decisions that a share is worth judging by."""
 
 
 @dataclass(frozen=True)
@@ -240,18 +240,20 @@ def run(repository: Path, data: Path, name: str | None = None) -> list[Figure]:
 
 
 def figures(counts: Counts) -> list[Figure]:
-    """The figures that have a bar: a resolver agrees with people, and so do whole files."""
+    """The figures: of each resolver alone, of the ladder, which has a bar, and of whole files."""
     found = [
-        Figure(
-            f"resolver `{rung}` agrees with people",
-            f"{count.share:.0%} of {count.decided}",
-            f"≥ {BAR:.0%}",
-            count.share >= BAR if count.decided >= ENOUGH else None,
-        )
+        Figure(f"resolver `{rung}` did as people", f"{count.same_lines} of {count.decided}")
         for rung, count in counts.alone.items()
     ]
-    whole = counts.whole
-    return [*found, Figure("files settled by resolvers as people did", f"{whole.agreed} of {whole.decided}")]
+    first, whole = counts.first, counts.whole
+    share = first.same_lines / first.decided if first.decided else 0.0
+    met = share >= BAR if first.decided >= ENOUGH else None
+    shown = f"{share:.0%} of {first.decided}"
+    found.append(Figure("hunks settled by resolvers as people did", shown, f"≥ {BAR:.0%}", met))
+    return [
+        *found,
+        Figure("files settled by resolvers as people did", f"{whole.same_lines} of {whole.decided}"),
+    ]
 
 
 def _shown(name: str, counts: Counts) -> str:

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from parallelai.git import attributes
 from parallelai.git.merging import merge, merge_all, with_base
 from parallelai.git.plumbing import Git
 
@@ -62,3 +63,32 @@ async def test_a_base_of_our_choosing_is_taken(tmp_path: Path) -> None:
     merged = await merge(git, a, b)
     assert merged.is_clean
     assert merged.tree == _git(tmp_path / "r", "rev-parse", "B^{tree}")
+
+
+async def test_attributes_of_the_checkout_count(tmp_path: Path) -> None:
+    root = tmp_path / "r"
+    root.mkdir()
+    _git(root, "init", "-q", "-b", "main")
+    (root / ".gitattributes").write_text("LOG merge=union\n")
+    (root / "LOG").write_text("old\n")
+    _git(root, "add", "-A")
+    _git(root, "commit", "-qm", "0")
+    heads = []
+    for name in ("A", "B"):
+        _git(root, "checkout", "-qb", name, "main")
+        (root / "LOG").write_text(f"old\nof {name}\n")
+        _git(root, "commit", "-qam", name)
+        heads.append(_git(root, "rev-parse", name))
+    git = Git(root / ".git")
+    (merged,) = await attributes.merge_all(attributes.Attributes(git), [(heads[0], heads[1])])
+    assert merged.is_clean
+    assert await git.run("cat-file", "blob", f"{merged.tree}:LOG") == b"old\nof A\nof B\n"
+    assert not (await merge(git, heads[0], heads[1])).is_clean  # without a checkout git sees no attributes
+
+
+async def test_commits_that_only_carry_a_tree_are_not_older_than_their_parents(tmp_path: Path) -> None:
+    heads = _branches(tmp_path / "r")
+    git = Git(tmp_path / "r" / ".git")
+    made = await with_base(git, heads["A"], heads["main"])
+    dates = (await git.line("log", "--format=%ct", "-2", made)).split()
+    assert dates[0] == dates[1]

@@ -463,6 +463,17 @@ async def test_locks_are_made_from_what_the_others_came_to(world: World) -> None
     assert (again.tree, tool.calls) == (done.tree, 1)
 
 
+async def test_a_lock_is_made_again_for_another_manifest(world: World) -> None:
+    base, ours, theirs = LOCKS
+    tips = world.branches(base, [ours], [theirs])
+    tool = Tool(world, b'{"v": "new"}\n')
+    assert isinstance(await world.settle(*tips, may_ask=True, regenerate=tool), Resolved)
+    world.checkout.git("checkout", "-q", "theirs")
+    manifest = '{\n "v": "1.2",\n "dependencies": {}\n}\n'
+    moved = world.checkout.commit({"package.json": manifest})
+    assert isinstance(await world.settle(tips[0], moved, regenerate=tool), ErrorRecord)
+
+
 @pytest.mark.parametrize("result", [None, b'{"v": \n', b"<<<<<<< a\n"])
 async def test_a_lock_that_cannot_be_made_is_told(world: World, result: bytes | None) -> None:
     base, ours, theirs = LOCKS

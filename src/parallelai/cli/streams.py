@@ -216,6 +216,7 @@ def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
     rows = to_json(found)
     for pair in rows["pairs"]:
         pair["class"] = pair.pop("class_")
+    rows = {"schema": rows.pop("schema"), **rows}
     shared.result(rows, lambda: "\n".join(_matrix_lines(found)))
 
 

@@ -17,7 +17,7 @@ from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
-from parallelai.client.undoing import Step, steps
+from parallelai.client.undoing import Step, named, steps
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
@@ -190,7 +190,7 @@ class Landings:
         What landed in one commit with others, and cannot be told apart from them, goes with them.
         """
         repository = await open_repository(self._project.root)
-        wanted = [self._streams.find(name) for name in names]
+        wanted = [await named(repository, self._streams, name) for name in names]
         done: list[Stream] = []
         for step in await steps(repository, wanted, self._streams.all()):
             try:

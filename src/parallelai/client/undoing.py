@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.streams.registry import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Step:
 
     streams: tuple[Stream, ...]
     part: str | None = None
+
+
+async def named(repository: Repository, streams: Streams, name: str) -> Stream:
+    """Give the workstream of a name. Raises `NotFoundError`; where the name is a branch's, with what helps there."""
+    if streams.get(name) is None and await repository.commit(f"refs/heads/{name}") is not None:
+        raise NotFoundError(
+            f"`{name}` is a branch that no plan made", next="`git revert -m 1 COMMIT` takes its merge back"
+        )
+    return streams.find(name)
 
 
 async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequence[Stream]) -> list[Step]:
@@ -30,7 +40,8 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     landed = await _latest_first(repository, [each for each in known if each.landed is not None])
     if not landed:
         raise NotFoundError("nothing has landed yet", next="`parallelai work status` says what is on its way")
-    names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
+    latest = next((each for each in landed if _moved(each)), landed[0])
+    names = {each.name for each in wanted} or {each.name for each in _mates(latest, landed)}
     found: list[Step] = []
     for stream in landed:
         if stream.name in names and not any(stream in step.streams for step in found):
@@ -49,11 +60,17 @@ async def _step(repository: Repository, stream: Stream, mates: list[Stream], nam
 
 def _mates(stream: Stream, landed: Sequence[Stream]) -> list[Stream]:
     """Those that became part of the target by the same commit, itself among them."""
-    return [each for each in landed if each.landed and stream.landed and _key(each) == _key(stream)]
+    return [each for each in landed if _key(each) == _key(stream)]
 
 
-def _key(stream: Stream) -> tuple[str, str]:
-    return (stream.target, stream.landed.commit if stream.landed is not None else "")
+def _key(stream: Stream) -> tuple[str, str, str]:
+    landed = stream.landed
+    return (stream.target, landed.before, landed.commit) if landed is not None else (stream.target, "", "")
+
+
+def _moved(stream: Stream) -> bool:
+    """Whether the target moved for it; what has nothing new lands without."""
+    return stream.landed is not None and stream.landed.before != stream.landed.commit
 
 
 async def _merged(repository: Repository, landed: Landed) -> list[str]:

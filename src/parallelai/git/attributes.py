@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from parallelai.git import merging
+from parallelai.git.merging import Merged
 from parallelai.git.plumbing import Git
 
 NAME = ".gitattributes"
@@ -92,6 +94,15 @@ class Attributes:
         self._places.update(path for path in changed if path.endswith("/" + NAME))
         plain = [path for path in self._places if "\n" not in path and ".." not in PurePosixPath(path).parts]
         return sorted(plain, key=lambda path: (path.count("/"), path))[:MOST_FILES]
+
+
+async def merge_all(attributes: Attributes, pairs: Sequence[tuple[str, str]]) -> list[Merged]:
+    """Merge each pair of commits as a checkout of its first one would. Raises `GitError`."""
+    found: dict[tuple[str, str], Merged] = {}
+    async with attributes.grouped(pairs) as groups:
+        for git, group in groups:
+            found.update(zip(group, await merging.merge_all(git, group), strict=True))
+    return [found[pair] for pair in pairs]
 
 
 def sanitized(text: bytes) -> bytes:

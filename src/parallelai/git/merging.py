@@ -129,4 +129,5 @@ def _kind(told: ConflictKind, sides: Mapping[int, Entry]) -> ConflictKind:
 async def with_base(git: Git, commit: str, base: str) -> str:
     """A commit with the tree of `commit` and `base` as its only parent, so that merges take `base` as theirs."""
     tree = await git.line("rev-parse", f"{commit}^{{tree}}")
-    return await git.line("commit-tree", tree, "-p", base, "-m", "As cut from there")
+    dated = await git.dated(base)
+    return await dated.line("commit-tree", tree, "-p", base, "-m", "As cut from there")

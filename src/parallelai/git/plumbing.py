@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parallelai.errors import ParallelAIError
@@ -78,6 +78,14 @@ class Git:
     alternates: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+
+    async def dated(self, like: str) -> Git:
+        """The same git, whose commits have the date of another one.
+
+        git looks for merge bases by dates: a commit that is older than its parents has it walk all of history.
+        """
+        date = await self.line("log", "-1", "--format=@%ct +0000", "--end-of-options", like)
+        return replace(self, env={**self.env, "GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date})
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git and give what it printed. Raises `GitError` where it fails."""

@@ -61,7 +61,10 @@ class Colleagues:
         self._finished: dict[str, str] = {}
         self._waiting: dict[str, asyncio.Future[Granted | Refused]] = {}
         order = list(setting.works)
-        self._leases = Leases(order, {name: self._claim(name) for name in order})
+        self._gone: set[str] = set()
+        mine = [each for each in streams.all() if each.plan == setting.plan_name]
+        landed = {each.name for each in mine if each.landed is not None}
+        self._leases = Leases(order, {name: self._claim(name) for name in order if name not in landed})
         for stream in streams.open(setting.plan_name):
             if stream.name in self._leases.live:
                 self._leases.restore(stream.name, stream.leases)
@@ -91,6 +94,10 @@ class Colleagues:
         self._mail[name] = words
         if self._streams.get(name) is not None:
             self._streams.update(name, lambda it: dataclasses.replace(it, mail=words))
+
+    def began(self, name: str) -> None:
+        """A workstream is worked on, maybe again."""
+        self._gone.discard(name)
 
     def heard(self, name: str, text: str) -> None:
         """Remember what a workstream's assistant said last: the others are told when it has finished."""
@@ -127,7 +134,12 @@ class Colleagues:
         self._tell(name, LeaseAsked(request.paths, request.reason))
         answer = self._leases.ask(name, request.paths)
         if isinstance(answer, Waits):
-            answer = await self._wait(answer, parked)
+            gone = next((each for each in answer.on if each in self._gone), None)
+            if gone is None:
+                answer = await self._wait(answer, parked)
+            else:
+                self._leases.withdraw(name)
+                answer = Refused(name, answer.paths, f"`{gone}` has them, and did not land")
         return self._answered(answer)
 
     async def _wait(self, waits: Waits, parked: Parked) -> Granted | Refused:
@@ -172,6 +184,9 @@ class Colleagues:
             raise UsageError(f"`{name}` has ended")
         answer = self._leases.leave(name, paths, by or "a person")
         said = self._answered(answer)
+        future = self._waiting.get(name)
+        if isinstance(answer, Granted | Refused) and future is not None and not future.done():
+            future.set_result(answer)  # what it waited for is forgotten with a new decision
         if isinstance(answer, Refused):
             raise UsageError(answer.why)
         self.keep(name, [said])
@@ -192,6 +207,7 @@ class Colleagues:
 
     def gave_up(self, name: str) -> None:
         """A workstream has ended without landing: its leases stay its own, and who waits for them does not get them."""
+        self._gone.add(name)
         for stream, on in self._leases.waiting().items():
             future = self._waiting.get(stream)
             if name in on and future is not None and not future.done():

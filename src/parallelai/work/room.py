@@ -156,6 +156,7 @@ class Room:
         async with self._locks[name]:
             course = self._courses[name]
             course.told, course.has_trespassed = 0, False
+            self._colleagues.began(name)
             stream = (await self.site.prepare(name, sandbox)).stream
         self._tell(name, TaskStep("perform", "working"))
         return stream

@@ -134,7 +134,8 @@ class Site:
             merged = await merge(self._repository.git, tip, stream.head)
             if not merged.is_clean:
                 continue  # it will have to be settled when that one lands
-            tip = await self._repository.git.line(
+            dated = await self._repository.git.dated(tip)
+            tip = await dated.line(
                 "commit-tree", merged.tree, "-p", tip, "-p", stream.head, "-m", f"With {other}"
             )
         return Base(tip, self._setting.target)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from parallelai.git import merging as git_merging
+from parallelai.git.attributes import Attributes, merge_all
 from parallelai.git.merging import Merged
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
@@ -61,6 +61,7 @@ class Merging:
 
     def __init__(self, repository: Repository, resolving: Resolving | None, target: str) -> None:
         self._git = repository.git
+        self._attributes = Attributes(repository.git)
         self._repository = repository
         self._resolving = resolving
         self._target = target
@@ -115,7 +116,8 @@ class Merging:
     async def record(self, tree: str, parents: Sequence[str], words: str) -> str:
         """Make a commit of plumbing: the same for the same content."""
         above = [word for parent in parents for word in ("-p", parent)]
-        return await self._git.line("commit-tree", tree, *above, "-m", words)
+        git = await self._git.dated(parents[0])
+        return await git.line("commit-tree", tree, *above, "-m", words)
 
     async def stand_in(self, clash: Clash, resolved: Resolved) -> None:
         """Merge what was settled in the candidate's stead from now on, on this target or a later one."""
@@ -195,7 +197,7 @@ class Merging:
     async def _all(self, pairs: Sequence[tuple[str, str]]) -> list[Merged]:
         missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         if missing:
-            merged = await git_merging.merge_all(self._git, missing)
+            merged = await merge_all(self._attributes, missing)
             self._known.update(zip(missing, merged, strict=True))
         return [self._known[pair] for pair in pairs]
 

@@ -99,6 +99,7 @@ async def measure_with(place: Place, stream: Stream, tip: str, index: Path) -> N
     git = place.repository.git
     if tree == await place.repository.tree(tip):
         return Now(tip, tip, (), left_out)
+    git = await git.dated(tip)
     commit = await git.line("commit-tree", tree, "-p", tip, "-m", f"What is in the worktree of {stream.name}")
     listed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, commit)
     return Now(commit, tip, tuple(sorted(paths(listed))), left_out)

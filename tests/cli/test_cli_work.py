@@ -1,0 +1,321 @@
+"""`parallelai work …`, as a person uses it: worktrees by hand, landings, what is told, what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLAN = """\
+version: 1
+workstreams:
+  zed: {description: Zed., owns: src/zed.py}
+  abe: {description: Abe., owns: src/abe.py}
+  cat: {description: Cat., owns: src/cat.py}
+gates: {landing: ["python3 -m compileall -q src"]}
+"""
+AGENT = """\
+import pathlib, sys
+sys.stdin.read()
+pathlib.Path("src", sys.argv[1] + ".py").write_text("x = 1\\n")
+pathlib.Path("README.md").write_text("not mine\\n")
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(folder: Path, said: str) -> None:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", said)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a plan of three workstreams."""
+    root = tmp_path / "shop"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "app.py").write_text("x = 1\n")
+    (root / "README.md").write_text("base\n")
+    (root / "plan.yaml").write_text(PLAN)
+    git(tmp_path, "init", "-qb", "main", str(root))
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "config", "user.name", "A")
+    commit(root, "first")
+    monkeypatch.chdir(root)
+    return root
+
+
+def place(shop: Path, name: str) -> Path:
+    return shop.parent / "shop-worktrees" / name
+
+
+@pytest.fixture
+def ready(cli: Any, shop: Path) -> Path:
+    """The same, with all three ready to land."""
+    assert cli("work", "start", "plan.yaml").code == 0
+    for name in ("zed", "abe", "cat"):
+        (place(shop, name) / "src" / f"{name}.py").write_text("x = 1\n")
+        assert cli("work", "done", name).code == 0
+    return shop
+
+
+def made(shop: Path) -> set[str]:
+    return {path.stem for path in (shop / "src").glob("*.py")} - {"app"}
+
+
+def branch(shop: Path, name: str, path: str, text: str) -> None:
+    git(shop, "checkout", "-qb", name, "main")
+    (shop / path).write_text(text)
+    commit(shop, name)
+    git(shop, "checkout", "-q", "main")
+
+
+# -- taking back
+
+
+def test_undo_without_a_name_takes_the_latest_back_whatever_it_is_called(cli: Any, ready: Path) -> None:
+    cli("work", "land", "zed")
+    cli("work", "land", "abe")
+
+    assert cli("work", "undo").out.startswith("abe: taken back from main")
+    assert made(ready) == {"zed"}
+    assert cli("work", "undo").out.startswith("zed: ")
+
+
+def test_undo_of_one_leaves_the_others_of_its_batch(cli: Any, ready: Path) -> None:
+    assert cli("work", "land", "--all").out.endswith("3 of 3 landed\n")
+
+    called = cli("work", "undo", "abe", "--json")
+
+    assert [row["name"] for row in called.document["undone"]] == ["abe"]
+    assert made(ready) == {"zed", "cat"}
+    states = {row["name"]: row["landed"] for row in streams(cli)}
+    assert states["abe"] is None
+    assert states["zed"]
+    cli("work", "undo", "zed")
+    assert cli("work", "undo").code == 0
+    assert made(ready) == set()
+
+
+def test_undo_takes_a_whole_batch_back_at_once(cli: Any, ready: Path) -> None:
+    cli("work", "land", "--all")
+    before = git(ready, "rev-list", "--count", "--first-parent", "main")
+
+    called = cli("work", "undo")
+
+    assert {line.split(":")[0] for line in called.out.splitlines()} == {"abe", "cat", "zed"}
+    assert made(ready) == set()
+    assert int(git(ready, "rev-list", "--count", "--first-parent", "main")) == int(before) + 1
+    assert cli("work", "land", "--all").code == 0
+    assert made(ready) == {"abe", "cat", "zed"}
+
+
+def test_undo_after_one_that_landed_nothing_takes_back_what_is_there(cli: Any, ready: Path) -> None:
+    cli("work", "land", "zed")
+    (place(ready, "abe") / "src" / "abe.py").unlink()
+    assert "note: `abe` has changed nothing" not in cli("work", "done", "cat").out
+    assert "note: `abe` has changed nothing" in emptied(cli, ready)
+    assert "nothing of it was new to main" in cli("work", "land", "abe").out
+
+    assert cli("work", "undo").out.startswith("zed: ")
+    assert made(ready) == set()
+
+
+def emptied(cli: Any, shop: Path) -> str:
+    """What is said of a workstream that has no commit of its own."""
+    cli("work", "drop", "abe", "--yes")
+    cli("work", "start", "plan.yaml", "abe")
+    return str(cli("work", "done", "abe").out)
+
+
+def test_undo_looks_at_all_names_before_it_touches_anything(cli: Any, ready: Path) -> None:
+    cli("work", "land", "zed")
+    tip = git(ready, "rev-parse", "main")
+
+    called = cli("work", "undo", "zed", "abe")
+
+    assert called.code == 2
+    assert "`abe` has not landed" in called.err
+    assert git(ready, "rev-parse", "main") == tip
+
+
+def test_undo_says_what_to_do_with_a_branch(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/idea.py", "x = 1\n")
+    cli("work", "land", "--branches", "idea")
+
+    called = cli("work", "undo", "idea")
+
+    assert called.code == 2
+    assert "git revert -m 1" in called.err
+
+
+# -- landing
+
+
+def test_a_gate_that_needs_a_shell_is_refused_before_anything_is_begun(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/idea.py", "x = 1\n")
+
+    called = cli("work", "land", "--branches", "idea", "--gate", "true | cat")
+
+    assert called.code == 2
+    assert "needs a shell" in called.err
+    assert "sh -c" in called.err
+    assert cli("runs", "list", "--json").document["runs"] == []
+
+
+def test_what_no_gate_has_seen_is_said_to_be_so(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/idea.py", "x = 1\n")
+
+    assert "no gate runs; nothing" in cli("work", "land", "--branches", "idea", "--dry-run").out
+    assert "without a gate" in cli("work", "land", "--branches", "idea").out
+    assert "nothing of it was new to main" in cli("work", "land", "--branches", "idea").out
+
+
+def test_a_broken_gate_is_told_line_by_line(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/idea.py", "def (:\n")
+
+    called = cli("work", "land", "--branches", "idea", "--gate", "python3 -m compileall -q src")
+
+    assert called.code == 4
+    assert called.out.startswith("idea: not landed: the gate fails")
+    assert any(line.startswith("    ") and "SyntaxError" in line for line in called.out.splitlines())
+
+
+def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> None:
+    (ready / "src" / "zed.py").write_text("mine\n")
+
+    called = cli("work", "land", "zed")
+
+    assert called.code == 4
+    assert "could not follow" in called.err
+    assert (ready / "src" / "zed.py").read_text() == "mine\n"
+
+
+# -- conflicts
+
+
+def test_a_shadow_landing_fails_only_where_that_is_asked_for(cli: Any, shop: Path) -> None:
+    branch(shop, "bad", "src/bad.py", "def (:\n")
+    branch(shop, "good", "src/good.py", "x = 1\n")
+    shadow = ("work", "conflicts", "--branches", "bad", "--branches", "good", "--shadow")
+    gate = ("--gate", "python3 -m compileall -q src")
+
+    called = cli(*shadow, *gate)
+
+    assert called.code == 0
+    assert "breaks alone: bad (gate failed)" in called.out
+    assert cli(*shadow, *gate, "--fail").code == 1
+    assert cli(*shadow, "--watch").code == 2
+    assert cli(*shadow, "--base", "main").code == 2
+
+
+def test_conflicts_knows_a_plan_from_any_folder(
+    cli: Any, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ready / "src")
+
+    document = cli("work", "conflicts", "--plan", "../plan.yaml", "--json").document
+
+    assert next(iter(document)) == "schema"
+    assert set(document["names"]) == {"abe", "cat", "zed"}
+    assert cli("work", "conflicts", "--plan", "../plan.yaml", "--shadow").code == 0
+    assert "work start other.yaml" in cli("work", "conflicts", "--plan", "other.yaml").err
+    assert cli("work", "conflicts", "--plan", "../plan.yaml", "--branches", "main").code == 2
+
+
+# -- looking
+
+
+def streams(cli: Any) -> list[Any]:
+    found = cli("work", "status", "--all", "--json").document["workstreams"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_list_of_tasks_is_never_written_over(cli: Any, ready: Path) -> None:
+    tasks = ready / "TASKS.md"
+    tasks.write_text("# Workstreams\n\n- [ ] zed: something\n")
+
+    assert "nothing to tick" in cli("work", "status", "--write", "TASKS.md").err
+    assert tasks.read_text() == "# Workstreams\n\n- [ ] zed: something\n"
+    cli("work", "land", "zed")
+    cli("work", "status", "--write", "TASKS.md")
+    assert tasks.read_text() == "# Workstreams\n\n- [x] zed: something\n"
+    assert cli("work", "status", "--write", "src/app.py").code == 2
+    assert (ready / "src" / "app.py").read_text() == "x = 1\n"
+
+
+def test_the_page_counts_what_has_landed(cli: Any, ready: Path) -> None:
+    cli("work", "status", "--write", "STATUS.md")
+    cli("work", "land", "zed")
+
+    called = cli("work", "status", "--write", "STATUS.md", "--json")
+
+    assert "1 of 3 landed" in (ready / "STATUS.md").read_text()
+    assert {row["name"] for row in called.document["workstreams"]} == {"abe", "cat", "zed"}
+
+
+def test_status_of_a_name_says_where_it_is_and_what_was_kept_out(cli: Any, ready: Path) -> None:
+    (place(ready, "cat") / "README.md").write_text("not mine\n")
+
+    told = cli("work", "done", "cat").out
+
+    assert told.startswith("kept out: README.md (not among the files that it owns); it is kept in `")
+    assert "your answer" not in told  # which is for assistants
+    shown = cli("work", "status", "cat").out
+    assert f"cat: parallelai/cat in {place(ready, 'cat')}" in shown
+    assert "kept out: README.md" in shown
+
+
+def test_status_says_how_to_see_what_has_landed(cli: Any, ready: Path) -> None:
+    cli("work", "land", "--all")
+
+    called = cli("work", "status")
+
+    assert called.out == "no workstream is worked on\n"
+    assert "`--all`" in called.err
+
+
+# -- steering
+
+
+def test_leave_names_the_command_that_goes_on(cli: Any, ready: Path) -> None:
+    assert (
+        cli("work", "approve", "zed").out
+        == "`zed` may land: `parallelai work run plan.yaml` goes on with it\n"
+    )
+    assert "`parallelai work run plan.yaml`" in cli("work", "reject", "zed").out
+
+
+def test_stop_where_nothing_runs_says_so(cli: Any, ready: Path) -> None:
+    called = cli("work", "stop")
+
+    assert called.code == 0
+    assert called.out == "nothing runs: there is nothing to stop\n"
+
+
+def test_hooks_are_installed_and_taken_out(cli: Any, ready: Path) -> None:
+    assert "pre-commit" in cli("work", "hooks", "install").out
+    assert cli("work", "hooks", "uninstall", "--json").document["said"]
+    assert cli("work", "hooks", "uninstall").code == 0
+
+
+def test_what_several_turns_tried_is_named_once(cli: Any, shop: Path) -> None:
+    (shop / "agent.py").write_text(AGENT)
+    (shop / "plan.yaml").write_text(
+        "version: 1\nengines: {sh: {use: command, command: [python3, agent.py, one]}}\n"
+        "workstreams: {one: {description: One., owns: src/one.py, engine: sh}}\n"
+    )
+    commit(shop, "a plan")
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert called.code == 0, called.err
+    assert "kept out: README.md\n" in called.out
+    assert json.loads(cli("work", "status", "one", "--json").out)["workstreams"][0]["kept_out"]
