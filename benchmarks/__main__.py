@@ -23,6 +23,7 @@ NAMES = {
     "confinement": "what a confined launch costs",
     "resume": "going on after `kill -9`",
     "sessions": "12 real assistants at once, beside `xargs -P`",
+    "landing": "12 workstreams by real Codex landed, beside `xargs -P4` and `git merge`",
     "reviews": "what several reviewers say of the same matter",
 }
 

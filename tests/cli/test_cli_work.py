@@ -118,10 +118,9 @@ def test_undo_takes_a_whole_batch_back_at_once(cli: Any, ready: Path) -> None:
 
 def test_undo_after_one_that_landed_nothing_takes_back_what_is_there(cli: Any, ready: Path) -> None:
     cli("work", "land", "zed")
-    (place(ready, "abe") / "src" / "abe.py").unlink()
-    assert "note: `abe` has changed nothing" not in cli("work", "done", "cat").out
     assert "note: `abe` has changed nothing" in emptied(cli, ready)
-    assert "nothing of it was new to main" in cli("work", "land", "abe").out
+    assert "abe: is on main at" in cli("work", "land", "abe").out
+    assert "nothing to take back" in cli("work", "undo", "abe").err
 
     assert cli("work", "undo").out.startswith("zed: ")
     assert made(ready) == set()
@@ -174,7 +173,7 @@ def test_what_no_gate_has_seen_is_said_to_be_so(cli: Any, shop: Path) -> None:
 
     assert "no gate runs; nothing" in cli("work", "land", "--branches", "idea", "--dry-run").out
     assert "without a gate" in cli("work", "land", "--branches", "idea").out
-    assert "nothing of it was new to main" in cli("work", "land", "--branches", "idea").out
+    assert "nothing of it was new" in cli("work", "land", "--branches", "idea").out
 
 
 def test_a_broken_gate_is_told_line_by_line(cli: Any, shop: Path) -> None:
@@ -195,6 +194,16 @@ def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> N
     assert called.code == 4
     assert "could not follow" in called.err
     assert (ready / "src" / "zed.py").read_text() == "mine\n"
+
+
+def test_a_push_that_fails_is_told(cli: Any, ready: Path) -> None:
+    git(ready, "remote", "add", "origin", str(ready.parent / "nowhere.git"))
+
+    called = cli("work", "land", "zed", "--push")
+
+    assert called.code == 4
+    assert "zed: landed on main" in called.out
+    assert "zed: not pushed: " in called.out
 
 
 # -- conflicts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Mapping
@@ -48,8 +49,7 @@ async def attack(
 ) -> RunDocument:
     """Carry out a plan whose workstreams run these scripts; each owns what is called as it is."""
     user.commit({f"{name}.sh": COMMON + script for name, script in scripts.items()})
-    for path, text in (edited or {}).items():
-        user.write({path: text})
+    user.write(dict(edited or {}))
     if "landing" in more:
         user.git("branch", "-f", more["landing"]["target"])
     works = {
@@ -184,3 +184,42 @@ async def test_the_user_s_objects_cannot_be_destroyed(user: Repository, is_packe
     assert all_ok(document)
     assert subprocess.run(["git", "fsck"], cwd=user.root, capture_output=True).returncode == 0
     assert user.git("show", "HEAD:old.txt") == "2\n"
+
+
+SAYS = """\
+import pathlib, sys, time
+me = pathlib.Path.cwd().name
+if me == "one" and pathlib.Path("stop").exists():
+    sys.exit(1)
+if me == "fails":
+    sys.exit(1)
+time.sleep(2 if me == "one" else 0)
+pathlib.Path(f"{me}.txt").write_text("x")
+print("done")
+if me == "one":
+    print('```parallelai\\n{"lease": "b.txt", "reason": "r"}\\n```')
+"""
+
+
+@pytest.mark.parametrize("how", ["failed", "landed"])
+async def test_nobody_waits_for_the_lease_of_one_that_has_ended(user: Repository, how: str) -> None:
+    user.commit({"agent.py": SAYS, **({"stop": ""} if how == "landed" else {})})
+    other = "fails" if how == "failed" else "b"
+    works = {
+        "one": {"description": "One", "owns": ["one.txt", "stop"]},
+        other: {"description": "B", "owns": "b.txt"},
+    }
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["python3", "agent.py"]}},
+        "defaults": {"engine": "sh"},
+        "workstreams": works,
+    }
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(user.root) as ai:
+        document = await asyncio.wait_for(ai.execute(path), 60)
+        if how == "landed":
+            assert {row.id: str(row.status) for row in document.tasks} == {"one": "failed", "b": "ok"}
+            (user.root.parent / "project-worktrees" / "one" / "stop").unlink()
+            document = await asyncio.wait_for(ai.execute(path, resume=True), 60)
+    assert next(row for row in document.tasks if row.id == "one").status is Outcome.OK

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 INCOMPLETE = 4
 TITLE = "Workstreams"
+ALREADY = "it had landed already"
+"""What a landing notes of a branch that the target holds (`work.landing.session`)."""
 
 
 def print_started(shared: Shared, started: Sequence[Started]) -> int:
@@ -314,27 +316,29 @@ def _landed_lines(document: RunDocument) -> list[str]:
     lines = []
     for row in document.tasks:
         landed = (row.workstream or {}).get("landed")
+        notes = row.text.splitlines() if row.text else []
         if landed:
-            lines.append(f"{row.id}: {_landing(landed)}")
-            continue
-        first, *rest = (row.error.said if row.error is not None else str(row.status)).splitlines() or [""]
-        lines += [f"{row.id}: not landed: {first}", *(f"    {line}" for line in rest)]
-        if row.error is not None and row.error.where:
-            lines.append(f"  at {row.error.where}")
-        if row.error is not None and row.error.next:
-            lines.append(f"  {row.error.next}")
+            lines.append(f"{row.id}: {_landing(landed, notes)}")
+        said = row.error.said.splitlines() if row.error is not None else [str(row.status)]
+        if row.error is not None or not landed:
+            first = f"{row.id}: not {'pushed' if landed else 'landed'}: {said[0] if said else ''}"
+            lines += [first, *(f"    {line}" for line in said[1:])]
+        if row.error is not None:
+            lines += [f"  at {row.error.where}"] * bool(row.error.where)
+            lines += [f"  {row.error.next}"] * bool(row.error.next)
+        lines += [f"  {note}" for note in notes if note != ALREADY]
     good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
     lines.append(f"{good} of {len(document.tasks)} landed")
     return [visible(line) for line in lines]
 
 
-def _landing(landed: dict[str, Any]) -> str:
+def _landing(landed: dict[str, Any], notes: Sequence[str]) -> str:
     """How one landed; nobody shall take for tested what no gate has seen."""
-    if landed["before"] == landed["commit"]:
-        return f"nothing of it was new to {landed['target']}, at {landed['commit'][:10]}"
+    where = f"{landed['target']} at {landed['commit'][:10]}"
+    if ALREADY in notes or landed["before"] == landed["commit"]:
+        return f"is on {where} already: nothing of it was new"
     gates = ", ".join(gate["command"] for gate in landed["gates"])
-    behind = f"behind {gates}" if gates else "without a gate"
-    return f"landed on {landed['target']} at {landed['commit'][:10]}, {behind}"
+    return f"landed on {where}, {f'behind {gates}' if gates else 'without a gate'}"
 
 
 def _print_preview(shared: Shared, found: Preview) -> int:

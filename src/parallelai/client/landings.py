@@ -144,7 +144,7 @@ class Landings:
             finally:
                 leave()
         document = report.document()  # of the whole run, which a start by hand told of no task
-        is_done = all(row.status is Outcome.OK and not is_pending(row) for row in rows)
+        is_done = not any(map(_is_left, rows))
         return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
 
     async def _land_streams(
@@ -295,8 +295,8 @@ class Landings:
         counted = counts(tasks)
         outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
         code = exit_code(tasks, findings=(), files=report.coverage())
-        pending = any(is_pending(row) for row in tasks)
-        writer.append(RunEnded(outcome, 4 if pending else code, round(report.seconds, 3), 0.0, counted, FREE))
+        code = code or 4 * any(map(_is_left, tasks))
+        writer.append(RunEnded(outcome, code, round(report.seconds, 3), 0.0, counted, FREE))
         await writer.flush()
 
     async def _candidates(
@@ -472,7 +472,14 @@ def _result(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
     status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
     if arrival.landed is None and arrival.error is not None:
         status = outcome_of(arrival.error)
-    return TaskResult(id=arrival.name, status=status, error=arrival.error, workstream=about)
+    error = arrival.error or arrival.push_error
+    text = "\n".join(arrival.notes) or None
+    return TaskResult(id=arrival.name, status=status, error=error, text=text, workstream=about)
+
+
+def _is_left(row: TaskResult) -> bool:
+    """Whether something is left to a person: it did not land, the checkout did not follow, or it was not pushed."""
+    return row.status is not Outcome.OK or row.error is not None or is_pending(row)
 
 
 def _about(stream: Stream) -> dict[str, Any]:

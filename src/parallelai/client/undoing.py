@@ -37,11 +37,12 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     for stream in wanted:
         if stream.landed is None:
             raise UsageError(f"`{stream.name}` has not landed")
-    landed = await _latest_first(repository, [each for each in known if each.landed is not None])
+        if not _brought(stream):
+            raise UsageError(f"`{stream.name}` brought nothing new: there is nothing to take back")
+    landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])
     if not landed:
         raise NotFoundError("nothing has landed yet", next="`parallelai work status` says what is on its way")
-    latest = next((each for each in landed if _moved(each)), landed[0])
-    names = {each.name for each in wanted} or {each.name for each in _mates(latest, landed)}
+    names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
     found: list[Step] = []
     for stream in landed:
         if stream.name in names and not any(stream in step.streams for step in found):
@@ -68,9 +69,9 @@ def _key(stream: Stream) -> tuple[str, str, str]:
     return (stream.target, landed.before, landed.commit) if landed is not None else (stream.target, "", "")
 
 
-def _moved(stream: Stream) -> bool:
-    """Whether the target moved for it; what has nothing new lands without."""
-    return stream.landed is not None and stream.landed.before != stream.landed.commit
+def _brought(stream: Stream) -> bool:
+    """Whether it has commits of its own; what changed nothing lands as a part of whatever was there."""
+    return stream.head != stream.base
 
 
 async def _merged(repository: Repository, landed: Landed) -> list[str]:
