@@ -217,10 +217,8 @@ class Landings:
                     for name in [each.name for each in step.streams] if is_undone else [task or first.name]:
                         writer.append(data, task=name)
 
-                plan_of, gates = landing.lander.plan, landing.gates
-                await undo(
-                    landing.repository, plan_of, first.landed, gates, tell, name=first.name, commit=step.part
-                )
+                means = (landing.repository, landing.lander.plan, first.landed, landing.gates, tell)
+                await undo(*means, name=first.name, commit=step.part)
             await writer.flush()
         return [
             self._streams.update(each.name, lambda it: dataclasses.replace(it, state="done", landed=None))
@@ -280,11 +278,10 @@ class Landings:
         async with self._opened(run, plan, asked, writer.append, target) as landing:
             candidates = await self._candidates(landing, found, run)
             for arrival in await landing.lander.land(candidates):
-                branch = dict(found)
                 about: dict[str, Any] = {
                     "branch": arrival.name,
                     "worktree": None,
-                    "base": branch[arrival.name],
+                    "base": dict(found)[arrival.name],
                     "stage": "landed" if arrival.landed else "open",
                     "kept_out": [],
                     "landed": dataclasses.asdict(arrival.landed) if arrival.landed else None,
