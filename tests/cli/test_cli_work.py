@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from parallelai.client.runs import Runs
+from parallelai.work.streams.registry import Streams
+
 PLAN = """\
 version: 1
 workstreams:
@@ -307,6 +310,27 @@ def test_stop_where_nothing_runs_says_so(cli: Any, ready: Path) -> None:
 
     assert called.code == 0
     assert called.out == "nothing runs: there is nothing to stop\n"
+
+
+def test_what_is_left_of_another_run_is_in_nobodys_way(
+    cli: Any, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PLAN.replace("zed", "dan").replace("abe", "eve").replace("cat", "fay")
+    (ready / "other.yaml").write_text(other)
+    assert cli("work", "start", "other.yaml").code == 0
+    asked: list[tuple[str, str]] = []
+    live = Streams(ready / ".parallelai" / "state").find("dan").run
+
+    async def ask(self: Runs, run: str, kind: str, args: Any) -> str:
+        asked.append((run, kind))
+        return "heard"
+
+    monkeypatch.setattr(Runs, "ask", ask)
+    monkeypatch.setattr("parallelai.client.work.Work._is_live", lambda self, run: run == live)
+
+    assert cli("work", "pause").out == "heard\n"
+    assert cli("work", "stop").code == 0
+    assert asked == [(live, "pause"), (live, "cancel")]
 
 
 def test_hooks_are_installed_and_taken_out(cli: Any, ready: Path) -> None:

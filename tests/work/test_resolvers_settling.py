@@ -469,9 +469,11 @@ async def test_a_lock_is_made_again_for_another_manifest(world: World) -> None:
     tool = Tool(world, b'{"v": "new"}\n')
     assert isinstance(await world.settle(*tips, may_ask=True, regenerate=tool), Resolved)
     world.checkout.git("checkout", "-q", "theirs")
-    manifest = '{\n "v": "1.2",\n "dependencies": {}\n}\n'
-    moved = world.checkout.commit({"package.json": manifest})
-    assert isinstance(await world.settle(tips[0], moved, regenerate=tool), ErrorRecord)
+    moved = world.checkout.commit({"package.json": '{\n "v": "1.3"\n}\n'})
+    done = await world.settle(tips[0], moved, regenerate=tool)
+    assert isinstance(done, ErrorRecord)
+    assert "`package-lock.json`" in done.said
+    assert "`package.json`" not in done.said
 
 
 @pytest.mark.parametrize("result", [None, b'{"v": \n', b"<<<<<<< a\n"])

@@ -223,3 +223,33 @@ async def test_nobody_waits_for_the_lease_of_one_that_has_ended(user: Repository
             (user.root.parent / "project-worktrees" / "one" / "stop").unlink()
             document = await asyncio.wait_for(ai.execute(path, resume=True), 60)
     assert next(row for row in document.tasks if row.id == "one").status is Outcome.OK
+
+
+async def test_two_runs_never_work_in_one_worktree(user: Repository) -> None:
+    slow = "[ -e mark ] && echo two > clash.txt; touch mark; sleep 3; echo x > one.txt"
+    user.commit({"one.sh": slow})
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["bash", "one.sh"]}},
+        "defaults": {"engine": "sh"},
+        "workstreams": {"one": {"description": "One", "owns": ["one.txt", "mark", "clash.txt"]}},
+    }
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(user.root) as ai:
+        first = asyncio.create_task(ai.execute(path))
+        marked = user.root.parent / "project-worktrees" / "one" / "mark"
+        while not marked.exists():
+            await asyncio.sleep(0.05)
+        async with AsyncParallelAI(user.root) as other:
+            second = await other.execute(path)
+        (row,) = second.tasks
+        assert (row.status, row.error and row.error.kind) == (Outcome.BLOCKED, "unavailable")
+        assert all_ok(await first)
+    assert not (user.root / "clash.txt").exists()
+
+
+async def test_the_error_of_a_trespass_names_a_few_of_many_files(user: Repository) -> None:
+    document = await attack(user, {"one": "for i in $(seq 300); do echo x > f$i; done"})
+    (row,) = document.tasks
+    assert row.error is not None
+    assert row.error.said.endswith("and 280 more")

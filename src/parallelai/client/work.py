@@ -251,11 +251,14 @@ class Work:
 
     async def ask(self, kind: str, names: Sequence[str] = ()) -> str:
         """Pause, resume or stop: the whole run of these workstreams, or their assistants."""
-        wanted = [self.find(name) for name in names] if names else self.all()
+        wanted = [self.find(name) for name in names] if names else self.all(is_all=True)
         runs = sorted({each.run for each in wanted})
         if not runs:
             raise NotFoundError("no workstream is started", next="`parallelai work run PLAN`")
-        if kind == "stop" and not any(map(self._is_live, runs)):
+        live = [run for run in runs if self._is_live(run)]
+        if not names:  # what is left of another run is in nobody's way
+            runs = live or sorted({each.run for each in self.all()}) or runs[-1:]
+        if kind == "stop" and not live:
             return "nothing runs: there is nothing to stop"
         if kind == "stop" and names:
             return "\n".join([await self._runs.ask(each.run, "stop", {"name": each.name}) for each in wanted])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from parallelai import processes
 from parallelai.engines.protocol import Request, Workspace
-from parallelai.errors import EngineError, ParallelAIError, Trespass
+from parallelai.errors import EngineError, ParallelAIError, Trespass, Unavailable
 from parallelai.events import GuardKeptOut, WorkspaceCreated, WorkspaceRemoved, WorkspaceRepaired
 from parallelai.git.merging import merge
 from parallelai.git.repository import Repository
@@ -21,6 +21,7 @@ from parallelai.plan.files import Matcher
 from parallelai.records import FilePart, changed
 from parallelai.results.printable import visible
 from parallelai.run.workspaces import Measured, Work
+from parallelai.store.lock import FileLock, owner
 from parallelai.work import scratch
 from parallelai.work.confined import Command, run_in
 from parallelai.work.context.pack import Note, context
@@ -65,6 +66,7 @@ class Site:
         self._guards: dict[str, Guard] = {}
         self._unconfined: set[str] = set()
         self._sheltered: asyncio.Task[None] | None = None
+        self._locks: dict[str, FileLock] = {}
 
     # -- made
 
@@ -76,6 +78,7 @@ class Site:
         if sandbox == "none":
             self._unconfined.add(name)
             self._guards.pop(name, None)
+        await asyncio.to_thread(self._lock, name)
         if self._sheltered is None:
             self._sheltered = asyncio.create_task(shelter(self._repository))
         await asyncio.shield(self._sheltered)
@@ -111,6 +114,19 @@ class Site:
             self._tell(name, WorkspaceCreated(stream.worktree, stream.base, True))
         await self._guard_of(stream).before()
         return started
+
+    def _lock(self, name: str) -> None:
+        """Be the only process that works in a workstream's worktree. Raises `Unavailable`."""
+        if name in self._locks:
+            return
+        folder = self._setting.state / "work" / "in-use"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(folder / f"{name}.lock")
+        if not lock.acquire():
+            said = f"another run works on `{name}` now ({owner(lock.path)})"
+            raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")
+        lock.sign()
+        self._locks[name] = lock
 
     async def _take(self, name: str) -> None:
         """Take what the workspace needs from the ledger. Raises `Lacking` where others have it."""
@@ -367,6 +383,9 @@ class Site:
         """Let go of what only this process needed."""
         for name in list(self._held):
             await self.rest(name)
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
 
 
 async def by_hand(

@@ -34,6 +34,8 @@ from parallelai.results import verify
 from parallelai.results.verify import Verdict
 from parallelai.run.workspaces import Measured, Place, Work, Workspaces
 
+MOST_NAMED = 20
+"""Paths that an error names."""
 MOST_REPAIRS = 2
 """Turns beyond those that the task asked for."""
 
@@ -272,7 +274,9 @@ class _Attempt:
         if self._work.edits and not self._work.is_empty_ok:
             measured = await self._place.measure()
             if not measured.files:
-                kept_out = ", ".join(f"`{path}`" for path in measured.kept_out)
+                kept_out = ", ".join(f"`{path}`" for path in measured.kept_out[:MOST_NAMED])
+                if len(measured.kept_out) > MOST_NAMED:
+                    kept_out += f" and {len(measured.kept_out) - MOST_NAMED} more"
                 said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
                 if said and measured.is_guarded:
                     return EMPTY, Trespass(said, next="look at what was kept out: `work status`")
