@@ -152,6 +152,9 @@ class Settles:
         self.strays = strays
         self.sides: list[tuple[Side, Side]] = []
 
+    async def failed(self, name: str) -> None:
+        """What was settled is not remembered here."""
+
     async def settle(
         self, ours: str, theirs: str, merged: Any, sides: tuple[Side, Side], *, may_ask: bool
     ) -> Resolved | ErrorRecord:

@@ -440,7 +440,7 @@ class Landings:
         ports = ports_for(self._project, plan, folder)
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
-            lander = make_lander(ground, gates, plan.landing, target, ports)
+            lander = make_lander(ground, gates, plan.landing, plan.workspace, target, ports)
             yield _Landing(repository, lander, gates, plan, target)
 
 

@@ -27,10 +27,12 @@ from parallelai.work.landing.records import Candidate, Plan, Tell
 from parallelai.work.ledger import Ledger
 from parallelai.work.resolvers.asking import Asker
 from parallelai.work.resolvers.decisions import Decisions
+from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
 from parallelai.work.room import Room, Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams
+from parallelai.work.workspaces import home
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,17 @@ class Ground:
     def decisions(self) -> Path:
         """Where it is remembered how conflicts were settled."""
         return self.state / "work" / "decisions"
+
+    def regeneration(self, workspace: model.Workspace) -> Regeneration:
+        """What makes lock files anew, in scratch folders of this run."""
+        return Regeneration(
+            self.repository.git,
+            home(self.run) / "locks",
+            self.folder / "gates",
+            self.run,
+            network=workspace.network,
+            hidden=self.hidden,
+        )
 
 
 @asynccontextmanager
@@ -92,7 +105,12 @@ def make_gates(ground: Ground, trees: Trees, gates: model.Gates, ports: Ports) -
 
 
 def make_lander(
-    ground: Ground, gates: GateJudge | None, landing: model.Landing, target: str, ports: Ports
+    ground: Ground,
+    gates: GateJudge | None,
+    landing: model.Landing,
+    workspace: model.Workspace,
+    target: str,
+    ports: Ports,
 ) -> Lander:
     """Make what lands candidates on a target, behind gates."""
     repository = ground.repository
@@ -102,6 +120,7 @@ def make_lander(
         decisions=Decisions(ground.decisions, commits=landing.decisions == "commit"),
         asker=ports.asker,
         engine=engine,
+        regenerate=ground.regeneration(workspace),
         tell=ground.tell,
     )
     plan = Plan(target, landing.method, landing.via, landing.push, landing.batch)
@@ -127,7 +146,7 @@ async def open_room(
     async with open_gates(ground, setting.plan.workspace) as trees:
         plan = setting.plan
         gates = make_gates(ground, trees, plan.gates, ports)
-        lander = make_lander(ground, gates, plan.landing, setting.target, ports)
+        lander = make_lander(ground, gates, plan.landing, plan.workspace, setting.target, ports)
 
         async def gate(asked: PhaseGate, commit: str) -> None:
             memory = Memory(setting.state / "work" / "gates")

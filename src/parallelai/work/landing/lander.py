@@ -100,6 +100,9 @@ class Lander:
             arrivals = {one.name: self._blocked(one.name, of_error(error)) for one in candidates}
         finally:
             self.runs += judging.runs
+        for arrival in arrivals.values():
+            if self._resolving is not None and arrival.error and arrival.error.kind == "gate_failed":
+                await self._resolving.failed(arrival.name)
         return [arrivals[one.name] for one in candidates]
 
     async def preview(self, candidates: Sequence[Candidate]) -> Preview:

@@ -115,6 +115,9 @@ class Resolving(Protocol):
         which take no time; an engine is asked outside the queue.
         """
 
+    async def failed(self, name: str) -> None:
+        """Take in that a candidate did not pass its gates: what an engine settled for it is asked anew."""
+
 
 Method = Literal["merge", "squash", "rebase"]
 

@@ -97,6 +97,7 @@ class Settling:
         self._regenerate = regenerate
         self._tell = tell
         self._asked: dict[str, tuple[str, ...]] = {}
+        self._settled: dict[str, list[str]] = {}  # the trees that were settled for each candidate
 
     async def settle(
         self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], *, may_ask: bool
@@ -122,7 +123,14 @@ class Settling:
         failed = await self._make(merged, [file for file in left if self._is_made(file)], files, done)
         if failed:
             return _named(_left(failed), sides)
-        return await self._resolved(merged, files, done)
+        resolved = await self._resolved(merged, files, done)
+        self._settled.setdefault(sides[1].name, []).append(resolved.tree)
+        return resolved
+
+    async def failed(self, name: str) -> None:
+        """See `Resolving.failed`."""
+        for tree in self._settled.pop(name, ()):
+            await self.refute(tree)
 
     async def refute(self, tree: str) -> None:
         """Forget what an engine decided for a tree that did not pass its gates, so that it is asked again."""
