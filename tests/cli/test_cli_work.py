@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,15 @@ def test_status_says_how_to_see_what_has_landed(cli: Any, ready: Path) -> None:
 
     assert called.out == "no workstream is worked on\n"
     assert "`--all`" in called.err
+
+
+def test_a_worktree_that_somebody_removed_hides_no_other(cli: Any, ready: Path) -> None:
+    shutil.rmtree(place(ready, "zed"))
+
+    assert cli("work", "status").out.count("\n") == 4
+    assert "`parallelai work start plan.yaml zed` makes it again" in cli("work", "diff", "zed").err
+    assert "made again from the branch" in cli("work", "start", "plan.yaml", "zed").out
+    assert "zed.py" in cli("work", "diff", "zed").out
 
 
 # -- steering

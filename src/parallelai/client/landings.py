@@ -52,7 +52,7 @@ from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
-from parallelai.work.streams.base import LANDING, choose_base
+from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import KeptOut, Stream
@@ -83,7 +83,7 @@ class Landings:
 
     async def tip(self, repository: Repository, target: str) -> str:
         """The commit of a target: of the branch that stands for it while a checkout could not follow."""
-        pending = await repository.commit(f"refs/heads/{LANDING}{target}")
+        pending = await pending_of(repository, target)
         tip = await repository.commit(f"refs/heads/{target}")
         if tip is None:
             raise NotFoundError(f"there is no branch `{target}`")

@@ -151,7 +151,7 @@ class Work:
         return found
 
     async def _files(self, repository: Repository, stream: Stream) -> Any:
-        if is_finished(stream):
+        if is_finished(stream) or not Path(stream.worktree).is_dir():
             return None
         try:
             now = await current(repository, stream)
@@ -176,6 +176,11 @@ class Work:
     async def diff(self, name: str) -> str:
         """Give all that a workstream changed since it was cut, committed or not, as a patch."""
         stream = self.find(name)
+        if not is_finished(stream) and not Path(stream.worktree).is_dir():
+            again = (
+                f"`parallelai work start {shlex.quote(stream.plan)} {name}` makes it again from its branch"
+            )
+            raise UsageError(f"the worktree of `{name}` is gone: `{stream.worktree}`", next=again)
         repository = await open_repository(self._project.root)
         now = stream.head if is_finished(stream) else await current(repository, stream)
         options = ("-r", "-p", "--find-renames", "--full-index")
