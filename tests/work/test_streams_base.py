@@ -148,7 +148,7 @@ async def test_what_landed_and_was_not_taken_over_is_the_base(pair: Pair) -> Non
     mine, other, repository = pair
     mine.git("checkout", "-q", "-b", "parallelai/landing/main")
     landed = mine.commit({"l": "l"})
-    mine.git("update-ref", "refs/parallelai/landing/main", "HEAD")  # as a landing writes it down
+    mine.git("update-ref", "refs/parallelai/pending/main", "HEAD")  # as a landing writes it down
     mine.git("checkout", "-q", "main")
     base = await choose_base(repository, None, fetch=True)
     assert (base.commit, base.target, base.pending) == (landed, "main", "parallelai/landing/main")
@@ -165,7 +165,7 @@ async def test_what_landed_beside_the_user_s_own_commits_is_told(pair: Pair) -> 
     mine, _, repository = pair
     mine.git("checkout", "-q", "-b", "parallelai/landing/main")
     mine.commit({"l": "l"})
-    mine.git("update-ref", "refs/parallelai/landing/main", "HEAD")  # as a landing writes it down
+    mine.git("update-ref", "refs/parallelai/pending/main", "HEAD")  # as a landing writes it down
     mine.git("checkout", "-q", "main")
     mine.commit({"m": "m"})
     with pytest.raises(UsageError, match="holds what landed") as error:

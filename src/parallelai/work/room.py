@@ -250,6 +250,9 @@ class Room:
             )
             await self.site.finished(stream)
             await self._colleagues.landed(name)
+            if arrival.push_error is not None:
+                said = f"it has landed here, and was not pushed: {arrival.push_error.said}"
+                raise Unavailable(said, next=arrival.push_error.next or "push the target yourself")
         finally:
             self._courses[name].ended.set()
 
@@ -300,6 +303,9 @@ class Room:
 
     def _blocked(self, name: str, arrival: Arrival) -> EngineError:
         """The error of a workstream that did not land. What an assistant can put right is worked on again."""
+        if arrival.pull_request is not None:
+            said = f"its pull request is open: {arrival.pull_request}"
+            return Unavailable(said, next="merge it there, then go on with the run")
         record = arrival.error or ErrorRecord("internal", "it did not land, and nobody said why")
         if record.kind in ("gate_failed", "conflict"):
             self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
