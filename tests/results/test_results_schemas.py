@@ -16,8 +16,8 @@ from parallelai import errors, events
 from parallelai.errors import ParallelAIError, PlanError, Problem
 from parallelai.records import (
     FREE,
-    Finding,
     ConflictPair,
+    Finding,
     LimitKey,
     Outcome,
     Reply,

@@ -265,7 +265,9 @@ async def test_a_checkout_in_the_way_keeps_what_landed_beside_it(user: Repositor
     assert pending == "parallelai/landing/main"
     after = everything(user.root)
     assert {path: after[path][2] for path in before if ".git" not in path and ".parallelai" not in path} == {
-        path: content[2] for path, content in before.items() if ".git" not in path and ".parallelai" not in path
+        path: content[2]
+        for path, content in before.items()
+        if ".git" not in path and ".parallelai" not in path
     }
     user.git("checkout", "-q", "a.txt")
     user.git("merge", "-q", "--ff-only", pending)
@@ -306,7 +308,9 @@ async def test_a_phase_s_gate_holds_the_next_phase_back(user: Repository) -> Non
 
 async def test_by_hand_from_start_to_landing_and_back(user: Repository) -> None:
     plan = user.root / "plan.yaml"
-    plan.write_text('workstreams:\n  one: {description: One, owns: "one.txt"}\ngates: {landing: ["python3 gate.py"]}\n')
+    plan.write_text(
+        'workstreams:\n  one: {description: One, owns: "one.txt"}\ngates: {landing: ["python3 gate.py"]}\n'
+    )
     user.commit()
     async with AsyncParallelAI(user.root) as ai:
         (started,) = await ai.work.start(plan)
@@ -356,7 +360,10 @@ async def test_what_an_unconfined_program_does_to_the_users_git_is_put_back_and_
     user.commit({"agent.py": program})
     before = (user.root / ".git" / "config").read_bytes()
     engine = {"use": "command", "command": ["python3", "agent.py"], "sandbox": "none"}
-    plan = {"engines": {"sh": engine}, "tasks": [{"id": "t", "description": "d", "edits": True, "engine": "sh"}]}
+    plan = {
+        "engines": {"sh": engine},
+        "tasks": [{"id": "t", "description": "d", "edits": True, "engine": "sh"}],
+    }
     async with AsyncParallelAI(user.root) as ai:
         document = await ai.execute(plan)
     assert (user.root / ".git" / "config").read_bytes() == before
