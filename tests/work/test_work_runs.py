@@ -372,3 +372,30 @@ async def test_what_an_unconfined_program_does_to_the_users_git_is_put_back_and_
     assert change is not None
     assert change.files == ("one.txt",)
     assert set(change.kept_out) == {".git/config", ".git/hooks/pre-commit"}
+
+
+async def test_programs_and_gates_have_ports_and_folders_of_their_own(user: Repository) -> None:
+    program = (
+        "import os, pathlib\n"
+        "pathlib.Path(os.environ['XDG_CACHE_HOME'], 'kept').write_text('x')\n"
+        "pathlib.Path('one.txt').write_text(os.environ['PARALLELAI_PORT_1'] + os.environ['PARALLELAI_WORKSPACE'])\n"
+    )
+    gate = (
+        "import os; print('port', int(os.environ['PARALLELAI_PORT_1']), os.environ['COMPOSE_PROJECT_NAME'])\n"
+    )
+    user.commit({"agent.py": program, "gate.py": gate})
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["python3", "agent.py"]}},
+        "workspace": {"needs": {"ports": 1}},
+        "gates": {"landing": [GATE]},
+        "workstreams": {"one": {"description": "One", "owns": "one.txt", "engine": "sh"}},
+    }
+    async with AsyncParallelAI(user.root) as ai:
+        document = await ai.execute(plan)
+        held = await ai.work.ledger()
+    row = document.tasks[0]
+    assert row.status is Outcome.OK, row.error
+    assert (user.root / "one.txt").read_text()[5:] == "one"
+    log = user.root / row.workstream["landed"]["gates"][0]["log"]
+    assert log.read_text().startswith("port ")
+    assert held == ()  # all of it is given back

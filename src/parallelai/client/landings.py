@@ -49,6 +49,7 @@ from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
+from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
@@ -432,7 +433,9 @@ class Landings:
         def tell(task: str | None, data: EventData) -> None:
             append(data, task=task)
 
-        ground = Ground(repository, run, self._project.state, folder, hidden, tell, plan.limits.grace)
+        state, grace = self._project.state, plan.limits.grace
+        ledger = Ledger(self._project.machine, state)
+        ground = Ground(repository, run, state, folder, hidden, tell, grace, ledger=ledger)
         plan = asked.over(plan)
         if asked.engine is not None:
             choice, _ = choice_of(asked.engine)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams
 from parallelai.work.workspaces import home
 
+_FOLDERS = ("TMPDIR", "XDG_CACHE_HOME")
+"""What a gate's folder has of its own, where it may write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -55,6 +59,7 @@ class Ground:
     tell: Tell
     grace_seconds: float = 5.0
     memory_bytes: int | None = None
+    ledger: Ledger | None = None
 
     @property
     def decisions(self) -> Path:
@@ -74,6 +79,19 @@ class Ground:
 
 
 @asynccontextmanager
+async def _lent(ground: Ground, needs: model.Needs, name: str) -> AsyncIterator[Mapping[str, str]]:
+    """Take ports and names for a folder of the gates: servers that tests start must not meet those of others."""
+    if ground.ledger is None:
+        yield {}
+        return
+    held = await ground.ledger.take(ground.run, name, needs, is_working=False)
+    try:
+        yield {name: value for name, value in held.env.items() if name not in _FOLDERS}
+    finally:
+        await ground.ledger.release(held)
+
+
+@asynccontextmanager
 async def open_gates(ground: Ground, workspace: model.Workspace) -> AsyncIterator[Trees]:
     """Open the folders in which gates run."""
     settings = TreeSettings(
@@ -84,6 +102,7 @@ async def open_gates(ground: Ground, workspace: model.Workspace) -> AsyncIterato
         network=workspace.network,
         memory_bytes=ground.memory_bytes,
         grace_seconds=ground.grace_seconds,
+        lend=functools.partial(_lent, ground, workspace.needs) if ground.ledger is not None else None,
     )
     async with open_trees(ground.repository, settings) as trees:
         yield trees
@@ -140,8 +159,9 @@ async def open_room(
     streams = Streams(setting.state)
     hidden = (str(setting.state), str(setting.worktrees))
     grace = setting.plan.limits.grace
+    memory = setting.memory_bytes
     ground = Ground(
-        repository, setting.run, setting.state, setting.folder, hidden, tell, grace, setting.memory_bytes
+        repository, setting.run, setting.state, setting.folder, hidden, tell, grace, memory, ledger
     )
     async with open_gates(ground, setting.plan.workspace) as trees:
         plan = setting.plan

@@ -202,12 +202,20 @@ class Site:
             hidden=(str(setting.state), str(Path(stream.worktree).parent), str(home(setting.run).parent)),
             permissions=setting.plan.permissions,
             memory_bytes=wanted.needs.memory or setting.memory_bytes,
-            writable=(str(common / "objects"), str(admin), *_branch_folders(common, stream.branch)),
+            writable=(
+                *(str(common / "objects"), str(admin), *_branch_folders(common, stream.branch)),
+                *self._lent_folders(stream.name),
+            ),
             protected=(
                 *(str(admin / each) for each in ("commondir", "gitdir", "config.worktree")),
                 *(str(common / "objects" / each) for each in ("pack", "info")),  # a commit writes neither
             ),
         )
+
+    def _lent_folders(self, name: str) -> tuple[str, ...]:
+        """The folders that the ledger gave a workstream: its environment names them."""
+        held = self._held.get(name)
+        return (str(held.temporary), str(held.cache)) if held is not None else ()
 
     def _temporary(self, name: str) -> Path:
         folder = home(self._setting.run) / f"tmp-{name}-{os.getpid()}"
