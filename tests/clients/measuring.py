@@ -162,6 +162,7 @@ async def describe(use: str) -> dict[str, Any]:
         engine, _ = engine_of(use, Path(base), ScriptedServer())
         found = await engine.detect()
         able = dataclasses.asdict(engine.capabilities)
+        able["tunes"] = sorted(able["tunes"])
         await engine.aclose()
     able["answers"] = sorted(able["answers"])
     return {"version": found.version, "can": able}

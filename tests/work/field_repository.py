@@ -19,7 +19,7 @@ from scripted import block
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "field"
 PLANS = ("book-cataloger", "seven-streams", "four-tracks", "five-days")
-HANDS = (sys.executable, str(Path(__file__).with_name("scripted_hands.py")))
+HANDS = (sys.executable, "tools/hands.py")
 """The command that does what a script in its prompt says."""
 
 Step = dict[str, Any]
@@ -433,7 +433,9 @@ def build(root: Path) -> Repository:
     made = Repository.start(root)
     made.git("config", "user.name", "Ana")
     made.git("config", "user.email", "ana@example.invalid")
-    made.commit(dict(FILES))
+    # The program lies in the repository: an assistant's sandbox may not show where these tests are.
+    hands = Path(__file__).with_name("scripted_hands.py").read_text(encoding="utf-8")
+    made.commit({**FILES, "tools/hands.py": hands})
     return made
 
 

@@ -107,7 +107,10 @@ def installation(program: str, path: str | None = None) -> list[str]:
     folder = modules[-1] if modules else real.parent
     if (folder.parent / "pyvenv.cfg").exists():
         folder = folder.parent
-    return [str(Path(found).parent), str(folder)]
+    own = Path(found).parent  # of a virtual environment's interpreter, whose link leads elsewhere
+    if (own.parent / "pyvenv.cfg").exists():
+        own = own.parent
+    return [str(own), str(folder)]
 
 
 def package_version(program: Path) -> str | None:

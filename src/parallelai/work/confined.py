@@ -9,6 +9,7 @@ from pathlib import Path
 
 from parallelai import processes
 from parallelai.engines.confining import confinement
+from parallelai.engines.own_folders import installation
 from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut
 
@@ -38,6 +39,7 @@ async def complete(
     """
     request = Request(command.run, command.what, 0, root, "", workspace=workspace)
     command.log.parent.mkdir(parents=True, exist_ok=True)
+    readable = tuple(installation(command.argv[0], env.get("PATH")))
     return await processes.run(
         processes.Program(
             argv=command.argv,
@@ -48,7 +50,7 @@ async def complete(
             log=command.log,
             run=command.run,
             label=f"{command.what} `{shlex.join(command.argv)}`",
-            confinement=confinement(request),
+            confinement=confinement(request, readable=readable),
             memory_bytes=workspace.memory_bytes,
         )
     )
