@@ -14,7 +14,7 @@ from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
-from parallelai.errors import Trespass
+from parallelai.errors import PlanError, Trespass
 from parallelai.events import Event
 from parallelai.records import LimitKey, Outcome, Reply, RunDocument, Usage
 
@@ -399,3 +399,12 @@ async def test_programs_and_gates_have_ports_and_folders_of_their_own(user: Repo
     log = user.root / row.workstream["landed"]["gates"][0]["log"]
     assert log.read_text().startswith("port ")
     assert held == ()  # all of it is given back
+
+
+async def test_a_gate_that_could_not_see_what_its_phase_changed_is_refused(user: Repository) -> None:
+    plan = {
+        "phases": [{"name": "A", "tasks": ["t"], "gate": [GATE]}],
+        "tasks": [{"id": "t", "description": "d", "edits": True}],
+    }
+    with pytest.raises(PlanError, match="over tasks that edit"):
+        await carry_out(user, Hands({}), plan)

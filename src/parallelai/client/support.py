@@ -29,6 +29,14 @@ def unsupported(plan: Plan) -> list[Problem]:
         problems += [problem(said, "roles", name) for said in _of_role(name, role)]
     for key in _of_plan(plan):
         problems.append(problem(f"`{key}`", key))
+    editing = {task.id for task in plan.tasks if task.edits or plan.defaults.edits}
+    for number, phase in enumerate(plan.phases):
+        if phase.gate and not editing.isdisjoint(
+            phase.tasks
+        ):  # it runs on the target, where their changes are not
+            problems.append(
+                problem(f"the gate of phase `{phase.name}`, over tasks that edit", "phases", number)
+            )
     for number, task in enumerate(plan.tasks):
         problems += [problem(f"`{key}` of task `{task.id}`", "tasks", number, key) for key in _of_task(task)]
     return problems
