@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -408,3 +409,21 @@ async def test_a_gate_that_could_not_see_what_its_phase_changed_is_refused(user:
     }
     with pytest.raises(PlanError, match="over tasks that edit"):
         await carry_out(user, Hands({}), plan)
+
+
+async def test_conflicts_are_looked_for_where_a_worktree_is_gone(user: Repository) -> None:
+    plan = user.root / "plan.yaml"
+    plan.write_text(
+        'workstreams:\n  one: {description: One, owns: "a.txt"}\n  two: {description: Two, owns: "b.txt"}\n'
+    )
+    user.commit()
+    async with AsyncParallelAI(user.root) as ai:
+        one, two = await ai.work.start(plan)
+        for started in (one, two):
+            (Path(started.stream.worktree) / "main.txt").write_text(f"of {started.stream.name}\n")
+        found = await ai.work.landings.conflicts(None, (), None, None)
+        assert [(pair.a, pair.b, pair.conflict) for pair in found.pairs] == [("one", "two", True)]
+        shutil.rmtree(one.stream.worktree)
+        again = await ai.work.landings.conflicts(None, (), None, None)
+        assert not any(pair.conflict for pair in again.pairs)
+        assert again.names == ("one", "two")

@@ -12,6 +12,7 @@ from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
+from parallelai.client.arrivals import about_of, candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
@@ -20,7 +21,6 @@ from parallelai.client.secrets import secrets_finder
 from parallelai.client.undoing import Step, named, steps
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError, UsageError
 from parallelai.events import (
-    Event,
     EventData,
     LandingUndone,
     RunCreated,
@@ -36,14 +36,12 @@ from parallelai.records import (
     FREE,
     ConflictDocument,
     ErrorRecord,
-    Outcome,
     RunDocument,
     TaskResult,
     new_run_id,
 )
-from parallelai.results.document import counts, exit_code, is_pending, run_outcome
+from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run.report import Report
-from parallelai.run.retry import outcome_of
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.gates.judge import GateJudge
@@ -55,8 +53,7 @@ from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
 from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.names import worktree_path
-from parallelai.work.streams.now import current
-from parallelai.work.streams.record import KeptOut, Stream
+from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
 
 
@@ -99,7 +96,7 @@ class Landings:
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
         now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done"))
         new = [kept for kept in now.kept_out if kept not in stream.kept_out]
-        lines = [_told(kept) for kept in new] or [said]  # `said` speaks to an assistant
+        lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
         if now.head == now.base:
             lines.append(f"note: `{stream.name}` has changed nothing")
         lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
@@ -138,14 +135,14 @@ class Landings:
             report = Report()
             for event in self._project.store.journal.events(run):
                 report.take(event)
-            leave = writer.subscribe(_into(report))
+            leave = writer.subscribe(into(report))
             try:
                 rows = await self._land_streams(found, asked, plan, run, writer)
                 await writer.flush()
             finally:
                 leave()
         document = report.document()  # of the whole run, which a start by hand told of no task
-        is_done = not any(map(_is_left, rows))
+        is_done = not any(map(is_left, rows))
         return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
 
     async def _land_streams(
@@ -153,14 +150,14 @@ class Landings:
     ) -> tuple[TaskResult, ...]:
         rows = []
         async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
-            candidates = [_candidate(stream, found) for stream in found]
+            candidates = [candidate_of(stream, found) for stream in found]
             missing = self._missing(found)
             arrivals = [Arrival(name, None, error) for name, error in missing.items()]
             able = [one for one in candidates if one.name not in missing]
             arrivals += await landing.lander.land(able) if able else []
             for arrival in arrivals:
                 stream = self._took(arrival)
-                rows.append(_result(arrival, _about(stream)))
+                rows.append(result_of(arrival, about_of(stream)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
 
@@ -254,7 +251,7 @@ class Landings:
         found = await self.branches(patterns, target)
         report = Report()
         async with self._project.store.journal.writer(run) as writer:
-            leave = writer.subscribe(_into(report))
+            leave = writer.subscribe(into(report))
             try:
                 await self._land_branches(found, asked, plan, target, run, writer, report)
             finally:
@@ -287,13 +284,13 @@ class Landings:
                     "kept_out": [],
                     "landed": dataclasses.asdict(arrival.landed) if arrival.landed else None,
                 }
-                writer.append(TaskEnded(_result(arrival, about)), task=arrival.name)
+                writer.append(TaskEnded(result_of(arrival, about)), task=arrival.name)
         await writer.flush()
         tasks = report.tasks()
         counted = counts(tasks)
         outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
         code = exit_code(tasks, findings=(), files=report.coverage())
-        code = code or 4 * any(map(_is_left, tasks))
+        code = code or 4 * any(map(is_left, tasks))
         writer.append(RunEnded(outcome, code, round(report.seconds, 3), 0.0, counted, FREE))
         await writer.flush()
 
@@ -345,9 +342,9 @@ class Landings:
         plan = self._plan(streams[0].run)
         async with self._opened(run, plan, asked, untold, streams[0].target) as landing:
             if is_shadow:  # what is in the worktrees now, committed or not
-                tips = {each.name: await current(landing.repository, each) for each in streams}
+                tips = {each.name: await now_in(landing.repository, each) for each in streams}
                 streams = [dataclasses.replace(each, head=tips[each.name]) for each in streams]
-            yield landing, [_candidate(each, streams) for each in streams]
+            yield landing, [candidate_of(each, streams) for each in streams]
 
     def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
         from parallelai.client.jobs import plan_name
@@ -379,7 +376,7 @@ class Landings:
             else:
                 streams = self._live((), plan)
                 name = target or streams[0].target
-                heads = [Head(one.name, await current(repository, one), one.rules.owns) for one in streams]
+                heads = [Head(one.name, await now_in(repository, one), one.rules.owns) for one in streams]
             tip = base and await repository.commit(base)
             if base and tip is None:
                 raise NotFoundError(f"`{base}` is no commit")
@@ -445,57 +442,3 @@ class Landings:
             gates = make_gates(ground, trees, plan.gates, ports)
             lander = make_lander(ground, gates, plan.landing, plan.workspace, target, ports)
             yield _Landing(repository, lander, gates, plan, target)
-
-
-def _candidate(stream: Stream, others: Sequence[Stream]) -> Candidate:
-    landing = {each.name for each in others}
-    return Candidate(
-        name=stream.name,
-        commit=stream.head,
-        base=stream.base,
-        branch=stream.branch,
-        intent=stream.description,
-        depends_on=tuple(name for name in stream.depends_on if name in landing),
-        priority=stream.priority,
-        trailers={"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name},
-        owns=stream.rules.owns,
-    )
-
-
-def _told(kept: KeptOut) -> str:
-    """What the guard kept out, for the person who wrote it."""
-    patch = f"; it is kept in `{kept.patch}`" if kept.patch else ""
-    return f"kept out: {', '.join(kept.paths)} ({kept.why}){patch}"
-
-
-def _result(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
-    status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
-    if arrival.landed is None and arrival.error is not None:
-        status = outcome_of(arrival.error)
-    error = arrival.error or arrival.push_error
-    text = "\n".join(arrival.notes) or None
-    return TaskResult(id=arrival.name, status=status, error=error, text=text, workstream=about)
-
-
-def _is_left(row: TaskResult) -> bool:
-    """Whether something is left to a person: it did not land, the checkout did not follow, or it was not pushed."""
-    return row.status is not Outcome.OK or row.error is not None or is_pending(row)
-
-
-def _about(stream: Stream) -> dict[str, Any]:
-    return {
-        "branch": stream.branch,
-        "worktree": stream.worktree,
-        "base": stream.base,
-        "stage": stream.state,
-        "kept_out": [path for kept in stream.kept_out for path in kept.paths],
-        "landed": dataclasses.asdict(stream.landed) if stream.landed is not None else None,
-    }
-
-
-def _into(report: Report) -> Callable[[Sequence[Event]], None]:
-    def take(events: Sequence[Event]) -> None:
-        for event in events:
-            report.take(event)
-
-    return take

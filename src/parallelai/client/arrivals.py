@@ -1,0 +1,83 @@
+"""Small things between landings and the documents of runs: candidates, rows, words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from parallelai.events import Event
+from parallelai.git.repository import Repository
+from parallelai.records import Outcome, TaskResult
+from parallelai.results.document import is_pending
+from parallelai.run.report import Report
+from parallelai.run.retry import outcome_of
+from parallelai.work.landing.records import Arrival, Candidate
+from parallelai.work.streams.now import current
+from parallelai.work.streams.record import KeptOut, Stream
+
+
+def candidate_of(stream: Stream, others: Sequence[Stream]) -> Candidate:
+    """A workstream as it is to land, beside others that land with it."""
+    landing = {each.name for each in others}
+    return Candidate(
+        name=stream.name,
+        commit=stream.head,
+        base=stream.base,
+        branch=stream.branch,
+        intent=stream.description,
+        depends_on=tuple(name for name in stream.depends_on if name in landing),
+        priority=stream.priority,
+        trailers={"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name},
+        owns=stream.rules.owns,
+    )
+
+
+def told(kept: KeptOut) -> str:
+    """What the guard kept out, for the person who wrote it."""
+    patch = f"; it is kept in `{kept.patch}`" if kept.patch else ""
+    return f"kept out: {', '.join(kept.paths)} ({kept.why}){patch}"
+
+
+def result_of(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
+    """A row of the run's document for what became of a candidate."""
+    status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
+    if arrival.landed is None and arrival.error is not None:
+        status = outcome_of(arrival.error)
+    error = arrival.error or arrival.push_error
+    text = "\n".join(arrival.notes) or None
+    return TaskResult(id=arrival.name, status=status, error=error, text=text, workstream=about)
+
+
+def is_left(row: TaskResult) -> bool:
+    """Whether something is left to a person: it did not land, the checkout did not follow, or it was not pushed."""
+    return row.status is not Outcome.OK or row.error is not None or is_pending(row)
+
+
+def about_of(stream: Stream) -> dict[str, Any]:
+    """A workstream in the run's document (CONTRACTS §5)."""
+    return {
+        "branch": stream.branch,
+        "worktree": stream.worktree,
+        "base": stream.base,
+        "stage": stream.state,
+        "kept_out": [path for kept in stream.kept_out for path in kept.paths],
+        "landed": dataclasses.asdict(stream.landed) if stream.landed is not None else None,
+    }
+
+
+def into(report: Report) -> Callable[[Sequence[Event]], None]:
+    """What lets a report follow a journal."""
+
+    def take(events: Sequence[Event]) -> None:
+        for event in events:
+            report.take(event)
+
+    return take
+
+
+async def now_in(repository: Repository, stream: Stream) -> str:
+    """What is in a worktree now; where its folder is gone, what was committed there last."""
+    is_there = Path(stream.worktree).is_dir()
+    return await current(repository, stream) if is_there else stream.head
