@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,18 +52,6 @@ def result_of(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
 def is_left(row: TaskResult) -> bool:
     """Whether something is left to a person: it did not land, the checkout did not follow, or it was not pushed."""
     return row.status is not Outcome.OK or row.error is not None or is_pending(row)
-
-
-def about_of(stream: Stream) -> dict[str, Any]:
-    """A workstream in the run's document (CONTRACTS §5)."""
-    return {
-        "branch": stream.branch,
-        "worktree": stream.worktree,
-        "base": stream.base,
-        "stage": stream.state,
-        "kept_out": [path for kept in stream.kept_out for path in kept.paths],
-        "landed": dataclasses.asdict(stream.landed) if stream.landed is not None else None,
-    }
 
 
 def into(report: Report) -> Callable[[Sequence[Event]], None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
-from parallelai.client.arrivals import about_of, candidate_of, into, is_left, now_in, result_of, told
+from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
@@ -53,7 +53,7 @@ from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
 from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.names import worktree_path
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams, is_finished
 
 
@@ -157,7 +157,7 @@ class Landings:
             arrivals += await landing.lander.land(able) if able else []
             for arrival in arrivals:
                 stream = self._took(arrival)
-                rows.append(result_of(arrival, about_of(stream)))
+                rows.append(result_of(arrival, described(stream)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
 

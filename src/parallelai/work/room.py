@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.site import Site
 from parallelai.work.streams.base import Base
-from parallelai.work.streams.record import Rules, Stream
+from parallelai.work.streams.record import Rules, Stream, described
 from parallelai.work.streams.registry import Streams
 
 MOST_TOLD = 6
@@ -70,9 +70,6 @@ class Setting:
     secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
 
 
-Land = Callable[[list[Candidate]], Any]
-
-
 @dataclass(slots=True)
 class _Course:
     """Where one workstream is while the run lives."""
@@ -92,7 +89,7 @@ class Room:
         site: the worktrees, and what is in them.
         colleagues: leases, messages and conflicts between workstreams.
         queue: lands candidates.
-        gate: runs a phase's gate on a commit; gives why it failed.
+        gate: runs a phase's gate on a commit; raises `GateFailed`.
         tell: writes an event down.
     """
 
@@ -104,7 +101,7 @@ class Room:
         site: Site,
         colleagues: Colleagues,
         queue: LandingQueue,
-        gate: Callable[[PhaseGate, str], Any],
+        gate: Callable[[PhaseGate, str], Awaitable[None]],
         tell: Tell,
     ) -> None:
         self.setting = setting
@@ -136,17 +133,7 @@ class Room:
     def describe(self, name: str) -> dict[str, Any] | None:
         """A workstream in the run's document (CONTRACTS §5); None before its worktree was made."""
         stream = self.known(name)
-        if stream is None:
-            return None
-        landed = dataclasses.asdict(stream.landed) if stream.landed is not None else None
-        return {
-            "branch": stream.branch,
-            "worktree": stream.worktree,
-            "base": stream.base,
-            "stage": stream.state,
-            "kept_out": [path for kept in stream.kept_out for path in kept.paths],
-            "landed": landed,
-        }
+        return described(stream) if stream is not None else None
 
     # -- an attempt
 
@@ -156,6 +143,7 @@ class Room:
         async with self._locks[name]:
             course = self._courses[name]
             course.told, course.has_trespassed = 0, False
+            course.ended.clear()  # it may be tried again after it failed
             self._colleagues.began(name)
             stream = (await self.site.prepare(name, sandbox)).stream
         self._tell(name, TaskStep("perform", "working"))
@@ -230,7 +218,7 @@ class Room:
                 if course.refusal is not None:
                     refusal, course.refusal = course.refusal, None
                     raise Unavailable(f"its landing was refused: {refusal}", next="go on with the run")
-        except BaseException:
+        except BaseException:  # cancelled too: nobody may wait for it for ever
             course.ended.set()
             raise
 

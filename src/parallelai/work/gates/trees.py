@@ -235,7 +235,7 @@ class Trees:
             )
         except (OSError, GitError):
             is_ready = False
-        except BaseException:
+        except BaseException:  # cancelled too: no folder is left behind
             await self._drop(held)
             raise
         if not is_ready:
@@ -297,7 +297,7 @@ class Trees:
         except OSError as error:
             await self._drop(held)
             raise Unavailable(f"no folder for a gate can be made: {error}") from None
-        except BaseException:
+        except BaseException:  # cancelled too: no folder is left behind
             await self._drop(held)
             raise
         self.made += 1
@@ -435,7 +435,7 @@ async def open_trees(repository: Repository, settings: Settings) -> AsyncIterato
         objects = await open_objects(repository, folder / "base.git")
         trees = Trees(repository, settings, objects, folder)
         await trees.open()
-    except BaseException:
+    except BaseException:  # cancelled too: no folder is left behind
         await asyncio.to_thread(_remove_with_parent, folder)
         raise
     try:

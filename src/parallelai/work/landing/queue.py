@@ -54,7 +54,7 @@ class LandingQueue:
         except asyncio.CancelledError:
             self._waiting = {**batch, **self._waiting}  # the others are landed by the next of them
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it was, all who wait have to hear of it
             for _, future in batch.values():
                 _settle(future, error)
             return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 State = Literal["open", "done", "landed", "dropped"]
 """`open`: being worked on; `done`: ready to land; the others are the end."""
@@ -104,3 +104,15 @@ class Stream:
     is_ready: bool = False
     leases: tuple[str, ...] = ()
     mail: tuple[str, ...] = ()
+
+
+def described(stream: Stream) -> dict[str, Any]:
+    """A workstream in a run's document (CONTRACTS §5)."""
+    return {
+        "branch": stream.branch,
+        "worktree": stream.worktree,
+        "base": stream.base,
+        "stage": stream.state,
+        "kept_out": [path for kept in stream.kept_out for path in kept.paths],
+        "landed": asdict(stream.landed) if stream.landed is not None else None,
+    }

@@ -307,7 +307,7 @@ def _install(index: Path, target: Path) -> None:
             shutil.copystat(index, lock)
             lock.chmod(0o644)
             lock.replace(target)
-        except BaseException:
+        except BaseException:  # cancelled too: a lock of ours must not stay
             lock.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
