@@ -76,6 +76,16 @@ class Measured:
     is_guarded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any."""
+
+    words: str = ""
+    aside: str = ""
+
+
+NOTHING_TOLD = Told()
+
 Parked = Callable[[], AbstractAsyncContextManager[None]]
 """Inside of what it gives an attempt holds no slot, and its time does not count."""
 
@@ -105,8 +115,8 @@ class Place(Protocol):
     async def write(self, edits: Any) -> None:
         """Write the edits that a model proposed (`engines.edits`). Raises `Invalid` where they do not fit."""
 
-    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
-        """Take in a turn's answer before the next begins; gives what to tell the assistant in a turn of its own.
+    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
+        """Take in a turn's answer before the next begins; gives what to tell the assistant.
 
         A workstream's folder answers leases and says what was kept out of it; `can_go_on` says whether there
         can be another turn. Whoever waits here for another task does so inside of `parked`. Raises the

@@ -22,7 +22,7 @@ from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate, Plan, Workstream
 from parallelai.records import ErrorRecord, Reply
-from parallelai.run.workspaces import Measured, Parked
+from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
@@ -155,9 +155,13 @@ class Room:
         notes = self._colleagues.notes(name)
         return await self.site.brief(stream, request, notes, has_hands=has_hands)
 
-    async def heard(self, name: str, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
-        """Take in what a turn said and did; gives what its assistant is to be told in one more turn."""
-        course = self._courses[name]
+    async def heard(self, name: str, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
+        """Take in what a turn said and did; gives what its assistant is to be told.
+
+        That others landed is no reason for a turn, which costs money: a worktree is synced only where a turn or a
+        check follows, and whoever has finished is merged when it lands.
+        """
+        course, work = self._courses[name], self.setting.works[name]
         self._colleagues.heard(name, reply.text or "")
         words = await self._colleagues.leases(name, reply.text or "", parked)
         async with self._locks[name]:
@@ -168,18 +172,16 @@ class Room:
                 course.has_trespassed = True
                 words.append(guarded)
             words += await self._broken(name)
-            words += await self._synced(name)
         words += await self._colleagues.news(name)
-        if not words or not can_go_on or course.told >= MOST_TOLD:
+        if words and (not can_go_on or course.told >= MOST_TOLD):
             self._colleagues.keep(name, words)
-            return None
-        course.told += 1
-        return "\n\n".join(words)
-
-    async def _synced(self, name: str) -> list[str]:
-        """Bring what has landed meanwhile into a worktree that is between turns."""
-        said = await self.site.sync(name)
-        return [said] if said else []
+            words = []
+        if not words and not work.checks and not work.todo:
+            return NOTHING_TOLD
+        course.told += bool(words)
+        async with self._locks[name]:
+            synced = await self.site.sync(name)
+        return Told("\n\n".join(words), synced)
 
     async def _broken(self, name: str) -> list[str]:
         """Say, once for each, which promised interfaces a workstream broke, and who would notice."""

@@ -15,7 +15,7 @@ from typing import Any
 from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError, Internal, ParallelAIError
 from parallelai.records import Change, Reply
-from parallelai.run.workspaces import Applied, Measured, Parked, Place, Work
+from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work
 from parallelai.work.confined import Command, run_in
 from parallelai.work.proposals import write_edits
 from parallelai.work.removing import remove
@@ -91,7 +91,7 @@ class StreamPlace:
     async def measure(self) -> Measured:
         return await self._room.measure(self._name)
 
-    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
+    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
         try:
             return await self._room.heard(self._name, reply, can_go_on, parked)
         except EngineError:

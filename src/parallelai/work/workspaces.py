@@ -27,7 +27,7 @@ from parallelai.git.plumbing import GitError
 from parallelai.plan import model
 from parallelai.plan.files import Matcher
 from parallelai.records import Change, Reply
-from parallelai.run.workspaces import Applied, Measured, Parked, Place, Work
+from parallelai.run.workspaces import NOTHING_TOLD, Applied, Measured, Parked, Place, Told, Work
 from parallelai.work import scratch
 from parallelai.work.applying import Changes
 from parallelai.work.changes import contents, secrets_of
@@ -412,8 +412,8 @@ class _Place:
     async def keep(self, measured: Measured) -> Change:
         return await self._owner.keep(measured, self._work.number)
 
-    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> str | None:
-        return None
+    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
+        return NOTHING_TOLD
 
     async def write(self, edits: Any) -> None:
         await asyncio.to_thread(write_edits, Path(self.root), edits)

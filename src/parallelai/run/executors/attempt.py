@@ -187,6 +187,7 @@ class _Attempt:
         self._turn = 0
         self._repairs = 0
         self._notes: dict[str, None] = {}
+        self._asides: list[str] = []
 
     async def carry_out(self) -> Result:
         first = _first_prompt(self._request.prompt, self._work.todo)
@@ -201,6 +202,8 @@ class _Attempt:
 
     async def _say(self, prompt: str) -> Reply:
         """Do one turn, and the one or two that it takes to get an answer that can be read."""
+        if self._asides:
+            prompt, self._asides = "\n\n".join((*self._asides, prompt)), []
         while True:
             try:
                 reply = await self._one_turn(prompt)
@@ -240,11 +243,13 @@ class _Attempt:
     async def _heard(self, reply: Reply) -> Reply:
         """Let the folder take in what was said and done in a turn, which may give further ones."""
         while self._place is not None and self._work.edits:
-            words = await self._place.heard(reply, self._continues, self._port.parked)
-            if words is None:
+            told = await self._place.heard(reply, self._continues, self._port.parked)
+            if told.aside:
+                self._asides.append(told.aside)
+            if not told.words:
                 break
             self._port.turn_ended(self._turn, "end_turn")
-            reply = await self._say(words)
+            reply = await self._say(told.words)
         return reply
 
     def _item(self, number: int) -> str:
