@@ -11,7 +11,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai.errors import UsageError
@@ -30,6 +30,14 @@ _PASSED = (
 
 
 @dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is true of commits for ever, and was asked already; a process of git takes milliseconds."""
+
+    trees: dict[str, str] = field(default_factory=dict)
+    ancestors: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """A repository with its main checkout. All paths are absolute and resolved.
 
@@ -40,6 +48,7 @@ class Repository:
     root: Path
     common: Path
     is_bare: bool = False
+    _facts: _Facts = field(default_factory=_Facts, compare=False, repr=False)
 
     @property
     def git(self) -> Git:
@@ -77,7 +86,12 @@ class Repository:
 
     async def tree(self, commit: str) -> str:
         """The tree of a commit. Raises `GitError`."""
-        return await self.git.line("rev-parse", "--verify", f"{commit}^{{tree}}")
+        known = self._facts.trees.get(commit)
+        if known is None:
+            known = await self.git.line("rev-parse", "--verify", f"{commit}^{{tree}}")
+            if _is_hash(commit):
+                self._facts.trees[commit] = known
+        return known
 
     async def branch(self, at: Path | None = None) -> str | None:
         """The branch that is checked out in a worktree, without `refs/heads/`; None where HEAD is detached."""
@@ -86,7 +100,12 @@ class Repository:
 
     async def ancestor(self, a: str, b: str) -> bool:
         """Whether commit `a` is an ancestor of `b`, or the same."""
-        return (await self.git.attempt("merge-base", "--is-ancestor", a, b)).exit == 0
+        if a == b or (a, b) in self._facts.ancestors:
+            return True
+        found = (await self.git.attempt("merge-base", "--is-ancestor", a, b)).exit == 0
+        if found and _is_hash(a) and _is_hash(b):
+            self._facts.ancestors.add((a, b))
+        return found
 
     async def move(
         self, ref: str, to: str, expected: str | None, why: str, *, is_followed: bool = False
@@ -106,6 +125,10 @@ class Repository:
         """Delete a ref by compare-and-swap, never what it is another name of; False if it was not at `expected`."""
         await asyncio.to_thread(clear_links, self.common, ref)
         return (await self.git.attempt("update-ref", "--no-deref", "-d", ref, expected)).exit == 0
+
+
+def _is_hash(name: str) -> bool:
+    return len(name) in (40, 64) and not name.strip("0123456789abcdef")
 
 
 def clear_links(common: Path, ref: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -144,8 +145,12 @@ class _Exchange:
 
     def _collect(self, end: float) -> bool:
         """Wait for the process until `end`, then kill its group; say whether it ended by itself."""
+        seconds = 0.0 if self._is_truncated else max(0.0, end - time.monotonic())
         try:
-            self._process.wait(0.0 if self._is_truncated else max(0.0, end - time.monotonic()))
+            if _ends_within(self._process.pid, seconds):
+                self._process.wait()
+            else:
+                self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._kill()
             return False
@@ -159,3 +164,22 @@ class _Exchange:
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Wait for the end of a child, to the point: `Popen.wait` with a time-out looks every half millisecond and more.
+
+    False also where the system cannot say.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return False
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
+    finally:
+        os.close(descriptor)

@@ -187,6 +187,7 @@ async def open_room(
         async def warm() -> None:
             """Have the base gated, and the canaries put out, while the assistants work: it takes as long as a gate."""
             if gates is not None:
+                await room.begun.wait()
                 with contextlib.suppress(ParallelAIError):  # whoever lands is told of it
                     await gates.ready(await site.tip())
 

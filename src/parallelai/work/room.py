@@ -114,6 +114,9 @@ class Room:
         self._tell = tell
         self._courses: dict[str, _Course] = defaultdict(_Course)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._preparing = 0
+        self.begun = asyncio.Event()
+        """Set when the first worktrees are made: what is not urgent should not hold them up."""
 
     # -- what there is
 
@@ -140,12 +143,18 @@ class Room:
     async def prepare(self, name: str, sandbox: Sandbox = "auto") -> Stream:
         """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`."""
         self._tell(name, TaskStep("prepare", "preparing"))
-        async with self._locks[name]:
-            course = self._courses[name]
-            course.told, course.has_trespassed = 0, False
-            course.ended.clear()  # it may be tried again after it failed
-            self._colleagues.began(name)
-            stream = (await self.site.prepare(name, sandbox)).stream
+        self._preparing += 1
+        try:
+            async with self._locks[name]:
+                course = self._courses[name]
+                course.told, course.has_trespassed = 0, False
+                course.ended.clear()  # it may be tried again after it failed
+                self._colleagues.began(name)
+                stream = (await self.site.prepare(name, sandbox)).stream
+        finally:
+            self._preparing -= 1
+            if not self._preparing:
+                self.begun.set()
         self._tell(name, TaskStep("perform", "working"))
         return stream
 

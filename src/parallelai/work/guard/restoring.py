@@ -124,6 +124,9 @@ async def sort_refs(
     made: list[Moved] = []
     unknown: list[Moved] = []
     stashed = None
+    moves = list(moves)
+    is_gone = any(moved.after is None for moved in moves)
+    checked_out = await _checked_out(repository) if is_gone else frozenset()
     for moved in moves:
         if moved.ref == own_ref or (is_confined and not moved.ref.startswith(beside)):
             continue
@@ -132,7 +135,7 @@ async def sort_refs(
         who = whose(moved, own, logs.values())
         if moved.ref == "refs/stash" and await _is_from(repository, moved, own):
             stashed = moved.after
-        elif moved.after is None and await _is_checked_out(repository, moved.ref):
+        elif moved.after is None and moved.ref in checked_out:
             back.append(moved)
         elif who == "here":
             (made if moved.before is None else back).append(moved)
@@ -161,10 +164,11 @@ async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:
     return parent is not None and parent in own.commits
 
 
-async def _is_checked_out(repository: Repository, ref: str) -> bool:
-    """Whether some worktree is on a ref; git itself would never have deleted it."""
+async def _checked_out(repository: Repository) -> frozenset[str]:
+    """The refs that worktrees are on; git itself would never delete one of them."""
     done = await repository.git.attempt("worktree", "list", "--porcelain", "-z")
-    return f"branch {ref}".encode() in done.stdout.split(b"\0")
+    fields = (os.fsdecode(field) for field in done.stdout.split(b"\0"))
+    return frozenset(field.removeprefix("branch ") for field in fields if field.startswith("branch "))
 
 
 async def move_back(repository: Repository, refs: Refs) -> tuple[list[Moved], list[Moved]]:
@@ -189,7 +193,7 @@ async def _move_back(repository: Repository, moved: Moved) -> bool:
             *("update-ref", "--no-deref", "-m", _WORDS, "--create-reflog", moved.ref, moved.before, old)
         )
         return done.exit == 0
-    if moved.after is None or await _is_checked_out(repository, moved.ref):
+    if moved.after is None or moved.ref in await _checked_out(repository):
         return False
     return (await git.attempt("update-ref", "--no-deref", "-d", moved.ref, moved.after)).exit == 0
 

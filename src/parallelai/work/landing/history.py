@@ -78,7 +78,7 @@ async def _squashed(
     """Tips that the target holds by content, and that branches which are still to land were built on."""
     found = []
     for commit, (row, is_landed) in newest.items():
-        if not is_landed or await repository.commit(commit) is None:
+        if not is_landed or commit in row.parents or await repository.commit(commit) is None:
             continue
         if await repository.ancestor(commit, tip) or not await _holds(repository, row, commit):
             continue

@@ -49,7 +49,7 @@ def _landed(data: Any) -> Landed:
 def _record(kind: type[Any], data: Any) -> Any:
     """Make a record from its fields, each of the type that it has there."""
     fields = _mapping(data, f"`{kind.__name__.lower()}`")
-    types = typing.get_type_hints(kind)
+    types = _FIELDS[kind]
     unknown = sorted(set(fields) - set(types))
     if unknown:
         raise UnknownVersion(f"it has `{unknown[0]}`")
@@ -73,6 +73,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
+_FIELDS = {kind: typing.get_type_hints(kind) for kind in (Stream, Rules, KeptOut, Landed, GateRun)}
 _TYPES: dict[Any, tuple[type, ...]] = {
     str: (str,),
     str | None: (str, type(None)),
