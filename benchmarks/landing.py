@@ -1,8 +1,8 @@
 """12 tasks by real Codex, 4 at once, landed and gated, beside `xargs -P4` with `git merge`.
 
 Both sides have the same client, the same scripted model server, whose answers take a second, and the same 12 files.
-`xargs` gets its work trees as a gift, commits, and merges one branch after the other; the gate runs once at its end.
-Ours makes the worktrees, guards, commits, and gates what it lands.
+Both make a worktree for each task, run the client in it, commit, and merge. `xargs` merges one branch after the other,
+and its gate runs once at its end. Ours also guards each change, and gates whatever it lands.
 """
 
 from __future__ import annotations
@@ -69,16 +69,18 @@ class _Bench(sessions._Bench):
         (self.base / "home/.gitconfig").write_text("[user]\n\tname = u\n\temail = u@localhost\n")
 
     def by_xargs_and_merge(self) -> float:
-        """Every session in a tree that is there; then all branches merged, and the gate."""
+        """Every session in a tree of its own; then all branches merged, and the gate."""
         names = []
         for name, _ in self.sessions:
             tree = self.base / "trees" / name
-            subprocess.run(["git", "worktree", "add", "-q", "-b", name, tree], cwd=self.checkout, check=True)
+            # One at a time: `git worktree add` fails where another one is at it.
+            add = ["flock", str(self.base / "lock"), "git", "-C", str(self.checkout), "worktree", "add"]
+            add += ["-q", "-b", name, str(tree)]
             (self.base / f"{name}.prompt").write_text(self.prompt(name))
             words = shlex.join([str(self.clients / "codex"), *sessions._arguments("codex", self.url)])
             commit = "git add -A && git commit -qm done"
             script = f"cd {shlex.quote(str(tree))} && PWD=$(pwd) {words} < ../../{name}.prompt > ../../{name}.out 2>&1"
-            (self.base / f"{name}.sh").write_text(f"{script} && {commit}\n")
+            (self.base / f"{name}.sh").write_text(f"{shlex.join(add)} && {script} && {commit}\n")
             names.append(f"{name}.sh")
         env = {**self.environment(), **sessions._variables(self.url)}
         began = time.perf_counter()
