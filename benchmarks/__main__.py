@@ -24,6 +24,7 @@ NAMES = {
     "resume": "going on after `kill -9`",
     "sessions": "12 real assistants at once, beside `xargs -P`",
     "landing": "12 workstreams by real Codex landed, beside `xargs -P4` and `git merge`",
+    "matrix": "conflicts between 50 branches",
     "reviews": "what several reviewers say of the same matter",
 }
 
