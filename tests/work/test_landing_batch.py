@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,25 @@ def test_a_tree_is_judged_once_and_the_bases_own_never(field: Field) -> None:
         assert field.run(judging.judge(commit, field.base, ())).ok
     assert field.run(judging.judge(same.commit, one.commit, ())).ok
     assert (judging.runs, len(gate.judged)) == (1, 1)
+
+
+def test_a_merge_at_which_git_itself_fails_holds_up_only_its_own_branch(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branches = [field.branch(f"f{n}", {f"f{n}.txt": "x\n"}) for n in range(4)]
+    real = shutil.which("git")
+    stand_in = tmp_path / "bin" / "git"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        "#!/bin/sh\nulimit -c 0\n"
+        f'case "$*" in *merge-tree*) asked=$(cat); case "$asked" in *{branches[2].commit}*) kill -ABRT $$;; esac\n'
+        f'printf "%s\\n" "$asked" | exec {real} "$@";; *) exec {real} "$@";; esac\n'
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    arrivals = field.land(branches, field.gate(no_bad))
+    assert landed(arrivals) == {"f0", "f1", "f3"}
+    error = arrivals["f2"].error
+    assert error is not None
+    assert error.kind == "conflict"
+    assert "git failed on this merge" in error.said

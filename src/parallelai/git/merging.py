@@ -8,12 +8,14 @@ clean merge has no messages. 2.39 knows no `--merge-base`: `with_base` makes com
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parallelai.git.plumbing import Git, GitError, failure
 from parallelai.records import ConflictKind
 
+_FAILED = (signal.SIGABRT, signal.SIGSEGV)
 AT_ONCE = 2000
 """Merges in one process: its whole output is held in memory."""
 
@@ -58,7 +60,10 @@ class Conflicted:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The result of one merge. `tree` holds conflict markers where it is not clean; `said` are git's messages."""
+    """The result of one merge. `tree` holds conflict markers where it is not clean; `said` are git's messages.
+
+    Not clean, and no conflicts: git itself could not do this merge, and `tree` is that of our side.
+    """
 
     tree: str
     is_clean: bool
@@ -72,7 +77,10 @@ async def merge(git: Git, ours: str, theirs: str) -> Merged:
 
 
 async def merge_all(git: Git, pairs: Sequence[tuple[str, str]]) -> list[Merged]:
-    """Merge each pair of commits, all in one process. Raises `GitError` for what are no two commits."""
+    """Merge each pair of commits, all in one process. Raises `GitError` for what are no two commits.
+
+    On some renames git 2.39 ends with a failed assertion: that pair alone is then one that it cannot merge.
+    """
     found: list[Merged] = []
     for start in range(0, len(pairs), AT_ONCE):
         found += await _batch(git, pairs[start : start + AT_ONCE])
@@ -80,9 +88,29 @@ async def merge_all(git: Git, pairs: Sequence[tuple[str, str]]) -> list[Merged]:
 
 
 async def _batch(git: Git, pairs: Sequence[tuple[str, str]]) -> list[Merged]:
+    found: list[Merged] = []
+    waiting = [pairs]
+    while waiting:
+        part = waiting.pop()
+        merged = await _together(git, part)
+        if merged is not None:
+            found += merged
+        elif len(part) == 1:
+            ours = await git.line("rev-parse", f"{part[0][0]}^{{tree}}")
+            found.append(Merged(ours, False, (), ("git failed on this merge",)))
+        else:
+            half = len(part) // 2
+            waiting += [part[half:], part[:half]]
+    return found
+
+
+async def _together(git: Git, pairs: Sequence[tuple[str, str]]) -> list[Merged] | None:
+    """Merge pairs in one process; None where git ended by a signal. Raises `GitError`."""
     stdin = "".join(f"{ours} {theirs}\n" for ours, theirs in pairs).encode()
     arguments = ("merge-tree", "--write-tree", "--allow-unrelated-histories", "--stdin")
     done = await git.attempt(*arguments, stdin=stdin)
+    if done.signal in _FAILED:
+        return None
     if done.exit not in (0, 1) or done.is_truncated:
         raise failure(arguments, done)
     fields = iter(done.stdout.split(b"\0"))

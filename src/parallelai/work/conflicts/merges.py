@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from parallelai.git import ancestry, merging
 from parallelai.git.attributes import Attributes
 from parallelai.git.merging import Merged
-from parallelai.git.plumbing import Git, GitError, failure
+from parallelai.git.plumbing import Git
 from parallelai.work.conflicts.changes import Changes, changes, may_conflict
 
 Key = tuple[str, str]
@@ -123,22 +123,7 @@ class Merges:
 
 async def _into(found: dict[Key, Merged], git: Git, pairs: Sequence[Key], room: asyncio.Semaphore) -> None:
     async with room:
-        found.update(zip(pairs, await _surely(git, pairs), strict=True))
-
-
-async def _surely(git: Git, pairs: Sequence[Key]) -> list[Merged]:
-    """Merge pairs; one on which git itself ends with a failed assertion, as 2.39 can, is one it cannot merge."""
-    try:
-        return await merging.merge_all(git, pairs)
-    except GitError:
-        if len(pairs) > 1:
-            half = len(pairs) // 2
-            return [*await _surely(git, pairs[:half]), *await _surely(git, pairs[half:])]
-    ours, theirs = pairs[0]
-    done = await git.attempt("merge-tree", "--write-tree", "--allow-unrelated-histories", ours, theirs)
-    if done.signal is None:
-        raise failure(("merge-tree",), done)
-    return [Merged(await git.line("rev-parse", f"{ours}^{{tree}}"), False, (), ("git failed on this merge",))]
+        found.update(zip(pairs, await merging.merge_all(git, pairs), strict=True))
 
 
 def _parts(pairs: Sequence[Key]) -> list[Sequence[Key]]:

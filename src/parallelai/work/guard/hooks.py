@@ -271,5 +271,6 @@ async def clashes(
     for name, one in zip(there, merged, strict=True):
         if not one.is_clean:
             paths = ", ".join(dict.fromkeys(words.shown(each.path) for each in one.conflicts))
-            warnings.append(f"this conflicts with the workstream {words.shown(name)} in {paths[:500]}")
+            where = f" in {paths[:500]}" if paths else f": {one.said[0]}"
+            warnings.append(f"this conflicts with the workstream {words.shown(name)}{where}")
     return tuple(warnings)

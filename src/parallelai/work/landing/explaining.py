@@ -52,11 +52,12 @@ def breaks_together(name: str, with_: Sequence[str], verdict: Verdict) -> ErrorR
 
 def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
     """A candidate that git cannot merge, and that nobody was asked about."""
-    name, paths = clash.candidate.name, _listed(clash.paths)
+    name = clash.candidate.name
+    where = f" in {_listed(clash.paths)}" if clash.paths else f": {clash.merged.said[0]}"
     others = _listed(with_) if with_ else f"`{target}`"
     why = f"; {clash.why}" if clash.why and clash.why not in clash.merged.said else ""
     advice = f"merge `{target}` into `{name}` and settle it there (`parallelai work sync {name}`)"
-    return ErrorRecord("conflict", f"`{name}` conflicts with {others} in {paths}{why}", next=advice)
+    return ErrorRecord("conflict", f"`{name}` conflicts with {others}{where}{why}", next=advice)
 
 
 def not_settled(clash: Clash, with_: Sequence[str], target: str, error: ErrorRecord) -> ErrorRecord:

@@ -138,6 +138,8 @@ async def _holds(repository: Repository, row: Row, commit: str) -> bool:
     if await repository.commit(commit) is None:
         return False
     merged = await git_merging.merge(repository.git, row.commit, commit)
+    if not merged.is_clean and not merged.conflicts:
+        return False
     changed = await repository.git.run(
         "diff-tree", "-r", "-z", "--name-only", "--no-renames", merged.tree, row.commit
     )

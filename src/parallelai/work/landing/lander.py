@@ -214,8 +214,9 @@ class Lander:
             advice = f"git merge {self._target.pending}"
             merged = await git_merging.merge(self.repository.git, commit, pending)
             if not merged.is_clean:
-                paths = ", ".join(f"`{conflict.path}`" for conflict in merged.conflicts[:5])
-                said = f"`{self._target.pending}` conflicts with what `{self.plan.target}` is now in {paths}"
+                where = ", ".join(f"`{conflict.path}`" for conflict in merged.conflicts[:5])
+                where = f" in {where}" if where else f": {merged.said[0]}"
+                said = f"`{self._target.pending}` conflicts with what `{self.plan.target}` is now{where}"
                 raise PendingError(said, next=advice)
             merging = Merging(self.repository, None, self.plan.target)
             tried = await merging.record(merged.tree, (commit, pending), "Tried together")
