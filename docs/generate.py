@@ -42,6 +42,7 @@ OBJECTS = {
     "Gates": "Gates",
     "ReviewGate": "Reviews as gates",
     "Landing": "Landing",
+    "Conflicts": "Conflicts of workstreams",
     "Member": "Team",
 }
 """The objects of a plan, in the order in which a reader meets them, with their headings."""
@@ -302,9 +303,10 @@ ENGINES_TAIL = """
 
 - Claude Code asks again, in another way, where an answer was cut off or broke in the midst; the work is then
   whole. It is the only one whose own second try cannot be turned off.
-- gemini reports a refusal, and an answer that was cut at the most tokens, as a good end of its turn: its protocol
-  has words for both, which it does not use. What counts all the same is the task's own word: a change that must
-  not be empty, `checks`, findings or JSON that must be whole. With plain text as the answer nothing shows it.
+- gemini reports a refusal, and an answer that was cut at the most tokens, as a good end of its turn. Its telemetry
+  tells them apart: it is written to a file in a temporary folder of ours, without prompts, read after the turn,
+  and deleted; none of it is sent. Where several tasks with plain text as their answer share one gemini, this may
+  add 5 s to a task. Who sets a `GEMINI_TELEMETRY_…` variable in the engine's `env` has it so, and goes without this.
 - An assistant that is denied a tool says so, and goes on. Nothing changed then fails the task, unless it says
   `empty: ok`.
 """

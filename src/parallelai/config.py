@@ -25,6 +25,8 @@ PREFIX = "PARALLELAI_"
 LARGEST_BYTES = 1_000_000
 ROLES_FOLDER = ".parallelai/roles"
 """Where a project keeps its roles, a YAML file each."""
+PYPROJECT = "pyproject.toml [tool.parallelai]"
+"""The origin of what a project says in that table."""
 _MOST_ROLES = 500
 DEEPEST = 40
 _OWN = frozenset({"PARALLELAI_MARK", "PARALLELAI_CONFIG"})  # variables that are no settings
@@ -58,7 +60,8 @@ class Config:
     `values` is nested; `origins` maps dotted keys of leaves to a file, a variable or `argument`. `files` are
     the files that were read, the user's before the project's. `project_values` is what the project's own file
     says, `role_files` are its roles' files, and `project_digest` names the content of both, for trust; all are
-    empty where it has none. `without_project` is what holds as long as nobody trusts that file.
+    empty where it has none. `without_project` is what holds as long as nobody trusts that file. `texts` are the
+    files' own, by origin, for the places of errors.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Config:
     project_file: str | None = None
     without_project: Config | None = None
     role_files: tuple[RoleFile, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_project(start: Path, given: Path | None = None) -> Project:
@@ -188,12 +192,13 @@ def load(project: Project, *, env: Mapping[str, str], overrides: Mapping[str, An
     found = _project_file(project.root)
     later = [(name, _nested(path, value)) for name, path, value in _from_environment(env)]
     later += [("argument", _nested(k.split("."), v)) for k, v in overrides.items() if v is not None]
-    before = [user] if user else []
-    base = _layered([*before, *later], tuple(name for name, _ in before))
+    before = [user[:2]] if user else []
+    texts = {read[0]: read[2] for read in (user, found) if read}
+    base = _layered([*before, *later], tuple(name for name, _ in before), texts)
     roles = tuple(_role_files(project.root))
     if found is None:
         return dataclasses.replace(base, role_files=roles, project_digest=_digest({}, roles))
-    whole = _layered([*before, found, *later], (*base.files, found[0]))
+    whole = _layered([*before, found[:2], *later], (*base.files, found[0]), texts)
     return dataclasses.replace(
         whole,
         project_values=found[1],
@@ -229,12 +234,14 @@ def _role_data(path: Path, root: Path) -> bytes:
         return b""
 
 
-def _layered(layers: Iterable[tuple[str, Mapping[str, Any]]], files: tuple[str, ...]) -> Config:
+def _layered(
+    layers: Iterable[tuple[str, Mapping[str, Any]]], files: tuple[str, ...], texts: Mapping[str, str]
+) -> Config:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
         _merge(values, origins, layer, origin)
-    return Config(values, origins, files)
+    return Config(values, origins, files, texts=texts)
 
 
 def user_file(env: Mapping[str, str]) -> Path:
@@ -247,13 +254,17 @@ def user_file(env: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_config_dir("parallelai", appauthor=False)) / "config.toml"
 
 
-def _user_file(env: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
+_Read = tuple[str, dict[str, Any], str]
+"""A file as it was read: its origin, its values, its text."""
+
+
+def _user_file(env: Mapping[str, str]) -> _Read | None:
     path = user_file(env)
-    data = _read(path, str(path))
-    return None if data is None else (str(path), data)
+    found = _read(path, str(path))
+    return None if found is None else (str(path), *found)
 
 
-def _project_file(root: Path) -> tuple[str, dict[str, Any]] | None:
+def _project_file(root: Path) -> _Read | None:
     """Read `parallelai.toml`, else the table of pyproject.toml. Only files of the project itself count."""
     for name in ("parallelai.toml", "pyproject.toml"):
         path = root / name
@@ -261,19 +272,21 @@ def _project_file(root: Path) -> tuple[str, dict[str, Any]] | None:
             if name == "parallelai.toml":
                 raise ConfigError("the file is a link that leads out of the project", where=name)
             continue
-        data = _read(path, name)
-        if data is None:
+        found = _read(path, name)
+        if found is None:
             continue
+        data, text = found
         if name == "parallelai.toml":
-            return name, data
+            return name, data, text
         table = data.get("tool", {})
         own = table.get("parallelai") if isinstance(table, dict) else None
         if isinstance(own, dict):
-            return "pyproject.toml [tool.parallelai]", own
+            return PYPROJECT, own, text
     return None
 
 
-def _read(path: Path, shown: str) -> dict[str, Any] | None:
+def _read(path: Path, shown: str) -> tuple[dict[str, Any], str] | None:
+    """Read a file's values and text; None where there is none."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -291,7 +304,7 @@ def _read(path: Path, shown: str) -> dict[str, Any] | None:
     return _parse(data, shown)
 
 
-def _parse(data: bytes, shown: str) -> dict[str, Any]:
+def _parse(data: bytes, shown: str) -> tuple[dict[str, Any], str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -308,7 +321,7 @@ def _parse(data: bytes, shown: str) -> dict[str, Any]:
         raise ConfigError(f"this is not TOML: {said}", where=where, next="correct the line") from None
     except RecursionError:
         raise ConfigError(_TOO_DEEP, where=shown) from None
-    return values
+    return values, text
 
 
 def _check_depth(values: dict[str, Any], shown: str) -> None:

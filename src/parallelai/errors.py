@@ -199,9 +199,13 @@ class TimedOut(EngineError):
 
 
 class Invalid(EngineError):
-    """The reply is not what the task asked for (not findings, not the schema, an empty change)."""
+    """The reply is not what the task asked for (not findings, not the schema, an empty change).
+
+    `reply` is the text that cannot be used, as it came; None where there is none, or the stream had it.
+    """
 
     kind = "invalid"
+    reply: str | None = None
 
 
 class Unavailable(EngineError):

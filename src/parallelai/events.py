@@ -358,7 +358,7 @@ class OrphanEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceRepaired:
-    """What a crash left half done was put right: `what` says it."""
+    """What a crash left half done was put right, or what a check left was taken back: `what` says it."""
 
     type: ClassVar[str] = "workspace.repaired"
     path: str
@@ -411,6 +411,24 @@ class ConflictGone:
     type: ClassVar[str] = "conflict.gone"
     a: str
     b: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictWaiting:
+    """A workstream waits until those that it conflicts with have landed. `where`: the files, in a few words."""
+
+    type: ClassVar[str] = "conflict.waiting"
+    names: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictWaited:
+    """It goes on: these have `landed`, these have `left` without landing; with any others it fits together now."""
+
+    type: ClassVar[str] = "conflict.waited"
+    landed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,6 +554,8 @@ EventData = (
     | LeaseEnded
     | ConflictSeen
     | ConflictGone
+    | ConflictWaiting
+    | ConflictWaited
     | GateStarted
     | GateEnded
     | LandingQueued

@@ -215,7 +215,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """One row of `tasks` in the run document. `findings` is their number."""
+    """One row of `tasks` in the run document. `findings` is their number.
+
+    `because` says why a task was skipped. `voters` are the engines whose replies count, where there are several.
+    `reused`: the reply is from an earlier run, and no engine was asked.
+    """
 
     id: str
     status: Outcome
@@ -232,6 +236,9 @@ class TaskResult:
     change: Change | None = None
     workstream: dict[str, Any] | None = None
     error: ErrorRecord | None = None
+    because: str | None = None
+    voters: tuple[str, ...] = ()
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

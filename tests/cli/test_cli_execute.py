@@ -45,6 +45,82 @@ def statuses(called: Any) -> dict[str, str]:
 # -- a plan
 
 
+def test_why_a_task_was_skipped_is_said(cli: Any, scripted: Path) -> None:
+    scripted.write_text(
+        scripted.read_text()
+        + "  - {id: never, description: x, depends_on: fine, when: \"tasks['fine'].findings\"}\n"
+        "  - {id: last, description: x, depends_on: after}\n"
+    )
+    called = cli("execute", scripted)
+    lines = [line.strip() for line in called.out.splitlines()]
+    told = {
+        line.split()[1]: lines[number + 1] for number, line in enumerate(lines) if line.startswith("skipped ")
+    }
+    assert told == {
+        "after": "because `bad` failed",
+        "never": "because its `when` does not hold",
+        "last": "because `after` was skipped",
+    }
+
+
+def test_a_vote_names_all_who_voted_and_what_is_reused_is_counted(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "engines: {m1: {use: mock}, m2: {use: mock}}\ndefaults: {engine: {vote: [m1, m2]}}\n"
+        "tasks: [{id: a, description: look, files: a.py, template: code-review}]\n"
+    )
+    first = cli("execute", "p.yaml")
+    closing = first.out.splitlines()[-1]
+    assert "m1 (plan), m2 (plan)" in closing
+    assert "reused" not in closing
+
+    again = cli("execute", "p.yaml")
+    assert " · 1 reused · " in again.out.splitlines()[-1]
+
+
+def test_a_reply_that_cannot_be_used_is_kept_and_shown(cli: Any, here: Path) -> None:
+    (here / "say.py").write_text("print('I found \\x1b[31mnothing', 'sk-' + 'a' * 30)\n")
+    (here / "p.yaml").write_text(
+        "engines: {c: {use: command, command: [python3, say.py]}}\ndefaults: {engine: c, retries: 0}\n"
+        "tasks: [{id: a, description: look, files: a.py, output: findings}]\n"
+    )
+    called = cli("execute", "p.yaml", "--json")
+
+    assert called.code == 4
+    error = called.document["tasks"][0]["error"]
+    assert error["kind"] == "invalid"
+    command = f"parallelai runs logs {called.document['run']} a"
+    assert f"`{command}` shows what came" in error["next"]
+    shown = cli(*command.split()[1:])
+    assert "I found" in shown.out
+    assert "nothing ••••" in shown.out
+    assert "\x1b" not in shown.out
+
+
+@pytest.mark.parametrize(
+    ("of_engine", "of_plan", "place"),
+    [
+        (", network: off", "", "the entry of `e`"),
+        ("", "workspace: {network: off}", "the `workspace`"),
+    ],
+)
+def test_a_model_server_of_this_machine_behind_a_closed_network_is_refused_before_the_start(
+    cli: Any, here: Path, of_engine: str, of_plan: str, place: str
+) -> None:
+    (here / "p.yaml").write_text(
+        f"""engines: {{e: {{use: codex, command: ["/bin/cat"], base_url: "http://127.0.0.1:9/v1"{of_engine}}}}}
+defaults: {{engine: e}}
+{of_plan}
+tasks: [{{id: a, description: say hello}}]
+"""
+    )
+    called = cli("execute", "p.yaml", "--json")
+
+    assert called.code == 2
+    assert "`network: off` closes port 9 of this machine too" in called.error["said"]
+    assert f"write `network: loopback` in {place}" in json.dumps(called.error, ensure_ascii=False)
+    assert cli("runs", "list", "--json").document["runs"] == []
+
+
 def test_a_plan_is_carried_out_and_told(cli: Any, plan: Path) -> None:
     called = cli("execute", "plan.yaml")
 
@@ -90,6 +166,9 @@ def test_json_has_every_key_of_the_contract(cli: Any, plan: Path) -> None:
         "change",
         "workstream",
         "error",
+        "because",
+        "voters",
+        "reused",
     }
 
 
@@ -267,6 +346,21 @@ def test_5_the_budget_is_used_up(cli: Any, scripted: Path) -> None:
     on = cli("runs", "resume", "--budget", "5Mtok", "--json")
     assert on.code == 0
     assert set(statuses(on).values()) == {"ok"}
+
+
+def test_what_a_budget_would_have_needed_is_foretold(cli: Any, here: Path) -> None:
+    (here / "script.yaml").write_text("- {task: '*', usage: {input: 1000000, output: 0}, text: done}\n")
+    (here / "p.yaml").write_text(
+        "engines: {m: {use: mock, args: [script.yaml], price: {input: 2.0, output: 1.0}}}\n"
+        "defaults: {engine: m}\nlimits: {parallel: 1, budget: {usd: 3}}\n"
+        "tasks: [" + ", ".join(f"{{id: t{n}, description: x}}" for n in range(4)) + "]\n"
+    )
+    called = cli("execute", "p.yaml")
+
+    assert called.code == 5
+    over = sum(line.startswith("over_budget ") for line in called.out.splitlines())
+    assert over in {2, 3}
+    assert f"about {2 * over:.2f} USD more for {over} tasks, by what the others took" in called.err
 
 
 @pytest.mark.parametrize("budget", ["10", "usd", "10usd,20usd", "-1usd", "1e999usd"])

@@ -252,6 +252,14 @@ def test_a_checklist_is_for_models(cli: Any, here: Path) -> None:
     assert "checklist is for models" not in cli("review", "--checklist", "security", "--engine", "mock").err
 
 
+def test_a_misspelt_checklist_is_refused(cli: Any, here: Path) -> None:
+    called = cli("review", "--engine", "mock", "--checklist", "securty")
+
+    assert called.code == 2
+    assert "did you mean `security`?" in called.err
+    assert cli("review", "--engine", "mock", "--checklist", "weak hashes").code == 0
+
+
 def test_a_checklist_reaches_the_engine(cli: Any, here: Path) -> None:
     (here / "parallelai.toml").write_text(
         '[engines.keep]\nuse = "command"\ncommand = ["sh", "-c", "cat > asked.txt; echo []"]\n'

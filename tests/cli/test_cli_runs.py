@@ -352,6 +352,11 @@ def test_a_run_whose_process_was_killed_is_interrupted_and_goes_on(cli: Any, liv
     (row,) = cli("runs", "list", "--json").document["runs"]
     shown = cli("runs", "show")
     assert row["state"] == "interrupted"
+    told = shown.err[shown.err.index("2 tasks have not ended:") :]
+    assert [line.split(" (")[0].strip() for line in told.splitlines()[1:]] == [
+        "one: in attempt 1",
+        "two: not started",
+    ]
     assert f"run {live.run} is interrupted; go on with `parallelai runs resume {live.run}`" in shown.err
     (live.root / "live.yaml").write_text(
         PLAN.replace("[sh, -c, 'read -r task; cat \"$task.fifo\"']", "[cat]")
@@ -359,3 +364,23 @@ def test_a_run_whose_process_was_killed_is_interrupted_and_goes_on(cli: Any, liv
     called = cli("runs", "resume", "--json")
     assert (called.code, called.document["run"]) == (0, live.run)
     assert called.document["counts"]["ok"] == 2
+
+
+def test_a_secret_in_an_engines_env_is_kept_in_no_journal(cli: Any, here: Path, monkeypatch: Any) -> None:
+    secret = "hunter2hunter2"
+    (here / "env.yaml").write_text(
+        "engines: {e: {use: command, command: [sh, -c, 'cat >/dev/null; echo \"$MY_TOKEN $MODE\"'],\n"
+        f"  env: {{MY_TOKEN: {secret}, MODE: quick}}}}}}\n"
+        "tasks: [{id: a, description: x, engine: e}]\n"
+    )
+    assert cli("execute", "env.yaml").code == 0
+    exported = cli("runs", "export").out
+    assert secret not in exported
+    assert '"MODE":"quick"' in exported.replace(" ", "")
+    for path in (here / ".parallelai" / "state").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes()
+
+    (here / "env.yaml").unlink()  # what is left is what was recorded
+    monkeypatch.setenv("MY_TOKEN", secret)
+    kept = cli("runs", "resume", "--json").document
+    assert [task["attempts"] for task in kept["tasks"]] == [1]

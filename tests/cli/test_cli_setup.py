@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from parallelai.store import Machine
 from running import run_program
 
 FILES = ("parallelai.toml", "parallelai.yaml", ".parallelai/plan.schema.json")
@@ -232,6 +233,20 @@ def test_trust_holds_until_the_config_changes(cli: Any, here: Path) -> None:
     revoked = cli("trust", "--revoke")
     assert (revoked.code, revoked.out) == (0, f"not trusted any more: {here}\n")
     assert cli("execute", "mine.yaml").code == 2
+
+
+def test_consent_to_an_engine_is_taken_back(cli: Any, here: Path) -> None:
+    with Machine.open() as machine:
+        machine.consent("openai")
+
+    called = cli("trust", "--revoke", "openai", "codex")
+    assert called.out.splitlines() == [
+        "`auto` takes `openai` no more, until you agree again",
+        "nobody had agreed to `codex`",
+    ]
+    with Machine.open() as machine:
+        assert not machine.has_consent("openai")
+    assert cli("trust", "openai").code == 2
 
 
 def test_trust_for_one_call(cli: Any, here: Path) -> None:

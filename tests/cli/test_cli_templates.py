@@ -118,3 +118,15 @@ def test_a_plans_task_has_to_give_what_its_template_needs(cli: Any, here: Path) 
     called = cli("execute", "plan.yaml", "--json")
     assert called.code == 2
     assert "needs the parameter `source`" in called.error["said"]
+
+
+def test_a_template_in_place_of_one_that_ships_is_said(cli: Any, here: Path) -> None:
+    (here / HERE).mkdir(parents=True)
+    (here / HERE / "code-review.yaml").write_text("output: findings\nprompt: look\ndescription: Ours\n")
+    note = "in place of the one that ships"
+    rows = {line.split()[0]: line for line in cli("templates", "list").out.splitlines()}
+    assert f"Ours ({note})" in rows["code-review"]
+    assert sum(note in row for row in rows.values()) == 1
+
+    assert f"the template `code-review` is the project's, {note}" in cli("review", "a.py").err
+    assert note not in cli("review", "a.py", "--template", "bug-hunt").err

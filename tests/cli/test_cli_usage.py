@@ -120,3 +120,16 @@ def test_days_are_those_of_this_machine_unless_utc_is_asked(
 
 def test_another_word_is_refused(cli: Any, here: Path) -> None:
     assert cli("usage", "--by", "moon", "--json").code == 2
+
+
+def test_an_attempt_that_found_nobody_to_ask_is_no_unknown_cost(cli: Any, used: Path) -> None:
+    before = cli("usage", "--json").document["total"]
+    (used / "gone.yaml").write_text(
+        "engines: {gone: {use: mock, args: [gone-script.yaml]}}\n"
+        "tasks: [{id: a, description: x, engine: gone, retries: 0}]\n"
+    )
+    (used / "gone-script.yaml").write_text("- {task: a, error: unavailable, said: no program}\n")
+    assert cli("execute", "gone.yaml").code != 0
+    after = cli("usage", "--json").document["total"]
+    assert (after["attempts"], after["failed"]) == (before["attempts"] + 1, before["failed"] + 1)
+    assert (after["uncounted"], after["unpriced"]) == (before["uncounted"], before["unpriced"])

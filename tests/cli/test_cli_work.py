@@ -120,6 +120,50 @@ def test_undo_takes_a_whole_batch_back_at_once(cli: Any, ready: Path) -> None:
     assert made(ready) == {"abe", "cat", "zed"}
 
 
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_undo_takes_one_of_several_back_however_they_landed(cli: Any, ready: Path, method: str) -> None:
+    assert cli("work", "land", "--all", "--method", method).code == 0
+    assert made(ready) == {"zed", "abe", "cat"}
+    before = git(ready, "rev-parse", "main")
+
+    called = cli("work", "undo", "abe", "--json")
+
+    assert called.code == 0
+    assert [row["name"] for row in called.document["undone"]] == ["abe"]
+    assert made(ready) == {"zed", "cat"}
+    assert git(ready, "rev-parse", "main^") == before
+    assert git(ready, "status", "--short") == ""
+    assert {row["name"] for row in streams(cli) if row["landed"]} == {"zed", "cat"}
+    assert cli("work", "land", "abe", "--method", method).code == 0
+    assert made(ready) == {"zed", "abe", "cat"}
+
+
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_undo_takes_the_latest_back_however_it_landed(cli: Any, ready: Path, method: str) -> None:
+    (place(ready, "cat") / "src" / "cat.py").write_text("x = 1\ny = 2\n")
+    assert cli("work", "done", "cat").code == 0  # a second commit: a rebase lands two
+    assert cli("work", "land", "zed", "--method", method).code == 0
+    assert cli("work", "land", "cat", "--method", method).code == 0
+
+    assert cli("work", "undo").out.startswith("cat: taken back from main")
+    assert made(ready) == {"zed"}
+    assert cli("work", "undo").out.startswith("zed: taken back from main")
+    assert made(ready) == set()
+    assert "nothing has landed" in cli("work", "undo").err
+
+
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_undo_whose_gate_fails_changes_nothing(cli: Any, ready: Path, method: str) -> None:
+    assert cli("work", "land", "zed", "--method", method).code == 0
+    tip = git(ready, "rev-parse", "main")
+
+    called = cli("work", "undo", "zed", "--gate", "test -e src/zed.py")
+
+    assert called.code == 4
+    assert "the gate fails" in called.err
+    assert (git(ready, "rev-parse", "main"), made(ready)) == (tip, {"zed"})
+
+
 def test_undo_after_one_that_landed_nothing_takes_back_what_is_there(cli: Any, ready: Path) -> None:
     cli("work", "land", "zed")
     assert "note: `abe` has changed nothing" in emptied(cli, ready)
@@ -156,6 +200,33 @@ def test_undo_says_what_to_do_with_a_branch(cli: Any, shop: Path) -> None:
 
     assert called.code == 2
     assert "git revert -m 1" in called.err
+
+
+# -- leave
+
+
+def test_leave_without_a_run_is_kept_and_holds_until_the_landing(cli: Any, ready: Path) -> None:
+    called = cli("work", "lease", "zed", "./README.md")
+    assert called.out == "`zed` may change `README.md` until it has landed\n"
+    assert "may change that already" in cli("work", "lease", "zed", "README.md", "src/zed.py").out
+    refused = cli("work", "lease", "abe", "README.md")
+    assert (refused.code, "`zed` has them first" in refused.err) == (2, True)
+    for name in ("zed", "abe"):
+        (place(ready, name) / "README.md").write_text(f"{name}\n")
+        cli("work", "done", name)
+
+    assert cli("work", "land", "--all").code == 0
+    assert (ready / "README.md").read_text() == "zed\n"
+    ended = cli("work", "lease", "zed", "README.md")
+    assert (ended.code, "is landed already" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "src/", "a\nb"])
+def test_leave_for_what_is_no_file_of_the_project_is_refused(cli: Any, ready: Path, path: str) -> None:
+    called = cli("work", "lease", "zed", path)
+
+    assert called.code == 2
+    assert "is no file of the project" in called.err
 
 
 # -- landing

@@ -629,3 +629,11 @@ async def test_text_comes_while_the_turn_goes_on(world: World) -> None:
     (world.root / "go").touch()
     assert (await turn).text == "firstsecond"
     assert TextEvent("first") in world.port.events
+
+
+async def test_an_agents_own_id_of_a_session_is_no_option_of_the_command_that_opens_it(world: World) -> None:
+    engine = AcpEngine("opencode", EngineEntry(use="opencode", command=AGENT), EngineContext(world.root))
+    world.engines.append(engine)
+    assert engine.attach("ses_1a.b-c") == ["opencode", "--session", "ses_1a.b-c"]
+    for id in ("--version", "-x", "", "a b", "a\nb"):
+        assert engine.attach(id) is None

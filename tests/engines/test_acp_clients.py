@@ -17,8 +17,17 @@ from clients.installing import programs
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
-from parallelai.engines.protocol import FilesEvent, FinalEvent, Request, ToolEvent, Workspace
-from parallelai.errors import EngineError, RateLimited, Rejected, TimedOut, Transient, Unavailable
+from parallelai.engines.protocol import FilesEvent, FinalEvent, Request, SessionEvent, ToolEvent, Workspace
+from parallelai.errors import (
+    EngineError,
+    Invalid,
+    RateLimited,
+    Refused,
+    Rejected,
+    TimedOut,
+    Transient,
+    Unavailable,
+)
 from parallelai.plan.model import EngineEntry
 from parallelai.records import Reply
 from scripted import ScriptedServer, block
@@ -189,6 +198,43 @@ async def test_every_fault_is_an_error_with_its_own_words_and_no_second_try(
     if isinstance(caught.value, RateLimited):
         assert caught.value.is_quota == ("quota" in words)
         assert caught.value.retry_after_seconds == trouble.get("retry_after")
+
+
+REFUSED = {"refuse": "I will not"}
+CUT = {"say": "half of an ans", "stop": "max_tokens"}
+
+
+@pytest.mark.parametrize("edits", [True, False])
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+async def test_a_refusal_and_a_cut_answer_are_no_success(bench: Bench, edits: bool, sandbox: str) -> None:
+    bench.sandbox = sandbox
+    work = {"tool": "write", "path": "new.txt", "text": "x"} if edits else {"say": "fine"}
+    with pytest.raises(Refused):
+        await bench.turn(*([work] if edits else []), REFUSED, edits=edits)
+    with pytest.raises(Invalid, match="limit of tokens"):
+        await bench.turn(CUT, edits=edits)
+    assert not any(isinstance(event, FinalEvent) for event in bench.port.events)
+    assert (await bench.turn({"say": "fine"}, edits=edits)).text == "fine"
+
+
+async def test_turns_that_share_an_agent_are_judged_each_by_its_own_answer(bench: Bench) -> None:
+    engine = bench.engine()
+    requests = [bench.request(step, edits=False) for step in (REFUSED, CUT, {"say": "fine"})]
+    turns = [asyncio.ensure_future(engine.perform(one, CollectingPort())) for one in requests]
+    await asyncio.wait(turns)
+    await engine.aclose()
+    kinds = [type(turn.exception()) for turn in turns]
+    assert kinds == [Refused, Invalid, type(None)]
+
+
+async def test_a_session_that_goes_on_is_not_judged_by_its_past(bench: Bench) -> None:
+    engine = bench.engine()
+    port = CollectingPort()
+    with pytest.raises(Refused):
+        await engine.perform(bench.request(REFUSED, edits=False), port)
+    id = next(event.id for event in port.events if isinstance(event, SessionEvent))
+    reply = await engine.perform(bench.request({"say": "fine"}, edits=False, session=id), port)
+    assert reply.text == "fine"
 
 
 async def test_a_server_that_hangs_ends_with_the_time_out(bench: Bench) -> None:

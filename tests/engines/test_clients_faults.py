@@ -157,6 +157,13 @@ async def test_a_session_that_is_not_there(bench: Bench) -> None:
         await bench.turn({"say": "x"}, session="01a1fc4b-3c82-7c33-b29c-1d19eb653e31")
 
 
+@pytest.mark.parametrize("id", ["--settings=evil.json", "-c", "a b", ""])
+async def test_what_could_be_an_option_is_no_session(bench: Bench, id: str) -> None:
+    with pytest.raises(Rejected, match="no id of a session"):
+        await bench.turn({"say": "never"}, session=id)
+    assert bench.server.requests == []
+
+
 async def test_a_client_that_is_not_there(bench: Bench) -> None:
     engine = bench.engine(command=["no-such-client"])
     assert not (await engine.detect()).is_available

@@ -183,8 +183,22 @@ async def test_it_says_its_version_and_how_to_open_a_session(bench: Bench) -> No
     found = await bench.engine().detect()
     assert found.is_available
     assert found.version in {"2.1.329", "0.169.0"}
-    command = bench.engine(command=None).attach("s-1")
+    plain = {"command": None, "base_url": None, "api_key_env": None}
+    command = bench.engine(**plain).attach("s-1")
     assert command in (["claude", "--resume", "s-1"], ["codex", "resume", "s-1"])
+    assert bench.engine(**plain).attach("--help") is None
+
+
+async def test_a_session_is_opened_with_its_own_program_folder_and_server(bench: Bench) -> None:
+    variable = {"claude-code": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}[bench.use]
+    settings = {"command": ["npx", "client"], "env": {variable: "/logins/work", "OTHER": "secret"}}
+    command = bench.engine(**settings).attach("s-1") or []
+    program = command.index("npx")
+    assert command[program + 1] == "client"
+    assert command[:2] == ["env", f"{variable}=/logins/work"]
+    assert any(bench.server.url in word for word in command)
+    assert "TEST_CLIENT_KEY" in " ".join(command)
+    assert not {KEY, "secret"} & {part for word in command for part in word.split("=")}
 
 
 @pytest.fixture

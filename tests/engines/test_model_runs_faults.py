@@ -1,4 +1,4 @@
-"""Reviews of hundreds of files by model engines whose server fails in every way at random: nothing is lost,
+"""Reviews of up to 1,000 files by model engines whose server fails in every way at random: nothing is lost,
 nothing is made up, and what the server counted is what the journal has."""
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from loopback import LIMITS, Fault, Loopback, Seen
 from parallelai import AsyncParallelAI, Claude, OpenAI, RunDocument
 from parallelai.events import AttemptEnded, Event
 
-FILES = 300
 LINE = 3
 SLOW_DOWN = {"error": {"message": "slow down"}}
 REFUSED = Fault(400, {"error": {"message": "this one never"}})
@@ -45,14 +44,15 @@ PASSING = (Fault(seconds=0.05), Fault(is_whole=True))
 class Script:
     """What the server does about each file, decided beforehand: `faults` in turn, then the answer."""
 
-    def __init__(self, seed: int, *, knows_schemas: bool) -> None:
+    def __init__(self, seed: int, files: int, *, knows_schemas: bool) -> None:
         chance = random.Random(seed)
-        names = [f"src/part{number}.py" for number in range(FILES)]
-        picked = iter(chance.sample(names, 60))
-        self.refused = {next(picked) for _ in range(12)}
-        self.silly = {next(picked) for _ in range(8)}  # they answer in prose, also when asked again
-        self.misquoted = {next(picked) for _ in range(20)}
-        self.is_repaired = {next(picked) for _ in range(20)}
+        self.names = names = [f"src/part{number}.py" for number in range(files)]
+        picked = chance.sample(names, files)
+        some = files // 30
+        self.refused = set(picked[:some])
+        self.silly = set(picked[some : 2 * some])  # they answer in prose, also when asked again
+        self.misquoted = set(picked[2 * some : 4 * some])
+        self.is_repaired = set(picked[4 * some : 6 * some])
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         for name in names:
             kinds = chance.choices((LIMITED, BROKEN), k=chance.choice((0, 0, 0, 1, 2)))
@@ -105,14 +105,10 @@ def finding(name: str, quote: str) -> dict[str, Any]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "src").mkdir()
-    for number in range(FILES):
-        path = tmp_path / "src" / f"part{number}.py"
-        path.write_text(f"# part {number}\ndef part():\n    return 1 / 0\n")
     for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    # What is waited between tries is the scheduler's, whose own tests have it; here it only takes time.
+    # What is waited after an error is the scheduler's, whose own tests have it; here it only takes time.
     monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda *_: 0.01)
-    monkeypatch.setattr("parallelai.run.attempts.limited_seconds", lambda *_: 0.01)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -120,7 +116,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def review(here: Path, engine: Any) -> tuple[RunDocument, list[AttemptEnded]]:
     events: list[Event] = []
     async with AsyncParallelAI(here) as ai:
-        document = await ai.review("src", engine=engine, parallel=40, on_events=events.extend)
+        document = await ai.review("src", engine=engine, on_events=events.extend)
         stored = list(ai.project.store.journal.events(document.run))
     assert [event.data for event in stored] == [event.data for event in events]
     return document, [event.data for event in stored if isinstance(event.data, AttemptEnded)]
@@ -132,26 +128,28 @@ class Case:
 
     kind: Callable[..., Any]
     args: tuple[str, ...] = ()
+    files: int = 300
     knows_schemas: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 CASES = {
-    "chat": Case(OpenAI),
+    "chat": Case(OpenAI, files=1000),
     "chat in streams, no schemas": Case(OpenAI, ("stream",), knows_schemas=False),
     "responses in streams, limits told": Case(OpenAI, ("responses", "stream"), headers=LIMITS["openai"]),
     "messages, no schemas": Case(Claude, knows_schemas=False),
-    "messages in streams, limits told": Case(Claude, ("stream",), headers=LIMITS["openai"]),
+    "messages in streams, limits told": Case(Claude, ("stream",), files=1000, headers=LIMITS["openai"]),
 }
 
 
 @pytest.mark.parametrize("seed", range(len(CASES)), ids=CASES)
 async def test_every_file_is_accounted_for(seed: int, here: Path) -> None:
     case = list(CASES.values())[seed]
-    script = Script(seed, knows_schemas=case.knows_schemas)
+    script = Script(seed, case.files, knows_schemas=case.knows_schemas)
+    for name in script.names:
+        (here / name).write_text("# a part\ndef part():\n    return 1 / 0\n")
     async with Loopback(script.answer, faults=script.fault, headers=case.headers) as server:
-        # What is learned about a server's limits has tests of its own: `concurrency` leaves it out here.
-        engine = case.kind(base_url=server.url, args=list(case.args), concurrency=40)
+        engine = case.kind(base_url=server.url, args=list(case.args))
         document, ended = await review(here, engine)
 
     failed = {task.id.partition("@")[2]: task.error for task in document.tasks if task.status != "ok"}
@@ -160,7 +158,7 @@ async def test_every_file_is_accounted_for(seed: int, here: Path) -> None:
     } == script.refused
     assert {name for name, error in failed.items() if error and error.kind == "invalid"} == script.silly
     assert failed.keys() == script.refused | script.silly
-    good = {f"src/part{number}.py" for number in range(FILES)} - failed.keys()
+    good = set(script.names) - failed.keys()
     assert document.exit == 4
     assert set(document.files.covered) == good
     assert {note.file for note in document.files.failed} == failed.keys()

@@ -194,6 +194,22 @@ async def test_what_was_answered_is_taken_from_the_cache(here: Path) -> None:
         assert server.count == FILES
 
 
+@pytest.mark.parametrize("use", ["openai", "anthropic"])
+async def test_servers_that_the_environment_names_share_no_answers(
+    use: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"{use.upper()}_BASE_URL"
+    monkeypatch.setenv(f"{use.upper()}_API_KEY", KEY)
+    async with Loopback(finding) as one, Loopback(EMPTY) as other:
+        found = []
+        for server in (one, other, one):
+            monkeypatch.setenv(variable, server.url)
+            document, _ = await review(here, use, model="m")
+            found.append(len(document.findings))
+    assert found == [FILES, 0, FILES]
+    assert (one.count, other.count) == (FILES, FILES), "and each is asked once"
+
+
 async def test_an_engine_of_the_library_is_known_by_its_settings(here: Path) -> None:
     """Replies of the same name with other settings are not taken for its own; its model comes before defaults."""
     (here / "parallelai.toml").write_text('[defaults]\nmodel = "another"\n')
@@ -204,3 +220,15 @@ async def test_an_engine_of_the_library_is_known_by_its_settings(here: Path) -> 
             assert document.counts["ok"] == FILES
     assert server.count == 3 * FILES
     assert {seen.body["model"] for seen in server.seen} == {"one"}
+
+
+async def test_an_answer_that_is_no_json_is_kept_with_the_attempt(here: Path) -> None:
+    async with Loopback(lambda seen: "Sorry, I see no \x1b[1mproblem.") as server:
+        engine = OpenAI(model="m", base_url=server.url, api_key=KEY)
+        async with AsyncParallelAI(here) as ai:
+            document = await ai.review("src/part1.py", engine=engine)
+            task = document.tasks[0]
+            (log,) = ai.runs.logs(document.run, task.id)
+    assert task.error is not None and f"runs logs {document.run}" in (task.error.next or "")  # noqa: PT018
+    replies = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [one["text"] for one in replies if one["type"] == "reply"] == ["Sorry, I see no \x1b[1mproblem."]

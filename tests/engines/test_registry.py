@@ -13,7 +13,7 @@ from parallelai.engines import detection, registry
 from parallelai.engines.acp_presets import PRESETS
 from parallelai.engines.command import CommandEngine
 from parallelai.engines.context import EngineContext
-from parallelai.engines.detection import KNOWN, PROBE_SECONDS, Known, look_for, probe
+from parallelai.engines.detection import PROBE_SECONDS, probe
 from parallelai.engines.mock import MockEngine, Rule
 from parallelai.engines.protocol import Availability
 from parallelai.engines.registry import EMBEDDED, EngineRow, Registry
@@ -71,17 +71,6 @@ def test_an_entry_of_the_plan_goes_before_a_registered_name(tmp_path: Path) -> N
     assert isinstance(engines.get("codex"), CommandEngine)
 
 
-def test_what_is_not_built_yet_is_refused_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "later"
-    monkeypatch.setitem(KNOWN, name, Known())  # type: ignore[misc]  # a dict behind its type
-    engines = make(tmp_path, mine=EngineEntry(use=name))
-    for asked in (name, "mine"):
-        with pytest.raises(Unavailable, match="not built yet in this version") as caught:
-            engines.get(asked)
-        assert name in caught.value.said
-        assert caught.value.next
-
-
 def test_an_unknown_name_is_met_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as caught:
         make(tmp_path).get("comand")
@@ -114,7 +103,6 @@ async def test_lists_all_with_what_can_be_used_first(tmp_path: Path, monkeypatch
     assert [row.name for row in listing if row.is_default] == ["analyzers"]
     states = [row.state for row in listing]
     assert states == sorted(states, key=["ready", "found", "missing"].index)
-    assert all(row.availability.how for row in listing if row.name in KNOWN and KNOWN[row.name].programs)
 
 
 async def test_says_which_assistants_are_here_without_starting_them(
@@ -136,18 +124,7 @@ async def test_says_which_assistants_are_here_without_starting_them(
     assert not (tmp_path / "was-started").exists()
 
 
-def test_a_key_in_the_environment_is_seen_and_never_shown() -> None:
-    env = {"PATH": "", "OPENAI_API_KEY": "sesame"}
-    found = look_for("openai", env)
-    assert "OPENAI_API_KEY" in found.said
-    assert "sesame" not in repr(found)
-    assert detection.is_found("openai", found, env)
-    assert not detection.is_found("anthropic", look_for("anthropic", env), env)
-
-
 def test_names_no_package_that_nobody_checked() -> None:
-    for name in ("ollama", "vllm"):
-        assert "install" not in (KNOWN[name].how or "")
     assert "npm" not in PRESETS["cursor"].how
 
 

@@ -70,6 +70,23 @@ def test_a_checklist_is_chosen_from(tree: FileTree) -> None:
     assert "- data:" not in prompt
 
 
+@pytest.mark.parametrize("word", ["sate", "bondaries", "State", "interface"])
+def test_a_misspelt_name_of_a_checklist_is_refused_with_the_nearest(word: str, tree: FileTree) -> None:
+    near = {"sate": "state", "State": "state", "bondaries": "boundaries", "interface": "interfaces"}[word]
+    with pytest.raises(UsageError, match=f"has no `{word}`") as refused:
+        graph_of(tree, template="bug-hunt", files="a.py", checklist=["data", word])
+    assert f"did you mean `{near}`?" in (refused.value.next or "")
+
+
+@pytest.mark.parametrize("words", ["accessibility", "weak hashes", "the state of it", "naming"])
+def test_words_of_ones_own_are_taken_as_they_are(words: str, tree: FileTree) -> None:
+    (instance,) = graph_of(tree, template="bug-hunt", files="a.py", checklist=[words]).instances
+    assert (
+        f"- {words}\n"
+        in render(instance, template=find()["bug-hunt"], root=tree.root, tasks={}, vars={}).text
+    )
+
+
 def test_parameters_are_filled_in_and_checked(tree: FileTree) -> None:
     given = {"source": "nose", "target": "pytest"}
     (instance,) = graph_of(tree, template="migration", files="a.py", params=given).instances

@@ -163,6 +163,8 @@ HAPPENED = [
     events.LeaseEnded(("src/main.py",), "its work has landed"),
     events.ConflictSeen(ConflictPair("gui", "backend", True, "file", 1.0)),
     events.ConflictGone("gui", "backend"),
+    events.ConflictWaiting(("gui",), "`src/app.py`"),
+    events.ConflictWaited(("gui",)),
     events.GateStarted("pytest -q", "9f3c", ("gui",)),
     events.GateEnded("pytest -q", "9f3c", True, 0, 1.5, "gates/1.log", ("gui",), flaky=("t",)),
     events.LandingQueued("9f3c", "main"),

@@ -114,6 +114,19 @@ skipped     after
     )
 
 
+def test_many_tasks_that_failed_in_the_same_way_are_told_once():
+    wrong = ErrorRecord("rejected", "401 Unauthorized", None, "set `LOCAL_KEY`")
+    failed = [TaskResult(f"r@{n}.py", Outcome.FAILED, engine="codex", error=wrong) for n in range(42)]
+    other = TaskResult("x", Outcome.FAILED, engine="codex", error=ErrorRecord("invalid", "no JSON"))
+    skipped = [TaskResult(f"s{n}", Outcome.SKIPPED, because="`x` failed") for n in range(2)]
+    page = document(tasks=(*failed[:20], other, *failed[20:], *skipped))
+    out = shown(page)
+    assert out.count("401 Unauthorized") == 1
+    assert "    … and 41 more tasks in the same way: `--verbose` lists all\nfailed      x" in out
+    assert out.count("because `x` failed") == 2
+    assert shown(page, limit=None).count("401 Unauthorized") == 42
+
+
 def test_nothing_found_is_said():
     out = shown(reviewed([]))
     assert "No findings; 2 files looked at" in out
@@ -136,10 +149,15 @@ def test_files_that_nobody_looked_at_are_said():
     files = Coverage(
         covered=("a.py",),
         skipped=(*(FileNote(f"{n}.js", "generated") for n in range(1200)), FileNote("x.png", "binary")),
-        failed=tuple(FileNote(f"f{n}.py", "unreadable") for n in range(12)),
+        failed=(
+            *(FileNote(f"f{n}.py", "unreadable") for n in range(12)),
+            *(FileNote(f"g{n}.py", f"reason {n}") for n in range(11)),
+        ),
     )
     out = shown(reviewed([], files=files))
-    assert "12 files failed\n  f0.py: unreadable\n" in out
+    alike = "  f0.py: unreadable\n    … and 11 more files for the same reason\n"
+    assert f"23 files failed\n{alike}  g0.py: reason 0\n" in out
+    assert "f1.py" not in out
     assert "2 more: `--format json` lists all" in out
     assert "1,201 files skipped: 1,200 generated, 1 binary" in out
 

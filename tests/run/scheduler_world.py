@@ -40,9 +40,10 @@ def bad(
     after: float | None = None,
     quota: bool = False,
     usage: Usage | None = None,
+    alone: bool = False,
 ) -> AttemptResult:
     error = ErrorRecord(kind, f"it was {kind}")  # type: ignore[arg-type]
-    return AttemptResult(False, seconds, usage, error, after, quota)
+    return AttemptResult(False, seconds, usage, error, after, quota, alone)
 
 
 Script = Callable[[str, int, int], AttemptResult]
@@ -241,6 +242,8 @@ class World:
 
     def _note_limit(self, task: str, who: int, result: AttemptResult) -> None:
         if result.error is None or result.error.kind != "rate_limited" or not result.retry_after_seconds:
+            return
+        if result.is_alone:
             return
         key = self.nodes[task].members[who].key
         if result.retry_after_seconds <= self.settings.max_wait_seconds:

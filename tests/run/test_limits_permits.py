@@ -27,7 +27,7 @@ from parallelai.run.decisions import Finish, Start, Wait
 from parallelai.run.executors.base import AttemptId
 from parallelai.run.limiting import heed
 from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings
-from parallelai.run.permissions import LocalCoordinator
+from parallelai.run.permissions import LEAST_HOLD_SECONDS, MOST_HOLD_SECONDS, LocalCoordinator
 from parallelai.run.scheduler import Scheduler
 from parallelai.store import Machine
 from running import FakeEngine, opened, statuses, tasks
@@ -116,7 +116,10 @@ async def test_retry_after_holds_the_whole_key_back() -> None:
 
 
 async def test_a_refusal_without_a_time_is_paced_rather_than_backed_off() -> None:
-    """The scheduler's own rule pauses a key for a second and more; a key with a known pace waits its turn."""
+    """The scheduler's own rule pauses a key for a second and more; a key with a known pace waits its turn.
+
+    The call that was refused waits by itself, longer each time.
+    """
     told: list[LimitChanged] = []
     coordinator = LocalCoordinator(50, {}, on_change=told.append)
     for number in range(20):
@@ -124,11 +127,16 @@ async def test_a_refusal_without_a_time_is_paced_rather_than_backed_off() -> Non
         await permit.settle(Usage(5, 0, 5, 0, 0.0, "prices"))
         coordinator.judged(an_id(number), AttemptResult(True))
     permit = await coordinator.permit(an_id(20), KEY, 10)
+    later = [(id, await coordinator.permit(id, KEY, 10)) for id in (an_id(21, 10), an_id(22, 1_000))]
     await permit.settle()
     result = coordinator.judged(an_id(20), AttemptResult(False, error=LIMITED))
-    assert result.retry_after_seconds is not None
-    assert 0 < result.retry_after_seconds < 1
+    assert (result.is_alone, result.retry_after_seconds) == (True, LEAST_HOLD_SECONDS)
     assert told[-1].why.startswith("429: paced")
+    for (id, permit), seconds in zip(later, (5.0, MOST_HOLD_SECONDS), strict=True):
+        await permit.settle()
+        held = coordinator.judged(id, AttemptResult(False, error=LIMITED)).retry_after_seconds
+        assert held == pytest.approx(seconds)
+    coordinator.close()
 
 
 async def test_a_fixed_key_leaves_the_pause_to_the_scheduler() -> None:

@@ -98,6 +98,30 @@ def test_retry_after_holds_the_whole_key_and_no_other() -> None:
     ]
 
 
+def test_a_refusal_that_is_known_to_say_nothing_of_others_holds_only_its_task() -> None:
+    def script(task: str, who: int, tried: int) -> AttemptResult:
+        return bad("rate_limited", 1.0, after=10.0, alone=True) if task == "a" and not tried else ok()
+
+    world = World(nodes("a", "b", "c"), settings=Settings(parallel=1), script=script).run()
+    assert list(zip(world.names, world.starts_at, strict=True)) == [
+        ("a", 0.0),
+        ("b", 1.0),
+        ("c", 2.0),
+        ("a", 11.0),
+    ]
+    assert world.outcomes == dict.fromkeys("abc", "ok")
+
+
+def test_who_is_refused_alone_again_and_again_is_not_tried_without_end() -> None:
+    world = World(
+        nodes("a"),
+        settings=Settings(max_wait_seconds=600.0),
+        script=lambda *_: bad("rate_limited", 0.0, after=60.0, alone=True),
+    ).run()
+    assert world.outcomes == {"a": "blocked"}
+    assert len(world.started) == 11
+
+
 def test_a_wait_beyond_max_wait_blocks_the_task_and_says_until_when() -> None:
     world = World(
         nodes("a", "b"), settings=Settings(1), script=lambda *_: bad("rate_limited", 1.0, after=7200.0)

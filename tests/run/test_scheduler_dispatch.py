@@ -83,7 +83,7 @@ def test_one_failed_item_skips_who_awaits_the_whole_but_not_its_neighbours() -> 
 
     world = World(graph, {"files": ("a", "b", "c")}, script=script).run()
     assert world.outcomes == {"a": "ok", "b": "failed", "c": "ok", "all": "skipped", "last": "skipped"}
-    assert world.finished["all"].why == "`b`, which it depends on, ended failed"
+    assert world.finished["all"].why == "`b` failed"
 
 
 def test_on_failure_continue_lets_dependents_run() -> None:

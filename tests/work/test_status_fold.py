@@ -185,6 +185,16 @@ def test_who_asks_or_waits_for_a_lease_says_for_what() -> None:
     )
 
 
+def test_who_waits_for_another_to_land_says_for_whom_and_why() -> None:
+    begins = events.ConflictWaiting(("backend",), "`src/app.py`")
+    waits = _status([*BEGUN, events.TaskStep("perform", "waiting"), begins])
+    assert (waits.stage, waits.activity, waits.is_ready) == ("waiting", "waiting", False)
+    assert waits.why == "waits for `backend` to land: conflict in `src/app.py`"
+    on = (events.ConflictWaited(("backend",)), events.TaskStep("perform", "working"))
+    goes_on = _status([*BEGUN, events.TaskStep("perform", "waiting"), begins, *on])
+    assert (goes_on.stage, goes_on.activity, goes_on.why) == ("working", "active", "it is being worked on")
+
+
 # Checks, conflicts, what was kept out, cost
 
 

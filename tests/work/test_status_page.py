@@ -65,6 +65,17 @@ def test_what_stands_in_the_way_beside_is_said_too() -> None:
     )
 
 
+def test_a_reason_that_has_no_room_is_given_whole_on_lines_of_its_own() -> None:
+    why = "the gate `pytest -q tests` fails: 3 tests newly fail: tests/test_a.py::test_one, tests/test_b.py::test_two"
+    lines = table([replace(PLAIN, why=why)], 80)
+    assert lines[1] == "gui         working  1/3   2 new, 1 changed  ?/2     12 min  0.13 USD"
+    assert " ".join(line.strip() for line in lines[2:-1]) == why
+    assert lines[-1] == "    reading"
+    long = table([replace(PLAIN, why="word " * 1000)], 80)
+    assert len(long) == 11
+    assert long[-2] == "    all of it: `parallelai work status gui`"
+
+
 @given(
     st.lists(
         st.builds(

@@ -114,3 +114,16 @@ def test_what_is_no_task_list_is_refused(tmp_path: Path, content: bytes | None, 
         path.write_bytes(content)
     with pytest.raises(UsageError, match=said):
         tick_file(path, {"gui"})
+
+
+def test_the_boxes_of_a_list_that_was_a_plan_are_found_by_what_its_tasks_are_called() -> None:
+    text = "- [ ] Build\n- [ ] Build the login form\n  - [ ] check\n- [ ] Build\n"
+    text += "## Agent 1: Look and feel\nAGENT: gui\nFILES: src/**\n- [ ] draw\n"
+    others = {"build", "build-the-login-form", "build-2", "gui"}
+    moved = "# Later\n\n" + text
+    assert ticked(moved, {"build-the-login-form"}, others) == moved.replace(
+        "[ ] Build the", "[x] Build the"
+    ).replace("[ ] check", "[x] check")
+    assert ticked(text, {"build"}, others) == text.replace("[ ]", "[x]", 1)
+    assert ticked(text, {"gui"}, others) == text.replace("[ ] draw", "[x] draw")
+    assert ticked("```\n- [ ] Build\n```\n- [ ] Build\n", {"build"}) == "```\n- [ ] Build\n```\n- [x] Build\n"

@@ -16,7 +16,7 @@ from repositories import Repository, everything
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
 from parallelai.errors import PlanError, Trespass
-from parallelai.events import Event
+from parallelai.events import Event, WorkspaceRepaired
 from parallelai.records import LimitKey, Outcome, Reply, RunDocument, Usage
 
 Act = Callable[["Hands", Request], str]
@@ -60,6 +60,19 @@ class Hands:
 
     async def aclose(self) -> None:
         return None
+
+
+@dataclass
+class Late(Hands):
+    """An assistant whose turns end when a file is there."""
+
+    waits_for: Path = Path()
+    name: str = "late"
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        while not self.waits_for.exists():
+            await asyncio.sleep(0.01)
+        return await super().perform(request, port)
 
 
 def writes(*pairs: tuple[str, str], says: str = "done") -> Act:
@@ -427,3 +440,56 @@ async def test_conflicts_are_looked_for_where_a_worktree_is_gone(user: Repositor
         again = await ai.work.landings.conflicts(None, (), None, None)
         assert not any(pair.conflict for pair in again.pairs)
         assert again.names == ("one", "two")
+
+
+async def test_what_changes_while_a_check_runs_is_taken_back_and_kept(user: Repository) -> None:
+    left = (
+        "import pathlib; p = pathlib.Path('main.txt'); p.write_text(p.read_text() + 'by hand\\n'); "
+        "pathlib.Path('new').write_text('n\\n')"
+    )
+    plan = {
+        "workstreams": {
+            "a": {
+                "description": "A",
+                "owns": ["a.txt", "main.txt", "new"],
+                "checks": [["python3", "-c", left]],
+            }
+        }
+    }
+    events: list[Event] = []
+    document = await carry_out(user, Hands({"a": [writes(("a.txt", "of a\n"))]}), plan, events)
+    assert rows(document)["a"].status == Outcome.OK
+    assert (user.root / "a.txt").read_text() == "of a\n"
+    assert (user.root / "main.txt").read_text() == "1\n2\n3\n"
+    (said,) = [event.data.what for event in events if isinstance(event.data, WorkspaceRepaired)]
+    assert "`main.txt`" in said
+    patch = user.root / said.split("kept in `")[1].rstrip("`")
+    user.git("apply", str(patch))
+    assert (user.root / "main.txt").read_text() == "1\n2\n3\nby hand\n"
+    assert (user.root / "new").read_text() == "n\n"
+
+
+async def test_that_others_landed_costs_no_turn_but_goes_with_the_next_one(user: Repository) -> None:
+    hands = Hands(
+        {
+            "first": [writes(("first.txt", "of first\n"))],
+            "other": [writes(("other.txt", "x\n"))],
+            "long": [writes(("long.txt", "x\n"))],
+        }
+    )
+    plan = {
+        "workstreams": {
+            "first": {"description": "First", "owns": "first.txt"},
+            "other": {"description": "Other", "owns": "other.txt", "engine": "late"},
+            "long": {"description": "Long", "owns": "long.txt", "todo": ["one", "two"], "engine": "late"},
+        }
+    }
+    late = Late(hands.acts, waits_for=user.root / "first.txt")
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps({"defaults": {"engine": "hands"}, **plan}))
+    async with AsyncParallelAI(user.root, engines=[hands, late]) as ai:
+        document = await ai.execute(path)
+    assert {row.status for row in document.tasks} == {Outcome.OK}
+    assert len(late.told["other"]) == 1
+    assert len(late.told["long"]) == 2
+    assert "has landed, and is in your worktree now: `first.txt`" in late.told["long"][1]

@@ -28,12 +28,15 @@ from parallelai.records import RunDocument, TaskResult
 from parallelai.results import formats
 from parallelai.results.document import is_pending, to_data
 from parallelai.results.json import dump
+from parallelai.results.printable import visible
+from parallelai.results.summary import more_needed
 from parallelai.results.write import refuse_link_out, write_atomically
 
 NOTHING = "nothing to review: of the files that you asked for, none has changed"
 STDOUT = "-"
 COMMANDS_MEANT = ("github", "json", "sarif", "rdjsonl")
 """Formats whose lines GitHub's runner cannot mistake for its commands, or is meant to obey."""
+_MOST_NOTES = 10
 _SUFFIXES = {"md": "markdown", "htm": "html", "xml": "junit"}
 
 Call = Callable[[AsyncParallelAI, CarryOut], Awaitable[RunDocument | None]]
@@ -57,6 +60,8 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
         if document is None:
             return 0
         show(shared, asked, ai.project.root, document)
+        for line in landing_notes(document):
+            shared.say(line)
         _tell_what_is_left(shared, document)
         return document.exit
 
@@ -83,8 +88,28 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
         )
     _tell_pending(shared, document)
     if document.run and document.exit in (3, 4, 5, 130, 143):
+        if document.exit == 5 and (needed := more_needed(document)):
+            shared.say(f"the budget did not last: {needed}")
         more = " --budget …" if document.exit == 5 else ""
         shared.say(f"what is done is kept; go on with `parallelai runs resume {document.run}{more}`")
+
+
+def landing_notes(document: RunDocument) -> list[str]:
+    """What a person should know of what landed, a line for each note with those that it concerns; a few at most."""
+    about: dict[str, list[str]] = {}
+    for task in document.tasks:
+        landed = (task.workstream or {}).get("landed") or {}
+        for note in landed.get("notes") or ():
+            about.setdefault(note, []).append(task.id)
+    notes = [f"{', '.join(names)}: {note}" for note, names in about.items()]
+    lines = (
+        ["notes of what landed:", *(f"  {visible(note)}" for note in notes[:_MOST_NOTES])] if notes else []
+    )
+    if len(notes) > _MOST_NOTES:
+        lines.append(f"  and {len(notes) - _MOST_NOTES} more: `parallelai runs show {document.run} --json`")
+    if any(" was settled by " in note for note in about):
+        lines.append("  why: `parallelai work decisions`")
+    return lines
 
 
 def _is_left(task: TaskResult) -> bool:

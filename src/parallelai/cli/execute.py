@@ -40,11 +40,14 @@ def execute(shared: Shared, plan: str, **given: Any) -> int:
 def preview(shared: Shared, plan: str, asked: Carrying) -> int:
     """Show what a plan would do, and by whom (`--dry-run`)."""
     from parallelai.cli.plan import preview_lines, preview_tasks
+    from parallelai.plan.model import positions
 
     async def work(ai: AsyncParallelAI) -> Preview:
         return await ai.plans.preview(plan, asked.carry)
 
     preview = shared.call(work, is_trusted=asked.carry.is_trusted)
+    for note in positions(preview.plan).notes:
+        shared.say(f"note: {note}")
     lines = preview_lines(preview, is_ascii=shared.is_ascii)
     shared.result({"tasks": preview_tasks(preview)}, "\n".join(lines))
     return 0

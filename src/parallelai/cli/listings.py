@@ -137,6 +137,9 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
         if event.get("type") == "text":
             text += str(event.get("delta", ""))
             continue
+        if event.get("type") == "reply":
+            lines += ["[reply that could not be used]", *str(event.get("text", "")).splitlines()]
+            continue
         if event.get("type") in _BOOKKEEPING:
             continue
         lines += text.splitlines()

@@ -261,8 +261,16 @@ def duration(seconds: float) -> str:
 @_plan
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the plan there, do not print it.")
 def convert(shared: Shared, path: str, output: str | None) -> int:
-    """Write a plan in canonical YAML."""
-    text = shared.read(lambda ai: ai.plans.convert(path))
+    """Write a plan in canonical YAML; PLAN may be a task list in Markdown, with checkboxes or headed blocks."""
+    from parallelai.plan.model import positions
+
+    def work(ai: AsyncParallelAI) -> tuple[str, tuple[str, ...]]:
+        loaded = ai.plans.load(path)
+        return ai.plans.convert(loaded), positions(loaded).notes
+
+    text, notes = shared.read(work)
+    for note in notes:
+        shared.say(f"note: {note}")
     return _print_or_write(shared, {"yaml": text}, text, output)
 
 

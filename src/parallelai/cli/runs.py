@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.options import CarryOut
     from parallelai.records import RunDocument
+    from parallelai.run.unfinished import Unfinished
 
+_MOST_UNFINISHED = 20
 _run = click.argument("run", required=False, shell_complete=completing.runs)
 _task = click.argument("task", required=False)
 _tasks = click.argument("tasks", nargs=-1, metavar="[TASK]...")
@@ -63,16 +65,32 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
     asked = Carrying(CarryOut(), format=format_, output=output)
     check_output(asked)
 
-    def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str]:
-        return ai.runs.show(run), ai.project.root, ai.runs.state(run).state
+    def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str, tuple[Unfinished, ...]]:
+        state = ai.runs.state(run).state
+        is_open = state in ("interrupted", "running")
+        return ai.runs.show(run), ai.project.root, state, ai.runs.unfinished(run) if is_open else ()
 
-    document, root, state = shared.read(found)
+    document, root, state, left = shared.read(found)
     if state == "interrupted":
         shared.say(f"run {document.run} is interrupted; go on with `parallelai runs resume {document.run}`")
     elif state == "running":
         shared.say(f"run {document.run} is running; this is where it stands")
     show(shared, asked, root, document)
+    _tell_unfinished(shared, left)
     return 0
+
+
+def _tell_unfinished(shared: Shared, left: Sequence[Unfinished]) -> None:
+    """Name the tasks that have not ended; those that have begun first."""
+    if not left:
+        return
+    begun = sorted(left, key=lambda one: one.state == "not started")
+    shown = begun if shared.is_verbose else begun[:_MOST_UNFINISHED]
+    shared.say(f"{len(left):,} {'task has' if len(left) == 1 else 'tasks have'} not ended:")
+    for one in shown:
+        shared.say(f"  {one.task}: {one.state}")
+    if len(shown) < len(left):
+        shared.say(f"  and {len(left) - len(shown):,} more: `--verbose` lists all")
 
 
 @runs.command()

@@ -92,7 +92,7 @@ def _current(ai: AsyncParallelAI, found: Sequence[StreamStatus]) -> list[StreamS
     streams = ai.work.all(is_all=True)
     live = {stream.run for stream in ai.work.all()} or {stream.run for stream in streams}
     names = {stream.name for stream in streams if stream.run in live and stream.state != "dropped"}
-    return [status for status in found if status.name in names]
+    return [status for status in found if status.worktree is None or status.name in names]
 
 
 def _show_status(
@@ -109,7 +109,7 @@ def _show_status(
         sys.stdout.write("\x1b[H\x1b[J")
     lines = table(found, shared.width, is_ascii=shared.is_ascii) if found else []
     if has_names:
-        lines += [visible(line) for status in found for line in _in_full(status, ai.work.find(status.name))]
+        lines += [visible(line) for each in found for line in _in_full(each, ai.work.streams.get(each.name))]
     shared.result(_status_document(found), "\n".join(lines) or "no workstream is worked on")
     if not found and ai.work.all(is_all=True):
         shared.say("`--all` lists what has landed or was dropped")
@@ -121,12 +121,13 @@ def _status_document(found: Sequence[StreamStatus]) -> Any:
     return to_document(found, run=None, plan=None, at=datetime.now(UTC))
 
 
-def _in_full(status: StreamStatus, stream: Stream) -> list[str]:
+def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
     """What a line of the table has no room for: why one cannot land, where it is, and what was kept out of it."""
-    lines = ["", f"{status.name}: {status.branch} in {status.worktree}"]
+    where = f"in {status.worktree}" if status.worktree is not None else "has no worktree yet"
+    lines = ["", f"{status.name}: {status.branch} {where}"]
     if status.landed is None and status.why:
         lines += [f"  {line}" for line in status.why.splitlines()]
-    for kept in stream.kept_out:
+    for kept in stream.kept_out if stream is not None else ():
         patch = f"; it is kept in {kept.patch}" if kept.patch else ""
         lines.append(f"  kept out: {', '.join(kept.paths)} ({kept.why}){patch}")
     return lines
@@ -140,7 +141,7 @@ def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequen
     if path.is_file() and path.stat().st_size and not _is_page(path):
         if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
             raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
-        is_ticked = tick_file(path, landed)
+        is_ticked = tick_file(path, landed, ai.work.tasks())
         shared.say(f"ticked in {path}" if is_ticked else f"nothing to tick in {path}")
     elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
         shared.say(f"written to {path}")

@@ -84,6 +84,7 @@ def _row(found: Found) -> dict[str, object]:
         "kind": template.kind,
         "tags": template.tags,
         "source": template.source,
+        "replaces_shipped": found.replaces_shipped,
         "file": found.file,
     }
 
@@ -96,12 +97,17 @@ def _output(found: Found) -> str:
 
 
 def _lines(found: Sequence[Found]) -> list[str]:
-    rows = [(one.template.name, _output(one), one.template.source, one.template.description) for one in found]
+    rows = [(one.template.name, _output(one), one.template.source, _about(one)) for one in found]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
         for row in rows
     ]
+
+
+def _about(found: Found) -> str:
+    note = "(in place of the one that ships)" if found.replaces_shipped else ""
+    return " ".join(filter(None, (found.template.description, note)))
 
 
 def _page(found: Found) -> list[str]:

@@ -72,6 +72,16 @@ def answer(project: OpenProject, engine: str, is_yes: bool) -> None:
         project.machine.decline(engine)
 
 
+def take_back(project: OpenProject, engines: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Forget what the user agreed to, for all projects of this machine.
+
+    Returns:
+        The engines that there was a consent to, and those that the user's config agrees to all the same.
+    """
+    revoked = tuple(name for name in dict.fromkeys(engines) if project.machine.revoke(name))
+    return revoked, tuple(name for name in dict.fromkeys(engines) if name in project.settings.consent)
+
+
 def _able(registry: Registry, name: str, output: OutputKind) -> Engine | None:
     try:
         engine = registry.get(name)

@@ -24,9 +24,10 @@ from parallelai.client.askers import ports_for
 from parallelai.client.changes import RunChanges
 from parallelai.client.consent import Offer, offer
 from parallelai.client.engines import Engines, require
-from parallelai.client.folders import confinement_notes, workspaces_for
+from parallelai.client.folders import workspaces_for
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.landings import Landings
+from parallelai.client.notes import notes_of
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
@@ -45,6 +46,7 @@ from parallelai.plan.model import Budget, Choice, Plan, Task
 from parallelai.records import RunDocument, Severity, new_run_id
 from parallelai.results import baseline
 from parallelai.run import resume
+from parallelai.run.asking import Questions
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.job import Job
 from parallelai.run.report import Report
@@ -296,7 +298,9 @@ class AsyncParallelAI:
             writer = await stack.enter_async_context(self.project.store.journal.writer(job.run))
             if run is None:
                 writer.append(
-                    recorded.creation(job, plan, carry, None, self._notes(job), parallelai.__version__)
+                    recorded.creation(
+                        job, plan, carry, None, notes_of(self.project, job), parallelai.__version__
+                    )
                 )
             masker = masker_of(job)
             room = await stack.enter_async_context(
@@ -313,7 +317,7 @@ class AsyncParallelAI:
         carry = recorded.options(created, changed, carry)
         if created.kind == "review":
             options = recorded.review_options(created)
-            plan = load.from_mapping(created.document)
+            plan = recorded.plan_of(created)
             tree = chosen_files(self.project, options)
             async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)
@@ -330,7 +334,7 @@ class AsyncParallelAI:
         path = self.project.root / created.plan if created.plan is not None else None
         if path is not None and path.is_file():
             return self._load(path, None, variables)[0]
-        return load.from_mapping(created.document)
+        return recorded.plan_of(created)
 
     async def _run(
         self,
@@ -356,7 +360,7 @@ class AsyncParallelAI:
                 job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
             if run is None:
                 created = recorded.creation(
-                    job, plan, builder.options, review, self._notes(job), parallelai.__version__
+                    job, plan, builder.options, review, notes_of(self.project, job), parallelai.__version__
                 )
                 prior.spare = self._spare(job)
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
@@ -365,7 +369,8 @@ class AsyncParallelAI:
             if workspaces is not None:
                 stack.push_async_callback(workspaces.aclose)
             notes: list[str] = []
-            ports = ports_for(self.project, job.plan, job.logs)
+            questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
+            ports = dataclasses.replace(ports_for(self.project, job.plan, job.logs), choose=questions.choose)
             room = await stack.enter_async_context(
                 room_for(self.project, job, writer, masker, ports, notes.append)
             )
@@ -385,7 +390,7 @@ class AsyncParallelAI:
                 workspaces=places_of(room, workspaces),
                 steps=steps_of(room, job),
                 steer=room.steer if room is not None else None,
-                is_confined=is_confined,
+                questions=questions,
             )
             with self._running(runner):
                 return await runner.carry_out()
@@ -463,16 +468,6 @@ class AsyncParallelAI:
         if not job.is_cacheable or not self.project.is_own_state:
             return {}
         return recorded.spare(self.project.store.journal, job.name, job.kind)
-
-    def _notes(self, job: Job) -> tuple[str, ...]:
-        """What the user has to be told of this run."""
-        notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in self.project.ignored]
-        members = {member for who in job.assignments.values() for member in who.choice.members}
-        uses = {entry.use for name, entry in job.entries.items() if name in members}
-        notes += confinement_notes(job)
-        if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
-            notes.append("`analyzers` has rules of its own: the checklist is for models")
-        return tuple(notes)
 
 
 def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.client.reach import refuse_cut_off
 from parallelai.client.standing import track_record
 from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.protocol import TUNED, Request
@@ -148,10 +149,14 @@ class Builder:
         """A money budget cannot hold where a price is unknown. Raises `UsageError` that names the engine."""
         blank = Request(run="", task="", attempt=0, root=str(self.project.root), prompt="")
         for name in engines:
-            if self.registry.get(name).estimate(blank).usd is None:
+            engine = self.registry.get(name)
+            if engine.estimate(blank).usd is None:
+                allow = "allow it: `limits: {unpriced: allow}`"
                 raise UsageError(
                     f"a money budget cannot hold: what engine `{name}` costs is unknown",
-                    next="give the engine a `price`, or allow it: `limits: {unpriced: allow}`",
+                    next=f"give the engine a `price`, or {allow}"
+                    if engine.capabilities.takes_price
+                    else allow,
                 )
 
     def _whole(self, plan: Plan) -> Plan:
@@ -295,6 +300,8 @@ class Builder:
                 about=about,
             )
             self._refuse_untuned(role_of(plan, task, self.project.settings.defaults), chosen.choice)
+            for name in filter(self._works_in_folder, chosen.choice.members):
+                refuse_cut_off(name, self._entry(plan, name), instance.task.workspace or plan.workspace)
         except UsageError as error:
             raise PlanError([_problem(plan, task, error)]) from None
         except Unavailable as error:
@@ -418,7 +425,8 @@ def _likeness(task: Task, wanted: Choice | None, source: Source) -> tuple[Any, .
     """All that the assignment of a task depends on, unless a route picks its engine."""
     output = task.output if task.output is None or isinstance(task.output, str) else "schema"
     asked = (wanted.rule, wanted.members) if wanted is not None else None
-    return (asked, source, output, task.template, task.edits, task.model, task.role)
+    network = task.workspace.network if task.workspace is not None else None
+    return (asked, source, output, task.template, task.edits, task.model, task.role, network)
 
 
 def _free_memory() -> int:

@@ -16,6 +16,7 @@ from parallelai.client.arrivals import candidate_of, into, is_left, now_in, resu
 from parallelai.client.asked import Asked
 from parallelai.client.askers import ports_for
 from parallelai.client.project import OpenProject
+from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.undoing import Step, named, steps
@@ -30,7 +31,6 @@ from parallelai.events import (
     TaskExpanded,
 )
 from parallelai.git.repository import Repository, open_repository
-from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.records import (
     FREE,
@@ -42,8 +42,10 @@ from parallelai.records import (
 )
 from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run.report import Report
+from parallelai.run.validation import record_of
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
+from parallelai.work.conflicts.advice import unsettled
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
@@ -55,6 +57,7 @@ from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.taking_over import marked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class Landings:
         rows = []
         async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
             candidates = [candidate_of(stream, found) for stream in found]
-            missing = self._missing(found)
+            missing = self._missing(found) | await self._unsettled(landing.repository, found)
             arrivals = [Arrival(name, None, error) for name, error in missing.items()]
             able = [one for one in candidates if one.name not in missing]
             arrivals += await landing.lander.land(able) if able else []
@@ -160,6 +163,11 @@ class Landings:
                 rows.append(result_of(arrival, described(stream)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
+
+    async def _unsettled(self, repository: Repository, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
+        """Those that have git's conflict markers in them."""
+        left = {each.name: await marked(repository, each.head, each.unsettled) for each in found}
+        return {name: record_of(unsettled(name, files)) for name, files in left.items() if files}
 
     def _missing(self, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
         """Those whose dependencies neither have landed nor land with them."""
@@ -402,7 +410,7 @@ class Landings:
 
     def _plan(self, run: str) -> Plan:
         created = self._runs.report(run).created
-        plan = load.from_mapping(created.document) if created is not None else Plan()
+        plan = plan_of(created) if created is not None else Plan()
         return self._over_config(plan)
 
     def _standing_plan(self) -> Plan:

@@ -21,8 +21,9 @@ from parallelai.client.support import unsupported
 from parallelai.errors import PlanError, Problem, UsageError
 from parallelai.plan import draw, load
 from parallelai.plan.check import check
-from parallelai.plan.convert import to_yaml
+from parallelai.plan.convert import to_yaml, with_places
 from parallelai.plan.graph import TaskGraph
+from parallelai.plan.imported import is_task_list
 from parallelai.plan.model import Plan, positions
 from parallelai.plan.pairs import Pair, pairs
 from parallelai.plan.propose import Wave, waves, with_phases
@@ -118,7 +119,10 @@ class Plans:
             *_blocked(builder.assignments(plan, builder.graph(plan))),
         )
         found = pairs(plan, self._project.tree.paths)
-        notes = tuple(pair.said for pair in found if pair.example is not None)
+        notes = (
+            *positions(plan).notes,
+            *(pair.said for pair in found if pair.example is not None),
+        )
         own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
         phases = (own or waves(plan, found)) if plan.workstreams else ()
         return Checked(plan, name, len(plan.works), len(graph), later, notes, found, phases)
@@ -196,9 +200,18 @@ class Plans:
         )
         return Estimated(found, job.parallel, {n: phase.name for n, phase in phases.items()})
 
-    def convert(self, path: str | Path) -> str:
-        """Write a plan in canonical YAML."""
-        return to_yaml(self.load(path))
+    def convert(self, plan: str | Path | Plan) -> str:
+        """Write a plan, or a task list in Markdown, in canonical YAML. Raises `PlanError`.
+
+        Beside each task of a list a comment says where it came from.
+        """
+        loaded = plan if isinstance(plan, Plan) else self.load(plan)
+        where = positions(loaded)
+        if where.file is None or not is_task_list(Path(where.file)):
+            return to_yaml(loaded)
+        return with_places(
+            to_yaml(loaded), {work.id: where.where_task(work.id) or "" for work in loaded.works}
+        )
 
     def schema(self) -> dict[str, Any]:
         """Give the JSON Schema of plan files."""

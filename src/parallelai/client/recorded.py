@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
 from parallelai.errors import StoreCorruptError, UsageError
 from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, RunCreated, TaskEnded
+from parallelai.plan import load
 from parallelai.plan.convert import to_data
-from parallelai.plan.model import Budget, Choice, Plan
+from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.run import resume
 from parallelai.run.job import Job
+from parallelai.run.masking import is_secret
 from parallelai.run.strategies import Strategy
 from parallelai.store import Journal
 
@@ -58,7 +61,38 @@ def creation(
             "base": review.base,
             "baseline": str(review.baseline) if review.baseline is not None else None,
         }
-    return RunCreated(job.kind, job.name, str(job.root), version, to_data(plan), options, notes)
+    document = _without_secrets(to_data(plan))
+    return RunCreated(job.kind, job.name, str(job.root), version, document, options, notes)
+
+
+WITHHELD = "•••• (not kept)"
+"""What stands in a journal in place of a secret in an engine's `env`."""
+
+
+def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what engines' `env` holds that sounds secret: journals are kept, exported and passed on."""
+    engines = {name: dict(entry) for name, entry in document.get("engines", {}).items()}
+    for entry in engines.values():
+        if env := entry.get("env"):
+            hidden = {key: WITHHELD if is_secret(key, str(value)) else value for key, value in env.items()}
+            entry["env"] = hidden
+    return {**document, "engines": engines} if engines else document
+
+
+def plan_of(created: RunCreated) -> Plan:
+    """Give the plan that a run recorded. Secrets, which are not kept, are taken from this process's environment."""
+    plan = load.from_mapping(created.document)
+    engines = {name: _refilled(entry) for name, entry in plan.engines.items()}
+    return plan if engines == plan.engines else plan.model_copy(update={"engines": engines})
+
+
+def _refilled(entry: EngineEntry) -> EngineEntry:
+    if WITHHELD not in entry.env.values():
+        return entry
+    known = {name: os.environ.get(name) if value == WITHHELD else value for name, value in entry.env.items()}
+    return entry.model_copy(
+        update={"env": {name: value for name, value in known.items() if value is not None}}
+    )
 
 
 def _plain(choice: Choice | None) -> Any:

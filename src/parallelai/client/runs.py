@@ -27,6 +27,7 @@ from parallelai.events import (
 from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
+from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.store import RunRow
 from parallelai.work.workspaces import forget
 
@@ -124,6 +125,10 @@ class Runs:
         report = self.report(run)
         ended = {result.id: result.status for result in report.tasks()}
         return tuple(task for task in report.order if ended.get(task) is not Outcome.OK)
+
+    def unfinished(self, run: str | None = None) -> tuple[Unfinished, ...]:
+        """Say where the tasks of a run stand that have not ended, in plan order."""
+        return unfinished(self.events(run))
 
     def events(self, run: str | None = None, *, after: int = 0) -> Iterator[Event]:
         """Give a run's events after a sequence number."""

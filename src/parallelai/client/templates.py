@@ -45,6 +45,11 @@ class Found:
     template: Template
     file: str
 
+    @property
+    def replaces_shipped(self) -> bool:
+        """Whether it stands in place of one that ships."""
+        return stored.replaces_shipped(self.template)
+
     def to_data(self) -> dict[str, Any]:
         """Lay it out for `--json`."""
         return {**self.template.model_dump(mode="json", by_alias=True, exclude_none=True), "file": self.file}

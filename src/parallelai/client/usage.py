@@ -24,7 +24,8 @@ class UsageRow:
 
     Sums are of what is known: `uncounted` attempts did not say their tokens, of `unpriced` ones nobody knows the
     cost, so that sums are lower bounds where these are not 0. `reused` replies were there already and cost
-    nothing; they are no attempts. `subscription` attempts were paid for otherwise.
+    nothing; they are no attempts. Nor did attempts cost anything that found nobody to ask. `subscription` attempts
+    were paid for otherwise.
     """
 
     name: str
@@ -47,6 +48,8 @@ class UsageRow:
             return
         self.attempts += 1
         self.failed += not ended.ok
+        if _has_not_left(ended):
+            return
         usage = ended.usage or Usage()
         self.input += usage.input or 0
         self.cached += usage.cached or 0
@@ -59,6 +62,12 @@ class UsageRow:
             self.unpriced += 1
         else:
             self.usd += usage.usd
+
+
+def _has_not_left(ended: AttemptEnded) -> bool:
+    """Whether nobody was asked: there was no program, no server or no key to ask with. That costs nothing."""
+    error = ended.error
+    return ended.usage is None and not ended.calls and error is not None and error.kind == "unavailable"
 
 
 @dataclass(frozen=True, slots=True)

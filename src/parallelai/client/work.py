@@ -5,30 +5,36 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.landings import Landings
 from parallelai.client.project import OpenProject
+from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
-from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
+from parallelai.events import AttemptReserved, Event, RunCreated, SessionOpened, TaskEnded
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan import load
-from parallelai.plan.model import Plan
+from parallelai.plan.model import Plan, Workstream
 from parallelai.plan.roles import with_roles
+from parallelai.records import Outcome
+from parallelai.run.report import Report
+from parallelai.work import leaving
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
 from parallelai.work.ledger import Held, Ledger
+from parallelai.work.saying import said_lately
 from parallelai.work.status import StreamStatus, Watched, count, status_of
 from parallelai.work.streams import clean, syncing
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.worktrees import Started
+from parallelai.work.unstarted import unstarted
 
 if TYPE_CHECKING:
     from parallelai.client.options import CarryOut
@@ -71,6 +77,27 @@ class Cleaned:
 
     removed: tuple[str, ...]
     kept: tuple[clean.Kept, ...]
+
+
+@dataclasses.dataclass(slots=True)
+class _Seen:
+    """What the events of a run say: as a whole, and of each workstream of its plan."""
+
+    report: Report
+    watched: Watched
+    plan: Plan = dataclasses.field(default_factory=Plan)
+
+    def take(self, event: Event) -> None:
+        self.report.take(event)
+        if isinstance(event.data, RunCreated) and event.data.document.get("workstreams"):
+            self.plan = plan_of(event.data)
+            for work in self.plan.workstreams:
+                self.watched.of(work.id)  # it is known from here on
+        self.watched.take(event)
+
+    def work(self, name: str) -> Workstream | None:
+        """A workstream of the plan."""
+        return next((work for work in self.plan.workstreams if work.id == name), None)
 
 
 class Work:
@@ -125,18 +152,23 @@ class Work:
     # -- looking
 
     async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
-        """Say of each workstream how far it is."""
-        wanted = [self.find(name) for name in names] if names else self.all(is_all=is_all)
-        if not wanted:
-            return []
-        repository = await open_repository(self._project.root)
-        landed = {each.name for each in self.streams.all() if each.landed is not None}
-        watched = {run: self._watched(run) for run in {each.run for each in wanted}}
-        plans = {run: self._plan_of(run) for run in watched}
+        """Say of each workstream how far it is; those of the plan that are not started yet come last."""
+        known = self.streams.all()
+        runs = self._runs_of(known)
+        seen = {run: self._seen(run) for run in runs}
+        landed = {each.name for each in known if each.landed is not None}
+        waiting = {each.name: each for run in runs for each in self._unstarted(seen[run], known, landed)}
+        started = (
+            [self.find(name) for name in names if name not in waiting] if names else self.all(is_all=is_all)
+        )
+        repository = await open_repository(self._project.root) if started else None
         found = []
-        for stream in wanted:
-            work = next((w for w in plans[stream.run].workstreams if w.id == stream.name), None)
-            progress = watched[stream.run].of(stream.name)
+        for stream in started:
+            if stream.run not in seen:
+                seen[stream.run] = self._seen(stream.run)
+            work = seen[stream.run].work(stream.name)
+            progress = seen[stream.run].watched.of(stream.name)
+            assert repository is not None  # noqa: S101  # opened above, since there is a stream
             found.append(
                 status_of(
                     stream,
@@ -146,9 +178,49 @@ class Work:
                     checks=len(work.checks) if work is not None else 0,
                     files=await self._files(repository, stream),
                     landed=landed,
+                    words=self._words(stream.run, progress.stream),
                 )
             )
-        return found
+        return found + [each for each in waiting.values() if not names or each.name in names]
+
+    def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
+        """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
+        runs = dict.fromkeys(each.run for each in known if not is_finished(each))
+        if known:
+            runs[max(known, key=lambda each: each.started_at).run] = None
+        latest = self._project.store.journal.latest() if self._project.has_store else None
+        if latest is not None and latest.kind == "execute":
+            runs[latest.id] = None
+        return tuple(runs)
+
+    def _seen(self, run: str) -> _Seen:
+        """Fold a run's events."""
+        seen = _Seen(Report(), Watched(each.name for each in self.streams.all() if each.run == run))
+        if self._project.has_store:
+            for event in self._runs.events(run):
+                seen.take(event)
+        return seen
+
+    def _unstarted(
+        self, seen: _Seen, known: Sequence[Stream], landed: Collection[str]
+    ) -> Iterator[StreamStatus]:
+        run = seen.report.run
+        targets = [each.target for each in known if each.run == run]
+        done = {
+            *landed,
+            *(name for name, row in seen.report.results.items() if row.result.status is Outcome.OK),
+        }
+        started = {each.name for each in known}
+        if seen.report.order:  # with `--only` a run is about some of its plan
+            started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
+        target = targets[0] if targets else None
+        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target)
+
+    def _words(self, run: str, attempt: int | None) -> str | None:
+        """What an assistant says just now, if it works."""
+        if attempt is None or not self._is_live(run):
+            return None
+        return said_lately(self._project.state / "runs" / run / "attempts" / f"{attempt}.jsonl")
 
     async def _files(self, repository: Repository, stream: Stream) -> Any:
         if is_finished(stream) or not Path(stream.worktree).is_dir():
@@ -159,19 +231,16 @@ class Work:
         except ParallelAIError:  # its folder is gone, which `work start` puts right
             return None
 
-    def _watched(self, run: str) -> Watched:
-        names = [each.name for each in self.streams.all() if each.run == run]
-        watched = Watched(names)
-        if self._project.has_store:
-            for event in self._runs.events(run):
-                watched.take(event)
-        return watched
-
     def _plan_of(self, run: str) -> Plan:
         created = self._runs.report(run).created
         if created is None:
             return Plan()
-        return load.from_mapping(created.document)
+        return plan_of(created)
+
+    def tasks(self) -> frozenset[str]:
+        """Give the ids of all tasks and workstreams of the plans that workstreams were started of."""
+        plans = [self._plan_of(run) for run in {each.run for each in self.streams.all()}]
+        return frozenset(work.id for plan in plans for work in plan.works)
 
     async def diff(self, name: str) -> str:
         """Give all that a workstream changed since it was cut, committed or not, as a patch."""
@@ -288,8 +357,16 @@ class Work:
         return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
 
     async def lease(self, name: str, paths: Sequence[str]) -> str:
-        """Give a running workstream leave to change files beside its own."""
-        return await self._runs.ask(self.find(name).run, "lease", {"name": name, "paths": list(paths)})
+        """Give a workstream leave to change files beside its own, by their paths from the root.
+
+        It is told with its next turn: of the run that is carried out now, or of the next one.
+        """
+        stream, wanted = self.find(name), leaving.checked(paths)
+        if is_finished(stream):
+            raise UsageError(f"`{name}` is {stream.state} already")
+        if self._is_live(stream.run):
+            return await self._runs.ask(stream.run, "lease", {"name": name, "paths": wanted})
+        return leaving.leave(self.streams, self._project.root, stream, wanted)
 
     async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
         stream = self.find(name)

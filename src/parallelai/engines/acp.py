@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_text
+from parallelai.engines.clients import is_session
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.own_folders import (
@@ -159,6 +160,7 @@ class AcpEngine:
             settings=text if preset.is_settings_file else None,
             session_model=None if has_own_place else wanted.model,
             counts_last_call=preset.counts_last_call,
+            reports=preset.reports and not any(name.startswith("GEMINI_TELEMETRY_") for name in env),
         )
 
     def _place(
@@ -213,7 +215,12 @@ class AcpEngine:
         return environment(env={**given, **self._entry.env, **request.env}, pass_env=passed)
 
     def attach(self, session: str) -> list[str] | None:
-        """Give the command that opens a session in the agent's own interface, where there is one."""
+        """Give the command that opens a session in the agent's own interface, where there is one.
+
+        The agent gave the session its id, which could be an option of that command.
+        """
+        if not is_session(session):
+            return None
         return [word.replace("{session}", session) for word in self._preset.attach] or None
 
     async def aclose(self) -> None:
@@ -228,7 +235,7 @@ class Launch:
     """How an agent is started for a turn.
 
     `settings` is a document for a file that the variable `settings_env` names. `session_model` is to be set by
-    an option of the session.
+    an option of the session. With `reports` it is to write down how its model's answers end.
     """
 
     name: str
@@ -238,6 +245,7 @@ class Launch:
     settings: str | None = None
     session_model: str | None = None
     counts_last_call: bool = False
+    reports: bool = False
 
 
 def _usable_keys(use: str, preset: Preset) -> frozenset[str]:

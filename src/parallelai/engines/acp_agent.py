@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import acp
@@ -50,6 +51,8 @@ class Agent:
     Args:
         name: how errors call it.
         program: what to start, without a feed.
+
+    `report_folder` is where it writes how its answers end, `report` the end of that once it has ended itself.
     """
 
     def __init__(self, name: str, program: Program) -> None:
@@ -57,6 +60,8 @@ class Agent:
         self.turns: dict[str, Turn] = {}
         self.about: InitializeResponse | None = None
         self.is_tainted = False
+        self.report_folder: Path | None = None
+        self.report = ""
         self._feed = Feed()
         # Whether it is idle is for whoever waits for the turn to judge; this one only says that it works.
         self._program = replace(

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from parallelai.engines import acp_report
 from parallelai.engines.acp import Launch
 from parallelai.engines.acp_agent import Agent
 from parallelai.errors import TimedOut
@@ -91,6 +92,7 @@ class Pool:
     async def _start(self, launch: Launch) -> tuple[Agent, Path]:
         folder = await asyncio.to_thread(_make_folder, launch)
         agent = Agent(launch.name, _placed(launch, folder))
+        agent.report_folder = folder / acp_report.FOLDER if launch.reports else None
         self._running[agent] = folder
         try:
             async with asyncio.timeout(START_SECONDS) as wall:
@@ -105,6 +107,8 @@ class Pool:
     async def _end(self, agent: Agent, folder: Path, *, at_once: bool = False) -> None:
         try:
             await agent.close(at_once=at_once)
+            if agent.report_folder is not None and not at_once:
+                agent.report = await asyncio.to_thread(acp_report.read_report, agent.report_folder)
         finally:
             self._running.pop(agent, None)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -128,6 +132,7 @@ def _make_folder(launch: Launch) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="parallelai-acp-")).resolve()
     (folder / "tmp").mkdir()
     (folder / "settings").mkdir()
+    (folder / acp_report.FOLDER).mkdir()
     if launch.settings is not None:
         (folder / "settings" / "settings.json").write_text(launch.settings, encoding="utf-8")
     return folder
@@ -137,11 +142,13 @@ def _placed(launch: Launch, folder: Path) -> Program:
     """Give the program its settings, and a shared one a temporary folder that outlives its first turn."""
     program = launch.program
     confined = program.confinement
+    report = folder / acp_report.FOLDER
     if confined is not None:
         readable = (*confined.readable, str(folder / "settings"))
         temporary = str(folder / "tmp") if launch.is_shared else confined.temporary
-        confined = replace(confined, readable=readable, temporary=temporary)
-    env = dict(program.env)
+        writable = (*confined.writable, *([str(report)] if launch.reports else ()))
+        confined = replace(confined, readable=readable, writable=writable, temporary=temporary)
+    env = {**(acp_report.report_variables(report) if launch.reports else {}), **program.env}
     if launch.settings_env is not None:
         env[launch.settings_env] = str(folder / "settings" / "settings.json")
     return replace(program, env=env, confinement=confined)

@@ -37,6 +37,7 @@ class Preset:
         how: how to install it. memory_bytes: what one process was seen to take.
         counts_last_call: the tokens that it reports are those of a turn's last call alone.
         attach: argv that opens a session for a person, with `{session}`; empty: there is none.
+        reports: how an answer ended stands in a report of its own alone (`acp_report`).
     """
 
     command: tuple[str, ...]
@@ -59,6 +60,7 @@ class Preset:
     read_only: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
     counts_last_call: bool = False
+    reports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         how="npm install -g @google/gemini-cli@0.61.0",
         memory_bytes=270 * MIB,
+        reports=True,
     ),
     "opencode": Preset(
         command=("opencode", "acp"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import acp
@@ -14,6 +15,7 @@ from parallelai.engines.acp import Launch
 from parallelai.engines.acp_agent import Agent
 from parallelai.engines.acp_errors import read_stop
 from parallelai.engines.acp_pool import Pool
+from parallelai.engines.acp_report import read_report, stop_of
 from parallelai.engines.acp_turn import Turn
 from parallelai.engines.acp_updates import Updates, has_broken_off, read_response_usage
 from parallelai.engines.protocol import FinalEvent, Port, Request, SessionEvent, UsageEvent
@@ -27,6 +29,9 @@ INTERRUPT_SECONDS = 2.0
 QUIET_SECONDS = 0.2
 REPLAY_SECONDS = 10.0
 """A loaded session's past may still be told after its load was answered (gemini): until it is quiet."""
+REPORT_SECONDS = 7.0
+"""How long an agent that goes on may take to write its report: gemini does every 5 s."""
+LOOK_SECONDS = 0.25
 COMMAND_MARKS = ("/", "$", "@", "!", "#")
 """A prompt that begins with one of these would be taken for a command of the agent's (gemini, qwen)."""
 PREFACE = "This is the task:\n"
@@ -34,6 +39,7 @@ PREFACE = "This is the task:\n"
 
 async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wall: asyncio.Timeout) -> Reply:
     """Do one turn with an agent of the pool. Raises an `EngineError`, or a group that holds one."""
+    since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     async with pool.agent(launch) as agent:
         agent.begin_turn()
         async with asyncio.TaskGroup() as group:
@@ -50,8 +56,28 @@ async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wa
                 agent.turns.pop(session.id, None)
         if reply.usage != Usage():
             await port.emit(UsageEvent(reply.usage))
+    if launch.reports:
+        wall.reschedule(None)  # the turn is over
+        stop = await _reported_stop(agent, session.id, since, is_awaited=request.output == "text")
+        if stop is not None and (error := read_stop(agent.name, stop)) is not None:
+            raise error
     await port.emit(FinalEvent(ok=True))
     return reply if launch.is_shared else replace(reply, memory_bytes=agent.peak_memory_bytes)
+
+
+async def _reported_stop(agent: Agent, session: str, since: str, *, is_awaited: bool) -> str | None:
+    """Look up how the last answer ended in the agent's own report; None where it does not say.
+
+    An agent that others still use writes its report down late: that is awaited where nothing else would tell.
+    """
+    seconds = 0.0
+    while agent.is_alive and agent.report_folder is not None and is_awaited and seconds < REPORT_SECONDS:
+        text = await asyncio.to_thread(read_report, agent.report_folder)
+        if (stop := stop_of(text, session, since)) is not None:
+            return stop
+        await asyncio.sleep(LOOK_SECONDS)
+        seconds += LOOK_SECONDS
+    return await asyncio.to_thread(stop_of, agent.report, session, since)
 
 
 class Session:

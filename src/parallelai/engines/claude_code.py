@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,7 @@ class ClaudeCodeEngine(ClientEngine):
         is_remote=True,
         works_in_folder=True,
         takes_instructions=True,
+        takes_price=True,
     )
 
     def reader(self, request: Request, launch: Launch) -> ClaudeReader:
@@ -114,9 +116,7 @@ class ClaudeCodeEngine(ClientEngine):
 
     def own_environment(self, key: str | None) -> dict[str, str]:
         """Keep it quiet, and give it its key and server."""
-        env = dict(_ENV)
-        if self.entry.base_url is not None:
-            env["ANTHROPIC_BASE_URL"] = self.entry.base_url.rstrip("/").removesuffix("/v1")
+        env = {**_ENV, **self._server()}
         if key is not None:
             env["ANTHROPIC_API_KEY"] = key
         elif self.entry.base_url is not None:
@@ -190,8 +190,19 @@ class ClaudeCodeEngine(ClientEngine):
         return usage
 
     def attach(self, session: str) -> list[str] | None:
-        """Open a session in Claude Code itself."""
-        return [self.program_name, "--resume", session]
+        """Open a session in Claude Code itself, which asks the entry's server, with the key of its variable."""
+        opening = self.opening(session, **self._server())
+        if opening is None:
+            return None
+        name = self.entry.api_key_env
+        helper = json.dumps({"apiKeyHelper": f"printenv {shlex.quote(name)}"}) if name else None
+        return [*opening, *(["--settings", helper] if helper else []), "--resume", session]
+
+    def _server(self) -> dict[str, str]:
+        """The variable that names a server of one's own."""
+        if self.entry.base_url is None:
+            return {}
+        return {"ANTHROPIC_BASE_URL": self.entry.base_url.rstrip("/").removesuffix("/v1")}
 
 
 def _structure(request: Request) -> Structure | None:

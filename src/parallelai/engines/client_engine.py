@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parallelai.engines.client_home import Home, Look, look, take_back
-from parallelai.engines.clients import Voice, check_end, converse, installation, version_of
+from parallelai.engines.clients import Voice, check_end, converse, installation, is_session, version_of
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.keys import mask_error, read_key
@@ -32,7 +32,8 @@ from parallelai.engines.protocol import (
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.wire.records import Counts
-from parallelai.errors import EngineError, TimedOut, Unavailable
+from parallelai.errors import EngineError, Rejected, TimedOut, Unavailable
+from parallelai.plan.values import shown
 from parallelai.processes import Completed, Confinement, Feed, Program, environment, find
 from parallelai.records import LimitKey, Reply, Usage
 
@@ -58,6 +59,10 @@ _KEYS = frozenset(
         "sandbox",
     }
 )
+
+
+USUAL_TURN = Counts(100_000, 80_000, 2_000)
+"""The tokens of a turn, before any was measured: several calls, which read most of the same again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,21 @@ class ClientEngine(ABC):
         found = find(str(self.context.root / name) if "/" in name else name)
         return None if found is None else Path(found)
 
+    def opening(self, session: str, **more: str) -> list[str] | None:
+        """The beginning of the command that opens a session for a person; None for what is no id of one.
+
+        It names the program, from wherever it is called, and the folder that the entry keeps its sessions in;
+        `more` are further variables. No secret is in it: it may be printed.
+        """
+        if not is_session(session):  # it could be an option of the client
+            return None
+        folder = self.entry.env.get(self.client.login.variable)
+        named = {self.client.login.variable: folder} if folder else {}
+        env = [f"{name}={value}" for name, value in {**named, **more}.items()]
+        found = self._find() if "/" in self.program_name else None
+        program = str(found) if found is not None else self.program_name
+        return [*(["env", *env] if env else []), program, *(self.entry.command or ())[1:]]
+
     def model_of(self, request: Request) -> str:
         """Give the model's name as the client knows it; empty for the client's own choice."""
         wanted = request.model or self.entry.model
@@ -191,8 +211,16 @@ class ClientEngine(ABC):
         return LimitKey(self.name, self.entry.account or "default", self.model_of(request))
 
     def estimate(self, request: Request) -> Estimate:
-        """Guess the memory; a client's own prompts and tools make its tokens unknown."""
-        return Estimate(tokens=None, usd=None, memory_bytes=self.client.memory_bytes)
+        """Guess the memory, and the money where the entry has a price, or its server is on this machine.
+
+        A client's own prompts and tools make its tokens unknown: the money is that of a usual turn, until
+        the run knows what its turns really take.
+        """
+        price, is_here = self.entry.price, loopback_port(self.entry.base_url) is not None
+        usd = None
+        if price is not None or is_here:
+            usd = Pricing(self.client.address, price, is_here).usage("", USUAL_TURN).usd
+        return Estimate(tokens=None, usd=usd, memory_bytes=self.client.memory_bytes)
 
     async def aclose(self) -> None:  # noqa: B027 - nothing is held
         """Hold nothing: what ran has ended with its turn."""
@@ -279,6 +307,9 @@ class ClientEngine(ABC):
         path = self._find()
         if path is None:
             raise Unavailable(f"`{self.program_name}` not found", next=self.client.how)
+        if request.session is not None and not is_session(request.session):  # another engine's, or worse
+            said = f"{shown(request.session)} is no id of a session of `{self.name}`"
+            raise Rejected(said, next="start the task anew (`--new`)")
         key, _ = read_key(self.entry, (), self.context.path)
         login = self.client.login
         is_users = key is None and self.entry.base_url is None

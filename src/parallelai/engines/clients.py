@@ -292,9 +292,14 @@ def installation(program: Path) -> str:
 
 def session_of(value: object) -> str:
     """Take a session's id, which stands on command lines later. Raises `ValueError` for what could be an option."""
-    if not isinstance(value, str) or not _SESSION.fullmatch(value):
+    if not isinstance(value, str) or not is_session(value):
         raise ValueError("no id of a session")
     return value
+
+
+def is_session(text: str) -> bool:
+    """Say whether an id of a session may stand on a command line: it is one word, and no option."""
+    return _SESSION.fullmatch(text) is not None
 
 
 def note(text: str) -> str:

@@ -76,6 +76,7 @@ class CodexEngine(ClientEngine):
         is_remote=True,
         works_in_folder=True,
         takes_instructions=True,
+        takes_price=True,
     )
 
     def prepare(self, request: Request, launch: Launch) -> Launch:
@@ -136,14 +137,17 @@ class CodexEngine(ClientEngine):
             argv += ["--output-schema", launch.extra["schema"]]
         return [*argv, *([request.session] if request.session is not None else []), "-"]
 
-    def _provider(self) -> list[str]:
-        """A server of one's own, which is asked once for each call; the provider that it has cannot be changed."""
+    def _provider(self, key: str = KEY_VARIABLE) -> list[str]:
+        """A server of one's own, which is asked once for each call; the provider that it has cannot be changed.
+
+        `key` is the variable that its key is in.
+        """
         if self.entry.base_url is None:
             return []
         settings = {
             "name": PROVIDER,
             "base_url": self.entry.base_url.rstrip("/").removesuffix("/v1") + "/v1",
-            "env_key": KEY_VARIABLE,
+            "env_key": key,
             "wire_api": "responses",
         }
         pairs = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
@@ -162,8 +166,12 @@ class CodexEngine(ClientEngine):
         return super().priced(usage, reader, launch)
 
     def attach(self, session: str) -> list[str] | None:
-        """Open a session in Codex itself."""
-        return [self.program_name, "resume", session]
+        """Open a session in Codex itself, which asks the entry's server, with the key of its variable."""
+        opening = self.opening(session)
+        if opening is None:
+            return None
+        settings = self._provider(self.entry.api_key_env or KEY_VARIABLE)
+        return [*opening, "resume", *(word for each in settings for word in ("-c", each)), session]
 
 
 def _sandbox(request: Request, launch: Launch) -> str:

@@ -37,7 +37,7 @@ def confinement(
     `protected` what in them is read-only all the same. `network` counts where the plan asks for none; `ports`
     are those of 127.0.0.1 that it needs, which count where the network is `loopback`.
     Raises `Unavailable` where a sandbox is required and none works here, or the network is to be taken away and
-    nothing can.
+    nothing can, or its ports would be closed.
     """
     workspace = request.workspace
     if workspace is None:
@@ -53,6 +53,9 @@ def confinement(
     hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
     own = (request.root, *workspace.writable) if workspace.edits else ()
     reach = workspace.network or network
+    if reach == "off" and ports:
+        said = f"the network is to be `off`, which closes the model server's port {ports[0]} too"
+        raise Unavailable(said, next="write `network: loopback`: then this port alone is open")
     return Confinement(
         writable=_existing((*own, *writable)),
         temporary=workspace.temporary,

@@ -55,6 +55,7 @@ _CAPABILITIES = Capabilities(
     batch=50,
     is_repeatable=True,
     tunes=TUNED,
+    takes_price=True,
 )
 _FINAL = FinalEvent(ok=True)
 _ANSWER = Reply(text="ok", usage=FREE)

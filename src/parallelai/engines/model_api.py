@@ -186,6 +186,8 @@ class ModelEngine:
             takes_text=True,
             takes_instructions=True,
             tunes=TUNED,
+            takes_price=True,
+            asks_at="" if entry.base_url or self._url == self._named.base_url else self._url,
         )
 
     @property
@@ -322,7 +324,8 @@ class ModelEngine:
         try:
             reply = self._read(again, turn, ask)
         except Invalid as still:
-            raise Invalid(f"{still.said} (also after one repair)", next=still.next) from None
+            still.said += " (also after one repair)"
+            raise
         return dataclasses.replace(reply, notes=(*reply.notes, "its answer was malformed, and repaired once"))
 
     async def _answered(self, turn: _Turn, ask: Ask) -> tuple[Completion, Ask]:
@@ -412,7 +415,14 @@ class ModelEngine:
             raise Invalid(said, next=CHUNK.replace("N}", f"{max(window // 4, 500)}}}"))
 
     def _read(self, completion: Completion, turn: _Turn, ask: Ask) -> Reply:
-        """Check an answer. Raises `Refused`, or `Invalid` with what is wrong."""
+        """Check an answer. Raises `Refused`, or `Invalid` with what is wrong, and the answer."""
+        try:
+            return self._checked(completion, turn, ask)
+        except Invalid as wrong:
+            wrong.reply = completion.text
+            raise
+
+    def _checked(self, completion: Completion, turn: _Turn, ask: Ask) -> Reply:
         request = turn.request
         check_stop(completion, ask)
         text = unwrapped(without_thoughts(completion.text), ask.structure)

@@ -28,6 +28,8 @@ class Capabilities:
     own and needs a `Workspace`; other engines are given the files' text in the prompt (`takes_text`) or read
     them below the request's root. `takes_instructions`: it has a place for a request's `instructions`; for
     others they are put before the prompt. `tunes`: what it heeds of a request's `temperature` and `max_tokens`.
+    `takes_price`: a `price` of its entry is what its tokens cost. `asks_at`: the address that its replies come
+    from, where its surroundings decide that and not its entry: stored replies of another one are no use.
     """
 
     answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})
@@ -45,6 +47,8 @@ class Capabilities:
     takes_text: bool = False
     takes_instructions: bool = False
     tunes: frozenset[Tuning] = frozenset()
+    takes_price: bool = False
+    asks_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

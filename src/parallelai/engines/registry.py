@@ -1,7 +1,7 @@
 """Which engines there are, by name, and the one object of each that a run uses.
 
-A name is looked up among the instances that a library user gave, the entries of plan and config, the entry
-points `parallelai.engines`, and the names of CONTRACTS §7 that this version cannot drive yet.
+A name is looked up among the instances that a library user gave, the entries of plan and config, and the entry
+points `parallelai.engines`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from parallelai.engines.context import EngineContext
-from parallelai.engines.detection import INSTEAD, KNOWN, is_found, look_for
 from parallelai.engines.protocol import Availability, Engine
 from parallelai.errors import ConfigError, NotFoundError, ParallelAIError, Unavailable
 
@@ -57,7 +56,7 @@ DETECT_SECONDS = 0.7
 """How long one engine may take to say whether it is there."""
 
 State = Literal["ready", "found", "missing"]
-Origin = Literal["embedded", "installed", "configured", "given", "planned"]
+Origin = Literal["embedded", "installed", "configured", "given"]
 Maker = Callable[[str, "EngineEntry", EngineContext], Engine]
 
 
@@ -98,8 +97,8 @@ class Registry:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name that a plan may use, also of engines that cannot be driven yet."""
-        return frozenset({*self._given, *self._entries, *self.driven, *KNOWN})
+        """Every name that a plan may use."""
+        return frozenset({*self._given, *self._entries, *self.driven})
 
     @property
     def driven(self) -> frozenset[str]:
@@ -122,7 +121,7 @@ class Registry:
     def get(self, name: str) -> Engine:
         """Give the engine of a name; the same object each time.
 
-        Raises `NotFoundError` for a name that nobody knows, `Unavailable` for one that cannot be driven or
+        Raises `NotFoundError` for a name that nobody knows or registered, `Unavailable` for one
         whose package fails to load, `ConfigError` for an entry that its engine cannot take.
         """
         engine = self._made.get(name)
@@ -135,7 +134,7 @@ class Registry:
         if entry is None or (name not in self._entries and name not in self.names):
             raise self._unknown(name)
         if entry.use not in self.driven:
-            raise self._undriven(name, entry.use)
+            raise self._unregistered(name, entry.use)
         recorded = self._recorded(name, entry)
         if recorded is not None:
             return recorded
@@ -193,13 +192,10 @@ class Registry:
         hint = f"did you mean `{near[0]}`?" if near else "`parallelai engines list` shows all"
         return NotFoundError(f"there is no engine `{name}`", next=hint)
 
-    def _undriven(self, name: str, use: str) -> ParallelAIError:
-        if use not in KNOWN:
-            near = difflib.get_close_matches(use, sorted({*self.driven, *KNOWN}), n=1)
-            hint = f"did you mean `use: {near[0]}`?" if near else "`parallelai engines list` shows all"
-            return NotFoundError(f"engine `{name}` uses `{use}`, which is not registered", next=hint)
-        shown = f"`{name}`" if name == use else f"`{name}` (`use: {use}`)"
-        return Unavailable(f"engine {shown} is not built yet in this version", next=INSTEAD)
+    def _unregistered(self, name: str, use: str) -> NotFoundError:
+        near = difflib.get_close_matches(use, sorted(self.driven), n=1)
+        hint = f"did you mean `use: {near[0]}`?" if near else "`parallelai engines list` shows all"
+        return NotFoundError(f"engine `{name}` uses `{use}`, which is not registered", next=hint)
 
     async def listing(self, *, default: str = DEFAULT) -> list[EngineRow]:
         """Say of every name whether it can be used here; those that can come first.
@@ -214,16 +210,13 @@ class Registry:
     async def _row(self, name: str, default: str) -> EngineRow:
         entry = self.entry(name)
         use = None if entry is None else entry.use
-        availability = await self._detect(name, use)
+        availability = await self._detect(name)
         state: State = "ready" if availability.is_available else "missing"
-        is_planned = use is not None and self._is_planned(use) and is_found(use, availability)
-        if state == "missing" and (is_planned or availability.path is not None):
+        if state == "missing" and availability.path is not None:
             state = "found"
         return EngineRow(name, use, state, self._origin(name), availability, name == default)
 
-    async def _detect(self, name: str, use: str | None) -> Availability:
-        if use is not None and self._is_planned(use):
-            return look_for(use)
+    async def _detect(self, name: str) -> Availability:
         try:
             async with asyncio.timeout(DETECT_SECONDS):
                 return await self.get(name).detect()
@@ -237,9 +230,6 @@ class Registry:
             said = f"its detection failed: {type(error).__name__}: {error}"
             return Availability(False, said, how="report it to whoever made the engine")
 
-    def _is_planned(self, use: str) -> bool:
-        return use in KNOWN and use not in self.driven
-
     def _origin(self, name: str) -> Origin:
         if name in self._given:
             return "given"
@@ -247,7 +237,7 @@ class Registry:
             return "configured"
         if name in EMBEDDED:
             return "embedded"
-        return "installed" if name in self._installed() else "planned"
+        return "installed"
 
     async def aclose(self) -> None:
         """Close every engine that was made here, whatever the others do; then raise the first error."""

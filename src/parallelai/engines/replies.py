@@ -90,10 +90,24 @@ def to_reply(
 ) -> Reply:
     """Read a whole answer as the `output` that the task asked for.
 
-    `root` is the absolute folder that findings' absolute paths may lie below. Raises `Invalid` where the text
-    is not that, and `Rejected` where the task's schema is none.
+    `root` is the absolute folder that findings' absolute paths may lie below. Raises `Invalid`, which has the text,
+    where it is not that, and `Rejected` where the task's schema is none.
     """
-    kept = tuple(notes)
+    try:
+        return _read(text, output, schema, root, usage, tuple(notes))
+    except Invalid as error:
+        error.reply = text
+        raise
+
+
+def _read(
+    text: str,
+    output: OutputKind,
+    schema: Mapping[str, Any] | None,
+    root: str | None,
+    usage: Usage,
+    kept: tuple[str, ...],
+) -> Reply:
     if output == "findings":
         findings = parse_findings(text, root=root)
         return Reply(text=_prose(text), findings=findings, usage=usage, notes=kept)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from parallelai.errors import ParallelAIError
+from parallelai.errors import ParallelAIError, StoreFullError
 from parallelai.processes import Completed, environment, run_quick
+from parallelai.store import faults
 
 BATCH = 200
 """How many contents are asked for at a time: their bytes are held in memory together."""
@@ -88,7 +90,7 @@ class Git:
         return replace(self, env={**self.env, "GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date})
 
     async def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        """Run git and give what it printed. Raises `GitError` where it fails."""
+        """Run git and give what it printed. Raises `GitError` where it fails, `StoreFullError` for want of room."""
         done = await self.attempt(*arguments, stdin=stdin)
         if done.exit != 0 or done.is_truncated:
             raise failure(arguments, done)
@@ -170,10 +172,17 @@ def _quoted(path: Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def failure(arguments: tuple[str, ...], done: Completed) -> GitError:
+def is_full(done: Completed) -> bool:
+    """Whether git failed because the disk has no room, or a quota or a limit on the size of files was reached."""
+    return done.exit != 0 and (faults.tells_full(done.stderr) or done.signal == signal.SIGXFSZ)
+
+
+def failure(arguments: tuple[str, ...], done: Completed) -> GitError | StoreFullError:
     """The error of a call that failed, with git's own words."""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3])
+    if is_full(done):
+        return faults.no_room(f"`git {arguments[0]}` failed: {said or 'a file would have become too large'}")
     if done.ended_by is not None:
         said = f"it was not done after {SECONDS:g} s"
     return GitError(f"`git {arguments[0]}` failed: {said or f'exit {done.exit}'}", retry_helps=False)

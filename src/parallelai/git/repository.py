@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai.errors import UsageError
-from parallelai.git.plumbing import Git, failure
+from parallelai.git.plumbing import Git, failure, is_full
 from parallelai.processes import Completed, environment, run_quick
 
 SECONDS = 600.0
@@ -113,12 +113,14 @@ class Repository:
         """Move a whole ref name by compare-and-swap; False if it was not at `expected`.
 
         `expected` None means that the ref must not exist yet. Where the ref is another name of a branch, that
-        branch is moved only if it `is_followed`.
+        branch is moved only if it `is_followed`. Raises `StoreFullError`.
         """
         await asyncio.to_thread(clear_links, self.common, ref)
         old = expected if expected is not None else "0" * len(to)
         through = () if is_followed else ("--no-deref",)
         done = await self.git.attempt("update-ref", *through, "-m", why, "--create-reflog", ref, to, old)
+        if is_full(done):
+            raise failure(("update-ref",), done)
         return done.exit == 0
 
     async def delete(self, ref: str, expected: str) -> bool:

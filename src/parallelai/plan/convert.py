@@ -7,6 +7,7 @@ something else is quoted.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 from pydantic_core import to_jsonable_python
 
 from parallelai.plan import values
-from parallelai.plan.model import Choice, Model, Plan, SchemaOutput, Task
+from parallelai.plan.base import Model
+from parallelai.plan.model import Choice, Plan, SchemaOutput, Task
 from parallelai.plan.source import core_value
 from parallelai.plan.values import Wrong
 
@@ -31,6 +33,25 @@ def to_yaml(plan: Plan) -> str:
     data = to_data(plan)
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+_WORK = re.compile(r"""  (?:- id: )?["']?(?P<id>[A-Za-z0-9][A-Za-z0-9._-]*)["']?:?""")
+
+
+def with_places(text: str, places: Mapping[str, str]) -> str:
+    """Write beside each task of a plan's canonical text where it came from, such as `TASKS.md:3:7`.
+
+    A comment holds no line break, whatever the file is called.
+    """
+    lines, is_work = text.split("\n"), False
+    for number, line in enumerate(lines):
+        if line[:1].strip():
+            is_work = line in ("tasks:", "workstreams:")
+        found = _WORK.fullmatch(line) if is_work else None
+        if found is not None and found["id"] in places:
+            where = "".join(char if char.isprintable() else "\ufffd" for char in places[found["id"]])
+            lines[number] = f"{line}  # {where}"
+    return "\n".join(lines)
 
 
 def to_data(plan: Plan) -> dict[str, Any]:

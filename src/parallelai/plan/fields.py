@@ -42,6 +42,7 @@ Sandbox = Literal["auto", "required", "none"]
 SeverityName = Literal["critical", "high", "medium", "low", "info"]
 OnFailure = Literal["skip-dependents", "continue", "stop"]
 RetryOn = Literal["timeout", "refused", "invalid"]
+Reaction = Literal["go-on", "wait", "ask"]
 Rule = Literal["one", "fallback", "race", "vote", "spread", "route"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from parallelai.errors import PlanError, Problem
-from parallelai.plan import source
+from parallelai.plan import imported, source
 from parallelai.plan.check import UNREAD, Names, check
 from parallelai.plan.files import Tree
 from parallelai.plan.model import Plan, positions
@@ -34,7 +34,7 @@ def load(
     tree: Tree | None = None,
     allow_overlaps: bool = False,
 ) -> Plan:
-    """Load a plan file of the project at `root`.
+    """Load a plan file of the project at `root`: YAML, or a task list in Markdown by its name's end (`.md`).
 
     `names` are the engines, templates and tiers that there are; what it leaves out is not checked. With a
     `tree` file patterns that match nothing are errors too. `allow_overlaps`: workstreams may own the same
@@ -42,8 +42,8 @@ def load(
     """
     file = _shown_path(path, root)
     text = source.decode(source.read(path, root=root, file=file), file)
-    found = source.parse(text, file)
-    place = Positions(file, found.place, _aliases())
+    found = imported.parse(text, file) if imported.is_task_list(path) else source.parse(text, file)
+    place = Positions(file, found.place, _aliases(), notes=found.notes)
     return _build(found.data, place, found.problems, names, tree, allow_overlaps=allow_overlaps)
 
 

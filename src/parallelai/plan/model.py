@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from parallelai.plan import values
+from parallelai.plan.base import Model
 from parallelai.plan.fields import (
     Bytes,
     Command,
@@ -38,6 +38,7 @@ from parallelai.plan.fields import (
     OnFailure,
     Patterns,
     Priority,
+    Reaction,
     RetryOn,
     Rule,
     Sandbox,
@@ -58,29 +59,6 @@ from parallelai.plan.values import Wrong
 RULES: tuple[str, ...] = ("fallback", "race", "vote", "spread", "route")
 
 
-class Model(BaseModel):
-    """The base: frozen, strict, no unknown keys, import aliases renamed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    aliases: ClassVar[Mapping[str, str]] = {}  # import alias → canonical key
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename(cls, data: Any) -> Any:
-        # A key that is there under two names stays, and is refused as unknown with a word about that.
-        if not cls.aliases or not isinstance(data, Mapping) or cls.aliases.keys().isdisjoint(data):
-            return data
-        renamed: dict[str, Any] = {}
-        for key, value in data.items():
-            canonical = cls.aliases.get(key, key)
-            is_taken = canonical != key and (canonical in data or canonical in renamed)
-            in_hours = key in HOURS and not isinstance(value, values.InHours)
-            renamed[key if is_taken else canonical] = values.InHours(value) if in_hours else value
-        return renamed
-
-
-HOURS = frozenset({"estimated_hours", "ESTIMATED TIME"})
-"""The aliases whose bare numbers are hours."""
 _ENGINE_ALIASES = {"provider": "engine", "tier": "model"}
 _FILE_ALIASES = {"allowed_files": "owns", "context_files": "reads", "forbidden_files": "avoids"}
 _TASK_ALIASES = {
@@ -195,7 +173,7 @@ class SchemaOutput(Model):
 class EngineEntry(Model):
     """A name for an engine with its settings. `use` names a registered engine."""
 
-    aliases = {"tier": "model"}  # a ClassVar of the base
+    aliases: ClassVar[Mapping[str, str]] = {"tier": "model"}
 
     use: str
     model: str | None = None
@@ -244,7 +222,7 @@ class Limits(Model):
 class Role(Model):
     """Expertise, instructions, model, files and limits for who does a task."""
 
-    aliases = {**_ENGINE_ALIASES, **_FILE_ALIASES}
+    aliases: ClassVar[Mapping[str, str]] = {**_ENGINE_ALIASES, **_FILE_ALIASES}
 
     expertise: Words = ()
     model: str | None = None
@@ -355,7 +333,12 @@ class Task(Shared):
 class Workstream(Task):
     """A task that owns files and has a worktree and a branch of its own."""
 
-    aliases = {**_WORK_ALIASES, **_FILE_ALIASES, "FILES": "owns", "BRANCH": "branch"}
+    aliases: ClassVar[dict[str, str]] = {
+        **_WORK_ALIASES,
+        **_FILE_ALIASES,
+        "FILES": "owns",
+        "BRANCH": "branch",
+    }
 
     edits: bool = True
     owns: Patterns
@@ -419,6 +402,14 @@ class Gates(Model):
     timeout: Seconds = 1800.0
 
 
+class Conflicts(Model):
+    """What is done about a conflict with another workstream while it forms, by its class."""
+
+    file: Reaction = "go-on"
+    function: Reaction = "go-on"
+    logic: Reaction = "go-on"
+
+
 class Landing(Model):
     """How a branch becomes part of the target. `target` None is the branch checked out at the start."""
 
@@ -429,6 +420,7 @@ class Landing(Model):
     batch: Count | None = None
     sync: Literal["merge", "rebase", "none"] = "merge"
     resolver: Choice | None = None
+    conflicts: Conflicts = Field(default_factory=Conflicts)
     decisions: Literal["state", "commit"] = "state"
 
     @field_validator("batch", mode="before")

@@ -93,6 +93,19 @@ def before(plan: Plan) -> dict[str, frozenset[str]]:
     return found
 
 
+def earlier(plan: Plan) -> dict[str, frozenset[str]]:
+    """Map each workstream to those that have to end before it starts: by dependencies, or by barriers of phases."""
+    found = before(plan)
+    done: frozenset[str] = frozenset()
+    so_far: frozenset[str] = frozenset()
+    for phase in plan.phases:
+        for name in found.keys() & set(phase.tasks):
+            found[name] |= done
+        so_far |= found.keys() & set(phase.tasks)
+        done = so_far if phase.barrier else done
+    return found
+
+
 class _Lines:
     """Decides and words what one pair is."""
 

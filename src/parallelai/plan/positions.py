@@ -41,6 +41,7 @@ class Positions:
     root: Place | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ids: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what was left out as it was read
     checked: tuple[Any, ...] = ()  # what was checked as it was read, and found right (`load.is_checked`)
 
     def of(self, *path: Step) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from parallelai.errors import Problem
-from parallelai.plan.model import Model
+from parallelai.plan.base import Model
 from parallelai.plan.positions import Positions, Step
 from parallelai.plan.values import Wrong, joined, kind_of, shown
 

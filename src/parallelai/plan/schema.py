@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from parallelai.plan.model import Model, Plan, Workstream
+from parallelai.plan.base import Model
+from parallelai.plan.model import Plan, Workstream
 from parallelai.plan.problems import all_models
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from parallelai.config import Config
+from parallelai.config import PYPROJECT, Config
 from parallelai.errors import ConfigError
+from parallelai.plan.base import Model
 from parallelai.plan.fields import Command, Count, Patterns, Words
 from parallelai.plan.model import (
     Budget,
@@ -21,12 +22,12 @@ from parallelai.plan.model import (
     Gates,
     Landing,
     Limits,
-    Model,
     Role,
     Workspace,
 )
-from parallelai.plan.positions import Positions
-from parallelai.plan.problems import problems_of
+from parallelai.plan.positions import Place, Positions
+from parallelai.plan.problems import alias_table, all_models, problems_of
+from parallelai.plan.toml_places import places
 
 DEFAULT_USD = 5.0
 """The money limit where the user wrote none (DESIGN §5)."""
@@ -80,23 +81,26 @@ class Settings(Model):
     consent: Words = ()
 
 
+_EMPTY: Mapping[str, str] = {}
 _MOST_ERRORS = 20
 """How many errors of a config are told at once: it may be a stranger's, with any number of them."""
 
 
 def parse(config: Config) -> Settings:
-    """Check settings. Raises `ConfigError` that names all that is wrong, with file (or variable) and key."""
-    return _validated(config.values, config.origins)
+    """Check settings. Raises `ConfigError` that names all that is wrong, with its place in its file or variable."""
+    return _validated(config.values, config.origins, config.texts)
 
 
-def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+def _validated(
+    values: Mapping[str, Any], origins: Mapping[str, str], texts: Mapping[str, str] = _EMPTY
+) -> Settings:
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        texts = list(_texts(error, origins))
-        left_out = error.error_count() - len(texts)
-    where, said, advice = texts[0]
-    others = "".join(f"\n{w}: {s}" + (f" ({a})" if a else "") for w, s, a in texts[1:])
+        told = list(_told(error, origins, texts))
+        left_out = error.error_count() - len(told)
+    where, said, advice = told[0]
+    others = "".join(f"\n{w}: {s}" + (f" ({a})" if a else "") for w, s, a in told[1:])
     if left_out:
         others += f"\nand {left_out} more"
     if others:
@@ -104,12 +108,35 @@ def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Setting
     raise ConfigError(said, where=where, next=advice)
 
 
-def _texts(error: ValidationError, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
+def _told(
+    error: ValidationError, origins: Mapping[str, str], texts: Mapping[str, str]
+) -> Iterator[tuple[str, str, str | None]]:
     """Give for the first errors their place, what is wrong, and what to write."""
-    problems = problems_of(error, Settings, Positions(), most=_MOST_ERRORS)
-    for details, problem in zip(error.errors(include_url=False), problems, strict=False):
-        dotted, origin = _origin(tuple(str(step) for step in details["loc"]), origins)
-        yield f"{origin}: {dotted}", problem.said, problem.next
+    known = {origin: _positions(origin, text) for origin, text in texts.items()}
+    nowhere = Positions()
+    origin_of = [
+        _origin(tuple(str(step) for step in details["loc"]), origins)
+        for details in error.errors(include_url=False)[:_MOST_ERRORS]
+    ]
+    placed = {
+        origin: problems_of(error, Settings, known.get(origin, nowhere), most=_MOST_ERRORS)
+        for origin in {origin for _, origin in origin_of}
+    }
+    for number, (dotted, origin) in enumerate(origin_of):
+        problem = placed[origin][number]
+        where = f"{origin}: {dotted}" if problem.line is None else problem.where
+        yield where or origin, problem.said, problem.next
+
+
+def _positions(origin: str, text: str) -> Positions:
+    """Find where a file's settings were written."""
+    root: Place | None = places(text)
+    file = origin
+    if origin == PYPROJECT:
+        file = origin.partition(" ")[0]
+        for step in ("tool", "parallelai"):
+            root = root.children.get(step) if root and root.children else None
+    return Positions(file, root, alias_table(all_models(Settings)))
 
 
 def _origin(path: tuple[str, ...], origins: Mapping[str, str]) -> tuple[str, str]:
@@ -137,7 +164,7 @@ def settings_for(config: Config, *, is_trusted: bool) -> tuple[Settings, tuple[s
         return settings.model_copy(update={"consent": own}), ("consent",)
     settings = parse(config.without_project)
     named = frozenset(config.without_project.origins) - _from_files(config.without_project)
-    return restrict(settings, config.project_values, kept=named)
+    return restrict(settings, config.project_values, kept=named, source=config)
 
 
 def _from_files(config: Config) -> frozenset[str]:
@@ -145,7 +172,11 @@ def _from_files(config: Config) -> frozenset[str]:
 
 
 def restrict(
-    settings: Settings, project_values: Mapping[str, Any], *, kept: frozenset[str] = frozenset()
+    settings: Settings,
+    project_values: Mapping[str, Any],
+    *,
+    kept: frozenset[str] = frozenset(),
+    source: Config | None = None,
 ) -> tuple[Settings, tuple[str, ...]]:
     """Tighten settings by a project's config that nobody trusts.
 
@@ -153,11 +184,14 @@ def restrict(
         settings: what holds without the project's config.
         project_values: what that says, raw.
         kept: dotted keys that arguments or variables set; they are not touched.
+        source: where the project's config was read, for the places of what is wrong in it.
 
     Returns:
         The settings, and the dotted keys that were ignored because they would do anything but tighten.
     """
-    asked = _validated(_complete(project_values), dict.fromkeys(project_values, "the project's config"))
+    origin = (source.project_file if source else None) or "the project's config"
+    texts = source.texts if source else _EMPTY
+    asked = _validated(_complete(project_values), dict.fromkeys(project_values, origin), texts)
     ignored: list[str] = []
     data = {name: getattr(settings, name) for name in settings.model_fields_set}
     for dotted in _leaves(project_values):

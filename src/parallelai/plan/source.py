@@ -52,11 +52,12 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Source:
-    """A file as plain data, where its values stand, and what was wrong with it so far."""
+    """A file as plain data, where its values stand, what was wrong with it so far, and what was left out of it."""
 
     data: Any
     place: Place
     problems: list[Problem] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def read(path: Path, *, root: Path, file: str) -> bytes:
@@ -126,13 +127,7 @@ def _line_column(text: str, at: int) -> tuple[int, int]:
 def parse(text: str, file: str) -> Source:
     """Read YAML as plain data with positions. Raises `PlanError` where the text cannot be read to its end."""
     text = text.removeprefix("\ufeff")
-    if len(text) > LARGEST_BYTES:
-        raise _too_large(len(text), file)
-    control = _UNREADABLE.search(text)
-    if control:
-        line, column = _line_column(text, control.start())
-        said = f"the plan is not text: character U+{ord(control[0]):04X}"
-        raise PlanError([Problem(said, file, line, column, "leave the character out")])
+    refuse_unreadable(text, file)
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=_Loader):
@@ -147,6 +142,17 @@ def parse(text: str, file: str) -> Source:
     else:
         return Source(builder.data, builder.place or Place(1, 1), builder.problems)
     raise PlanError(builder.problems)
+
+
+def refuse_unreadable(text: str, file: str) -> None:
+    """Raise `PlanError` for a text that is too large, or has control characters in it."""
+    if len(text) > LARGEST_BYTES:
+        raise _too_large(len(text), file)
+    control = _UNREADABLE.search(text)
+    if control:
+        line, column = _line_column(text, control.start())
+        said = f"the plan is not text: character U+{ord(control[0]):04X}"
+        raise PlanError([Problem(said, file, line, column, "leave the character out")])
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:

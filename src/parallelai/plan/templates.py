@@ -28,6 +28,7 @@ GROUP = "parallelai.templates"
 SHIPPED = Path(__file__).parent.parent / "templates"
 PROJECT_FOLDER = ".parallelai/templates"
 MAX_BYTES = 256 * 1024
+_NEAR = 0.75  # how alike a word and a name are that may be the same, of 1
 Source = Literal["shipped", "package", "user", "project"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
@@ -154,9 +155,11 @@ def _packages() -> Iterator[Path]:
 def complete(task: Task, template: Template) -> Task:
     """Complete a task by its template, where nobody said anything; `output` and `checklist` are taken later.
 
-    Raises `UsageError` for a parameter that is missing, or that the template does not have.
+    Raises `UsageError` for a parameter that is missing, or that the template does not have, and for what seems
+    to be a misspelt name of its checklist.
     """
     said = task.model_fields_set
+    _check_names(task, template)
     given: dict[str, Any] = {}
     for key in ("files", "kind", "tags", "edits"):
         value = getattr(template, key)
@@ -185,6 +188,26 @@ def _parameters(task: Task, template: Template) -> Mapping[str, Any]:
             about = f" ({parameter.description})" if parameter.description else ""
             raise UsageError(said, where=task.id, next=f"give it under the task's `params`{about}")
     return {**{name: one.default for name, one in known.items()}, **task.params}
+
+
+def _check_names(task: Task, template: Template) -> None:
+    """Refuse single words that are nearly a name of the template's checklist; others are words of the user's own."""
+    known = template.checklist
+    for word in task.checklist:
+        near = (
+            () if word in known or " " in word else difflib.get_close_matches(word, known, n=1, cutoff=_NEAR)
+        )
+        if near:
+            raise UsageError(
+                f"the checklist of the template `{template.name}` has no `{word}`",
+                where=task.id,
+                next=f"did you mean `{near[0]}`? To ask for something of your own, take more than one word",
+            )
+
+
+def replaces_shipped(template: Template) -> bool:
+    """Say whether a template stands in place of one that ships, by its name."""
+    return template.source != "shipped" and any(path.stem == template.name for path in files(SHIPPED))
 
 
 def pick(templates: Mapping[str, Template], name: str) -> Template:

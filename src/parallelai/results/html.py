@@ -65,7 +65,7 @@ def _body(document: RunDocument, context: RenderContext) -> Iterator[str]:
     title = head.partition(":")[0]  # how many of each severity stands below
     yield f"<header><h1>{_text(title or summary.task_counts(document))}</h1>"
     facts = [looked_at, document.plan or "", summary.time(document), summary.cost(document)]
-    facts.append(summary.engines(document.tasks))
+    facts += [summary.reused(document.tasks), summary.engines(document.tasks)]
     yield f'<p class="soft">{_text(" · ".join(fact for fact in facts if fact))}</p>'
     yield from (f'<p class="soft">{_text(sentence)}</p>' for sentence in others if sentence)
     yield from _counts(document)
@@ -249,7 +249,7 @@ def _tasks(document: RunDocument) -> Iterator[str]:
 def _table(tasks: list[TaskResult]) -> Iterator[str]:
     yield "<table><thead><tr><th>Task</th><th>Outcome</th><th>Engine</th><th>Said</th><th>Time</th></tr></thead><tbody>"
     for task in tasks[:MOST_ROWS]:
-        said = task.text or ""
+        said = task.text or (f"because {task.because}" if task.because else "")
         if task.error:
             said = "\n".join(filter(None, (f"{task.error.kind}: {task.error.said}", task.error.next)))
         yield f'<tr class="{task.status.value}"><td><code>{_text(task.id)}</code></td>'

@@ -84,7 +84,7 @@ def _finding(finding: Finding) -> _Case:
 def _task(task: TaskResult) -> _Case:
     group = task.engine or "tasks"
     error = task.error
-    said = error.said if error else task.status.value
+    said = error.said if error else (task.because or task.status.value)
     if task.status is Outcome.OK:
         return _Case(group, task.id, seconds=task.seconds)
     if task.status in _ERRORS:

@@ -129,7 +129,8 @@ def _tail(document: RunDocument) -> Iterator[str]:
             yield f"- … and {len(troubles) - _TROUBLES:,} more"
         yield ""
         yield "</details>"
-    facts = [summary.task_counts(document), summary.time(document), summary.cost(document)]
+    facts = [summary.task_counts(document), summary.reused(document.tasks)]
+    facts += [summary.time(document), summary.cost(document)]
     facts += [summary.engines(document.tasks), f"run {document.run}"]
     yield ""
     yield f"<sub>{text(' · '.join(fact for fact in facts if fact))}</sub>"

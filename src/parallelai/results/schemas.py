@@ -19,6 +19,8 @@ Schema = dict[str, Any]
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_LATER = ("because", "voters", "reused")
+"""Keys of a task that documents of earlier versions do not have."""
 _RUN_OUTCOMES = [
     records.Outcome.OK.value,
     records.Outcome.FAILED.value,
@@ -38,6 +40,8 @@ def run_schema() -> Schema:
         "type": "integer",
     }
     definitions["TaskResult"]["properties"]["workstream"] = _nullable({"$ref": "#/$defs/Workstream"})
+    required = definitions["TaskResult"]["required"]
+    definitions["TaskResult"]["required"] = [key for key in required if key not in _LATER]
     definitions |= _workstream()
     _bound_finding(definitions["Finding"])
     count = {"type": "integer", "minimum": 0}
@@ -224,6 +228,11 @@ def _workstream() -> Schema:
     )
     gates = {"type": "array", "items": {"$ref": "#/$defs/Gate"}}
     landed = _object({"commit": text, "tree": text, "pending": maybe, "gates": gates}, "What landed.")
+    landed["properties"]["notes"] = {
+        "type": "array",
+        "items": text,
+        "description": "What a person should know: who settled which conflict, flaky tests, what a gate missed.",
+    }
     workstream = _object(
         {
             "branch": text,

@@ -83,13 +83,42 @@ def _money(usage: Usage) -> str:
     return "cost unknown" if usage.usd is None else f"{usage.usd:.2f} USD"
 
 
+def reused(tasks: Sequence[TaskResult]) -> str:
+    """How many replies came from an earlier run; nothing where none did."""
+    count = sum(task.reused for task in tasks)
+    return f"{count:,} reused" if count else ""
+
+
 def engines(tasks: Sequence[TaskResult]) -> str:
     """Who did it and why they were taken, the commonest first."""
     # Why `auto` took an engine is said in full when the run starts.
-    whys = ((task.engine, (task.why or "").partition(":")[0]) for task in tasks if task.engine)
+    whys = (
+        (engine, (task.why or "").partition(":")[0])
+        for task in tasks
+        if task.engine
+        for engine in (task.voters or (task.engine,))
+    )
     taken = Counter(whys).most_common(4)
     said = [f"{engine} ({why})" if why else f"{engine}" for (engine, why), _ in taken[:3]]
     return "by " + ", ".join([*said, "others"] if len(taken) > 3 else said) if said else ""
+
+
+def more_needed(document: RunDocument) -> str:
+    """What the tasks that a budget kept from being done would take, by what the others took; empty if unknown."""
+    left = sum(task.status is Outcome.OVER_BUDGET for task in document.tasks)
+    taken = [task.usage for task in document.tasks if task.status is Outcome.OK and task.usage is not None]
+    if not left or not taken:
+        return ""
+    money = [usage.usd for usage in taken if usage.usd is not None and usage.basis != "subscription"]
+    tokens = [usage.tokens for usage in taken if usage.tokens is not None]
+    if sum(money) > 0:
+        usd = sum(money) / len(money) * left
+        needed = f"{usd:.2f} USD" if usd >= 0.01 else "0.01 USD"
+    elif sum(tokens) > 0:
+        needed = f"{round(sum(tokens) / len(tokens) * left):,} tokens"
+    else:
+        return ""
+    return f"about {needed} more for {number(left, 'task')}, by what the others took"
 
 
 def number(count: int, noun: str) -> str:

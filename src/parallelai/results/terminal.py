@@ -7,9 +7,9 @@ the context says, unless that is under `NARROWEST` cells.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from parallelai.records import Coverage, Finding, Outcome, RunDocument, Severity, TaskResult
+from parallelai.records import Coverage, FileNote, Finding, Outcome, RunDocument, Severity, TaskResult
 from parallelai.results import summary
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
@@ -21,6 +21,7 @@ _MESSAGE_LINES = 8
 _SUGGESTION_LINES = 6
 _TEXT_LINES = 40
 _FILES = 10
+_FEW = 2  # so many alike are shown each by itself
 _RULE_CELLS = 24
 _PLACE_CELLS = 14
 
@@ -185,18 +186,38 @@ def _task_block(document: RunDocument, page: _Page) -> list[str]:
     """The tasks with a text, a change, or a reason why they are not ok; all, if no files were reviewed."""
     is_review = bool(document.findings or document.files != Coverage())
     tasks = [task for task in document.tasks if not is_review or _has_something_to_say(task)]
-    shown = tasks if page.limit is None else tasks[: page.limit]
-    lines = [line for task in shown for line in _task(task, page)]
-    if len(shown) < len(tasks):
-        rest = (
-            f"{len(tasks) - len(shown):,} more tasks are not shown: `--verbose` or `--format json` lists all"
-        )
+    groups = [[task] for task in tasks] if page.limit is None else _alike(tasks)
+    shown = groups[: page.limit]
+    lines = [line for group in shown for line in _group(group, page)]
+    if len(shown) < len(groups):
+        left = sum(map(len, groups[len(shown) :]))
+        rest = f"{left:,} more tasks are not shown: `--verbose` or `--format json` lists all"
         lines += page.fill(rest, hang=f"{page.more} ")
     return lines
 
 
 def _has_something_to_say(task: TaskResult) -> bool:
     return task.status is not Outcome.OK or task.text is not None or task.change is not None
+
+
+def _alike(tasks: Iterable[TaskResult]) -> list[list[TaskResult]]:
+    """Put tasks together that failed in the same way, or were skipped for the same reason, where the first stands."""
+    groups: dict[object, list[TaskResult]] = {}
+    for task in tasks:
+        error = task.error
+        reason = (error.kind, error.said) if error is not None else task.because
+        is_bare = task.text is None and task.change is None and task.workstream is None
+        key = (task.status, task.engine, reason) if is_bare and reason is not None else id(task)
+        groups.setdefault(key, []).append(task)
+    return list(groups.values())
+
+
+def _group(tasks: list[TaskResult], page: _Page) -> list[str]:
+    """Show tasks that are alike: one or two by themselves, of more the first."""
+    if len(tasks) <= _FEW:
+        return [line for task in tasks for line in _task(task, page)]
+    rest = f"and {len(tasks) - 1:,} more tasks in the same way: `--verbose` lists all"
+    return [*_task(tasks[0], page), *page.fill(rest, indent=4, hang=f"{page.more} ")]
 
 
 def _task(task: TaskResult, page: _Page) -> list[str]:
@@ -206,6 +227,8 @@ def _task(task: TaskResult, page: _Page) -> list[str]:
     status = task.status.value
     head = page.fill(f"{task.id}  {said}" if said else task.id, hang=f"{status:<11} ")
     lines = [page.style(head[0][: len(status)], task.status) + head[0][len(status) :], *head[1:]]
+    if task.because:
+        lines += page.fill(f"because {task.because}", indent=4)
     lines += _error(task, page) + _change(task, page)
     if task.text:
         most = None if page.limit is None else _TEXT_LINES
@@ -252,18 +275,33 @@ def _file_block(document: RunDocument, page: _Page) -> list[str]:
     lines: list[str] = []
     if files.failed:
         lines.append(page.style(f"{summary.number(len(files.failed), 'file')} failed", Outcome.FAILED))
-        most = len(files.failed) if page.limit is None else _FILES
-        for note in files.failed[:most]:
-            lines += page.fill(f"{note.file}: {note.why}", indent=2, most=3)
-        if len(files.failed) > most:
-            lines += page.fill(
-                f"{page.more} {len(files.failed) - most:,} more: `--format json` lists all", indent=2
-            )
+        lines += _failed(files.failed, page)
     if files.skipped:
         reasons = Counter(note.why for note in files.skipped).most_common()
         said = ", ".join(f"{count:,} {why}" for why, count in reasons[:5])
         said += f", {len(reasons) - 5:,} other reasons" if len(reasons) > 5 else ""
         lines += page.fill(f"{summary.number(len(files.skipped), 'file')} skipped: {said}")
+    return lines
+
+
+def _failed(notes: Sequence[FileNote], page: _Page) -> list[str]:
+    """Name files that failed; of many for the same reason the first."""
+    reasons: dict[str, list[FileNote]] = {}
+    for note in notes:
+        reasons.setdefault(note.why if page.limit is not None else note.file, []).append(note)
+    lines: list[str] = []
+    groups = list(reasons.values())
+    shown = groups if page.limit is None else groups[:_FILES]
+    for group in shown:
+        named = group if len(group) <= _FEW else group[:1]
+        for note in named:
+            lines += page.fill(f"{note.file}: {note.why}", indent=2, most=3)
+        if len(named) < len(group):
+            rest = f"and {len(group) - 1:,} more files for the same reason"
+            lines += page.fill(rest, indent=4, hang=f"{page.more} ")
+    if len(shown) < len(groups):
+        left = sum(map(len, groups[len(shown) :]))
+        lines += page.fill(f"{page.more} {left:,} more: `--format json` lists all", indent=2)
     return lines
 
 
@@ -274,6 +312,7 @@ def _closing(document: RunDocument, page: _Page) -> list[str]:
     lines += [line for sentence in reviewed[1:] for line in page.fill(sentence)]
     facts = [
         summary.task_counts(document),
+        summary.reused(document.tasks),
         summary.time(document),
         summary.cost(document),
         summary.engines(document.tasks),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from parallelai.config import find_project
 from parallelai.errors import UsageError
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+from parallelai.store.files import replace_whole
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -33,7 +30,7 @@ def write_atomically(path: Path, text: str) -> None:
         if mode is not None and not stat.S_ISREG(mode):
             path.write_bytes(data)  # by its own name: where `/dev/stdout` leads has none of its own
         else:
-            _replace(path.resolve(), data, mode)
+            replace_whole(path.resolve(), data, mode=None if mode is None else stat.S_IMODE(mode))
     except FileNotFoundError as error:
         raise UsageError(
             f"the folder of `{path}` does not exist", next=f"make `{path.parent}` first"
@@ -63,31 +60,3 @@ def _mode(path: Path) -> int | None:
         return path.stat().st_mode
     except FileNotFoundError:
         return None
-
-
-def _replace(target: Path, data: bytes, mode: int | None) -> None:
-    """Write beside the target and put that in its place. A crash leaves at most the file beside it."""
-    beside = target.parent / f".parallelai-{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(beside, _NEW, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException:  # whatever it was, no half of a file may stay
-        beside.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last; file systems without that are left alone."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

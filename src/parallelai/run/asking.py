@@ -1,4 +1,4 @@
-"""What assistants ask leave for: answered by the plan's policy, or by a person (CONTRACTS §2, Permissions)."""
+"""What persons are asked: leave for what assistants do, where no policy gives it (CONTRACTS §2), and other choices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from parallelai.run.executors.base import AttemptId
 from parallelai.run.journaling import Append
 
 POLICY = "policy"
+WITHDRAWN = Answer("withdrawn", POLICY)
+"""Of a question that nobody need answer any more."""
 EDITS = frozenset({"edit", "write", "create", "delete", "move", "read", "search", "think"})
 """What an assistant may do in its own workspace also where nothing confines it."""
+
+ATTEND = "go on with the run on a terminal"
 
 Verdict = Literal["allow", "deny", "ask"]
 
@@ -67,10 +71,7 @@ class Questions:
         """Answer by policy, or wait for a person. Raises `Unavailable` where nobody is there to ask."""
         is_confined = workspace is not None and self._is_confined(workspace)
         answer = verdict(question, workspace, is_confined=is_confined)
-        self._asked += 1
-        name = f"q{self._asked}"
-        asked = PermissionAsked(name, question.what, question.options, question.detail[:2000])
-        self._append(asked, task=id.task, attempt=id.attempt)
+        name = self._put(question, id.task, id.attempt)
         if answer != "ask":
             given = Answer(option_for(answer == "allow", question.options), POLICY)
         elif not self._is_attended:
@@ -83,6 +84,35 @@ class Questions:
             given = await self._by_person(name, question)
         self._append(PermissionAnswered(name, given.option, given.by), task=id.task, attempt=id.attempt)
         return given
+
+    async def choose(self, task: str, question: Question, moot: asyncio.Event) -> Answer | None:
+        """Have a person choose between a question's options; None where it is moot before anybody has answered.
+
+        Raises `Unavailable` where nobody is there to ask.
+        """
+        if not self._is_attended:
+            raise Unavailable(f"it asks about a {question.what}, and nobody is there to answer", next=ATTEND)
+        name = self._put(question, task)
+        async with asyncio.TaskGroup() as group:
+            withdrawing = group.create_task(self._withdraw(name, moot))
+            given = await self._by_person(name, question)
+            withdrawing.cancel()
+        self._append(PermissionAnswered(name, given.option, given.by), task=task)
+        return None if given is WITHDRAWN else given
+
+    async def _withdraw(self, name: str, moot: asyncio.Event) -> None:
+        await moot.wait()
+        waiting = self._open.get(name)
+        if waiting is not None and not waiting.answered.done():
+            waiting.answered.set_result(WITHDRAWN)
+
+    def _put(self, question: Question, task: str, attempt: int | None = None) -> str:
+        """Write a question down; gives its name."""
+        self._asked += 1
+        name = f"q{self._asked}"
+        asked = PermissionAsked(name, question.what, question.options, question.detail[:2000])
+        self._append(asked, task=task, attempt=attempt)
+        return name
 
     async def _by_person(self, name: str, question: Question) -> Answer:
         waiting = _Open(question, asyncio.get_running_loop().create_future())

@@ -33,6 +33,8 @@ _TAKEN_LATE = Ending(Outcome.OK, None, "done before it could be cancelled")
 _STEP_FLIGHT = Flight(0, None, Reservation())
 _WAITING_STEP = Flight(0, None, Reservation(), is_waiting=True)
 _FORGIVEN = frozenset({Outcome.CANCELLED, Outcome.OVER_BUDGET})
+_TOGETHER = frozenset({"fallback", "spread"})
+"""Rules that offer a task to all members at once: while one is limited, another may take it."""
 
 
 class Attempts:
@@ -225,7 +227,7 @@ class Attempts:
         error = result.error or NO_ERROR
         rule = task.node.rule
         if error.kind == "rate_limited":
-            self._again_after_limit(task, member, error, now)
+            self._again_after_limit(task, member, error, result, now)
             return
         tried = sum(task.tries) if rule == "spread" else task.tries[member]
         if error.kind in task.retried and tried < task.node.retries:
@@ -234,7 +236,7 @@ class Attempts:
             return
         task.errors[member] = error
         is_used_up = rule == "spread" and error.kind in task.retried  # its retries are the task's
-        if is_used_up or (rule in ("fallback", "spread") and not goes_over(error.kind)):
+        if is_used_up or (rule in _TOGETHER and not goes_over(error.kind)):
             self._fail(task, error)
         else:
             self._member_out(task, now)
@@ -250,15 +252,22 @@ class Attempts:
         members = task.alive() if task.node.rule == "spread" else (member,)
         self._queues.push_later(task, members, now + backoff_seconds(retry, self._random, asked))
 
-    def _again_after_limit(self, task: TaskState, member: int, error: ErrorRecord, now: float) -> None:
-        """Queue a limited attempt again: the key's own time holds it back, and it counts as no try."""
+    def _again_after_limit(
+        self, task: TaskState, member: int, error: ErrorRecord, result: AttemptResult, now: float
+    ) -> None:
+        """Queue a limited attempt again, which counts as no try: its key's time holds it back, or its own."""
         since = task.limited_since if task.limited_since is not None else now
         key = task.channels[member].key
         opens = key.until if key.is_open else key.not_before
+        alone = now + (result.retry_after_seconds or 0.0) if _waits_alone(task, result) else None
+        if alone is not None:
+            opens = alone if opens is None else max(alone, opens)
         if opens is not None and opens - since > self._max_wait_seconds:
             task.errors[member] = error
             self._member_out(task, now)
-        elif task.node.rule in ("fallback", "spread"):
+        elif alone is not None and self.closed is None:
+            self._queues.push_later(task, (member,), alone)
+        elif task.node.rule in _TOGETHER:
             self._offer(task, task.alive(), now)
         else:
             self._offer(task, (member,), now)
@@ -270,7 +279,7 @@ class Attempts:
             self._offer(task, alive if task.node.rule != "fallback" else task.alive(), now)
 
     def _member_out(self, task: TaskState, now: float) -> None:
-        if task.node.rule in ("fallback", "spread"):
+        if task.node.rule in _TOGETHER:
             alive = task.alive()
             if alive:
                 self._offer(task, alive, now)
@@ -321,6 +330,8 @@ class Attempts:
         if result.is_quota or (asked is not None and asked > self._max_wait_seconds):
             self._open_breaker(key, None if asked is None else now + asked, result, now)
             return
+        if _waits_alone(task, result):
+            return
         pause = limited_seconds(task.limited, self._random) if not asked or asked <= 0 else asked
         key.not_before = max(key.not_before, now + pause)
 
@@ -346,7 +357,7 @@ class Attempts:
         self.events.append(BreakerOpened(key.key, said, None if until is None else self._to_utc(until)))
         for _, _, _, task, members in self._queues.take_key(key):
             if task.state is State.OPEN and task.ending is None:
-                self._offer(task, task.alive() if task.node.rule in ("fallback", "spread") else members, now)
+                self._offer(task, task.alive() if task.node.rule in _TOGETHER else members, now)
 
     def close_breakers(self, now: float) -> None:
         """Close the breakers whose time is over."""
@@ -363,3 +374,8 @@ class Attempts:
                 key.is_open, key.until = False, None
                 self._open_keys.remove(key)
                 self.events.append(BreakerClosed(key.key))
+
+
+def _waits_alone(task: TaskState, result: AttemptResult) -> bool:
+    """Say whether only this task waits after a rate limit; if another member may take it, its key waits too."""
+    return result.is_alone and task.node.rule not in _TOGETHER

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from parallelai.events import TaskEnded
-from parallelai.records import ErrorRecord, TaskResult
+from parallelai.records import ErrorRecord, Outcome, TaskResult
 from parallelai.run.decisions import Finish
 from parallelai.run.flights import Tally
 from parallelai.run.job import Job
@@ -32,6 +32,7 @@ def ended_of(
         usage=tally.usage,
         error=_placed(job, finish),
         workstream=workstream,
+        because=finish.why if finish.outcome is Outcome.SKIPPED else None,
     )
     return TaskEnded(result, fingerprint, tuple(tally.good))
 

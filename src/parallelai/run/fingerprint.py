@@ -20,6 +20,7 @@ from parallelai.plan.graph import Instance
 from parallelai.plan.model import Choice, EngineEntry, Role, Task
 from parallelai.plan.templates import Template
 from parallelai.records import FilePart, Reply, to_json
+from parallelai.run.masking import is_secret
 
 _WHAT_COUNTS = {
     "description", "kind", "role", "model", "each", "checklist", "when",
@@ -104,7 +105,9 @@ class EntryDigests:
             return None
         known = self._known.get(id(entry))
         if known is None:
-            found = digest(entry.model_dump(mode="json", exclude=_DOES_NOT_COUNT))
+            said = entry.model_dump(mode="json", exclude=_DOES_NOT_COUNT)
+            said["env"] = {name: text for name, text in entry.env.items() if not is_secret(name, text)}
+            found = digest(said)
             known = self._known[id(entry)] = (entry, found)
         return known[1]
 
@@ -180,11 +183,13 @@ def _place(part: FilePart) -> str:
     return f"{part.path}:{part.first}:{part.last}"
 
 
-def cache_key(request: Request, engine: str, entry: str | None, files: Callable[[str], str]) -> str:
+def cache_key(
+    request: Request, engine: str, entry: str | None, files: Callable[[str], str], asks_at: str = ""
+) -> str:
     """Address a reply by its content: whoever is asked the same of the same files gets the same reply.
 
-    `entry` is the digest of the engine's entry. The run and the task do not count, so that runs share
-    replies; `request.repeat` does, so that asking twice on purpose asks twice.
+    `entry` is the digest of the engine's entry, `asks_at` as in `Capabilities`. The run and the task do not
+    count, so that runs share replies; `request.repeat` does, so that asking twice on purpose asks twice.
     """
     asked = f"{engine}\0{entry}\0{request.model}\0{request.output}\0{request.repeat}\0{len(request.prompt)}\0"
     hasher = hashlib.blake2b((asked + request.prompt).encode("utf-8", "surrogatepass"), digest_size=16)
@@ -195,4 +200,6 @@ def cache_key(request: Request, engine: str, entry: str | None, files: Callable[
     told = (request.instructions, request.temperature, request.max_tokens)
     if any(one is not None for one in told):
         hasher.update(f"\0r{digest(told)}".encode())
+    if asks_at:
+        hasher.update(f"\0a{asks_at}".encode("utf-8", "surrogatepass"))
     return hasher.hexdigest()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from parallelai.engines.protocol import Message, Request
-from parallelai.errors import EngineError, RateLimited
+from parallelai.errors import EngineError, Invalid, RateLimited
 from parallelai.events import (
     AttemptEnded,
     AttemptReserved,
@@ -202,11 +203,12 @@ class Flights:
     def done(self, news: AttemptDone) -> tuple[str, int, AttemptResult]:
         """Take the end of an attempt: write it down, and say what the scheduler is to know of it."""
         flight = self._flights.pop(news.id)
-        self._streams.close(flight.log)
         reply, error = news.reply, news.error
         if reply is not None:
             error = wrong_with(reply, flight.request)
             reply = self._masker.reply(reply) if error is None else None
+        self._keep_unreadable(flight.log, news.id.task, error)
+        self._streams.close(flight.log)
         usage = news.usage
         task, attempt = news.id.task, news.id.attempt
         if flight.turns > 1:  # the end of an only turn is the attempt's
@@ -234,6 +236,14 @@ class Flights:
             is_quota=limited is not None and limited.is_quota,
         )
         return news.id.task, flight.number, result
+
+    def _keep_unreadable(self, log: int, task: str, error: EngineError | None) -> None:
+        """Keep the text of a reply that could not be used, and say where it is."""
+        if not isinstance(error, Invalid) or not error.reply:
+            return
+        self._streams.keep_reply(log, error.reply)
+        place = f"`parallelai runs logs {self._job.run} {shlex.quote(task)}` shows what came"
+        error.next = f"{error.next}; {place}" if error.next else place
 
     def _learn_memory(self, engine: str, taken: int | None) -> None:
         """Remember for later runs what a session took; the highest of this run is kept at its end."""
@@ -292,12 +302,13 @@ class Flights:
     def _address(self, request: Request, name: str, verify: bool | Choice) -> str | None:
         """Give where the cache has the reply. A reply that somebody tried to refute is not the one before that."""
         try:
-            is_repeatable = self._job.engines(name).capabilities.is_repeatable
+            can = self._job.engines(name).capabilities
         except EngineError:  # it is not there, which the attempt will say
             return None
-        if not self._job.is_cacheable or not is_repeatable or request.output == "change":
+        if not self._job.is_cacheable or not can.is_repeatable or request.output == "change":
             return None
-        address = cache_key(request, name, self._entries.of(self._job.entries.get(name)), self._files.of)
+        entry = self._entries.of(self._job.entries.get(name))
+        address = cache_key(request, name, entry, self._files.of, can.asks_at)
         by = verify if isinstance(verify, bool) else verify.members
         return digest([address, by]) if by else address
 

@@ -32,6 +32,11 @@ _KNOWN_FORMS = (
 )
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Say whether a variable holds a secret, by its name or the form of its value."""
+    return bool(_SECRET_NAME.search(name)) or bool(re.search("|".join(_KNOWN_FORMS), value))
+
+
 class Masker:
     """Masks the values of secret variables and the known forms of keys."""
 

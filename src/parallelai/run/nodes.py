@@ -106,6 +106,7 @@ class AttemptResult:
     """What came of an attempt. A cancelled one is not `ok` and has no `error`.
 
     `retry_after_seconds` is the provider's own word; `is_quota` says that its limit is used up until then.
+    `is_alone` says that only this task waits so long: what holds its key's other calls back is known.
     """
 
     ok: bool
@@ -114,6 +115,7 @@ class AttemptResult:
     error: ErrorRecord | None = None
     retry_after_seconds: float | None = None
     is_quota: bool = False
+    is_alone: bool = False
 
 
 def utc_text(now: float) -> str:

@@ -26,7 +26,8 @@ from parallelai.run.nodes import AttemptResult
 LEAST_NEAR = 4
 """So many attempts of a key may be started beyond those that make a call, so that no free place waits."""
 
-LEAST_HOLD_SECONDS = 0.05
+LEAST_HOLD_SECONDS, MOST_HOLD_SECONDS = 0.05, 60.0
+"""How long a refused call waits by itself, at first and at most, where the server did not say."""
 
 
 class LastGood(Protocol):
@@ -161,14 +162,10 @@ class LocalCoordinator:
             self._serve(key, self._queues[key])
         if kind != "rate_limited" or not calls or result.is_quota or (pause is not None and pause > 0):
             return result
-        return dataclasses.replace(result, retry_after_seconds=self._pause(*calls[-1]))
-
-    def ended(
-        self, key: LimitKey, ok: bool, error_kind: str | None, retry_after_seconds: float | None
-    ) -> None:
-        """Take in the end of an attempt that asked for no permit, so that the key's other calls know."""
-        if self._keys.get(key) is not None:
-            self._judge(key, None, ok, error_kind, retry_after_seconds, True)
+        if self._keys[calls[-1][0]].is_fixed:  # the scheduler's own rule holds the key back
+            return result
+        hold = min(MOST_HOLD_SECONDS, LEAST_HOLD_SECONDS * id.attempt**2)
+        return dataclasses.replace(result, retry_after_seconds=hold, is_alone=True)
 
     def hold(self, key: LimitKey, seconds: float) -> None:
         """Let no call of a key out for so long: one of its sessions waits for its provider."""
@@ -192,14 +189,6 @@ class LocalCoordinator:
             self._keys.faltered(key, reservation)
         elif ok or kind is not None:  # else it was cancelled, which says nothing
             self._keys.answered(key, reservation, ok and is_first_try, now)
-
-    def _pause(self, key: LimitKey, reservation: Reservation) -> float | None:
-        """How long a refused call waits where the server did not say; None leaves it to the scheduler."""
-        limit, now = self._keys[key], self._now()
-        if limit.is_fixed or not (limit.adaptive.is_paced or limit.has_headers):
-            return None
-        opens = limit.opens(now, reservation.tokens)
-        return max(LEAST_HOLD_SECONDS, opens - now) if math.isfinite(opens) else LEAST_HOLD_SECONDS
 
     def _serve(self, key: LimitKey, queue: _Queue) -> None:
         """Let go who may, and look again when the next one may."""

@@ -145,7 +145,7 @@ class Preparation:
         """
         try:
             if instance.task.when is not None and not self._holds(instance):
-                return Settled(Outcome.SKIPPED)
+                return Settled(Outcome.SKIPPED, why="its `when` does not hold")
             mark = self.fingerprint(instance)
             if not isinstance(instance.task, Workstream) and self._prior.kept(instance.id, mark) is not None:
                 return Settled(Outcome.OK)

@@ -227,6 +227,11 @@ class Report:
         result = self.results[task].result
         if reply is None:
             return result
+        good = [a for n in self.results[task].by if (a := self.replies.get(task, {}).get(n)) is not None]
+        voters = tuple(dict.fromkeys(attempt.engine for attempt in good)) if len(good) > 1 else ()
+        is_reused = bool(good) and all(attempt.is_cached for attempt in good)
+        if voters or is_reused:
+            result = changed(result, voters=voters, reused=is_reused)
         change = reply.change
         if change is not None:
             change = dataclasses.replace(change, applied=self.is_applied.get(task, False))

@@ -12,6 +12,13 @@ from parallelai.run.ranks import places
 from parallelai.run.strategies import Strategy
 from parallelai.run.tasks import Ending, Group, State, TaskState
 
+_HOW = {
+    Outcome.FAILED: "failed",
+    Outcome.SKIPPED: "was skipped",
+    Outcome.BLOCKED: "is blocked",
+    Outcome.CANCELLED: "was cancelled",
+    Outcome.OVER_BUDGET: "was over budget",
+}
 _STOPS = frozenset({Outcome.FAILED, Outcome.BLOCKED})
 
 
@@ -240,4 +247,5 @@ class Roster:
 
 
 def _skipped(cause: TaskState) -> Ending:
-    return Ending(Outcome.SKIPPED, None, f"`{cause.node.id}`, which it depends on, ended {cause.outcome}")
+    how = _HOW.get(cause.outcome, f"ended {cause.outcome}") if cause.outcome is not None else "has not ended"
+    return Ending(Outcome.SKIPPED, None, f"`{cause.node.id}` {how}")

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from parallelai import processes
-from parallelai.engines.protocol import Estimate, Message, Request, Workspace
+from parallelai.engines.protocol import Estimate, Message, Request
 from parallelai.errors import EngineError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
@@ -97,7 +97,7 @@ class Runner:
         watch: is given events, in order, once they are on disk.
         workspaces: makes the folders that attempts work in; None where they work in the project's.
         steer: does what others ask of a workstream; None where the run has none.
-        is_confined: says whether what runs in a workspace is confined on this machine.
+        questions: what persons are asked; by default for attempts that nothing confines.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Runner:
         masker: Masker | None = None,
         workspaces: Workspaces | None = None,
         steer: Steer | None = None,
-        is_confined: Callable[[Workspace], bool] = lambda workspace: False,
+        questions: Questions | None = None,
     ) -> None:
         self._job = job
         self._store = store
@@ -133,7 +133,9 @@ class Runner:
         self._masker = masker or Masker()
         self._workspaces = workspaces
         self._steer_stream = steer
-        self._questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
+        self._questions = questions or Questions(
+            writer.append, is_attended=job.is_attended, is_confined=lambda workspace: False
+        )
         base_digest = workspaces.digest if workspaces is not None else None
         self._preparation = Preparation(job, prior, base_digest)
         itself: Runner = weakref.proxy(self)  # in no circle, so that all of it is freed as soon as it is done

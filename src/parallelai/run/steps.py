@@ -6,6 +6,7 @@ giving the runner one more object; nothing here changes.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai import processes
-from parallelai.errors import CheckFailed, EngineError, Internal, TimedOut
+from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut
 from parallelai.plan.graph import Instance
+from parallelai.store import faults
 
 PERFORM = "perform"
 
@@ -49,6 +51,12 @@ class Step(Protocol):
         """Do it. Raises an `EngineError` that ends the task."""
 
 
+def disk_full(error: OSError) -> Internal:
+    """Say of a file that could not be written for want of room what the journal says of itself."""
+    found = faults.full(Path(os.fsdecode(error.filename2 or error.filename or "the disk")))
+    return Internal(found.said, next=found.next)
+
+
 async def attempted(step: Step, instance: Instance, context: StepContext) -> EngineError | None:
     """Carry a step out, and give its error, if it has one, instead of raising it."""
     try:
@@ -56,7 +64,11 @@ async def attempted(step: Step, instance: Instance, context: StepContext) -> Eng
         await step.carry_out(instance, context)
     except EngineError as error:
         return error
+    except ParallelAIError as error:
+        return Internal(error.said, where=error.where, next=error.next)
     except Exception as error:  # a step is a plug-in: its bug is this task's failure, not the run's
+        if isinstance(error, OSError) and faults.is_full(error):
+            return disk_full(error)
         return Internal(f"step `{step.kind}` failed: {type(error).__name__}: {error}")
     return None
 

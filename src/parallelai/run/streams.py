@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from parallelai.engines.protocol import (
     EngineEvent,
@@ -21,6 +21,8 @@ from parallelai.records import utc_now
 
 MOST_BYTES = 64 * 1024 * 1024
 """A stream that floods is cut here; the attempt goes on."""
+MOST_REPLY_CHARS = 200_000
+"""How much is kept of a reply that could not be used."""
 _IN_JOURNAL = (FinalEvent, UsageEvent, LimitsEvent)
 """What a call without a stream says of itself: a file for each of a thousand calls would tell nothing more."""
 
@@ -33,6 +35,7 @@ class StreamLogs:
         self._mask = mask
         self._open: dict[int, TextIO] = {}
         self._left: dict[int, int] = {}
+        self._with_text: set[int] = set()
 
     def path(self, number: int) -> Path:
         """Where the stream of an attempt is, by the `seq` of its reservation."""
@@ -43,8 +46,17 @@ class StreamLogs:
         if isinstance(event, _IN_JOURNAL) and number not in self._open:
             return
         if isinstance(event, TextEvent):
+            self._with_text.add(number)
             event = dataclasses.replace(event, delta=self._mask(event.delta))
-        line = json.dumps({"at": utc_now(), **stream_to_json(event)}, separators=(",", ":")) + "\n"
+        self._write(number, stream_to_json(event))
+
+    def keep_reply(self, number: int, text: str) -> None:
+        """Add a reply that could not be used, its first part, unless its text was streamed."""
+        if number not in self._with_text:
+            self._write(number, {"type": "reply", "text": self._mask(text)[:MOST_REPLY_CHARS]})
+
+    def _write(self, number: int, data: Mapping[str, Any]) -> None:
+        line = json.dumps({"at": utc_now(), **data}, separators=(",", ":")) + "\n"
         left = self._left.get(number, MOST_BYTES) - len(line)
         self._left[number] = left
         if left < 0:
@@ -65,6 +77,7 @@ class StreamLogs:
     def close(self, number: int) -> None:
         """The attempt has ended."""
         self._left.pop(number, None)
+        self._with_text.discard(number)
         file = self._open.pop(number, None)
         if file is not None:
             with contextlib.suppress(OSError):

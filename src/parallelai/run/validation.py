@@ -15,6 +15,13 @@ def wrong_with(reply: Reply, request: Request) -> EngineError | None:
 
     Engines validate what they parse; this holds for every engine, also other people's.
     """
+    error = _wrong_with(reply, request)
+    if isinstance(error, Invalid):
+        error.reply = reply.text
+    return error
+
+
+def _wrong_with(reply: Reply, request: Request) -> EngineError | None:
     try:
         check_storable(reply.data)
     except EngineError as error:

@@ -165,10 +165,25 @@ def lock_path(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
+class _Connection(sqlite3.Connection):
+    """Closes itself when nobody holds it any more: `AsyncParallelAI` may be used without `async with`.
+
+    From Python 3.13 on one that was left open is a warning.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def open_connection(path: Path) -> sqlite3.Connection:
     """Open `path` (made if missing), hardened. Raises `sqlite3.Error`."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+        factory=_Connection,
     )
     try:
         # FULL: a commit is on the disk when it returns, also if the power fails. Group commit pays for it.

@@ -15,6 +15,7 @@ from parallelai.errors import StoreCorruptError, StoreError, StoreFullError
 # disk shows where SQLite makes the index of its log.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_WORDS = (b"No space left on device", b"Out of diskspace", b"quota exceeded", b"File too large")
 _CORRUPT = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -41,10 +42,10 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     if isinstance(error, OSError):
-        is_full = error.errno in _FULL_ERRNO
+        has_no_more = is_full(error)
     else:
-        is_full = bool({code, primary} & _FULL) or (primary not in _CORRUPT and has_no_room(path.parent))
-    if is_full:
+        has_no_more = bool({code, primary} & _FULL) or (primary not in _CORRUPT and has_no_room(path.parent))
+    if has_no_more:
         return full(path)
     if {code, primary} & _CORRUPT or _lacks_tables(error, primary) or _is_no_text(error):
         return corrupt(path, str(error))
@@ -64,10 +65,22 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
 
 def full(path: Path) -> StoreFullError:
     """Make the error of a disk that takes no more."""
-    return StoreFullError(
-        f"`{path}` cannot grow: the disk is full, or over its quota or a file-size limit",
-        next="free some space and resume the run; what was written before is kept",
-    )
+    return no_room(f"`{path}` cannot grow: the disk is full, or over its quota or a file-size limit")
+
+
+def no_room(said: str) -> StoreFullError:
+    """Make the error of a disk that takes no more, in somebody's own words."""
+    return StoreFullError(said, next="free some space and resume the run; what was written before is kept")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether that is what a disk without room, a quota or a limit on the size of files gives."""
+    return error.errno in _FULL_ERRNO
+
+
+def tells_full(words: bytes) -> bool:
+    """Whether a program, called with `LC_ALL=C`, says so of the disk."""
+    return any(each in words for each in _FULL_WORDS)
 
 
 def corrupt(path: Path, why: str) -> StoreCorruptError:

@@ -19,17 +19,27 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = path.parent / f".{secrets.token_hex(8)}.tmp"
-        try:
-            with os.fdopen(os.open(beside, _NEW, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:  # whatever it was, no half of a file may stay
-            beside.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        replace_whole(path, data, mode=0o600)
+
+
+def replace_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Put a file in place in one step, in a folder that is there. Raises `OSError`.
+
+    `mode` are its permissions; None is what the user's umask leaves to a new file.
+    """
+    beside = path.parent / f".parallelai-{secrets.token_hex(8)}.tmp"
+    try:
+        with os.fdopen(os.open(beside, _NEW, 0o666 if mode is None else 0o600), "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:  # whatever it was, no half of a file may stay
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

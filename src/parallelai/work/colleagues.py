@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ from parallelai.events import (
     LeaseRefused,
 )
 from parallelai.git.repository import Repository
+from parallelai.plan.pairs import earlier
 from parallelai.records import ConflictPair
 from parallelai.run.workspaces import Parked
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import advice
+from parallelai.work.conflicts.waiting import place_of
 from parallelai.work.context.text import Note
 from parallelai.work.guard.leases import (
     Answer,
@@ -35,6 +38,7 @@ from parallelai.work.guard.leases import (
     requests,
 )
 from parallelai.work.guard.rules import Permits
+from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
 from parallelai.work.landing.records import Tell
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -46,10 +50,20 @@ NOTE_CHARACTERS = 4000
 """How much of what one workstream says at its end the others are told."""
 
 
-class Colleagues:
-    """One run's. `tell` writes an event of a workstream down."""
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What came of a pause between turns: for whom it was, and the conflict with the target to put right now."""
 
-    def __init__(self, setting: Setting, repository: Repository, streams: Streams, tell: Tell) -> None:
+    waited: Waited = NOT_WAITED
+    conflict: ConflictPair | None = None
+
+
+class Colleagues:
+    """One run's. `tell` writes an event of a workstream down; `ask` has a person choose, where one can be asked."""
+
+    def __init__(
+        self, setting: Setting, repository: Repository, streams: Streams, tell: Tell, ask: Ask | None = None
+    ) -> None:
         self._setting = setting
         self._repository = repository
         self._streams = streams
@@ -58,13 +72,17 @@ class Colleagues:
         self._looking = asyncio.Lock()
         self._known: dict[tuple[str, str], ConflictPair] = {}
         self._mail: dict[str, tuple[str, ...]] = {}
+        self._asides: dict[str, list[str]] = {}
+        self._to_take: set[str] = set()
         self._finished: dict[str, str] = {}
         self._waiting: dict[str, asyncio.Future[Granted | Refused]] = {}
         order = list(setting.works)
+        self._earlier = earlier(setting.plan)
         self._gone: set[str] = set()
         mine = [each for each in streams.all() if each.plan == setting.plan_name]
         landed = {each.name for each in mine if each.landed is not None}
         self._leases = Leases(order, {name: self._claim(name) for name in order if name not in landed})
+        self._holding = Holding(setting, self._leases, streams, tell, ask, self)
         for stream in streams.open(setting.plan_name):
             if stream.name in self._leases.live:
                 self._leases.restore(stream.name, stream.leases)
@@ -74,7 +92,7 @@ class Colleagues:
         root, plan = self._setting.root, self._setting.plan_name
         is_below = not Path(plan).is_absolute() and (root / plan).is_file()
         permits = Permits(self._setting.rules[name], plan_file=plan if is_below else None)
-        return Claim(permits, self._setting.works[name].depends_on)
+        return Claim(permits, tuple(self._earlier.get(name, ())))
 
     # -- what they are told
 
@@ -98,6 +116,11 @@ class Colleagues:
     def began(self, name: str) -> None:
         """A workstream is worked on, maybe again."""
         self._gone.discard(name)
+        self._holding.began(name)
+
+    def finished(self, name: str) -> None:
+        """A workstream has only to land."""
+        self._holding.finished(name)
 
     def heard(self, name: str, text: str) -> None:
         """Remember what a workstream's assistant said last: the others are told when it has finished."""
@@ -113,10 +136,13 @@ class Colleagues:
         ]
         return [*notes, *(Note("ParallelAI", text, "message") for text in self._taken(name))]
 
-    async def news(self, name: str) -> list[str]:
+    def news(self, name: str) -> list[str]:
         """What a workstream is to be told now: messages, and conflicts that it is not told of yet."""
-        await self.look()
         return list(self._taken(name))
+
+    def asides(self, name: str) -> list[str]:
+        """What a workstream is told with its next turn, if there is one."""
+        return self._asides.pop(name, [])
 
     # -- leases
 
@@ -204,10 +230,12 @@ class Colleagues:
             if future is not None and not future.done():
                 future.set_result(answer)
         await self.look()
+        self._holding.ended(name)
 
     def gave_up(self, name: str) -> None:
         """A workstream has ended without landing: its leases stay its own, and who waits for them does not get them."""
         self._gone.add(name)
+        self._holding.ended(name)
         for stream, on in self._leases.waiting().items():
             future = self._waiting.get(stream)
             if name in on and future is not None and not future.done():
@@ -232,10 +260,41 @@ class Colleagues:
             for a, b in self._known.keys() - found.keys():
                 self._tell(None, ConflictGone(a, b))
             self._known = found
+            self._holding.seen(tuple(found.values()))
 
     def _seen(self, pair: ConflictPair, live: dict[str, Stream]) -> None:
+        """Tell of a conflict: by a message where neither waits, else with what follows from the wait."""
         self._tell(None, ConflictSeen(pair))
-        for name in (pair.a, pair.b):
-            stream = live.get(name)
-            if stream is not None and stream.state == "open":
+        sides = {name: live[name] for name in (pair.a, pair.b) if name in live}
+        alone = next(iter(sides)) if len(sides) == 1 else None
+        if alone is not None and (self._holding.is_waiting(alone) or self._holding.reaction(pair) == "wait"):
+            self._to_take.add(alone)
+        elif alone is not None or not self._holding.is_settled(pair):
+            self._advise(pair, sides)
+
+    def _advise(self, pair: ConflictPair, sides: dict[str, Stream]) -> None:
+        for name, stream in sides.items():
+            if stream.state == "open":
                 self.keep(name, [advice(pair)])
+
+    def begins_to_wait(self, name: str, other: str, pair: ConflictPair) -> None:
+        """Tell the one that is waited for (`holding.Notices`)."""
+        said = f"What you do conflicts with `{name}` in {place_of(pair)}. It waits until your work has landed: go on."
+        self._asides.setdefault(other, []).append(said)
+
+    def both_go_on(self, pair: ConflictPair) -> None:
+        """Tell both what to do about a conflict (`holding.Notices`)."""
+        known = {name: self._streams.get(name) for name in (pair.a, pair.b)}
+        self._advise(pair, {name: stream for name, stream in known.items() if stream is not None})
+
+    async def pause(self, name: str, parked: Parked) -> Pause:
+        """Look at the conflicts, and wait, without a slot, where one is to be waited for.
+
+        Raises `Unavailable` where a person has to say so, and nobody is there.
+        """
+        await self.look()
+        waited = await self._holding.settle(name, parked)
+        if name not in self._to_take:
+            return Pause(waited)
+        self._to_take.discard(name)
+        return Pause(waited, self._known.get((name, self._setting.target)))

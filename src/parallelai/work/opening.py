@@ -22,6 +22,7 @@ from parallelai.work.gates.phase import phase_gate
 from parallelai.work.gates.running import Setting as GateSetting
 from parallelai.work.gates.trees import Settings as TreeSettings
 from parallelai.work.gates.trees import Trees, open_trees
+from parallelai.work.holding import Ask
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Candidate, Plan, Tell
@@ -41,10 +42,11 @@ _FOLDERS = ("TMPDIR", "XDG_CACHE_HOME")
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What only the facade can do: have a difference reviewed, have a conflict settled by an engine."""
+    """What only the facade can do: have a difference reviewed, have a conflict settled by an engine, ask a person."""
 
     review: ReviewRunner | None = None
     asker: Asker | None = None
+    choose: Ask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ async def open_room(
                     await gates.ready(await site.tip())
 
         site = Site(setting, repository, streams, ledger, tell)
-        colleagues = Colleagues(setting, repository, streams, tell)
+        colleagues = Colleagues(setting, repository, streams, tell, ports.choose)
         room = Room(setting, repository, streams, site, colleagues, LandingQueue(lander.land), gate, tell)
         await room.tidy()
         warming = asyncio.create_task(warm()) if setting.works else None

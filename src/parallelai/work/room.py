@@ -23,7 +23,8 @@ from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate, Plan, Workstream
 from parallelai.records import ErrorRecord, Reply
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
-from parallelai.work.colleagues import Colleagues
+from parallelai.work.colleagues import Colleagues, Pause
+from parallelai.work.conflicts.advice import advice, has_landed, markers, unsettled
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.site import Site
@@ -181,8 +182,11 @@ class Room:
                 course.has_trespassed = True
                 words.append(guarded)
             words += await self._broken(name)
-        words += await self._colleagues.news(name)
-        if words and (not can_go_on or course.told >= MOST_TOLD):
+        pause = await self._colleagues.pause(name, parked)
+        can_tell = can_go_on and course.told < MOST_TOLD
+        words += await self._put_right(name, pause, can_tell)
+        words += self._colleagues.news(name)
+        if not can_tell:
             self._colleagues.keep(name, words)
             words = []
         if not words and not work.checks and not work.todo:
@@ -190,7 +194,24 @@ class Room:
         course.told += bool(words)
         async with self._locks[name]:
             synced = await self.site.sync(name)
-        return Told("\n\n".join(words), synced)
+        asides = [synced, *self._colleagues.asides(name)]
+        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)))
+
+    async def _put_right(self, name: str, pause: Pause, can_tell: bool) -> list[str]:
+        """Bring in what a workstream waited for, where it can be told; gives what it has to put right."""
+        async with self._locks[name]:
+            if pause.conflict is None:
+                left = await self.site.unsettled(name)
+                return [markers(left)] if left else []
+            words = [has_landed(pause.waited.landed, self.setting.target)]
+            if can_tell:
+                words.append(await self.site.take_over(name))
+            left = await self.site.unsettled(name)
+        if left:
+            words.append(markers(left))
+        elif not can_tell or pause.conflict.class_ == "logic":
+            words.append(advice(pause.conflict))
+        return [" ".join(words)]
 
     async def _broken(self, name: str) -> list[str]:
         """Say, once for each, which promised interfaces a workstream broke, and who would notice."""
@@ -219,6 +240,7 @@ class Room:
         """Wait for a person's leave to land. Raises `Unavailable` where nobody is there, or it was refused."""
         course = self._courses[name]
         self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
+        self._colleagues.finished(name)
         try:
             while self.streams.find(name).approved_by is None:
                 if not self.setting.is_attended and not course.decided.is_set():
@@ -236,8 +258,10 @@ class Room:
     async def land(self, name: str) -> None:
         """Land a workstream. Raises the `EngineError` that keeps it from landing."""
         stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
+        self._colleagues.finished(name)
         await self.site.rest(name)
         try:
+            await self._refuse_unsettled(name)
             await self._refuse_broken(name)
             await self._await_dependencies(stream)
             arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
@@ -285,6 +309,14 @@ class Room:
                 f"it breaks an interface that it promised: {'; '.join(found[:5])}",
                 next=f"if that is meant: `parallelai work approve {name}`; then go on with the run",
             )
+
+    async def _refuse_unsettled(self, name: str) -> None:
+        """What has conflict markers in it is not finished."""
+        left = await self.site.unsettled(name)
+        if left:
+            self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
+            self._colleagues.keep(name, [markers(left)])
+            raise unsettled(name, left)
 
     async def _await_dependencies(self, stream: Stream) -> None:
         """Wait for those whose work it was cut from before they had landed (`after: finished`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -22,10 +23,8 @@ from parallelai.records import FilePart, changed
 from parallelai.results.printable import visible
 from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
-from parallelai.work import scratch
 from parallelai.work.confined import Command, run_in
 from parallelai.work.context.pack import Note, context
-from parallelai.work.gathering import listing
 from parallelai.work.guard.guarding import Guard, Guarded
 from parallelai.work.guard.interfaces import broken
 from parallelai.work.guard.place import Settings as GuardSettings
@@ -33,13 +32,13 @@ from parallelai.work.guard.place import git_dir_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.sheltering import shelter
-from parallelai.work.streams import clean, syncing, worktrees
+from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
 from parallelai.work.streams.names import PREFIX
-from parallelai.work.streams.now import find_place, measure
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
-from parallelai.work.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter
+from parallelai.work.streams.taking_back import take_back
+from parallelai.work.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
 
 if TYPE_CHECKING:
     from parallelai.work.room import Setting
@@ -312,12 +311,38 @@ class Site:
         await self._guard_of(self._streams.find(name)).before()
         if not synced.ok:
             return ""  # it is settled when this lands
+        return await self._landed_since(stream, tip)
+
+    async def _landed_since(self, stream: Stream, tip: str) -> str:
         listed = await self._repository.git.run("diff-tree", "-r", "-z", "--name-only", stream.base, tip)
-        paths = [f"`{visible(as_text(os.fsdecode(path)))}`" for path in listed.split(b"\0") if path]
-        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
-        return (
-            f"What others did has landed, and is in your worktree now: {', '.join(paths[:MOST_NAMED])}{more}."
+        paths = _shown([os.fsdecode(path) for path in listed.split(b"\0") if path])
+        return f"What others did has landed, and is in your worktree now: {paths}."
+
+    async def take_over(self, name: str) -> str:
+        """Bring what has landed into a worktree also where it conflicts; gives what its assistant is to do.
+
+        Files that git cannot merge get its conflict markers, where the plan has worktrees merged.
+        """
+        stream = self._streams.find(name)
+        tip, target = await self.tip(), stream.target
+        if self._setting.plan.landing.sync == "merge":
+            synced = await taking_over.take_over(self._repository, self._streams, stream, tip)
+            await self._guard_of(self._streams.find(name)).before()
+            if synced.ok and synced.has_moved:
+                return await self._landed_since(stream, tip)
+        said = await self.sync(name)
+        return said or (
+            f"What landed on `{target}` is not in your worktree, because it conflicts with what you did. Look at"
+            f" it with `git diff HEAD...{target}`, and change your work so that it fits."
         )
+
+    async def unsettled(self, name: str) -> tuple[str, ...]:
+        """The files of a workstream that have conflict markers of ours in them still, as committed."""
+        stream = self._streams.find(name)
+        left = await taking_over.marked(self._repository, stream.head, stream.unsettled)
+        if left != stream.unsettled:
+            self._streams.update(name, lambda it: dataclasses.replace(it, unsettled=left))
+        return left
 
     async def measure(self, name: str) -> Measured:
         """Say what a workstream has changed since it was cut, as it stands on its branch."""
@@ -347,20 +372,17 @@ class Site:
             await self._take_files_back(stream)
 
     async def _take_files_back(self, stream: Stream) -> None:
-        place = find_place(self._repository, stream)
-        if place.index.is_symlink():  # git would write to where it leads
-            await asyncio.to_thread(place.index.unlink)
-            await place.must("read-tree", stream.head)
-        now = await measure(self._repository, stream)
-        if not now.changed:
+        taken = await take_back(self._repository, stream)
+        if taken is None or not taken.patch:
             return
-        listed = await self._repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
-        tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
-        for path in now.changed:
-            await asyncio.to_thread(scratch.clear_away, place.path, path)
-        known = [path for path in now.changed if path in tracked]
-        if known:
-            await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(known))
+        folder = self._setting.folder / "patches"
+        names = (f"{stream.name}-check-{number}.patch" for number in itertools.count(1))
+        path = next(folder / name for name in names if not (folder / name).exists())
+        await asyncio.to_thread(write_patch, path, taken.patch)
+        shown = ", ".join(f"`{visible(as_text(each))}`" for each in taken.kept[:MOST_NAMED])
+        kept = os.path.relpath(path, self._setting.root)
+        said = f"what a check left in {shown} was taken back, and is kept in `{kept}`"
+        self._tell(stream.name, WorkspaceRepaired(stream.worktree, said))
 
     # -- the end
 
@@ -379,7 +401,7 @@ class Site:
             return
         try:
             done = await clean.remove(self._repository, self._streams, stream)
-        except ParallelAIError:  # it is there, and `work clean` says why
+        except (ParallelAIError, OSError):  # it is there, and `work clean` says why
             done = None
         if isinstance(done, clean.Removed):
             self._tell(stream.name, WorkspaceRemoved(stream.worktree))
@@ -433,6 +455,13 @@ async def by_hand(
         ),
     )
     return guarded.said
+
+
+def _shown(paths: Sequence[str]) -> str:
+    """Some paths, for an assistant."""
+    named = [f"`{visible(as_text(path))}`" for path in paths[:MOST_NAMED]]
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return f"{', '.join(named)}{more}"
 
 
 def _plan_file(setting: Setting) -> str | None:

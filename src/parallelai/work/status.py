@@ -16,6 +16,8 @@ from parallelai.events import (
     AttemptStarted,
     ConflictGone,
     ConflictSeen,
+    ConflictWaited,
+    ConflictWaiting,
     Event,
     GateEnded,
     GateStarted,
@@ -66,6 +68,7 @@ class StreamStatus:
     """How far one workstream is. Unknown is None, never 0.
 
     Attributes:
+        worktree: None, and `target` too where nobody said it, of one that is not started yet.
         stage: the step that it is in (CONTRACTS §2), or how it ended: landed, dropped, blocked, failed, ….
         activity: active, waiting or asking while it is not at its end.
         todo: how many of its parts are done.
@@ -79,8 +82,8 @@ class StreamStatus:
 
     name: str
     branch: str
-    worktree: str
-    target: str
+    worktree: str | None
+    target: str | None
     stage: str
     activity: str
     todo: Passed
@@ -105,7 +108,7 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class Progress:
-    """What a run's events say of one workstream so far."""
+    """What a run's events say of one workstream so far. `stream` is the number of the attempt that works now."""
 
     stage: str = "waiting"
     activity: str = "waiting"
@@ -123,6 +126,7 @@ class Progress:
     blocked: str | None = None
     waits_for: str | None = None
     is_worked_out: bool = False
+    stream: int | None = None
     conflicts: set[str] = field(default_factory=set)
     leases: dict[str, None] = field(default_factory=dict)
     kept_out: dict[str, None] = field(default_factory=dict)
@@ -130,6 +134,10 @@ class Progress:
     def take(self, event: Event) -> None:
         """Learn one event that concerns this workstream."""
         self.last_at = event.at
+        if isinstance(event.data, AttemptReserved):
+            self.stream = event.seq
+        elif isinstance(event.data, AttemptEnded | TaskEnded):
+            self.stream = None
         learn = _LEARN.get(event.type)
         if learn is not None:
             learn(self, event.data)
@@ -255,6 +263,15 @@ def _lease_ended(progress: Progress, data: LeaseEnded) -> None:
         progress.leases.pop(path, None)
 
 
+def _conflict_waiting(progress: Progress, data: ConflictWaiting) -> None:
+    progress.activity = "waiting"
+    progress.waits_for = f"{_paths(data.names)} to land: conflict in {data.where}"
+
+
+def _conflict_waited(progress: Progress, data: ConflictWaited) -> None:
+    progress.activity, progress.waits_for = "active", None
+
+
 def _kept_out(progress: Progress, data: GuardKeptOut) -> None:
     progress.kept_out |= dict.fromkeys(data.paths)
 
@@ -299,6 +316,8 @@ _LEARN: Mapping[str, Any] = {
     LeaseGranted.type: _lease_granted,
     LeaseRefused.type: _lease_refused,
     LeaseEnded.type: _lease_ended,
+    ConflictWaiting.type: _conflict_waiting,
+    ConflictWaited.type: _conflict_waited,
     GuardKeptOut.type: _kept_out,
     GateStarted.type: _gate_started,
     GateEnded.type: _gate_ended,

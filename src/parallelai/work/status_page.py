@@ -7,21 +7,22 @@ from datetime import datetime
 from pathlib import Path
 
 from parallelai.records import Usage
-from parallelai.results.printable import cell_width, crop, visible
+from parallelai.results.printable import cell_width, crop, visible, wrap
 from parallelai.results.write import write_atomically
 from parallelai.work.status import Files, Passed, StreamStatus
 
 _HEADINGS = ("workstream", "stage", "todo", "files", "checks", "tests", "age", "cost", "")
 _GAP = 2
-_LEAST_LAST = 16
+_INDENT = "    "
+_MOST_LINES = 8
 _LONGEST_NAME = 30
 
 
 def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = False) -> list[str]:
     """A line for each workstream, under a heading, each at most `width` cells.
 
-    The last column says whether it can land, or why not; where there is room, its last words follow on a line
-    of their own. Columns that say nothing for all of them are left out.
+    The last column says whether it can land, or why not. A reason that has no room there follows on lines of its
+    own, and then its last words on one. Columns that say nothing for all of them are left out.
     """
     if not statuses:
         return ["no workstreams"]
@@ -36,13 +37,24 @@ def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = Fals
     for number, row in enumerate(rows):
         cells = [_filled(row[column], size) for column, size in zip(kept, widths, strict=False)]
         before = (" " * _GAP).join(cells)
-        room = width - cell_width(before) - _GAP
-        last = crop(row[-1], room, ascii_only=is_ascii) if room >= _LEAST_LAST else ""
-        lines.append(crop(f"{before}{' ' * _GAP}{last}".rstrip(), width, ascii_only=is_ascii))
+        has_room = cell_width(row[-1]) <= width - cell_width(before) - _GAP
+        last = f"{' ' * _GAP}{row[-1]}" if has_room else ""
+        lines.append(crop(f"{before}{last}".rstrip(), width, ascii_only=is_ascii))
+        if not has_room:
+            lines += _whole(row[-1], statuses[number - 1].name if number else "", width, is_ascii)
         words = statuses[number - 1].words if number else None
         if words:
-            lines.append(crop(f"    {visible(words, ascii_only=is_ascii)}", width, ascii_only=is_ascii))
+            lines.append(crop(f"{_INDENT}{visible(words, ascii_only=is_ascii)}", width, ascii_only=is_ascii))
     return lines
+
+
+def _whole(said: str, name: str, width: int, is_ascii: bool) -> list[str]:
+    """A text on lines of its own; of a very long one the beginning, and where all of it is."""
+    lines = [_INDENT + line for line in wrap(said, width - len(_INDENT))]
+    if len(lines) <= _MOST_LINES:
+        return lines
+    whole = visible(f"{_INDENT}all of it: `parallelai work status {name}`", ascii_only=is_ascii)
+    return [*lines[: _MOST_LINES - 1], crop(whole, width, ascii_only=is_ascii)]
 
 
 _UNKNOWN = "-"

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -471,7 +472,8 @@ def _children(folder: Path) -> list[Path]:
 
 def free_patch(folder: Path, number: int) -> Path:
     """A name for the patch of an instance, by its place in the plan, that no file of the run has yet."""
-    names = (f"{number + 1:04}.patch", *(f"{number + 1:04}-{again}.patch" for again in range(2, 10_000)))
+    again = (f"{number + 1:04}-{count}.patch" for count in itertools.count(2))
+    names = itertools.chain([f"{number + 1:04}.patch"], again)
     patches = folder / "patches"
     return next(patches / name for name in names if not (patches / name).exists())
 

@@ -43,7 +43,9 @@ from parallelai.run.executors.base import (
     Coordinator,
     ExecutorEvent,
 )
+from parallelai.run.steps import disk_full
 from parallelai.run.workspaces import PLAIN, Workspaces
+from parallelai.store import faults
 
 
 @dataclass(slots=True)
@@ -264,7 +266,10 @@ class LocalExecutor:
         except ParallelAIError as failure:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
         except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
-            error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
+            if isinstance(failure, OSError) and faults.is_full(failure):
+                error = disk_full(failure)
+            else:
+                error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
         return self._done(spec.id, began, result, error)
 
     async def _attempt(self, spec: AttemptSpec, began: float) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from parallelai.run.limits.noise import Noise
+from parallelai.run.limits.noise import Noise, Ticket
 from parallelai.run.limits.pace import Pace, Sent
 
 LEAST_ROUND = 4
@@ -25,6 +25,7 @@ class Taken:
     at: float
     requests: Sent
     tokens: Sent
+    ticket: Ticket
 
 
 class Adaptive:
@@ -66,6 +67,11 @@ class Adaptive:
         return self.requests.rate is not None and not self._noise.is_noise
 
     @property
+    def is_noise(self) -> bool:
+        """Whether refusals have turned out to come at any rate."""
+        return self._noise.is_noise
+
+    @property
     def per_minute(self) -> float | None:
         """How many average calls a minute go out, None while nothing was refused."""
         pace = self._pace()
@@ -74,15 +80,15 @@ class Adaptive:
     def opens(self, now: float, tokens: float) -> float:
         """Give the time at which a call may go out, as far as the pace goes."""
         if not self.is_paced:
-            return now
+            return self._noise.opens(now)
         pace = self._pace()
         return pace.opens(now, tokens if pace is self.tokens else 1.0)
 
     def take(self, now: float, tokens: float, in_flight: int) -> Taken:
         """Count a call that goes out; `in_flight` are those before it."""
         self._peak = max(self._peak, in_flight + 1)
-        self._watch(now)
-        return Taken(now, self.requests.take(now, 1.0), self.tokens.take(now, tokens))
+        ticket = self._noise.sent(now)
+        return Taken(now, self.requests.take(now, 1.0), self.tokens.take(now, tokens), ticket)
 
     def answered(self) -> bool:
         """Count a clean first-try answer; says whether the limit grew."""
@@ -104,11 +110,14 @@ class Adaptive:
 
     def refused(self, now: float, taken: Taken) -> bool:
         """Learn from a 429; says whether it told anything new."""
-        self._noise.refused()
-        if self._noise.is_noise:
-            return False
         self.limit = self.ceiling  # from here on it is the pace that holds back
-        if taken.at <= self._last:
+        was_noise = self._noise.is_noise
+        self._noise.refused(taken.ticket, now - taken.at)
+        if was_noise and not self._noise.is_noise:
+            self._last = now
+            self.requests.resume(now, self._noise.speed)
+            self.tokens.resume(now, self._noise.speed)
+        if taken.at <= self._last or self._noise.is_noise:
             self.requests.forget(taken.requests)
             self.tokens.forget(taken.tokens)
             return False
@@ -120,14 +129,6 @@ class Adaptive:
         if abs(self._lean) > _SURE:
             self.by_tokens = self._lean > 0
         return True
-
-    def _watch(self, now: float) -> None:
-        """Begin the estimate anew when refusals turn out to be noise, or to be none any more."""
-        was_noise = self._noise.is_noise
-        self._noise.sent(now)
-        if was_noise != self._noise.is_noise:
-            self.requests, self.tokens = Pace(), Pace()
-            self._last = -math.inf
 
     def _pace(self) -> Pace:
         return self.tokens if self.by_tokens and self.tokens.total > 0 else self.requests

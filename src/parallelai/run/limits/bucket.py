@@ -14,6 +14,7 @@ _LEAST_FALL = 5.0
 _EPSILON = 1e-6
 _SLACK, _MOST_SLACK = 0.05, 0.4  # shares of the capacity; more after a refusal, fading
 _SLACK_FADE = 0.02
+_PLENTY = 0.5  # of the capacity
 _RISE = 0.15  # of what a header tells more than was thought: it may come from a call that was late
 
 
@@ -102,8 +103,10 @@ class Bucket:
         self._corrected += amount
 
     def refuse(self, now: float) -> None:
-        """A call was refused: there is less than was thought."""
+        """A call was refused: there is less than was thought, unless there was plenty: then it was not this limit."""
         self._refill(now)
+        if self.level > _PLENTY * self._capacity:
+            return
         self._corrected -= self.level
         self.level = 0.0
         self._slack = min(_MOST_SLACK, 2 * self._slack)

@@ -166,8 +166,8 @@ class KeyLimit:
         self.adaptive.faltered()
 
     def _is_misled(self, now: float, reservation: Reservation) -> bool:
-        """Empty the buckets on a refusal; say whether headers no longer explain the refusals."""
-        if self.adaptive.is_paced:
+        """Empty the buckets on a refusal that they may explain; say whether headers no longer explain refusals."""
+        if self.adaptive.is_paced or self.adaptive.is_noise:
             return True
         if reservation.taken.at <= self._last_refusal:
             return False

@@ -38,6 +38,9 @@ _LATE_CALLS = 35  # from here on the rate was raised, or never found: haste grow
 _HURRY_CALLS, _HURRY_SECONDS = 15.0, 5.0  # by e in so many calls, but not in less time
 
 _FIRST_SHARE, _FIRST_SECONDS = 0.7, 2.0
+_LOOK_SECONDS = 2.0  # at most so long after the first refusal, to see what else was refused
+_LOOK_ERRORS, _LOOK_VARIANCE = 1.5, 4.0
+_RESUMED = 0.05  # variance, at least, after refusals that were noise
 _BURST_SECONDS = 2.0  # how much of the rate an idle time may save up,
 _BURST_VARIANCE = 0.05  # once it is known so well
 
@@ -60,7 +63,11 @@ class Pace:
         "_at",
         "_began",
         "_calls",
+        "_first",
+        "_hold",
+        "_last_at",
         "_late_at",
+        "_looks_at",
         "_refused",
         "_sent",
         "_short",
@@ -82,6 +89,10 @@ class Pace:
         self._at = 0.0
         self._late_at = 0.0
         self._began: float | None = None
+        self._first: Sent | None = None  # the earliest call that was refused at first
+        self._hold = 0.0
+        self._looks_at = -math.inf  # when what was on its way at the first refusal is known
+        self._last_at = 0.0
         self._anchor = 0.0  # when this stretch began
         self._anchor_total = 0.0
 
@@ -104,6 +115,8 @@ class Pace:
         """Give the time at which a call of this cost may go out."""
         if self.rate is None:
             return now
+        if now < self._looks_at:
+            return self._looks_at
         self._refill(now)
         short = min(cost, self._most()) - self.credit
         return now if short <= 0 else now + short / self.speed()
@@ -116,6 +129,7 @@ class Pace:
         if self.rate is not None:
             self._refill(now)
             self.credit = max(self.credit - cost, -self._most())
+        self._last_at = now
         self.total += cost
         self._sent += 1
         self._calls += 1
@@ -132,6 +146,8 @@ class Pace:
     def forget(self, sent: Sent) -> None:
         """Count a refused call that says nothing new: it was on its way when another was refused."""
         self._refused += sent.cost
+        if self._first is not None and sent.total < self._first.total:
+            self._first = sent
 
     def refuse(self, sent: Sent, now: float) -> None:
         """Learn from a refused call."""
@@ -143,12 +159,31 @@ class Pace:
         self._calls = 0
         self.credit = min(self.credit, 0.0)
 
+    def resume(self, now: float, speed: float) -> None:
+        """Begin to measure anew: for a while nothing was paced, and so many average calls a second were let in."""
+        if self.rate is not None:
+            self.rate = max(self.rate, speed * self.mean_cost)
+            self._begin(self.total - self._refused, now)
+            self._at, self._calls, self.credit = now, 0, 0.0
+            self.variance = max(self.variance, _RESUMED)
+
     def _guess(self, point: float, sent: Sent, now: float) -> float:
         """Begin low: what went out so far came from a full bucket; and one call in the time of a refusal."""
         began = self._began if self._began is not None else now
         so_far = max(point, self.mean_cost) / max(sent.at - began, _FIRST_SECONDS) * _FIRST_SHARE
         self._begin(point, sent.at)
+        self._first = sent
+        self._hold = min(now - sent.at, _LOOK_SECONDS)
+        self._looks_at = now + self._hold
         return min(so_far, self.mean_cost / max(now - sent.at, 0.05))
+
+    def _look_back(self, rate: float, first: Sent) -> None:
+        """Look what became of the calls that were on their way at the first refusal: more may have been let in."""
+        calls = (self.total - self._refused - first.total) / self.mean_cost
+        sure = calls - _LOOK_ERRORS * math.sqrt(max(calls, 0.0)) - 1.0
+        seen = sure * self.mean_cost / max(self._last_at - first.at, self._hold, 1e-3)
+        if seen > rate:
+            self.rate, self.variance = seen, min(_UNSURE, _LOOK_VARIANCE / calls)
 
     def _learn(self, rate: float, point: float, at: float) -> float:
         admitted, seconds = point - self._anchor_total, at - self._anchor
@@ -185,6 +220,9 @@ class Pace:
         return max(self.rate * _BURST_SECONDS, self.mean_cost)
 
     def _refill(self, now: float) -> None:
+        if self._first is not None and self.rate is not None and now >= self._looks_at:
+            first, self._first = self._first, None
+            self._look_back(self.rate, first)
         if now > self._at:
             self.credit = min(self._most(), self.credit + self.speed() * (now - self._at))
             self._at = now

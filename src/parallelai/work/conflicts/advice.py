@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from parallelai.errors import Conflict
 from parallelai.records import ConflictFile, ConflictPair
+from parallelai.results.printable import visible
 
 MOST = 5
 
@@ -37,6 +41,32 @@ def advice(pair: ConflictPair) -> str:
         f"{both} work close to each other{where}. It still merges; leave lines alone that are the other's. A"
         f" conflict is likely with {pair.risk:.0%}."
     )
+
+
+def has_landed(names: Sequence[str], target: str) -> str:
+    """Say what has changed while a workstream waited; without names, what somebody else put on its target."""
+    shown = ", ".join(f"`{name}`" for name in names) or f"`{target}`"
+    what = f"{'has' if len(names) == 1 else 'have'} landed" if names else "has moved on"
+    return f"{shown} {what}, and what you did conflicts with that."
+
+
+def markers(files: Sequence[str]) -> str:
+    """Say what to do about git's conflict markers in some files."""
+    return (
+        f"git has written conflict markers into {_paths(files)}: above `=======` is what you did, below it what"
+        " has landed. Settle each place so that both still do what they are meant to, and leave no marker."
+    )
+
+
+def unsettled(name: str, files: Sequence[str]) -> Conflict:
+    """The error of a workstream that cannot land because of markers that are left in it."""
+    said = f"`{name}` has git's conflict markers in {_paths(files)} still"
+    return Conflict(said, next="go on with the run, or settle them in its worktree yourself")
+
+
+def _paths(files: Sequence[str]) -> str:
+    shown = ", ".join(f"`{visible(path)}`" for path in files[:MOST])
+    return f"{shown} and {len(files) - MOST} more" if len(files) > MOST else shown
 
 
 def _where(files: tuple[ConflictFile, ...]) -> str:

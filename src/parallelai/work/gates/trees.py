@@ -25,6 +25,7 @@ from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, ParallelAIError, Unavailable
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
+from parallelai.git.submodules import Submodule, lay_out, submodules
 from parallelai.plan import model
 from parallelai.work import scratch
 from parallelai.work.confined import Command, complete, last_lines
@@ -40,7 +41,7 @@ _instances = itertools.count(1)
 
 
 class SetupFailed(EngineError):
-    """A folder at that commit could not be prepared: its `setup` failed."""
+    """A folder at that commit could not be prepared: its `setup` failed, or a submodule of it is not here."""
 
     kind = "gate_failed"
 
@@ -118,6 +119,7 @@ class Trees:
         self._folder = folder
         self._included: tuple[str, ...] = ()
         self._filters: tuple[str, ...] = ()
+        self._submodules: dict[str, tuple[Submodule, ...]] = {}
         self._places = asyncio.Semaphore(max(settings.parallel, 1))
         self._idle: list[_Held] = []
         self._used: set[_Held] = set()
@@ -272,6 +274,8 @@ class Trees:
 
     async def _move(self, held: _Held, commit: str) -> bool:
         """Let a tidy folder go to another commit, as a checkout does; False where something is in the way."""
+        if await self._modules(held.folder.base) != await self._modules(commit):
+            return False
         git = self._git(held.folder)
         await git.attempt("update-index", "-q", "--refresh")
         done = await git.attempt("read-tree", "-m", "-u", held.folder.base, commit)
@@ -287,11 +291,14 @@ class Trees:
         held = _Held(scratch.Folder(path, commit, self._folder / "indexes" / path.name))
         try:
             await self._check_room(commit)
+            modules = await self._modules(commit)
             if self._settings.lend is not None:
                 held.env = await held.stack.enter_async_context(self._settings.lend(path.name))
             held.folder = await scratch.check_out(
                 self._objects, commit, path, held.folder.index, self._filters
             )
+            for each in modules:
+                await lay_out(each, path)
             await self._finish(held)
             await self._set_up(held)
         except OSError as error:
@@ -302,6 +309,30 @@ class Trees:
             raise
         self.made += 1
         return held
+
+    async def _modules(self, commit: str) -> tuple[Submodule, ...]:
+        """The submodules of a commit; the user's own checkout says of which a gate can do without.
+
+        Raises `SetupFailed` where one of the others is not here: the gate would test something else.
+        """
+        root = None if self._repository.is_bare else self._repository.root
+        if commit not in self._submodules:
+            self._submodules[commit] = await submodules(self._repository.git, commit, root)
+        found = self._submodules[commit]
+        missing = [each for each in found if each.folder is None]
+        head = self._objects.head
+        if missing and head is not None:
+            users = await submodules(self._repository.git, head, root)
+            left_out = {each.path for each in users if not each.is_begun}
+            missing = [each for each in missing if each.is_begun or each.path not in left_out]
+        if missing:
+            one = missing[0]
+            said = f"the submodule `{one.path}` is at {one.commit[:10]}, which is not here, and a gate would miss it"
+            advice = (
+                "`git submodule update --init --recursive` in your checkout, or `git fetch` in the submodule"
+            )
+            raise SetupFailed(said, next=advice)
+        return found
 
     async def _finish(self, held: _Held) -> None:
         """Bring what a checkout lacks into a folder, make it a repository, and note what lies in it."""

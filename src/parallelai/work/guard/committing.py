@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from parallelai.errors import Internal, Unavailable
+from parallelai.git.plumbing import failure, is_full
 from parallelai.work.guard.place import Place
 from parallelai.work.removing import remove
 
@@ -30,7 +32,7 @@ def _bring(source: Path, target: Path, names: list[str]) -> None:
         if theirs.exists() or not ours.exists():
             continue
         theirs.parent.mkdir(exist_ok=True)
-        part = theirs.with_name(f"tmp_obj_parallelai_{os.getpid()}")
+        part = theirs.with_name(f"tmp_obj_parallelai_{secrets.token_hex(8)}")  # others may bring it, too
         try:
             shutil.copyfile(ours, part)
             part.chmod(0o444)
@@ -42,13 +44,15 @@ def _bring(source: Path, target: Path, names: list[str]) -> None:
 async def make_commit(place: Place, tree: str, head: str, message: str, trailers: Mapping[str, str]) -> str:
     """Make a commit as the user's git would: their identity, signed where they sign.
 
-    Raises `Unavailable` where git knows no identity, or cannot sign.
+    Raises `Unavailable` where git knows no identity, or cannot sign, and `StoreFullError`.
     """
     repository = place.settings.repository
     signs = (await repository.git.configured(r"^commit\.gpgsign$")).get("commit.gpgsign", "false").lower()
     sign = ("-S",) if signs in ("true", "yes", "on", "1", "") else ()
     arguments = ("-c", "core.hooksPath=/dev/null", "commit-tree", *sign, tree, "-p", head, "-F", "-")
     done = await repository.as_user(*arguments, stdin=worded(message, trailers).encode())
+    if is_full(done):
+        raise failure(("commit-tree",), done)
     if done.exit != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         said = next((line for line in reversed(lines) if line.strip()), f"exit {done.exit}")

@@ -65,7 +65,7 @@ Answer = Granted | Waits | Refused | NeedsPerson
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A workstream that has not ended: what it may change, and whose landing it waits for anyway."""
+    """A workstream that has not ended: what it may change, and whose end it waits for anyway, directly or not."""
 
     permits: Permits
     depends_on: tuple[str, ...] = ()
@@ -85,6 +85,8 @@ class Leases:
     live: dict[str, Claim]
     held: dict[str, str] = field(default_factory=dict)
     """Who holds a path."""
+    also: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Who waits for whose landing for another reason: a conflict."""
     _wishes: dict[str, _Wish] = field(default_factory=dict)
 
     def ask(self, stream: str, paths: Iterable[str]) -> Answer:
@@ -109,6 +111,18 @@ class Leases:
     def waiting(self) -> Mapping[str, tuple[str, ...]]:
         """Who waits, and for whom."""
         return {name: self._blockers(name, wish.paths) for name, wish in self._wishes.items()}
+
+    def waits(self) -> dict[str, set[str]]:
+        """Who waits for whom now: for files, to depend on a landing, or because of a conflict."""
+        waits = {
+            name: {each for each in claim.depends_on if each in self.live}
+            for name, claim in self.live.items()
+        }
+        for name, wish in self._wishes.items():
+            waits.setdefault(name, set()).update(self._blockers(name, wish.paths))
+        for name, others in self.also.items():
+            waits.setdefault(name, set()).update(others)
+        return waits
 
     def restore(self, stream: str, paths: Iterable[str]) -> None:
         """Take up a lease that was granted before this process began. Of a file that another holds nothing is."""
@@ -188,14 +202,8 @@ class Leases:
         return tuple(sorted((holders | owners) - {stream}, key=self._rank))
 
     def _is_locked(self) -> bool:
-        """Whether some workstreams wait for each other in a circle: for files, or to depend on a landing."""
-        waits = {
-            name: {each for each in claim.depends_on if each in self.live}
-            for name, claim in self.live.items()
-        }
-        for name, wish in self._wishes.items():
-            waits.setdefault(name, set()).update(self._blockers(name, wish.paths))
-        return has_circle(waits)
+        """Whether some workstreams wait for each other in a circle."""
+        return has_circle(self.waits())
 
 
 def has_circle(waits: Mapping[str, Collection[str]]) -> bool:
@@ -260,7 +268,7 @@ def _request(item: Mapping[str, Any]) -> LeaseRequest:
     words = _one_line(reason)[:MOST_REASON_CHARS] if isinstance(reason, str) else ""
     if len(texts) > MOST_PATHS:
         return LeaseRequest((), words, f"more than {MOST_PATHS} files are asked for at once")
-    paths = [_path(text) for text in texts]
+    paths = [path_of(text) for text in texts]
     bad = [text for text, path in zip(texts, paths, strict=True) if path is None]
     if bad or not paths:
         named = f"`{_one_line(bad[0])[:100]}`" if bad and isinstance(bad[0], str) else "what it names"
@@ -270,7 +278,7 @@ def _request(item: Mapping[str, Any]) -> LeaseRequest:
     return LeaseRequest(tuple(dict.fromkeys(path for path in paths if path is not None)), words)
 
 
-def _path(text: Any) -> str | None:
+def path_of(text: Any) -> str | None:
     """A file's path from the root, None where it cannot be one."""
     if not isinstance(text, str) or not 0 < len(text) <= MOST_PATH_CHARS or text.endswith("/"):
         return None

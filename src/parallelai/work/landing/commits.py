@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai.errors import ParallelAIError
+from parallelai.git.plumbing import failure, is_full
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 
@@ -48,7 +49,7 @@ class Committing:
     ) -> str:
         """Make a commit, and give its hash. `author` are git's own variables, where it is not the user.
 
-        Raises `CommitRefusedError`.
+        Raises `CommitRefusedError`, `StoreFullError`.
         """
         identity = await self._look_up()
         if self._has_hook:
@@ -59,6 +60,8 @@ class Committing:
             stdin=message.encode("utf-8", "replace"),
             env={**identity, **(author or {})},
         )
+        if is_full(done):
+            raise failure(("commit-tree",), done)
         if done.exit != 0:
             raise CommitRefusedError(f"git did not make the commit: {words(done)}")
         return os.fsdecode(done.stdout).strip()

@@ -167,7 +167,8 @@ class Lander:
         }
         left = [one for one in candidates if one.name not in arrivals]
         if left:
-            arrivals |= await self._land(left, tip, found, judging)
+            landing = await self._land(left, tip, found, judging)
+            arrivals |= {name: _with_notes(one) for name, one in landing.items()}
         if self.plan.push and self.plan.via == "ref" and any(one.landed for one in arrivals.values()):
             arrivals = await self._pushed(arrivals, judging)
         return arrivals
@@ -182,9 +183,15 @@ class Lander:
         if self.plan.via == "pr":
             merging = self._merging(found)
             opened = await PullRequests(self.repository, self.plan, merging, judging).open(left, tip)
-            return {one.name: self._told(one) for one in opened}
-        ground = Firm(self._target, self._committing)
-        return await self._session(left, tip, found, judging, ground)
+            arrivals = {one.name: self._told(one) for one in opened}
+        else:
+            ground = Firm(self._target, self._committing)
+            arrivals = await self._session(left, tip, found, judging, ground)
+        # What the base was found to be, such as that a gate misses errors, concerns all that landed behind it.
+        return {
+            name: dataclasses.replace(one, notes=tuple(dict.fromkeys((*verdict.notes, *one.notes))))
+            for name, one in arrivals.items()
+        }
 
     async def _session(
         self,
@@ -286,3 +293,11 @@ def _breaking(arrival: Arrival) -> Literal["conflict", "gate_failed"] | None:
     if error is None or (error.next is not None and error.next.startswith("land `")):
         return None
     return "conflict" if error.kind == "conflict" else "gate_failed" if error.kind == "gate_failed" else None
+
+
+def _with_notes(arrival: Arrival) -> Arrival:
+    """Put what a person should know of a landing beside the landing itself, where it is kept."""
+    if arrival.landed is None:
+        return arrival
+    notes = tuple(note for note in arrival.notes if note != ALREADY)
+    return dataclasses.replace(arrival, landed=dataclasses.replace(arrival.landed, notes=notes))

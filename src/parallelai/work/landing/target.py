@@ -17,6 +17,7 @@ from parallelai.errors import UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.work.landing.commits import words
+from parallelai.work.landing.room import has_room
 from parallelai.work.streams.base import PendingError, pending_of, recorded_ref
 
 _LOCKED_TRIES = 8
@@ -142,6 +143,8 @@ class Target:
 
     async def _with_checkout(self, ref: str, to: str, expected: str, place: Path) -> Moved:
         """Have git move a checkout and its branch. What counts is where the branch is afterwards."""
+        if not await has_room(self._repository, place, expected, to):
+            return self._refused("its disk has no room for the files that come with it", place)
         said = ""
         for attempt in range(_LOCKED_TRIES):
             if await self._repository.commit(ref) != expected:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import Git
 from parallelai.records import utc_now
+from parallelai.store.files import replace_whole
 from parallelai.work.resolvers.lines import lines
 from parallelai.work.resolvers.records import Conflict
 from parallelai.work.resolvers.splitting import Split
@@ -205,16 +205,7 @@ class Decisions:
         if len(data) > MAX_BYTES or not _KEY.fullmatch(decision.key):
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = self._folder / f".{decision.key}.{secrets.token_hex(4)}"
-        try:
-            with beside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path(decision.key))
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        replace_whole(self._path(decision.key), data)
 
     async def all(self) -> tuple[Decision, ...]:
         """Give the decisions that are kept, and those that landed, the newest first; at most 10,000 of each."""

@@ -95,7 +95,7 @@ async def _target(repository: Repository, given: str | None) -> str:
         if branch is None:
             raise UsageError(
                 f"no branch is checked out in `{repository.root}` (HEAD is detached)",
-                next="check the branch out that the work is to land on, or name it (`landing.target`)",
+                next="check out the branch to land on, or name it (`--target`, or `landing.target` in the plan)",
             )
         return branch
     name = given.removeprefix("refs/heads/")

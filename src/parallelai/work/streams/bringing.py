@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.git.submodules import Submodule, submodules
 from parallelai.work import bringing as shared
 from parallelai.work.gathering import listing
 from parallelai.work.snapshot import Snapshot
 from parallelai.work.streams.now import differences, is_below, paths
 from parallelai.work.streams.places import Place
 from parallelai.work.streams.record import Stream
-
-_GITLINK = b"160000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,31 @@ async def settle(place: Place, stream: Stream) -> tuple[list[str], list[str]]:
     return new, sorted({*changed} & {*tracked})
 
 
-async def submodules(repository: Repository, commit: str) -> list[str]:
-    """The submodules of a commit."""
-    if (await repository.git.attempt("cat-file", "-e", f"{commit}:.gitmodules")).exit != 0:
-        return []
-    listed = await repository.git.run("ls-tree", "-r", "-z", "--full-tree", commit)
-    rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row.startswith(_GITLINK))
-    return [os.fsdecode(path) for _, path in rows]
+async def modules(repository: Repository, stream: Stream) -> tuple[Submodule, ...]:
+    """The submodules of the commit that a workstream begins at."""
+    root = None if repository.is_bare else repository.root
+    return await submodules(repository.git, stream.base, root)
+
+
+def said_of(found: Sequence[Submodule]) -> list[str]:
+    """What a person should know of the submodules in a worktree."""
+    there = [each.path for each in found if each.folder is not None]
+    gone = [each.path for each in found if each.folder is None]
+    notes = []
+    if there:
+        notes.append(
+            f"submodules are there as plain files, to read; changes of them are not taken: {_few(there)}"
+        )
+    if gone:
+        advice = "`git submodule update --init` in your checkout brings them"
+        notes.append(
+            f"submodules that are not in your checkout are not in worktrees: {_few(gone)} ({advice})"
+        )
+    return notes
+
+
+def _few(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths[:5])
 
 
 async def _included(repository: Repository) -> tuple[str, ...]:

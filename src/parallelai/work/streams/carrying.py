@@ -68,7 +68,7 @@ async def _tip(repository: Repository, tip: str, onto: str, how: How, message: s
         return await _rebased(repository, tip, onto, merged)
     if not merged.is_clean:
         return _conflict("its commits", merged)
-    return await _commit(repository, merged.tree, (tip, onto), message.encode())
+    return await as_commit(repository, merged.tree, (tip, onto), message.encode())
 
 
 async def _rebased(repository: Repository, tip: str, onto: str, whole: Merged) -> str | Refused:
@@ -102,10 +102,10 @@ async def _again(repository: Repository, git: Git, commit: str, tree: str, paren
         "GIT_AUTHOR_EMAIL": os.fsdecode(email),
         "GIT_AUTHOR_DATE": date.decode("ascii", "replace"),
     }
-    return await _commit(repository, tree, (parent,), message, env)
+    return await as_commit(repository, tree, (parent,), message, env)
 
 
-async def _commit(
+async def as_commit(
     repository: Repository,
     tree: str,
     parents: tuple[str, ...],

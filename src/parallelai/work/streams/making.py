@@ -14,7 +14,7 @@ from pathlib import Path
 
 from parallelai import processes
 from parallelai.errors import UsageError
-from parallelai.git.plumbing import failure
+from parallelai.git.plumbing import failure, is_full
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.store import faults
@@ -239,7 +239,7 @@ async def _is_half(place: Place, name: str) -> bool:
 
 def _not_made(done: Completed, words: tuple[str, ...], path: Path) -> Exception:
     there = path if path.exists() else path.parent
-    if faults.has_no_room(there) or b"No space left" in done.stderr or b"quota exceeded" in done.stderr:
+    if faults.has_no_room(there) or is_full(done):
         return faults.full(path)
     return failure(words, done)
 

@@ -35,7 +35,8 @@ class GateRun:
 class Landed:
     """How a workstream became part of the target: `before` is what the target was, `commit` what it became.
 
-    `pending` names the branch that holds the result while the user's checkout could not be moved along.
+    `pending` names the branch that holds the result while the user's checkout could not be moved along. `notes` are
+    what a person should know of it: who settled which conflict, which tests passed only alone, what a gate missed.
     """
 
     target: str
@@ -44,6 +45,7 @@ class Landed:
     tree: str
     pending: str | None = None
     gates: tuple[GateRun, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Stream:
             A folder stands for all below it.
         links: what links of the worktree lead to, absolute: it has to stay readable there.
         leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
+        unsettled: files that git could not merge with the target, and wrote conflict markers into.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
     """
 
@@ -104,6 +107,7 @@ class Stream:
     is_ready: bool = False
     leases: tuple[str, ...] = ()
     mail: tuple[str, ...] = ()
+    unsettled: tuple[str, ...] = ()
 
 
 def described(stream: Stream) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import secrets
 import unicodedata
@@ -259,6 +260,11 @@ def _held_by(what: str, kind: str, other: Stream) -> Held:
     )
 
 
+@functools.lru_cache(maxsize=512)  # a run reads them some hundred times, and they seldom change
+def _parsed(data: bytes) -> Stream:
+    return read_stream(json.loads(data))
+
+
 def _read(path: Path) -> Stream | None:
     """Read a workstream's file; None where there is none. Raises `StoreError`, `StoreCorruptError`."""
     try:
@@ -271,7 +277,7 @@ def _read(path: Path) -> Stream | None:
     try:
         if len(data) > MOST_BYTES:
             raise ValueError("it is too large")
-        stream = read_stream(json.loads(data))
+        stream = _parsed(data)
         if stream.name != path.stem and path.parent.name != "history":
             raise ValueError(f"it is about `{stream.name}`")
     except UnknownVersion as error:

@@ -67,8 +67,22 @@ class _Journal:
     onto: str
 
 
-async def sync(repository: Repository, streams: Streams, stream: Stream, onto: str, how: How) -> Synced:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The branch's `tip`, the commit to bring in and how, and the commit of the target that it holds."""
+
+    tip: str
+    onto: str
+    how: How
+    base: str
+
+
+async def sync(
+    repository: Repository, streams: Streams, stream: Stream, onto: str, how: How, base: str | None = None
+) -> Synced:
     """Bring a commit of the target into a workstream's worktree and branch; only while nobody works there.
+
+    `base` is the commit of the target where `onto` is a merge with it.
 
     Conflicts, an edit meanwhile, or an unfinished merge of somebody's leave all as it was, and are told. What
     was staged is not staged afterwards.
@@ -88,24 +102,23 @@ async def sync(repository: Repository, streams: Streams, stream: Stream, onto: s
         if reason is not None or tip is None:
             return Synced(False, stream, why=reason or f"the branch `{stream.branch}` is gone")
         with tempfile.TemporaryDirectory(prefix="parallelai-sync-") as folder:
-            return await _sync(streams, place, stream, (tip, onto, how), Path(folder) / "index")
+            wanted = _Wanted(tip, onto, how, base or onto)
+            return await _sync(streams, place, stream, wanted, Path(folder) / "index")
 
 
-async def _sync(
-    streams: Streams, place: Place, stream: Stream, wanted: tuple[str, str, How], index: Path
-) -> Synced:
-    tip, onto, how = wanted
+async def _sync(streams: Streams, place: Place, stream: Stream, wanted: _Wanted, index: Path) -> Synced:
+    tip, onto = wanted.tip, wanted.onto
     repository = place.repository
     await copy_index(place, tip, index)
     now = await measure_with(place, stream, tip, index)
     message = f"Merge `{stream.target}` into `{stream.branch}`\n"
-    carried = await carry(repository, tip, now.commit, onto, how, message)
+    carried = await carry(repository, tip, now.commit, onto, wanted.how, message)
     if isinstance(carried, Refused):
         return Synced(False, stream, why=carried.why, files=carried.files)
-    journal = _Journal(tip, carried.tip, now.commit, carried.now, onto)
+    journal = _Journal(tip, carried.tip, now.commit, carried.now, wanted.base)
     if carried.tip == tip:
-        if await repository.ancestor(stream.base, onto):
-            stream = streams.update(stream.name, lambda known: dataclasses.replace(known, base=onto))
+        if await repository.ancestor(stream.base, wanted.base):
+            stream = streams.update(stream.name, lambda known: dataclasses.replace(known, base=wanted.base))
         return Synced(True, stream)
     differences = await trees(repository, journal.before, journal.after)
     in_the_way = await asyncio.to_thread(_in_the_way, place.path, differences)

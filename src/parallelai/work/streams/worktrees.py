@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parallelai.errors import EngineError, Unavailable
 from parallelai.git.repository import Repository
+from parallelai.git.submodules import lay_out, names_in
 from parallelai.records import utc_now
 from parallelai.work.streams import bringing, making, names
 from parallelai.work.streams.base import Base
@@ -162,16 +163,20 @@ async def _prepared(
     """Bring what the worktree needs, run `setup` in it, and note it as ready."""
     place = find_place(repository, stream)
     bring = await bringing.listed(repository, stream, wanted.copy, wanted.link)
+    modules = await bringing.modules(repository, stream)
+    inside = [name for each in modules for name in await names_in(each)]
     # Written down before it is there: what a killed start brought must not pass for somebody's work.
     noted = replace(
         stream,
-        brought=_joined(stream.brought, bring.brought),
+        brought=_joined(stream.brought, (*bring.brought, *inside)),
         links=bring.targets,
         is_sparse=bool(stream.sparse) or await asyncio.to_thread(_is_sparse, place.entry.admin),
     )
     stream = streams.update(stream.name, lambda known: _with_brought(known, noted))
     notes = list(bring.notes)
     await asyncio.to_thread(bringing.bring, repository, stream, bring)
+    for each in modules:
+        await lay_out(each, place.path)
     if wanted.setup and set_up is not None:
         await _run_setup(wanted.setup, Path(stream.worktree), set_up)
         new, restored = await bringing.settle(place, stream)
@@ -181,11 +186,7 @@ async def _prepared(
         after = replace(stream, brought=_joined(stream.brought, new))
         stream = streams.update(stream.name, lambda known: _with_brought(known, after))
     ready = streams.update(stream.name, lambda known: replace(known, is_ready=True))
-    submodules = await bringing.submodules(repository, stream.base)
-    if submodules:
-        shown = ", ".join(f"`{name}`" for name in submodules[:5])
-        notes.append(f"submodules are not checked out in worktrees: {shown}")
-    return ready, notes
+    return ready, [*notes, *bringing.said_of(modules)]
 
 
 async def _run_setup(commands: Sequence[tuple[str, ...]], path: Path, set_up: SetUp) -> None:

@@ -1,0 +1,30 @@
+"""What the user has to be told of a run before it starts."""
+
+from __future__ import annotations
+
+from parallelai.client.folders import confinement_notes
+from parallelai.client.project import OpenProject
+from parallelai.plan.model import positions
+from parallelai.plan.templates import replaces_shipped
+from parallelai.run.job import Job
+
+
+def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
+    """Say what of a run is not as one might think."""
+    notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in project.ignored]
+    members = {member for who in job.assignments.values() for member in who.choice.members}
+    uses = {entry.use for name, entry in job.entries.items() if name in members}
+    notes += confinement_notes(job)
+    if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
+        notes.append("`analyzers` has rules of its own: the checklist is for models")
+    return (*positions(job.plan).notes, *notes, *_of_templates(job))
+
+
+def _of_templates(job: Job) -> list[str]:
+    names = {instance.task.template for instance in job.graph.instances} & job.templates.keys()
+    used = (job.templates[name] for name in sorted(name for name in names if name is not None))
+    return [
+        f"the template `{template.name}` is the {template.source}'s, in place of the one that ships"
+        for template in used
+        if replaces_shipped(template)
+    ]

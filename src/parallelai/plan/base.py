@@ -1,0 +1,34 @@
+"""What every object of a plan has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from parallelai.plan import values
+
+HOURS = frozenset({"estimated_hours", "ESTIMATED TIME"})
+"""The aliases whose bare numbers are hours."""
+
+
+class Model(BaseModel):
+    """The base: frozen, strict, no unknown keys, import aliases renamed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    aliases: ClassVar[Mapping[str, str]] = {}  # import alias → canonical key
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, data: Any) -> Any:
+        # A key that is there under two names stays, and is refused as unknown with a word about that.
+        if not cls.aliases or not isinstance(data, Mapping) or cls.aliases.keys().isdisjoint(data):
+            return data
+        renamed: dict[str, Any] = {}
+        for key, value in data.items():
+            canonical = cls.aliases.get(key, key)
+            is_taken = canonical != key and (canonical in data or canonical in renamed)
+            in_hours = key in HOURS and not isinstance(value, values.InHours)
+            renamed[key if is_taken else canonical] = values.InHours(value) if in_hours else value
+        return renamed

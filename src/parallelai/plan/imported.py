@@ -1,0 +1,183 @@
+"""From a Markdown task list to the data of a plan, with the places of its values.
+
+What names files or a branch becomes a workstream, all else a task that edits. Text is taken literally: what looks
+like a template is no template. Tasks that are done are left out, and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from parallelai.errors import PlanError, Problem
+from parallelai.plan.details import LISTS, OWNING, Detail, is_none, literal, parts, single, slug
+from parallelai.plan.outline import Piece, outline
+from parallelai.plan.positions import Place
+from parallelai.plan.source import MOST_VALUES, Source, refuse_unreadable
+from parallelai.plan.tasklist import Entry, entries
+
+SUFFIXES = frozenset({".md", ".markdown"})
+_MOST_SHOWN = 10
+
+
+def is_task_list(file: PurePath) -> bool:
+    """Say whether a plan file is a Markdown task list, by its name."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def parse(text: str, file: str) -> Source:
+    """Read a task list as the data of a plan. Raises `PlanError` where it cannot be read, or has nothing to do."""
+    found = _entries(text, file)
+    left = [entry for entry in found if not entry.is_done]
+    if not left:
+        said = f"all {len(found)} tasks are done" if found else "there is no task in it"
+        advice = "write one as `- [ ] what is to be done`, or as a heading with `**FILES**: …` below it"
+        raise PlanError([Problem(f"the task list: {said}", file, 1, 1, advice)])
+    writer = _Writer(file, _names(found), frozenset(entry.id for entry in found if entry.is_done))
+    return writer.source(left, [entry for entry in found if entry.is_done])
+
+
+def boxes(text: str) -> Mapping[str, tuple[int, ...]]:
+    """Say which lines, from 0, hold the checkboxes of each task of a list; empty for what is no task list."""
+    try:
+        return {entry.id: tuple(dict.fromkeys(entry.boxes)) for entry in _entries(text, "")}
+    except PlanError:
+        return {}
+
+
+def _entries(text: str, file: str) -> list[Entry]:
+    text = text.removeprefix("\ufeff")
+    refuse_unreadable(text, file)
+    return entries(outline(text, file))
+
+
+def _names(found: Sequence[Entry]) -> Mapping[str, str]:
+    """What a task may be called where another names it, as slugs; what would mean two of them is left out."""
+    names: dict[str, set[str]] = {}
+    for entry in found:
+        for name in {slug(entry.name), *entry.others}:
+            names.setdefault(name, set()).add(entry.id)
+    single_ones = {name: next(iter(ids)) for name, ids in names.items() if name and len(ids) == 1}
+    return {**single_ones, **{slug(entry.id): entry.id for entry in reversed(found)}}
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes tasks as data and places, side by side."""
+
+    file: str
+    names: Mapping[str, str]
+    done: frozenset[str]
+    values: int = 0
+
+    def source(self, left: Sequence[Entry], done: Sequence[Entry]) -> Source:
+        data: dict[str, Any] = {}
+        root = Place(1, 1, children={})
+        problems: list[Problem] = []
+        for entry in left:
+            is_stream = any(detail.key in OWNING and _says(detail, more) for detail, more in entry.details)
+            name = "workstreams" if is_stream else "tasks"
+            value, place = self._entry(entry, is_stream=is_stream, problems=problems)
+            works = data.setdefault(name, [])
+            assert root.children is not None  # noqa: S101  # made with them
+            holder = root.children.setdefault(name, Place(place.line, place.column, 1, 1, {}))
+            assert holder.children is not None  # noqa: S101  # made with them
+            holder.children[len(works)] = place
+            works.append(value)
+        return Source(data, root, problems, _notes(done))
+
+    def _entry(
+        self, entry: Entry, *, is_stream: bool, problems: list[Problem]
+    ) -> tuple[dict[str, Any], Place]:
+        place = Place(*entry.place, children={})
+        data: dict[str, Any] = {}
+        assert place.children is not None  # noqa: S101  # made with them
+        for key, value, where in self._values(entry, is_stream=is_stream):
+            self._count(value, where)
+            if key not in data:
+                data[key], place.children[key] = value, where
+            elif isinstance(value, list):  # what one owns may be said in several places
+                have, before = place.children[key].children or {}, len(data[key])
+                have.update(
+                    {before + number: each for number, each in enumerate((where.children or {}).values())}
+                )
+                data[key] += value
+            else:
+                said = f"`{entry.id}` has `{key}` twice"
+                problems.append(Problem(said, self.file, where.line, where.column, "keep one of them"))
+        return data, place
+
+    def _count(self, value: Any, where: Place) -> None:
+        self.values += 2 + (len(value) if isinstance(value, list) else 0)
+        if self.values > MOST_VALUES:
+            said = f"the task list has more than {MOST_VALUES:,} keys and values"
+            raise PlanError([Problem(said, self.file, where.line, where.column, "split it")])
+
+    def _values(self, entry: Entry, *, is_stream: bool) -> Iterator[tuple[str, Any, Place]]:
+        yield "id", entry.id, _at(entry.id_at or entry.title)
+        yield "description", literal(_description(entry)), _at(_goal(entry) or entry.title)
+        if not is_stream:
+            yield "edits", True, _at(entry.title)
+        for detail, more in entry.details:
+            if detail.key in ("id", "description", "status") or not _says(detail, more):
+                continue
+            if detail.key in LISTS:
+                pieces = [piece for each in (detail.value, *more) for piece in parts(detail.key, each)]
+                pieces = self._named(detail, pieces)
+                if pieces:
+                    yield self._list(detail, pieces)
+            else:
+                value = single(next((piece for piece in (detail.value, *more) if piece.text), detail.value))
+                yield detail.key, value.text, _at(value, detail.name)
+        if entry.todo:
+            yield self._list(Detail("todo", entry.todo[0], entry.todo[0]), entry.todo)
+
+    def _named(self, detail: Detail, pieces: list[Piece]) -> list[Piece]:
+        """Put ids in place of what tasks are called otherwise; what is done is waited for no more."""
+        if detail.key != "depends_on":
+            return pieces
+        known = [piece._replace(text=self.names.get(slug(piece.text), piece.text)) for piece in pieces]
+        unique = {piece.text: piece for piece in reversed(known) if piece.text not in self.done}
+        return list(reversed(unique.values()))
+
+    def _list(self, detail: Detail, pieces: Sequence[Piece]) -> tuple[str, list[str], Place]:
+        place = _at(detail.value, detail.name)
+        place.children = {number: _at(piece) for number, piece in enumerate(pieces)}
+        return detail.key, [piece.text for piece in pieces], place
+
+
+def _says(detail: Detail, more: Sequence[Piece]) -> bool:
+    """Whether a detail says anything: what is left empty, or is a list of `None`, does not."""
+    if detail.key in LISTS and detail.value.text:
+        return not is_none(detail.value.text)
+    return any(piece.text for piece in (detail.value, *more))
+
+
+def _at(value: Piece, name: Piece | None = None) -> Place:
+    return Place(value.line, value.column, *(name[1:] if name is not None else (0, 0)))
+
+
+def _goal(entry: Entry) -> Piece | None:
+    return entry.value("description")
+
+
+def _description(entry: Entry) -> str:
+    """What is to be done: the goal, after the title where the id does not say it; then all that is no detail."""
+    goals = [
+        "\n".join(piece.text for piece in (detail.value, *more) if piece.text)
+        for detail, more in entry.details
+        if detail.key == "description"
+    ]
+    title = [] if goals and slug(entry.name) in (entry.id, "") else [entry.title.text]
+    return "\n\n".join(part for part in (*title, *goals, *entry.text) if part.strip())
+
+
+def _notes(done: Sequence[Entry]) -> tuple[str, ...]:
+    if not done:
+        return ()
+    shown = ", ".join(f"`{entry.id}`" for entry in done[:_MOST_SHOWN])
+    more = f" and {len(done) - _MOST_SHOWN} more" if len(done) > _MOST_SHOWN else ""
+    word = "task is" if len(done) == 1 else "tasks are"
+    return (f"{len(done)} {word} done, and left out: {shown}{more}",)

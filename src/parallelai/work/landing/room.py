@@ -1,0 +1,38 @@
+"""Whether a checkout's disk has room for the files that a landing brings.
+
+git verifies a checkout before it touches it, but not the disk: where that is full it stops in the middle, and
+leaves a checkout that is neither the old nor the new commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from parallelai.git.repository import Repository
+
+SPARE_BYTES = 32 * 1024 * 1024
+"""What has to stay free beside the files: for the index, refs and logs that git writes with them."""
+PLENTY_BYTES = 16 * 1024 * 1024 * 1024
+"""Where so much is free nobody counts what the files need."""
+_SUBMODULE = b"160000"
+
+
+async def has_room(repository: Repository, place: Path, old: str, new: str) -> bool:
+    """Whether a checkout at `place` can go from one commit to another without filling its disk, or git's."""
+    folders = (place, repository.common)
+    free = await asyncio.to_thread(lambda: min(shutil.disk_usage(folder).free for folder in folders))
+    return free >= PLENTY_BYTES or free >= SPARE_BYTES + await _size(repository, old, new)
+
+
+async def _size(repository: Repository, old: str, new: str) -> int:
+    """The bytes of all files that differ in the new commit."""
+    listed = await repository.git.run(
+        "diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", old, new
+    )
+    rows = [row.split(b" ") for row in listed.split(b"\0") if row.startswith(b":")]
+    names = {row[3] for row in rows if row[1] != _SUBMODULE and row[3].strip(b"0")}
+    stdin = b"".join(name + b"\n" for name in names)
+    sizes = await repository.git.run("cat-file", "--batch-check=%(objectsize)", stdin=stdin)
+    return sum(int(size) for size in sizes.split() if size.isdigit())

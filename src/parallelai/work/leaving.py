@@ -1,0 +1,56 @@
+"""A person's leave to change files while nobody carries the workstream's run out: the next run takes it up.
+
+What is written down is what a run would have decided: a file that another workstream owns or holds is not given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from parallelai.errors import UsageError
+from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
+from parallelai.work.guard.rules import Permits
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams
+
+
+def checked(paths: Sequence[str]) -> list[str]:
+    """The paths as they count from the root. Raises `UsageError` for what is no file of the project."""
+    found = [(text, path_of(text)) for text in paths]
+    bad = [text for text, path in found if path is None]
+    if bad:
+        raise UsageError(
+            f"`{bad[0]!a}` is no file of the project", next="name files by their paths from its root"
+        )
+    return [path for _, path in found if path is not None]
+
+
+def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:
+    """Give a workstream leave, and say what was given. Raises `UsageError` where it cannot have a file now."""
+    mates = streams.open(stream.plan)
+    leases = Leases([each.name for each in mates], {each.name: _claim(root, each) for each in mates})
+    for each in mates:
+        leases.restore(each.name, each.leases)
+    answer = leases.leave(stream.name, paths, "a person")
+    if isinstance(answer, Waits):
+        named = ", ".join(f"`{name}`" for name in answer.on)
+        raise UsageError(f"{named} has them first", next="land that first, or drop it")
+    if not isinstance(answer, Granted):
+        raise UsageError(answer.why if isinstance(answer, Refused) else "a person has to give leave")
+    if not answer.paths:
+        return f"`{stream.name}` may change that already"
+    held = tuple(sorted(leases.of(stream.name)))
+    shown = ", ".join(f"`{path}`" for path in answer.paths)
+    told = f"You have the lease of {shown} until your work has landed. Go on with your task."
+    streams.update(
+        stream.name, lambda known: dataclasses.replace(known, leases=held, mail=(*known.mail, told))
+    )
+    return f"`{stream.name}` may change {shown} until it has landed"
+
+
+def _claim(root: Path, stream: Stream) -> Claim:
+    is_below = not Path(stream.plan).is_absolute() and (root / stream.plan).is_file()
+    permits = Permits(stream.rules, plan_file=stream.plan if is_below else None)
+    return Claim(permits, stream.depends_on)

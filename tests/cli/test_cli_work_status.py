@@ -1,0 +1,135 @@
+"""What `work status` says of a run that is carried out, and what `work run` says of landings in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallelai.cli.carry import landing_notes
+from parallelai.records import Outcome, RunDocument, TaskResult, Usage
+
+PLAN = """\
+version: 1
+engines: {hand: {use: command, command: [python3, hand.py]}}
+defaults: {engine: hand}
+workstreams:
+  core: {description: Core., owns: [src/core.py, go]}
+  gui: {description: Gui., owns: src/gui.py, depends_on: core}
+  docs: {description: Docs., owns: docs/**}
+phases:
+  - {name: first, tasks: [core, gui]}
+  - {name: last, tasks: [docs]}
+gates: {landing: ["python3 --version"]}
+"""
+HAND = """\
+import pathlib, time
+print("I look at the orders.", flush=True)
+go = pathlib.Path("go")
+while pathlib.Path.cwd().name == "core" and not go.exists():
+    time.sleep(0.02)
+go.unlink(missing_ok=True)
+place = {"core": "src/core.py", "gui": "src/gui.py", "docs": "docs/a.md"}[pathlib.Path.cwd().name]
+pathlib.Path(place).parent.mkdir(exist_ok=True)
+pathlib.Path(place).write_text("x = 1\\n")
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a plan of three workstreams, one after the other."""
+    root = tmp_path / "shop"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "app.py").write_text("x = 1\n")
+    (root / "plan.yaml").write_text(PLAN)
+    (root / "hand.py").write_text(HAND)
+    git(tmp_path, "init", "-qb", "main", str(root))
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "config", "user.name", "A")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_who_is_not_started_is_listed_with_what_it_waits_for(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "core").code == 0
+
+    rows = {row["name"]: row for row in cli("work", "status", "--json").document["workstreams"]}
+
+    assert list(rows) == ["core", "gui", "docs"]
+    assert rows["gui"]["stage"] == "waiting"
+    assert rows["gui"]["worktree"] is None
+    assert rows["gui"]["why"] == "not started: waits for `core`"
+    assert rows["docs"]["why"] == "not started: waits for the phase `first`"
+    alone = cli("work", "status", "gui").out
+    assert "gui: parallelai/gui has no worktree yet\n  not started: waits for `core`\n" in alone
+    assert "core" not in alone.splitlines()[0]
+    cli("work", "status", "--write", "STATUS.md")
+    assert "| gui | waiting |" in (shop / "STATUS.md").read_text()
+    assert cli("work", "status", "nobody").code == 2
+
+
+def test_a_live_run_shows_last_words_and_in_the_end_what_to_know_of_its_landings(
+    cli: Any, shop: Path
+) -> None:
+    command = [sys.executable, "-m", "parallelai", "work", "run", "plan.yaml", "--json"]
+    with subprocess.Popen(
+        command, cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        try:
+            words: dict[str, Any] = {}
+            while not words.get(
+                "core"
+            ):  # until the assistant's stream has its first line; the test has a time-out
+                assert run.poll() is None, run.communicate()
+                called = cli("work", "status", "--json")
+                words = {row["name"]: row["words"] for row in called.document.get("workstreams", ())}
+            (shop.parent / "shop-worktrees" / "core" / "go").write_text("")
+            out, err = run.communicate()
+        except BaseException:
+            run.terminate()
+            raise
+
+    assert words == {"core": "I look at the orders.", "gui": None, "docs": None}
+    assert run.returncode == 0, err
+    landed = {row["id"]: row["workstream"]["landed"] for row in json.loads(out)["tasks"] if row["workstream"]}
+    assert "stays green with a syntax error" in landed["core"]["notes"][0]
+    assert "notes of what landed:\n  core, gui, docs: gate `python3 --version` stays green" in err
+    assert [row["stage"] for row in cli("work", "status", "--all", "--json").document["workstreams"]] == [
+        "landed"
+    ] * 3
+
+
+def document(*notes: tuple[str, ...]) -> RunDocument:
+    rows = tuple(
+        TaskResult(id=f"t{number}", status=Outcome.OK, workstream={"landed": {"notes": list(each)}})
+        for number, each in enumerate(notes)
+    )
+    row = TaskResult(id="plain", status=Outcome.OK)
+    return RunDocument("r-1", None, 0, Outcome.OK, 1.0, 1.0, {}, Usage(), tasks=(*rows, row))
+
+
+def test_notes_of_landings_are_a_few_lines_each_note_once() -> None:
+    settled = "`a.py` was settled by versions"
+    assert landing_notes(document(("flaky \x1b[2J",), (settled, "flaky \x1b[2J"))) == [
+        "notes of what landed:",
+        "  t0, t1: flaky \\x1b[2J",
+        f"  t1: {settled}",
+        "  why: `parallelai work decisions`",
+    ]
+    assert landing_notes(document(())) == []
+    many = landing_notes(document(tuple(map(str, range(15)))))
+    assert many[-1] == "  and 5 more: `parallelai runs show r-1 --json`"
+    assert len(many) == 12
+    assert landing_notes(dataclasses.replace(document(), tasks=())) == []

@@ -1,0 +1,115 @@
+"""A Markdown task list, all the way: converted, run, landed, its boxes ticked."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TASKS = """\
+# The shop
+
+Ordered by importance.
+
+- [ ] Write the orders as CSV (files: src/export.py)
+  - [ ] a header, such as {{ id }}
+  - [ ] a line for each
+- [ ] Write the orders as CSV, with a test (files: tests/**; depends on: Write the orders as CSV)
+- [x] Choose a name
+- [ ] Paint the door
+
+## Agent 2: Report
+
+**AGENT**: reporter
+**GOAL**: Add up the orders of a month.
+**FILES**: `src/report.py`
+**DEPENDENCIES**: None (can start at once)
+
+1. [ ] add up
+2. [ ] print
+"""
+ENGINE = """\
+engines: {hand: {use: command, command: [python3, hand.py]}}
+defaults: {engine: hand}
+"""
+HAND = """\
+import pathlib, sys
+told = sys.stdin.read()
+paths = {"reporter": "src/report.py", "write-the-orders-as-csv": "src/export.py"}
+with open(paths.get(pathlib.Path.cwd().name, "door.txt"), "a") as file:
+    file.write(f"# {'{{ id }}' in told}\\n")
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a task list, and a program that does its tasks."""
+    root = tmp_path / "shop"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "app.py").write_text("x = 1\n")
+    (root / "TASKS.md").write_text(TASKS)
+    (root / "hand.py").write_text(HAND)
+    git(tmp_path, "init", "-qb", "main", str(root))
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "config", "user.name", "A")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_a_list_is_converted_run_landed_and_ticked(cli: Any, shop: Path) -> None:
+    converted = cli("plan", "convert", "TASKS.md", "--output", "plan.yaml")
+    assert converted.code == 0
+    assert "1 task is done, and left out: `choose-a-name`" in converted.err
+    plan = shop / "plan.yaml"
+    text = plan.read_text()
+    assert "  write-the-orders-as-csv:  # TASKS.md:5:7\n" in text
+    assert "  reporter:  # TASKS.md:12:4\n" in text
+    plan.write_text(text + ENGINE)
+    git(shop, "add", "plan.yaml")
+    git(shop, "commit", "-qm", "the plan")
+
+    ran = cli("work", "run", "plan.yaml", "--only", "write-the-orders-as-csv", "--only", "reporter", "--json")
+
+    outcomes = {row["id"]: row["status"] for row in ran.document["tasks"]}
+    assert outcomes == {"write-the-orders-as-csv": "ok", "reporter": "ok"}, ran.err
+    assert (shop / "src" / "report.py").is_file()
+    assert (
+        shop / "src" / "export.py"
+    ).read_text() == "# True\n# False\n"  # a turn for each part, told literally
+
+    ticked = cli("work", "status", "--write", "TASKS.md")
+
+    assert ticked.err == "ticked in TASKS.md\n"
+    done = TASKS.replace("- [ ] Write the orders as CSV (", "- [x] Write the orders as CSV (")
+    for part in ("  - [ ] a h", "  - [ ] a l", "1. [ ]", "2. [ ]"):
+        done = done.replace(part, part.replace("[ ]", "[x]"))
+    assert (shop / "TASKS.md").read_text() == done
+    assert cli("plan", "convert", "TASKS.md").err.startswith("note: 3 tasks are done, and left out: ")
+
+
+def test_a_task_list_is_a_plan_itself(cli: Any, shop: Path) -> None:
+    checked = cli("plan", "check", "TASKS.md")
+    assert checked.out.startswith("TASKS.md: ok, 4 tasks, 4 to carry out\n")
+    assert "note: 1 task is done, and left out: `choose-a-name`" in checked.err
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n- [x] Choose a name\n")
+
+    (shop / "parallelai.toml").write_text(
+        "[engines.hand]\nuse = 'command'\ncommand = ['python3', 'hand.py']\n"
+    )
+
+    ran = cli("execute", "TASKS.md", "--engine", "hand", "--trust", "--apply")
+
+    assert "1 task is done, and left out: `choose-a-name`" in ran.err
+    assert (shop / "door.txt").is_file()
+    assert "1 task is done" in cli("execute", "TASKS.md", "--engine", "hand", "--trust", "--dry-run").err
+    (shop / "TASKS.md").write_text("- [ ] Paint (depends on: nobody)\n")
+    assert "TASKS.md:1:26: `paint` depends on `nobody`" in cli("execute", "TASKS.md").err

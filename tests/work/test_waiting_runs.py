@@ -1,0 +1,436 @@
+"""Workstreams that conflict: told, held until the other has landed, or asked about, as the plan says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repositories import Repository
+
+from parallelai.client import AsyncParallelAI
+from parallelai.client.landings import Asked
+from parallelai.client.options import CarryOut
+from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
+from parallelai.errors import Unavailable, UsageError
+from parallelai.events import Event
+from parallelai.plan.load import load
+from parallelai.records import LimitKey, Reply, RunDocument, Usage
+
+Turn = Callable[["Hands", Path, str], Any]
+
+
+@dataclass
+class Hands:
+    """An assistant that does the next of its task's turns each time that it is asked; a turn may wait."""
+
+    turns: Mapping[str, list[Turn]]
+    name: str = "hands"
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(
+            answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True
+        )
+    )
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    async def detect(self) -> Availability:
+        return Availability(True, "here")
+
+    def limit_key(self, request: Request) -> LimitKey:
+        return LimitKey(self.name)
+
+    def estimate(self, request: Request) -> Estimate:
+        return Estimate(0, 0.0)
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        told = self.told.setdefault(request.task, [])
+        told.append(request.prompt)
+        turns = self.turns[request.task]
+        said = None
+        if len(told) <= len(turns):
+            said = turns[len(told) - 1](self, Path(request.root), request.prompt)
+            if asyncio.iscoroutine(said):
+                said = await said
+        return Reply(text=said or "done", usage=Usage(1, 0, 1, 0, 0.0, "free"), session=f"s-{request.task}")
+
+    def attach(self, session: str) -> list[str] | None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+def writes(**files: str) -> Turn:
+    """Write files; `__` in a name is a dot."""
+
+    def turn(hands: Hands, root: Path, prompt: str) -> None:
+        for name, text in files.items():
+            (root / name.replace("__", ".")).write_text(text)
+
+    return turn
+
+
+def once(seen: asyncio.Event, then: Turn) -> Turn:
+    """Do something as soon as something was seen."""
+
+    async def turn(hands: Hands, root: Path, prompt: str) -> Any:
+        await seen.wait()
+        return then(hands, root, prompt)
+
+    return turn
+
+
+@dataclass
+class Watch:
+    """What a run wrote down; `on` gives what is set at the first event of a kind (of a task)."""
+
+    events: list[Event] = field(default_factory=list)
+    _waited: list[tuple[str, str | None, asyncio.Event]] = field(default_factory=list)
+
+    def __call__(self, events: Any) -> None:
+        self.events.extend(events)
+        for kind, task, seen in self._waited:
+            if any(event.type == kind and task in (None, event.task) for event in events):
+                seen.set()
+
+    def on(self, kind: str, task: str | None = None) -> asyncio.Event:
+        seen = asyncio.Event()
+        self._waited.append((kind, task, seen))
+        return seen
+
+    def kinds(self, *kinds: str) -> list[tuple[str | None, str]]:
+        return [(event.task, event.type) for event in self.events if event.type in kinds]
+
+    def data(self, kind: str) -> list[Any]:
+        return [event.data for event in self.events if event.type == kind]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
+    repository = Repository.start(tmp_path / "project")
+    # No plan may have two that own a file; conflicts form in other ways too, but not at will.
+    monkeypatch.setattr("parallelai.plan.check._Checker.ownership", lambda self: ())
+    repository.commit({"main.txt": "import nothing\n", "util.py": "def load(path):\n    return path\n"})
+    return repository
+
+
+def plan_of(conflicts: Mapping[str, str], **streams: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "defaults": {"engine": "hands"},
+        "landing": {"conflicts": dict(conflicts)},
+        "workstreams": {
+            name: {"description": name, "owns": [f"{name}.txt", "main.txt", "*.py"], **more}
+            for name, more in streams.items()
+        },
+    }
+
+
+async def carry_out(
+    user: Repository, hands: Hands, plan: dict[str, Any], watch: Watch, **more: Any
+) -> RunDocument:
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        return await ai.execute(path, resume=True, on_events=watch, **more)
+
+
+def statuses(document: RunDocument) -> dict[str, str]:
+    return {row.id: str(row.status) for row in document.tasks}
+
+
+WAITS = ("conflict.waiting", "conflict.waited")
+
+
+async def test_the_later_one_waits_takes_over_what_landed_and_puts_it_right(user: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+
+    def settles(hands: Hands, root: Path, prompt: str) -> None:
+        text = (root / "main.txt").read_text()
+        assert "<<<<<<<" in text
+        assert text.index("import two") < text.index("=======") < text.index("import one")
+        (root / "main.txt").write_text("import one, two\n")
+
+    first = [writes(main__txt="import one\n"), once(waiting, writes(one__txt="1\n"))]
+    second = [once(begun, writes(main__txt="import two\n", two__txt="2\n")), settles]
+    hands = Hands({"one": first, "two": second})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert (user.root / "main.txt").read_text() == "import one, two\n"
+    landed = ("one", "landing.landed"), ("two", "landing.landed")
+    order = watch.kinds(*WAITS, "landing.landed")
+    assert order == [("two", WAITS[0]), landed[0], ("two", WAITS[1]), landed[1]]
+    (waits,) = watch.data("conflict.waiting")
+    assert (waits.names, waits.where) == (("one",), "`main.txt`")
+    assert watch.data("conflict.waited")[0].landed == ("one",)
+    assert len(hands.told["two"]) == 2
+    assert "`one` has landed" in hands.told["two"][1]
+    assert "`main.txt`" in hands.told["two"][1]
+    assert len(hands.told["one"]) == 2  # it need do nothing about it
+
+
+async def test_by_default_both_are_told_and_nobody_waits(user: Repository) -> None:
+    watch = Watch()
+    begun, seen = watch.on("turn.ended", "one"), watch.on("conflict.seen")
+    first = [
+        writes(main__txt="import one\n"),
+        once(seen, writes(one__txt="1\n", main__txt="import one, two\n")),
+    ]
+    second = [
+        once(begun, writes(main__txt="import two\n", two__txt="2\n")),
+        writes(main__txt="import one, two\n"),
+    ]
+    hands = Hands({"one": first, "two": second})
+    plan = plan_of({}, one={"todo": ["begin", "go on"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert watch.kinds(*WAITS) == []
+    for name in ("one", "two"):
+        assert any("change the same lines" in told for told in hands.told[name]), name
+
+
+async def test_whoever_newly_uses_what_another_changes_waits_for_that(user: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+    renamed = "def read(path):\n    return path\n"
+
+    def adapts(hands: Hands, root: Path, prompt: str) -> None:
+        assert (root / "util.py").read_text() == renamed
+        (root / "two.py").write_text("from util import read\n\nprint(read('x'))\n")
+
+    uses = writes(two__py="import util\nfrom util import load\n\nprint(load('x'))\n")
+    first = [writes(util__py=renamed), once(waiting, writes(one__txt="1\n"))]
+    hands = Hands({"one": first, "two": [once(begun, uses), adapts]})
+    plan = plan_of({"logic": "wait"}, one={"todo": ["begin", "go on"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert "read('x')" in (user.root / "two.py").read_text()
+    assert "`one` has landed" in hands.told["two"][1]
+    assert "`load" in hands.told["two"][1]
+    assert watch.kinds("guard.kept_out") == []
+
+
+async def test_who_waits_leaves_its_slot_to_others(user: Repository) -> None:
+    watch = Watch()
+    begun, third = watch.on("turn.ended", "one"), watch.on("attempt.started", "three")
+    first = [writes(main__txt="import one\n"), once(third, writes(one__txt="1\n"))]
+    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    hands = Hands({"one": first, "two": second, "three": [writes(three__txt="3\n")]})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={}, three={})
+    plan["limits"] = {"parallel": 2}
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert set(statuses(document).values()) == {"ok"}, [row.error for row in document.tasks]
+    assert ("two", "conflict.waiting") in watch.kinds(*WAITS)
+
+
+async def test_of_three_each_waits_for_those_before_it(user: Repository) -> None:
+    watch = Watch()
+    begun = watch.on("turn.ended", "one")
+    two, three = watch.on("conflict.waiting", "two"), watch.on("conflict.waiting", "three")
+
+    async def waits_for_both(hands: Hands, root: Path, prompt: str) -> None:
+        await two.wait()
+        await three.wait()
+
+    first = [writes(main__txt="import one\n"), waits_for_both]
+    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    third = [once(begun, writes(main__txt="import three\n")), writes(main__txt="import one, two, three\n")]
+    hands = Hands({"one": first, "two": second, "three": third})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={}, three={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert set(statuses(document).values()) == {"ok"}, [row.error for row in document.tasks]
+    assert [task for task, _ in watch.kinds("landing.landed")] == ["one", "two", "three"]
+    assert (user.root / "main.txt").read_text() == "import one, two, three\n"
+    assert len(hands.told["three"]) == 2  # told once, of both
+    assert watch.data("conflict.waited")[-1].landed == ("one", "two")
+
+
+async def test_nobody_is_waited_for_who_gives_up(user: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+    first = [writes(main__txt="import one\n"), once(waiting, writes(one__txt="1\n"))]
+    hands = Hands({"one": first, "two": [once(begun, writes(main__txt="import two\n"))]})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"], "checks": ["false"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "failed", "two": "ok"}
+    assert (user.root / "main.txt").read_text() == "import two\n"
+    assert watch.data("conflict.waited")[0].left == ("one",)
+    assert len(hands.told["two"]) == 1
+
+
+async def test_a_lease_cannot_close_a_circle_of_waiting(user: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+
+    def asks(hands: Hands, root: Path, prompt: str) -> str:
+        request = json.dumps({"lease": "two.txt", "reason": "to mention it"})
+        return f"I need it.\n```parallelai\n{request}\n```"
+
+    first = [writes(main__txt="import one\n"), once(waiting, asks), writes(one__txt="1\n")]
+    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    hands = Hands({"one": first, "two": second})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert "waits for this workstream itself" in hands.told["one"][2]
+    assert (user.root / "main.txt").read_text() == "import one, two\n"
+
+
+async def test_no_lease_waits_for_one_that_a_barrier_holds_back(user: Repository) -> None:
+    def asks(hands: Hands, root: Path, prompt: str) -> str:
+        (root / "one.txt").write_text("1\n")
+        return f"I need it.\n```parallelai\n{json.dumps({'lease': 'two.txt', 'reason': 'x'})}\n```"
+
+    hands = Hands({"one": [asks], "two": [writes(two__txt="2\n")]})
+    plan = plan_of({}, one={"owns": "one.txt"}, two={"owns": "two.txt"})
+    plan["phases"] = [{"name": "A", "tasks": ["one"]}, {"name": "B", "tasks": ["two"]}]
+    document = await asyncio.wait_for(carry_out(user, hands, plan, Watch()), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert "waits for this workstream itself" in hands.told["one"][1]
+
+
+async def test_what_others_put_on_the_target_is_taken_over_at_once(user: Repository) -> None:
+    watch = Watch()
+
+    def meets(hands: Hands, root: Path, prompt: str) -> None:
+        (root / "main.txt").write_text("import one\n")
+        user.commit({"main.txt": "import somebody\n"})
+
+    def settles(hands: Hands, root: Path, prompt: str) -> None:
+        assert ">>>>>>>" in (root / "main.txt").read_text()
+        (root / "main.txt").write_text("import one, somebody\n")
+
+    hands = Hands({"one": [meets, settles]})
+    document = await asyncio.wait_for(carry_out(user, hands, plan_of({"file": "wait"}, one={}), watch), 60)
+    assert statuses(document) == {"one": "ok"}, [row.error for row in document.tasks]
+    assert watch.kinds(*WAITS) == []
+    assert "`main` has moved on" in hands.told["one"][1]
+    assert (user.root / "main.txt").read_text() == "import one, somebody\n"
+
+
+async def test_what_has_conflict_markers_left_does_not_land(user: Repository) -> None:
+    def meets(hands: Hands, root: Path, prompt: str) -> None:
+        (root / "main.txt").write_text("import one\n")
+        user.commit({"main.txt": "import somebody\n"})
+
+    hands = Hands({"one": [meets]})  # it does nothing about them, however often it is told
+    plan = plan_of({"file": "wait"}, one={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, Watch()), 60)
+    (row,) = document.tasks
+    assert (str(row.status), row.error.kind) == ("blocked", "conflict")
+    assert "`main.txt`" in row.error.said
+    assert (user.root / "main.txt").read_text() == "import somebody\n"
+    settled = writes(main__txt="import one, somebody\n")
+    again = Hands({"one": [settled]})
+    document = await asyncio.wait_for(carry_out(user, again, plan, Watch()), 60)
+    assert "conflict markers" in again.told["one"][0]
+    assert statuses(document) == {"one": "ok"}, [row.error for row in document.tasks]
+    assert (user.root / "main.txt").read_text() == "import one, somebody\n"
+
+
+async def test_nor_does_it_land_by_hand(user: Repository) -> None:
+    def meets(hands: Hands, root: Path, prompt: str) -> None:
+        (root / "main.txt").write_text("import one\n")
+        user.commit({"main.txt": "import somebody\n"})
+
+    await asyncio.wait_for(
+        carry_out(user, Hands({"one": [meets]}), plan_of({"file": "wait"}, one={}), Watch()), 60
+    )
+    async with AsyncParallelAI(user.root) as ai:
+        await ai.work.done("one")
+        (row,) = (await ai.work.landings.land(["one"], Asked())).tasks
+        assert row.error is not None
+        assert (row.error.kind, "`main.txt`" in row.error.said) == ("conflict", True)
+        (Path(ai.work.find("one").worktree) / "main.txt").write_text("import one, somebody\n")
+        await ai.work.done("one")
+        assert (await ai.work.landings.land(["one"], Asked())).exit == 0
+    assert (user.root / "main.txt").read_text() == "import one, somebody\n"
+
+
+# -- a person is asked
+
+
+def both(watch: Watch, until: asyncio.Event) -> Hands:
+    """`one` begins, and goes on at an event; `two` gets in its way, and puts it right when it is told."""
+    begun = watch.on("turn.ended", "one")
+    first = [writes(main__txt="import one\n"), once(until, writes(main__txt="import one\n", one__txt="1\n"))]
+    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    return Hands({"one": first, "two": second})
+
+
+async def asked_in(
+    user: Repository, watch: Watch, option: str | None, until: str
+) -> tuple[Hands, RunDocument]:
+    """Carry a run out in which a person answers as soon as there is a question."""
+    question = watch.on("permission.asked")
+    hands = both(watch, watch.on(until))
+    plan = plan_of({"file": "ask"}, one={"todo": ["begin", "go on"]}, two={})
+    path = user.root.parent / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai, asyncio.TaskGroup() as group:
+        carry = CarryOut(on_events=watch, is_attended=True)
+        running = group.create_task(ai.carry_out_plan(load(path, root=user.root), "plan.json", carry))
+        await question.wait()
+        (open_,) = ai.runs.questions()
+        assert open_.options == ("wait", "go-on")
+        assert "`one`" in open_.what
+        assert "`main.txt`" in open_.detail
+        if option is not None:
+            await ai.runs.answer(None, open_.id, option)
+    return hands, running.result()
+
+
+async def test_a_person_lets_one_wait(user: Repository) -> None:
+    watch = Watch()
+    _, document = await asyncio.wait_for(asked_in(user, watch, "wait", "conflict.waiting"), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert watch.kinds(*WAITS) == [("two", "conflict.waiting"), ("two", "conflict.waited")]
+    assert (user.root / "main.txt").read_text() == "import one, two\n"
+    assert len(watch.data("permission.asked")) == 1
+
+
+async def test_a_person_lets_both_go_on(user: Repository) -> None:
+    watch = Watch()
+    hands, _ = await asyncio.wait_for(asked_in(user, watch, "go-on", "permission.answered"), 60)
+    assert watch.kinds(*WAITS) == []
+    assert watch.data("permission.answered")[0].option == "go-on"
+    assert "change the same lines" in hands.told["two"][1]
+
+
+async def test_a_question_that_settles_itself_is_withdrawn(user: Repository) -> None:
+    watch = Watch()
+    hands, document = await asyncio.wait_for(asked_in(user, watch, None, "permission.asked"), 60)
+    assert watch.kinds(*WAITS) == []
+    (answer,) = watch.data("permission.answered")
+    assert (answer.option, answer.by) == ("withdrawn", "policy")
+    assert statuses(document)["one"] == "ok"
+    assert "change the same lines" in hands.told["two"][1]  # now with what landed
+
+
+async def test_with_nobody_to_ask_the_workstream_is_blocked_and_goes_on_later(user: Repository) -> None:
+    watch = Watch()
+    hands = both(watch, watch.on("task.ended", "two"))
+    plan = plan_of({"file": "ask"}, one={"todo": ["begin", "go on"]}, two={})
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "blocked"}
+    row = next(row for row in document.tasks if row.id == "two")
+    assert row.error.kind == Unavailable.kind
+    assert "it conflicts with `one` in `main.txt`" in row.error.said
+    assert "conflicts: …" in row.error.next
+    again = await asyncio.wait_for(carry_out(user, hands, plan, Watch()), 60)
+    assert statuses(again)["one"] == "ok"
+    assert "change the same lines" in hands.told["two"][-1]
+
+
+async def test_a_question_takes_only_its_own_answers(user: Repository) -> None:
+    watch = Watch()
+    with pytest.raises(ExceptionGroup) as failed:
+        await asyncio.wait_for(asked_in(user, watch, "allow_once", "run.ended"), 60)
+    assert failed.group_contains(UsageError, match="is no answer")

@@ -1,0 +1,180 @@
+"""Workstreams that are interrupted or tried again: nothing is lost, nobody stays behind, who waits goes on waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+import yaml
+from repositories import Repository
+
+from crash_support import await_none
+from parallelai.client import AsyncParallelAI
+from parallelai.engines.protocol import Capabilities, Port, Request
+from parallelai.events import LandingBlocked, TaskStep
+from running import FakeEngine, Watcher, run_program, start_program, statuses
+
+CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
+EDITS = Capabilities(answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True)
+WAITS = """\
+echo half > src/half.txt
+touch src/begun.txt
+trap '' INT TERM
+while [ ! -e src/go.txt ]; do sleep 1000 & wait $!; done
+"""
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
+    repository = Repository.start(tmp_path / "project")
+    repository.commit({"gate.py": CHECK, "src/a.txt": "a\n"})
+    return repository
+
+
+# -- tried again in a live run
+
+
+async def test_who_builds_on_one_that_is_tried_again_waits_for_it_again(user: Repository) -> None:
+    begun, again, fixed, finished = (asyncio.Event() for _ in range(4))
+    tries: list[str] = []
+
+    async def answer(request: Request, port: Port) -> str:
+        root = Path(request.root)
+        if request.task == "late":
+            begun.set()
+            (root / "late.txt").write_text("late\n")
+            await finished.wait()
+            return "done"
+        tries.append(request.prompt)
+        if len(tries) > 1:
+            again.set()
+            await fixed.wait()
+        (root / "first.txt").write_text("right\n" if len(tries) > 1 else "BROKEN\n")
+        return "done"
+
+    plan = {
+        "workstreams": {
+            # Who builds on it starts, however soon its gate fails.
+            "first": {"description": "First", "owns": "first.txt", "on_failure": "continue"},
+            "late": {
+                "description": "Late",
+                "owns": "late.txt",
+                "depends_on": ["first"],
+                "after": "finished",
+            },
+        },
+        "gates": {"landing": [["python3", "gate.py"]], "canary": "off"},
+    }
+    seen = Watcher()
+    async with AsyncParallelAI(user.root, engines=[FakeEngine(answer=answer, capabilities=EDITS)]) as ai:
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(ai.execute(plan, engine="fake", on_events=seen))
+            await begun.wait()
+            await seen.until(lambda s: any(isinstance(e.data, LandingBlocked) for e in s.events))
+            await seen.until(lambda s: any(e.task == "first" for e in s.of("task.ended")))
+            await ai.runs.ask(seen.events[0].run, "retry", {"task": "first"})
+            await again.wait()
+            finished.set()
+            await seen.until(lambda s: any(_lands(e.task, e.data) for e in s.events))
+            fixed.set()
+        document = call.result()
+
+    assert statuses(document) == {"first": "ok", "late": "ok"}, document.tasks
+    assert (user.root / "first.txt").read_text() == "right\n"
+    assert (user.root / "late.txt").read_text() == "late\n"
+    assert "It did not land" in tries[1]
+
+
+def _lands(task: str | None, data: object) -> bool:
+    return task == "late" and isinstance(data, TaskStep) and data.step == "land"
+
+
+# -- leave given before
+
+
+async def test_leave_that_a_person_gave_before_is_taken_up_by_the_next_run(user: Repository) -> None:
+    told: list[str] = []
+
+    async def answer(request: Request, port: Port) -> str:
+        told.append(request.prompt)
+        for name in ("one.txt", "AGENTS.md", "src/a.txt"):
+            (Path(request.root) / name).write_text("new\n")
+        return "done"
+
+    plan = {"engines": {}, "workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    user.commit({"plan.yaml": yaml.safe_dump(plan), "AGENTS.md": "Be kind.\n"})
+    async with AsyncParallelAI(user.root, engines=[FakeEngine(answer=answer, capabilities=EDITS)]) as ai:
+        await ai.work.start(user.root / "plan.yaml")
+        await ai.work.lease("one", ["AGENTS.md"])  # protected always: only a person can give it
+        document = await ai.execute(user.root / "plan.yaml", engine="fake", resume=True)
+    assert statuses(document) == {"one": "ok"}, document.tasks
+    assert "You have the lease of `AGENTS.md`" in told[0]
+    assert (user.root / "AGENTS.md").read_text() == "new\n"
+    assert (user.root / "src/a.txt").read_text() == "a\n"
+
+
+# -- interrupted
+
+
+def write_plan(user: Repository) -> None:
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["sh", "-c", WAITS]}},
+        "limits": {"grace": 3600},
+        "workstreams": {"one": {"description": "One", "owns": "src/**", "engine": "sh"}},
+        "gates": {"landing": [["python3", "gate.py"]], "canary": "off"},
+    }
+    user.commit({"plan.yaml": yaml.safe_dump(plan)})
+
+
+@pytest.fixture
+def program(user: Repository) -> Iterator[Popen[str]]:
+    """`work run`, at the point where its assistant works and would not end."""
+    write_plan(user)
+    process = start_program(user.root, "work", "run", "plan.yaml", "--json")
+    begun = user.root.parent / "project-worktrees" / "one" / "src" / "begun.txt"
+    limit = time.monotonic() + 60
+    while not begun.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit, "its assistant never began"
+        time.sleep(0.01)
+    yield process
+    with process:
+        process.kill()
+
+
+def test_a_second_interruption_ends_the_run_at_once_and_it_goes_on_later(
+    user: Repository, program: Popen[str]
+) -> None:
+    """With a grace of an hour this ends only if the second interruption waits for nothing."""
+    assert program.stderr is not None
+    program.send_signal(signal.SIGINT)
+    assert any("Ctrl-C again ends it now" in line for line in program.stderr)
+    program.send_signal(signal.SIGINT)
+    out, _ = program.communicate(timeout=60)
+
+    assert program.returncode == 130
+    document = json.loads(out)
+    assert [task["status"] for task in document["tasks"]] == ["cancelled"]
+    await_none(document["run"])
+    worktree = user.root.parent / "project-worktrees" / "one"
+    assert (worktree / "src" / "half.txt").read_text() == "half\n"
+    assert user.git("status", "--porcelain") == ""
+
+    (worktree / "src" / "go.txt").write_text("go\n")
+    again = run_program(user.root, "work", "run", "plan.yaml", "--json")
+    assert again.returncode == 0, again.stderr
+    row: dict[str, Any] = json.loads(again.stdout)["tasks"][0]
+    assert json.loads(again.stdout)["run"] == document["run"]
+    assert row["workstream"]["landed"]["commit"] == user.git("rev-parse", "main").strip()
+    assert (user.root / "src" / "half.txt").read_text() == "half\n"
+    assert not worktree.exists()
+    await_none(document["run"])
