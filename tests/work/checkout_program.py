@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parallelai.work.checkout import Checkout, Content, Write, read
+from parallelai.work.checkout.writing import Checkout, Content, Write, read
 
 FILES = {"a.txt": b"a before\n", "sub/b.txt": b"b before\n", "gone.txt": b"to go\n"}
 WRITES = {

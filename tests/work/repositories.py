@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from parallelai.git.plumbing import Git
-from parallelai.work.snapshot import Snapshot
+from parallelai.work.scratch.snapshot import Snapshot
 
 T = TypeVar("T")
 WHO = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")

@@ -17,7 +17,7 @@ from parallelai import events
 from parallelai.events import Event, EventData
 from parallelai.git.repository import open_repository
 from parallelai.records import ConflictPair, ErrorRecord, LimitKey, Outcome, Reply, TaskResult, Usage
-from parallelai.work.status import (
+from parallelai.work.status.folding import (
     SCHEMA,
     Files,
     Passed,

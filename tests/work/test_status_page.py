@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from parallelai.errors import UsageError
 from parallelai.records import Usage
 from parallelai.results.printable import cell_width
-from parallelai.work.status import Files, Passed, StreamStatus
-from parallelai.work.status_page import markdown, table, write_status
+from parallelai.work.status.folding import Files, Passed, StreamStatus
+from parallelai.work.status.page import markdown, table, write_status
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PLAIN = StreamStatus(

@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.work.saying import said_lately
-from parallelai.work.status import last_words
+from parallelai.work.status.folding import last_words
+from parallelai.work.status.saying import said_lately
 
 
 def _lines(*events: object) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.errors import UsageError
-from parallelai.work.ticking import tick_file, ticked
+from parallelai.work.status.ticking import tick_file, ticked
 
 
 @pytest.mark.parametrize(

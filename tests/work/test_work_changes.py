@@ -146,7 +146,7 @@ async def test_changes_that_do_not_fit_together_are_a_conflict(repository: Path)
 async def test_what_a_task_that_does_not_edit_changed_is_dropped_and_told(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parallelai.work.workspaces.is_confined", lambda workspace: False)
+    monkeypatch.setattr("parallelai.work.scratch.workspaces.is_confined", lambda workspace: False)
 
     def act(request: Request, root: Path) -> str:
         text = (root / "a.py").read_text()

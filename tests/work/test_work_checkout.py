@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from repositories import everything, lying
 
-from parallelai.work import checkout as checkout_module
-from parallelai.work import placing
-from parallelai.work.checkout import Checkout, Content, NotWritten, Write, read, written
+from parallelai.work.checkout import placing, writing
+from parallelai.work.checkout.writing import Checkout, Content, NotWritten, Write, read, written
 
 
 def text(data: str, mode: int = 0o644) -> Content:
@@ -124,7 +123,7 @@ def test_an_edit_in_the_last_moment_is_not_lost(
         else:
             (root / path).unlink()
             (root / path).symlink_to("just-saved")
-        monkeypatch.setattr(checkout_module, "exchange", exchange if is_exchanging else lambda *_: False)
+        monkeypatch.setattr(writing, "exchange", exchange if is_exchanging else lambda *_: False)
         monkeypatch.setattr(os, "rename", rename)
 
     def saving_exchange(folder: int, name: str, other: str) -> bool:
@@ -137,7 +136,7 @@ def test_an_edit_in_the_last_moment_is_not_lost(
             save()
         rename(source, target, **places)
 
-    monkeypatch.setattr(checkout_module, "exchange", saving_exchange)
+    monkeypatch.setattr(writing, "exchange", saving_exchange)
     monkeypatch.setattr(os, "rename", saving_rename)
     before = without_times(root)
     with pytest.raises(NotWritten) as caught:
@@ -160,7 +159,7 @@ def test_a_file_that_the_user_makes_in_the_last_moment_stays(
             (root / "second").write_text("the user's\n")
         put(folder, name, into, new)
 
-    monkeypatch.setattr(checkout_module, "put", late)
+    monkeypatch.setattr(writing, "put", late)
     with pytest.raises(NotWritten) as caught:
         Checkout(root, tmp_path / "records").write("task", writes_of_every_kind())
     assert caught.value.paths == ("second",)
@@ -277,7 +276,7 @@ CHILD = textwrap.dedent(
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from parallelai.work import checkout
+    from parallelai.work.checkout import writing
     from test_work_checkout import lay_out, writes_of_every_kind, without_times
     base, what = Path(sys.argv[2]), sys.argv[3]
     os.fsync = lambda descriptor: None  # a kill loses nothing that was written; what only the disk loses is not seen
@@ -299,7 +298,7 @@ CHILD = textwrap.dedent(
             made.write("task", writes_of_every_kind())
         for name in ("rename", "link", "unlink", "mkdir", "rmdir", "fsync", "symlink", "replace", "chmod"):
             setattr(os, name, counted(getattr(os, name), last))
-        checkout.exchange = counted(checkout.exchange, last)
+        writing.exchange = counted(writing.exchange, last)
         {"recover": made.recover, "undo": lambda: made.undo("task")}.get(
             what, lambda: made.write("task", writes_of_every_kind()))()
         os._exit(0)
@@ -307,13 +306,13 @@ CHILD = textwrap.dedent(
     calls = 0
     lay_out(base / "as-it-was")
     untouched = without_times(base / "as-it-was")
-    checkout.Checkout(base / "as-it-was", base / "r").write("task", writes_of_every_kind())
+    writing.Checkout(base / "as-it-was", base / "r").write("task", writes_of_every_kind())
     applied = without_times(base / "as-it-was")
     number, is_killed = 1, True
     while is_killed:
         root, records = base / f"c{number}", base / f"r{number}"
         lay_out(root)
-        made = checkout.Checkout(root, records)
+        made = writing.Checkout(root, records)
         is_killed = killed(what, made, number)
         if is_killed:
             killed("recover", made, 1 + number % 17)

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repositories import Repository, everything, lying, run
 
-from parallelai.work import scratch
-from parallelai.work.changes import writes_for
-from parallelai.work.checkout import Checkout, NotWritten
-from parallelai.work.scratch import Folder
-from parallelai.work.snapshot import Snapshot, take_snapshot
+from parallelai.work.checkout.changes import writes_for
+from parallelai.work.checkout.writing import Checkout, NotWritten
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.folders import Folder
+from parallelai.work.scratch.snapshot import Snapshot, take_snapshot
 
 # Few names, of which some are folders of others, so that edits meet.
 NAMES = ("a", "b", "d", "d/a", "d/e", "d/e/f", "g/h", "n\nl", "é ü", "-x", '"q"')
@@ -61,8 +61,8 @@ def change(root: Path, wanted: dict[str, Node | None]) -> None:
 
 
 async def cut(snapshot: Snapshot, path: Path) -> Folder:
-    folder = await scratch.check_out(snapshot, snapshot.commit, path, path.parent / "index")
-    await scratch.make_repository(snapshot, folder)
+    folder = await folders.check_out(snapshot, snapshot.commit, path, path.parent / "index")
+    await folders.make_repository(snapshot, folder)
     return folder
 
 
@@ -92,7 +92,7 @@ async def worked_on(
     snapshot = await take_snapshot(repository.root, top / "base.git")
     folder = await cut(snapshot, top / "w")
     change(folder.path, edited)
-    measure = await scratch.measure(snapshot, folder)
+    measure = await folders.measure(snapshot, folder)
     assert measure.kept_out == ()
     return snapshot, measure.commit, folder.path
 
@@ -104,7 +104,7 @@ def test_the_patch_gives_what_the_assistant_left_and_apply_does_too(
 ) -> None:
     async def check(top: Path) -> None:
         snapshot, commit, worked = await worked_on(top, tree, edited)
-        patch = await scratch.patch_of(snapshot, snapshot.commit, commit)
+        patch = await folders.patch_of(snapshot, snapshot.commit, commit)
         by_git = top / "by-git"
         shutil.copytree(snapshot.root, by_git, symlinks=True)
         if patch:

@@ -14,7 +14,7 @@ from parallelai import AsyncParallelAI, Task
 from parallelai.engines.protocol import Request
 from parallelai.errors import UsageError
 from parallelai.records import Outcome, RunDocument
-from parallelai.work.pending import load
+from parallelai.work.checkout.pending import load
 
 KEY = "sk-" + "a1" * 20
 PRIVATE = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n"

@@ -10,9 +10,9 @@ import pytest
 from repositories import Repository, everything, lying, taken
 
 from parallelai.errors import UsageError
-from parallelai.work import measuring, scratch
-from parallelai.work.scratch import Conflict, Folder
-from parallelai.work.snapshot import Snapshot, take_snapshot
+from parallelai.work.scratch import folders, measuring
+from parallelai.work.scratch.folders import Conflict, Folder
+from parallelai.work.scratch.snapshot import Snapshot, take_snapshot
 
 FILES: dict[str, str | bytes] = {
     "a": "1\n",
@@ -38,9 +38,9 @@ async def cut(
     snapshot: Snapshot, path: Path, base: str | None = None, brought: frozenset[str] = frozenset()
 ) -> Folder:
     index = path.parent / "indexes" / path.name
-    folder = await scratch.check_out(snapshot, base or snapshot.commit, path, index)
+    folder = await folders.check_out(snapshot, base or snapshot.commit, path, index)
     folder = Folder(folder.path, folder.base, folder.index, brought)
-    await scratch.make_repository(snapshot, folder)
+    await folders.make_repository(snapshot, folder)
     return folder
 
 
@@ -52,7 +52,7 @@ async def test_it_is_a_clean_repository_of_its_own(
     own = Repository(folder.path)
     assert own.git("status", "--porcelain") == ""
     assert own.git("rev-parse", "HEAD").strip() == snapshot.commit
-    assert own.git("symbolic-ref", "HEAD").strip() == scratch.BRANCH
+    assert own.git("symbolic-ref", "HEAD").strip() == folders.BRANCH
     assert own.git("remote") == ""
     assert lying(folder.path) == lying(repository.root)
     own.write({"a": "2\n"}).git("stash")
@@ -73,16 +73,16 @@ async def test_edits_of_every_kind_and_own_commits_are_measured(snapshot: Snapsh
     (folder.path / "a").rename(folder.path / "moved")
     (folder.path / "src" / "c").chmod(0o755)
     (folder.path / "link").symlink_to("src/c")
-    measure = await scratch.measure(snapshot, folder)
+    measure = await folders.measure(snapshot, folder)
     assert measure.files == ("a", "committed", "link", "moved", "new/x", "src/b", "src/c")
     assert measure.kept_out == ()
     expected = lying(folder.path)
     for name in ("x.log", ".env", "node_modules"):
         del expected[name]
     assert await taken(snapshot, measure.commit) == expected
-    assert (await scratch.measure(snapshot, folder)) == measure
+    assert (await folders.measure(snapshot, folder)) == measure
     (folder.path / "new" / "x").unlink()
-    again = await scratch.measure(snapshot, folder)
+    again = await folders.measure(snapshot, folder)
     assert set(measure.files) - set(again.files) == {"new/x"}
 
 
@@ -92,7 +92,7 @@ async def test_an_untouched_folder_has_no_change(snapshot: Snapshot, tmp_path: P
     for top, _, files in os.walk(folder.path):
         for name in files:
             os.utime(Path(top) / name)
-    assert (await scratch.measure(snapshot, folder)).files == ()
+    assert (await folders.measure(snapshot, folder)).files == ()
 
 
 async def test_what_may_not_be_is_kept_out_and_named(
@@ -121,7 +121,7 @@ async def test_what_may_not_be_is_kept_out_and_named(
     os.mkfifo(folder.path / "src" / "pipe")
     (folder.path / "a").unlink()
     os.mkfifo(folder.path / "a")
-    measure = await scratch.measure(snapshot, folder)
+    measure = await folders.measure(snapshot, folder)
     assert measure.files == ("good", "inside")
     assert set(measure.kept_out) == {*bad, *links, "nested/", "a"}
 
@@ -129,11 +129,11 @@ async def test_what_may_not_be_is_kept_out_and_named(
 async def test_what_was_fine_and_then_was_not_is_as_in_the_base(snapshot: Snapshot, tmp_path: Path) -> None:
     folder = await cut(snapshot, tmp_path / "w")
     own = Repository(folder.path).write({"a": "2\n", "new": "1\n"})
-    assert (await scratch.measure(snapshot, folder)).files == ("a", "new")
+    assert (await folders.measure(snapshot, folder)).files == ("a", "new")
     for name in ("a", "new"):
         (own.root / name).unlink()
         (own.root / name).symlink_to("/etc/passwd")
-    measure = await scratch.measure(snapshot, folder)
+    measure = await folders.measure(snapshot, folder)
     assert measure.files == ()
     assert measure.kept_out == ("a", "new")
 
@@ -156,9 +156,9 @@ async def test_nothing_that_the_folder_configures_is_run(snapshot: Snapshot, tmp
     ):
         own.git("-c", "core.fsmonitor=false", "config", key, str(script))
     (folder.path / ".git" / "info" / "exclude").write_text("*\n")
-    measure = await scratch.measure(snapshot, folder)
-    patch = await scratch.patch_of(snapshot, snapshot.commit, measure.commit)
-    await scratch.restore(snapshot, folder, measure.files)
+    measure = await folders.measure(snapshot, folder)
+    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit)
+    await folders.restore(snapshot, folder, measure.files)
     assert measure.files == (".gitattributes", "a")
     assert b"+2\n" in patch
     assert not trap.exists()
@@ -166,10 +166,10 @@ async def test_nothing_that_the_folder_configures_is_run(snapshot: Snapshot, tmp
 
 async def test_a_broken_or_missing_git_folder_does_not_matter(snapshot: Snapshot, tmp_path: Path) -> None:
     folder = await cut(snapshot, tmp_path / "w")
-    scratch.remove(folder.path / ".git")
+    folders.remove(folder.path / ".git")
     (folder.path / ".git").write_text("gitdir: /etc\n")
     Repository(folder.path).write({"a": "2\n"})
-    assert (await scratch.measure(snapshot, folder)).files == ("a",)
+    assert (await folders.measure(snapshot, folder)).files == ("a",)
 
 
 async def test_restoring_drops_what_was_changed_and_follows_no_link(
@@ -178,13 +178,13 @@ async def test_restoring_drops_what_was_changed_and_follows_no_link(
     outside = tmp_path / "outside"
     (outside / "b" / "deep").mkdir(parents=True)
     (outside / "b" / "deep" / "x").write_text("1\n")
-    folder = await scratch.check_out(snapshot, snapshot.commit, tmp_path / "w", tmp_path / "index")
+    folder = await folders.check_out(snapshot, snapshot.commit, tmp_path / "w", tmp_path / "index")
     before = lying(folder.path)
     Repository(folder.path).write({"new/x": "1\n", "a": "2\n"})
-    scratch.remove(folder.path / "src")
+    folders.remove(folder.path / "src")
     (folder.path / "src").symlink_to(outside)
-    measure = await scratch.measure(snapshot, folder)
-    await scratch.restore(snapshot, folder, (*measure.files, *measure.kept_out))
+    measure = await folders.measure(snapshot, folder)
+    await folders.restore(snapshot, folder, (*measure.files, *measure.kept_out))
     assert lying(folder.path) == before
     assert (outside / "b" / "deep" / "x").exists()
 
@@ -194,14 +194,14 @@ async def test_changes_of_several_tasks_are_put_together(snapshot: Snapshot, tmp
     for name, files in {"one": {"a": "2\n"}, "two": {"src/b": "2\n"}, "three": {"new": "1\n"}}.items():
         folder = await cut(snapshot, tmp_path / name)
         Repository(folder.path).write({**files})
-        commits.append((name, (await scratch.measure(snapshot, folder)).commit))
-    merged = await scratch.merge(snapshot, snapshot.commit, commits)
+        commits.append((name, (await folders.measure(snapshot, folder)).commit))
+    merged = await folders.merge(snapshot, snapshot.commit, commits)
     found = await taken(snapshot, merged)
     assert (found["a"][1], found["src/b"][1], found["new"][1]) == (b"2\n", b"2\n", b"1\n")
     later = await cut(snapshot, tmp_path / "later", merged)
     Repository(later.path).write({"a": "3\n"})
-    after = (await scratch.measure(snapshot, later)).commit
-    both = await scratch.merge(snapshot, snapshot.commit, [commits[0], ("later", after)])
+    after = (await folders.measure(snapshot, later)).commit
+    both = await folders.merge(snapshot, snapshot.commit, [commits[0], ("later", after)])
     assert (await taken(snapshot, both))["a"][1] == b"3\n"
 
 
@@ -210,16 +210,16 @@ async def test_changes_that_do_not_fit_name_the_paths(snapshot: Snapshot, tmp_pa
     for name in ("one", "two"):
         folder = await cut(snapshot, tmp_path / name)
         Repository(folder.path).write({"a": f"{name}\n", "src/c": f"{name}\n"})
-        commits.append((name, (await scratch.measure(snapshot, folder)).commit))
+        commits.append((name, (await folders.measure(snapshot, folder)).commit))
     with pytest.raises(Conflict, match=r"`a`, `src/c`"):
-        await scratch.merge(snapshot, snapshot.commit, commits)
+        await folders.merge(snapshot, snapshot.commit, commits)
 
 
 async def test_files_that_worktreeinclude_names_by_gits_rules(repository: Repository, tmp_path: Path) -> None:
     repository.write({".worktreeinclude": "# mine\n.env\n!not/.env\n", ".env": "1\n", "deep/er/.env": "1\n"})
     repository.write({"not/.env": "1\n", "x.log": "1\n", "node_modules/.env/x": "1\n"})
     snapshot = await take_snapshot(repository.root, tmp_path / "base.git")
-    assert sorted(await scratch.included(snapshot)) == [".env", "deep/er/.env", "node_modules/.env/x"]
+    assert sorted(await folders.included(snapshot)) == [".env", "deep/er/.env", "node_modules/.env/x"]
 
 
 async def test_what_comes_along_leads_nowhere_else(
@@ -234,14 +234,14 @@ async def test_what_comes_along_leads_nowhere_else(
     (repository.root / "conf" / "in").symlink_to("x")
     folder = tmp_path / "w"
     folder.mkdir()
-    for bring in (scratch.copy_in, scratch.link_in):
+    for bring in (folders.copy_in, folders.link_in):
         with pytest.raises(UsageError, match="leads out"):
             bring(snapshot, folder, ["node_modules"])
-    scratch.copy_in(snapshot, folder, ["conf"])
+    folders.copy_in(snapshot, folder, ["conf"])
     assert lying(folder) == {"conf/x": ("file", b"1\n"), "conf/in": ("link", b"x")}
     (folder / "trap").symlink_to(tmp_path / "secret")
     repository.write({"trap/new": "1\n"})
-    scratch.copy_in(snapshot, folder, ["trap/new"])
+    folders.copy_in(snapshot, folder, ["trap/new"])
     assert sorted(os.listdir(tmp_path / "secret")) == ["key"]
 
 
@@ -264,12 +264,12 @@ def test_any_folder_can_be_removed_and_nothing_else_is(tmp_path: Path) -> None:
         os.close(descriptor)
         descriptor = inner
     os.close(descriptor)
-    scratch.remove(top)
+    folders.remove(top)
     assert not top.exists()
     assert (outside / "kept").exists()
     (tmp_path / "to").symlink_to(outside)
-    scratch.remove(tmp_path / "to")
-    scratch.remove(tmp_path / "nowhere")
+    folders.remove(tmp_path / "to")
+    folders.remove(tmp_path / "nowhere")
     assert (outside / "kept").exists()
 
 
@@ -279,7 +279,7 @@ async def test_the_patch_is_what_git_applies(
     folder = await cut(snapshot, tmp_path / "w")
     Repository(folder.path).write({"src/b": b"bin\0ary\xff", "new é": "1\n"})
     (folder.path / "a").rename(folder.path / "moved")
-    measure = await scratch.measure(snapshot, folder)
-    patch = await scratch.patch_of(snapshot, snapshot.commit, measure.commit)
+    measure = await folders.measure(snapshot, folder)
+    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit)
     subprocess.run(["git", "apply", "-"], cwd=repository.root, input=patch, check=True)
     assert lying(repository.root) == lying(folder.path)

@@ -11,7 +11,7 @@ import pytest
 from repositories import Repository, everything, lying, taken
 
 from parallelai.errors import ParallelAIError, StoreFullError, UsageError
-from parallelai.work.snapshot import open_snapshot, take_snapshot
+from parallelai.work.scratch.snapshot import open_snapshot, take_snapshot
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from parallelai.records import ConflictDocument, RunDocument
     from parallelai.work.context.pack import Context
     from parallelai.work.landing.records import Preview, Shadow
-    from parallelai.work.status import StreamStatus
+    from parallelai.work.status.folding import StreamStatus
     from parallelai.work.streams.record import Stream
     from parallelai.work.streams.worktrees import Started
 
@@ -103,7 +103,7 @@ def _show_status(
     has_names: bool,
     is_clearing: bool,
 ) -> None:
-    from parallelai.work.status_page import table
+    from parallelai.work.status.page import table
 
     if is_clearing and sys.stdout.isatty() and not shared.is_json:
         sys.stdout.write("\x1b[H\x1b[J")
@@ -116,7 +116,7 @@ def _show_status(
 
 
 def _status_document(found: Sequence[StreamStatus]) -> Any:
-    from parallelai.work.status import to_document
+    from parallelai.work.status.folding import to_document
 
     return to_document(found, run=None, plan=None, at=datetime.now(UTC))
 
@@ -134,8 +134,8 @@ def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
 
 
 def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
-    from parallelai.work.status_page import write_status
-    from parallelai.work.ticking import tick_file
+    from parallelai.work.status.page import write_status
+    from parallelai.work.status.ticking import tick_file
 
     landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None}
     if path.is_file() and path.stat().st_size and not _is_page(path):

@@ -19,11 +19,11 @@ from parallelai.git.repository import open_repository
 from parallelai.plan.model import Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
-from parallelai.work import scratch
 from parallelai.work.opening import Ports
 from parallelai.work.resolvers import asking
 from parallelai.work.resolvers.asking import ConflictQuestion, Contents
-from parallelai.work.snapshot import open_objects
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.snapshot import open_objects
 
 TURNS = 20
 """How many turns of its own an engine may take to settle a conflict."""
@@ -113,22 +113,22 @@ class Engines:
         """Lay a commit out, or a tree upon it, as a repository of its own; gives the folder, and one for the state."""
         repository = await open_repository(self._project.root)
         top = self._folder / "asked" / str(next(_numbers))
-        await asyncio.to_thread(scratch.remove, top)
+        await asyncio.to_thread(folders.remove, top)
         try:
             objects = await open_objects(repository, top / "base.git")
             if tree is not None:
                 commit = await objects.git.line("commit-tree", tree, "-p", commit, "-m", "To be settled")
-            laid = await scratch.check_out(objects, commit, top / "tree", top / "index")
-            await scratch.make_repository(objects, laid)
+            laid = await folders.check_out(objects, commit, top / "tree", top / "index")
+            await folders.make_repository(objects, laid)
             yield laid.path, top / "state"
         finally:
             for folder in ("tree", "base.git"):
-                await asyncio.to_thread(scratch.remove, top / folder)
+                await asyncio.to_thread(folders.remove, top / folder)
 
 
 def _lay_over(folder: Path, files: Mapping[str, bytes | None]) -> None:
     for path, content in files.items():
-        scratch.clear_away(folder, path)
+        folders.clear_away(folder, path)
         if content is not None:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)

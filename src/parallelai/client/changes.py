@@ -13,8 +13,8 @@ from parallelai.events import ChangeMade
 from parallelai.records import Change
 from parallelai.run.report import Report
 from parallelai.run.workspaces import Applied, applied_event
-from parallelai.work.applying import Changes
-from parallelai.work.snapshot import Snapshot, open_snapshot
+from parallelai.work.checkout.applying import Changes
+from parallelai.work.scratch.snapshot import Snapshot, open_snapshot
 
 
 @dataclass(frozen=True, slots=True)

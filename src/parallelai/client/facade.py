@@ -53,8 +53,8 @@ from parallelai.run.report import Report
 from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
 from parallelai.work.opening import Ports
+from parallelai.work.scratch.workspaces import is_confined
 from parallelai.work.streams.worktrees import Started
-from parallelai.work.workspaces import is_confined
 
 
 class AsyncParallelAI:

@@ -9,7 +9,7 @@ from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.resume import Prior
-from parallelai.work.workspaces import RunWorkspaces, Settings, open_workspaces
+from parallelai.work.scratch.workspaces import RunWorkspaces, Settings, open_workspaces
 
 
 async def workspaces_for(

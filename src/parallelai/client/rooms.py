@@ -20,13 +20,13 @@ from parallelai.store import RunWriter
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ports, open_room
 from parallelai.work.room import Room, Setting
+from parallelai.work.scratch.workspaces import RunWorkspaces
 from parallelai.work.stream_places import StreamWorkspaces
 from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.rules import rules_in
-from parallelai.work.workspaces import RunWorkspaces
 
 
 def needs_room(job: Job) -> bool:

@@ -29,7 +29,7 @@ from parallelai.results.compare import Comparison, compare
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.store import RunRow
-from parallelai.work.workspaces import forget
+from parallelai.work.scratch.workspaces import forget
 
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""

@@ -27,14 +27,14 @@ from parallelai.work import leaving
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
 from parallelai.work.ledger import Held, Ledger
-from parallelai.work.saying import said_lately
-from parallelai.work.status import StreamStatus, Watched, count, status_of
+from parallelai.work.status.folding import StreamStatus, Watched, count, status_of
+from parallelai.work.status.saying import said_lately
+from parallelai.work.status.unstarted import unstarted
 from parallelai.work.streams import clean, syncing
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.worktrees import Started
-from parallelai.work.unstarted import unstarted
 
 if TYPE_CHECKING:
     from parallelai.client.options import CarryOut

@@ -32,9 +32,9 @@ from parallelai.work.resolvers.decisions import Decisions
 from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
 from parallelai.work.room import Room, Setting
+from parallelai.work.scratch.workspaces import home
 from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams
-from parallelai.work.workspaces import home
 
 _FOLDERS = ("TMPDIR", "XDG_CACHE_HOME")
 """What a gate's folder has of its own, where it may write."""

@@ -23,7 +23,6 @@ from parallelai.records import FilePart, changed
 from parallelai.results.printable import visible
 from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
-from parallelai.work.confined import Command, run_in
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.guarding import Guard, Guarded
 from parallelai.work.guard.interfaces import broken
@@ -31,6 +30,8 @@ from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
+from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
 from parallelai.work.sheltering import shelter
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
@@ -38,7 +39,6 @@ from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_back import take_back
-from parallelai.work.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
 
 if TYPE_CHECKING:
     from parallelai.work.room import Setting

@@ -16,12 +16,12 @@ from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError, Internal, ParallelAIError
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work
-from parallelai.work.confined import Command, run_in
-from parallelai.work.proposals import write_edits
-from parallelai.work.removing import remove
 from parallelai.work.room import Room
+from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.proposals import write_edits
+from parallelai.work.scratch.removing import remove
+from parallelai.work.scratch.workspaces import RunWorkspaces, as_text, free_patch, write_patch
 from parallelai.work.streams.record import Stream
-from parallelai.work.workspaces import RunWorkspaces, as_text, free_patch, write_patch
 
 
 class StreamWorkspaces:

@@ -27,11 +27,11 @@ from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import Submodule, lay_out, submodules
 from parallelai.plan import model
-from parallelai.work import scratch
-from parallelai.work.confined import Command, complete, last_lines
 from parallelai.work.gates import manifest
-from parallelai.work.snapshot import Snapshot, listing, open_objects
-from parallelai.work.workspaces import SETUP_SECONDS, SPARE_BYTES, home, tighter
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.confined import Command, complete, last_lines
+from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, home, tighter
 
 Lend = Callable[[str], AbstractAsyncContextManager[Mapping[str, str]]]
 """Takes what a folder needs from the ledger, by the folder's name, while it exists: environment variables."""
@@ -81,7 +81,7 @@ class Ran:
 class _Held:
     """A folder of ours and what is known of it. `env` is the ledger's, `stack` gives that back."""
 
-    folder: scratch.Folder
+    folder: folders.Folder
     env: Mapping[str, str] = field(default_factory=dict)
     links: tuple[str, ...] = ()
     noted: manifest.Manifest = field(default_factory=dict)
@@ -178,7 +178,7 @@ class Trees:
                 self._used.discard(held)
                 held.is_dirty = True
                 self._idle.append(held)
-                scratch.remove(temporary)
+                folders.remove(temporary)
 
     async def run(
         self,
@@ -256,7 +256,7 @@ class Trees:
         await asyncio.to_thread(manifest.clear, path, difference.new)
         if difference.changed and not await self._restore(held, difference.changed):
             return False
-        await asyncio.to_thread(scratch.remove, path / ".git")
+        await asyncio.to_thread(folders.remove, path / ".git")
         await self._make_repository(held.folder)
         held.is_dirty = False
         return True
@@ -281,20 +281,20 @@ class Trees:
         done = await git.attempt("read-tree", "-m", "-u", held.folder.base, commit)
         if done.exit != 0:
             return False
-        held.folder = scratch.Folder(held.folder.path, commit, held.folder.index)
+        held.folder = folders.Folder(held.folder.path, commit, held.folder.index)
         await self._finish(held)
         return True
 
     async def _make(self, commit: str) -> _Held:
         number = next(self._numbers)
         path = self._folder / f"tree-{number}"
-        held = _Held(scratch.Folder(path, commit, self._folder / "indexes" / path.name))
+        held = _Held(folders.Folder(path, commit, self._folder / "indexes" / path.name))
         try:
             await self._check_room(commit)
             modules = await self._modules(commit)
             if self._settings.lend is not None:
                 held.env = await held.stack.enter_async_context(self._settings.lend(path.name))
-            held.folder = await scratch.check_out(
+            held.folder = await folders.check_out(
                 self._objects, commit, path, held.folder.index, self._filters
             )
             for each in modules:
@@ -341,18 +341,18 @@ class Trees:
         if not self._repository.is_bare:
             copied = (*wanted.copy_, *self._included)
             brought, links = await asyncio.to_thread(
-                scratch.bring, self._objects, folder.path, copied, wanted.link
+                folders.bring, self._objects, folder.path, copied, wanted.link
             )
             held.links = tuple(
                 dict.fromkeys((*held.links, *links))
             )  # of a moved folder some are there already
-        held.folder = scratch.Folder(folder.path, folder.base, folder.index, brought)
-        await asyncio.to_thread(scratch.remove, folder.path / ".git")
+        held.folder = folders.Folder(folder.path, folder.base, folder.index, brought)
+        await asyncio.to_thread(folders.remove, folder.path / ".git")
         await self._make_repository(held.folder)
         held.noted = await asyncio.to_thread(manifest.take, folder.path)
 
-    async def _make_repository(self, folder: scratch.Folder) -> None:
-        await scratch.make_repository(self._objects, folder)
+    async def _make_repository(self, folder: folders.Folder) -> None:
+        await folders.make_repository(self._objects, folder)
         form = "--format=%(objectname) %(refname)%(symref)"
         listed = await self._repository.git.run(
             "for-each-ref", form, "refs/heads", "refs/remotes", "refs/tags"
@@ -373,7 +373,7 @@ class Trees:
             except ParallelAIError as error:
                 raise Unavailable(error.said, next=error.next) from None
             finally:
-                scratch.remove(temporary)
+                folders.remove(temporary)
             if ran.exit != 0:
                 end = f"exit {ran.exit}" if ran.exit is not None else f"ended by {ran.ended_by}"
                 raise SetupFailed(f"setup `{' '.join(argv)}` failed ({end}): {ran.said}", next=f"see `{log}`")
@@ -402,7 +402,7 @@ class Trees:
             )
         return self._objects.size
 
-    def _git(self, folder: scratch.Folder) -> Git:
+    def _git(self, folder: folders.Folder) -> Git:
         return Git(
             self._objects.repository, work_tree=folder.path, index=folder.index, settings=self._filters
         )
@@ -411,10 +411,10 @@ class Trees:
         """Read what has to be known before the first folder is made."""
         self._filters = await _filters(self._repository)
         if not self._repository.is_bare:
-            self._included = await scratch.included(self._objects)
+            self._included = await folders.included(self._objects)
 
     async def _drop(self, held: _Held) -> None:
-        await asyncio.to_thread(scratch.remove, held.folder.path)
+        await asyncio.to_thread(folders.remove, held.folder.path)
         held.folder.index.unlink(missing_ok=True)
         await held.stack.aclose()
 
@@ -446,7 +446,7 @@ def _is_plain(line: bytes) -> bool:
 
 
 def _remove_with_parent(folder: Path) -> None:
-    scratch.remove(folder)
+    folders.remove(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
 
@@ -479,8 +479,8 @@ def _begin(folder: Path) -> None:
     for left in folder.parent.glob(f"{_PREFIX}*"):
         owner = left.name.removeprefix(_PREFIX).partition("-")[0]
         if owner.isdigit() and not _is_alive(int(owner)):
-            scratch.remove(left)
-    scratch.remove(folder)  # of an earlier process with our number
+            folders.remove(left)
+    folders.remove(folder)  # of an earlier process with our number
     folder.mkdir(parents=True, mode=0o700)
 
 

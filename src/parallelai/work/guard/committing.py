@@ -12,7 +12,7 @@ from pathlib import Path
 from parallelai.errors import Internal, Unavailable
 from parallelai.git.plumbing import failure, is_full
 from parallelai.work.guard.place import Place
-from parallelai.work.removing import remove
+from parallelai.work.scratch.removing import remove
 
 
 async def bring_objects(place: Place, tree: str, head: str) -> None:

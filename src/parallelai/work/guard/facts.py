@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
-from parallelai.work.changes import secrets_of
+from parallelai.work.checkout.changes import secrets_of
 from parallelai.work.guard.measure import Entry, Found, Measured
 from parallelai.work.guard.place import Place, Settings, listing, names_of
 from parallelai.work.guard.rules import Changed, Judged, Permits, judge

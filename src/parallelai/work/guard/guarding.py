@@ -24,8 +24,8 @@ from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_
 from parallelai.work.guard.rules import Out, Permits
 from parallelai.work.guard.turn import Turn, load, store
 from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
+from parallelai.work.scratch.workspaces import as_text
 from parallelai.work.streams.record import KeptOut
-from parallelai.work.workspaces import as_text
 
 _REPOSITORY = "160000"
 

@@ -19,7 +19,7 @@ from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git, GitError
 from parallelai.work.guard.place import Place, listing, names_of
 from parallelai.work.guard.rules import Changed, Status, Why
-from parallelai.work.measuring import MAX_FILE_BYTES, clear_pipes, leads_out
+from parallelai.work.scratch.measuring import MAX_FILE_BYTES, clear_pipes, leads_out
 
 RULE_FILES = frozenset({".gitignore", ".gitattributes"})
 """Files by which git decides what else it sees, and how; they are judged before all others."""

@@ -20,7 +20,7 @@ from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, GitError
 from parallelai.work.guard.measure import changed_names, measure, prepare
 from parallelai.work.guard.place import Place
-from parallelai.work.removing import remove
+from parallelai.work.scratch.removing import remove
 
 MOST_COMMITS = 1000
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")

@@ -21,7 +21,7 @@ from typing import Literal
 from parallelai.git.paths import is_gits_own, may_be_link
 from parallelai.plan.files import Matcher
 from parallelai.plan.patterns import escape
-from parallelai.work.measuring import clashing, is_link_out
+from parallelai.work.scratch.measuring import clashing, is_link_out
 from parallelai.work.streams.record import Rules
 
 Status = Literal["added", "deleted", "changed", "renamed"]

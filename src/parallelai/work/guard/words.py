@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from parallelai.results.printable import visible
 from parallelai.work.guard.rules import BY_PERSON, LEASABLE, Out, Why
-from parallelai.work.workspaces import as_text
+from parallelai.work.scratch.workspaces import as_text
 
 MOST_PATHS = 20
 """How many paths are named to an assistant; the rest is counted."""

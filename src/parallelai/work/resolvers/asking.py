@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai.records import ErrorRecord
-from parallelai.work import placing
+from parallelai.work.checkout import placing
 from parallelai.work.landing.records import Side
 from parallelai.work.resolvers.checking import MAX_BYTES, objection
 from parallelai.work.resolvers.records import Conflict

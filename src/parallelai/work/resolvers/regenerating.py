@@ -17,9 +17,9 @@ from typing import Literal, Protocol
 from parallelai.engines.protocol import Workspace
 from parallelai.git.plumbing import Git
 from parallelai.processes import environment, find
-from parallelai.work import placing
-from parallelai.work.confined import Command, run_in
-from parallelai.work.removing import remove
+from parallelai.work.checkout import placing
+from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.removing import remove
 
 SECONDS = 600.0
 _CACHES = (

@@ -11,9 +11,9 @@ from pathlib import Path
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import Submodule, submodules
-from parallelai.work import bringing as shared
-from parallelai.work.gathering import listing
-from parallelai.work.snapshot import Snapshot
+from parallelai.work.scratch import bringing as shared
+from parallelai.work.scratch.gathering import listing
+from parallelai.work.scratch.snapshot import Snapshot
 from parallelai.work.streams.now import differences, is_below, paths
 from parallelai.work.streams.places import Place
 from parallelai.work.streams.record import Stream

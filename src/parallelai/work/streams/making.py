@@ -19,7 +19,7 @@ from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.store import faults
 from parallelai.store.files import write_whole
-from parallelai.work.gathering import listing
+from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams import sparse
 from parallelai.work.streams.aside import put_back
 from parallelai.work.streams.locks import clear_stale

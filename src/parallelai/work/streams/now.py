@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
-from parallelai.work.gathering import listing
-from parallelai.work.measuring import clear_pipes
+from parallelai.work.scratch.gathering import listing
+from parallelai.work.scratch.measuring import clear_pipes
 from parallelai.work.streams.places import Entry, Place, entry_of
 from parallelai.work.streams.record import Stream
 

@@ -29,7 +29,7 @@ from parallelai.processes import Completed
 from parallelai.store import faults
 from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
-from parallelai.work.gathering import listing
+from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.carrying import Difference, How, Refused, carry, trees
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.now import copy_index, find_place, measure_with

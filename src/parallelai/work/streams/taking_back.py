@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.repository import Repository
-from parallelai.work import scratch
-from parallelai.work.gathering import listing
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.now import Now, find_place, measure
 from parallelai.work.streams.record import Stream
 
@@ -43,7 +43,7 @@ async def take_back(repository: Repository, stream: Stream) -> TakenBack | None:
     listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
     tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
     for path in now.changed:
-        await asyncio.to_thread(scratch.clear_away, place.path, path)
+        await asyncio.to_thread(folders.clear_away, place.path, path)
     known = [path for path in now.changed if path in tracked]
     if known:
         await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(known))

@@ -9,7 +9,7 @@ from pathlib import Path
 from parallelai.records import Usage
 from parallelai.results.printable import cell_width, crop, visible, wrap
 from parallelai.results.write import write_atomically
-from parallelai.work.status import Files, Passed, StreamStatus
+from parallelai.work.status.folding import Files, Passed, StreamStatus
 
 _HEADINGS = ("workstream", "stage", "todo", "files", "checks", "tests", "age", "cost", "")
 _GAP = 2

@@ -15,7 +15,7 @@ from parallelai.errors import UsageError
 from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git
 from parallelai.plan.files import match
-from parallelai.work.snapshot import Snapshot
+from parallelai.work.scratch.snapshot import Snapshot
 
 INCLUDE_FILE = ".worktreeinclude"
 

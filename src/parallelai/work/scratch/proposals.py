@@ -7,7 +7,7 @@ from typing import Any
 
 from parallelai.engines.edits import edits_of
 from parallelai.errors import Invalid
-from parallelai.work.checkout import NotWritten, read
+from parallelai.work.checkout.writing import NotWritten, read
 
 
 def write_edits(root: Path, data: Any) -> None:

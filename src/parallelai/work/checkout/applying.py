@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 
 from parallelai.run.workspaces import Applied
-from parallelai.work.changes import writes_for
-from parallelai.work.checkout import Checkout, NotWritten, written
-from parallelai.work.snapshot import Snapshot
+from parallelai.work.checkout.changes import writes_for
+from parallelai.work.checkout.writing import Checkout, NotWritten, written
+from parallelai.work.scratch.snapshot import Snapshot
 
 
 class Changes:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from parallelai.work.placing import Content, NotWritten, check
+from parallelai.work.checkout.placing import Content, NotWritten, check
 
 APPLYING, DONE = "applying", "done"
 _RECORD, _STATE = "record.json", "state"

@@ -29,14 +29,14 @@ from parallelai.plan import model
 from parallelai.plan.files import Matcher
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import NOTHING_TOLD, Applied, Measured, Parked, Place, Told, Work
-from parallelai.work import scratch
-from parallelai.work.applying import Changes
-from parallelai.work.changes import contents, secrets_of
-from parallelai.work.confined import Command, run_in
+from parallelai.work.checkout.applying import Changes
+from parallelai.work.checkout.changes import contents, secrets_of
 from parallelai.work.guard.restoring import restore_files
 from parallelai.work.guard.watch import Watch, changed_since, watch_of
-from parallelai.work.proposals import write_edits
-from parallelai.work.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.proposals import write_edits
+from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
 
 MAKERS = 2
 """How many folders are made at once: a checkout is the disk's work."""
@@ -75,7 +75,7 @@ def home(run: str) -> Path:
 
 def forget(run: str) -> None:
     """Remove what is left of a run's folders."""
-    scratch.remove(home(run))
+    folders.remove(home(run))
 
 
 _NETWORKS = ("off", "loopback", "on")
@@ -167,7 +167,7 @@ class RunWorkspaces:
             return self._snapshot.commit
         if known not in self._bases:
             commits = [(task, self._changes[task]) for task in known]
-            merging = scratch.merge(self._snapshot, self._snapshot.commit, commits)
+            merging = folders.merge(self._snapshot, self._snapshot.commit, commits)
             self._bases[known] = asyncio.create_task(merging)
         return await asyncio.shield(self._bases[known])
 
@@ -198,20 +198,20 @@ class RunWorkspaces:
             return None
         self._left.discard(path)
         noted = json.loads(note.read_text(encoding="utf-8"))
-        brought = frozenset(scratch.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
+        brought = frozenset(folders.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
         links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
-        folder = scratch.Folder(path, noted["base"], self._index(path), brought)
+        folder = folders.Folder(path, noted["base"], self._index(path), brought)
         return _Laid(folder, links, set(noted["left_out"]))
 
     async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> _Laid:
         async with self._making:
             await asyncio.to_thread(self._check_room)
-            await asyncio.to_thread(scratch.remove, path)
-            folder = await scratch.check_out(self._snapshot, base, path, self._index(path))
+            await asyncio.to_thread(folders.remove, path)
+            folder = await folders.check_out(self._snapshot, base, path, self._index(path))
             bringing = functools.partial(self._bring, folder, wanted)
             brought, links = await asyncio.to_thread(bringing)
-            folder = scratch.Folder(folder.path, folder.base, folder.index, brought)
-            await scratch.make_repository(self._snapshot, folder)
+            folder = folders.Folder(folder.path, folder.base, folder.index, brought)
+            await folders.make_repository(self._snapshot, folder)
         laid = _Laid(folder, links)
         await self._set_up(laid, work, wanted, seconds)
         note = {"base": laid.folder.base, "left_out": sorted(laid.left_out)}
@@ -219,9 +219,9 @@ class RunWorkspaces:
         return laid
 
     def _bring(
-        self, folder: scratch.Folder, wanted: model.Workspace
+        self, folder: folders.Folder, wanted: model.Workspace
     ) -> tuple[frozenset[str], tuple[str, ...]]:
-        return scratch.bring(self._snapshot, folder.path, self._copied(wanted), wanted.link)
+        return folders.bring(self._snapshot, folder.path, self._copied(wanted), wanted.link)
 
     def _copied(self, wanted: model.Workspace) -> tuple[str, ...]:
         """What is copied: what the plan says, and what the project's `.worktreeinclude` lists."""
@@ -239,10 +239,10 @@ class RunWorkspaces:
             if error is not None:
                 await asyncio.to_thread(self.drop, laid)
                 raise Unavailable(error.said, next=error.next)
-        scratch.remove(temporary)
+        folders.remove(temporary)
         # New files are nobody's change; tracked ones that it wrote are what the assistant begins with.
-        laid.left_out |= await scratch.untracked(self._snapshot, laid.folder)
-        measure = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
+        laid.left_out |= await folders.untracked(self._snapshot, laid.folder)
+        measure = await folders.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
         if measure.files:
             laid.folder = dataclasses.replace(laid.folder, base=measure.commit)
 
@@ -286,16 +286,16 @@ class RunWorkspaces:
             return Measured(laid.folder.base, laid.folder.base, ())
         forbidden = Matcher(avoids) if avoids else None
         async with laid.measuring:
-            found = await scratch.measure(self._snapshot, laid.folder, frozenset(laid.left_out), forbidden)
+            found = await folders.measure(self._snapshot, laid.folder, frozenset(laid.left_out), forbidden)
             if not is_edit and (found.files or found.kept_out):
-                await scratch.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
+                await folders.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
         files = tuple(file for file in found.files if file not in laid.left_out)
         return Measured(laid.folder.base, found.commit, files, found.kept_out)
 
     async def take_back(self, laid: _Laid, before: Measured) -> None:
         """Undo what was done to a folder since it was measured; what is new there is no part of a change."""
         known = frozenset((*laid.left_out, *before.kept_out))
-        laid.left_out |= await scratch.take_back(self._snapshot, laid.folder, known)
+        laid.left_out |= await folders.take_back(self._snapshot, laid.folder, known)
 
     async def put_back(self, watch: Watch, number: int) -> tuple[str, ...]:
         """Put configuration and hooks of the user's repository back; gives what was changed, refs too."""
@@ -308,7 +308,7 @@ class RunWorkspaces:
 
     async def keep(self, measured: Measured, number: int) -> Change:
         await self._refuse_secrets(measured)
-        patch = await scratch.patch_of(self._snapshot, measured.base, measured.commit)
+        patch = await folders.patch_of(self._snapshot, measured.base, measured.commit)
         path = free_patch(self._settings.folder, number)
         await asyncio.to_thread(write_patch, path, patch)
         shown = os.path.relpath(path, self._snapshot.root)
@@ -342,7 +342,7 @@ class RunWorkspaces:
 
     def drop(self, laid: _Laid) -> None:
         """Remove a scratch folder."""
-        scratch.remove(laid.folder.path)
+        folders.remove(laid.folder.path)
         for file in (laid.folder.index, self._note(laid.folder.path)):
             file.unlink(missing_ok=True)
 
@@ -363,7 +363,7 @@ class RunWorkspaces:
         shared = {laid for laid in kept if laid.startswith("base-")}
         for path in _children(self._home):
             if path.name not in kept and not (shared and path.name.startswith("base-")):
-                scratch.remove(path)
+                folders.remove(path)
         with contextlib.suppress(OSError):
             self._home.rmdir()
 
@@ -372,7 +372,7 @@ class RunWorkspaces:
 class _Laid:
     """A folder that was laid out: the links' targets, and paths that are no part of a change."""
 
-    folder: scratch.Folder
+    folder: folders.Folder
     links: tuple[str, ...] = ()
     left_out: set[str] = field(default_factory=set)
     measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -427,7 +427,7 @@ class _Place:
         return error
 
     async def close(self, *, is_left: bool = False) -> None:
-        await asyncio.to_thread(scratch.remove, Path(self.workspace.temporary))
+        await asyncio.to_thread(folders.remove, Path(self.workspace.temporary))
         if is_left:
             self._owner.leave(self._laid)
         elif self._work.edits:
@@ -451,7 +451,7 @@ async def open_workspaces(
     repository = settings.folder / "base.git"
     snapshot = None if is_fresh else await open_snapshot(settings.root, repository)
     if snapshot is None:
-        await asyncio.to_thread(scratch.remove, repository)  # one that a killed process did not finish
+        await asyncio.to_thread(folders.remove, repository)  # one that a killed process did not finish
         try:
             snapshot = await take_snapshot(settings.root, repository)
         except GitError as error:
@@ -459,8 +459,8 @@ async def open_workspaces(
     wanted = set(keep)
     for path in await asyncio.to_thread(_children, home(settings.run)):
         if str(path) not in wanted:
-            await asyncio.to_thread(scratch.remove, path)
-    return RunWorkspaces(settings, snapshot, await blobs(snapshot), await scratch.included(snapshot))
+            await asyncio.to_thread(folders.remove, path)
+    return RunWorkspaces(settings, snapshot, await blobs(snapshot), await folders.included(snapshot))
 
 
 def _children(folder: Path) -> list[Path]:

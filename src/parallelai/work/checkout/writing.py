@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from parallelai.run.fingerprint import content_digest
-from parallelai.work.pending import (
+from parallelai.work.checkout.pending import (
     APPLYING,
     DONE,
     Pending,
@@ -34,7 +34,7 @@ from parallelai.work.pending import (
     save,
     state_of,
 )
-from parallelai.work.placing import (
+from parallelai.work.checkout.placing import (
     Content,
     NotWritten,
     check,

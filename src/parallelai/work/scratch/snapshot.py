@@ -18,7 +18,7 @@ from parallelai.errors import UsageError
 from parallelai.git.listing import works_in
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
-from parallelai.work.gathering import UsersRepository, gather, listing, read_or_nothing
+from parallelai.work.scratch.gathering import UsersRepository, gather, listing, read_or_nothing
 
 __all__ = [
     "Snapshot",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.plumbing import Git, GitError
-from parallelai.work.checkout import Content, NotWritten, Write
-from parallelai.work.placing import read_as_git
+from parallelai.work.checkout.placing import read_as_git
+from parallelai.work.checkout.writing import Content, NotWritten, Write
 
 _FILE_MODES = {b"100644": 0o644, b"100755": 0o755, b"120000": 0o777}
 _LINK = b"120000"
