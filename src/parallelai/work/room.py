@@ -16,7 +16,7 @@ from typing import Any
 
 from parallelai.engines.protocol import Request
 from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Unavailable, UsageError
-from parallelai.events import LandingBlocked, TaskStep
+from parallelai.events import TaskStep
 from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
@@ -341,7 +341,6 @@ class Room:
         if record.kind in ("gate_failed", "conflict"):
             self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
             self._colleagues.keep(name, [f"It did not land: {record.said}\nPut that right."])
-        self._tell(name, LandingBlocked(record.said, arrival.with_))
         return ENGINE_ERRORS.get(record.kind, Internal)(record.said, where=record.where, next=record.next)
 
     async def phase_gate(self, gate: PhaseGate) -> None:
