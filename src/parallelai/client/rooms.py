@@ -19,8 +19,9 @@ from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ports, open_room
-from parallelai.work.room import Room, Setting
+from parallelai.work.room import Room
 from parallelai.work.scratch.workspaces import RunWorkspaces
+from parallelai.work.setting import Setting
 from parallelai.work.stream_places import StreamWorkspaces
 from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base

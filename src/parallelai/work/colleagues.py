@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from parallelai.errors import UsageError
 from parallelai.events import (
@@ -40,11 +39,9 @@ from parallelai.work.guard.leases import (
 from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
 from parallelai.work.landing.records import Tell
+from parallelai.work.setting import Setting
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
-
-if TYPE_CHECKING:
-    from parallelai.work.room import Setting
 
 NOTE_CHARACTERS = 4000
 """How much of what one workstream says at its end the others are told."""

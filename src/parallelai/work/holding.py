@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from parallelai.engines.protocol import Answer, Question
 from parallelai.errors import Unavailable
@@ -18,10 +18,8 @@ from parallelai.work.conflicts.advice import advice
 from parallelai.work.conflicts.waiting import Standing, place_of, ranks, reaction, who_waits
 from parallelai.work.guard.leases import Leases
 from parallelai.work.landing.records import Tell
+from parallelai.work.setting import Setting
 from parallelai.work.streams.registry import Streams
-
-if TYPE_CHECKING:
-    from parallelai.work.room import Setting
 
 Ask = Callable[[str, Question, asyncio.Event], Awaitable[Answer | None]]
 """Has a person choose for a workstream; None where the event says first that it is moot. Raises `Unavailable`."""

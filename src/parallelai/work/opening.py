@@ -31,8 +31,9 @@ from parallelai.work.resolvers.asking import Asker
 from parallelai.work.resolvers.decisions import Decisions
 from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
-from parallelai.work.room import Room, Setting
+from parallelai.work.room import Room
 from parallelai.work.scratch.workspaces import home
+from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams
 

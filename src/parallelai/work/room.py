@@ -11,7 +11,6 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request
@@ -20,55 +19,20 @@ from parallelai.events import TaskStep
 from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
-from parallelai.plan.model import PhaseGate, Plan, Workstream
+from parallelai.plan.model import PhaseGate
 from parallelai.records import ErrorRecord, Reply
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
 from parallelai.work.conflicts.advice import advice, has_landed, markers, unsettled
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
+from parallelai.work.setting import Setting
 from parallelai.work.site import Site
-from parallelai.work.streams.base import Base
-from parallelai.work.streams.record import Rules, Stream, described
+from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams
 
 MOST_TOLD = 6
 """Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is decided before a run's room opens.
-
-    Attributes:
-        run: the run's id.
-        plan_name: what its plan is known by.
-        plan: the whole plan: config, roles and variables taken in.
-        works: the workstreams that this run carries out, with their defaults taken in.
-        root: the project's root; `state` its state folder, `folder` the run's below that.
-        worktrees: the folder in which worktrees are made.
-        target: the branch that is landed on; `base` is what it was when the run was begun, or its remote's tip.
-        is_attended: somebody is there to approve.
-        engine_of: who does a workstream, for its commits.
-        memory_bytes: the most that one attempt may take; None is no limit.
-        secrets_in: the secrets of a text.
-    """
-
-    run: str
-    plan_name: str
-    plan: Plan
-    works: Mapping[str, Workstream]
-    rules: Mapping[str, Rules]
-    root: Path
-    state: Path
-    folder: Path
-    worktrees: Path
-    target: str
-    base: Base
-    is_attended: bool = False
-    engine_of: Callable[[str], str | None] = lambda name: None
-    memory_bytes: int | None = None
-    secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
 
 
 @dataclass(slots=True)

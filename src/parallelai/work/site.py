@@ -8,7 +8,6 @@ import itertools
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from parallelai import processes
 from parallelai.engines.protocol import Request, Workspace
@@ -32,6 +31,7 @@ from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
+from parallelai.work.setting import Setting
 from parallelai.work.sheltering import shelter
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
@@ -39,10 +39,6 @@ from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_back import take_back
-
-if TYPE_CHECKING:
-    from parallelai.work.room import Setting
-
 
 MOST_FILES = 50
 """How many files an engine without hands is given the text of."""
