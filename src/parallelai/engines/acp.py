@@ -15,10 +15,10 @@ import asyncio
 import hashlib
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_text
 from parallelai.engines.clients import is_session
 from parallelai.engines.confining import confinement, loopback_port
@@ -228,24 +228,6 @@ class AcpEngine:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.aclose()
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How an agent is started for a turn.
-
-    `settings` is a document for a file that the variable `settings_env` names. `session_model` is to be set by
-    an option of the session. With `reports` it is to write down how its model's answers end.
-    """
-
-    name: str
-    program: Program
-    is_shared: bool = False
-    settings_env: str | None = None
-    settings: str | None = None
-    session_model: str | None = None
-    counts_last_call: bool = False
-    reports: bool = False
 
 
 def _usable_keys(use: str, preset: Preset) -> frozenset[str]:

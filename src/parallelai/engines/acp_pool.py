@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parallelai.engines import acp_report
-from parallelai.engines.acp import Launch
 from parallelai.engines.acp_agent import Agent
+from parallelai.engines.acp_launch import Launch
 from parallelai.errors import TimedOut
 from parallelai.processes import Program
 

@@ -11,9 +11,9 @@ from typing import Any
 import acp
 from acp.schema import PromptResponse
 
-from parallelai.engines.acp import Launch
 from parallelai.engines.acp_agent import Agent
 from parallelai.engines.acp_errors import read_stop
+from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_pool import Pool
 from parallelai.engines.acp_report import read_report, stop_of
 from parallelai.engines.acp_turn import Turn
