@@ -15,7 +15,7 @@ from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
-from parallelai.errors import PlanError, Trespass
+from parallelai.errors import PlanError, Rejected, Trespass
 from parallelai.events import Event, WorkspaceRepaired
 from parallelai.records import LimitKey, Outcome, Reply, RunDocument, Usage
 
@@ -493,3 +493,22 @@ async def test_that_others_landed_costs_no_turn_but_goes_with_the_next_one(user:
     assert len(late.told["other"]) == 1
     assert len(late.told["long"]) == 2
     assert "has landed, and is in your worktree now: `first.txt`" in late.told["long"][1]
+
+
+async def test_what_was_put_right_on_the_target_reaches_a_workstream_that_failed(user: Repository) -> None:
+    def uses_tool(hands: Hands, request: Request) -> str:
+        text = (Path(request.root) / "tool.txt").read_text()
+        return writes(("a.txt", text))(hands, request)
+
+    def fails(hands: Hands, request: Request) -> str:
+        raise Rejected("the tool is not there")
+
+    hands = Hands({"a": [fails, uses_tool]})
+    plan = {"workstreams": {"a": {"description": "A", "owns": "a.txt"}}}
+    first = await carry_out(user, hands, plan)
+    assert rows(first)["a"].status == Outcome.FAILED
+    user.commit({"tool.txt": "made by the tool\n"})
+    again = await carry_out(user, hands, plan)
+    assert rows(again)["a"].status == Outcome.OK
+    assert (user.root / "a.txt").read_text() == "made by the tool\n"
+    assert "is in your worktree now: `tool.txt`" in hands.told["a"][1]

@@ -115,7 +115,11 @@ class Room:
                 course.told, course.has_trespassed = 0, False
                 course.ended.clear()  # it may be tried again after it failed
                 self._colleagues.began(name)
-                stream = (await self.site.prepare(name, sandbox)).stream
+                started = await self.site.prepare(name, sandbox)
+                if not started.is_new:  # what was put right on the target since it failed has to reach it
+                    synced = await self.site.sync(name)
+                    self._colleagues.keep(name, [synced] if synced else [])
+                stream = self.streams.find(name)
         finally:
             self._preparing -= 1
             if not self._preparing:
