@@ -415,11 +415,16 @@ class ConflictGone:
 
 @dataclass(frozen=True, slots=True)
 class ConflictWaiting:
-    """A workstream waits until those that it conflicts with have landed. `where`: the files, in a few words."""
+    """A workstream waits until those that it conflicts with have landed.
+
+    `where`: the files that git cannot merge, in a few words; `why`: what one uses and the other changed, where the
+    files merge and what comes of it would not work. One of the two may be empty.
+    """
 
     type: ClassVar[str] = "conflict.waiting"
     names: tuple[str, ...]
     where: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,6 +508,19 @@ class LandingUndone:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkstreamRevisited:
+    """A workstream that had ended is taken up again, and `why`: its landing is gone, or somebody asked for it.
+
+    `is_anew`: nothing that is known of its work holds; else its branch lands as it is.
+    """
+
+    type: ClassVar[str] = "workstream.revisited"
+    name: str
+    is_anew: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionMade:
     """How a conflict was settled: `by` is a resolver's name, an engine's, or `person`."""
 
@@ -562,6 +580,7 @@ EventData = (
     | LandingLanded
     | LandingBlocked
     | LandingUndone
+    | WorkstreamRevisited
     | DecisionMade
 )
 

@@ -22,6 +22,8 @@ from parallelai.cli.shared import Shared
 from parallelai.events import (
     AttemptEnded,
     BudgetReached,
+    ConflictWaited,
+    ConflictWaiting,
     Event,
     RunCreated,
     RunEnded,
@@ -187,6 +189,26 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
         "note: rules \\x1b[31mX are unknown",
         "paused by ana; `parallelai runs resume` lets it go on",
         "budget: the limit of 5 usd is reached; no new starts",
+    ]
+
+
+def test_a_workstream_that_waits_for_another_says_so_and_when_it_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    why = "`two` calls `load(path)`, which `one` removed (util.py:1)"
+    events = [
+        event(ConflictWaiting(("one",), "", why), task="two"),
+        event(ConflictWaited(("one",)), task="two"),
+        event(ConflictWaiting(("one", "six"), "`a.py`"), task="two"),
+        event(ConflictWaited((), ("one", "six")), task="two"),
+        event(ConflictWaited(), task="two"),
+    ]
+    assert told(capsys, Shared(), events) == [
+        f"`two` waits for `one` to land: {why}",
+        "`two` goes on: `one` has landed",
+        "`two` waits for `one`, `six` to land: conflict in `a.py`",
+        "`two` goes on: `one`, `six` have ended without landing",
+        "`two` goes on: what it does fits again",
     ]
 
 

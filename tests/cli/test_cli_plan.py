@@ -171,6 +171,24 @@ def test_convert_writes_what_check_takes(cli: Any, solid: Path, here: Path) -> N
     assert cli("plan", "convert", "solid.yaml", "--json").document == {"yaml": printed.out}
 
 
+def test_convert_does_not_overwrite_what_somebody_wrote(cli: Any, solid: Path, here: Path) -> None:
+    convert = ("plan", "convert", "solid.yaml", "--output", "again.yaml")
+    (here / "again.yaml").touch()
+    assert cli(*convert).code == 0
+    assert cli(*convert).code == 0  # what it would write is there
+    text = (here / "again.yaml").read_text()
+    (here / "again.yaml").write_text(text + "# mine\n")
+
+    refused = cli(*convert)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "`again.yaml` is there, and says something else; it is not overwritten" in refused.err
+    assert "--force" in refused.err
+    assert (here / "again.yaml").read_text() == text + "# mine\n"
+    assert cli(*convert, "--force").code == 0
+    assert (here / "again.yaml").read_text() == text
+
+
 def test_convert_into_a_folder_that_is_not_there(cli: Any, solid: Path) -> None:
     called = cli("plan", "convert", "solid.yaml", "--output", "no/such/again.yaml")
 

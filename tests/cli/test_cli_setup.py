@@ -233,6 +233,22 @@ def test_trust_holds_until_the_config_changes(cli: Any, here: Path) -> None:
     revoked = cli("trust", "--revoke")
     assert (revoked.code, revoked.out) == (0, f"not trusted any more: {here}\n")
     assert cli("execute", "mine.yaml").code == 2
+    assert cli("trust", "--revoke").out == f"there was no trust to take back: {here}\n"
+
+
+def test_trust_in_an_engine_that_there_is_not_is_not_taken_back(cli: Any, here: Path) -> None:
+    with Machine.open() as machine:
+        machine.consent("openai")
+        machine.consent("gone")  # which was installed when the user agreed
+
+    called = cli("trust", "--revoke", "openai", "nosuch")
+
+    assert (called.code, called.out) == (2, "")
+    assert "there is no engine `nosuch`" in called.err
+    assert "`codex`" in called.err
+    with Machine.open() as machine:
+        assert machine.has_consent("openai")
+    assert cli("trust", "--revoke", "gone").out.startswith("`auto` takes `gone` no more")
 
 
 def test_consent_to_an_engine_is_taken_back(cli: Any, here: Path) -> None:

@@ -221,6 +221,14 @@ def test_leave_without_a_run_is_kept_and_holds_until_the_landing(cli: Any, ready
     assert (ended.code, "is landed already" in ended.err) == (2, True)
 
 
+def test_leave_for_what_another_owns_or_lies_behind_a_link_is_refused(cli: Any, ready: Path) -> None:
+    owned = cli("work", "lease", "abe", "SRC/Zed.py")
+    assert (owned.code, "`zed` has them first" in owned.err) == (2, True)
+    (place(ready, "zed") / "etc").symlink_to("/etc")
+    behind = cli("work", "lease", "zed", "etc/passwd")
+    assert (behind.code, "`etc` is a link" in behind.err) == (2, True)
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "src/", "a\nb"])
 def test_leave_for_what_is_no_file_of_the_project_is_refused(cli: Any, ready: Path, path: str) -> None:
     called = cli("work", "lease", "zed", path)

@@ -110,6 +110,67 @@ def test_a_task_list_is_a_plan_itself(cli: Any, shop: Path) -> None:
 
     assert "1 task is done, and left out: `choose-a-name`" in ran.err
     assert (shop / "door.txt").is_file()
+    assert cli("work", "status", "--write", "TASKS.md").err == "ticked in TASKS.md\n"
+    assert (shop / "TASKS.md").read_text() == "- [x] Paint the door\n- [x] Choose a name\n"
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n- [x] Choose a name\n")
     assert "1 task is done" in cli("execute", "TASKS.md", "--engine", "hand", "--trust", "--dry-run").err
     (shop / "TASKS.md").write_text("- [ ] Paint (depends on: nobody)\n")
     assert "TASKS.md:1:26: `paint` depends on `nobody`" in cli("execute", "TASKS.md").err
+
+
+def test_a_plain_task_of_a_converted_list_is_ticked_once_its_change_is_applied(cli: Any, shop: Path) -> None:
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n- [ ] Oil it (depends on: 1)\n")
+    assert cli("plan", "convert", "TASKS.md", "--output", "plan.yaml").code == 0
+    with (shop / "plan.yaml").open("a") as file:
+        file.write(ENGINE)
+    ran = cli("execute", "plan.yaml", "--only", "paint-the-door", "--trust", "--json")
+    assert ran.code == 0, ran.err
+
+    told = cli("work", "status", "--write", "TASKS.md")
+
+    run = ran.document["run"]
+    apply = f"`parallelai runs apply {run} paint-the-door`"
+    assert (
+        told.err
+        == f"nothing to tick in TASKS.md\n`paint-the-door` is not ticked: {apply} puts its change here first\n"
+    )
+    assert cli("runs", "apply", run, "paint-the-door").code == 0
+    assert cli("work", "status", "--write", "TASKS.md").err == "ticked in TASKS.md\n"
+    assert (shop / "TASKS.md").read_text() == "- [x] Paint the door\n- [ ] Oil it (depends on: 1)\n"
+
+
+def test_a_task_of_another_plan_with_the_same_id_ticks_nothing(cli: Any, shop: Path) -> None:
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n")
+    tasks = "tasks: [{id: paint-the-door, description: Paint another door, edits: true}]\n"
+    (shop / "plan.yaml").write_text(f"version: 1\n{tasks}{ENGINE}")
+    assert cli("execute", "plan.yaml", "--trust", "--apply").code == 0
+
+    assert cli("work", "status", "--write", "TASKS.md").err == "nothing to tick in TASKS.md\n"
+
+
+@pytest.mark.parametrize("verb", [["execute"], ["work", "run"]])
+def test_a_list_in_which_all_is_done_is_no_mistake(cli: Any, shop: Path, verb: list[str]) -> None:
+    (shop / "TASKS.md").write_text("- [x] Paint the door\n- [x] Choose a name\n")
+
+    checked = cli("plan", "check", "TASKS.md")
+    ran = cli(*verb, "TASKS.md")
+
+    assert (checked.code, checked.out) == (0, "TASKS.md: ok, all 2 tasks are done\n")
+    assert (ran.code, ran.out) == (0, "TASKS.md: nothing to do, all of it is done\n")
+    assert cli(*verb, "TASKS.md", "--json").document["tasks"] == []
+    assert cli(*verb, "TASKS.md", "--dry-run").code == 0
+    assert cli("work", "start", "TASKS.md").out == "nothing to start\n"
+    assert cli("plan", "convert", "TASKS.md", "--output", "plan.yaml").code == 0
+    assert not (shop / "plan.yaml").exists()
+
+
+def test_a_run_whose_list_was_ticked_since_has_nothing_left(cli: Any, shop: Path) -> None:
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n")
+    (shop / "parallelai.toml").write_text("[engines.hand]\nuse = 'command'\ncommand = ['false']\n")
+    ran = cli("execute", "TASKS.md", "--engine", "hand", "--trust", "--json")
+    assert ran.code == 4
+    (shop / "TASKS.md").write_text("- [x] Paint the door\n")
+
+    again = cli("runs", "resume", ran.document["run"], "--trust")
+
+    assert (again.code, again.out) == (0, "TASKS.md: nothing to do, all of it is done\n")

@@ -231,12 +231,155 @@ def test_twice_the_same_and_a_branch_without_files_are_refused() -> None:
         _load("## Task 1: A\nBRANCH: x\n")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# Words\n\nonly\n", "- [x] all\n- [x] done\n", "```\n- [ ] code\n```\n"]
-)
-def test_a_list_with_nothing_to_do_says_so(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "# Words\n\nonly\n", "```\n- [ ] code\n```\n"])
+def test_a_list_without_a_task_says_so(text: str) -> None:
     with pytest.raises(PlanError, match=r"TASKS.md:1:1: the task list: "):
         _load(text)
+
+
+def test_a_list_in_which_all_is_done_is_a_plan_without_tasks() -> None:
+    found = _load("- [x] all\n- [x] done\n")
+    assert (found.works, positions(found).finished) == ((), "all 2 tasks are done")
+    assert positions(_load("## [x] Task 1: A\n")).finished == "its only task is done"
+    assert positions(_load("- [x] all\n- [ ] done\n")).finished == ""
+
+
+def problems(text: str) -> list[str]:
+    """What is wrong with a list: `line:column said`."""
+    try:
+        _load(text)
+    except PlanError as error:
+        return [f"{each.line}:{each.column} {each.said}; {each.next}" for each in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("-[ ] Beta (files: b.py)", 1),
+        ("- [  ] Gamma (files: c.py)", 3),
+        ("- [] Delta", 3),
+        ("- [-] Eps", 3),
+        ("- [x ] Zeta", 3),
+        ("- [ ]Eta", 3),
+        ("2.[x] Theta", 1),
+        ("• [ ] Iota", 1),
+        ("[ ] Kappa", 1),
+        ("  - [] part", 5),
+        ("  -[x] part", 3),
+        ("\n-[ ] first of a paragraph", 1),
+        ("\n## [] Task 3: Mu", 4),
+    ],
+)
+def test_a_broken_checkbox_is_an_error_at_its_place(line: str, column: int) -> None:
+    text = f"- [ ] Alpha (files: a.py)\n{line}\n- [ ] Omega (files: o.py)\n"
+    (said,) = problems(text)
+    assert said.startswith(f"{2 + line.count(chr(10))}:{column} `")
+    assert "looks like a checkbox, but is none; write `- [ ] what is to be done`" in said
+
+
+@pytest.mark.parametrize("line", ["  2. [ ] Beta", "        - [ ] deep"])
+def test_a_checkbox_that_markdown_reads_as_text_is_an_error(line: str) -> None:
+    (said,) = problems(f"- [ ] Alpha\n{line}\n")
+    assert said.startswith(f"2:{len(line) - len(line.lstrip()) + 1} ")
+    assert "is no checkbox here" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["- [1] a footnote", "- [x](a.md) a link", "-[abc] an option", "*[x]* is a mark", "- [a] b", "[x]: a.md"],
+)
+def test_other_brackets_are_no_checkboxes(line: str) -> None:
+    assert problems(f"- [ ] Alpha\n\n## Notes\n\n{line}\n") == []
+
+
+def test_one_file_in_brackets_is_a_file() -> None:
+    assert works("- [ ] a (file: x.py)\n")["a"]["owns"] == ["x.py"]
+    assert works("- [ ] a (depends on: b; file: x.py)\n- [ ] b\n")["a"]["owns"] == ["x.py"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("(fils: y.py)", ["1:10 there is no detail `fils`; did you mean `files`?"]),
+        (
+            "(dependson: x, fils: y.py)",
+            ["1:10 there is no detail `dependson`; did you mean `depends on`?",
+             "1:24 there is no detail `fils`; did you mean `files`?"],
+        ),
+        ("(files: y.py; dependson: x)", ["1:23 there is no detail `dependson`; did you mean `depends on`?"]),
+        ("(files: y.py, depends on: x)", ["1:23 `depends on` stands behind a comma"]),
+        ("(files: src/q.py", ["1:10 the bracket of `files` is not closed; write `)`"]),
+        ("(files: a.py (new), b.py)", ["1:10 there are brackets in the brackets of `files`"]),
+        ("\n  - fils: src/z.py", ["2:5 there is no detail `fils`; did you mean `files`?"]),
+        ("\n  FLIES: src/z.py", ["2:3 there is no detail `FLIES`; did you mean `files`?"]),
+    ],
+)  # fmt: skip
+def test_a_misspelt_detail_of_a_checkbox_is_an_error(line: str, said: list[str]) -> None:
+    found = problems(f"- [ ] a {line}\n- [ ] x\n")
+    assert len(found) == len(said)
+    assert all(one.startswith(start) for one, start in zip(found, said, strict=True)), found
+    assert problems(f"- [x] a {line}\n- [ ] x\n") == []  # what is done is done
+
+
+@pytest.mark.parametrize("heading", ["## Task 1: A", "## Orders"])
+@pytest.mark.parametrize("label", ["**FILES TO EDIT**:", "**Flies:**", "FILSE:"])
+def test_a_misspelt_label_below_a_heading_is_an_error(heading: str, label: str) -> None:
+    (said, *_) = problems(f"{heading}\n\n{label} src/a.py\n\n- [ ] x\n")
+    assert said.startswith(f"3:{1 + label.startswith('*') * 2} there is no detail")
+    assert "did you mean `files`?" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["(owner: Ana)", "(note: x)", "(roles: admin, user)", "(time: 3h)", "(stage: 2)", "(step: 2)",
+     "(mode: dark)", "(see: the files)", "(fields: a, b)", "(tiles: 2)", "(state: open", "(it: a (b))"],
+)  # fmt: skip
+def test_words_in_brackets_stay_words(words: str) -> None:
+    assert works(f"- [ ] Build {words}\n") == {
+        slug(f"Build {words}"): {"description": f"Build {words}", "edits": True}
+    }
+
+
+def test_words_before_a_colon_stay_words() -> None:
+    text = "## Task 1: A\n**Goals**: x\n**File format**: CSV\nfile: the one of orders\n\n- file: add it\n"
+    (found,) = works(text).values()
+    assert found["todo"] == ["file: add it"]
+
+
+@pytest.mark.parametrize("said", ["2", "#2", "Task 2", "task #2", "beta", "Beta the", "`Beta` the second"])
+@pytest.mark.parametrize("marks", [("-", "-", "-"), ("1.", "2.", "3."), ("1.", "1.", "1.")])
+def test_a_dependency_is_a_number_in_the_list_or_the_beginning_of_a_title(
+    said: str, marks: tuple[str, ...]
+) -> None:
+    titles = ("Alpha", "Beta the second", f"Gamma (depends on: {said})")
+    text = "".join(f"{mark} [ ] {title}\n" for mark, title in zip(marks, titles, strict=True))
+    assert works(text)["gamma"]["depends_on"] == ["beta-the-second"]
+
+
+def test_a_name_is_taken_before_a_number() -> None:
+    text = "- [ ] Alpha\n- [ ] Task 1\n- [ ] 2: Beta\n- [ ] Gamma (depends on: Task 1, 2)\n"
+    assert works(text)["gamma"]["depends_on"] == ["task-1", "2"]
+
+
+@pytest.mark.parametrize("said", ["9", "#0", "Task 9", "nobody", "gam"])
+def test_what_no_task_is_called_is_an_error(said: str) -> None:
+    (found,) = problems(f"- [ ] Alpha\n- [ ] Gamma (depends on: {said})\n")
+    assert f"`gamma` depends on `{said}`, which does not exist" in found
+
+
+def test_what_two_tasks_are_called_is_an_error() -> None:
+    (found,) = problems("- [ ] Write a\n- [ ] Write b\n- [ ] Gamma (depends on: write)\n")
+    said = "3:26 `gamma` depends on `write`, which may be any of `write-a`, `write-b`; write the id"
+    assert found.startswith(said)
+    text = "## A\n1. [ ] x\n2. [ ] y\n\n## B\n1. [ ] z\n2. [ ] w (depends on: 1)\n"
+    assert "may be any of `x`, `z`" in problems(text)[0]
+
+
+def test_the_own_numbers_of_tasks_are_taken_before_their_places() -> None:
+    text = "## Agent 2: A\nDEPENDENCIES: {}\nFILES: a\n## Agent 5: B\nFILES: b\n"
+    assert works(text.format("Task 5"))["a"]["depends_on"] == ["b"]
+    assert "depends on `1`, which does not exist" in problems(text.format("1"))[0]
 
 
 def test_bounds_are_those_of_yaml() -> None:
@@ -266,6 +409,11 @@ def test_bounds_are_those_of_yaml() -> None:
         "# Task 1: a\n" * 19_000,
         "- [ ] a (depends on:" + " " * 200_000 + "\n",
         "files" + " " * 200_000 + "x\n",
+        "- [ ] " + "(fils: (" * 50_000 + ")\n",
+        "- [ ] a (files: " + ", a:" * 50_000 + ")\n",
+        "- [ ] a\n  - **" + "a " * 100_000 + ":\n",
+        "- [ ] a\n-[" + " " * 200_000 + "] b\n",
+        "".join(f"- [ ] a{number} (depends on: a)\n" for number in range(9_000)),
     ],
 )
 def test_long_input_takes_no_time_that_grows_with_its_square(text: str) -> None:
@@ -276,7 +424,8 @@ def test_long_input_takes_no_time_that_grows_with_its_square(text: str) -> None:
 
 _LINES = st.lists(
     st.sampled_from(
-        ["- [ ] ", "- [x] ", "  - ", "    ", "1. [ ] ", "## Agent 1: ", "### Task ", "**FILES**: ", "FILES:",
+        ["- [ ] ", "- [x] ", "-[ ] ", "- [] ", "(fils: ", "depends on: 1", "#2",
+         "  - ", "    ", "1. [ ] ", "## Agent 1: ", "### Task ", "**FILES**: ", "FILES:",
          "(depends on: ", ")", "DEPENDENCIES: None", "GOAL: ", "\n", "\n\n", "```\n", "> ", "<!--", "-->", "a", "b/**",
          ", ", "; ", "`", "**", "{{ x", "}}", "é", "\t", "---\n", "AGENT: ", "ESTIMATED TIME: 2-3 h", ":", "\r"]
     )

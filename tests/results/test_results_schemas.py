@@ -163,7 +163,7 @@ HAPPENED = [
     events.LeaseEnded(("src/main.py",), "its work has landed"),
     events.ConflictSeen(ConflictPair("gui", "backend", True, "file", 1.0)),
     events.ConflictGone("gui", "backend"),
-    events.ConflictWaiting(("gui",), "`src/app.py`"),
+    events.ConflictWaiting(("gui",), "`src/app.py`", "`gui` uses what `backend` removed"),
     events.ConflictWaited(("gui",)),
     events.GateStarted("pytest -q", "9f3c", ("gui",)),
     events.GateEnded("pytest -q", "9f3c", True, 0, 1.5, "gates/1.log", ("gui",), flaky=("t",)),
@@ -171,6 +171,7 @@ HAPPENED = [
     events.LandingLanded("main", "9f3c", "8e2b", "77aa"),
     events.LandingBlocked("the gate fails", ("gui",)),
     events.LandingUndone("main", "8e2b"),
+    events.WorkstreamRevisited("gui", True, "was given up"),
     events.DecisionMade("src/app.py", "identical", "both changed the same", "ab12"),
 ]
 

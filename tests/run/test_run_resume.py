@@ -12,10 +12,19 @@ import yaml
 from parallelai.engines.mock import Rule
 from parallelai.engines.protocol import Port, Request
 from parallelai.errors import BusyError, PlanError, Refused, UsageError
-from parallelai.events import Event, RunStarted, TaskExpanded
+from parallelai.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Event,
+    RunStarted,
+    TaskEnded,
+    TaskExpanded,
+    WorkstreamRevisited,
+)
 from parallelai.plan.model import Task
-from parallelai.records import Outcome
+from parallelai.records import LimitKey, Outcome, Reply, TaskResult
 from parallelai.run.report import Report
+from parallelai.run.resume import read
 from parallelai.store import Store
 from running import FakeEngine, Watcher, came_to, opened, project, scripted, statuses, tasks
 
@@ -282,3 +291,21 @@ def test_the_time_between_two_processes_is_nobodys_work() -> None:
     for seq, (at, data) in enumerate(steps, start=1):
         report.take(Event("r-1", seq, f"2026-01-01T{at}.000000Z", data.type, data))
     assert report.seconds == 7.0
+
+
+@pytest.mark.parametrize("is_anew", [True, False])
+def test_what_is_begun_anew_has_no_answer_from_before(is_anew: bool) -> None:
+    facts = (
+        AttemptStarted("sh", LimitKey("sh"), fingerprint="f"),
+        AttemptEnded("sh", True, 1.0, reply=Reply(text="done")),
+        TaskEnded(TaskResult(id="gui", status=Outcome.OK), "f", (1,)),
+    )
+    events = [Event("r-1", n, "2026-11-20T10:00:00Z", one.type, one, "gui", 1) for n, one in enumerate(facts)]
+    revisited = WorkstreamRevisited("gui", is_anew, "was given up")
+    events.append(Event("r-1", 9, "2026-11-20T10:00:00Z", revisited.type, revisited))
+
+    prior = read(events)
+
+    assert (prior.answer("gui", "sh", "f") is None) == is_anew
+    assert ("gui" in prior.ended) != is_anew
+    assert prior.attempts == {"gui": 1}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scheduler_world import World, bad, member, node, nodes, ok
 
+from parallelai.engines.protocol import Estimate
 from parallelai.errors import UsageError
 from parallelai.run import strategies
-from parallelai.run.nodes import AttemptResult, Node, Settings
+from parallelai.run.decisions import Start
+from parallelai.run.nodes import AttemptResult, Node, Prepared, Settings
+from parallelai.run.scheduler import Scheduler
 from parallelai.run.strategies import (
     BatchStrategy,
     DAGStrategy,
@@ -89,6 +96,90 @@ def test_a_batch_that_ends_without_a_start_makes_way_for_the_next() -> None:
 def test_a_batch_larger_than_parallel_is_still_one_batch() -> None:
     world = World(nodes(*"abcd"), settings=Settings(2, strategy=BatchStrategy(3))).run()
     assert world.starts_at == [0.0, 0.0, 1.0, 2.0]
+
+
+def _scheduler(names: Sequence[str], strategy: Strategy, *, memory_bytes: int | None = None) -> Scheduler:
+    settings = Settings(10, strategy=strategy, memory_bytes=memory_bytes)
+    takes = Estimate(memory_bytes=600)
+    return Scheduler(
+        nodes(*names), {}, settings, prepare=lambda _: Prepared((takes,)), random=Random(0), now=0.0
+    )
+
+
+def _starts(scheduler: Scheduler) -> list[str]:
+    return [one.task for one in scheduler.decide(0.0) if isinstance(one, Start)]
+
+
+def test_what_waits_for_others_does_not_keep_the_next_batch_from_starting() -> None:
+    scheduler = _scheduler("abcd", BatchStrategy(1))
+    assert _starts(scheduler) == ["a"]
+    scheduler.park("a", 1, True)
+    assert _starts(scheduler) == ["b"]
+    scheduler.park("a", 1, False)
+    scheduler.attempt_ended("b", 1, ok(), 0.0)
+    assert _starts(scheduler) == []  # `a` goes on, and is counted again
+    scheduler.attempt_ended("a", 1, ok(), 0.0)
+    assert _starts(scheduler) == ["c"]
+    scheduler.park("c", 1, True)
+    scheduler.attempt_ended("c", 1, ok(), 0.0)  # ended while it waited
+    assert _starts(scheduler) == ["d"]
+    scheduler.attempt_ended("d", 1, ok(), 0.0)
+    scheduler.decide(0.0)
+    assert scheduler.is_done
+
+
+def test_a_batch_waits_for_the_attempts_of_a_race_that_do_not_wait() -> None:
+    racing = node("a", members=(member("x"), member("y")), rule="race")
+    settings = Settings(10, strategy=BatchStrategy(1))
+    made = Prepared((Estimate(), Estimate()))
+    scheduler = Scheduler(
+        [racing, node("b", 1)], {}, settings, prepare=lambda _: made, random=Random(0), now=0.0
+    )
+    assert _starts(scheduler) == ["a", "a"]
+    scheduler.park("a", 1, True)
+    assert _starts(scheduler) == []
+    scheduler.attempt_ended("a", 2, bad("refused"), 0.0)
+    assert _starts(scheduler) == ["b"]
+
+
+def test_what_is_waited_for_starts_though_the_memory_is_held_by_what_waits() -> None:
+    scheduler = _scheduler("ab", DAGStrategy(), memory_bytes=1000)
+    assert _starts(scheduler) == ["a"]
+    scheduler.park("a", 1, True)
+    assert _starts(scheduler) == ["b"]
+
+
+@given(
+    order=st.permutations("abcdef"),
+    waits=st.lists(st.sets(st.integers(0, 5)), min_size=6, max_size=6),
+    strategy=st.sampled_from([DAGStrategy(), BatchStrategy(1), BatchStrategy(2), PipelineStrategy()]),
+    memory_bytes=st.sampled_from([None, 1000]),
+)
+def test_a_run_in_which_some_wait_for_others_comes_to_its_end(
+    order: list[str], waits: list[set[int]], strategy: Strategy, memory_bytes: int | None
+) -> None:
+    on = {
+        name: {order[at] for at in some if at < mine}
+        for mine, (name, some) in enumerate(zip(order, waits, strict=True))
+    }
+    scheduler = _scheduler("abcdef", strategy, memory_bytes=memory_bytes)
+    parked: set[str] = set()
+    ended: set[str] = set()
+    while not scheduler.is_done:
+        started = _starts(scheduler)
+        going = [name for name in started if on[name] <= ended]
+        for name in set(started).difference(going):
+            scheduler.park(name, 1, True)
+            parked.add(name)
+        free = sorted(name for name in parked if on[name] <= ended)
+        for name in free:
+            scheduler.park(name, 1, False)
+        parked.difference_update(free)
+        for name in [*going, *free]:
+            scheduler.attempt_ended(name, 1, ok(), 0.0)
+        ended.update(going, free)
+        assert started or free or scheduler.is_done, f"nothing happens any more: {sorted(parked)} wait"
+    assert ended == set("abcdef")
 
 
 def test_in_a_pipeline_what_has_come_furthest_goes_first() -> None:

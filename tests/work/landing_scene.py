@@ -31,7 +31,9 @@ async def _land(root: Path, method: Literal["merge", "squash", "rebase"]) -> dic
     repository = await open_repository(root)
     candidates = [await _candidate(repository, name) for name in NAMES]
     gate = Gate(repository, passes)
-    lander = Lander(repository, Plan("main", method=method), gate, None, lambda name, data: None)
+    lander = Lander(
+        repository, Plan("main", method=method), gate, None, lambda name, data: None, ours=frozenset
+    )
     return {one.name: one for one in await lander.land(candidates)}
 
 

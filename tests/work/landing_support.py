@@ -103,7 +103,9 @@ class Field:
         plan: Plan | None = None,
         **more: Any,
     ) -> Lander:
-        return Lander(self.repository, plan or Plan("main"), gates, resolving, self.tell, **more)
+        return Lander(
+            self.repository, plan or Plan("main"), gates, resolving, self.tell, ours=frozenset, **more
+        )
 
     def land(
         self,

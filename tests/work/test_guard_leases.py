@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from parallelai.work.guard.leases import (
     has_circle,
     requests,
 )
+from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.streams.record import Rules
 
@@ -125,6 +127,41 @@ def test_gits_own_names_are_nobodys() -> None:
     assert isinstance(three().leave("a", ["x/.GIT/config"], "ana"), Refused)
 
 
+def test_another_way_to_write_a_name_is_the_same_file() -> None:
+    leases = three()
+    assert leases.ask("a", ["B/X"]) == Waits("a", ("B/X",), ("b",))
+    leases.withdraw("a")
+    leases.ask("a", ["shared/x"])
+    assert leases.ask("b", ["Shared/X"]) == Waits("b", ("Shared/X",), ("a",))
+    leases.restore("c", ["SHARED/x"])
+    assert leases.of("c") == frozenset()
+    lockers = Leases(("a", "b"), {"a": claim("a/**"), "b": claim("Cargo.toml")})
+    assert lockers.leave("a", ["cargo.lock"], "ana") == Waits("a", ("cargo.lock",), ("b",))
+
+
+def test_what_lies_behind_a_link_is_not_leased() -> None:
+    leases = three()
+    leases.link_above = lambda stream, path: "etc" if path.startswith("etc/") else None
+    for answer in (leases.ask("a", ["etc/passwd"]), leases.leave("a", ["etc/passwd"], "ana")):
+        assert isinstance(answer, Refused)
+        assert "`etc` is a link" in answer.why
+    assert leases.of("a") == frozenset()
+
+
+def test_a_link_is_looked_for_where_its_folder_is_there(tmp_path: Path) -> None:
+    worktree, root = tmp_path / "worktree", tmp_path / "root"
+    (worktree / "here").mkdir(parents=True)
+    root.mkdir()
+    for name in ("here", "beyond"):
+        (root / name).symlink_to(tmp_path)
+    (worktree / "here" / "in").symlink_to("gone")
+    assert link_above((worktree, root), "here/x") is None
+    assert link_above((worktree, root), "here/in") is None  # the link itself is a file like any
+    assert link_above((worktree, root), "here/in/x/y") == "here/in"
+    assert link_above((worktree, root), "beyond/x") == "beyond"
+    assert link_above((root,), "here/x") == "here"
+
+
 def test_a_lease_of_an_earlier_process_counts() -> None:
     leases = three()
     leases.restore("a", ["shared/x"])
@@ -143,7 +180,7 @@ def test_a_wish_can_be_withdrawn() -> None:
 
 
 NAMES = ("a", "b", "c", "d")
-PATHS = ("shared/1", "shared/2", "free", "a/x", "b/x", "c/x", "d/x", "locked/x")
+PATHS = ("shared/1", "shared/2", "free", "a/x", "b/x", "c/x", "d/x", "locked/x", "SHARED/1", "B/x")
 ASKS = st.tuples(
     st.sampled_from(["ask", "leave", "end", "withdraw"]),
     st.sampled_from(NAMES),
@@ -183,8 +220,10 @@ def test_no_file_is_held_twice_and_somebody_can_always_go_on(
         assert all(holder in leases.live for holder in leases.held.values())
         assert all(on for on in leases.waiting().values())
         for path, holder in leases.held.items():  # what is held is nobody's by right
-            owners = [each for each in leases.live if each != holder and leases.live[each].permits.owns(path)]
-            assert owners == []
+            owners = [each for each in leases.live if leases.live[each].permits.owns_alike(path)]
+            assert owners in ([], [holder])
+        holders = {(path.casefold(), holder) for path, holder in leases.held.items()}
+        assert len(holders) == len({path for path, _ in holders})
     # Whoever is left, all can land: somebody always waits for nobody.
     while leases.live:
         waiting = leases.waiting()

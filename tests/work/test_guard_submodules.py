@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def room(tmp_path: Path, library: Repository) -> Room:
     made.main.git(*FILE, "submodule", "--quiet", "add", str(library.root), "src/lib")
     made.base = made.main.commit()
     return made
+
+
+def fetched(room: Room) -> None:
+    """The user fetches in their own checkout of the submodule."""
+    Repository(room.main.root / "src/lib").git(*FILE, "fetch", "-q", "origin")
 
 
 @pytest.fixture
@@ -60,7 +66,11 @@ async def test_a_commit_that_no_remote_has_is_kept_out_and_told_once(room: Room,
     assert (later.files, later.kept_out) == (("src/a.txt",), ())
     assert gui.files(await gui.guard.commit("x"))["src/lib"] == "160000"
     assert gui.git("rev-parse", "HEAD:src/lib") == room.main.git("rev-parse", "HEAD:src/lib")
-    inside.git("update-ref", "refs/remotes/origin/mine", "HEAD")  # it was pushed
+    inside.git("update-ref", "refs/remotes/origin/mine", "HEAD")  # as if it were pushed
+    assert (await gui.turn()).files == ()
+    inside.git(*FILE, "push", "-q", "origin", "HEAD:refs/heads/mine")
+    assert (await gui.turn()).files == ()
+    fetched(room)
     assert (await gui.turn()).files == ("src/lib",)
 
 
@@ -68,6 +78,7 @@ async def test_a_commit_of_the_remote_is_a_change_of_what_is_owned(
     room: Room, gui: Stream, library: Repository
 ) -> None:
     newer = library.commit({"lib.txt": "2\n"})
+    fetched(room)
     inside = Repository(gui.root / "src/lib")
 
     def act() -> None:
@@ -119,3 +130,47 @@ async def test_a_new_submodule_takes_a_persons_leave(room: Room, library: Reposi
     assert found.files == (".gitmodules", "src/more")
     made = await allowed.guard.commit("x")
     assert allowed.files(made)["src/more"] == "160000"
+
+
+@pytest.mark.parametrize("how", ["packed", "tag", "shallow", "pipe"])
+async def test_what_the_user_has_of_the_remote_counts_however_it_is_kept(
+    room: Room, gui: Stream, library: Repository, how: str
+) -> None:
+    newer = library.commit({"lib.txt": "2\n"})
+    users = Repository(room.main.root / "src/lib")
+    refs = room.main.root / ".git/modules/src/lib/refs/remotes/origin"
+    if how == "tag":
+        library.git("tag", "-a", "-m", "v2", "v2")
+        users.git(*FILE, "fetch", "-q", library.root.as_uri(), "refs/tags/v2:refs/tags/v2")
+    elif how == "shallow":
+        newer = library.commit({"lib.txt": "3\n"})
+        users.git(*FILE, "fetch", "-q", "--depth=1", library.root.as_uri(), "main:refs/remotes/origin/new")
+    else:
+        fetched(room)
+    if how == "packed":
+        users.git("pack-refs", "--all")
+        assert not (refs / "main").exists()
+    if how == "pipe":
+        os.mkfifo(refs / "waits")
+    inside = Repository(gui.root / "src/lib")
+
+    def act() -> None:
+        inside.git(*FILE, "fetch", "-q", "origin")
+        inside.git("checkout", "-q", newer)
+
+    assert (await gui.turn(act)).files == ("src/lib",)
+
+
+async def test_where_the_user_has_none_of_it_nothing_says_that_others_have_it(
+    room: Room, gui: Stream, library: Repository
+) -> None:
+    newer = library.commit({"lib.txt": "2\n"})
+    inside = Repository(gui.root / "src/lib")
+    (room.main.root / ".git/modules/src/lib").rename(room.folder / "away")
+
+    def act() -> None:
+        inside.git(*FILE, "fetch", "-q", "origin")
+        inside.git("checkout", "-q", newer)
+
+    found = await gui.turn(act)
+    assert (found.files, [each.paths for each in found.kept_out]) == ((), [("src/lib",)])

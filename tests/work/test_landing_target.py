@@ -80,7 +80,7 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     field.checkout.git(*arrival.next.split()[1:])
     assert field.tip() == more.landed.commit
     assert field.status() == ""
-    standing = field.run(take_over(field.repository, "main"))
+    standing = field.run(take_over(field.repository, "main", frozenset))
     assert (standing.pending, field.has(PENDING)) == (None, False)
 
 
@@ -88,7 +88,7 @@ def test_take_over_moves_the_checkout_once_git_would(field: Field) -> None:
     field.checkout.write({"a.txt": "mine\n"})
     one = field.branch("one", {"a.txt": "0\n2\n3\n"})
     field.land([one])
-    standing = field.run(take_over(field.repository, "main"))
+    standing = field.run(take_over(field.repository, "main", frozenset))
     assert standing.pending == PENDING
     assert standing.next == f"git merge --ff-only {PENDING}"
     assert standing.why is not None
@@ -147,7 +147,7 @@ def test_a_locked_index_is_waited_for_and_then_pending(field: Field, monkeypatch
     assert arrival.landed is not None
     assert arrival.landed.pending == PENDING
     (field.root / ".git" / "index.lock").unlink()
-    assert field.run(take_over(field.repository, "main")).pending is None
+    assert field.run(take_over(field.repository, "main", frozenset)).pending is None
     assert (field.root / "x").exists()
 
 
@@ -231,7 +231,7 @@ def test_a_target_that_never_rests_is_given_up(field: Field) -> None:
 
 
 def test_the_target_never_moves_from_another_place(field: Field) -> None:
-    target = Target(field.repository, "main")
+    target = Target(field.repository, "main", frozenset)
     tip = field.run(target.tip())
     field.checkout.commit({"c": "1"})
     now = field.tip()

@@ -26,7 +26,8 @@ def yes(_: Files) -> bool:
 
 def taken_back(field: Field, arrival: Arrival, passes: Any = yes, **more: Any) -> Landed:
     assert arrival.landed is not None
-    done = undo(field.repository, Plan("main"), arrival.landed, field.gate(passes), field.tell, **more)
+    gate = field.gate(passes)
+    done = undo(field.repository, Plan("main"), arrival.landed, gate, field.tell, ours=frozenset, **more)
     made = field.run(done)
     assert isinstance(made, Landed)
     return made

@@ -22,12 +22,11 @@ from parallelai.work.status.folding import (
     Files,
     Passed,
     StreamStatus,
-    Watched,
     count,
-    last_words,
     status_of,
     to_document,
 )
+from parallelai.work.status.progress import Watched, last_words
 from parallelai.work.streams.record import KeptOut, Landed, Rules, Stream
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -139,6 +138,9 @@ def test_a_landing_is_the_end_until_it_is_undone() -> None:
     )
     undone = _status([*BEGUN, _ended(), landed, events.LandingUndone("main", "d")])
     assert (undone.landed, undone.why) == (None, "its landing was taken back")
+    assert (undone.stage, undone.activity) == ("undone", "waiting")
+    record = replace(STREAM, state="done", undone="c0ffee")  # also where its run's events do not say so
+    assert _status([*BEGUN, _ended(), landed], record).stage == "undone"
     record = replace(STREAM, state="landed", landed=Landed("main", "b", "abc", "t"))
     assert _status([], record).landed == "abc"
 
@@ -190,6 +192,9 @@ def test_who_waits_for_another_to_land_says_for_whom_and_why() -> None:
     waits = _status([*BEGUN, events.TaskStep("perform", "waiting"), begins])
     assert (waits.stage, waits.activity, waits.is_ready) == ("waiting", "waiting", False)
     assert waits.why == "waits for `backend` to land: conflict in `src/app.py`"
+    said = "`gui` calls `load(path)`, which `backend` removed (src/util.py:1)"
+    logic = _status([*BEGUN, events.ConflictWaiting(("backend",), "", said)])
+    assert logic.why == f"waits for `backend` to land: {said}"
     on = (events.ConflictWaited(("backend",)), events.TaskStep("perform", "working"))
     goes_on = _status([*BEGUN, events.TaskStep("perform", "waiting"), begins, *on])
     assert (goes_on.stage, goes_on.activity, goes_on.why) == ("working", "active", "it is being worked on")

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.work.status.folding import last_words
+from parallelai.work.status.progress import last_words
 from parallelai.work.status.saying import said_lately
 
 

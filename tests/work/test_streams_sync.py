@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from repositories import Repository, everything, lying
 from streams_support import Project, project
 
+from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.syncing import How, sync
 
@@ -72,6 +74,35 @@ async def test_the_target_comes_in_and_nothing_is_lost(shop: Project, how: How) 
     assert there.git("show", "HEAD:src/b.py") == "committed\n"
     again = await sync(shop.repository, shop.streams, done.stream, target, how)
     assert (again.ok, again.has_moved) == (True, False)
+
+
+def _as_folder(index: Path) -> None:
+    index.mkdir()
+    (index / "file").write_text("x")
+
+
+def _as_link(index: Path) -> None:
+    index.symlink_to(index.parent / "HEAD")
+
+
+@pytest.mark.parametrize("put", [_as_folder, os.mkfifo, _as_link])
+async def test_what_lies_in_the_place_of_the_index_is_no_index(
+    shop: Project, put: Callable[[Path], None]
+) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.write({"src/a.py": edited(1, "mine")})
+    index = Path(there.git("rev-parse", "--absolute-git-dir").strip()) / "index"
+    index.unlink()
+    put(index)
+    seen = await current(shop.repository, stream)
+    assert shop.user.git("show", f"{seen}:src/a.py") == edited(1, "mine")
+    assert not index.is_file() or index.is_symlink()  # only looked at
+    target = shop.user.commit({"src/b.py": "theirs\n"})
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert done.ok, done
+    assert there.git("status", "--porcelain").split() == ["M", "src/a.py"]
+    assert (there.root / "src/b.py").read_text() == "theirs\n"
 
 
 async def test_a_rebase_keeps_messages_authors_and_order(shop: Project) -> None:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from parallelai.plan.model import Conflicts, Workstream
 from parallelai.records import ConflictFile, ConflictPair
-from parallelai.work.conflicts.waiting import Standing, place_of, ranks, reaction, who_waits
+from parallelai.work.conflicts.waiting import (
+    Standing,
+    cause_of,
+    place_of,
+    ranks,
+    reaction,
+    said_of,
+    who_waits,
+)
 from parallelai.work.guard.leases import Claim, Leases, has_circle
 from parallelai.work.guard.rules import Permits
 from parallelai.work.streams.record import Rules
@@ -125,4 +133,9 @@ def test_the_place_is_said_in_a_few_words() -> None:
     files = tuple(ConflictFile(f"src/{n}.py", "content") for n in range(5))
     assert place_of(ConflictPair("a", "b", True, "file", 1.0, files[:1])) == "`src/0.py`"
     assert place_of(ConflictPair("a", "b", True, "file", 1.0, files)).endswith("`src/2.py` and 2 more")
-    assert place_of(ConflictPair("a", "b", False, "logic", 0.8, why="it is gone")) == "it is gone"
+    pair = ConflictPair("a", "b", True, "file", 1.0, files[:1])
+    assert cause_of(pair) == "conflict in `src/0.py`"
+    said = "`a` calls `load(path)`, which `b` removed (util.py:1)"
+    assert cause_of(ConflictPair("a", "b", False, "logic", 0.8, why=said)) == said
+    assert cause_of(ConflictPair("a", "b", False, "logic", 0.8, files[:1], why=said)) == said  # which merges
+    assert said_of("`src/0.py`", said) == f"conflict in `src/0.py`; {said}"

@@ -214,6 +214,9 @@ async def test_whoever_newly_uses_what_another_changes_waits_for_that(user: Repo
     assert "read('x')" in (user.root / "two.py").read_text()
     assert "`one` has landed" in hands.told["two"][1]
     assert "`load" in hands.told["two"][1]
+    (waits,) = watch.data("conflict.waiting")
+    assert (waits.names, waits.where) == (("one",), "")
+    assert waits.why.startswith("`two` calls `load(path)`, which `one` ")
     assert watch.kinds("guard.kept_out") == []
 
 
@@ -422,7 +425,7 @@ async def test_with_nobody_to_ask_the_workstream_is_blocked_and_goes_on_later(us
     assert statuses(document) == {"one": "ok", "two": "blocked"}
     row = next(row for row in document.tasks if row.id == "two")
     assert row.error.kind == Unavailable.kind
-    assert "it conflicts with `one` in `main.txt`" in row.error.said
+    assert "it does not fit `one` (conflict in `main.txt`), and nobody" in row.error.said
     assert "conflicts: …" in row.error.next
     again = await asyncio.wait_for(carry_out(user, hands, plan, Watch()), 60)
     assert statuses(again)["one"] == "ok"

@@ -109,7 +109,7 @@ async def test_what_waits_to_be_taken_over_can_be_neither_moved_on_nor_deleted(u
     pending = user.git("rev-parse", "parallelai/landing/main").strip()
     from parallelai.git.repository import open_repository
 
-    target = Target(await open_repository(user.root), "main")
+    target = Target(await open_repository(user.root), "main", frozenset)
     user.git("update-ref", "-d", "refs/heads/parallelai/landing/main")
     assert (await target.tip()).commit == pending
     assert user.git("rev-parse", "parallelai/landing/main").strip() == pending
@@ -253,3 +253,78 @@ async def test_the_error_of_a_trespass_names_a_few_of_many_files(user: Repositor
     (row,) = document.tasks
     assert row.error is not None
     assert row.error.said.endswith("and 280 more")
+
+
+ANOTHER_REPOSITORY = """
+A=$(sed 's/gitdir: //' .git); C=$(cd $A/../..; pwd); M=$(git rev-parse refs/heads/land)
+echo "ref: refs/heads/land" > $A/HEAD
+rm -f .git; git init -q .; echo "$C/objects" > .git/objects/info/alternates
+echo $M > .git/HEAD; git read-tree $M
+git config core.fsmonitor "id > OUTSIDE; false"
+"""
+
+
+@needs_sandbox
+async def test_a_check_that_takes_the_target_for_its_worktree_runs_nothing_outside(
+    user: Repository, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    user.commit({"check.sh": ANOTHER_REPOSITORY.replace("OUTSIDE", str(outside))})
+    work = {"owns": "one.txt", "checks": [["bash", "check.sh"]]}
+    document = await attack(user, {"one": "echo x > one.txt"}, work_one=work, landing={"target": "land"})
+    assert not outside.exists()
+    assert all_ok(document)
+    assert user.git("show", "land:one.txt") == "x\n"
+
+
+@needs_sandbox
+async def test_a_setup_that_plants_a_repository_runs_nothing_outside(
+    user: Repository, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    plant = f"""
+    rm -rf sub; mkdir sub; cd sub; git init -q .
+    export GIT_AUTHOR_DATE=2020-01-01T00:00:00Z GIT_COMMITTER_DATE=2020-01-01T00:00:00Z
+    export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a
+    echo 1 > f; git add f; git commit -qm x; git rev-parse HEAD > .git/H; mv .git/H .git/HEAD
+    rm .git/index; git read-tree HEAD
+    mkdir -p .git/info; echo '* filter=x' > .git/info/attributes
+    git config filter.x.clean "id > {outside}; cat"
+    git rev-parse HEAD
+    """
+    (tmp_path / "plant.sh").write_text(plant)
+    made = subprocess.run(["bash", str(tmp_path / "plant.sh")], cwd=tmp_path, capture_output=True, text=True)
+    user.commit({"plant.sh": plant})
+    user.git("update-index", "--add", "--cacheinfo", f"160000,{made.stdout.strip()},sub")
+    user.git("commit", "-qm", "a submodule")
+    (user.root / "sub").mkdir()
+    outside.unlink(missing_ok=True)
+    setup = {"workspace": {"setup": [["bash", "plant.sh"]]}}
+    document = await attack(user, {"one": "echo x > one.txt"}, work_one={"owns": "one.txt", **setup})
+    assert not outside.exists()
+    assert all_ok(document)
+
+
+PIPES = {
+    "index": "rm -f $A/index; mkfifo $A/index",
+    "index-folder": "rm -f $A/index; mkdir -p $A/index/more; echo x > $A/index/more/file",
+    "ref": "rm -f $G/$(git symbolic-ref HEAD); mkfifo $G/refs/heads/parallelai/one",
+    "head": "rm -f $A/HEAD; mkfifo $A/HEAD",
+    "rebase": "git rev-parse HEAD > $A/H; mv $A/H $A/HEAD; mkdir $A/rebase-merge; mkfifo $A/rebase-merge/head-name",
+}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("when", ["turn", "check"])
+@pytest.mark.parametrize("where", PIPES)
+async def test_pipes_where_git_reads_hold_nothing_up(user: Repository, where: str, when: str) -> None:
+    script = f"{COMMON}{PIPES[where]}\n"
+    user.commit({"pipe.sh": script})
+    work: dict[str, Any] = {"owns": "one.txt"}
+    if when == "check":
+        work["checks"] = [["bash", "pipe.sh"]]
+    turn = "echo x > one.txt" + ("\nbash pipe.sh" if when == "turn" else "")
+    async with asyncio.timeout(60):
+        document = await attack(user, {"one": turn}, work_one=work)
+    assert all_ok(document)
+    assert (user.root / "one.txt").read_text() == "x\n"

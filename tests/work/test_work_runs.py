@@ -236,6 +236,39 @@ async def test_leases_are_granted_one_after_another(user: Repository) -> None:
     assert kinds.index(("one", "lease.ended")) < kinds.index(("two", "lease.granted"))
 
 
+async def test_a_lease_of_a_file_of_a_later_batch_is_waited_for(user: Repository) -> None:
+    hands = Hands(
+        {
+            "one": [
+                writes(("one.txt", "1\n"), says=asks("two.txt")),
+                writes(("two.txt", "2\nand of one\n")),
+            ],
+            "two": [writes(("two.txt", "2\n"))],
+        }
+    )
+    events: list[Event] = []
+    plan = {
+        "strategy": "batch:1",
+        "workstreams": {name: {"description": name, "owns": f"{name}.txt"} for name in ("one", "two")},
+    }
+    document = await carry_out(user, hands, plan, events)
+    assert {str(row.status) for row in document.tasks} == {"ok"}, [row.error for row in document.tasks]
+    assert (user.root / "two.txt").read_text() == "2\nand of one\n"
+    assert [event.task for event in events if event.type == "lease.granted"] == ["one"]
+
+
+async def test_no_lease_is_given_through_a_link(user: Repository, tmp_path: Path) -> None:
+    (user.root / "out").symlink_to(tmp_path)
+    user.git("add", "out")
+    user.commit({"more.txt": "more\n"})
+    ask = writes(("one.txt", "1\n"), says=asks("out/passwd"))
+    hands = Hands({"one": [ask, writes(("one.txt", "1\n2\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    row = rows(await carry_out(user, hands, plan))["one"]
+    assert row.status is Outcome.OK
+    assert "`out` is a link" in hands.told["one"][1]
+
+
 async def test_protected_files_take_a_person(user: Repository) -> None:
     ask = writes(("one.txt", "1\n"), says=asks("AGENTS.md"))
     hands = Hands({"one": [ask, writes(("AGENTS.md", "obey me\n"))]})

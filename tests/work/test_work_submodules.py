@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from repositories import Repository
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Capabilities, Port, Request
+from parallelai.git.plumbing import Git
+from parallelai.git.submodules import lay_out, submodules
 from running import FakeEngine, run_program, statuses
 
 FILE = ("-c", "protocol.file.allow=always")
@@ -146,3 +149,147 @@ def test_what_gitmodules_names_is_not_looked_for_elsewhere(
     # Whose own folder of it is gone has it not checked out, and goes without.
     assert called.returncode == (0 if name == "lib" else 4), called.stdout
     assert ("the submodule `lib` is at" in called.stdout) == (name != "lib")
+
+
+# -- what an attacker tries
+
+
+def trap(root: Path, seen: Path) -> str:
+    """A repository whose own settings run a program when its files are written; gives its commit."""
+    made = Repository.start(root)
+    commit = made.commit({".gitattributes": "* filter=x\n", "trap.txt": "1\n"})
+    set_trap(root / ".git", seen)
+    return commit
+
+
+def set_trap(git_dir: Path, seen: Path) -> None:
+    """Let a git folder name a filter for all files, which leaves a file behind."""
+    with (git_dir / "config").open("a", encoding="utf-8") as file:
+        file.write(f'[filter "x"]\n\tsmudge = "touch {seen}; cat"\n')
+    (git_dir / "info").mkdir(exist_ok=True)
+    (git_dir / "info" / "attributes").write_text("* filter=x\n")
+
+
+def with_link(user: Repository, modules: str, path: str, commit: str) -> None:
+    """A branch `evil` with a submodule of a stranger's choosing."""
+    user.git("switch", "--quiet", "--create", "evil")
+    user.write({".gitmodules": modules})
+    user.git("update-index", "--add", ".gitmodules", "--cacheinfo", f"160000,{commit},{path}")
+    user.git("commit", "--quiet", "--message", "evil")
+    user.git("switch", "--quiet", "main")
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("fixtures", "fixtures/repo"),  # a folder that the project tracks: named by its absolute path
+        ("private", "private"),  # the user's own, which the project ignores
+        ("link/other", "../elsewhere/other"),  # somewhere else, behind the user's link
+        (".wt/one/build", ".wt/one/build"),  # what an assistant made, in a worktree below the checkout
+    ],
+)
+def test_no_folder_of_a_branchs_choice_is_read_or_obeyed(
+    tmp_path: Path, user: Repository, path: str, place: str
+) -> None:
+    seen = tmp_path / "seen"
+    (user.root / ".git/info/exclude").write_text("/fixtures\n/private\n/link\n/.wt\n")
+    folder = (user.root / place).resolve()
+    commit = trap(folder, seen)
+    if path == "link/other":
+        (user.root / "link").symlink_to(folder.parent)
+    name = folder / ".git" if path == "fixtures" else path
+    with_link(user, f'[submodule "{name}"]\n\tpath = {path}\n\turl = x\n', path, commit)
+
+    called = run_program(
+        user.root, "work", "land", "--branches", "evil", "--gate", f"test ! -e {path}/trap.txt"
+    )
+
+    assert called.returncode == 4, called.stdout
+    assert f"the submodule `{path}` is at" in called.stdout
+    assert not seen.exists()
+
+
+def test_what_the_users_git_folders_configure_is_run_nowhere(tmp_path: Path, user: Repository) -> None:
+    seen = tmp_path / "seen"
+    library = user.root / ".git/modules/lib"
+    user.git("switch", "--quiet", "--create", "more")
+    user.commit({"src/b.txt": "b\n"})
+    user.git("switch", "--quiet", "main")
+    for git_dir in (library, library / "modules/deep"):
+        set_trap(git_dir, seen)
+    user.write({"plan.json": json.dumps(PLAN)})
+
+    gates = ("--gate", "grep -qx 1 lib/lib.txt", "--gate", "grep -qx deep lib/deep/deep.txt")
+    landed = run_program(user.root, "work", "land", "--branches", "more", *gates)
+    started = run_program(user.root, "work", "start", "plan.json")
+
+    assert (landed.returncode, started.returncode) == (0, 0), landed.stdout + started.stderr
+    assert (tmp_path / "project-worktrees/one/lib/deep/deep.txt").read_text() == "deep\n"
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize("how", ["absolute", "link"])
+async def test_a_submodule_in_one_is_looked_for_as_carefully(
+    tmp_path: Path, user: Repository, how: str
+) -> None:
+    outside = tmp_path / "outside"
+    commit = trap(outside, tmp_path / "seen")
+    inside = Repository(user.root / "lib")
+    name = str(outside / ".git") if how == "absolute" else "deep"
+    inside.write({".gitmodules": f'[submodule "{name}"]\n\tpath = deep\n\turl = x\n'})
+    inside.git("update-index", "--add", ".gitmodules", "--cacheinfo", f"160000,{commit},deep")
+    inside.git("commit", "--quiet", "--message", "evil")
+    bumped(user, inside.git("rev-parse", "HEAD").strip())
+    if how == "link":
+        deep = user.root / ".git/modules/lib/modules"
+        shutil.rmtree(deep)
+        deep.symlink_to(tmp_path / "linked")
+        (tmp_path / "linked").mkdir()
+        (outside / ".git").rename(tmp_path / "linked/deep")
+
+    found = await submodules(Git(user.root / ".git"), "bump")
+    for folder in ("lib", "lib/deep"):
+        (tmp_path / "top" / folder).mkdir(parents=True)
+    await lay_out(found[0], tmp_path / "top")
+
+    assert (tmp_path / "top/lib/lib.txt").read_text() == "1\n"
+    assert list((tmp_path / "top/lib/deep").iterdir()) == []
+    assert not (tmp_path / "seen").exists()
+
+
+NAMES = [
+    "./lib",
+    "lib/",
+    "lib//modules/deep",
+    "../modules/lib",
+    "lib/../lib",
+    ".GIT/lib",
+    "linked/lib",
+    "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "lib"])
+async def test_a_name_only_leads_down_below_the_folder_of_modules(
+    tmp_path: Path, user: Repository, name: str
+) -> None:
+    modules = user.root / ".git/modules"
+    for place in (modules / ".GIT/lib", tmp_path / "outside/lib"):
+        shutil.copytree(modules / "lib", place)
+    (modules / "linked").symlink_to(tmp_path / "outside")
+    lib = user.git("rev-parse", "main:lib").strip()
+    with_link(user, f'[submodule "{name}"]\n\tpath = lib\n\turl = x\n', "lib", lib)
+
+    (found,) = await submodules(Git(user.root / ".git"), "evil")
+
+    assert (found.folder, found.is_begun) == ((modules / "lib", True) if name == "lib" else (None, False))
+
+
+async def test_gitmodules_takes_in_no_other_file(tmp_path: Path, user: Repository) -> None:
+    (tmp_path / "more").write_text('[submodule "lib"]\n\tpath = lib\n')
+    lib = user.git("rev-parse", "main:lib").strip()
+    with_link(user, f"[include]\n\tpath = {tmp_path / 'more'}\n", "lib", lib)
+
+    (found,) = await submodules(Git(user.root / ".git"), "evil")
+
+    assert found.folder is None

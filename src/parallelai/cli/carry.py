@@ -142,10 +142,14 @@ def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> 
     elif asked.output is None:
         name = asked.format or ("json" if shared.is_json else "terminal")
         is_nothing = name == "terminal" and not document.run
-        text = NOTHING if is_nothing else formats.render(name, document, context).rstrip("\n")
+        text = _nothing(document) if is_nothing else formats.render(name, document, context).rstrip("\n")
         if name not in COMMANDS_MEANT and os.environ.get("GITHUB_ACTIONS"):
             text = without_commands(text)
         click.echo(text, color=context.color)
+
+
+def _nothing(document: RunDocument) -> str:
+    return f"{document.plan}: nothing to do, all of it is done" if document.plan is not None else NOTHING
 
 
 def _file_format(shared: Shared, asked: Carrying) -> str:

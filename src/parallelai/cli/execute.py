@@ -46,7 +46,8 @@ def preview(shared: Shared, plan: str, asked: Carrying) -> int:
         return await ai.plans.preview(plan, asked.carry)
 
     preview = shared.call(work, is_trusted=asked.carry.is_trusted)
-    for note in positions(preview.plan).notes:
+    where = positions(preview.plan)
+    for note in (*where.notes, *([where.finished] if where.finished else [])):
         shared.say(f"note: {note}")
     lines = preview_lines(preview, is_ascii=shared.is_ascii)
     shared.result({"tasks": preview_tasks(preview)}, "\n".join(lines))

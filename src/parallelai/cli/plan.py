@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.plans import Checked, Estimated, Preview, Proposal
     from parallelai.plan.pairs import Pair
+    from parallelai.plan.positions import Positions
     from parallelai.plan.propose import Wave
     from parallelai.run.forecast import Forecast
 
@@ -55,6 +56,10 @@ def check(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
 
 
 def _check_lines(checked: Checked, *, is_verbose: bool) -> list[str]:
+    from parallelai.plan.model import positions
+
+    if finished := positions(checked.plan).finished:
+        return [f"{checked.name}: ok, {finished}"]
     many = "s" * (checked.tasks != 1)
     lines = [f"{checked.name}: ok, {checked.tasks} task{many}, {checked.instances} to carry out"]
     return lines + _together_lines(checked.pairs, checked.phases, is_verbose=is_verbose)
@@ -260,17 +265,23 @@ def duration(seconds: float) -> str:
 @plan.command()
 @_plan
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the plan there, do not print it.")
-def convert(shared: Shared, path: str, output: str | None) -> int:
+@click.option("--force", "is_forced", is_flag=True, help="Overwrite a FILE that says something else.")
+def convert(shared: Shared, path: str, output: str | None, is_forced: bool) -> int:
     """Write a plan in canonical YAML; PLAN may be a task list in Markdown, with checkboxes or headed blocks."""
     from parallelai.plan.model import positions
 
-    def work(ai: AsyncParallelAI) -> tuple[str, tuple[str, ...]]:
+    def work(ai: AsyncParallelAI) -> tuple[str, Positions]:
         loaded = ai.plans.load(path)
-        return ai.plans.convert(loaded), positions(loaded).notes
+        return ai.plans.convert(loaded), positions(loaded)
 
-    text, notes = shared.read(work)
-    for note in notes:
+    text, where = shared.read(work)
+    if where.finished:
+        shared.result({"yaml": None}, f"{path}: nothing to convert, {where.finished}")
+        return 0
+    for note in where.notes:
         shared.say(f"note: {note}")
+    if output is not None and not is_forced:
+        _refuse_other(Path(output), text)
     return _print_or_write(shared, {"yaml": text}, text, output)
 
 
@@ -283,6 +294,21 @@ def schema(shared: Shared, output: str | None) -> int:
 
     document = plan_schema()
     return _print_or_write(shared, document, dump(document), output)
+
+
+def _refuse_other(path: Path, text: str) -> None:
+    """Raise `UsageError` if a file is there that says something else, which its owner may have written."""
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+        is_other = size > 0 and (size != len(data) or path.read_bytes() != data)
+    except OSError:  # writing says why
+        return
+    if is_other:
+        raise UsageError(
+            f"`{path}` is there, and says something else; it is not overwritten",
+            next="`--force` overwrites it; or name another file",
+        )
 
 
 def _print_or_write(shared: Shared, document: Any, text: str, output: str | None) -> int:

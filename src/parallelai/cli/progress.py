@@ -16,6 +16,8 @@ from parallelai.events import (
     BreakerOpened,
     BudgetReached,
     BudgetWarned,
+    ConflictWaited,
+    ConflictWaiting,
     Event,
     OrphanEnded,
     RunCreated,
@@ -23,6 +25,7 @@ from parallelai.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    WorkstreamRevisited,
 )
 from parallelai.records import Reply
 
@@ -79,6 +82,8 @@ class Progress:
                     self._note(note)
             case RunEnded():
                 self._stop()
+            case ConflictWaiting() | ConflictWaited() as data if event.task is not None:
+                self._say(_said_of_wait(event.task, data))
             case _:
                 self._say(_said(event.data))
 
@@ -155,6 +160,21 @@ class Progress:
             self._live = None
 
 
+def _said_of_wait(name: str, data: ConflictWaiting | ConflictWaited) -> str:
+    """What the user is told when a workstream begins to wait for others' landing, and when it goes on."""
+    if isinstance(data, ConflictWaiting):
+        from parallelai.work.conflicts.waiting import said_of  # the few runs that have conflicts need it
+
+        return f"`{name}` waits for {_names(data.names)} to land: {said_of(data.where, data.why)}"
+    ends = ((data.landed, "landed"), (data.left, "ended without landing"))
+    said = [f"{_names(names)} {'has' if len(names) == 1 else 'have'} {how}" for names, how in ends if names]
+    return f"`{name}` goes on: {', '.join(said) or 'what it does fits again'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _said(data: object) -> str | None:
     """What the user is told of an event in words, None for nothing."""
     match data:
@@ -171,4 +191,7 @@ def _said(data: object) -> str | None:
             return f"`{data.key.engine}` waits{until}: {data.why}"
         case OrphanEnded():
             return f"ended a process that an earlier run left behind: {data.pid} {data.command}"
+        case WorkstreamRevisited():
+            how = "is begun anew" if data.is_anew else "lands again from its branch"
+            return f"`{data.name}` {data.why}; it {how}"
     return None

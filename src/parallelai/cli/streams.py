@@ -134,15 +134,23 @@ def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
 
 
 def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
+    from parallelai.client.ticks import ticks
+    from parallelai.work.status.folding import LOST
     from parallelai.work.status.page import write_status
     from parallelai.work.status.ticking import tick_file
 
-    landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None}
+    lost = {status.name for status in found if status.stage == LOST}
+    landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None} - lost
     if path.is_file() and path.stat().st_size and not _is_page(path):
         if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
             raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
-        is_ticked = tick_file(path, landed, ai.work.tasks())
+        found_done = ticks(ai.project, ai.runs, path)
+        is_ticked = tick_file(path, landed | found_done.done, ai.work.tasks())
         shared.say(f"ticked in {path}" if is_ticked else f"nothing to tick in {path}")
+        for task, run in found_done.unapplied.items():
+            shared.say(
+                f"`{task}` is not ticked: `parallelai runs apply {run} {task}` puts its change here first"
+            )
     elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
         shared.say(f"written to {path}")
     if shared.is_json:

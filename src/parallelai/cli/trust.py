@@ -32,17 +32,18 @@ def trust(shared: Shared, is_revoked: bool, engines: tuple[str, ...]) -> int:
     if engines:
         return _take_back(shared, engines)
 
-    async def work(ai: AsyncParallelAI) -> tuple[str, str | None, tuple[str, ...]]:
+    async def work(ai: AsyncParallelAI) -> tuple[str, str, str | None, tuple[str, ...]]:
         root = str(ai.project.root)
         if is_revoked:
-            setup.untrust(ai.project)
-            return root, None, ()
+            was_trusted = setup.untrust(ai.project)
+            said = "not trusted any more" if was_trusted else "there was no trust to take back"
+            return root, said, None, ()
         gained = ai.project.ignored  # what does not hold yet
-        return root, setup.trust(ai.project), gained
+        return root, "trusted", setup.trust(ai.project), gained
 
-    root, digest, gained = shared.call(work)
-    said = f"trusted: {root}, as its config is now" if digest else f"not trusted any more: {root}"
-    lines = [said, *(f"  now holds: {key}" for key in gained)]
+    root, said, digest, gained = shared.call(work)
+    as_it_is = ", as its config is now" if digest else ""
+    lines = [f"{said}: {root}{as_it_is}", *(f"  now holds: {key}" for key in gained)]
     shared.result({"project": root, "digest": digest, "now_holds": list(gained)}, "\n".join(lines))
     return 0
 

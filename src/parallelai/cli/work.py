@@ -52,6 +52,7 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
     """Carry PLAN out: start what is ready, guard, land, clean. Goes on with its latest run unless `--new`."""
     from parallelai.cli.carry import carry_out
     from parallelai.client.jobs import plan_name
+    from parallelai.plan.model import positions
 
     asked = Carrying.of(given)
     if asked.is_dry:
@@ -61,7 +62,7 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
         loaded = ai.plans.load(plan, carry.variables)
-        if not loaded.workstreams:
+        if not loaded.workstreams and not positions(loaded).finished:
             raise UsageError(
                 f"`{plan}` has no workstreams", next=f"`parallelai execute {plan}` runs its tasks"
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Engine, OutputKind, Request
 from parallelai.engines.registry import Registry
-from parallelai.errors import ParallelAIError
+from parallelai.errors import ParallelAIError, UsageError
 from parallelai.records import FilePart
 
 CANDIDATES = ("anthropic", "openai", "claude-code", "codex")
@@ -77,9 +77,22 @@ def take_back(project: OpenProject, engines: Sequence[str]) -> tuple[tuple[str, 
 
     Returns:
         The engines that there was a consent to, and those that the user's config agrees to all the same.
+
+    Raises:
+        UsageError: there is no engine of a name, and nobody agreed to one; nothing is forgotten then.
     """
+    _refuse_unknown(project, engines)
     revoked = tuple(name for name in dict.fromkeys(engines) if project.machine.revoke(name))
     return revoked, tuple(name for name in dict.fromkeys(engines) if name in project.settings.consent)
+
+
+def _refuse_unknown(project: OpenProject, engines: Sequence[str]) -> None:
+    """What is misspelt was not taken back. What was agreed to, and is not installed any more, may be."""
+    known = project.registry().names | set(project.settings.consent)
+    for name in engines:
+        if name not in known and not project.machine.has_consent(name):
+            listed = ", ".join(f"`{each}`" for each in sorted(known))
+            raise UsageError(f"there is no engine `{name}`", next=f"there are {listed}")
 
 
 def _able(registry: Registry, name: str, output: OutputKind) -> Engine | None:

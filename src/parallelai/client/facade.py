@@ -32,7 +32,7 @@ from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
 from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, nothing_to_do, review_name
-from parallelai.client.rooms import performed, places_of, room_for, steps_of
+from parallelai.client.rooms import places_of, room_for, steps_of, taken_up
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import masker_of
 from parallelai.client.work import Work
@@ -42,7 +42,7 @@ from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Budget, Choice, Plan, Task
+from parallelai.plan.model import Budget, Choice, Plan, Task, positions
 from parallelai.records import RunDocument, Severity, new_run_id
 from parallelai.results import baseline
 from parallelai.run import resume
@@ -276,16 +276,21 @@ class AsyncParallelAI:
 
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
+        if positions(plan).finished:
+            return nothing_to_do(name)
         run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
+        named = carry.only
         if run is not None:
             self.project.refuse_foreign_state()
             carry = recorded.options(*recorded.beginning(self.project.store.journal, run), carry)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
-            return await self._run(builder, "execute", name, plan, builder.graph(plan), run)
+            return await self._run(builder, "execute", name, plan, builder.graph(plan), run, named=named)
 
     async def _start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
         """Make the worktrees of a plan's workstreams; see `Work.start`."""
+        if positions(plan).finished:
+            return []
         run = self._latest(name, "execute")
         if run is not None and self.project.store.journal.is_owned(run):
             raise BusyError(
@@ -325,6 +330,8 @@ class AsyncParallelAI:
                     graph = batches.batched(builder, plan, graph)
                 return await self._run(builder, "review", created.plan, plan, graph, run, options)
         plan = self._recorded_plan(created, carry.variables)
+        if positions(plan).finished:
+            return nothing_to_do(created.plan)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
             return await self._run(builder, "execute", created.plan, plan, builder.graph(plan), run)
@@ -345,7 +352,10 @@ class AsyncParallelAI:
         graph: TaskGraph,
         run: str | None,
         review: ReviewOptions | None = None,
+        *,
+        named: Sequence[str] = (),
     ) -> RunDocument:
+        """Carry a job out; `named` is what this call asked for by `only`, whatever the run was asked for before."""
         store = self.project.store
         prior, report = resume.Prior(), Report()
         created = None
@@ -355,7 +365,10 @@ class AsyncParallelAI:
                 prior = resume.read(_reported(store.journal.events(run), report))
                 plan, graph = _with_added(builder, plan, graph, prior)
             job = builder.job(run or new_run_id(), kind, name, plan, graph)
-            job = dataclasses.replace(job, performed=performed(self.project, name))
+            is_afresh = run is None and (builder.options.is_new or not builder.options.is_resume)
+            job, revisited = await taken_up(self.project, job, is_afresh=is_afresh, only=named)
+            for each in revisited.anew:
+                prior.forget(each)
             if review is not None and review.baseline is not None:
                 job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
             if run is None:
@@ -384,7 +397,7 @@ class AsyncParallelAI:
                 report=report,
                 created=created,
                 grow=builder.grow,
-                news=_changes(builder.options, prior),
+                news=(*_changes(builder.options, prior), *revisited.news),
                 watch=builder.options.on_events,
                 masker=masker,
                 workspaces=places_of(room, workspaces),

@@ -54,6 +54,7 @@ from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
 from parallelai.work.streams.base import LANDING, choose_base, pending_of
+from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams, is_finished
@@ -97,7 +98,7 @@ class Landings:
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
-        now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done"))
+        now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done", undone=None))
         new = [kept for kept in now.kept_out if kept not in stream.kept_out]
         lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
         if now.head == now.base:
@@ -187,7 +188,7 @@ class Landings:
         if landed is None:
             return self._streams.find(arrival.name)
         return self._streams.update(
-            arrival.name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
+            arrival.name, lambda it: dataclasses.replace(it, state="landed", landed=landed, undone=None)
         )
 
     async def undo(self, names: Sequence[str], asked: Asked) -> list[Stream]:
@@ -198,7 +199,9 @@ class Landings:
         repository = await open_repository(self._project.root)
         wanted = [await named(repository, self._streams, name) for name in names]
         done: list[Stream] = []
-        for step in await steps(repository, wanted, self._streams.all()):
+        known = self._streams.all()
+        lost = await gone(repository, known) if not wanted else ()  # the latest is the latest that is there
+        for step in await steps(repository, wanted, [each for each in known if each.name not in lost]):
             try:
                 done += await self._take_back(step, asked)
             except ParallelAIError as error:
@@ -224,10 +227,15 @@ class Landings:
                         writer.append(data, task=name)
 
                 means = (landing.repository, landing.lander.plan, first.landed, landing.gates, tell)
-                await undo(*means, name=first.name, commit=step.part)
+                await undo(*means, ours=self._streams.worktrees, name=first.name, commit=step.part)
             await writer.flush()
         return [
-            self._streams.update(each.name, lambda it: dataclasses.replace(it, state="done", landed=None))
+            self._streams.update(
+                each.name,
+                lambda it: dataclasses.replace(
+                    it, state="done", landed=None, undone=it.landed.commit if it.landed else it.undone
+                ),
+            )
             for each in step.streams
         ]
 

@@ -115,6 +115,6 @@ def review_name(options: ReviewOptions, engine: str) -> str:
     return f"review {shown[:60]} ({digest})"
 
 
-def nothing_to_do() -> RunDocument:
-    """The document of a run of nothing: a review of changes where nothing changed."""
-    return RunDocument("", None, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())
+def nothing_to_do(plan: str | None = None) -> RunDocument:
+    """The document of a run of nothing: a review of changes where nothing changed, a plan in which all is done."""
+    return RunDocument("", plan, 0, Outcome.OK, 0.0, 0.0, dict.fromkeys(Outcome, 0), FREE, files=Coverage())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.revisiting import Revisited, revisit
 from parallelai.work.streams.rules import rules_in
 
 
@@ -46,11 +48,22 @@ def steps_of(room: Room | None, job: Job) -> list[Step]:
     return steps if room is None else [*steps, ApproveStep(room), LandStep(room), PhaseGateStep(room)]
 
 
-def performed(project: OpenProject, name: str | None) -> frozenset[str]:
-    """The workstreams of a plan whose work is done and has only to land."""
-    if name is None:
-        return frozenset()
-    return frozenset(each.name for each in Streams(project.state).open(name) if each.state == "done")
+async def taken_up(
+    project: OpenProject, job: Job, *, is_afresh: bool, only: Sequence[str]
+) -> tuple[Job, Revisited]:
+    """Look at what became of the plan's workstreams in earlier runs; gives the job with what it does of them.
+
+    Args:
+        is_afresh: a new run was asked for, which does again what a person took out.
+        only: the ids and tags that were asked for by name.
+    """
+    streams = Streams(project.state)
+    if job.name is None or not needs_room(job) or not project.has_git or not streams.all():
+        return job, Revisited()
+    named = {each.id for each in job.graph.instances if {each.id, each.task.id, *each.task.tags} & set(only)}
+    repository = await open_repository(project.root)
+    found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
+    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found
 
 
 @asynccontextmanager

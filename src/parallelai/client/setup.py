@@ -187,9 +187,9 @@ def trust(project: OpenProject) -> str:
     return digest
 
 
-def untrust(project: OpenProject) -> None:
-    """Take trust back."""
-    project.machine.untrust(project.root)
+def untrust(project: OpenProject) -> bool:
+    """Take trust back; False where there was none."""
+    return project.machine.untrust(project.root)
 
 
 def settings(project: OpenProject, *, has_defaults: bool = False) -> list[Setting]:

@@ -27,10 +27,12 @@ from parallelai.work import leaving
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
 from parallelai.work.ledger import Held, Ledger
-from parallelai.work.status.folding import StreamStatus, Watched, count, status_of
+from parallelai.work.status.folding import StreamStatus, count, status_of
+from parallelai.work.status.progress import Watched
 from parallelai.work.status.saying import said_lately
 from parallelai.work.status.unstarted import unstarted
 from parallelai.work.streams import clean, syncing
+from parallelai.work.streams.landed import gone
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
@@ -154,12 +156,15 @@ class Work:
     async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
         """Say of each workstream how far it is; those of the plan that are not started yet come last."""
         known = self.streams.all()
+        lost = await self._lost(known)
         runs = self._runs_of(known)
         seen = {run: self._seen(run) for run in runs}
-        landed = {each.name for each in known if each.landed is not None}
+        landed = {each.name for each in known if each.landed is not None} - lost
         waiting = {each.name: each for run in runs for each in self._unstarted(seen[run], known, landed)}
         started = (
-            [self.find(name) for name in names if name not in waiting] if names else self.all(is_all=is_all)
+            [self.find(name) for name in names if name not in waiting]
+            if names
+            else [each for each in known if is_all or not is_finished(each) or each.name in lost]
         )
         repository = await open_repository(self._project.root) if started else None
         found = []
@@ -179,9 +184,16 @@ class Work:
                     files=await self._files(repository, stream),
                     landed=landed,
                     words=self._words(stream.run, progress.stream),
+                    is_lost=stream.name in lost,
                 )
             )
         return found + [each for each in waiting.values() if not names or each.name in names]
+
+    async def _lost(self, known: Sequence[Stream]) -> frozenset[str]:
+        """The names of those that have landed, and are not on their targets any more."""
+        if not any(each.landed is not None for each in known):
+            return frozenset()
+        return await gone(await open_repository(self._project.root), known)
 
     def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
         """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
@@ -376,7 +388,9 @@ class Work:
             return await self._runs.ask(stream.run, kind, {"name": name, **args})
         by = "a person" if kind == "approve" else None
         state = stream.state if kind == "approve" else "open"
-        self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=by, state=state))
+        self.streams.update(
+            name, lambda it: dataclasses.replace(it, approved_by=by, state=state, undone=None)
+        )
         return f"{said}: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
 
     def _at_rest(self, name: str) -> Stream:

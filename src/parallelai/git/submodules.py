@@ -1,20 +1,28 @@
 """The submodules of a commit, and their files as they lie in the user's repository; nothing is fetched.
 
-What `.gitmodules` says is anybody's: a name is only looked up below the user's own folder of modules. (Where
-that is: gitrepository-layout(5).)
+What `.gitmodules` says is anybody's: a name is only looked up below the user's own folder of modules, through no
+link, and git folders that lie in a checkout are not looked at. Of a git folder that is found only the objects are
+read, from an empty repository of ours: what it configures itself (filters, hooks, attributes) does not count.
+(Where all that is: gitrepository-layout(5).)
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git
 
 _LINK = b"160000"
 _PATHS = r"^submodule\..*\.path$"
+_SHA256 = "[core]\n\trepositoryFormatVersion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n"
+_SHA1 = "[core]\n\trepositoryFormatVersion = 0\n\tbare = true\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +39,38 @@ class Submodule:
 
 
 async def submodules(git: Git, commit: str, root: Path | None = None) -> tuple[Submodule, ...]:
-    """List the submodules of a commit; `root` is the user's checkout, which may hold their git folders itself.
+    """List the submodules of a commit. Raises `GitError`."""
+    return await _listed(git, commit, git.git_dir)
 
-    Raises `GitError`.
+
+async def module_folders(git: Git, commit: str) -> dict[str, Path]:
+    """The user's git folders of the submodules that a commit names, by their paths; of those that are here."""
+    names = await _names(git, commit)
+    found = {path: _folder(git.git_dir, name) for path, name in names.items()}
+    return {path: folder for path, folder in found.items() if folder is not None}
+
+
+@asynccontextmanager
+async def objects_of(folder: Path, commit: str) -> AsyncIterator[Git]:
+    """git in a bare repository of ours which is empty, but reads the objects of a git folder; gone at the end.
+
+    `commit` is any whole name of an object there: it tells the form of names. Raises `OSError`.
     """
-    if (await git.attempt("cat-file", "-e", f"{commit}:.gitmodules")).exit != 0:
-        return ()
-    listed = await git.run("ls-tree", "-r", "-z", "--full-tree", commit)
-    rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row.startswith(_LINK))
-    links = {os.fsdecode(path): meta.split()[2].decode() for meta, path in rows}
-    words = ("config", "--blob", f"{commit}:.gitmodules", "--null", "--get-regexp", _PATHS)
-    asked = (await git.attempt(*words)).stdout
-    pairs = (os.fsdecode(row).partition("\n") for row in asked.split(b"\0") if row)
-    names = {path: key.removeprefix("submodule.").removesuffix(".path") for key, _, path in pairs}
-    return tuple(
-        [
-            await _found(_folder(git.git_dir, root, path, names.get(path)), path, links[path])
-            for path in sorted(links)
-        ]
-    )
-
-
-def _folder(common: Path, root: Path | None, path: str, name: str | None) -> Path | None:
-    """Where the user's git folder of a submodule is, if it was ever checked out."""
-    modules = (common / "modules").resolve()
-    places = [modules / name] if name and ".." not in PurePosixPath(name).parts else []
-    if root is not None and not (root / path).is_symlink():
-        places.append(root / path / ".git")
-    for place in places:
-        is_ours = place.resolve().is_relative_to(modules) or place.parent == (root or modules) / path
-        if is_ours and (place / "HEAD").is_file() and not place.is_symlink():
-            return place
-    return None
-
-
-async def _found(folder: Path | None, path: str, commit: str) -> Submodule:
-    if folder is None:
-        return Submodule(path, commit, None)
-    has_it = (await Git(folder).attempt("cat-file", "-e", f"{commit}^{{tree}}")).exit == 0
-    return Submodule(path, commit, folder if has_it else None, True)
+    with tempfile.TemporaryDirectory(prefix="parallelai-submodule-") as made:
+        ours = Path(made).resolve()
+        for name in ("objects", "refs"):
+            (ours / name).mkdir()
+        (ours / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
+        (ours / "config").write_text(_SHA256 if len(commit) == 64 else _SHA1, encoding="utf-8")
+        yield Git(ours, alternates=(folder / "objects",))
 
 
 async def names_in(found: Submodule) -> tuple[str, ...]:
     """The paths, from the top of the whole, of what lies directly in a submodule."""
     if found.folder is None:
         return ()
-    listed = await Git(found.folder).run("ls-tree", "-z", "--name-only", found.commit)
+    async with objects_of(found.folder, found.commit) as git:
+        listed = await git.run("ls-tree", "-z", "--name-only", found.commit)
     return tuple(f"{found.path}/{os.fsdecode(name)}" for name in listed.split(b"\0") if name)
 
 
@@ -87,13 +81,63 @@ async def lay_out(found: Submodule, top: Path) -> None:
     is a repository by now. Raises `GitError`, `OSError`.
     """
     target = top / found.path
-    if found.folder is None or not target.is_dir() or (target / ".git").exists():
+    if found.folder is None or not target.is_dir() or os.path.lexists(target / ".git"):
         return
     if target.resolve() != top.resolve() / found.path:  # somebody put a link in its way
         return
-    with tempfile.TemporaryDirectory(prefix="parallelai-submodule-") as beside:
-        git = Git(found.folder, work_tree=target, index=Path(beside) / "index")
-        await git.run("read-tree", found.commit)
-        await git.run("checkout-index", "--all", "--force", "--quiet")
-    for inner in await submodules(Git(found.folder), found.commit):
+    async with objects_of(found.folder, found.commit) as git:
+        laying = replace(git, work_tree=target, index=git.git_dir / "index")
+        await laying.run("read-tree", found.commit)
+        await laying.run("checkout-index", "--all", "--force", "--quiet")
+        inside = await _listed(git, found.commit, found.folder)
+    for inner in inside:
         await lay_out(inner, target)
+
+
+async def _listed(git: Git, commit: str, common: Path) -> tuple[Submodule, ...]:
+    """The submodules of a commit; `common` is the git folder that has theirs below it."""
+    if (await git.attempt("cat-file", "-e", f"{commit}:.gitmodules")).exit != 0:
+        return ()
+    listed = await git.run("ls-tree", "-r", "-z", "--full-tree", commit)
+    rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row.startswith(_LINK))
+    links = {os.fsdecode(path): meta.split()[2].decode() for meta, path in rows}
+    names = await _names(git, commit)
+    return tuple([await _found(common, path, names.get(path), links[path]) for path in sorted(links)])
+
+
+async def _names(git: Git, commit: str) -> dict[str, str]:
+    """What `.gitmodules` calls the submodules, by their paths; it may take in no other file."""
+    words = ("config", "--blob", f"{commit}:.gitmodules", "--no-includes", "--null", "--get-regexp", _PATHS)
+    asked = (await git.attempt(*words)).stdout
+    pairs = (os.fsdecode(row).partition("\n") for row in asked.split(b"\0") if row)
+    return {path: key.removeprefix("submodule.").removesuffix(".path") for key, _, path in pairs}
+
+
+async def _found(common: Path, path: str, name: str | None, commit: str) -> Submodule:
+    folder = _folder(common, name) if name is not None and _leads_down(path) else None
+    if folder is None:
+        return Submodule(path, commit, None)
+    async with objects_of(folder, commit) as git:
+        has_it = (await git.attempt("cat-file", "-e", f"{commit}^{{tree}}")).exit == 0
+    return Submodule(path, commit, folder if has_it else None, True)
+
+
+def _folder(common: Path, name: str) -> Path | None:
+    """Where the user's git folder of a submodule is, if it was ever checked out; it is reached through no link."""
+    if not _leads_down(name):
+        return None
+    place = common
+    try:
+        for part in ("modules", *name.split("/")):
+            place /= part
+            if not stat.S_ISDIR(place.lstat().st_mode):
+                return None
+        head, objects = (place / "HEAD").lstat().st_mode, (place / "objects").lstat().st_mode
+    except OSError:  # it is not there, or nothing can have such a name
+        return None
+    return place if stat.S_ISREG(head) and stat.S_ISDIR(objects) else None
+
+
+def _leads_down(path: str) -> bool:
+    """Whether each part of a path is the name of something in the part before, and none is git's own."""
+    return all(part not in ("", ".", "..") and not is_gits_own(part) for part in path.split("/"))

@@ -87,7 +87,7 @@ class _Checker:
         return Problem(said, self.positions.file, at[0], at[1], advice)
 
     def emptiness(self) -> Iterator[Problem]:
-        if not self.works and not self.unread:
+        if not self.works and not self.unread and not self.positions.finished:
             yield self._at(
                 (), "the plan is empty: it has no task and no workstream", "add a task under `tasks:`"
             )

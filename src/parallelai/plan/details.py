@@ -29,12 +29,14 @@ KEYS: Mapping[str, str] = {
     "status": "status",
 }
 """What a detail is called, in small letters, to the key that it is in a plan; `status` is none."""
+BRACKETED: Mapping[str, str] = {**KEYS, "file": "owns"}
+"""The same in brackets, where one file is no word of a sentence."""
 OWNING = frozenset({"owns", "reads", "avoids", "contracts", "branch"})
 """The keys that only a workstream has."""
 LISTS = frozenset({"tags", "owns", "reads", "avoids", "contracts", "depends_on", "checks", "todo"})
-_PATTERNS = frozenset({"owns", "reads", "avoids", "contracts"})
+PATTERNS = frozenset({"owns", "reads", "avoids", "contracts"})
 _SENTENCES = frozenset({"checks", "todo"})  # an item of these may have commas
-_CLEAR = frozenset({"owns", "reads", "avoids", "branch", "depends_on", "ESTIMATED TIME", "priority"})
+CLEAR = frozenset({"owns", "reads", "avoids", "branch", "depends_on", "ESTIMATED TIME", "priority"})
 """The keys whose names hardly begin an item that is to be done, as `model: add a price` would."""
 _LONGEST_SLUG = 50
 _LONGEST_TITLE = 500
@@ -46,16 +48,19 @@ def _either(names: Iterable[str]) -> str:
 
 
 _NAMES = _either(KEYS)
+_NAMES_INSIDE = _either(BRACKETED)
 _LINE = re.compile(
     rf"(?:[^\w\s*_`]{{1,4}}[ \t]*)?(?P<mark>\*\*|__|\*|_|)(?:[^\w\s*_`]{{1,4}}[ \t]*)?(?P<key>{_NAMES})[ \t]{{0,4}}"
     r"(?::(?P=mark)|(?P=mark)[ \t]{0,4}:)(?P<value>.*)\Z",
     re.IGNORECASE,
 )
-_INSIDE = re.compile(rf"\([ \t]{{0,4}}(?P<key>{_NAMES})[ \t]{{0,4}}:(?P<value>[^()]*)\)", re.IGNORECASE)
-_MORE = re.compile(rf";[ \t]{{0,4}}(?P<key>{_NAMES})[ \t]{{0,4}}:", re.IGNORECASE)
+_INSIDE = re.compile(
+    rf"\([ \t]{{0,4}}(?P<key>{_NAMES_INSIDE})[ \t]{{0,4}}:(?P<value>[^()]*)\)", re.IGNORECASE
+)
+_MORE = re.compile(rf";[ \t]{{0,4}}(?P<key>{_NAMES_INSIDE})[ \t]{{0,4}}:", re.IGNORECASE)
 _TRAILING = re.compile(
     r"(?:\A|[ \t](?:[-–—|][ \t]{1,4})?|[;.,][ \t]{1,4})"
-    rf"(?P<key>{_either(name for name in KEYS if KEYS[name] in _CLEAR)})[ \t]{{0,4}}:(?P<value>[^:]*)\Z",
+    rf"(?P<key>{_either(name for name in KEYS if KEYS[name] in CLEAR)})[ \t]{{0,4}}:(?P<value>[^:]*)\Z",
     re.IGNORECASE,
 )
 _PATH = re.compile(r"`[^`]+`|!?[\w.@*?\[\]/~+-]*[*./][\w.@*?\[\]/~+-]*")
@@ -75,9 +80,9 @@ class Detail(NamedTuple):
     value: Piece
 
 
-def key_of(name: str) -> str | None:
+def key_of(name: str, keys: Mapping[str, str] = KEYS) -> str | None:
     """Say which key of a plan a name means, such as a heading's."""
-    return KEYS.get(re.sub(r"[ _-]+", " ", name.strip(" *_:").casefold()))
+    return keys.get(re.sub(r"[ _-]+", " ", name.strip(" *_:").casefold()))
 
 
 def of_line(piece: Piece, *, is_item: bool = False) -> Detail | None:
@@ -91,7 +96,7 @@ def of_line(piece: Piece, *, is_item: bool = False) -> Detail | None:
         return None
     name = found["key"]
     is_plain = not found["mark"] and not name.isupper() and name.casefold() not in ("agent", "goal")
-    return None if is_item and is_plain and key_of(name) not in _CLEAR else _detail(piece, found)
+    return None if is_item and is_plain and key_of(name) not in CLEAR else _detail(piece, found)
 
 
 def within(piece: Piece) -> tuple[Piece, list[Detail]]:
@@ -102,9 +107,9 @@ def within(piece: Piece) -> tuple[Piece, list[Detail]]:
         found += _inside(piece, match)
         blank = " " * len(match[0])  # what is left keeps its columns
         text = text[: match.start()] + blank + text[match.end() :]
-    for _ in _CLEAR:  # each once, at most
+    for _ in CLEAR:  # each once, at most
         trailing = _TRAILING.search(text.rstrip())
-        if trailing is None or not _is_meant(trailing):
+        if trailing is None or not is_meant(key_of(trailing["key"]), trailing["value"]):
             break
         found.append(_detail(piece, trailing))
         text = text[: trailing.start()]
@@ -112,11 +117,11 @@ def within(piece: Piece) -> tuple[Piece, list[Detail]]:
     return Piece(kept, piece.line, piece.column + len(text) - len(text.lstrip())), found
 
 
-def _is_meant(found: re.Match[str]) -> bool:
+def is_meant(key: str | None, value: str) -> bool:
     """Whether the words after a name in a sentence are what the name asks for: `files: a/b`, no `files: see below`."""
-    if key_of(found["key"]) not in _PATTERNS:
+    if key not in PATTERNS:
         return True
-    parts = [part.strip() for part in found["value"].split(",") if part.strip()]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
     return bool(parts) and all(len(part) <= _LONGEST_PATH and _PATH.fullmatch(part) for part in parts)
 
 
@@ -127,7 +132,7 @@ def _inside(piece: Piece, match: re.Match[str]) -> Iterator[Detail]:
     ]
     ends = [*(piece.text.rfind(";", 0, start) for start, _, _ in names[1:]), match.end("value")]
     for (start, end, value), stop in zip(names, ends, strict=True):
-        key = key_of(piece.text[start:end])
+        key = key_of(piece.text[start:end], BRACKETED)
         if key is not None:
             yield Detail(key, piece.part(start, end), piece.part(value, stop))
 

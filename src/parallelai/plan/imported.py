@@ -15,11 +15,14 @@ from parallelai.errors import PlanError, Problem
 from parallelai.plan.details import LISTS, OWNING, Detail, is_none, literal, parts, single, slug
 from parallelai.plan.outline import Piece, outline
 from parallelai.plan.positions import Place
+from parallelai.plan.referring import Names
 from parallelai.plan.source import MOST_VALUES, Source, refuse_unreadable
-from parallelai.plan.tasklist import Entry, entries
+from parallelai.plan.tasklist import Entry, Found, entries
 
 SUFFIXES = frozenset({".md", ".markdown"})
 _MOST_SHOWN = 10
+_FEW = 3
+_LONGEST_SHOWN = 100
 
 
 def is_task_list(file: PurePath) -> bool:
@@ -28,39 +31,33 @@ def is_task_list(file: PurePath) -> bool:
 
 
 def parse(text: str, file: str) -> Source:
-    """Read a task list as the data of a plan. Raises `PlanError` where it cannot be read, or has nothing to do."""
-    found = _entries(text, file)
-    left = [entry for entry in found if not entry.is_done]
-    if not left:
-        said = f"all {len(found)} tasks are done" if found else "there is no task in it"
+    """Read a task list as the data of a plan. Raises `PlanError` where it cannot be read, or has no task."""
+    found = _found(text, file)
+    problems = [Problem(slip.said, file, slip.at.line, slip.at.column, slip.next) for slip in found.slips]
+    left = [entry for entry in found.entries if not entry.is_done]
+    done = [entry for entry in found.entries if entry.is_done]
+    if not found.entries:
         advice = "write one as `- [ ] what is to be done`, or as a heading with `**FILES**: …` below it"
-        raise PlanError([Problem(f"the task list: {said}", file, 1, 1, advice)])
-    writer = _Writer(file, _names(found), frozenset(entry.id for entry in found if entry.is_done))
-    return writer.source(left, [entry for entry in found if entry.is_done])
+        nothing = Problem("the task list: there is no task in it", file, 1, 1, advice)
+        raise PlanError(problems or [nothing])
+    writer = _Writer(file, Names(found.entries), frozenset(entry.id for entry in done))
+    source = writer.source(left, done)
+    source.problems[:0] = problems
+    return source
 
 
 def boxes(text: str) -> Mapping[str, tuple[int, ...]]:
     """Say which lines, from 0, hold the checkboxes of each task of a list; empty for what is no task list."""
     try:
-        return {entry.id: tuple(dict.fromkeys(entry.boxes)) for entry in _entries(text, "")}
+        return {entry.id: tuple(dict.fromkeys(entry.boxes)) for entry in _found(text, "").entries}
     except PlanError:
         return {}
 
 
-def _entries(text: str, file: str) -> list[Entry]:
+def _found(text: str, file: str) -> Found:
     text = text.removeprefix("\ufeff")
     refuse_unreadable(text, file)
     return entries(outline(text, file))
-
-
-def _names(found: Sequence[Entry]) -> Mapping[str, str]:
-    """What a task may be called where another names it, as slugs; what would mean two of them is left out."""
-    names: dict[str, set[str]] = {}
-    for entry in found:
-        for name in {slug(entry.name), *entry.others}:
-            names.setdefault(name, set()).add(entry.id)
-    single_ones = {name: next(iter(ids)) for name, ids in names.items() if name and len(ids) == 1}
-    return {**single_ones, **{slug(entry.id): entry.id for entry in reversed(found)}}
 
 
 @dataclass(slots=True)
@@ -68,7 +65,7 @@ class _Writer:
     """Writes tasks as data and places, side by side."""
 
     file: str
-    names: Mapping[str, str]
+    names: Names
     done: frozenset[str]
     values: int = 0
 
@@ -86,6 +83,8 @@ class _Writer:
             assert holder.children is not None  # noqa: S101  # made with them
             holder.children[len(works)] = place
             works.append(value)
+        if not left:
+            return Source(data, root, problems, finished=_finished(done))
         return Source(data, root, problems, _notes(done))
 
     def _entry(
@@ -94,7 +93,7 @@ class _Writer:
         place = Place(*entry.place, children={})
         data: dict[str, Any] = {}
         assert place.children is not None  # noqa: S101  # made with them
-        for key, value, where in self._values(entry, is_stream=is_stream):
+        for key, value, where in self._values(entry, problems, is_stream=is_stream):
             self._count(value, where)
             if key not in data:
                 data[key], place.children[key] = value, where
@@ -115,7 +114,9 @@ class _Writer:
             said = f"the task list has more than {MOST_VALUES:,} keys and values"
             raise PlanError([Problem(said, self.file, where.line, where.column, "split it")])
 
-    def _values(self, entry: Entry, *, is_stream: bool) -> Iterator[tuple[str, Any, Place]]:
+    def _values(
+        self, entry: Entry, problems: list[Problem], *, is_stream: bool
+    ) -> Iterator[tuple[str, Any, Place]]:
         yield "id", entry.id, _at(entry.id_at or entry.title)
         yield "description", literal(_description(entry)), _at(_goal(entry) or entry.title)
         if not is_stream:
@@ -125,7 +126,8 @@ class _Writer:
                 continue
             if detail.key in LISTS:
                 pieces = [piece for each in (detail.value, *more) for piece in parts(detail.key, each)]
-                pieces = self._named(detail, pieces)
+                if detail.key == "depends_on":
+                    pieces = self._named(entry, pieces, problems)
                 if pieces:
                     yield self._list(detail, pieces)
             else:
@@ -134,13 +136,23 @@ class _Writer:
         if entry.todo:
             yield self._list(Detail("todo", entry.todo[0], entry.todo[0]), entry.todo)
 
-    def _named(self, detail: Detail, pieces: list[Piece]) -> list[Piece]:
+    def _named(self, entry: Entry, pieces: list[Piece], problems: list[Problem]) -> list[Piece]:
         """Put ids in place of what tasks are called otherwise; what is done is waited for no more."""
-        if detail.key != "depends_on":
-            return pieces
-        known = [piece._replace(text=self.names.get(slug(piece.text), piece.text)) for piece in pieces]
-        unique = {piece.text: piece for piece in reversed(known) if piece.text not in self.done}
-        return list(reversed(unique.values()))
+        unique: dict[str, Piece] = {}
+        for piece in pieces:
+            ids = self.names.find(piece.text, entry.id)
+            if len(ids) > 1:
+                problems.append(self._unclear(entry, piece, ids))
+                continue
+            id = ids[0] if ids else piece.text
+            if id not in self.done:
+                unique.setdefault(id, piece._replace(text=id))
+        return list(unique.values())
+
+    def _unclear(self, entry: Entry, piece: Piece, ids: Sequence[str]) -> Problem:
+        shown = ", ".join(f"`{id}`" for id in ids[:_FEW])
+        said = f"`{entry.id}` depends on `{piece.text[:_LONGEST_SHOWN]}`, which may be any of {shown}"
+        return Problem(said, self.file, piece.line, piece.column, "write the id of the one that is meant")
 
     def _list(self, detail: Detail, pieces: Sequence[Piece]) -> tuple[str, list[str], Place]:
         place = _at(detail.value, detail.name)
@@ -172,6 +184,10 @@ def _description(entry: Entry) -> str:
     ]
     title = [] if goals and slug(entry.name) in (entry.id, "") else [entry.title.text]
     return "\n\n".join(part for part in (*title, *goals, *entry.text) if part.strip())
+
+
+def _finished(done: Sequence[Entry]) -> str:
+    return f"all {len(done)} tasks are done" if len(done) > 1 else "its only task is done"
 
 
 def _notes(done: Sequence[Entry]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def load(
     file = _shown_path(path, root)
     text = source.decode(source.read(path, root=root, file=file), file)
     found = imported.parse(text, file) if imported.is_task_list(path) else source.parse(text, file)
-    place = Positions(file, found.place, _aliases(), notes=found.notes)
+    place = Positions(file, found.place, _aliases(), notes=found.notes, finished=found.finished)
     return _build(found.data, place, found.problems, names, tree, allow_overlaps=allow_overlaps)
 
 

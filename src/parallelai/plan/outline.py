@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from parallelai.errors import PlanError, Problem
+from parallelai.plan.checkboxes import BOX, Broken, broken_item, broken_line
 from parallelai.plan.source import DEEPEST
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MOST_LINES = 20_000
-_BOX = re.compile(r"\[(?P<mark>[ xX])\](?:[ \t]+|\Z)")
 _NEWLINE = re.compile(r"\r\n?")
 
 
@@ -32,6 +32,14 @@ class Piece(NamedTuple):
         """Cut a part out, without the white space around it."""
         cut = self.text[start:end]
         return Piece(cut.strip(), self.line, self.column + start + len(cut) - len(cut.lstrip()))
+
+
+class Slip(NamedTuple):
+    """What was written in a way that says nothing: where, what is wrong with it, and what to write."""
+
+    at: Piece
+    said: str
+    next: str
 
 
 @dataclass(slots=True)
@@ -72,10 +80,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """All sections in order, and the lines of the text."""
+    """All sections in order, the lines of the text, and the checkboxes that are none."""
 
     lines: Sequence[str]
     sections: Sequence[Section]
+    slips: Sequence[Slip]
 
     def verbatim(self, first: int, last: int) -> str:
         """Give lines as they were written, without the indent that they share."""
@@ -102,7 +111,8 @@ def outline(text: str, file: str) -> Outline:
         line = deep.map[0] + 1 if deep.map else 1
         said = f"lists are nested more than {DEEPEST} deep"
         raise PlanError([Problem(said, file, line, 1, "a task list needs no such depth")])
-    return Outline(lines, _Reader(lines).sections(tokens))
+    reader = _Reader(lines)
+    return Outline(lines, reader.sections(tokens), reader.slips)
 
 
 class _Reader:
@@ -113,6 +123,7 @@ class _Reader:
         self._sections = [Section(0, Piece("", 1, 1))]
         self._stack: list[Block | Item] = []  # the lists and items that we are in
         self._quoted = 0
+        self.slips: list[Slip] = []
 
     def sections(self, tokens: Sequence[Token]) -> Sequence[Section]:
         for number, token in enumerate(tokens):
@@ -130,7 +141,7 @@ class _Reader:
     def _take(self, token: Token, first: int, last: int, inner: Token | None) -> None:
         if token.type == "heading_open" and inner is not None and not self._stack:
             pieces = self._pieces(inner.content, first)
-            box, pieces = _unboxed(pieces)
+            box, pieces = self._unboxed(pieces)
             title = Piece(" ".join(piece.text for piece in pieces), *pieces[0][1:]) if pieces else None
             self._sections.append(Section(int(token.tag[1:]), title or Piece("", first + 1, 1), box))
         elif token.type.endswith("_list_open"):
@@ -153,9 +164,32 @@ class _Reader:
     def _paragraph(self, first: int, last: int, pieces: list[Piece]) -> None:
         item = self._stack[-1] if self._stack else None
         if isinstance(item, Item) and not item.pieces and not item.blocks:
-            item.box, item.pieces = _unboxed(pieces)
+            item.box, pieces = self._unboxed(pieces)
+            item.pieces = [*pieces[:1], *self._without_boxes(pieces[1:], is_item=True)]
         else:
-            self._add(Block(first, last, pieces))
+            self._add(Block(first, last, self._without_boxes(pieces, is_item=False)))
+
+    def _unboxed(self, pieces: list[Piece]) -> tuple[bool | None, list[Piece]]:
+        """Take the checkbox off a text; one that is broken is noted, and taken for one that is not ticked."""
+        found = BOX.match(pieces[0].text) if pieces else None
+        if found is not None:
+            return found["mark"] != " ", [pieces[0].part(found.end()), *pieces[1:]]
+        broken = broken_item(pieces[0].text) if pieces else None
+        if broken is None:
+            return None, pieces
+        self._note(pieces[0], broken)
+        return False, [pieces[0].part(broken.end), *pieces[1:]]
+
+    def _without_boxes(self, pieces: Sequence[Piece], *, is_item: bool) -> list[Piece]:
+        """Leave out the lines of a text that were meant to be checkboxes, and note them."""
+        found = [(piece, broken_line(piece.text, is_item=is_item)) for piece in pieces]
+        for piece, broken in found:
+            if broken is not None:
+                self._note(piece, broken)
+        return [piece for piece, broken in found if broken is None]
+
+    def _note(self, piece: Piece, broken: Broken) -> None:
+        self.slips.append(Slip(piece, broken.said, broken.next))
 
     def _add(self, block: Block) -> Block:
         top = self._stack[-1] if self._stack else self._sections[-1]
@@ -170,14 +204,6 @@ class _Reader:
             at = self._lines[number].rfind(text) if number < len(self._lines) else 0
             pieces.append(Piece(text, number + 1, max(at, 0) + 1))
         return pieces
-
-
-def _unboxed(pieces: list[Piece]) -> tuple[bool | None, list[Piece]]:
-    """Take the checkbox off a text."""
-    found = _BOX.match(pieces[0].text) if pieces else None
-    if found is None:
-        return None, pieces
-    return found["mark"] != " ", [pieces[0].part(found.end()), *pieces[1:]]
 
 
 def _is_shown_html(token: Token) -> bool:

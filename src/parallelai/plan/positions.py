@@ -42,6 +42,7 @@ class Positions:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ids: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what was left out as it was read
+    finished: str = ""  # of a task list in which all is done, which has no task: how many these are
     checked: tuple[Any, ...] = ()  # what was checked as it was read, and found right (`load.is_checked`)
 
     def of(self, *path: Step) -> tuple[int, int] | None:

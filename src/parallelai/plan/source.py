@@ -52,12 +52,16 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Source:
-    """A file as plain data, where its values stand, what was wrong with it so far, and what was left out of it."""
+    """A file as plain data, where its values stand, what was wrong with it so far, and what was left out of it.
+
+    `finished` says of a task list that all in it is done: `all 2 tasks are done`; it is empty of any other.
+    """
 
     data: Any
     place: Place
     problems: list[Problem] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    finished: str = ""
 
 
 def read(path: Path, *, root: Path, file: str) -> bytes:

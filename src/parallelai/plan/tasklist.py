@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from parallelai.plan.details import Detail, first_text, key_of, of_line, single, slug, within
-from parallelai.plan.outline import Block, Item, Outline, Piece, Section
+from parallelai.plan.outline import Block, Item, Outline, Piece, Section, Slip
+from parallelai.plan.slips import in_brackets, of_label
 from parallelai.plan.values import ID, RESERVED
 
 _HEADING = re.compile(
@@ -52,7 +53,8 @@ class Entry:
     """A task of the list, at `place`: line and column, from 1.
 
     `title` is what it is called, `name` its first line; `details` are its keys with their values, in their order.
-    `others` are names under which tasks refer to it, as slugs; `boxes` the lines, from 0, of its checkboxes.
+    `number` is its own in a numbered list or heading; `others` are names under which tasks refer to it, as slugs;
+    `boxes` the lines, from 0, of its checkboxes; `slips` what seems to be meant for a detail, but is none.
     """
 
     place: tuple[int, int]
@@ -63,8 +65,10 @@ class Entry:
     details: list[tuple[Detail, list[Piece]]] = field(default_factory=list)
     todo: list[Piece] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    number: str | None = None
     others: list[str] = field(default_factory=list)
     boxes: list[int] = field(default_factory=list)
+    slips: list[Slip] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -75,16 +79,27 @@ class Entry:
         return next((detail.value for detail, _ in self.details if detail.key == key), None)
 
 
-def entries(found: Outline) -> list[Entry]:
-    """Find the tasks of a list, also those that are done, each with an id of its own."""
-    tasks = list(_Finder(found).entries())
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The tasks of a list, also those that are done, each with an id of its own; and what is written wrong in it."""
+
+    entries: Sequence[Entry]
+    slips: Sequence[Slip]
+
+
+def entries(outline: Outline) -> Found:
+    """Find the tasks of a list. What is wrong in one that is done matters no more."""
+    finder = _Finder(outline)
+    tasks = list(finder.entries())
     _name(tasks)
-    return tasks
+    slips = [slip for entry in tasks if not entry.is_done for slip in entry.slips]
+    return Found(tasks, [*outline.slips, *finder.slips, *slips])
 
 
 class _Finder:
     def __init__(self, found: Outline) -> None:
         self._outline = found
+        self.slips: list[Slip] = []  # below headings that are no tasks
 
     def entries(self) -> Iterator[Entry]:
         sections = self._outline.sections
@@ -97,35 +112,38 @@ class _Finder:
                     owned[each] = True
                 yield self._headed(section, [sections[each] for each in below])
             elif not owned[number]:
+                self.slips += _stray(section)
                 for block in section.blocks:
                     yield from self._boxes(block)
 
     # -- checkboxes
 
     def _boxes(self, block: Block) -> Iterator[Entry]:
-        for item in block.items:
+        for item, number in zip(block.items, _numbers(block.items), strict=True):
             if item.box is not None:
-                yield self._box(item)
+                yield self._box(item, number)
             else:
                 for inner in item.blocks:
                     yield from self._boxes(inner)
 
-    def _box(self, item: Item) -> Entry:
+    def _box(self, item: Item, counted: str | None) -> Entry:
         kept: list[Piece] = []
         details: list[tuple[Detail, list[Piece]]] = []
+        slips: list[Slip] = []
         for number, piece in enumerate(item.pieces):
             line = of_line(piece, is_item=True) if number else None
             if line is not None:
                 details.append((line, []))
                 continue
+            label = of_label(piece) if number else None
+            slips += [label] if label is not None else in_brackets(piece)
             piece, inside = within(piece)
             details += [(detail, []) for detail in inside]
             if piece.text:
                 kept.append(piece)
         title = first_text(kept) if kept else Piece("", item.first + 1, 1)
-        entry = Entry((title.line, title.column), title, is_done=bool(item.box), details=details)
-        if item.number is not None:
-            entry.others.append(item.number)
+        entry = Entry((title.line, title.column), title, is_done=bool(item.box), details=details, slips=slips)
+        entry.number = counted
         entry.boxes.append(item.first)
         named = _NAMED.match(title.text)
         if named is not None:
@@ -147,7 +165,8 @@ class _Finder:
         entry = Entry((bare.line, bare.column), title, others=[slug(bare.text)])
         if found is not None and found["number"]:
             number = found["number"].lstrip("# \t")
-            entry.others += [slug(f"{found['word']} {number}"), slug(number)]
+            entry.others.append(slug(f"{found['word']} {number}"))
+            entry.number = slug(number)
         self._blocks(entry, section.blocks, is_listed=True)
         for inner in below:
             self._below(entry, inner)
@@ -210,6 +229,8 @@ class _Finder:
         if detail is not None:
             entry.details.append((detail, [*item.pieces[1:], *_texts(item.blocks)]))
             return True
+        if item.box is None and item.pieces:
+            entry.slips += _labels(item.pieces[:1])
         entry.boxes += _lines_of_boxes(item)
         if item.box is None and not is_listed:
             return False
@@ -235,11 +256,37 @@ class _Finder:
             else:
                 current = None
                 kept.append(piece.text)
+                entry.slips += _labels([piece])
         if kept:
             entry.text.append("\n".join(kept))
 
     def _verbatim(self, block: Block) -> str:
         return self._outline.verbatim(block.first, block.last)
+
+
+def _numbers(items: Sequence[Item]) -> list[str | None]:
+    """The numbers of a list's items; where they are all written as `1.`, as Markdown shows them."""
+    written = [item.number for item in items]
+    first = written[0] if written else None
+    if first is None or len(set(written)) == len(written):
+        return written
+    return [str(int(first) + index) for index in range(len(written))]
+
+
+def _labels(pieces: Sequence[Piece], *, is_sure: bool = False) -> list[Slip]:
+    found = [of_label(piece, is_sure=is_sure) for piece in pieces]
+    return [slip for slip in found if slip is not None]
+
+
+def _stray(section: Section) -> list[Slip]:
+    """Misspelt details right below a heading, which would make it a task."""
+    if not section.level:
+        return []
+    items = [
+        item.pieces[0] for block in section.blocks for item in block.items if item.pieces and item.box is None
+    ]
+    pieces = [piece for block in section.blocks for piece in block.pieces]
+    return _labels([*pieces, *items], is_sure=True)
 
 
 def _goes_on(detail: Detail, more: list[Piece]) -> bool:
@@ -376,4 +423,5 @@ def _wanted(entry: Entry) -> str:
     given = entry.id_at.text if entry.id_at is not None else ""
     if ID.match(given) and len(given) <= _LONGEST_ID:
         return given
-    return slug(given) or slug(entry.name) or next((name for name in entry.others if name), "")
+    names = (slug(given), slug(entry.name), *entry.others, entry.number or "")
+    return next((name for name in names if name), "")

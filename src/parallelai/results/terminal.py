@@ -257,7 +257,7 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     said = []
     if landed:
         said.append(f"{count}landed on {landed['target']} at {landed['commit'][:10]}")
-    elif stream is not None:
+    elif stream is not None and stream["stage"] != "dropped":  # which has neither branch nor worktree
         said.append(f"{count}not landed: {stream['branch']} in {stream['worktree']}")
     elif change is not None:
         said.append(f"{count}{'applied' if change.applied else f'not applied: {change.patch}'}")

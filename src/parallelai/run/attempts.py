@@ -139,6 +139,7 @@ class Attempts:
         task.flights[number] = flight
         if not flight.is_waiting:
             self._count(task, flight, 1)
+        self._roster.count_in_batch(task)
 
     def _count(self, task: TaskState, flight: Flight, change: int) -> None:
         """Take a flight's slots (`change` 1), or give them back (-1): the run's, its engine's, its phase's."""
@@ -157,6 +158,7 @@ class Attempts:
             return
         self._count(task, flight, -1 if is_waiting else 1)
         task.flights[number] = replace(flight, is_waiting=is_waiting)
+        self._roster.count_in_batch(task)
 
     def land(self, task: TaskState, number: int) -> Flight:
         """Give back what a flight held. Raises `ValueError` if there is none of that number."""
@@ -166,6 +168,7 @@ class Attempts:
             raise ValueError(f"no {what} of `{task.node.id}` is in flight")
         if not flight.is_waiting:
             self._count(task, flight, -1)
+        self._roster.count_in_batch(task)
         if not task.flights:
             task.deadline = 0
         if task.is_cancelling:

@@ -49,7 +49,8 @@ class Job:
     the user's checkout at the end. `is_attended`: somebody is there to answer questions. `editing` are the
     instances whose result is a change, `hands` the engines that work in folders of their own. `record` is how
     reviewers did before. `memory_bytes` is what attempts may take together, `session_memory` what one of an
-    engine's sessions took before. `performed` are workstreams whose work is done and has only to land.
+    engine's sessions took before. `performed` are workstreams whose work is done and has only to land; `left`
+    are those that are not to be done, and why.
     """
 
     run: str
@@ -83,6 +84,7 @@ class Job:
     memory_bytes: int | None = None
     session_memory: Mapping[str, int] = field(default_factory=dict)
     performed: frozenset[str] = frozenset()
+    left: Mapping[str, str] = field(default_factory=dict)
 
     def assignment(self, instance: Instance) -> Assignment:
         """Who does this instance: what its task says, unless a route told its files apart."""

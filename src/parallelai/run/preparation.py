@@ -144,6 +144,8 @@ class Preparation:
             known from before; otherwise its request.
         """
         try:
+            if instance.id in self._job.left:
+                return Settled(Outcome.SKIPPED, why=self._job.left[instance.id])
             if instance.task.when is not None and not self._holds(instance):
                 return Settled(Outcome.SKIPPED, why="its `when` does not hold")
             mark = self.fingerprint(instance)

@@ -21,6 +21,7 @@ from parallelai.events import (
     TaskEnded,
     TaskReady,
     WorkspaceCreated,
+    WorkstreamRevisited,
 )
 from parallelai.records import Outcome, Reply
 from parallelai.run.workspaces import Measured
@@ -75,6 +76,11 @@ class Prior:
     changes: dict[tuple[str, int], ChangeMade] = field(default_factory=dict)
     interrupted: dict[str, Interrupted] = field(default_factory=dict)
     written: dict[tuple[str, str | None], str | None] = field(default_factory=dict)
+
+    def forget(self, task: str) -> None:
+        """Begin a task anew: what is known of its work holds no more. Its attempts are counted on."""
+        for known in (self.ended, self.answered, self.spare, self.interrupted):
+            known.pop(task, None)
 
     def change(self, task: str) -> ChangeMade | None:
         """Give the change of a task that ended well."""
@@ -132,6 +138,8 @@ class _Reader:
                     self.prior.added.append(self.asked.pop(done.command))
             case BudgetChanged() as changed:
                 self.prior.budget = changed
+            case WorkstreamRevisited(is_anew=True) as revisited:
+                self.prior.forget(revisited.name)
             case ChangeApplied() as applied:
                 self._take_written(applied)
             case _ if event.task is not None:

@@ -33,7 +33,7 @@ class Roster:
         self.has_untold = False  # whether `decisions` holds an end
         self.outcomes: Counter[Outcome] = Counter()
         self.remaining = 0
-        self.batch_open = 0  # tasks of the present batch that have not ended
+        self.batch_open = 0  # tasks of batches that have not ended, and do not wait for others
         self.stopped_by: TaskState | None = None
         self._settled: list[TaskState] = []
         self._strategy = strategy
@@ -146,6 +146,13 @@ class Roster:
         if task.is_batched:
             task.is_batched = False
             self.batch_open -= 1
+
+    def count_in_batch(self, task: TaskState) -> None:
+        """Leave a task out of its batch while it waits for others, which may be in the next one."""
+        is_away = task.is_batched and task.is_parked
+        if task.is_away != is_away:
+            task.is_away = is_away
+            self.batch_open += -1 if is_away else 1
 
     def _tell(self, task: TaskState, ended: list[tuple[TaskState, Ending]]) -> None:
         """Let those that awaited a task know; what is skipped for it is added to `ended`."""

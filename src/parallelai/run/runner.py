@@ -288,9 +288,12 @@ class Runner:
         about = self._workspaces.workstream(name) if self._workspaces is not None else None
         if about is None or about["landed"] is None:
             return False
-        if name not in self._prior.ended:  # a person has landed it meanwhile
+        before = self._prior.ended.get(name)
+        if before is None:  # a person has landed it meanwhile
             result = TaskResult(id=name, status=Outcome.OK, why="landed", workstream=about)
             self._writer.append(TaskEnded(result, is_kept=True), task=name)
+        elif before.result.workstream != about:  # or took it back, and landed it again
+            self._writer.append(_kept(before, about), task=name)
         self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
         self._scheduler.settle(name, Outcome.OK)
         return True
@@ -460,10 +463,10 @@ class Runner:
         self._waiting.discard(task)
         self._ready.pop(task, None)
         tally = self._flights.finished(task, finish.outcome)
+        about = self._workspaces.workstream(task) if self._workspaces is not None else None
         if tally is None and finish.outcome is Outcome.OK and task in self._prior.ended:
-            ended = dataclasses.replace(self._prior.ended[task], is_kept=True)
+            ended = _kept(self._prior.ended[task], about)
         else:
-            about = self._workspaces.workstream(task) if self._workspaces is not None else None
             ended = ended_of(self._job, finish, tally or Tally(), self._fingerprints.pop(task, ""), about)
         self._writer.append(ended, task=task)
         if finish.outcome is Outcome.OK:
@@ -539,6 +542,12 @@ class Runner:
     def _now(self) -> float:
         """The Unix time, from a clock that never goes back."""
         return time.monotonic() + self._clock_offset
+
+
+def _kept(before: TaskEnded, about: dict[str, Any] | None) -> TaskEnded:
+    """The end of a task that ended well before; of a workstream as it stands now: it may have landed again since."""
+    result = before.result if about is None else dataclasses.replace(before.result, workstream=about)
+    return dataclasses.replace(before, result=result, is_kept=True)
 
 
 def _with_memory(estimate: Estimate, instance: Instance, job: Job) -> Estimate:

@@ -115,7 +115,10 @@ class Scheduler:
         self._attempts.attempt_landed(state, flight, result, now)
 
     def park(self, task: str, attempt: int, is_waiting: bool) -> None:
-        """Say that an attempt in flight waits for another task and needs no slot meanwhile, or goes on."""
+        """Say that an attempt in flight waits for another task and needs no slot meanwhile, or goes on.
+
+        While it waits the next batch may start: what it waits for may be there.
+        """
         state = self._roster.tasks.get(task)
         if state is not None:
             self._attempts.park(state, attempt, is_waiting)
@@ -265,8 +268,11 @@ class Scheduler:
         self._attempts.start(task, member, reserved, now)
 
     def _has_room(self, taken: int) -> bool:
-        """Whether an attempt fits into the memory; the only one always does, since waiting would not help."""
-        if self._memory_bytes is None or not self._memory_held:
+        """Whether an attempt fits into the memory.
+
+        It always does where no other works, since waiting would not help: those that are parked may wait for it.
+        """
+        if self._memory_bytes is None or not self._memory_held or not self._attempts.in_flight:
             return True
         return self._memory_held + taken <= self._memory_bytes
 

@@ -63,6 +63,7 @@ class TaskState:
         "errors",
         "estimates",
         "flights",
+        "is_away",
         "is_batched",
         "is_cancelling",
         "is_finished",
@@ -115,7 +116,8 @@ class TaskState:
         self.limited_since: float | None = None
         self.deadline = 0  # the ticket of the timer of its own time budget
         self.ending: Ending | None = None
-        self.is_batched = False
+        self.is_batched = False  # it is one of a batch that has begun
+        self.is_away = False  # that batch does not count it, because it waits for another task
         self.is_cancelling = False
         self.is_finished = False  # it is past its `finish_step`
         self.withheld: Ending | None = None  # why a part of it could not start
@@ -129,6 +131,12 @@ class TaskState:
     def is_under_way(self) -> bool:
         """Whether it goes on though nothing new may start: it is in flight, or between its steps."""
         return bool(self.flights) or (self.step > 0 and not self.is_performing)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether all attempts of it that are in flight wait for other tasks; a step never does."""
+        flights = self.flights.values()
+        return bool(flights) and all(flight.is_waiting and flight.channel is not None for flight in flights)
 
     @property
     def is_unslotted(self) -> bool:

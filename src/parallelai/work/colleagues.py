@@ -23,7 +23,7 @@ from parallelai.records import ConflictPair
 from parallelai.run.workspaces import Parked
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import advice
-from parallelai.work.conflicts.waiting import place_of
+from parallelai.work.conflicts.waiting import cause_of
 from parallelai.work.context.text import Note
 from parallelai.work.guard.leases import (
     Answer,
@@ -36,6 +36,7 @@ from parallelai.work.guard.leases import (
     Waits,
     requests,
 )
+from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
 from parallelai.work.landing.records import Tell
@@ -78,7 +79,8 @@ class Colleagues:
         self._gone: set[str] = set()
         mine = [each for each in streams.all() if each.plan == setting.plan_name]
         landed = {each.name for each in mine if each.landed is not None}
-        self._leases = Leases(order, {name: self._claim(name) for name in order if name not in landed})
+        claims = {name: self._claim(name) for name in order if name not in landed}
+        self._leases = Leases(order, claims, link_above=self._link_above)
         self._holding = Holding(setting, self._leases, streams, tell, ask, self)
         for stream in streams.open(setting.plan_name):
             if stream.name in self._leases.live:
@@ -90,6 +92,10 @@ class Colleagues:
         is_below = not Path(plan).is_absolute() and (root / plan).is_file()
         permits = Permits(self._setting.rules[name], plan_file=plan if is_below else None)
         return Claim(permits, tuple(self._earlier.get(name, ())))
+
+    def _link_above(self, name: str, path: str) -> str | None:
+        stream, root = self._streams.get(name), self._setting.root
+        return link_above((root,) if stream is None else (Path(stream.worktree), root), path)
 
     # -- what they are told
 
@@ -276,8 +282,8 @@ class Colleagues:
 
     def begins_to_wait(self, name: str, other: str, pair: ConflictPair) -> None:
         """Tell the one that is waited for (`holding.Notices`)."""
-        said = f"What you do conflicts with `{name}` in {place_of(pair)}. It waits until your work has landed: go on."
-        self._asides.setdefault(other, []).append(said)
+        said = f"What you do does not fit what `{name}` does: {cause_of(pair)}."
+        self._asides.setdefault(other, []).append(f"{said} It waits until your work has landed: go on.")
 
     def both_go_on(self, pair: ConflictPair) -> None:
         """Tell both what to do about a conflict (`holding.Notices`)."""

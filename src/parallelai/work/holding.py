@@ -15,7 +15,15 @@ from parallelai.plan.fields import Reaction
 from parallelai.records import ConflictPair
 from parallelai.run.workspaces import Parked
 from parallelai.work.conflicts.advice import advice
-from parallelai.work.conflicts.waiting import Standing, place_of, ranks, reaction, who_waits
+from parallelai.work.conflicts.waiting import (
+    Standing,
+    cause_of,
+    place_of,
+    ranks,
+    reaction,
+    uses_of,
+    who_waits,
+)
 from parallelai.work.guard.leases import Leases
 from parallelai.work.landing.records import Tell
 from parallelai.work.setting import Setting
@@ -170,9 +178,12 @@ class Holding:
 
     async def _wait(self, name: str, due: Mapping[str, ConflictPair]) -> None:
         others, waker = frozenset(due), asyncio.Event()
-        where = ", ".join(dict.fromkeys(place_of(pair) for pair in due.values()))
+        where, why = (
+            separator.join(dict.fromkeys(filter(None, map(said, due.values()))))
+            for separator, said in ((", ", place_of), ("; ", uses_of))
+        )
         self._tell(name, TaskStep("perform", "waiting"))
-        self._tell(name, ConflictWaiting(tuple(due), where))
+        self._tell(name, ConflictWaiting(tuple(due), where, why))
         self._leases.also[name] = others
         self._wakers[name] = (lambda now: now == others, waker)
         try:
@@ -193,7 +204,7 @@ class Holding:
             given = await self._ask(name, question, moot)
         except Unavailable:
             raise Unavailable(
-                f"it conflicts with `{other}` in {place_of(pair)}, and nobody is there to say whether it waits",
+                f"it does not fit `{other}` ({cause_of(pair)}), and nobody is there to say whether it waits",
                 next=f"go on with the run once `{other}` has landed, or on a terminal; or write `wait` or"
                 " `go-on` into the plan (`landing: {conflicts: …}`)",
             ) from None

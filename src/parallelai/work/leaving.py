@@ -11,6 +11,7 @@ from pathlib import Path
 
 from parallelai.errors import UsageError
 from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
+from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -30,7 +31,12 @@ def checked(paths: Sequence[str]) -> list[str]:
 def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:
     """Give a workstream leave, and say what was given. Raises `UsageError` where it cannot have a file now."""
     mates = streams.open(stream.plan)
-    leases = Leases([each.name for each in mates], {each.name: _claim(root, each) for each in mates})
+    places = (Path(stream.worktree), root)
+    leases = Leases(
+        [each.name for each in mates],
+        {each.name: _claim(root, each) for each in mates},
+        link_above=lambda _, path: link_above(places, path),
+    )
     for each in mates:
         leases.restore(each.name, each.leases)
     answer = leases.leave(stream.name, paths, "a person")

@@ -151,7 +151,8 @@ def make_lander(
         heads = [Head(one.name, one.commit, one.owns) for one in candidates]
         return await conflicting_pairs(repository, heads, cache=ground.state / "cache" / "conflicts")
 
-    return Lander(repository, plan, gates, settling, ground.tell, conflicts=conflicts)
+    ours = Streams(ground.state).worktrees
+    return Lander(repository, plan, gates, settling, ground.tell, ours=ours, conflicts=conflicts)
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.revisiting import landed_again
 
 MOST_TOLD = 6
 """Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
@@ -225,7 +226,8 @@ class Room:
 
     async def land(self, name: str) -> None:
         """Land a workstream. Raises the `EngineError` that keeps it from landing."""
-        stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
+        undone = self.streams.find(name).undone
+        stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
         self._colleagues.finished(name)
         await self.site.rest(name)
         try:
@@ -235,7 +237,7 @@ class Room:
             arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
             if arrival.landed is None:
                 raise self._blocked(name, arrival)
-            landed = arrival.landed
+            landed = landed_again(arrival.landed, undone)
             stream = self.streams.update(
                 name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
             )

@@ -27,6 +27,7 @@ from parallelai.work.guard.guarding import Guard, Guarded
 from parallelai.work.guard.interfaces import broken
 from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
+from parallelai.work.guard.righting import clear_specials
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.scratch.confined import Command, run_in
@@ -360,12 +361,11 @@ class Site:
         """Undo what a command left in a worktree whose work is committed: it is nobody's change."""
         stream = self._streams.find(name)
         guard = self._guard_of(stream)
-        if not guard.settings.is_confined:  # it may have written the repository's settings, hooks and refs
-            await self._take_files_back(stream)
-            await guard.check(stream.leases)
-            await guard.before()
-        else:
-            await self._take_files_back(stream)
+        git_dir = git_dir_of(self._repository, Path(stream.worktree))
+        await asyncio.to_thread(clear_specials, git_dir, self._repository.common)
+        await self._take_files_back(stream)
+        await guard.check(stream.leases)  # HEAD, `.git` and refs are its to write, too
+        await guard.before()
 
     async def _take_files_back(self, stream: Stream) -> None:
         taken = await take_back(self._repository, stream)

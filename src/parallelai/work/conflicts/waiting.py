@@ -76,10 +76,25 @@ def _leads(waits: Mapping[str, Collection[str]], start: str, end: str) -> bool:
     return False
 
 
+def cause_of(pair: ConflictPair) -> str:
+    """What the matter is, without a full stop: a conflict of lines, or what one uses and the other changed."""
+    return said_of(place_of(pair), uses_of(pair))
+
+
+def said_of(where: str, why: str) -> str:
+    """Say a place, from `place_of`, and a reason, from `uses_of`; either may be empty."""
+    return "; ".join(part for part in (f"conflict in {where}" if where else "", why) if part)
+
+
+def uses_of(pair: ConflictPair) -> str:
+    """Of a logic conflict what one uses and the other changed, as a sentence without a full stop; else nothing."""
+    return (pair.why or "one uses what the other changed") if pair.class_ == "logic" else ""
+
+
 def place_of(pair: ConflictPair) -> str:
-    """Where a pair conflicts, in a few words."""
-    if not pair.files:
-        return pair.why or "what one uses and the other changed"
+    """The files that do not merge, in a few words; nothing for a logic conflict, which merges."""
+    if pair.class_ == "logic":
+        return ""
     shown = ", ".join(f"`{one.path}`" for one in pair.files[:MOST_NAMED])
     more = f" and {len(pair.files) - MOST_NAMED} more" if len(pair.files) > MOST_NAMED else ""
     return f"{shown}{more}"

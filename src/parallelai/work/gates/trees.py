@@ -315,14 +315,13 @@ class Trees:
 
         Raises `SetupFailed` where one of the others is not here: the gate would test something else.
         """
-        root = None if self._repository.is_bare else self._repository.root
         if commit not in self._submodules:
-            self._submodules[commit] = await submodules(self._repository.git, commit, root)
+            self._submodules[commit] = await submodules(self._repository.git, commit)
         found = self._submodules[commit]
         missing = [each for each in found if each.folder is None]
         head = self._objects.head
         if missing and head is not None:
-            users = await submodules(self._repository.git, head, root)
+            users = await submodules(self._repository.git, head)
             left_out = {each.path for each in users if not each.is_begun}
             missing = [each for each in missing if each.is_begun or each.path not in left_out]
         if missing:

@@ -13,6 +13,7 @@ from parallelai.errors import Internal, Unavailable
 from parallelai.git.plumbing import failure, is_full
 from parallelai.work.guard.place import Place
 from parallelai.work.scratch.removing import remove
+from parallelai.work.streams.indexes import clear_index
 
 
 async def bring_objects(place: Place, tree: str, head: str) -> None:
@@ -104,6 +105,7 @@ def refresh_index(place: Place, index: Path | None = None) -> bool:
     os.close(descriptor)
     try:
         shutil.copy2(index or place.settings.index, lock)
+        clear_index(target)
         lock.replace(target)
     finally:
         lock.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,10 +11,9 @@ from parallelai.git.repository import Repository
 from parallelai.work.checkout.changes import secrets_of
 from parallelai.work.guard.measure import Entry, Found, Measured
 from parallelai.work.guard.place import Place, Settings, listing, names_of
+from parallelai.work.guard.published import unpublished
 from parallelai.work.guard.rules import Changed, Judged, Permits, judge
 from parallelai.work.streams.record import Rules
-
-_REPOSITORY = "160000"
 
 
 async def permits_of(
@@ -34,8 +32,8 @@ async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found
     existing = names_of(await place.plumbing().run("ls-tree", "-r", "-z", "--name-only", head))
     changes = [each.change for each in rows]
     generated = await _generated(place, changes)
-    unpublished = await _unpublished(place.worktree, rows)
-    return judge(changes, permits, existing=existing, generated=generated, unpublished=unpublished)
+    lost = await unpublished(place.settings.repository.git, head, rows)
+    return judge(changes, permits, existing=existing, generated=generated, unpublished=lost)
 
 
 async def _generated(place: Place, changes: Iterable[Changed]) -> set[str]:
@@ -45,22 +43,6 @@ async def _generated(place: Place, changes: Iterable[Changed]) -> set[str]:
     fields = done.stdout.split(b"\0")
     triples = zip(fields[::3], fields[1::3], fields[2::3], strict=False)
     return {os.fsdecode(path) for path, _, value in triples if value in (b"set", b"true")}
-
-
-async def _unpublished(root: Path, rows: Iterable[Found]) -> set[str]:
-    """Submodules at a commit that none of their remotes is known to have."""
-    found = set()
-    for each in rows:
-        if each.after is None or each.after[0] != _REPOSITORY:
-            continue
-        folder = await asyncio.to_thread(_module_folder, root / each.change.path)
-        if folder is None:
-            continue
-        contains = f"--contains={each.after[1]}"
-        known = await Git(folder).attempt("for-each-ref", contains, "refs/remotes/", "refs/tags/")
-        if known.exit != 0 or not known.stdout.strip():
-            found.add(each.change.path)
-    return found
 
 
 async def new_modules(settings: Settings, leases: Collection[str]) -> frozenset[str]:
@@ -117,18 +99,6 @@ async def secrets_in(
         if now is not None and secrets_of(now, path, find) - secrets_of(was, "", find):
             found.append(path)
     return tuple(found)
-
-
-def _module_folder(path: Path) -> Path | None:
-    """The git folder of a submodule; None where it is not checked out."""
-    pointer = path / ".git"
-    if pointer.is_symlink() or not pointer.exists():
-        return None
-    if pointer.is_dir():
-        return pointer
-    text = os.fsdecode(pointer.read_bytes()[:4096]).removeprefix("gitdir:").strip()
-    folder = (path / text).resolve()
-    return folder if folder.is_dir() else None
 
 
 def _inside(root: Path, named: str) -> str | None:

@@ -119,6 +119,7 @@ class Guard:
         await asyncio.to_thread(place.make_folders)
         aside = settings.patches / f"{settings.name}-git"
         state = _State(turn, place)
+        await asyncio.to_thread(righting.clear_specials, place.git_dir, settings.repository.common)
         await self._restore_files(state, aside)
         for repaired in (
             await asyncio.to_thread(righting.repair_head, place),

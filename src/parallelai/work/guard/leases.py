@@ -2,20 +2,21 @@
 
 A list is granted whole or not at all. Who holds a lease is never made to wait for another one, and nobody is made
 to wait where that would close a circle of waiting, also through dependencies and through who owns what: so there is
-always somebody who can go on. No file is ever held by two.
+always somebody who can go on. No file is ever held by two, also not under two names that some file systems take for
+the same.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from parallelai.git.paths import is_gits_own
-from parallelai.work.guard.rules import Permits
+from parallelai.work.guard.rules import Permits, folded
 
 MOST_PATHS = 100
 MOST_REQUESTS = 20
@@ -87,6 +88,8 @@ class Leases:
     """Who holds a path."""
     also: dict[str, frozenset[str]] = field(default_factory=dict)
     """Who waits for whose landing for another reason: a conflict."""
+    link_above: Callable[[str, str], str | None] = lambda stream, path: None
+    """Of a workstream and a path: the folder on the way there that is a link, if one is."""
     _wishes: dict[str, _Wish] = field(default_factory=dict)
 
     def ask(self, stream: str, paths: Iterable[str]) -> Answer:
@@ -127,7 +130,8 @@ class Leases:
     def restore(self, stream: str, paths: Iterable[str]) -> None:
         """Take up a lease that was granted before this process began. Of a file that another holds nothing is."""
         for path in paths:
-            self.held.setdefault(path, stream)
+            if not self._holders([path]) - {stream}:
+                self.held[path] = stream
 
     def withdraw(self, stream: str) -> None:
         """Forget what a workstream waits for: it goes on without."""
@@ -159,6 +163,11 @@ class Leases:
         never = [path for path in wanted if any(map(is_gits_own, PurePosixPath(path).parts))]
         if never:
             return Refused(stream, wanted, f"`{never[0]}` is a name that git keeps for itself")
+        behind = [link for path in wanted if (link := self.link_above(stream, path)) is not None]
+        if behind:
+            return Refused(
+                stream, wanted, f"`{behind[0]}` is a link, and what lies behind it is no file of the project"
+            )
         blockers = self._blockers(stream, wanted)
         if not blockers:
             return self._grant(stream, wanted, by, must_sync=False)
@@ -195,11 +204,17 @@ class Leases:
 
     def _blockers(self, stream: str, paths: Collection[str]) -> tuple[str, ...]:
         """The workstreams that have to end before one can have files: who holds them, and who owns them."""
-        holders = {self.held[path] for path in paths if path in self.held}
         owners = {
-            name for name, claim in self.live.items() if any(claim.permits.owns(path) for path in paths)
+            name
+            for name, claim in self.live.items()
+            if name != stream and any(claim.permits.owns_alike(path) for path in paths)
         }
-        return tuple(sorted((holders | owners) - {stream}, key=self._rank))
+        return tuple(sorted((self._holders(paths) | owners) - {stream}, key=self._rank))
+
+    def _holders(self, paths: Iterable[str]) -> set[str]:
+        """Who holds leases of files, or of others that some file systems take for the same."""
+        wanted = {folded(path) for path in paths}
+        return {holder for path, holder in self.held.items() if folded(path) in wanted}
 
     def _is_locked(self) -> bool:
         """Whether some workstreams wait for each other in a circle."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
 from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
+from parallelai.work.streams.places import entries
 
 _WORDS = "parallelai: back where it was before the turn"
 _OURS = "refs/heads/parallelai/"
@@ -165,10 +166,14 @@ async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:
 
 
 async def _checked_out(repository: Repository) -> frozenset[str]:
-    """The refs that worktrees are on; git itself would never delete one of them."""
-    done = await repository.git.attempt("worktree", "list", "--porcelain", "-z")
-    fields = (os.fsdecode(field) for field in done.stdout.split(b"\0"))
-    return frozenset(field.removeprefix("branch ") for field in fields if field.startswith("branch "))
+    """The refs that worktrees are on; git itself would never delete one of them.
+
+    Without `git worktree list`, which would wait for a pipe in the place of another worktree's HEAD.
+    """
+    linked = await asyncio.to_thread(entries, repository)
+    head = await repository.git.attempt("symbolic-ref", "--quiet", "HEAD")
+    main = [os.fsdecode(head.stdout).rstrip("\n")] if head.exit == 0 else []
+    return frozenset((*main, *(f"refs/heads/{entry.branch}" for entry in linked if entry.branch)))
 
 
 async def move_back(repository: Repository, refs: Refs) -> tuple[list[Moved], list[Moved]]:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from parallelai.git.plumbing import Git, GitError
 from parallelai.work.guard.measure import changed_names, measure, prepare
 from parallelai.work.guard.place import Place
 from parallelai.work.scratch.removing import remove
+from parallelai.work.streams.names import PREFIX
 
 MOST_COMMITS = 1000
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -83,6 +85,19 @@ class Righted:
     lost: tuple[Lost, ...] = ()
     notes: tuple[str, ...] = ()
     files_at: str | None = None
+
+
+def clear_specials(git_dir: Path, common: Path) -> None:
+    """Remove pipes, sockets and devices from where git reads and an assistant may write: git would wait for them."""
+    ours = PREFIX.rstrip("/")
+    for top in (git_dir, common / "refs" / "heads" / ours, common / "logs" / "refs" / "heads" / ours):
+        for folder, _, names in os.walk(top):
+            for name in names:
+                path = Path(folder, name)
+                with contextlib.suppress(OSError):
+                    mode = path.lstat().st_mode
+                    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                        path.unlink()
 
 
 def repair_head(place: Place) -> str | None:

@@ -151,6 +151,8 @@ class Permits:
         self._avoids = Matcher([folded(pattern) for pattern in rules.avoids])
         self._shared = Matcher(rules.shared)
         self._owns = Matcher(rules.owns)
+        self._shared_alike = Matcher([folded(pattern) for pattern in rules.shared])
+        self._owns_alike = Matcher([folded(pattern) for pattern in rules.owns])
         self._leases = frozenset(leases)
 
     def refusal(self, path: str) -> tuple[Why, str | None] | None:
@@ -181,6 +183,15 @@ class Permits:
     def owns(self, path: str) -> bool:
         """Whether the workstream may change a path without any lease."""
         return self.refusal(path) is None and path not in self._leases
+
+    def owns_alike(self, path: str) -> bool:
+        """Whether it owns a path, or one that a file system without upper and lower case takes for the same."""
+        if self.owns(path):
+            return True
+        other = folded(path)
+        if path in self._leases or self.by_person(path) is not None or self._shared_alike.selects(other):
+            return False
+        return any(self._owns_alike.selects(each) for each in (other, *_alike_manifests(other)))
 
     def _may(self, path: str) -> bool:
         """Whether a manifest may be changed."""
@@ -280,6 +291,13 @@ def manifests_of(path: str) -> tuple[str, ...]:
     """Give the manifests beside a lock file, as paths; nothing for a file that is none."""
     folder, _, name = path.rpartition("/")
     return tuple(f"{folder}/{each}" if folder else each for each in MANIFESTS.get(name, ()))
+
+
+def _alike_manifests(path: str) -> list[str]:
+    """The manifests beside what may be a lock file on a file system without upper and lower case, folded."""
+    folder, _, name = path.rpartition("/")
+    found = [each for lock, those in MANIFESTS.items() if folded(lock) == name for each in those]
+    return [folded(f"{folder}/{each}" if folder else each) for each in found]
 
 
 def folded(name: str) -> str:

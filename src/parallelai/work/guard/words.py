@@ -22,7 +22,8 @@ _WHY: Mapping[Why, str] = {
     "leads_out": "a link that leads out of the project, or into git's own folder",
     "clash": "another name of an existing file, for file systems without upper and lower case",
     "in_the_way": "in the place of a file or folder that stays",
-    "unpublished": "a submodule's commit that none of its remotes has: it would be lost with the worktree",
+    "unpublished": "a submodule's commit that none of its remotes has, as far as the main checkout knows (`git fetch`"
+    " in the submodule there): it would be lost with the worktree",
     "no_file": "no file: a pipe, a socket or a device",
     "too_large": "larger than 100 MB",
     "repository": "a repository of its own inside, and no submodule",

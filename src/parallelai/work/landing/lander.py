@@ -37,7 +37,7 @@ from parallelai.work.landing.records import (
     Tell,
 )
 from parallelai.work.landing.session import ALREADY, Means, Session
-from parallelai.work.landing.target import Target, Tip
+from parallelai.work.landing.target import Target, Tip, Worktrees
 from parallelai.work.streams.base import PendingError
 
 Conflicting = Callable[[Sequence[Candidate]], Awaitable[frozenset[frozenset[str]]]]
@@ -54,6 +54,7 @@ class Lander:
         gates: what has to pass; None lands without gates.
         resolving: settles conflicts; None blocks whoever conflicts.
         tell: writes events down.
+        ours: gives the worktrees that assistants worked in: they are never moved along with a branch.
         conflicts: gives the pairs of candidates that git cannot merge; by default they are merged here.
         parallel: gate runs at the same time.
     """
@@ -66,6 +67,7 @@ class Lander:
         resolving: Resolving | None,
         tell: Tell,
         *,
+        ours: Worktrees,
         conflicts: Conflicting | None = None,
         parallel: int = PARALLEL,
     ) -> None:
@@ -76,7 +78,7 @@ class Lander:
         self._tell = tell
         self._conflicts = conflicts
         self._parallel = parallel
-        self._target = Target(repository, plan.target)
+        self._target = Target(repository, plan.target, ours)
         self._committing = Committing(repository)
         self.runs = 0
         """Gate runs so far."""

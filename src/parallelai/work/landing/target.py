@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from parallelai.errors import UsageError
-from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.work.landing.commits import words
 from parallelai.work.landing.room import has_room
 from parallelai.work.streams.base import PendingError, pending_of, recorded_ref
+from parallelai.work.streams.places import entries, first_line, is_linked
 
 _LOCKED_TRIES = 8
 _LOCKED_SECONDS = 0.25
 _WHY = "parallelai: landing"
+Worktrees = Callable[[], Collection[str]]
+"""The worktrees that ParallelAI made, as resolved paths. Assistants may write their HEAD, index and `.git`."""
 _REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 
 
@@ -62,8 +65,9 @@ class Standing:
 class Target:
     """A branch of the user's, by its name without `refs/heads/`."""
 
-    def __init__(self, repository: Repository, name: str) -> None:
+    def __init__(self, repository: Repository, name: str, ours: Worktrees) -> None:
         self.name = name
+        self._ours = ours
         self.ref = f"refs/heads/{name}"
         self.pending = f"parallelai/landing/{name}"
         self._pending_ref = f"refs/heads/{self.pending}"
@@ -114,13 +118,13 @@ class Target:
 
     async def advance(self, ref: str, to: str, expected: str) -> Moved:
         """Move a branch forward, with the checkout that holds it; `pending` where git refuses that one."""
-        holders = await checkouts(self._repository, ref)
+        holders = await self._checkouts(ref)
         if not holders:
             return Moved("moved" if await self._move(ref, to, expected) else "lost")
-        place = holders[0]
+        place = holders[0].path
         if len(holders) > 1:
             return self._refused(f"it is checked out in {len(holders)} worktrees", place)
-        busy = await _busy(self._repository, place, ref)
+        busy = await asyncio.to_thread(_busy, holders[0], ref)
         if busy is not None:
             return self._refused(busy, place)
         return await self._with_checkout(ref, to, expected, place)
@@ -160,7 +164,7 @@ class Target:
                 return Moved("moved")
             if now != expected:
                 return Moved("lost")
-            if place not in await checkouts(self._repository, ref):  # the user switched in this moment
+            if place not in [each.path for each in await self._checkouts(ref)]:  # the user switched meanwhile
                 return Moved("moved" if await self._move(ref, to, expected) else "lost")
             said = words(done)
             if "index.lock" not in said:
@@ -200,53 +204,68 @@ class Target:
 
     async def _remove(self, commit: str) -> None:
         """Remove the pending branch, unless somebody moved it or looks at it."""
-        if await checkouts(self._repository, self._pending_ref):
+        if await self._checkouts(self._pending_ref):
             return
         for ref in (self._pending_ref, self._recorded_ref):
             await self._repository.delete(ref, commit)
+
+    async def _checkouts(self, ref: str) -> list[Checkout]:
+        return await checkouts(self._repository, ref, self._ours())
 
     async def _move(self, ref: str, to: str, expected: str) -> bool:
         """Move a branch that nobody looks at. The target may be another name of a branch: that one is moved."""
         return await self._repository.move(ref, to, expected, _WHY, is_followed=ref == self.ref)
 
 
-async def checkouts(repository: Repository, ref: str) -> list[Path]:
-    """The worktrees, main and linked, that have a branch checked out, or are in the middle of rebasing it."""
-    done = await repository.as_user("worktree", "list", "--porcelain", "-z")
-    if done.exit != 0:
-        raise GitError(f"`git worktree list` failed: {words(done)}")
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A worktree of the user's: its folder, and what git keeps of it."""
+
+    path: Path
+    git_dir: Path
+
+
+async def checkouts(repository: Repository, ref: str, ours: Collection[str]) -> list[Checkout]:
+    """The user's worktrees, main and linked, that have a branch checked out, or are in the middle of rebasing it.
+
+    Those that ParallelAI made are left out: what their HEAD says is the word of an assistant, and git must never
+    be started in them as the user. `ours` are their resolved paths.
+    """
     found = []
-    for block in done.stdout.split(b"\0\0"):
-        lines = block.split(b"\0")
-        if not lines[0].startswith(b"worktree "):
+    if not repository.is_bare:
+        main = Checkout(repository.root, repository.common)
+        head = await repository.as_user("symbolic-ref", "--quiet", "HEAD")
+        held = os.fsdecode(head.stdout).rstrip("\n") if head.exit == 0 else None
+        if held == ref or (held is None and _busy(main, ref) is not None):
+            found.append(main)
+    linked = await asyncio.to_thread(_linked, repository, ref, frozenset(ours))
+    return [*found, *linked]
+
+
+def _linked(repository: Repository, ref: str, ours: frozenset[str]) -> list[Checkout]:
+    found = []
+    for entry in entries(repository):
+        if os.path.realpath(entry.path) in ours or not entry.path.is_dir() or not is_linked(entry):
             continue
-        place = Path(os.fsdecode(lines[0].removeprefix(b"worktree ")))
-        if b"bare" in lines[1:] or not place.is_dir():
-            continue
-        holds = b"branch " + os.fsencode(ref) in lines[1:]
-        if holds or (b"detached" in lines[1:] and await _busy(repository, place, ref) is not None):
+        place = Checkout(entry.path, entry.admin)
+        if entry.branch == ref.removeprefix("refs/heads/") or (entry.branch is None and _busy(place, ref)):
             found.append(place)
     return found
 
 
-async def _busy(repository: Repository, place: Path, ref: str) -> str | None:
+def _busy(place: Checkout, ref: str) -> str | None:
     """Why a worktree must not be moved now: a rebase or bisection of the branch goes on in it."""
-    done = await repository.as_user("rev-parse", "--absolute-git-dir", at=place)
-    folder = Path(os.fsdecode(done.stdout).rstrip("\n"))
     for name in _REBASING:
-        try:
-            held = (folder / name).read_text(errors="replace").strip()
-        except OSError:
-            continue
+        held = (first_line(place.git_dir / name) or "").strip()
         if held in (ref, ref.removeprefix("refs/heads/")):
             what = "bisection" if name.startswith("BISECT") else "rebase"
-            return f"a {what} of it is not finished in `{place}`"
+            return f"a {what} of it is not finished in `{place.path}`"
     return None
 
 
-async def take_over(repository: Repository, target: str) -> Standing:
+async def take_over(repository: Repository, target: str, ours: Worktrees) -> Standing:
     """Take over what is pending for a target, if git would move its checkout now, and say what is left.
 
     The pending branch is removed once the target contains it. Raises `UsageError` where there is no such target.
     """
-    return await Target(repository, target).take_over()
+    return await Target(repository, target, ours).take_over()

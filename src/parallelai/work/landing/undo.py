@@ -20,7 +20,7 @@ from parallelai.work.landing.explaining import broken_gate, fails_alone
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.records import Gates, Plan, Tell
 from parallelai.work.landing.session import MOVES
-from parallelai.work.landing.target import Target
+from parallelai.work.landing.target import Target, Worktrees
 from parallelai.work.streams.record import Landed
 
 _LATER = 5
@@ -39,6 +39,7 @@ async def undo(
     gates: Gates | None,
     tell: Tell,
     *,
+    ours: Worktrees,
     name: str | None = None,
     commit: str | None = None,
 ) -> Landed:
@@ -49,7 +50,7 @@ async def undo(
     taken back gives the commit that did it. Raises `UsageError` for what is not on the target, `UndoConflict`
     where later work conflicts, `CheckFailed` where the gates fail.
     """
-    target = Target(repository, landed.target)
+    target = Target(repository, landed.target, ours)
     committing = Committing(repository)
     judging = Judging(repository, gates)
     for _ in range(MOVES):

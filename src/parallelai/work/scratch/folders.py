@@ -145,7 +145,7 @@ async def measure(
     git = snapshot.taking(folder.path, folder.index)
     await asyncio.to_thread(clear_pipes, folder.path)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
-    names = set(_paths(await git.run("diff-files", "--name-only", "-z")))
+    names = set(_paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all")))
     names.update(_paths(await git.run("ls-files", "--others", "--exclude-standard", "-z")))
     known = frozenset(_paths(await git.run("ls-files", "-z")))
     brought = folder.brought | leave_out
@@ -193,7 +193,9 @@ async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
     changed = {
-        name for name in _paths(await git.run("diff-files", "--name-only", "-z")) if name not in leave_out
+        name
+        for name in _paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all"))
+        if name not in leave_out
     }
     if changed:
         await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(changed))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from parallelai.plan.model import Plan, Workstream
-from parallelai.work.status.folding import Passed, StreamStatus, Watched
+from parallelai.work.status.folding import Passed, StreamStatus
+from parallelai.work.status.progress import Watched
 
 
 def unstarted(

@@ -15,7 +15,7 @@ from parallelai.work.scratch import bringing as shared
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.scratch.snapshot import Snapshot
 from parallelai.work.streams.now import differences, is_below, paths
-from parallelai.work.streams.places import Place
+from parallelai.work.streams.places import CHANGED, Place
 from parallelai.work.streams.record import Stream
 
 
@@ -98,7 +98,7 @@ async def settle(place: Place, stream: Stream) -> tuple[list[str], list[str]]:
     brought = frozenset(stream.brought)
     new = [name.rstrip("/") for name in new if not is_below(name, brought)]
     await place.inside("update-index", "-q", "--refresh")
-    changed = paths(await place.must("diff-files", "-z", "--name-only", "--diff-filter=MDT"))
+    changed = paths(await place.must(*CHANGED))
     if changed:
         await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(changed))
     return new, sorted({*changed} & {*tracked})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
 from parallelai.git.merging import merge_all
 from parallelai.git.repository import Repository
+from parallelai.work.streams.base import LANDING, recorded_ref
 from parallelai.work.streams.now import paths
+from parallelai.work.streams.record import Stream
 
 STATES = 500
 """So many states of the target are looked at: those since it parted from the branch that touched its files."""
@@ -39,3 +44,35 @@ async def landed_by_content(repository: Repository, commit: str, target: str) ->
             if merged.is_clean and merged.tree == await repository.tree(state):
                 return True
     return False
+
+
+async def gone(repository: Repository, streams: Iterable[Stream]) -> frozenset[str]:
+    """Give the names of those whose landing the target holds no more, and no landing that is to be taken over.
+
+    What somebody has squashed, rebased or amended since is there by content. Nothing is said where the target
+    itself is gone.
+    """
+    by_target: dict[str, list[Stream]] = defaultdict(list)
+    for stream in streams:
+        if stream.state == "landed" and stream.landed is not None:
+            by_target[stream.landed.target].append(stream)
+    found: set[str] = set()
+    for target, landed in by_target.items():
+        if await repository.commit(f"refs/heads/{target}") is None:
+            continue
+        refs = (f"refs/heads/{target}", f"refs/heads/{LANDING}{target}", recorded_ref(target))
+        tips = [tip for ref in refs if (tip := await repository.commit(ref)) is not None]
+        off = await _off(repository, {each.landed.commit for each in landed if each.landed}, tips)
+        for stream in landed:
+            is_off = stream.landed is not None and stream.landed.commit in off
+            if is_off and not any([await landed_by_content(repository, stream.head, tip) for tip in tips]):
+                found.add(stream.name)
+    return frozenset(found)
+
+
+async def _off(repository: Repository, commits: set[str], tips: Sequence[str]) -> set[str]:
+    """Those commits that no tip holds; also those that git has no more. Two calls of git, however many they are."""
+    words = ("rev-list", "--ignore-missing")
+    there = (await repository.git.line(*words, "--no-walk", *commits, "--")).split("\n")
+    off = (await repository.git.line(*words, *commits, *(f"^{tip}" for tip in tips), "--")).split("\n")
+    return (commits - set(there)) | (commits & set(off))

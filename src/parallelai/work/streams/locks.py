@@ -19,6 +19,7 @@ from parallelai.errors import BusyError
 from parallelai.git.repository import Repository
 from parallelai.store.files import sync_folder
 from parallelai.store.lock import FileLock
+from parallelai.work.streams.indexes import clear_index
 from parallelai.work.streams.places import entry_of
 from parallelai.work.streams.record import Stream
 
@@ -47,11 +48,12 @@ async def making(state: Path) -> AsyncIterator[None]:
 
 
 def clear_stale(repository: Repository, stream: Stream) -> None:
-    """Remove lock files of the worktree and its branch whose process is gone."""
+    """Remove lock files of the worktree and its branch whose process is gone, and what is no index in its place."""
     entry = entry_of(repository, Path(stream.worktree))
     candidates = [repository.common / "refs" / "heads" / f"{stream.branch}.lock"]
     if entry is not None:
         candidates += [entry.admin / "index.lock", entry.admin / "HEAD.lock"]
+        clear_index(entry.admin / "index")
     for path in candidates:
         if is_left_over(path):
             with contextlib.suppress(OSError):

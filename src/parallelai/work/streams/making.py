@@ -24,7 +24,7 @@ from parallelai.work.streams import sparse
 from parallelai.work.streams.aside import put_back
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.now import find_place, paths
-from parallelai.work.streams.places import QUIET, Place, entries, entry_of
+from parallelai.work.streams.places import CHANGED, QUIET, Place, entries, entry_of
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.repairing import Step, kind_of, look, steps
 
@@ -207,7 +207,7 @@ async def _make_index(place: Place, stream: Stream, made: Made) -> None:
 async def _fill(place: Place, stream: Stream, made: Made) -> None:
     """Write the files that a killed checkout did not, and those that it did not write to their end."""
     await place.inside("update-index", "-q", "--refresh")
-    differing = paths(await place.must("diff-files", "-z", "--name-only", "--diff-filter=MDT"))
+    differing = paths(await place.must(*CHANGED))
     missing, other = await asyncio.to_thread(_missing, place.path, differing)
     for name in other:
         if await _is_half(place, name):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.scratch.measuring import clear_pipes
+from parallelai.work.streams.indexes import copy_index_file
 from parallelai.work.streams.places import Entry, Place, entry_of
 from parallelai.work.streams.record import Stream
 
@@ -77,13 +77,14 @@ def find_place(repository: Repository, stream: Stream) -> Place:
 
 
 async def copy_index(place: Place, tip: str, index: Path) -> None:
-    """Copy the worktree's index with its time, by which git knows what may have been changed since it was written."""
-    try:
-        await asyncio.to_thread(shutil.copy2, place.index, index, follow_symlinks=False)
-    except FileNotFoundError:
+    """Copy the worktree's index with its time, by which git knows what may have been changed since it was written.
+
+    Where there is none, or something else in its place, it is made from the branch's tip.
+    """
+    if not await asyncio.to_thread(copy_index_file, place.index, index):
         done = await place.outside("read-tree", tip, index=index)
         if done.exit != 0:
-            raise failure(("read-tree",), done) from None
+            raise failure(("read-tree",), done)
 
 
 async def measure_with(place: Place, stream: Stream, tip: str, index: Path) -> Now:

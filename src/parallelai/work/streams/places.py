@@ -29,6 +29,8 @@ QUIET = (
     *("-c", "maintenance.auto=false"),
 )
 """What holds for every call: nothing that was configured is started, but the filters of files."""
+CHANGED = ("diff-files", "-z", "--name-only", "--diff-filter=MDT", "--ignore-submodules=all")
+"""Names what differs from the index. Submodules are left out: git would start in them, and obey their settings."""
 _OWN_SETTINGS = frozenset({"core.sparsecheckout", "core.sparsecheckoutcone", "index.sparse"})
 _MOST_BYTES = 8192
 
@@ -47,13 +49,13 @@ def entries(repository: Repository) -> list[Entry]:
     """List what git keeps of linked worktrees; what is half made, or not to be understood, is left out."""
     found = []
     for admin in _folders(repository.common / "worktrees"):
-        pointer = _first_line(admin / "gitdir")
+        pointer = first_line(admin / "gitdir")
         if not pointer:
             continue
         path = Path(os.path.normpath(admin / pointer)).parent
-        head = _first_line(admin / "HEAD") or ""
+        head = first_line(admin / "HEAD") or ""
         branch = head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else None
-        found.append(Entry(admin, path, branch, _first_line(admin / "locked")))
+        found.append(Entry(admin, path, branch, first_line(admin / "locked")))
     return found
 
 
@@ -70,7 +72,7 @@ def _real(path: Path) -> str:
 
 def is_linked(entry: Entry) -> bool:
     """Whether the `.git` of a worktree's folder leads to what git keeps of it."""
-    line = _first_line(entry.path / ".git") or ""
+    line = first_line(entry.path / ".git") or ""
     return line.startswith("gitdir: ") and _real(Path(entry.path, line[8:])) == _real(entry.admin)
 
 
@@ -162,7 +164,7 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _first_line(path: Path) -> str | None:
+def first_line(path: Path) -> str | None:
     """The first line of a small file; None where there is none. A pipe in its place is not waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

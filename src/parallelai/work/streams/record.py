@@ -79,6 +79,7 @@ class Stream:
         links: what links of the worktree lead to, absolute: it has to stay readable there.
         leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
         unsettled: files that git could not merge with the target, and wrote conflict markers into.
+        undone: the landing's commit that `work undo` took back, until the workstream is taken up again.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
     """
 
@@ -108,6 +109,7 @@ class Stream:
     leases: tuple[str, ...] = ()
     mail: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
+    undone: str | None = None
 
 
 def described(stream: Stream) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -112,6 +113,10 @@ class Streams:
                     found.append(stream)
         return found
 
+    def worktrees(self) -> frozenset[str]:
+        """The folders of all worktrees that were made for workstreams, resolved; finished ones' too."""
+        return frozenset(os.path.realpath(each.worktree) for each in (*self.all(), *self.history()))
+
     def path(self, name: str) -> Path:
         """The file of a workstream: it is there as long as the workstream is."""
         if not name or "/" in name or name.startswith(".") or "\0" in name:
@@ -157,6 +162,13 @@ class Streams:
             self._retire_same(wanted.name)
             self._write(wanted)
             return Claim(wanted, True, known)
+
+    def retire(self, name: str) -> None:
+        """Move a finished workstream to the history: it is begun anew, when it is."""
+        with self.locked():
+            known = _read(self.path(name))
+            if known is not None and is_finished(known):
+                self._retire_same(name)
 
     def forget(self, stream: Stream) -> None:
         """Take a claim back of which nothing was made."""

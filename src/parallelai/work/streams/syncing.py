@@ -31,6 +31,7 @@ from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.carrying import Difference, How, Refused, carry, trees
+from parallelai.work.streams.indexes import clear_index
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.now import copy_index, find_place, measure_with
 from parallelai.work.streams.places import Place
@@ -319,6 +320,7 @@ def _install(index: Path, target: Path) -> None:
                 os.fsync(file.fileno())
             shutil.copystat(index, lock)
             lock.chmod(0o644)
+            clear_index(target)
             lock.replace(target)
         except BaseException:  # cancelled too: a lock of ours must not stay
             lock.unlink(missing_ok=True)

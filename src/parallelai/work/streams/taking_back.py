@@ -10,6 +10,7 @@ from pathlib import Path
 from parallelai.git.repository import Repository
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.gathering import listing
+from parallelai.work.streams.indexes import clear_index
 from parallelai.work.streams.now import Now, find_place, measure
 from parallelai.work.streams.record import Stream
 
@@ -33,8 +34,7 @@ async def take_back(repository: Repository, stream: Stream) -> TakenBack | None:
     A person may have edited there while a command ran: a patch of it is given.
     """
     place = find_place(repository, stream)
-    if place.index.is_symlink():  # git would write to where it leads
-        await asyncio.to_thread(place.index.unlink)
+    if await asyncio.to_thread(clear_index, place.index):
         await place.must("read-tree", stream.head)
     now = await measure(repository, stream)
     if not now.changed:

@@ -1,0 +1,110 @@
+"""Which workstreams a run takes up again, of those that had ended before: what is not on the target is not done.
+
+What a person took out on purpose (`work undo`, `work drop`) stays out until somebody asks for it. What went from the
+target in another way, such as by `git reset`, is to be had: it lands again from its branch, or is begun anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from parallelai.events import WorkstreamRevisited
+from parallelai.git.repository import Repository
+from parallelai.work.streams.landed import gone
+from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.streams.registry import Streams
+
+Course = Literal["as-it-is", "land", "anew", "leave"]
+"""as-it-is: go on as its record says; land: its work is done, and lands again; anew: nothing of it holds."""
+
+
+@dataclass(slots=True)
+class Revisited:
+    """What became of the workstreams of a plan, by their names.
+
+    Attributes:
+        performed: their work is done, and has only to land.
+        anew: what is known of their work holds no more.
+        left: they are not done, and why.
+        news: what is to be written down about it.
+    """
+
+    performed: set[str] = field(default_factory=set)
+    anew: set[str] = field(default_factory=set)
+    left: dict[str, str] = field(default_factory=dict)
+    news: list[WorkstreamRevisited] = field(default_factory=list)
+
+
+async def revisit(
+    repository: Repository, streams: Streams, plan: str, is_asked: Callable[[str], bool]
+) -> Revisited:
+    """Decide for each workstream of a plan, and put its record right.
+
+    Args:
+        is_asked: whether somebody asked for a workstream as such: by `--new`, or by its name.
+    """
+    found = Revisited()
+    mine = [each for each in streams.all() if each.plan == plan]
+    lost = await gone(repository, mine)
+    for stream in mine:
+        has_branch = stream.name in lost and await _has_branch(repository, stream)
+        match course_of(
+            stream, is_lost=stream.name in lost, has_branch=has_branch, is_asked=is_asked(stream.name)
+        ):
+            case "as-it-is" if stream.state == "done":
+                found.performed.add(stream.name)
+            case "land":
+                found.performed.add(stream.name)
+                found.news.append(WorkstreamRevisited(stream.name, False, _why_taken_up(stream)))
+                streams.update(stream.name, lambda it: replace(it, state="done", landed=None))
+            case "anew":
+                found.anew.add(stream.name)
+                found.news.append(WorkstreamRevisited(stream.name, True, _why_taken_up(stream)))
+                streams.retire(stream.name)
+            case "leave":
+                found.left[stream.name] = why_left(stream)
+    return found
+
+
+def course_of(stream: Stream, *, is_lost: bool, has_branch: bool, is_asked: bool) -> Course:
+    """Decide what becomes of one workstream; `is_lost`: its landing is not on the target any more. Pure."""
+    if stream.state == "dropped":
+        return "anew" if is_asked else "leave"
+    if stream.state == "done" and stream.undone is not None:
+        return "land" if is_asked else "leave"
+    if is_lost:
+        return "land" if has_branch else "anew"
+    return "as-it-is"
+
+
+def why_left(stream: Stream) -> str:
+    """Say why a workstream is not done, and what does it."""
+    if stream.state == "dropped":
+        return f"`{stream.name}` was given up; `--new` or `--only {stream.name}` does it again"
+    return (
+        f"`{stream.name}` was taken back by `work undo`; `work land {stream.name}`, `--new` or"
+        f" `--only {stream.name}` lands it again"
+    )
+
+
+def landed_again(landed: Landed, undone: str | None) -> Landed:
+    """Note on a landing that an earlier one, of this commit, was taken back."""
+    if undone is None:
+        return landed
+    said = f"was taken back by `work undo` ({undone[:10]}); landed again as {landed.commit[:10]}"
+    return replace(landed, notes=(*landed.notes, said))
+
+
+async def _has_branch(repository: Repository, stream: Stream) -> bool:
+    """Whether a workstream's work is there to be landed again."""
+    branch = await repository.commit(f"refs/heads/{stream.branch}")
+    return branch is not None and await repository.ancestor(stream.head, branch)
+
+
+def _why_taken_up(stream: Stream) -> str:
+    landed = stream.landed
+    if landed is not None:
+        return f"landed as {landed.commit[:10]}, which is not on `{landed.target}` any more"
+    return "was given up" if stream.state == "dropped" else "was taken back by `work undo`"

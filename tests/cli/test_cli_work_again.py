@@ -1,0 +1,224 @@
+"""`work run` after somebody took work out of the target: what is not there is not done, what was given up stays so."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLAN = """\
+version: 1
+engines: {sh: {use: command, command: [python3, agent.py]}}
+defaults: {engine: sh}
+workstreams:
+  a: {description: A., owns: src/a.txt}
+gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+"""
+AGENT = "import pathlib, sys\nsys.stdin.read()\npathlib.Path('src/a.txt').write_text('a')\n"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> Path:
+    """A repository in which the one workstream of a plan has landed."""
+    root = tmp_path / "shop"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "x.txt").write_text("x\n")
+    (root / "agent.py").write_text(AGENT)
+    (root / "plan.yaml").write_text(PLAN)
+    git(tmp_path, "init", "-qb", "main", str(root))
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "config", "user.name", "A")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    git(root, "tag", "first")
+    monkeypatch.chdir(root)
+    assert cli("work", "run", "plan.yaml").code == 0
+    assert (root / "src" / "a.txt").exists()
+    return root
+
+
+def status(cli: Any, *more: str) -> dict[str, Any]:
+    (row,) = cli("work", "status", *more, "--json").document["workstreams"]
+    assert isinstance(row, dict)
+    return row
+
+
+def main(shop: Path) -> str:
+    return git(shop, "rev-parse", "main")
+
+
+# -- what the target does not hold any more
+
+
+def test_what_went_from_the_target_is_not_told_as_landed(cli: Any, shop: Path) -> None:
+    landed = main(shop)
+    git(shop, "reset", "-q", "--hard", "first")
+
+    row = status(cli)  # also without `--all`: it is not done
+
+    assert (row["stage"], row["landed"], row["is_ready"]) == ("lost", None, False)
+    assert row["why"] == f"landed as {landed[:10]}, which is not on `main` any more"
+    assert "0 of 1 landed" in page(cli, shop)
+
+
+def page(cli: Any, shop: Path) -> str:
+    cli("work", "status", "--write", "STATUS.md")
+    return (shop / "STATUS.md").read_text()
+
+
+@pytest.mark.parametrize("how", [(), ("--new",)])
+def test_what_went_from_the_target_is_done_again(cli: Any, shop: Path, how: tuple[str, ...]) -> None:
+    landed = main(shop)
+    git(shop, "reset", "-q", "--hard", "first")
+
+    called = cli("work", "run", "plan.yaml", *how)
+
+    assert called.code == 0
+    assert main(shop) != git(shop, "rev-parse", "first")
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+    assert f"`a` landed as {landed[:10]}, which is not on `main` any more; it is begun anew" in called.err
+    assert (shop / "src" / "a.txt").read_text() == "a"
+    assert status(cli, "--all")["landed"] == main(shop)
+
+
+def test_what_went_from_the_target_lands_again_from_its_branch_if_that_is_there(cli: Any, shop: Path) -> None:
+    tip = git(shop, "rev-parse", "main^2")
+    git(shop, "reset", "-q", "--hard", "first")
+    git(shop, "branch", "parallelai/a", tip)
+    (shop / "agent.py").write_text("raise SystemExit('nobody is asked again')\n")
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert called.code == 0
+    assert "it lands again from its branch" in called.err
+    assert git(shop, "rev-parse", "main^2") == tip
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+
+
+def test_what_somebody_amended_is_there_still(cli: Any, shop: Path) -> None:
+    git(shop, "commit", "-q", "--amend", "-m", "another message")
+    before = main(shop)
+
+    assert status(cli, "--all")["stage"] == "landed"
+    assert cli("work", "run", "plan.yaml", "--new").code == 0
+    assert main(shop) == before
+
+
+def test_what_waits_to_be_taken_over_is_not_gone(cli: Any, shop: Path) -> None:
+    git(shop, "reset", "-q", "--hard", "first")
+    (shop / "src" / "a.txt").write_text("mine\n")
+    assert cli("work", "run", "plan.yaml").code == 4  # the checkout could not follow
+
+    assert status(cli, "--all")["stage"] == "landed"
+    called = cli("work", "run", "plan.yaml")
+
+    assert "is begun anew" not in called.err
+    assert main(shop) == git(shop, "rev-parse", "first")
+
+
+def test_undo_without_a_name_leaves_out_what_is_gone(cli: Any, shop: Path) -> None:
+    git(shop, "reset", "-q", "--hard", "first")
+
+    assert "nothing has landed yet" in cli("work", "undo").err
+    assert "is not on `main`" in cli("work", "undo", "a").err
+
+
+# -- what a person took back
+
+
+def test_what_was_taken_back_does_not_land_again_by_itself(cli: Any, shop: Path) -> None:
+    cli("work", "undo", "a")
+    before = main(shop)
+    assert (status(cli)["stage"], status(cli)["landed"]) == ("undone", None)
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert (called.code, main(shop)) == (0, before)
+    assert "`a` was taken back by `work undo`; `work land a`, `--new` or `--only a` lands it" in called.out
+    assert "landed on" not in called.out
+    assert status(cli)["stage"] == "undone"
+
+
+@pytest.mark.parametrize("how", [("--only", "a"), ("--new",)])
+def test_what_was_taken_back_lands_again_where_somebody_asks(
+    cli: Any, shop: Path, how: tuple[str, ...]
+) -> None:
+    landed = main(shop)
+    cli("work", "undo", "a")
+    cli("work", "run", "plan.yaml")
+
+    called = cli("work", "run", "plan.yaml", *how)
+
+    assert main(shop) != landed
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+    again = f"was taken back by `work undo` ({landed[:10]}); landed again as {main(shop)[:10]}"
+    assert again in " ".join(called.err.split())
+    assert cli("work", "run", "plan.yaml").code == 0  # it is done, and stays so
+    assert status(cli, "--all")["landed"] == main(shop)
+
+
+def test_only_of_an_earlier_call_is_not_asked_for_again(cli: Any, shop: Path) -> None:
+    cli("work", "run", "plan.yaml", "--new", "--only", "a")
+    cli("work", "undo", "a")
+    before = main(shop)
+
+    assert "was taken back" in cli("work", "run", "plan.yaml").out
+    assert main(shop) == before
+
+
+def test_what_was_landed_again_by_hand_is_told_as_it_is_now(cli: Any, shop: Path) -> None:
+    cli("work", "undo", "a")
+    cli("work", "land", "a")
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+    assert status(cli, "--all")["landed"] == main(shop)
+
+
+# -- what a person gave up
+
+
+def test_what_was_given_up_is_done_again_only_where_somebody_asks(cli: Any, shop: Path) -> None:
+    cli("work", "undo", "a")
+    cli("work", "drop", "a", "--yes")
+    before = main(shop)
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert (called.code, main(shop)) == (0, before)
+    assert "`a` was given up; `--new` or `--only a` does it again" in called.out
+    assert status(cli, "--all")["stage"] == "dropped"
+
+    again = cli("work", "run", "plan.yaml", "--only", "a", "--json").document
+
+    (row,) = again["tasks"]
+    assert (row["status"], row["attempts"], row["reused"]) == ("ok", 1, False)
+    assert row["workstream"]["landed"]["commit"] == main(shop)
+    assert (shop / "src" / "a.txt").exists()
+
+
+def test_a_new_run_does_what_was_given_up_and_what_builds_on_it_waits_for_that(cli: Any, shop: Path) -> None:
+    cli("work", "undo", "a")
+    cli("work", "drop", "a", "--yes")
+    more = PLAN.replace("gates:", "  b: {description: B., owns: src/b.txt, depends_on: [a]}\ngates:")
+    (shop / "plan.yaml").write_text(more)
+    (shop / "agent.py").write_text(AGENT.replace("src/a.txt", "src/b.txt"))
+    git(shop, "commit", "-qam", "more")
+
+    rows = {row["id"]: row for row in cli("work", "run", "plan.yaml", "--json").document["tasks"]}
+
+    assert {name: row["status"] for name, row in rows.items()} == {"a": "skipped", "b": "skipped"}
+    assert rows["b"]["because"] == "`a` was skipped"
+    assert not (shop / "src" / "b.txt").exists()
+    (shop / "agent.py").write_text(AGENT)
+    git(shop, "commit", "-qam", "as it was")
+    assert cli("work", "run", "plan.yaml", "--new", "--only", "a").code == 0
+    assert (shop / "src" / "a.txt").exists()
