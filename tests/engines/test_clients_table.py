@@ -21,9 +21,6 @@ PACKAGES = {
 OVERCOME = {
     ("claude-code", "answer cut off"),
     ("claude-code", "error in the midst of an answer"),
-    # What gemini's protocol could say, and it does not (docs/reference/engines.md).
-    ("gemini", "refused"),
-    ("gemini", "answer cut at the most tokens"),
 }
 
 

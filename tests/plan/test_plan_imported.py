@@ -382,12 +382,23 @@ def test_the_own_numbers_of_tasks_are_taken_before_their_places() -> None:
     assert "depends on `1`, which does not exist" in problems(text.format("1"))[0]
 
 
+def test_many_details_in_one_line_are_all_read_and_leave_its_words() -> None:
+    text = "- [ ] x " + "".join(f"(files: a{number}) and " for number in range(2000)) + "(model: big) y"
+    (work,) = works(text).values()
+    assert work["owns"] == [f"a{number}" for number in range(2000)]
+    assert work["model"] == "big"
+    assert work["description"] == "x" + " and" * 2000 + " y"
+
+
 def test_bounds_are_those_of_yaml() -> None:
     deep = "".join("  " * level + "- a\n" for level in range(50))
     with pytest.raises(PlanError, match="nested more than 40 deep"):
         imported.parse(deep, "x.md")
     with pytest.raises(PlanError, match="more than 20,000 lines"):
         imported.parse("a\n" * 20_001, "x.md")
+    with pytest.raises(PlanError, match=r"x\.md:2:50001: the line has more than 50,000 characters"):
+        imported.parse("- [ ] a\n- [ ] " + "b" * 50_000, "x.md")
+    assert imported.parse("- [ ] " + "b" * 49_994, "x.md").problems == []
     with pytest.raises(PlanError, match=r"x.md:1:7: the plan is not text: character U\+001B"):
         imported.parse("- [ ] \x1b[2J", "x.md")
     with pytest.raises(PlanError, match="too large"):

@@ -19,6 +19,7 @@ from work_support import git, make_repository
 from clients.installing import programs
 from parallelai import AsyncParallelAI, processes
 from parallelai.engines import confining
+from parallelai.errors import PlanError
 from parallelai.events import AttemptEnded, SessionOpened
 from parallelai.records import Change, TaskResult
 from scripted import ScriptedServer
@@ -270,10 +271,10 @@ async def test_of_the_network_only_its_servers_port_is_there(field: Field) -> No
 
 
 @on(*EACH, ("codex", "none"))
-async def test_no_network_at_all_where_the_plan_says_so_but_for_the_model(field: Field) -> None:
-    """`off` takes the model's server away, too: it fails. Without a sandbox it does not even begin."""
-    task = await field.attack("true", workspace={"network": "off"}, timeout=6)
-    assert task.error is not None
+async def test_no_network_for_a_model_of_this_machine_is_refused_before_it_begins(field: Field) -> None:
+    """`off` would take the model's server away, too."""
+    with pytest.raises(PlanError, match="network: loopback"):
+        await field.attack("true", workspace={"network": "off"}, timeout=6)
     assert field.server.requests == []
 
 

@@ -195,10 +195,13 @@ def test_no_folder_of_a_branchs_choice_is_read_or_obeyed(
     (user.root / ".git/info/exclude").write_text("/fixtures\n/private\n/link\n/.wt\n")
     folder = (user.root / place).resolve()
     commit = trap(folder, seen)
+    name = path
+    if path == "fixtures":
+        name = str((folder / ".git").rename(user.root / "fixtures/repo.git"))
+    known = (user.root / ".gitmodules").read_text()
+    with_link(user, f'{known}[submodule "{name}"]\n\tpath = {path}\n\turl = x\n', path, commit)
     if path == "link/other":
         (user.root / "link").symlink_to(folder.parent)
-    name = folder / ".git" if path == "fixtures" else path
-    with_link(user, f'[submodule "{name}"]\n\tpath = {path}\n\turl = x\n', path, commit)
 
     called = run_program(
         user.root, "work", "land", "--branches", "evil", "--gate", f"test ! -e {path}/trap.txt"

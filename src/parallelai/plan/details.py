@@ -102,11 +102,12 @@ def of_line(piece: Piece, *, is_item: bool = False) -> Detail | None:
 def within(piece: Piece) -> tuple[Piece, list[Detail]]:
     """Take the details out of a task's line: `Build it (depends on: a; files: src/**)`, `Build it - files: src/**`."""
     found: list[Detail] = []
-    text = piece.text
-    for match in _INSIDE.finditer(piece.text):
-        found += _inside(piece, match)
-        blank = " " * len(match[0])  # what is left keeps its columns
-        text = text[: match.start()] + blank + text[match.end() :]
+
+    def blank(match: re.Match[str]) -> str:
+        found.extend(_inside(piece, match))
+        return " " * len(match[0])  # what is left keeps its columns
+
+    text = _INSIDE.sub(blank, piece.text)
     for _ in CLEAR:  # each once, at most
         trailing = _TRAILING.search(text.rstrip())
         if trailing is None or not is_meant(key_of(trailing["key"]), trailing["value"]):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MOST_LINES = 20_000
+LONGEST_LINE = 50_000
+"""In characters. Nobody writes such a line; what it might hold would take long to read."""
 _NEWLINE = re.compile(r"\r\n?")
 
 
@@ -102,6 +104,10 @@ def outline(text: str, file: str) -> Outline:
     if len(lines) > MOST_LINES:
         said = f"the task list has more than {MOST_LINES:,} lines"
         raise PlanError([Problem(said, file, MOST_LINES + 1, 1, "split it")])
+    long = next((number for number, line in enumerate(lines, 1) if len(line) > LONGEST_LINE), None)
+    if long is not None:
+        said = f"the line has more than {LONGEST_LINE:,} characters"
+        raise PlanError([Problem(said, file, long, LONGEST_LINE + 1, "write it as several lines")])
     parser = MarkdownIt("commonmark", {"maxNesting": 2 * DEEPEST + 2})
     parser.core.ruler.enableOnly(["normalize", "block"])  # text is taken as it stands
     parser.block.ruler.disable(["reference"])

@@ -6,6 +6,7 @@ of any kind and size.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import unicodedata
@@ -130,10 +131,20 @@ def leads_out(root: Path, link: str) -> bool:
         inside = Path(link).resolve().relative_to(top)
     except (OSError, RuntimeError, ValueError):  # a loop, or outside
         return True
+    if _is_loop(link):  # since Python 3.13 `resolve` says nothing of it
+        return True
     # Also as it is written: what it leads through, such as a folder that was linked in, may not be there.
     plain = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, root)), target))  # noqa: PTH118, PTH120
     parts = (*inside.parts, *PurePosixPath(plain).parts)
     return plain.startswith("..") or any(map(is_gits_own, parts))
+
+
+def _is_loop(link: str) -> bool:
+    try:
+        os.stat(link)  # noqa: PTH116 -- may be no UTF-8
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def clashing(new: Iterable[str], all_names: Iterable[str]) -> set[str]:
