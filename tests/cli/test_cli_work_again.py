@@ -164,6 +164,18 @@ def test_what_was_taken_back_lands_again_where_somebody_asks(
     assert status(cli, "--all")["landed"] == main(shop)
 
 
+def test_the_commit_that_is_told_is_that_of_the_last_landing(cli: Any, shop: Path) -> None:
+    cli("work", "undo", "a")
+    called = cli("work", "run", "plan.yaml", "--only", "a")  # in the run that had told the other one
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+
+    (first,) = cli("runs", "list", "--json").document["runs"]
+    git(shop, "reset", "-q", "--hard", "first")
+    cli("work", "run", "plan.yaml", "--new")
+    called = cli("runs", "resume", first["id"])
+    assert f"landed on main at {main(shop)[:10]}" in called.out
+
+
 def test_only_of_an_earlier_call_is_not_asked_for_again(cli: Any, shop: Path) -> None:
     cli("work", "run", "plan.yaml", "--new", "--only", "a")
     cli("work", "undo", "a")

@@ -144,7 +144,7 @@ async def test_what_the_user_has_of_the_remote_counts_however_it_is_kept(
         users.git(*FILE, "fetch", "-q", library.root.as_uri(), "refs/tags/v2:refs/tags/v2")
     elif how == "shallow":
         newer = library.commit({"lib.txt": "3\n"})
-        users.git(*FILE, "fetch", "-q", "--depth=1", library.root.as_uri(), "main:refs/remotes/origin/new")
+        users.git(*FILE, "fetch", "-q", "--depth=2", library.root.as_uri(), "main:refs/remotes/origin/new")
     else:
         fetched(room)
     if how == "packed":

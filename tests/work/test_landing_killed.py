@@ -87,7 +87,8 @@ def test_a_killed_landing_is_finished_by_the_next_one(tmp_path: Path, method: st
         field = copy.copy(template)
         field.move_to(folder / "repo")
         done = killed(field.root, number, how)
-        assert done.returncode == -9, done.stderr
+        # What is asked at the same time is asked once or twice: another run may have some calls fewer.
+        assert done.returncode == -9 or (done.returncode == 0 and number > calls - 5), done.stderr
         at_rest(field)
         hold(field)
         arrivals = land(field.root)

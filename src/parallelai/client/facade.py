@@ -38,7 +38,7 @@ from parallelai.client.secrets import masker_of
 from parallelai.client.work import Work
 from parallelai.engines.protocol import Engine
 from parallelai.errors import BusyError, UsageError
-from parallelai.events import Event, EventData, RunCreated
+from parallelai.events import Event, RunCreated
 from parallelai.plan import load
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
@@ -366,9 +366,7 @@ class AsyncParallelAI:
                 plan, graph = _with_added(builder, plan, graph, prior)
             job = builder.job(run or new_run_id(), kind, name, plan, graph)
             is_afresh = run is None and (builder.options.is_new or not builder.options.is_resume)
-            job, revisited = await taken_up(self.project, job, is_afresh=is_afresh, only=named)
-            for each in revisited.anew:
-                prior.forget(each)
+            job, news = await taken_up(self.project, job, prior, is_afresh=is_afresh, only=named)
             if review is not None and review.baseline is not None:
                 job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
             if run is None:
@@ -397,7 +395,7 @@ class AsyncParallelAI:
                 report=report,
                 created=created,
                 grow=builder.grow,
-                news=(*_changes(builder.options, prior), *revisited.news),
+                news=(*recorded.changes(builder.options, prior), *news),
                 watch=builder.options.on_events,
                 masker=masker,
                 workspaces=places_of(room, workspaces),
@@ -488,14 +486,6 @@ def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:
     for event in events:
         report.take(event)
         yield event
-
-
-def _changes(options: CarryOut, prior: resume.Prior) -> tuple[EventData, ...]:
-    """What a run goes on with that it did not have before."""
-    if prior.created is None:
-        return ()
-    changed = recorded.changed_budget(options, prior.created, prior.budget)
-    return (changed,) if changed is not None else ()
 
 
 def _with_added(

@@ -11,7 +11,7 @@ from parallelai.client.arguments import budget_of, choice_of, severity_of, strat
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
 from parallelai.errors import StoreCorruptError, UsageError
-from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, RunCreated, TaskEnded
+from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, EventData, RunCreated, TaskEnded
 from parallelai.plan import load
 from parallelai.plan.convert import to_data
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
@@ -101,6 +101,14 @@ def _plain(choice: Choice | None) -> Any:
     if choice.rule == "one":
         return choice.members[0]
     return {choice.rule: dict(choice.routes) if choice.rule == "route" else list(choice.members)}
+
+
+def changes(options: CarryOut, prior: resume.Prior) -> tuple[EventData, ...]:
+    """What a run goes on with that it did not have before."""
+    if prior.created is None:
+        return ()
+    changed = changed_budget(options, prior.created, prior.budget)
+    return (changed,) if changed is not None else ()
 
 
 def changed_budget(

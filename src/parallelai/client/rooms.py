@@ -10,11 +10,13 @@ from pathlib import Path
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
+from parallelai.events import EventData
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
+from parallelai.run.resume import Prior
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
@@ -28,7 +30,7 @@ from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.revisiting import Revisited, revisit
+from parallelai.work.streams.revisiting import revisit
 from parallelai.work.streams.rules import rules_in
 
 
@@ -49,9 +51,11 @@ def steps_of(room: Room | None, job: Job) -> list[Step]:
 
 
 async def taken_up(
-    project: OpenProject, job: Job, *, is_afresh: bool, only: Sequence[str]
-) -> tuple[Job, Revisited]:
+    project: OpenProject, job: Job, prior: Prior, *, is_afresh: bool, only: Sequence[str]
+) -> tuple[Job, Sequence[EventData]]:
     """Look at what became of the plan's workstreams in earlier runs; gives the job with what it does of them.
+
+    What is said of it is given too; `prior` forgets those that are begun anew.
 
     Args:
         is_afresh: a new run was asked for, which does again what a person took out.
@@ -59,11 +63,13 @@ async def taken_up(
     """
     streams = Streams(project.state)
     if job.name is None or not needs_room(job) or not project.has_git or not streams.all():
-        return job, Revisited()
+        return job, ()
     named = {each.id for each in job.graph.instances if {each.id, each.task.id, *each.task.tags} & set(only)}
     repository = await open_repository(project.root)
     found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
-    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found
+    for name in found.anew:
+        prior.forget(name)
+    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found.news
 
 
 @asynccontextmanager
