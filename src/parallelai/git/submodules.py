@@ -38,7 +38,7 @@ class Submodule:
     is_begun: bool = False
 
 
-async def submodules(git: Git, commit: str, root: Path | None = None) -> tuple[Submodule, ...]:
+async def submodules(git: Git, commit: str) -> tuple[Submodule, ...]:
     """List the submodules of a commit. Raises `GitError`."""
     return await _listed(git, commit, git.git_dir)
 

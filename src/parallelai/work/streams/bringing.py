@@ -106,8 +106,7 @@ async def settle(place: Place, stream: Stream) -> tuple[list[str], list[str]]:
 
 async def modules(repository: Repository, stream: Stream) -> tuple[Submodule, ...]:
     """The submodules of the commit that a workstream begins at."""
-    root = None if repository.is_bare else repository.root
-    return await submodules(repository.git, stream.base, root)
+    return await submodules(repository.git, stream.base)
 
 
 def said_of(found: Sequence[Submodule]) -> list[str]:
