@@ -74,7 +74,7 @@ def test_a_run_that_is_killed_while_one_waits_goes_on(
     )
     two = next(row for row in json.loads(status.stdout)["workstreams"] if row["name"] == "two")
     assert (two["stage"], two["activity"]) == ("waiting", "waiting")
-    assert two["why"].startswith("waits for `one` to land: conflict in ")
+    assert two["why"].startswith("waits for `one` to land: `two` calls `load(path)`")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     go.touch()
