@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +26,17 @@ print("done")
 LOADS = "def load(path):\n    return path\n"
 
 
-def _start(root: Path, events: Path) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def _started(root: Path, events: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run in a process of its own, which is gone at the end, also where the test fails."""
     argv = [sys.executable, "-m", "parallelai", "work", "run", "plan.json", "--json", "--events", str(events)]
-    return subprocess.Popen(
-        argv, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(argv, cwd=root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def _await(process: subprocess.Popen[bytes], events: Path, kind: str, task: str) -> None:
@@ -62,24 +68,22 @@ def test_a_run_that_is_killed_while_one_waits_goes_on(
         },
     }
     base = user.commit({"agent.py": AGENT, "util.py": LOADS, "plan.json": json.dumps(plan)})
-    process = _start(user.root, tmp_path / "events")
-    _await(process, tmp_path / "events", "turn.ended", "one")
-    begun.touch()
-    _await(process, tmp_path / "events", "conflict.waiting", "two")
-    status = subprocess.run(
-        [sys.executable, "-m", "parallelai", "work", "status", "--json"],
-        cwd=user.root,
-        capture_output=True,
-        check=True,
-    )
-    two = next(row for row in json.loads(status.stdout)["workstreams"] if row["name"] == "two")
-    assert (two["stage"], two["activity"]) == ("waiting", "waiting")
-    assert two["why"].startswith("waits for `one` to land: `two` calls `load(path)`")
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    with _started(user.root, tmp_path / "events") as process:
+        _await(process, tmp_path / "events", "turn.ended", "one")
+        begun.touch()
+        _await(process, tmp_path / "events", "conflict.waiting", "two")
+        status = subprocess.run(
+            [sys.executable, "-m", "parallelai", "work", "status", "--json"],
+            cwd=user.root,
+            capture_output=True,
+            check=True,
+        )
+        two = next(row for row in json.loads(status.stdout)["workstreams"] if row["name"] == "two")
+        assert (two["stage"], two["activity"]) == ("waiting", "waiting")
+        assert two["why"].startswith("waits for `one` to land: `two` calls `load(path)`")
     go.touch()
-    again = _start(user.root, tmp_path / "again")
-    out, err = again.communicate()
+    with _started(user.root, tmp_path / "again") as again:
+        out, err = again.communicate()
     rows = {row["id"]: row["status"] for row in json.loads(out)["tasks"]}
     assert rows == {"one": "ok", "two": "ok"}, err.decode()
     merges = user.git("log", "--first-parent", "--format=%s", f"{base}..main").splitlines()
