@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 JOBS   ?= 4
 
+# Tests start thousands of processes that import the package: all share its bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: review test clients check schemas bench bench-peers bench-history docs installs clean setup dev
 
 # What a user needs: the package itself, with its loose lower bounds.
@@ -26,6 +29,7 @@ review: setup
 	$(BIN)/parallelai review src examples
 
 test: dev clients
+	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest -n $(JOBS)
 
 # The real assistants that tests drive, once; where they cannot be installed, those tests fail and say why.
