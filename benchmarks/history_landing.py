@@ -125,7 +125,7 @@ async def _land(
     ref = f"refs/heads/{target}"
     await repository.git.run("update-ref", ref, group.base)
     try:
-        return await Lander(repository, Plan(target), gates, None, _silent).land(candidates)
+        return await Lander(repository, Plan(target), gates, None, _silent, ours=frozenset).land(candidates)
     finally:
         await repository.git.attempt("update-ref", "-d", ref)
 

@@ -308,7 +308,17 @@ ENGINES_TAIL = """
   and deleted; none of it is sent. Where several tasks with plain text as their answer share one gemini, this may
   add 5 s to a task. Who sets a `GEMINI_TELEMETRY_…` variable in the engine's `env` has it so, and goes without this.
 - An assistant that is denied a tool says so, and goes on. Nothing changed then fails the task, unless it says
-  `empty: ok`.
+  `empty: ok`: this is the row of denied tools.
+
+## Not in the tables
+
+`opencode` 1.18.33 and `qwen` 0.24.4 were tried by hand with the same server, and did what is asked of an engine: they
+create and edit files, ask for leave, find, continue a session in another process, share one process where they only
+read, take a prompt of 210 kB, and leave no process after a cancel or a time-out. A wrong key, an unknown model, a bad
+request and too long a context are `rejected`. Where the server fails, is overloaded or says 429, both ask again by
+themselves for longer than a minute and say nothing of it, and no setting stops that: the task's time-out ends it. qwen
+takes a refusal and an answer that was cut for good ends. `cursor` needs an account of its own to do anything, and is
+built after its documentation.
 """
 ABILITIES = ("answers", "edits", "structured", "streams", "resumes", "interrupts", "asks", "attaches")
 

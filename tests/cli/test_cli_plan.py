@@ -171,6 +171,16 @@ def test_convert_writes_what_check_takes(cli: Any, solid: Path, here: Path) -> N
     assert cli("plan", "convert", "solid.yaml", "--json").document == {"yaml": printed.out}
 
 
+def test_nor_do_the_others_overwrite_what_somebody_wrote(cli: Any, solid: Path, here: Path) -> None:
+    (here / "mine.txt").write_text("mine\n")
+    for words in (("schema", "--output", "mine.txt"), ("propose", "--write", "mine.txt")):
+        refused = cli("plan", *words)
+        assert (refused.code, (here / "mine.txt").read_text()) == (2, "mine\n")
+        assert "not overwritten" in refused.err
+    assert cli("plan", "schema", "--output", "mine.txt", "--force").code == 0
+    assert "$defs" in (here / "mine.txt").read_text()
+
+
 def test_convert_does_not_overwrite_what_somebody_wrote(cli: Any, solid: Path, here: Path) -> None:
     convert = ("plan", "convert", "solid.yaml", "--output", "again.yaml")
     (here / "again.yaml").touch()

@@ -102,6 +102,37 @@ def test_what_went_from_the_target_lands_again_from_its_branch_if_that_is_there(
     assert f"landed on main at {main(shop)[:10]}" in called.out
 
 
+def test_what_went_from_the_target_lands_again_by_hand_from_its_branch(cli: Any, shop: Path) -> None:
+    landed, tip = main(shop), git(shop, "rev-parse", "main^2")
+    git(shop, "reset", "-q", "--hard", "first")
+
+    gone = cli("work", "land", "a")
+    git(shop, "branch", "parallelai/a", tip)
+    again = cli("work", "land", "a")
+
+    said = f"`a` landed as {landed[:10]}, which is not on `main` any more, and its branch is gone"
+    assert (gone.code, said in gone.err) == (2, True)
+    assert (again.code, git(shop, "rev-parse", "main^2")) == (0, tip)
+    assert status(cli, "--all")["landed"] == main(shop)
+
+
+def test_what_builds_on_a_landing_that_is_gone_does_not_land_by_hand(cli: Any, shop: Path) -> None:
+    more = "  b: {description: B., owns: src/b.txt, depends_on: [a]}\ngates:"
+    (shop / "plan.yaml").write_text(PLAN.replace("gates:", more))
+    git(shop, "commit", "-qam", "more")
+    assert cli("work", "start", "plan.yaml", "b").code == 0
+    (shop.parent / "shop-worktrees" / "b" / "src" / "b.txt").write_text("b")
+    cli("work", "done", "b")
+    git(shop, "reset", "-q", "--hard", "first")
+
+    called = cli("work", "land", "b", "--json")
+
+    (row,) = called.document["tasks"]
+    assert called.code == 4
+    assert "it depends on `a`: `a` landed as" in row["error"]["said"]
+    assert row["error"]["next"] == "land `a` first"
+
+
 def test_what_somebody_amended_is_there_still(cli: Any, shop: Path) -> None:
     git(shop, "commit", "-q", "--amend", "-m", "another message")
     before = main(shop)

@@ -40,6 +40,8 @@ SHORT_SECONDS = 5.0
 DONE = {"say": "done"}
 NO_LOGIN = "nobody is logged in"
 KILLED = "client killed at work"
+DENIED = "tools denied"
+CHANGED = "a version with other output"
 
 STEPS: dict[str, dict[str, Any]] = {
     **{fault.name: fault.step for fault in FAULTS},
@@ -50,13 +52,14 @@ STEPS: dict[str, dict[str, Any]] = {
     "answer hangs": {"hang": "stream"},
     NO_LOGIN: DONE,
     KILLED: {"tool": "shell", "command": "python3 -c 'import time; time.sleep(600)'"},
+    DENIED: {"tool": "shell", "command": "touch denied.txt"},
+    CHANGED: DONE,
 }
 """What the model's server does before it would say that all is done, by the fault's name."""
 
 
-def engine_of(use: str, folder: Path, server: ScriptedServer) -> tuple[Any, Any]:
+def engine_of(use: str, folder: Path, server: ScriptedServer, **settings: Any) -> tuple[Any, Any]:
     """Make an engine with its real client, and the maker of its requests."""
-    settings: dict[str, Any] = {}
     if use == "gemini":
         agent = acp.Bench(folder, server, CollectingPort(), sandbox="none")
         return agent.engine(**settings), agent.request
@@ -66,12 +69,18 @@ def engine_of(use: str, folder: Path, server: ScriptedServer) -> tuple[Any, Any]
 
 def without_login(use: str, folder: Path, server: ScriptedServer) -> tuple[Any, Any]:
     """The same without key and server, and with an empty home."""
-    none: dict[str, Any] = {"base_url": None, "api_key_env": None}
-    if use == "gemini":
-        agent = acp.Bench(folder, server, CollectingPort(), sandbox="none")
-        return agent.engine(**none), agent.request
-    bench = Bench(folder, server, use)
-    return bench.engine(**none), bench.request
+    return engine_of(use, folder, server, base_url=None, api_key_env=None)
+
+
+def of_another_version(use: str, folder: Path, server: ScriptedServer) -> tuple[Any, Any]:
+    """The same with a program that reads its prompt and prints lines of another kind."""
+    program = folder / "client"
+    program.write_text('#!/bin/sh\nread -r line\necho \'{"type": "news"}\'\n')
+    program.chmod(0o755)
+    return engine_of(use, folder, server, command=[str(program)])
+
+
+MAKERS = {NO_LOGIN: without_login, CHANGED: of_another_version}
 
 
 async def measure(use: str, name: str) -> dict[str, Any]:
@@ -83,23 +92,24 @@ async def measure(use: str, name: str) -> dict[str, Any]:
         os.environ.update(HOME=f"{base}/home", TEST_CLIENT_KEY=KEY)
         (folder / "home").mkdir()
         async with ScriptedServer() as server:
-            make = without_login if name == NO_LOGIN else engine_of
-            engine, request_of = make(use, folder, server)
+            engine, request_of = MAKERS.get(name, engine_of)(use, folder, server)
             seconds = SHORT_SECONDS if "hang" in step else SECONDS
-            request = replace(request_of(step, DONE), timeout_seconds=seconds)
+            request = replace(request_of(step, DONE, edits=name != DENIED), timeout_seconds=seconds)
             began = time.monotonic()
             async with killed(PROGRAMS.get(use, use), is_wanted=name == KILLED):
-                became = await outcome(engine, request)
+                became = await outcome(engine, request, "deny" if name == DENIED else "allow_once")
             took = time.monotonic() - began
             await engine.aclose()
+        if name == DENIED and became == "ok" and not (folder / "work" / "denied.txt").exists():
+            became = "invalid"  # as a task that was to make a change: there is none
     code = ends[0].exit if ends else None
     return {"became": became, "requests": len(server.requests), "seconds": round(took, 1), "exit": code}
 
 
-async def outcome(engine: Any, request: Any) -> str:
+async def outcome(engine: Any, request: Any, answer: str) -> str:
     """Give the kind of error that a turn ends with, or `ok`."""
     try:
-        await engine.perform(request, CollectingPort(answer="allow_once"))
+        await engine.perform(request, CollectingPort(answer=answer))
     except EngineError as error:
         return f"{error.kind} (quota)" if isinstance(error, RateLimited) and error.is_quota else error.kind
     return "ok"

@@ -2,7 +2,12 @@
 
     PYTHONPATH=tests:tests/engines python -m clients.recording
 
-writes `tests/engines/streams/CLIENT-VERSION/NAME.jsonl`, with the machine's own paths taken out.
+writes `tests/engines/streams/CLIENT-VERSION/NAME.jsonl`, below `acp/` for agents of that protocol, with the machine's
+own paths taken out. With arguments,
+
+    PYTHONPATH=tests:tests/engines python -m clients.recording qwen 0.24.4 /somewhere/bin/qwen --acp
+
+it records another agent of the Agent Client Protocol, which the tests do not install.
 """
 
 from __future__ import annotations
@@ -11,15 +16,23 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from client_support import KEY, Bench
 
+from clients.installing import programs
+from parallelai.engines import acp_agent
+from parallelai.engines.acp import AcpEngine
 from parallelai.engines.conformance import CollectingPort
+from parallelai.engines.context import EngineContext
 from parallelai.errors import EngineError
+from parallelai.plan.model import EngineEntry
+from parallelai.processes import Completed
 from scripted import ScriptedServer
 
 FOLDER = Path(__file__).parent.parent / "engines" / "streams"
@@ -79,11 +92,84 @@ def _is_event(line: str) -> bool:
         return False
 
 
-async def main() -> None:
-    for use in ("claude-code", "codex"):
-        for name, steps in SCRIPTS.items():
-            await record(use, name, steps)
+# -- agents of the Agent Client Protocol
+
+OVER_ACP = ("work", "wrong-key", "failed-late", "refused")
+ASKS_FOR_EVER = {"opencode": ("failed-late",), "qwen": ("failed-late",)}
+
+
+async def record_agent(use: str, version: str, command: list[str], name: str) -> None:
+    """Record what an agent says in one turn. All its paths are absolute, for agents that want them so."""
+    with tempfile.TemporaryDirectory(prefix="recording-", dir="/var/tmp") as base, _lines() as lines:
+        folder = Path(base)
+        os.environ.update(HOME=f"{base}/home", TEST_CLIENT_KEY=KEY)
+        (folder / "home").mkdir()
+        async with ScriptedServer() as server:
+            bench = Bench(folder, server, use)
+            url = server.url if use == "gemini" else f"{server.url}/v1"
+            entry = EngineEntry(
+                use=use, model="m1", base_url=url, api_key_env="TEST_CLIENT_KEY", command=command
+            )
+            steps = [_absolute(step, bench.work) for step in SCRIPTS[name]]
+            engine = AcpEngine(use, entry, EngineContext(root=folder))
+            with contextlib.suppress(EngineError):
+                await engine.perform(bench.request(*steps), CollectingPort(answer="allow_once"))
+            await engine.aclose()
+            text = b"\n".join(lines).decode().replace(str(bench.work), "/bench/repo").replace(base, "/bench")
+            text = text.replace(base.replace("/", "-"), "-bench").replace(
+                f"127.0.0.1:{server.port}", "127.0.0.1:1"
+            )
+    target = FOLDER / "acp" / f"{use}-{version}" / f"{name}.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(
+        "".join(f"{line}\n" for line in text.splitlines() if _is_event(line) and not _is_long(line))
+    )
+
+
+def _absolute(step: dict[str, Any], work: Path) -> dict[str, Any]:
+    return {**step, "path": str(work / step["path"])} if "path" in step else step
+
+
+def _is_long(line: str) -> bool:
+    """Whether a line only lists the agent's own commands."""
+    return "available_commands" in line
+
+
+@contextlib.contextmanager
+def _lines() -> Iterator[list[bytes]]:
+    """Keep the lines that agents print."""
+    kept: list[bytes] = []
+    real = acp_agent.run
+
+    async def run(program: Any, on_line: Any = None, **given: Any) -> Completed:
+        def line(stream: str, data: bytes) -> None:
+            if stream == "stdout":
+                kept.append(data)
+            on_line(stream, data)
+
+        return await real(program, on_line=line, **given)
+
+    acp_agent.run = run
+    try:
+        yield kept
+    finally:
+        acp_agent.run = real
+
+
+async def main(*arguments: str) -> None:
+    if arguments:
+        use, version, *command = arguments
+        agents = [(use, version, command)]
+    else:
+        for use in ("claude-code", "codex"):
+            for name, steps in SCRIPTS.items():
+                await record(use, name, steps)
+        agents = [("gemini", "0.61.0", [str(programs() / "gemini"), "--acp", "--skip-trust"])]
+    for use, version, command in agents:
+        for name in OVER_ACP:
+            if name not in ASKS_FOR_EVER.get(use, ()):
+                await record_agent(use, version, command, name)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

@@ -19,6 +19,7 @@ import pytest
 from scripted_agent import block
 
 from parallelai.engines.acp import AcpEngine
+from parallelai.engines.acp_presets import PRESETS, Wanted, settings_text
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.own_folders import likely_folders
@@ -405,6 +406,12 @@ async def test_an_end_without_a_word_is_no_success(world: World) -> None:
         (-32603, "prompt is too long: 250000 tokens", None, Rejected),
         (404, "model: no-such-model", None, Rejected),
         (-32603, "something else", ["x", {"y": None}], Internal),
+        (
+            -32603,
+            "Internal error: messages: wrong",
+            {"service": "session", "errorName": "APIError"},
+            Rejected,
+        ),
         (-32603, "", None, Internal),
     ],
 )
@@ -458,7 +465,7 @@ async def test_an_agent_that_dies_in_the_middle_is_said_in_its_own_words(
 
 
 async def test_what_is_no_agent_is_not_waited_for(world: World) -> None:
-    with pytest.raises(EngineError, match="usage: tool"):
+    with pytest.raises(Invalid, match="usage: tool"):
         await world.do(
             engine=world.engine((sys.executable, "-c", "print('usage: tool [--x]'); raise SystemExit(2)"))
         )
@@ -610,6 +617,15 @@ async def test_agents_that_are_known_get_key_server_and_quiet(
     monkeypatch.delenv("K")
     with pytest.raises(Unavailable, match="`K` is not set"):
         await world.do({"say": "x"}, engine=engine)
+
+
+def test_agents_ask_before_they_act_and_ask_their_models_nothing_of_their_own() -> None:
+    qwen = json.loads(settings_text(PRESETS["qwen"], Wanted()))
+    assert qwen["tools"]["approvalMode"] == "default"  # its own is a second model that judges each command
+    assert not any([*qwen["memory"].values(), *qwen["ui"].values(), qwen["general"]["enableAutoUpdate"]])
+    opencode = json.loads(settings_text(PRESETS["opencode"], Wanted()))
+    assert set(opencode["permission"].values()) == {"ask"}
+    assert opencode["agent"]["title"]["disable"]
 
 
 def test_what_an_agent_nobody_knows_may_write_of_the_home_is_named_after_it(home: Path) -> None:

@@ -118,6 +118,7 @@ async def test_it_creates_and_edits_files_and_asks_for_each(bench: Bench, sandbo
     ]
     assert reply.text == "all done"
     assert (reply.usage.input, reply.usage.output) == (3600, 160)
+    assert (reply.usage.usd, reply.usage.basis) == (0.0, "free")  # its server is on this machine
     assert [question.what for question in bench.port.questions] == ["edit", "edit", "execute"]
     tools = [event for event in bench.port.events if isinstance(event, ToolEvent)]
     assert [tool.state for tool in tools] == ["started", "ended"] * 3

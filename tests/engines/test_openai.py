@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import sys
 import types
@@ -213,6 +214,28 @@ async def test_the_shared_beginning_is_marked_for_the_cache_and_stays_the_same()
     assert short == "shorttwo"
 
 
+@pytest.mark.parametrize(("use", "host"), [("anthropic", "api.anthropic.com"), ("openai", "api.openai.com")])
+async def test_one_call_warms_the_providers_cache_and_the_others_follow(
+    use: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = "Rules of the house.\n" * 400
+    async with Loopback("done", seconds=0.05) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+        monkeypatch.setenv("A_KEY", KEY)
+        engine = make(use, f"http://{host}/v1", model="m", api_key_env="A_KEY")
+
+        async def call(number: int) -> None:
+            await engine.perform(ask("text", f"{shared}{number}", shared=len(shared)), CollectingPort())
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(call(number))
+        await engine.aclose()
+    (_, _, warm), *others = server.answered
+    assert len(others) == 4
+    assert all(came >= warm for _, came, _ in others)
+
+
 @every_form
 async def test_the_answer_is_held_to_a_schema(use: str, args: tuple[str, ...]) -> None:
     schema = {"type": "array", "items": {"type": "integer", "minimum": 1}}
@@ -276,6 +299,23 @@ async def test_a_change_is_data_that_fits_its_schema() -> None:
     assert reply.data == {"files": [{"path": "a.py", "content": "x = 2\n"}, {"path": "b.py", "delete": True}]}
     assert '"edits"' in server.seen[0].prompt  # the model is told the form
     assert server.seen[0].prompt.startswith("Review it.")
+
+
+async def test_a_model_whose_edit_does_not_fit_is_told_so_once(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+
+    def change(old: str) -> Fault:
+        return Fault(text=json.dumps({"files": [{"path": "a.py", "edits": [{"old": old, "new": "x = 2"}]}]}))
+
+    request = dataclasses.replace(ask("change"), root=str(tmp_path))
+    async with Loopback(faults=[change("x = 3"), change("x = 1"), change("y"), change("z")]) as server:
+        engine = make("openai", server.url, model="m")
+        reply = await engine.perform(request, CollectingPort())
+        assert reply.data == {"files": [{"path": "a.py", "edits": [{"old": "x = 1", "new": "x = 2"}]}]}
+        assert "its `old` text is nowhere in the file" in server.seen[1].body["messages"][-1]["content"]
+        error = await fails(engine, request)
+    assert isinstance(error, Invalid)
+    assert server.count == 4
 
 
 async def test_a_local_server_is_asked_which_model_it_serves() -> None:
@@ -584,6 +624,15 @@ async def test_address_and_key_of_the_environment_go_together(monkeypatch: pytes
     assert headers[0]["Authorization"] == f"Bearer {KEY}"
     assert headers[1]["x-api-key"] == KEY
     assert headers[1]["anthropic-version"] == "2023-06-01"
+
+
+def test_what_one_server_allows_is_not_taken_for_what_another_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [make("openai", None, model="m").limit_key(ask())]
+    for url in ("http://one.example/v1", "http://user:secret@two.example/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        keys.append(make("openai", None, model="m").limit_key(ask()))
+    accounts = [key.account for key in keys]
+    assert accounts == ["default", "http://one.example/v1", "http://two.example/v1"]
 
 
 async def test_without_a_key_nothing_is_sent_to_the_provider() -> None:

@@ -15,6 +15,7 @@ from parallelai.processes import (
     DEFAULT_HIDDEN,
     Completed,
     Feed,
+    Mount,
     Program,
     confinements,
     environment,
@@ -128,6 +129,31 @@ async def test_one_writable_file_in_a_folder_that_is_not(place: Place, by: By) -
     found = await place.attempts(by, code, str(notes), writable=(str(place.work), str(notes)))
     assert notes.read_text() == "changed"
     assert found["beside"].startswith("refused")
+
+
+async def test_bubblewrap_alone_shows_one_folder_in_the_place_of_another(
+    place: Place, by: By, tmp_path: Path
+) -> None:
+    for name in ("theirs", "own", "store"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "theirs" / "file").write_text("theirs")
+    theirs, own, store = (str(tmp_path / name) for name in ("theirs", "own", "store"))
+    mounts = (Mount(theirs, store), Mount(own, theirs, True))
+    code = """
+theirs, store = sys.argv[1:]
+found['seen'] = os.listdir(theirs)
+found['stored'] = attempt(lambda: read(store + '/file'))
+found['write'] = attempt(lambda: write(theirs + '/new'))
+found['write the stored'] = attempt(lambda: write(store + '/file'))
+"""
+    found = await place.attempts(by, code, theirs, store, mounts=mounts)
+    assert found.pop("write the stored").startswith("refused")
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["file"]
+    if by == "bubblewrap":
+        assert found == {"seen": [], "stored": "theirs", "write": "done"}
+        assert (tmp_path / "own" / "new").read_text() == "overwritten"
+    else:
+        assert found == {"seen": ["file"], "stored": "refused 2", "write": "refused 13"}
 
 
 async def test_the_temporary_folder_of_the_machine_is_hidden(place: Place, by: By, tmp_path: Path) -> None:

@@ -242,7 +242,8 @@ import json, os, sys
 from pathlib import Path
 import tempfile  # what is imported later is root's alone, maybe
 from parallelai.processes import Confinement, confining, landlock, seccomp
-from parallelai.processes.specification import Specification, become
+from parallelai.processes.becoming import become
+from parallelai.processes.specification import Specification
 from parallelai.processes.warden import _prctl
 base, *readable = sys.argv[1:]
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)

@@ -165,10 +165,6 @@ async def test_logic(tmp_path: Path, change: str, expected: str) -> None:
         {
             "src/io.py": "def read(path, mode=None):\n    return path\n\n\ndef other():\n    pass\n"
         },  # still fits
-        {
-            "src/io.py": "def other():\n    pass\n",
-            "src/files.py": "def read(path):\n    return path\n",
-        },  # moved
         {"src/io.py": START["src/io.py"].replace("pass", "return 1")},  # another definition
     ],
 )
@@ -180,6 +176,47 @@ async def test_no_logic_conflict(tmp_path: Path, files: dict[str, str | bytes | 
     other = branch(made, "other", files)
     document = await matrix(await open_repository(made.root), [gui, other], tip(made))
     assert not [pair for pair in document.pairs if pair.class_ == "logic"]
+
+
+GONE = "def other():\n    pass\n"
+MOVED: dict[str, str | bytes | None] = {
+    "src/io.py": GONE,
+    "src/files.py": "def read(path):\n    return path\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("user", "files", "is_broken"),
+    [
+        ("from src.io import read\n\nread('x')\n", MOVED, True),
+        ("from src.files import read\n\nread('x')  # was in src.io\n", MOVED, False),
+        (
+            "from src.io import read\n\nread('x')\n",
+            {**MOVED, "src/io.py": f"from src.files import read as read\n\n{GONE}"},
+            False,
+        ),
+        (
+            "from src.io import read\n\nread('x')\n",
+            {**MOVED, "src/io.py": f"from src.files import *\n\n{GONE}"},
+            False,
+        ),
+        ("from src import io\n\nio.read('x')\n", {"src/io.py": GONE}, True),
+        ("import src.io as disk\n\ndisk.read('x')\n", {"src/io.py": GONE}, True),
+        ("def load(socket):\n    return socket.read('x')  # not that of io\n", {"src/io.py": GONE}, False),
+        (
+            "def read():\n    return 'io'\n\n\nread()\n",
+            {"src/io.py": START["src/io.py"].replace("(path)", "(path, mode)")},
+            False,
+        ),
+    ],
+)
+async def test_whose_name_is_meant(
+    tmp_path: Path, user: str, files: dict[str, str | bytes | None], is_broken: bool
+) -> None:
+    made = started(tmp_path / "r")
+    gui, other = branch(made, "gui", {"src/gui.py": user}), branch(made, "other", files)
+    document = await matrix(await open_repository(made.root), [gui, other], tip(made))
+    assert any(pair.class_ == "logic" for pair in document.pairs) == is_broken
 
 
 async def test_a_use_that_was_there_before_is_none(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from parallelai.work.gates.deciding import decide, listed, state, suspects, vani
 from parallelai.work.gates.memory import KEPT_SECONDS, Memory, as_json, from_json, key_of
 from parallelai.work.gates.phase import PhaseVerdict, judged, phase_gate
 from parallelai.work.gates.reports import Case, Report, Status
-from parallelai.work.gates.running import Setting
+from parallelai.work.gates.running import Runs, Setting
 
 STATUSES: list[Status] = ["passed", "failed", "error", "skipped"]
 
@@ -183,7 +183,7 @@ def test_a_phases_gate_on_a_real_commit(tmp_path: Path) -> None:
         async with trees_of(user.root, tmp_path / "state") as trees:
             repository = await open_repository(user.root)
             setting = Setting(repository, trees, told, tmp_path / "state" / "gates", 60, Memory(None))
-            return await phase_gate(setting, commands, commit, pass_rate=pass_rate, names=("gui",))
+            return await phase_gate(Runs(setting), commands, commit, pass_rate=pass_rate, names=("gui",))
 
     assert run(gate(WITH_REPORT, pass_rate=0.75)).ok
     verdict = run(gate(WITH_REPORT, pass_rate=0.95))

@@ -11,7 +11,7 @@ import pytest
 from guard_support import BASE, Room, Stream, apply
 
 from parallelai.errors import Internal, Trespass
-from parallelai.work.guard.watch import changed_since, watch_of
+from parallelai.work.guard.watch import files_changed_since, refs_moved_since, watch_of
 
 
 @pytest.fixture
@@ -574,15 +574,17 @@ async def test_without_an_identity_it_says_what_to_set(room: Room, gui: Stream) 
 async def test_a_watch_sees_refs_configuration_and_hooks(room: Room) -> None:
     git_dir = room.main.root / ".git"
     watch = await watch_of(git_dir)
-    assert not await changed_since(watch)
+    assert not await files_changed_since(watch)
+    assert not await refs_moved_since(watch)
     room.main.git("config", "alias.x", "!evil")
     room.main.git("tag", "v1")
     room.main.git("update-ref", "refs/remotes/origin/main", "HEAD")
     (git_dir / "hooks").mkdir(exist_ok=True)
     (git_dir / "hooks/pre-commit").write_text("x")
-    found = await changed_since(watch)
-    assert [os.path.relpath(path, git_dir) for path in found.files] == ["config", "hooks/pre-commit"]
-    assert [(move.ref, move.before, move.after) for move in found.refs] == [("refs/tags/v1", None, room.base)]
+    found = await files_changed_since(watch)
+    assert [os.path.relpath(path, git_dir) for path in found] == ["config", "hooks/pre-commit"]
+    moves = await refs_moved_since(watch)
+    assert [(move.ref, move.before, move.after) for move in moves] == [("refs/tags/v1", None, room.base)]
 
 
 async def test_hooks_elsewhere_are_watched_as_well(room: Room) -> None:
@@ -591,4 +593,4 @@ async def test_hooks_elsewhere_are_watched_as_well(room: Room) -> None:
     room.main.git("config", "core.hooksPath", str(hooks))
     watch = await watch_of(room.main.root / ".git")
     (hooks / "pre-commit").write_text("x")
-    assert (await changed_since(watch)).files == (str(hooks / "pre-commit"),)
+    assert await files_changed_since(watch) == (str(hooks / "pre-commit"),)

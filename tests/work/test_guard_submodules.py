@@ -9,6 +9,8 @@ import pytest
 from guard_support import BASE, Room, Stream
 from repositories import Repository
 
+from parallelai.git.submodules import lay_out, submodules
+from parallelai.work.guard.inside import refresh
 from parallelai.work.streams.record import Rules
 
 FILE = ("-c", "protocol.file.allow=always")
@@ -95,9 +97,24 @@ async def test_a_commit_of_the_remote_is_a_change_of_what_is_owned(
     assert [each.why for each in kept.kept_out] == ["not among the files that it owns"]
 
 
-async def test_edits_inside_are_none_of_this_repositorys(gui: Stream) -> None:
-    found = await gui.turn(lambda: gui.write({"src/lib/lib.txt": "edited\n"}))
-    assert (found.files, found.kept_out) == ((), ())
+async def test_edits_inside_are_kept_as_a_patch_told_and_taken_back(gui: Stream) -> None:
+    def act() -> None:
+        gui.write({"src/lib/lib.txt": "edited\n", "src/lib/new.txt": "new\n", "src/a.txt": "a\n"})
+
+    found = await gui.turn(act)
+    assert found.files == ("src/a.txt",)
+    (kept,) = found.kept_out
+    assert kept.paths == ("src/lib/lib.txt", "src/lib/new.txt")
+    assert "another repository" in kept.why
+    assert "`src/lib/lib.txt`" in found.said
+    assert kept.patch is not None
+    patch = (gui.guard.settings.repository.root / kept.patch).read_text()
+    assert "+++ b/src/lib/lib.txt" in patch
+    assert "+edited" in patch
+    assert "+new" in patch
+    assert (gui.root / "src/lib/lib.txt").read_text() == "1\n"
+    assert not (gui.root / "src/lib/new.txt").exists()
+    assert (await gui.turn()).kept_out == ()
 
 
 async def test_a_removed_submodule_is_judged_like_a_file(room: Room, gui: Stream) -> None:
@@ -174,3 +191,23 @@ async def test_where_the_user_has_none_of_it_nothing_says_that_others_have_it(
 
     found = await gui.turn(act)
     assert (found.files, [each.paths for each in found.kept_out]) == ((), [("src/lib",)])
+
+
+async def test_what_went_to_another_commit_is_laid_out_anew(
+    room: Room, gui: Stream, library: Repository, tmp_path: Path
+) -> None:
+    repository = gui.guard.settings.repository
+    before = room.base
+    (library.root / "lib.txt").rename(library.root / "other.txt")
+    newer = library.commit()
+    fetched(room)
+    Repository(room.main.root / "src/lib").git("checkout", "-q", newer)
+    now = room.main.commit()
+    worktree = tmp_path / "plain"
+    for module in await submodules(repository.git, before):
+        (worktree / module.path).mkdir(parents=True)
+        await lay_out(module, worktree)
+    assert await refresh(repository, worktree, before, now) == ("src/lib/other.txt",)
+    assert sorted(path.name for path in (worktree / "src/lib").iterdir()) == ["other.txt"]
+    assert await refresh(repository, gui.root, before, now) == (), "what was checked out by hand stays"
+    assert (gui.root / "src/lib/lib.txt").exists()

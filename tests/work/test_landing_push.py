@@ -193,12 +193,36 @@ def test_pull_requests_are_opened_for_what_passes(field: Field, monkeypatch: pyt
     assert "ParallelAI-Run: r-1" in (field.root / "body").read_text()
 
 
-def test_an_open_pull_request_is_found_again(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = json.dumps({"url": "https://host.example/pull/3", "state": "OPEN", "baseRefName": "main"})
-    calls = program(field, monkeypatch, "gh", f"echo '{told}'")
+ADDRESS = "https://host.example/pull/3"
+GITHUB = {"url": ADDRESS, "state": "OPEN", "baseRefName": "main"}
+GITLAB = {"web_url": ADDRESS, "state": "opened", "target_branch": "main", "description": "state: closed\n"}
+
+
+@pytest.mark.parametrize(("name", "told"), [("gh", GITHUB), ("glab", GITLAB)])
+def test_an_open_pull_request_is_found_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, str]
+) -> None:
+    calls = program(field, monkeypatch, name, f"printf '%s' '{json.dumps(told)}'")
     arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
-    assert arrivals["one"].pull_request == "https://host.example/pull/3"
+    assert arrivals["one"].pull_request == ADDRESS
     assert len(calls.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gh", {**GITHUB, "baseRefName": "next"}),
+        ("glab", {**GITLAB, "target_branch": "next"}),
+        ("glab", {**GITLAB, "state": "merged"}),
+    ],
+)
+def test_one_that_is_closed_or_for_another_branch_is_not_taken_for_it(
+    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, str]
+) -> None:
+    new = "https://host.example/pull/4"
+    script = f'[ "$2" = view ] && printf "%s" \'{json.dumps(told)}\' || echo {new}'
+    program(field, monkeypatch, name, script)
+    assert field.land([field.branch("one", {"x": "1"})], plan=PR)["one"].pull_request == new
 
 
 def test_gitlab_has_its_own_program(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -266,3 +268,18 @@ def test_commits_are_signed_where_the_user_signs(field: Field) -> None:
     program.write_text("#!/bin/sh\nexit 1\n")
     arrivals = field.land([field.branch("three", {"z": "1"})])
     assert "did not make the commit" in str(arrivals["three"].error)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="`ssh-keygen` is not installed")
+def test_a_real_signature_is_good(field: Field) -> None:
+    folder = field.root.parent
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    email = field.checkout.git("config", "user.email").strip()
+    (folder / "signers").write_text(f"{email} {key.with_suffix('.pub').read_text()}")
+    settings = {"commit.gpgSign": "true", "gpg.format": "ssh", "user.signingKey": str(key)}
+    for name, value in {**settings, "gpg.ssh.allowedSignersFile": str(folder / "signers")}.items():
+        field.checkout.git("config", name, value)
+    field.land([field.branch("one", {"x": "1"}), field.branch("two", {"y": "1"})])
+    for commit in ("main", "main^2", "main^2^1"):
+        assert field.checkout.git("log", "-1", "--format=%G? %GS", commit).strip() == f"G {email}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -134,7 +135,7 @@ def test_locks_and_their_manifests() -> None:
     assert manifest_of("go.mod") is None
     assert set(TOOLS) >= {
         *("package-lock.json", "poetry.lock", "uv.lock", "Cargo.lock", "go.sum", "composer.lock"),
-        *("Gemfile.lock", "yarn.lock", "pnpm-lock.yaml"),
+        *("Gemfile.lock", "yarn.lock", "pnpm-lock.yaml", "Pipfile.lock"),
     }
 
 
@@ -156,7 +157,7 @@ def regeneration(
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     from parallelai.git.plumbing import Git
 
-    table = {"a.lock": Tool(("lock-tool",), "a.toml")}
+    table = {"a.lock": Tool(("lock-tool",), "a.toml", b"another tool")}
     return Regeneration(
         Git(world.root / ".git"),
         tmp_path / "scratch",
@@ -178,24 +179,43 @@ async def test_a_lock_is_made_by_its_tool_in_a_scratch_folder(
     assert await made("p/a.lock", tree) == b"shared\nmanifest\n"
     assert list((tmp_path / "scratch").iterdir()) == []
     assert (world.root / "p/a.lock").read_text() == "ours\n"
-    assert await made("p/b.lock", tree) is None  # nobody's
-    assert await made("a.lock", tree) is None  # no manifest beside it
+    assert await made("p/b.lock", tree) == "no tool is known that writes it"
+    assert await made("a.lock", tree) == "there is no `a.toml` to make it from"
 
 
 @pytest.mark.parametrize(
-    "script",
-    ["#!/bin/sh\nexit 1\n", "#!/bin/sh\nrm a.lock\n", "#!/bin/sh\nrm a.lock; ln -s /etc/passwd a.lock\n"],
+    ("script", "why"),
+    [
+        ("echo no such registry >&2; exit 1", "tool `lock-tool` failed (exit 1): no such registry"),
+        ("rm a.lock", "`lock-tool` did not write it"),
+        ("rm a.lock; ln -s /etc/passwd a.lock", "`lock-tool` did not write it"),
+        ("echo another tool wrote this > a.lock", "`lock-tool` did not write it"),
+    ],
 )
-async def test_a_tool_that_fails_knows_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+async def test_why_a_lock_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
 ) -> None:
     world = Checkout.start(tmp_path / "r")
     world.commit({"a.lock": "ours\n", "a.toml": "manifest\n"})
     tree = world.git("rev-parse", "HEAD^{tree}").strip()
-    assert await regeneration(world, tmp_path, monkeypatch, script)("a.lock", tree) is None
+    assert await regeneration(world, tmp_path, monkeypatch, f"#!/bin/sh\n{script}\n")("a.lock", tree) == why
 
 
-async def test_a_tool_that_is_not_installed_knows_nothing(tmp_path: Path) -> None:
+async def test_a_tool_sees_what_the_plan_lets_programs_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Checkout.start(tmp_path / "r")
+    world.commit({"a.lock": "ours\n", "a.toml": "manifest\n"})
+    tree = world.git("rev-parse", "HEAD^{tree}").strip()
+    monkeypatch.setenv("REGISTRY_TOKEN", "t-1")
+    monkeypatch.setenv("OTHER_TOKEN", "t-2")
+    script = '#!/bin/sh\necho "$REGISTRY_TOKEN $OTHER_TOKEN $MODE" > a.lock\n'
+    made = regeneration(world, tmp_path, monkeypatch, script)
+    made = dataclasses.replace(made, env={"MODE": "fast"}, pass_env=("REGISTRY_TOKEN",))
+    assert await made("a.lock", tree) == b"t-1  fast\n"
+
+
+async def test_a_tool_that_is_not_installed_is_named(tmp_path: Path) -> None:
     world = Checkout.start(tmp_path / "r")
     world.commit({"a.lock": "ours\n", "a.toml": "manifest\n"})
     tree = world.git("rev-parse", "HEAD^{tree}").strip()
@@ -203,7 +223,7 @@ async def test_a_tool_that_is_not_installed_knows_nothing(tmp_path: Path) -> Non
 
     table = {"a.lock": Tool(("no-such-tool-anywhere",), "a.toml")}
     made = Regeneration(Git(world.root / ".git"), tmp_path / "s", tmp_path / "l", "r-1", tools=table)
-    assert await made("a.lock", tree) is None
+    assert await made("a.lock", tree) == "`no-such-tool-anywhere` is not installed"
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
@@ -223,6 +243,6 @@ async def test_npm_makes_its_lock_without_the_network(tmp_path: Path) -> None:
 
     made = Regeneration(Git(world.root / ".git"), tmp_path / "s", tmp_path / "l", "r-1", network="loopback")
     found = await made("package-lock.json", tree)
-    assert found is not None
+    assert isinstance(found, bytes), found
     assert b'"version": "1.2.0"' in found
     assert b'"b": "file:b"' in found

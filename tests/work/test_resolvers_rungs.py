@@ -242,7 +242,11 @@ def test_changed_entries_are_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["package-lock.json", "a/go.sum", "data/x.jsonl", "lib/a.min.js", "api_pb2.py"]
+    "path",
+    [
+        *("package-lock.json", "a/go.sum", "data/x.jsonl", "lib/a.min.js", "api_pb2.py"),
+        *("bun.lock", "flake.lock", "ios/Podfile.lock", "conda-lock.yml", "Package.resolved"),
+    ],
 )
 def test_what_programs_write_is_left_to_them(path: str) -> None:
     conflict = Conflict(path, b'v "1.0"\n', b'v "1.1"\n', b'v "1.2"\n')

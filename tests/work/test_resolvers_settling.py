@@ -141,7 +141,8 @@ async def test_one_hunk_that_nobody_knows_leaves_the_file(world: World) -> None:
     done = await world.settle(*world.branches(base, [ours], [theirs]))
     assert isinstance(done, ErrorRecord)
     assert done.kind == "conflict"
-    assert "`gui` and `backend`" in done.said
+    assert done.next is not None
+    assert "`gui` into `backend`" in done.next
     assert "`app.txt`" in done.said
     assert not world.state.exists()
 
@@ -431,10 +432,10 @@ async def test_without_conflicts_there_is_nothing_to_settle(world: World) -> Non
 class Tool:
     """Stands in for a lock's own tool: it must see what the others came to."""
 
-    def __init__(self, world: World, result: bytes | None) -> None:
+    def __init__(self, world: World, result: bytes | str) -> None:
         self.world, self.result, self.calls = world, result, 0
 
-    async def __call__(self, path: str, tree: str) -> bytes | None:
+    async def __call__(self, path: str, tree: str) -> bytes | str:
         self.calls += 1
         self.seen = await asyncio.to_thread(self.world.file, tree, "package.json")
         return self.result
@@ -476,11 +477,18 @@ async def test_a_lock_is_made_again_for_another_manifest(world: World) -> None:
     assert "`package.json`" not in done.said
 
 
-@pytest.mark.parametrize("result", [None, b'{"v": \n', b"<<<<<<< a\n"])
-async def test_a_lock_that_cannot_be_made_is_told(world: World, result: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ("`npm` is not installed", "`npm` is not installed"),
+        (b'{"v": \n', "it has syntax errors"),
+        (b"<<<<<<< a\n", "it has conflict markers"),
+    ],
+)
+async def test_a_lock_that_cannot_be_made_is_told(world: World, result: bytes | str, why: str) -> None:
     base, ours, theirs = LOCKS
     tips = world.branches(base, [ours], [theirs])
     done = await world.settle(*tips, may_ask=True, regenerate=Tool(world, result))
     assert isinstance(done, ErrorRecord)
-    assert "package-lock.json" in done.said
+    assert done.said == f"`package-lock.json` could not be made anew: {why}"
     assert not world.questions

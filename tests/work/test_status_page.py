@@ -121,6 +121,8 @@ def test_a_page_has_a_table_and_last_words() -> None:
 
 
 def test_what_others_wrote_is_no_markup() -> None:
+    name = "a-long-name-" * 6
+    assert name in markdown([replace(PLAIN, name=name)], title="t", at=AT), "no line ends it here"
     text = markdown([replace(PLAIN, words="a | b <script> [x](y) `c` *d*\n# e")], title="t", at=AT)
     assert r"a \| b \<script\> \[x\](y) \`c\` \*d\* \# e" in text
 

@@ -4,82 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from acting_hands import Act, Hands, writes
 from repositories import Repository
 
 from parallelai.client import AsyncParallelAI
 from parallelai.client.landings import Asked
 from parallelai.client.options import CarryOut
-from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
+from parallelai.engines.protocol import Request
 from parallelai.errors import Unavailable, UsageError
 from parallelai.events import Event
 from parallelai.plan.load import load
-from parallelai.records import LimitKey, Reply, RunDocument, Usage
-
-Turn = Callable[["Hands", Path, str], Any]
+from parallelai.records import RunDocument
 
 
-@dataclass
-class Hands:
-    """An assistant that does the next of its task's turns each time that it is asked; a turn may wait."""
-
-    turns: Mapping[str, list[Turn]]
-    name: str = "hands"
-    capabilities: Capabilities = field(
-        default_factory=lambda: Capabilities(
-            answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True
-        )
-    )
-    told: dict[str, list[str]] = field(default_factory=dict)
-
-    async def detect(self) -> Availability:
-        return Availability(True, "here")
-
-    def limit_key(self, request: Request) -> LimitKey:
-        return LimitKey(self.name)
-
-    def estimate(self, request: Request) -> Estimate:
-        return Estimate(0, 0.0)
-
-    async def perform(self, request: Request, port: Port) -> Reply:
-        told = self.told.setdefault(request.task, [])
-        told.append(request.prompt)
-        turns = self.turns[request.task]
-        said = None
-        if len(told) <= len(turns):
-            said = turns[len(told) - 1](self, Path(request.root), request.prompt)
-            if asyncio.iscoroutine(said):
-                said = await said
-        return Reply(text=said or "done", usage=Usage(1, 0, 1, 0, 0.0, "free"), session=f"s-{request.task}")
-
-    def attach(self, session: str) -> list[str] | None:
-        return None
-
-    async def aclose(self) -> None:
-        return None
-
-
-def writes(**files: str) -> Turn:
-    """Write files; `__` in a name is a dot."""
-
-    def turn(hands: Hands, root: Path, prompt: str) -> None:
-        for name, text in files.items():
-            (root / name.replace("__", ".")).write_text(text)
-
-    return turn
-
-
-def once(seen: asyncio.Event, then: Turn) -> Turn:
+def once(seen: asyncio.Event, then: Act) -> Act:
     """Do something as soon as something was seen."""
 
-    async def turn(hands: Hands, root: Path, prompt: str) -> Any:
+    async def turn(hands: Hands, request: Request) -> Any:
         await seen.wait()
-        return then(hands, root, prompt)
+        return then(hands, request)
 
     return turn
 
@@ -110,14 +59,20 @@ class Watch:
 
 
 @pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+def owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A project in which no two workstreams of a plan may own the same file, as always."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     (tmp_path / "gitconfig").write_text("[user]\n\tname = Ana\n\temail = ana@example.invalid\n")
     repository = Repository.start(tmp_path / "project")
-    # No plan may have two that own a file; conflicts form in other ways too, but not at will.
-    monkeypatch.setattr("parallelai.plan.check._Checker.ownership", lambda self: ())
     repository.commit({"main.txt": "import nothing\n", "util.py": "def load(path):\n    return path\n"})
     return repository
+
+
+@pytest.fixture
+def user(owned: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """One in which they may, so that conflicts form at will."""
+    monkeypatch.setattr("parallelai.plan.check._Checker.ownership", lambda self: ())
+    return owned
 
 
 def plan_of(conflicts: Mapping[str, str], **streams: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,14 +106,14 @@ async def test_the_later_one_waits_takes_over_what_landed_and_puts_it_right(user
     watch = Watch()
     begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
 
-    def settles(hands: Hands, root: Path, prompt: str) -> None:
-        text = (root / "main.txt").read_text()
+    def settles(hands: Hands, request: Request) -> None:
+        text = (Path(request.root) / "main.txt").read_text()
         assert "<<<<<<<" in text
         assert text.index("import two") < text.index("=======") < text.index("import one")
-        (root / "main.txt").write_text("import one, two\n")
+        (Path(request.root) / "main.txt").write_text("import one, two\n")
 
-    first = [writes(main__txt="import one\n"), once(waiting, writes(one__txt="1\n"))]
-    second = [once(begun, writes(main__txt="import two\n", two__txt="2\n")), settles]
+    first = [writes(("main.txt", "import one\n")), once(waiting, writes(("one.txt", "1\n")))]
+    second = [once(begun, writes(("main.txt", "import two\n"), ("two.txt", "2\n"))), settles]
     hands = Hands({"one": first, "two": second})
     plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={})
     document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
@@ -180,12 +135,12 @@ async def test_by_default_both_are_told_and_nobody_waits(user: Repository) -> No
     watch = Watch()
     begun, seen = watch.on("turn.ended", "one"), watch.on("conflict.seen")
     first = [
-        writes(main__txt="import one\n"),
-        once(seen, writes(one__txt="1\n", main__txt="import one, two\n")),
+        writes(("main.txt", "import one\n")),
+        once(seen, writes(("one.txt", "1\n"), ("main.txt", "import one, two\n"))),
     ]
     second = [
-        once(begun, writes(main__txt="import two\n", two__txt="2\n")),
-        writes(main__txt="import one, two\n"),
+        once(begun, writes(("main.txt", "import two\n"), ("two.txt", "2\n"))),
+        writes(("main.txt", "import one, two\n")),
     ]
     hands = Hands({"one": first, "two": second})
     plan = plan_of({}, one={"todo": ["begin", "go on"]}, two={})
@@ -196,22 +151,23 @@ async def test_by_default_both_are_told_and_nobody_waits(user: Repository) -> No
         assert any("change the same lines" in told for told in hands.told[name]), name
 
 
-async def test_whoever_newly_uses_what_another_changes_waits_for_that(user: Repository) -> None:
+async def test_whoever_newly_uses_what_another_changes_waits_for_that(owned: Repository) -> None:
     watch = Watch()
     begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
     renamed = "def read(path):\n    return path\n"
 
-    def adapts(hands: Hands, root: Path, prompt: str) -> None:
-        assert (root / "util.py").read_text() == renamed
-        (root / "two.py").write_text("from util import read\n\nprint(read('x'))\n")
+    def adapts(hands: Hands, request: Request) -> None:
+        assert (Path(request.root) / "util.py").read_text() == renamed
+        (Path(request.root) / "two.py").write_text("from util import read\n\nprint(read('x'))\n")
 
-    uses = writes(two__py="import util\nfrom util import load\n\nprint(load('x'))\n")
-    first = [writes(util__py=renamed), once(waiting, writes(one__txt="1\n"))]
+    uses = writes(("two.py", "import util\nfrom util import load\n\nprint(load('x'))\n"))
+    first = [writes(("util.py", renamed)), once(waiting, writes(("one.txt", "1\n")))]
     hands = Hands({"one": first, "two": [once(begun, uses), adapts]})
-    plan = plan_of({"logic": "wait"}, one={"todo": ["begin", "go on"]}, two={})
-    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    one = {"owns": ["one.txt", "util.py"], "todo": ["begin", "go on"]}
+    plan = plan_of({"logic": "wait"}, one=one, two={"owns": "two.py"})
+    document = await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
     assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
-    assert "read('x')" in (user.root / "two.py").read_text()
+    assert "read('x')" in (owned.root / "two.py").read_text()
     assert "`one` has landed" in hands.told["two"][1]
     assert "`load" in hands.told["two"][1]
     (waits,) = watch.data("conflict.waiting")
@@ -220,12 +176,62 @@ async def test_whoever_newly_uses_what_another_changes_waits_for_that(user: Repo
     assert watch.kinds("guard.kept_out") == []
 
 
+async def test_a_file_in_a_folder_that_another_moves_waits_for_that(owned: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+    owned.commit({f"lib/{name}.txt": f"{name}\n" * 9 for name in "abc"})
+
+    def moves(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "lib").rename(Path(request.root) / "kit")
+
+    def moves_its_own(hands: Hands, request: Request) -> None:
+        root = Path(request.root)
+        (root / "kit").mkdir(exist_ok=True)
+        (root / "lib" / "new.txt").rename(root / "kit" / "new.txt")
+
+    first = [moves, once(waiting, writes(("one.txt", "1\n")))]
+    second = [once(begun, writes(("lib/new.txt", "new\n"))), moves_its_own]
+    hands = Hands({"one": first, "two": second})
+    own = ["kit/**", "!kit/new.txt", "lib/**", "!lib/new.txt", "one.txt"]
+    one = {"owns": own, "todo": ["begin", "go on"]}
+    plan = plan_of({"file": "wait"}, one=one, two={"owns": ["lib/new.txt", "kit/new.txt"]})
+    document = await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok", "two": "ok"}, [row.error for row in document.tasks]
+    assert watch.data("conflict.waiting")[0].names == ("one",)
+    assert "`one` has landed" in hands.told["two"][1]
+    assert "conflicts with that in `kit/new.txt`" in hands.told["two"][1]
+    assert sorted(path.name for path in (owned.root / "kit").iterdir()) == [
+        "a.txt",
+        "b.txt",
+        "c.txt",
+        "new.txt",
+    ]
+    assert not (owned.root / "lib").exists()
+
+
+async def test_in_a_batch_each_waits_only_for_those_of_its_own(user: Repository) -> None:
+    watch = Watch()
+    begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
+    first = [writes(("main.txt", "import one\n")), once(waiting, writes(("one.txt", "1\n")))]
+    second = [once(begun, writes(("main.txt", "import two\n"))), writes(("main.txt", "import one, two\n"))]
+    third = [writes(("main.txt", "import one, two, three\n"))]
+    hands = Hands({"one": first, "two": second, "three": third})
+    plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={}, three={})
+    plan["strategy"] = "batch:2"
+    document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
+    assert set(statuses(document).values()) == {"ok"}, [row.error for row in document.tasks]
+    assert watch.kinds("conflict.waiting") == [("two", "conflict.waiting")]
+    order = watch.kinds("landing.landed", "attempt.started")
+    assert order.index(("three", "attempt.started")) > order.index(("two", "landing.landed"))
+    assert (user.root / "main.txt").read_text() == "import one, two, three\n"
+
+
 async def test_who_waits_leaves_its_slot_to_others(user: Repository) -> None:
     watch = Watch()
     begun, third = watch.on("turn.ended", "one"), watch.on("attempt.started", "three")
-    first = [writes(main__txt="import one\n"), once(third, writes(one__txt="1\n"))]
-    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
-    hands = Hands({"one": first, "two": second, "three": [writes(three__txt="3\n")]})
+    first = [writes(("main.txt", "import one\n")), once(third, writes(("one.txt", "1\n")))]
+    second = [once(begun, writes(("main.txt", "import two\n"))), writes(("main.txt", "import one, two\n"))]
+    hands = Hands({"one": first, "two": second, "three": [writes(("three.txt", "3\n"))]})
     plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={}, three={})
     plan["limits"] = {"parallel": 2}
     document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
@@ -238,13 +244,16 @@ async def test_of_three_each_waits_for_those_before_it(user: Repository) -> None
     begun = watch.on("turn.ended", "one")
     two, three = watch.on("conflict.waiting", "two"), watch.on("conflict.waiting", "three")
 
-    async def waits_for_both(hands: Hands, root: Path, prompt: str) -> None:
+    async def waits_for_both(hands: Hands, request: Request) -> None:
         await two.wait()
         await three.wait()
 
-    first = [writes(main__txt="import one\n"), waits_for_both]
-    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
-    third = [once(begun, writes(main__txt="import three\n")), writes(main__txt="import one, two, three\n")]
+    first = [writes(("main.txt", "import one\n")), waits_for_both]
+    second = [once(begun, writes(("main.txt", "import two\n"))), writes(("main.txt", "import one, two\n"))]
+    third = [
+        once(begun, writes(("main.txt", "import three\n"))),
+        writes(("main.txt", "import one, two, three\n")),
+    ]
     hands = Hands({"one": first, "two": second, "three": third})
     plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={}, three={})
     document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
@@ -258,8 +267,8 @@ async def test_of_three_each_waits_for_those_before_it(user: Repository) -> None
 async def test_nobody_is_waited_for_who_gives_up(user: Repository) -> None:
     watch = Watch()
     begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
-    first = [writes(main__txt="import one\n"), once(waiting, writes(one__txt="1\n"))]
-    hands = Hands({"one": first, "two": [once(begun, writes(main__txt="import two\n"))]})
+    first = [writes(("main.txt", "import one\n")), once(waiting, writes(("one.txt", "1\n")))]
+    hands = Hands({"one": first, "two": [once(begun, writes(("main.txt", "import two\n")))]})
     plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"], "checks": ["false"]}, two={})
     document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
     assert statuses(document) == {"one": "failed", "two": "ok"}
@@ -272,12 +281,12 @@ async def test_a_lease_cannot_close_a_circle_of_waiting(user: Repository) -> Non
     watch = Watch()
     begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
 
-    def asks(hands: Hands, root: Path, prompt: str) -> str:
+    def asks(hands: Hands, request: Request) -> str:
         request = json.dumps({"lease": "two.txt", "reason": "to mention it"})
         return f"I need it.\n```parallelai\n{request}\n```"
 
-    first = [writes(main__txt="import one\n"), once(waiting, asks), writes(one__txt="1\n")]
-    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    first = [writes(("main.txt", "import one\n")), once(waiting, asks), writes(("one.txt", "1\n"))]
+    second = [once(begun, writes(("main.txt", "import two\n"))), writes(("main.txt", "import one, two\n"))]
     hands = Hands({"one": first, "two": second})
     plan = plan_of({"file": "wait"}, one={"todo": ["begin", "go on"]}, two={})
     document = await asyncio.wait_for(carry_out(user, hands, plan, watch), 60)
@@ -287,11 +296,11 @@ async def test_a_lease_cannot_close_a_circle_of_waiting(user: Repository) -> Non
 
 
 async def test_no_lease_waits_for_one_that_a_barrier_holds_back(user: Repository) -> None:
-    def asks(hands: Hands, root: Path, prompt: str) -> str:
-        (root / "one.txt").write_text("1\n")
+    def asks(hands: Hands, request: Request) -> str:
+        (Path(request.root) / "one.txt").write_text("1\n")
         return f"I need it.\n```parallelai\n{json.dumps({'lease': 'two.txt', 'reason': 'x'})}\n```"
 
-    hands = Hands({"one": [asks], "two": [writes(two__txt="2\n")]})
+    hands = Hands({"one": [asks], "two": [writes(("two.txt", "2\n"))]})
     plan = plan_of({}, one={"owns": "one.txt"}, two={"owns": "two.txt"})
     plan["phases"] = [{"name": "A", "tasks": ["one"]}, {"name": "B", "tasks": ["two"]}]
     document = await asyncio.wait_for(carry_out(user, hands, plan, Watch()), 60)
@@ -302,13 +311,13 @@ async def test_no_lease_waits_for_one_that_a_barrier_holds_back(user: Repository
 async def test_what_others_put_on_the_target_is_taken_over_at_once(user: Repository) -> None:
     watch = Watch()
 
-    def meets(hands: Hands, root: Path, prompt: str) -> None:
-        (root / "main.txt").write_text("import one\n")
+    def meets(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "main.txt").write_text("import one\n")
         user.commit({"main.txt": "import somebody\n"})
 
-    def settles(hands: Hands, root: Path, prompt: str) -> None:
-        assert ">>>>>>>" in (root / "main.txt").read_text()
-        (root / "main.txt").write_text("import one, somebody\n")
+    def settles(hands: Hands, request: Request) -> None:
+        assert ">>>>>>>" in (Path(request.root) / "main.txt").read_text()
+        (Path(request.root) / "main.txt").write_text("import one, somebody\n")
 
     hands = Hands({"one": [meets, settles]})
     document = await asyncio.wait_for(carry_out(user, hands, plan_of({"file": "wait"}, one={}), watch), 60)
@@ -319,8 +328,8 @@ async def test_what_others_put_on_the_target_is_taken_over_at_once(user: Reposit
 
 
 async def test_what_has_conflict_markers_left_does_not_land(user: Repository) -> None:
-    def meets(hands: Hands, root: Path, prompt: str) -> None:
-        (root / "main.txt").write_text("import one\n")
+    def meets(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "main.txt").write_text("import one\n")
         user.commit({"main.txt": "import somebody\n"})
 
     hands = Hands({"one": [meets]})  # it does nothing about them, however often it is told
@@ -330,7 +339,7 @@ async def test_what_has_conflict_markers_left_does_not_land(user: Repository) ->
     assert (str(row.status), row.error.kind) == ("blocked", "conflict")
     assert "`main.txt`" in row.error.said
     assert (user.root / "main.txt").read_text() == "import somebody\n"
-    settled = writes(main__txt="import one, somebody\n")
+    settled = writes(("main.txt", "import one, somebody\n"))
     again = Hands({"one": [settled]})
     document = await asyncio.wait_for(carry_out(user, again, plan, Watch()), 60)
     assert "conflict markers" in again.told["one"][0]
@@ -339,8 +348,8 @@ async def test_what_has_conflict_markers_left_does_not_land(user: Repository) ->
 
 
 async def test_nor_does_it_land_by_hand(user: Repository) -> None:
-    def meets(hands: Hands, root: Path, prompt: str) -> None:
-        (root / "main.txt").write_text("import one\n")
+    def meets(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "main.txt").write_text("import one\n")
         user.commit({"main.txt": "import somebody\n"})
 
     await asyncio.wait_for(
@@ -363,8 +372,11 @@ async def test_nor_does_it_land_by_hand(user: Repository) -> None:
 def both(watch: Watch, until: asyncio.Event) -> Hands:
     """`one` begins, and goes on at an event; `two` gets in its way, and puts it right when it is told."""
     begun = watch.on("turn.ended", "one")
-    first = [writes(main__txt="import one\n"), once(until, writes(main__txt="import one\n", one__txt="1\n"))]
-    second = [once(begun, writes(main__txt="import two\n")), writes(main__txt="import one, two\n")]
+    first = [
+        writes(("main.txt", "import one\n")),
+        once(until, writes(("main.txt", "import one\n"), ("one.txt", "1\n"))),
+    ]
+    second = [once(begun, writes(("main.txt", "import two\n"))), writes(("main.txt", "import one, two\n"))]
     return Hands({"one": first, "two": second})
 
 

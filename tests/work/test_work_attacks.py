@@ -73,18 +73,20 @@ def all_ok(document: RunDocument) -> bool:
     return all(row.status is Outcome.OK for row in document.tasks)
 
 
-async def test_a_forged_pending_branch_is_not_landed(user: Repository) -> None:
+@pytest.mark.parametrize("sandbox", ["required", "none"])
+async def test_a_forged_pending_branch_is_not_landed(user: Repository, sandbox: str) -> None:
     forge = """
     echo BROKEN > user.txt; git add user.txt; T=$(git write-tree); git reset -q --hard
     C=$(git -c user.name=x -c user.email=x@x.invalid commit-tree $T -p refs/heads/main -m evil)
     mkdir -p $G/refs/heads/parallelai/landing; echo $C > $G/refs/heads/parallelai/landing/main
     echo x > one.txt
     """
-    document = await attack(user, {"one": forge})
+    document = await attack(user, {"one": forge}, sandbox)
     assert all_ok(document)
     assert "evil" not in user.git("log", "--format=%s", "main")
     assert (user.root / "user.txt").read_text() == "mine\n"
-    assert user.git("log", "-1", "--format=%s", "parallelai/landing/main").strip() == "evil"
+    said = user.git("for-each-ref", "--format=%(subject)", "refs/heads/parallelai/landing").strip()
+    assert said == ("evil" if sandbox == "none" else "")
 
 
 async def test_a_pending_branch_that_is_another_name_of_the_target_does_not_delete_it(
@@ -95,7 +97,7 @@ async def test_a_pending_branch_that_is_another_name_of_the_target_does_not_dele
     echo 'ref: refs/heads/main' > $G/refs/heads/parallelai/landing/main
     echo x > one.txt
     """
-    document = await attack(user, {"one": alias})
+    document = await attack(user, {"one": alias}, "none")
     assert all_ok(document)
     assert (user.root / "one.txt").exists()
     assert user.git("branch", "--show-current").strip() == "main"
@@ -184,6 +186,35 @@ async def test_the_user_s_objects_cannot_be_destroyed(user: Repository, is_packe
     assert all_ok(document)
     assert subprocess.run(["git", "fsck"], cwd=user.root, capture_output=True).returncode == 0
     assert user.git("show", "HEAD:old.txt") == "2\n"
+
+
+WIPE = """
+touch mark; for i in $(seq 600); do [ -e go ] && break; sleep 0.1; done
+find $G/objects -type f -exec chmod u+w {} +; find $G/objects -type f -delete
+rm -f $G/refs/heads/parallelai/other; ln -s ../main $G/refs/heads/parallelai/other
+rm -f $G/packed-refs; echo x > $G/packed-refs
+rm -f mark go; echo x > one.txt
+"""
+
+
+@pytest.mark.parametrize("by", ["bubblewrap", "landlock"])
+async def test_what_others_make_meanwhile_cannot_be_destroyed(
+    user: Repository, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by not in processes.confinements():
+        pytest.skip(f"needs {by}")
+    monkeypatch.setattr("parallelai.processes.confining._tried", lambda bwrap: (by,))
+    worktree = user.root.parent / "project-worktrees" / "one"
+    running = asyncio.create_task(attack(user, {"one": WIPE}, "required"))
+    while not (worktree / "mark").exists():
+        assert not running.done()
+        await asyncio.sleep(0.05)
+    made = user.git("commit-tree", "-p", "HEAD", "-m", "made meanwhile", "HEAD^{tree}").strip()
+    user.git("update-ref", "refs/heads/parallelai/other", made)
+    (worktree / "go").touch()
+    assert all_ok(await running)
+    assert user.git("rev-parse", "parallelai/other").strip() == made
+    assert subprocess.run(["git", "fsck"], cwd=user.root, capture_output=True).returncode == 0
 
 
 SAYS = """\

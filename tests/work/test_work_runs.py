@@ -5,61 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from acting_hands import Act, Hands, writes
 from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
-from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
-from parallelai.errors import PlanError, Rejected, Trespass
+from parallelai.engines.protocol import Port, Request
+from parallelai.errors import Rejected, Trespass
 from parallelai.events import Event, WorkspaceRepaired
-from parallelai.records import LimitKey, Outcome, Reply, RunDocument, Usage
+from parallelai.records import Outcome, Reply, RunDocument
 
-Act = Callable[["Hands", Request], str]
 GATE = ["python3", "gate.py"]
 CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
-
-
-@dataclass
-class Hands:
-    """An assistant that does what `acts` says for its task, one act a turn, and remembers its sessions."""
-
-    acts: dict[str, Sequence[Act]]
-    name: str = "hands"
-    capabilities: Capabilities = field(
-        default_factory=lambda: Capabilities(
-            answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True
-        )
-    )
-    told: dict[str, list[str]] = field(default_factory=dict)
-
-    async def detect(self) -> Availability:
-        return Availability(True, "here")
-
-    def limit_key(self, request: Request) -> LimitKey:
-        return LimitKey(self.name)
-
-    def estimate(self, request: Request) -> Estimate:
-        return Estimate(0, 0.0)
-
-    async def perform(self, request: Request, port: Port) -> Reply:
-        told = self.told.setdefault(request.task, [])
-        told.append(request.prompt)
-        acts = self.acts.get(request.task, [])
-        number = min(len(told), len(acts)) - 1
-        await asyncio.sleep(0)
-        text = acts[number](self, request) if acts and len(told) <= len(acts) else "done"
-        return Reply(text=text, usage=Usage(1, 0, 1, 0, 0.0, "free"), session=f"s-{request.task}")
-
-    def attach(self, session: str) -> list[str] | None:
-        return None
-
-    async def aclose(self) -> None:
-        return None
 
 
 @dataclass
@@ -73,17 +34,6 @@ class Late(Hands):
         while not self.waits_for.exists():
             await asyncio.sleep(0.01)
         return await super().perform(request, port)
-
-
-def writes(*pairs: tuple[str, str], says: str = "done") -> Act:
-    def act(hands: Hands, request: Request) -> str:
-        for path, text in pairs:
-            target = Path(request.root) / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
-        return says
-
-    return act
 
 
 def asks(path: str | list[str]) -> str:
@@ -446,15 +396,6 @@ async def test_programs_and_gates_have_ports_and_folders_of_their_own(user: Repo
     log = user.root / row.workstream["landed"]["gates"][0]["log"]
     assert log.read_text().startswith("port ")
     assert held == ()  # all of it is given back
-
-
-async def test_a_gate_that_could_not_see_what_its_phase_changed_is_refused(user: Repository) -> None:
-    plan = {
-        "phases": [{"name": "A", "tasks": ["t"], "gate": [GATE]}],
-        "tasks": [{"id": "t", "description": "d", "edits": True}],
-    }
-    with pytest.raises(PlanError, match="over tasks that edit"):
-        await carry_out(user, Hands({}), plan)
 
 
 async def test_conflicts_are_looked_for_where_a_worktree_is_gone(user: Repository) -> None:

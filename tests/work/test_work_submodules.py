@@ -73,6 +73,12 @@ async def test_their_files_are_there_to_read_and_never_committed(user: Repositor
     async with AsyncParallelAI(user.root, engines=[FakeEngine(answer=answer, capabilities=EDITS)]) as ai:
         document = await ai.execute(PLAN, engine="fake")
     assert statuses(document) == {"one": "ok"}, document.tasks
+    stream = document.tasks[0].workstream
+    assert stream is not None
+    assert stream["kept_out"] == ["lib/lib.txt", "lib/new.txt"]
+    (trespass,) = stream["trespasses"]
+    assert "another repository" in trespass["why"]
+    assert "+changed" in (user.root / trespass["patch"]).read_text()
     assert seen == ["1\ndeep\n"]
     assert user.git("diff", "--name-only", "main~", "main").split() == ["src/new.txt"]
     assert user.git("rev-parse", "main:lib") == before

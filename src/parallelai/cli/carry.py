@@ -20,6 +20,7 @@ from parallelai.cli.flags import Carrying
 from parallelai.cli.progress import Progress
 from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
+from parallelai.client.notes import of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
@@ -50,7 +51,8 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
     check_output(asked)
 
     async def work(ai: AsyncParallelAI) -> int:
-        with _events(shared, asked.events) as write, Progress(shared) as progress, _signals(ai):
+        progress = Progress(shared, notes=lambda: of_ignored(ai.project))
+        with _events(shared, asked.events) as write, progress, _signals(ai):
 
             def watch(events: Sequence[Event]) -> None:
                 write(events)

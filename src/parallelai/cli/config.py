@@ -24,7 +24,7 @@ def show(shared: Shared) -> int:
     from parallelai.client import setup
 
     async def work(ai: AsyncParallelAI) -> tuple[list[Setting], tuple[str, ...]]:
-        shared.say_ignored(ai.project.ignored)
+        shared.say_ignored(ai.project)
         return setup.settings(ai.project, has_defaults=shared.is_verbose), ai.project.ignored
 
     rows, ignored = shared.call(work)
@@ -41,5 +41,8 @@ def show(shared: Shared) -> int:
 
 
 def _line(row: Setting) -> str:
-    origin = f"{row.origin}; not trusted, so ignored" if row.is_ignored else row.origin
+    from parallelai.plan.settings import NEVER_A_PROJECTS
+
+    why = "ignored" if row.key in NEVER_A_PROJECTS else "not trusted, so ignored"
+    origin = f"{row.origin}; {why}" if row.is_ignored else row.origin
     return f"{row.key} = {json.dumps(row.value, default=str, ensure_ascii=False)}  ({origin})"

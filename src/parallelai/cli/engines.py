@@ -28,7 +28,7 @@ def list_(shared: Shared) -> int:
     """List the engines: what is here, what is missing, and how to get it. Starts none of them."""
 
     async def work(ai: AsyncParallelAI) -> list[EngineRow]:
-        shared.say_ignored(ai.project.ignored)
+        shared.say_ignored(ai.project)
         return await ai.engines.list()
 
     rows = shared.call(work)

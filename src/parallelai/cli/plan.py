@@ -26,6 +26,7 @@ _plan = click.argument("path", metavar="PLAN", type=click.Path())
 _set = click.option(
     "--set", "pairs", multiple=True, metavar="K=V", help="A variable, over the plan's `vars`."
 )
+_force = click.option("--force", "is_forced", is_flag=True, help="Overwrite a FILE that says something else.")
 
 
 @group()
@@ -97,7 +98,8 @@ def _phases_data(phases: Sequence[Wave]) -> list[dict[str, Any]]:
 @click.option(
     "--write", "output", type=click.Path(), metavar="FILE", help="Write the proposed plan there, as YAML."
 )
-def propose(shared: Shared, path: str | None, output: str | None) -> int:
+@_force
+def propose(shared: Shared, path: str | None, output: str | None, is_forced: bool) -> int:
     """Propose phases for a plan's workstreams, or workstreams for the project.
 
     Without PLAN the project's folders are looked at, and a first plan is printed.
@@ -112,7 +114,7 @@ def propose(shared: Shared, path: str | None, output: str | None) -> int:
             next="take `phases` out of it, or edit them by hand",
         )
     if output is not None:
-        return _print_or_write(shared, {}, proposal.yaml, output)
+        return _print_or_write(shared, {}, proposal.yaml, output, is_forced=is_forced)
     document = {
         "plan": proposal.name or None,
         "phases": _phases_data(proposal.phases),
@@ -265,7 +267,7 @@ def duration(seconds: float) -> str:
 @plan.command()
 @_plan
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the plan there, do not print it.")
-@click.option("--force", "is_forced", is_flag=True, help="Overwrite a FILE that says something else.")
+@_force
 def convert(shared: Shared, path: str, output: str | None, is_forced: bool) -> int:
     """Write a plan in canonical YAML; PLAN may be a task list in Markdown, with checkboxes or headed blocks."""
     from parallelai.plan.model import positions
@@ -280,20 +282,19 @@ def convert(shared: Shared, path: str, output: str | None, is_forced: bool) -> i
         return 0
     for note in where.notes:
         shared.say(f"note: {note}")
-    if output is not None and not is_forced:
-        _refuse_other(Path(output), text)
-    return _print_or_write(shared, {"yaml": text}, text, output)
+    return _print_or_write(shared, {"yaml": text}, text, output, is_forced=is_forced)
 
 
 @plan.command()
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the schema there, do not print it.")
-def schema(shared: Shared, output: str | None) -> int:
+@_force
+def schema(shared: Shared, output: str | None, is_forced: bool) -> int:
     """Print the JSON Schema of plan files, for editors."""
     from parallelai.plan.schema import plan_schema
     from parallelai.results.json import dump
 
     document = plan_schema()
-    return _print_or_write(shared, document, dump(document), output)
+    return _print_or_write(shared, document, dump(document), output, is_forced=is_forced)
 
 
 def _refuse_other(path: Path, text: str) -> None:
@@ -311,12 +312,16 @@ def _refuse_other(path: Path, text: str) -> None:
         )
 
 
-def _print_or_write(shared: Shared, document: Any, text: str, output: str | None) -> int:
+def _print_or_write(
+    shared: Shared, document: Any, text: str, output: str | None, *, is_forced: bool = False
+) -> int:
     from parallelai.results.write import write_atomically
 
     if output is None:
         shared.result(document, text)
         return 0
+    if not is_forced:
+        _refuse_other(Path(output), text)
     write_atomically(Path(output), text)
     shared.say(f"written to {output}")
     if shared.is_json:

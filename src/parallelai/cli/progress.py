@@ -42,8 +42,16 @@ PLAIN_SECONDS = 10.0
 class Progress:
     """Shows a run while it is carried out. Use it as a context manager; feed it with `take`."""
 
-    def __init__(self, shared: Shared, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        notes: Callable[[], Sequence[str]] = tuple,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`notes` are told where a run goes on; of a new one they are among its own."""
         self._shared = shared
+        self._notes = notes
         self._now = now
         self._standing = Standing()
         is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -76,6 +84,8 @@ class Progress:
             case RunStarted() as data:
                 if data.is_resume:
                     self._say(f"run {event.run}, going on")
+                    for note in self._notes():
+                        self._note(note)
                 self._start()
             case AttemptEnded(reply=Reply(notes=notes)):
                 for note in notes:

@@ -17,6 +17,7 @@ from parallelai.results.printable import harmless
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
+    from parallelai.client.project import OpenProject
 
 T = TypeVar("T")
 PLAIN_WIDTH = 100
@@ -71,12 +72,14 @@ class Shared:
     def _tell_ignored(self, ai: AsyncParallelAI) -> None:
         """What was asked may need what nobody trusted."""
         with contextlib.suppress(ParallelAIError):  # a config that is wrong is told by itself
-            self.say_ignored(ai.project.ignored)
+            self.say_ignored(ai.project)
 
-    def say_ignored(self, ignored: tuple[str, ...]) -> None:
+    def say_ignored(self, project: OpenProject) -> None:
         """Say what of the project's config does not hold."""
-        if ignored:
-            self.say(f"note: not trusted, so ignored: {', '.join(ignored)} (`parallelai trust`)")
+        from parallelai.client.notes import of_ignored
+
+        for note in of_ignored(project):
+            self.say(f"note: {note}")
 
     def say(self, text: str) -> None:
         """Tell the user something that is not a result."""

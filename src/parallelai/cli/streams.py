@@ -195,7 +195,10 @@ def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
 
 def print_conflicts(shared: Shared, **given: Any) -> int:
     """Print which do not fit together; 1 with `--fail` where some do not."""
-    patterns, is_failing = given.pop("branches"), given.pop("is_failing")
+    patterns, more, is_failing = given.pop("branches"), given.pop("more"), given.pop("is_failing")
+    if more and not patterns:
+        raise UsageError(f"`{more[0]}` is no option", next="names of branches follow `--branches`")
+    patterns = (*patterns, *more)
     plan, base, target = given["plan"], given["base"], given["target"]
     if patterns and plan is not None:
         raise UsageError("`--plan` is for workstreams", next="leave it or `--branches` out")
@@ -232,7 +235,9 @@ def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
 
 
 def _matrix_lines(found: ConflictDocument) -> list[str]:
-    lines = []
+    from parallelai.cli.grid import grid
+
+    lines = grid(found)
     for pair in sorted(found.pairs, key=lambda one: (not one.conflict, -one.risk)):
         word = f"{pair.class_ or 'git'} conflict" if pair.is_broken else f"risk {pair.risk:.2f}"
         lines.append(f"{pair.a} × {pair.b}: {word}")
@@ -296,8 +301,10 @@ def asked_of(given: dict[str, Any]) -> Asked:
 def land(shared: Shared, **given: Any) -> int:
     """Land workstreams or branches, and print what became of each."""
     names, patterns, asked = given["names"], given["branches"], asked_of(given)
-    if patterns and (names or given["is_all"]):
-        raise UsageError("`--branches` is for branches that no plan made", next="leave the names out")
+    if patterns and given["is_all"]:
+        raise UsageError("`--branches` is for branches that no plan made", next="leave `--all` out")
+    if patterns:  # more of them may follow the first
+        patterns, names = (*patterns, *names), ()
     if not (patterns or names or given["is_all"]):
         raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
     if given["is_dry"]:

@@ -38,7 +38,7 @@ def trust(shared: Shared, is_revoked: bool, engines: tuple[str, ...]) -> int:
             was_trusted = setup.untrust(ai.project)
             said = "not trusted any more" if was_trusted else "there was no trust to take back"
             return root, said, None, ()
-        gained = ai.project.ignored  # what does not hold yet
+        gained = ai.project.untrusted  # what does not hold yet
         return root, "trusted", setup.trust(ai.project), gained
 
     root, said, digest, gained = shared.call(work)

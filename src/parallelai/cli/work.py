@@ -22,7 +22,7 @@ _name = click.argument("name", shell_complete=completing.streams)
 _names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing.streams)
 _plan = click.argument("plan", metavar="PLAN", type=click.Path())
 _branches = click.option(
-    "--branches", multiple=True, metavar="PATTERN", help="Any branches instead, as git's patterns."
+    "--branches", multiple=True, metavar="PATTERN…", help="Any branches instead, as git's patterns."
 )
 
 
@@ -133,6 +133,7 @@ def attach(shared: Shared, name: str, is_printed: bool) -> int:
 
 
 @work.command()
+@click.argument("more", nargs=-1, metavar="")
 @click.option("--plan", type=click.Path(), metavar="FILE", help="Only the workstreams of this plan.")
 @_branches
 @click.option(
@@ -215,7 +216,7 @@ def done(shared: Shared, name: str) -> int:
 @work.command()
 @_name
 def approve(shared: Shared, name: str) -> int:
-    """Give leave that a workstream lands whose plan says `approve: true`."""
+    """Give leave that a workstream lands, or that what a task came to counts, where its plan says `approve: true`."""
     return _told(shared, shared.call(lambda ai: ai.work.approve(name)))
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from parallelai.client.project import OpenProject
+from parallelai.engines.protocol import Engine
 from parallelai.errors import Unavailable
 from parallelai.git.repository import open_repository
-from parallelai.plan.model import Plan, ReviewGate
+from parallelai.plan.model import Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
 from parallelai.work.opening import Ports
@@ -29,18 +30,49 @@ TURNS = 20
 """How many turns of its own an engine may take to settle a conflict."""
 _numbers = itertools.count(1)
 
+PortsOf = Callable[[Plan, Path], Ports]
+"""Gives what the landings of a plan may ask engines for; the path is the run's folder."""
 
-def ports_for(project: OpenProject, plan: Plan, folder: Path) -> Ports:
+
+class Nested(Protocol):
+    """The facade, on a folder of its own."""
+
+    async def review(
+        self, *, since: str, template: str, engine: Choice | None, model: str | None
+    ) -> RunDocument:
+        """Review what changed since a commit."""
+
+    async def execute(
+        self,
+        *,
+        tasks: Iterable[Mapping[str, Any]],
+        engine: Choice | None,
+        variables: Mapping[str, Any],
+        apply: bool,
+    ) -> RunDocument:
+        """Carry tasks out."""
+
+
+class Open(Protocol):
+    """Opens a facade on a folder, with settings and engines."""
+
+    def __call__(
+        self, project: Path, *, config: Mapping[str, Any], engines: Iterable[Engine]
+    ) -> AbstractAsyncContextManager[Nested]: ...
+
+
+def ports_for(project: OpenProject, open_nested: Open, plan: Plan, folder: Path) -> Ports:
     """Give what a landing may ask engines for. `folder` is the run's."""
-    asker = Engines(project, plan, folder)
+    asker = Engines(project, open_nested, plan, folder)
     return Ports(asker.review, asker.settle if plan.landing.resolver is not None else None)
 
 
 class Engines:
     """Asks a plan's engines. Each call is a run of its own."""
 
-    def __init__(self, project: OpenProject, plan: Plan, folder: Path) -> None:
+    def __init__(self, project: OpenProject, open_nested: Open, plan: Plan, folder: Path) -> None:
         self._project = project
+        self._open = open_nested
         self._plan = plan
         self._folder = folder
 
@@ -59,9 +91,7 @@ class Engines:
         return count, formats.render("markdown", document, formats.RenderContext(root=folder))
 
     async def _nested(self, folder: Path, state: Path, gate: ReviewGate, base: str) -> RunDocument:
-        from parallelai.client.facade import AsyncParallelAI  # which makes landings, which ask
-
-        async with AsyncParallelAI(folder, config=self._config(state), engines=self._given) as ai:
+        async with self._open(folder, config=self._config(state), engines=self._given) as ai:
             return await ai.review(
                 since=base,
                 template=gate.review,
@@ -71,11 +101,9 @@ class Engines:
 
     async def settle(self, question: ConflictQuestion) -> Contents | ErrorRecord:
         """Have an engine settle a conflict (`resolvers.asking.Asker`)."""
-        from parallelai.client.facade import AsyncParallelAI
-
         async with self._laid(question.ours, question.tree) as (folder, state):
             await asyncio.to_thread(_lay_over, folder, question.files)
-            async with AsyncParallelAI(folder, config=self._config(state), engines=self._given) as ai:
+            async with self._open(folder, config=self._config(state), engines=self._given) as ai:
                 # The prompt holds code, which must not be taken for a template.
                 task = {"id": "settle", "description": "{{ vars.prompt }}", "edits": True}
                 document = await ai.execute(
@@ -93,7 +121,7 @@ class Engines:
             return asking.answer(question, contents, (*row.change.files, *row.change.kept_out))
 
     @property
-    def _given(self) -> tuple[Any, ...]:
+    def _given(self) -> tuple[Engine, ...]:
         return tuple(self._project.given.values())
 
     def _config(self, state: Path) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class RunChanges:
         """Give the changes. Raises `NotFoundError` for a task that has none."""
         self._project.refuse_foreign_state()
         report = self._runs.report(run)
-        return tuple(self._change(report, task) for task in chosen(report, tasks))
+        named = report.made() if tasks else None  # what a person is to give leave for has not ended well yet
+        return tuple(self._change(report, task) for task in chosen(report, tasks, named))
 
     def _change(self, report: Report, task: str) -> TaskChange:
         made = report.changes[task]
@@ -90,9 +91,12 @@ async def _one(snapshot: Snapshot, folder: Path, task: str, made: ChangeMade, *,
     return await (changes.undo(task) if is_undo else changes.apply(task, made.base, made.commit))
 
 
-def chosen(report: Report, tasks: Sequence[str]) -> tuple[str, ...]:
-    """Name the tasks that are meant: instances, or tasks of the plan with all their instances."""
-    changed = report.changed()
+def chosen(report: Report, tasks: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Name the tasks that are meant: instances, or tasks of the plan with all their instances.
+
+    `among` are those that may be meant; None are those that ended well and changed something.
+    """
+    changed = report.changed() if among is None else tuple(among)
     if not tasks:
         return changed
     for name in tasks:

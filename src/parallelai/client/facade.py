@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import parallelai
-from parallelai.client import batches, recorded
 from parallelai.client.arguments import (
     budget_of,
     choice_of,
@@ -21,40 +18,25 @@ from parallelai.client.arguments import (
     words_of,
 )
 from parallelai.client.askers import ports_for
+from parallelai.client.carrying import Carrier
 from parallelai.client.changes import RunChanges
 from parallelai.client.consent import Offer, offer
-from parallelai.client.engines import Engines, require
-from parallelai.client.folders import workspaces_for
-from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.engines import Engines
+from parallelai.client.jobs import plan_name
 from parallelai.client.landings import Landings
-from parallelai.client.notes import notes_of
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
-from parallelai.client.reviews import ReviewOptions, base_of, chosen_files, nothing_to_do, review_name
-from parallelai.client.rooms import places_of, room_for, steps_of, taken_up
+from parallelai.client.reviews import ReviewOptions, base_of, chosen_files
 from parallelai.client.runs import Runs
-from parallelai.client.secrets import masker_of
 from parallelai.client.work import Work
 from parallelai.engines.protocol import Engine
-from parallelai.errors import BusyError, UsageError
-from parallelai.events import Event, RunCreated
+from parallelai.errors import UsageError
 from parallelai.plan import load
-from parallelai.plan.files import Tree
-from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Budget, Choice, Plan, Task, positions
-from parallelai.records import RunDocument, Severity, new_run_id
-from parallelai.results import baseline
-from parallelai.run import resume
-from parallelai.run.asking import Questions
+from parallelai.plan.model import Budget, Choice, Plan, Task
+from parallelai.records import RunDocument, Severity
 from parallelai.run.collector import collecting_seldom
-from parallelai.run.job import Job
-from parallelai.run.report import Report
-from parallelai.run.runner import Runner
 from parallelai.run.strategies import Strategy
-from parallelai.work.opening import Ports
-from parallelai.work.scratch.workspaces import is_confined
-from parallelai.work.streams.worktrees import Started
 
 
 class AsyncParallelAI:
@@ -84,14 +66,14 @@ class AsyncParallelAI:
             engines=engines,
             is_trusted=trust,
         )
-        self.runs = Runs(self.project, self._resume)
+        ports = functools.partial(ports_for, self.project, AsyncParallelAI)
+        self._carrier = Carrier(self.project, ports)
+        self.runs = Runs(self.project, self._carrier.resume)
         self.changes = RunChanges(self.project, self.runs)
         self.plans = Plans(self.project)
         self.engines = Engines(self.project)
-        self.work = Work(
-            self.project, self.runs, self.carry_out_plan, self._start, Landings(self.project, self.runs)
-        )
-        self._runners: set[Runner] = set()
+        landings = Landings(self.project, self.runs, ports)
+        self.work = Work(self.project, self.runs, self.carry_out_plan, self._carrier.start, landings)
 
     async def __aenter__(self) -> AsyncParallelAI:
         return self
@@ -107,9 +89,7 @@ class AsyncParallelAI:
 
     def interrupt(self, signal: int) -> bool:
         """Stop what is being carried out; see `Runner.interrupt`. False if nothing is."""
-        for runner in list(self._runners):
-            runner.interrupt(signal)
-        return bool(self._runners)
+        return self._carrier.interrupt(signal)
 
     async def review(
         self,
@@ -238,29 +218,13 @@ class AsyncParallelAI:
 
     async def carry_out_review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
         """Carry a review out; see `review`."""
-        tree = chosen_files(self.project, options)
-        if not tree.paths:
-            return nothing_to_do()
-        async with self._builder(carry, {}, tree=tree) as builder:
-            plan, graph = batches.review_graph(builder, options)
-            asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
-            name = review_name(options, asked)
-            run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
-            if run is not None:
-                self.project.refuse_foreign_state()
-            return await self._run(builder, "review", name, plan, graph, run, options)
+        return await self._carrier.review(options, carry)
 
     async def preview_review(
         self, options: ReviewOptions, carry: CarryOut
     ) -> tuple[list[str], list[str], str]:
         """Say what a review would do (`--dry-run`): its files, the engines, and why they would be taken."""
-        tree = chosen_files(self.project, options)
-        if not tree.paths:
-            return [], [], "nothing"
-        async with self._builder(carry, {}, tree=tree) as builder:
-            plan, graph = batches.review_graph(builder, options)
-            who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
-            return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
+        return await self._carrier.preview(options, carry)
 
     async def review_offer(self, options: ReviewOptions, carry: CarryOut) -> Offer | None:
         """Say which engine the user should be asked about before a review; None where there is none."""
@@ -276,163 +240,7 @@ class AsyncParallelAI:
 
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
-        if positions(plan).finished:
-            return nothing_to_do(name)
-        run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
-        named = carry.only
-        if run is not None:
-            self.project.refuse_foreign_state()
-            carry = recorded.options(*recorded.beginning(self.project.store.journal, run), carry)
-        async with self._builder(carry, plan.engines, run) as builder:
-            builder.checked(plan)
-            return await self._run(builder, "execute", name, plan, builder.graph(plan), run, named=named)
-
-    async def _start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
-        """Make the worktrees of a plan's workstreams; see `Work.start`."""
-        if positions(plan).finished:
-            return []
-        run = self._latest(name, "execute")
-        if run is not None and self.project.store.journal.is_owned(run):
-            raise BusyError(
-                f"run `{run}` is carried out, and starts them itself", next="`parallelai work status`"
-            )
-        carry = CarryOut()
-        async with self._builder(carry, plan.engines, run) as builder, contextlib.AsyncExitStack() as stack:
-            builder.checked(plan)
-            job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
-            writer = await stack.enter_async_context(self.project.store.journal.writer(job.run))
-            if run is None:
-                writer.append(
-                    recorded.creation(
-                        job, plan, carry, None, notes_of(self.project, job), parallelai.__version__
-                    )
-                )
-            masker = masker_of(job)
-            room = await stack.enter_async_context(
-                room_for(self.project, job, writer, masker, Ports(), lambda note: None)
-            )
-            if room is None:
-                raise UsageError(f"`{name}` has no workstreams")
-            return [await room.site.prepare(each) for each in names]
-
-    async def _resume(self, run: str, carry: CarryOut) -> RunDocument:
-        """Go on with a run of any kind, from what it recorded (`runs resume`)."""
-        self.project.refuse_foreign_state()
-        created, changed = recorded.beginning(self.project.store.journal, run)
-        carry = recorded.options(created, changed, carry)
-        if created.kind == "review":
-            options = recorded.review_options(created)
-            plan = recorded.plan_of(created)
-            tree = chosen_files(self.project, options)
-            async with self._builder(carry, {}, run, tree=tree) as builder:
-                graph = builder.graph(plan)
-                if plan.tasks[0].each is None:
-                    graph = batches.batched(builder, plan, graph)
-                return await self._run(builder, "review", created.plan, plan, graph, run, options)
-        plan = self._recorded_plan(created, carry.variables)
-        if positions(plan).finished:
-            return nothing_to_do(created.plan)
-        async with self._builder(carry, plan.engines, run) as builder:
-            builder.checked(plan)
-            return await self._run(builder, "execute", created.plan, plan, builder.graph(plan), run)
-
-    def _recorded_plan(self, created: RunCreated, variables: Iterable[str]) -> Plan:
-        """The plan file as it is now; what was given as an object, as it was recorded."""
-        path = self.project.root / created.plan if created.plan is not None else None
-        if path is not None and path.is_file():
-            return self._load(path, None, variables)[0]
-        return recorded.plan_of(created)
-
-    async def _run(
-        self,
-        builder: Builder,
-        kind: str,
-        name: str | None,
-        plan: Plan,
-        graph: TaskGraph,
-        run: str | None,
-        review: ReviewOptions | None = None,
-        *,
-        named: Sequence[str] = (),
-    ) -> RunDocument:
-        """Carry a job out; `named` is what this call asked for by `only`, whatever the run was asked for before."""
-        store = self.project.store
-        prior, report = resume.Prior(), Report()
-        created = None
-        async with contextlib.AsyncExitStack() as stack:
-            if run is not None:  # its journal is read by its owner only: another would read too early
-                writer = await stack.enter_async_context(store.journal.writer(run))
-                prior = resume.read(_reported(store.journal.events(run), report))
-                plan, graph = _with_added(builder, plan, graph, prior)
-            job = builder.job(run or new_run_id(), kind, name, plan, graph)
-            is_afresh = run is None and (builder.options.is_new or not builder.options.is_resume)
-            job, news = await taken_up(self.project, job, prior, is_afresh=is_afresh, only=named)
-            if review is not None and review.baseline is not None:
-                job = dataclasses.replace(job, baseline=baseline.load(review.baseline))
-            if run is None:
-                created = recorded.creation(
-                    job, plan, builder.options, review, notes_of(self.project, job), parallelai.__version__
-                )
-                prior.spare = self._spare(job)
-                writer = await stack.enter_async_context(store.journal.writer(job.run))
-            masker = masker_of(job)
-            workspaces = await workspaces_for(self.project, job, masker, prior)
-            if workspaces is not None:
-                stack.push_async_callback(workspaces.aclose)
-            notes: list[str] = []
-            questions = Questions(writer.append, is_attended=job.is_attended, is_confined=is_confined)
-            ports = dataclasses.replace(ports_for(self.project, job.plan, job.logs), choose=questions.choose)
-            room = await stack.enter_async_context(
-                room_for(self.project, job, writer, masker, ports, notes.append)
-            )
-            if created is not None and notes:
-                created = dataclasses.replace(created, notes=(*created.notes, *notes))
-            runner = Runner(
-                job,
-                store,
-                writer,
-                prior=prior,
-                report=report,
-                created=created,
-                grow=builder.grow,
-                news=(*recorded.changes(builder.options, prior), *news),
-                watch=builder.options.on_events,
-                masker=masker,
-                workspaces=places_of(room, workspaces),
-                steps=steps_of(room, job),
-                steer=room.steer if room is not None else None,
-                questions=questions,
-            )
-            with self._running(runner):
-                return await runner.carry_out()
-
-    # -- small things
-
-    @contextlib.contextmanager
-    def _running(self, runner: Runner) -> Iterator[None]:
-        self._runners.add(runner)
-        try:
-            yield
-        finally:
-            self._runners.discard(runner)
-
-    @contextlib.asynccontextmanager
-    async def _builder(
-        self,
-        carry: CarryOut,
-        entries: Mapping[str, Any],
-        run: str | None = None,
-        *,
-        tree: Tree | None = None,
-    ) -> AsyncIterator[Builder]:
-        registry = self.project.registry(entries)
-        require(registry, carry.engine)
-        kept = recorded.chosen(self.project.store.journal, run) if run is not None else {}
-        try:
-            with collecting_seldom():
-                yield Builder(self.project, registry, carry, tree or self.project.tree, kept)
-        finally:
-            await registry.aclose()
+        return await self._carrier.plan(plan, name, carry)
 
     def _carry(self, **asked: Any) -> CarryOut:
         choice, engines = choice_of(asked.pop("engine"))
@@ -467,33 +275,3 @@ class AsyncParallelAI:
         path = Path(plan)
         loaded = load.load(path, root=self.project.root, names=names, tree=self.project.tree)
         return loaded, plan_name(path, self.project.root)
-
-    def _latest(self, name: str, kind: str) -> str | None:
-        if not self.project.has_store:
-            return None
-        row = self.project.store.journal.latest(plan=name, kind=kind)
-        return row.id if row is not None else None
-
-    def _spare(self, job: Job) -> dict[str, dict[int, resume.Answered]]:
-        """What a killed run of the same was answered, where stored replies may be used."""
-        if not job.is_cacheable or not self.project.is_own_state:
-            return {}
-        return recorded.spare(self.project.store.journal, job.name, job.kind)
-
-
-def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:
-    """Pass events on, and let a report take them."""
-    for event in events:
-        report.take(event)
-        yield event
-
-
-def _with_added(
-    builder: Builder, plan: Plan, graph: TaskGraph, prior: resume.Prior
-) -> tuple[Plan, TaskGraph]:
-    """Take in again what `runs add` brought to the run."""
-    known = {task.id for task in plan.tasks}  # somebody may have written it into the plan since
-    for task in prior.added:
-        if task.get("id") not in known:
-            plan, graph = builder.with_task(plan, graph, task)
-    return plan, graph

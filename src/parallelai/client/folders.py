@@ -9,6 +9,7 @@ from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.resume import Prior
+from parallelai.work.ledger import Ledger
 from parallelai.work.scratch.workspaces import RunWorkspaces, Settings, open_workspaces
 
 
@@ -32,6 +33,7 @@ async def workspaces_for(
         of_task=lambda task: _wanted(job, task),
         secrets_in=masker.secrets_in,
         memory_bytes=job.memory_bytes,
+        ledger=Ledger(project.machine, project.state),
     )
     left = [one.folder for one in prior.interrupted.values() if one.folder is not None]
     # Changes are told from the recorded base, and a session goes on in the folder that it knows. Whoever only

@@ -340,6 +340,12 @@ class Builder:
         if instance.task.edits:
             said = "a task that edits needs a git repository, and the project is none"
             return ErrorRecord("unavailable", said, place, advice)
+        wanted = (instance.task.workspace or plan.workspace).needs
+        if (wanted.ports or wanted.database or wanted.heavy) and any(
+            map(self._works_in_folder, choice.members)
+        ):
+            said = "`needs` are given to folders, for which the project would have to be a git repository"
+            return ErrorRecord("unavailable", said, place, advice)
         homeless = [name for name in choice.members if self._needs_folder(plan, name)]
         if len(homeless) < len(choice.members):  # others may do it
             return None

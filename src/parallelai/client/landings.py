@@ -14,13 +14,14 @@ import parallelai
 from parallelai.client.arguments import choice_of
 from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
-from parallelai.client.askers import ports_for
+from parallelai.client.askers import PortsOf
+from parallelai.client.landable import missing, ready
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.undoing import Step, named, steps
-from parallelai.errors import BusyError, NotFoundError, ParallelAIError, UsageError
+from parallelai.errors import BusyError, NotFoundError, ParallelAIError
 from parallelai.events import (
     EventData,
     LandingUndone,
@@ -57,7 +58,7 @@ from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Stream, described
-from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_over import marked
 
 
@@ -75,9 +76,11 @@ class _Landing:
 class Landings:
     """Landings of a project that no run carries out at the time."""
 
-    def __init__(self, project: OpenProject, runs: Runs) -> None:
+    def __init__(self, project: OpenProject, runs: Runs, ports: PortsOf) -> None:
+        """`ports` gives what the landings of a plan may ask engines for."""
         self._project = project
         self._runs = runs
+        self._ports = ports
 
     @property
     def _streams(self) -> Streams:
@@ -106,31 +109,9 @@ class Landings:
         lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
         return "\n".join(line for line in lines if line)
 
-    def ready(self, names: Sequence[str] = ()) -> list[Stream]:
-        """The workstreams that are meant: those named, or all that are ready. Raises `UsageError`."""
-        streams = self._streams
-        found = [streams.find(name) for name in names] or [
-            each for each in streams.all() if each.state == "done"
-        ]
-        for each in found:
-            if is_finished(each):
-                raise UsageError(f"`{each.name}` is {each.state} already")
-            if each.state != "done":
-                raise UsageError(
-                    f"`{each.name}` is not ready to land",
-                    next=f"`parallelai work done {each.name}` says that it is",
-                )
-        if not found:
-            raise NotFoundError(
-                "nothing is ready to land", next="`parallelai work status` says what is missing"
-            )
-        if len({each.run for each in found}) > 1:
-            raise UsageError("these workstreams are of several runs", next="land those of one run at a time")
-        return found
-
     async def land(self, names: Sequence[str], asked: Asked) -> RunDocument:
         """Land workstreams that are ready, in order, behind the gates. Raises `BusyError` while their run is live."""
-        found = self.ready(names)
+        found = await ready(await open_repository(self._project.root), self._streams, names)
         run = found[0].run
         if self._project.store.journal.is_owned(run):
             raise BusyError(f"run `{run}` is carried out, and lands them itself", next="`runs logs --follow`")
@@ -155,9 +136,11 @@ class Landings:
         rows = []
         async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
             candidates = [candidate_of(stream, found) for stream in found]
-            missing = self._missing(found) | await self._unsettled(landing.repository, found)
-            arrivals = [Arrival(name, None, error) for name, error in missing.items()]
-            able = [one for one in candidates if one.name not in missing]
+            tasks = frozenset(task.id for task in plan.tasks)
+            out = dict(await missing(landing.repository, self._streams, found, tasks))
+            out |= await self._unsettled(landing.repository, found)
+            arrivals = [Arrival(name, None, error) for name, error in out.items()]
+            able = [one for one in candidates if one.name not in out]
             arrivals += await landing.lander.land(able) if able else []
             for arrival in arrivals:
                 stream = self._took(arrival)
@@ -169,18 +152,6 @@ class Landings:
         """Those that have git's conflict markers in them."""
         left = {each.name: await marked(repository, each.head, each.unsettled) for each in found}
         return {name: record_of(unsettled(name, files)) for name, files in left.items() if files}
-
-    def _missing(self, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
-        """Those whose dependencies neither have landed nor land with them."""
-        landing = {each.name for each in found}
-        missing: dict[str, ErrorRecord] = {}
-        for each in found:
-            for other in each.depends_on:
-                known = self._streams.get(other)
-                if other not in landing and (known is None or known.landed is None):
-                    said = f"`{other}`, which it depends on, has not landed"
-                    missing[each.name] = ErrorRecord("unavailable", said, None, f"land `{other}` first")
-        return missing
 
     def _took(self, arrival: Arrival) -> Stream:
         """Write down what became of a workstream."""
@@ -242,20 +213,25 @@ class Landings:
     # -- any branches
 
     async def branches(self, patterns: Sequence[str], target: str) -> list[tuple[str, str]]:
-        """Names and tips of the local branches that patterns name, but the target. Raises `NotFoundError`."""
+        """Names and tips of the local branches that patterns name, but the target.
+
+        Raises `NotFoundError` where there is none, or none of a name without a `*`.
+        """
         repository = await open_repository(self._project.root)
         listed = await repository.git.line(
             "for-each-ref", "--format=%(refname)%00%(objectname)", "refs/heads/"
         )
-        rows = [line.split("\0") for line in listed.split("\n") if line]
-        found = []
-        for ref, commit in rows:
-            name = ref.removeprefix("refs/heads/")
-            is_meant = any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-            if is_meant and name != target and not name.startswith(LANDING):
-                found.append((name, commit))
-        if not found:
-            shown = ", ".join(f"`{pattern}`" for pattern in patterns)
+        rows = [line.removeprefix("refs/heads/").split("\0") for line in listed.split("\n") if line]
+        known = {name: commit for name, commit in rows if not name.startswith(LANDING)}
+        unknown = [one for one in patterns if one not in known and not any(sign in one for sign in "*?[")]
+        found = [
+            (name, commit)
+            for name, commit in known.items()
+            if name != target
+            and any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+        if unknown or not found:
+            shown = ", ".join(f"`{pattern}`" for pattern in unknown or patterns)
             raise NotFoundError(f"no branch is named by {shown}", next="`git branch` lists them")
         return found
 
@@ -354,7 +330,10 @@ class Landings:
             async with self._opened(run, self._standing_plan(), asked, untold, target) as landing:
                 yield landing, await self._candidates(landing, found, run)
             return
-        streams = self._live(names) if is_shadow else self.ready(names)
+        if is_shadow:
+            streams = self._live(names)
+        else:
+            streams = await ready(await open_repository(self._project.root), self._streams, names)
         plan = self._plan(streams[0].run)
         async with self._opened(run, plan, asked, untold, streams[0].target) as landing:
             if is_shadow:  # what is in the worktrees now, committed or not
@@ -453,7 +432,7 @@ class Landings:
         if asked.engine is not None:
             choice, _ = choice_of(asked.engine)
             plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"resolver": choice})})
-        ports = ports_for(self._project, plan, folder)
+        ports = self._ports(plan, folder)
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
             lander = make_lander(ground, gates, plan.landing, plan.workspace, target, ports)

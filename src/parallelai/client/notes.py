@@ -9,9 +9,21 @@ from parallelai.plan.templates import replaces_shipped
 from parallelai.run.job import Job
 
 
+def of_ignored(project: OpenProject) -> list[str]:
+    """Say what of the project's own config and roles does not hold, and why."""
+    untrusted = project.untrusted
+    notes = [f"not trusted, so ignored: {', '.join(untrusted)} (`parallelai trust`)"] if untrusted else []
+    never = ", ".join(f"`{key}`" for key in project.ignored if key not in untrusted)
+    return (
+        [*notes, f"{never} of this project's config is ignored: only your own config can say it"]
+        if never
+        else notes
+    )
+
+
 def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     """Say what of a run is not as one might think."""
-    notes = [f"not trusted, so ignored: {what} (`parallelai trust`)" for what in project.ignored]
+    notes = of_ignored(project)
     members = {member for who in job.assignments.values() for member in who.choice.members}
     uses = {entry.use for name, entry in job.entries.items() if name in members}
     notes += confinement_notes(job)

@@ -23,7 +23,7 @@ from parallelai.plan import roles
 from parallelai.plan.files import Tree, walk
 from parallelai.plan.load import Names
 from parallelai.plan.model import EngineEntry, Role
-from parallelai.plan.settings import Settings, settings_for
+from parallelai.plan.settings import NEVER_A_PROJECTS, Settings, settings_for
 from parallelai.plan.templates import Template, find
 from parallelai.records import LimitKey
 from parallelai.store import Machine, Store
@@ -168,8 +168,13 @@ class OpenProject:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """What the project's config set, and which of its roles there are, that nobody trusted."""
+        """What the project's config set, and which of its roles there are, that does not hold."""
         return (*self._judged[1], *(f"roles.{name}" for name in sorted(self.untrusted_roles)))
+
+    @property
+    def untrusted(self) -> tuple[str, ...]:
+        """What of that would hold if the user trusted it."""
+        return tuple(key for key in self.ignored if key not in NEVER_A_PROJECTS)
 
     @property
     def untrusted_roles(self) -> frozenset[str]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
 from parallelai.events import EventData
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
+from parallelai.run.approving import Approvals
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.resume import Prior
+from parallelai.run.runner import Steer
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
+from parallelai.work.changes_gate import ChangesGate
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ports, open_room
 from parallelai.work.room import Room
@@ -44,10 +48,50 @@ def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | No
     return StreamWorkspaces(room, inner) if room is not None and inner is not None else inner
 
 
-def steps_of(room: Room | None, job: Job) -> list[Step]:
-    """The steps of a job's tasks after the work of their assistants."""
-    steps: list[Step] = [CheckStep(functools.partial(works_in_folder, job))]
-    return steps if room is None else [*steps, ApproveStep(room), LandStep(room), PhaseGateStep(room)]
+def approvals_of(job: Job, prior: Prior, writer: RunWriter) -> Approvals:
+    """What persons are asked leave for in a run, in step with its journal."""
+    approvals = Approvals(job.run, prior.leave, is_attended=job.is_attended, flush=writer.flush)
+    if any(instance.task.approve for instance in job.graph.instances):
+        writer.subscribe(approvals.take)
+    return approvals
+
+
+def steer_of(room: Room | None, job: Job, approvals: Approvals) -> Steer | None:
+    """Does what others ask of a job's workstreams, and of tasks that wait for leave; None where it has neither."""
+    if not any(each.task.approve and not isinstance(each.task, Workstream) for each in job.graph.instances):
+        return room.steer if room is not None else None
+
+    def steer(kind: str, args: Mapping[str, Any], by: str) -> str:
+        name = str(args.get("name") or args.get("task") or "")
+        if room is not None and (room.has(name) or kind not in ("approve", "reject")):
+            return room.steer(kind, args, by)
+        if kind in ("approve", "reject"):
+            return approvals.decide(kind, name, str(args.get("reason") or ""), by)
+        raise UsageError(f"nothing works on `{name}` that could be asked to `{kind}`")
+
+    return steer
+
+
+def steps_of(room: Room | None, job: Job, inner: RunWorkspaces | None, approvals: Approvals) -> list[Step]:
+    """The steps of a job's tasks after the work of their assistants. `inner` makes the folders of its plain tasks."""
+    steps: list[Step] = [
+        CheckStep(functools.partial(works_in_folder, job)),
+        ApproveStep(room, approvals),
+    ]
+    if room is None:
+        return steps
+    changes = None
+    if inner is not None:
+        changes = ChangesGate(room.setting, StreamWorkspaces(room, inner), room.tell)
+    gate = PhaseGateStep(room, changes, functools.partial(_changed_before, job))
+    return [*steps, LandStep(room), gate]
+
+
+def _changed_before(job: Job, instance: str) -> tuple[str, ...]:
+    """The tasks whose changes the gate of a phase has to see; none where all of them land on the target."""
+    found = job.changes_before(instance)
+    has_plain = any(not isinstance(job.graph.get(each).task, Workstream) for each in found)
+    return found if has_plain else ()
 
 
 async def taken_up(

@@ -26,6 +26,7 @@ from parallelai.events import (
 )
 from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
+from parallelai.run.approving import Leave
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.store import RunRow
@@ -247,6 +248,43 @@ class Runs:
         if not answer.ok:
             raise UsageError(answer.said or f"`{kind}` was refused")
         return answer.said or "done"
+
+    async def approve(self, task: str) -> str:
+        """Give leave that what a task of the latest run came to counts (`approve: true`), and its dependents go on.
+
+        Where nobody carries the run out, it is told so when it goes on. Raises `NotFoundError`, `UsageError`.
+        """
+        row = self.find()
+        tasks = self._unapproved(row.id, task)
+        if self._project.store.journal.is_owned(row.id):
+            return "\n".join([await self.ask(row.id, "approve", {"name": each}) for each in tasks])
+        for each in tasks:
+            self._project.store.commands.ask(row.id, "approve", {"name": each}, _user())
+        shown = ", ".join(f"`{each}`" for each in tasks)
+        return f"{shown} may go on: `parallelai runs resume {row.id}` goes on with it"
+
+    async def reject(self, task: str, reason: str = "") -> str:
+        """Refuse what a task of the run that is carried out came to; it ends `failed`. Raises as `approve` does."""
+        row = self.find()
+        tasks = self._unapproved(row.id, task)
+        if not self._project.store.journal.is_owned(row.id):
+            raise UsageError(
+                f"nobody carries out run `{row.id}`, so nothing waits",
+                next=f"change what `{task}` is to do, and `parallelai runs resume {row.id}`",
+            )
+        said = [await self.ask(row.id, "reject", {"name": each, "reason": reason}) for each in tasks]
+        return "\n".join(said)
+
+    def _unapproved(self, run: str, name: str) -> tuple[str, ...]:
+        """The tasks of this name that wait for leave: one, or the instances of one."""
+        leave = Leave()
+        leave.take_all(self.events(run))
+        found = tuple(sorted(each for each in leave.wanted if name in (each, _task_of(each))))
+        if not found:
+            waits = ", ".join(f"`{each}`" for each in sorted(leave.wanted)) or "none"
+            said = f"no workstream and no task of run `{run}` that waits for leave is called `{name}`"
+            raise NotFoundError(said, next=f"tasks that wait: {waits}")
+        return found
 
     def _answer(self, run: str, command: int) -> CommandDone | None:
         """The answer to a command, once it is in the journal: that alone says whether it was done."""

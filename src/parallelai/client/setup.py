@@ -15,6 +15,7 @@ from typing import Any
 import parallelai
 from parallelai import processes
 from parallelai.client.engines import Engines
+from parallelai.client.notes import of_ignored
 from parallelai.client.project import OpenProject
 from parallelai.errors import ConfigError, StoreCorruptError, StoreError, UsageError
 from parallelai.plan.schema import plan_schema
@@ -307,11 +308,11 @@ def _confinement() -> Checkup:
 
 
 def _config(project: OpenProject) -> Checkup:
-    ignored = project.ignored
-    if ignored:
-        return Checkup(
-            "config", "note", f"not trusted, so ignored: {', '.join(ignored)}", "`parallelai trust`"
-        )
+    if untrusted := project.untrusted:
+        said = f"not trusted, so ignored: {', '.join(untrusted)}"
+        return Checkup("config", "note", said, "`parallelai trust`")
+    if notes := of_ignored(project):
+        return Checkup("config", "note", notes[0])
     files = project.config.files
     return Checkup("config", "ok", ", ".join(files) if files else "none; defaults hold")
 

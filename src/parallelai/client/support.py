@@ -29,14 +29,6 @@ def unsupported(plan: Plan) -> list[Problem]:
         problems += [problem(said, "roles", name) for said in _of_role(name, role)]
     for key in _of_plan(plan):
         problems.append(problem(f"`{key}`", key))
-    editing = {task.id for task in plan.tasks if task.edits or plan.defaults.edits}
-    for number, phase in enumerate(plan.phases):
-        if phase.gate and not editing.isdisjoint(
-            phase.tasks
-        ):  # it runs on the target, where their changes are not
-            problems.append(
-                problem(f"the gate of phase `{phase.name}`, over tasks that edit", "phases", number)
-            )
     for number, task in enumerate(plan.tasks):
         problems += [problem(f"`{key}` of task `{task.id}`", "tasks", number, key) for key in _of_task(task)]
     return problems
@@ -52,7 +44,7 @@ def unsupported_settings(settings: Settings) -> list[Problem]:
 def _of_plan(plan: Plan) -> Iterator[str]:
     if "team" in plan.model_fields_set:
         yield "team"
-    if not plan.workstreams and any(_of_workspace(plan.workspace)):
+    if not plan.workstreams and _is_sparse(plan.workspace):
         yield "workspace"
 
 
@@ -68,15 +60,10 @@ def _of_role(name: str, role: Role) -> Iterator[str]:
 
 
 def _of_task(task: Task) -> Iterator[str]:
-    if task.approve:
-        yield "approve"
-    if task.workspace is not None and any(_of_workspace(task.workspace)):
+    if task.workspace is not None and _is_sparse(task.workspace):
         yield "workspace"
 
 
-def _of_workspace(workspace: Workspace) -> Iterator[str]:
-    """What only workstreams are given: what the ledger holds, sparse worktrees. A limit of memory needs neither."""
-    if workspace.needs.model_fields_set - {"memory"}:
-        yield "needs"
-    if "sparse" in workspace.model_fields_set:
-        yield "sparse"
+def _is_sparse(workspace: Workspace) -> bool:
+    """Whether not all files are wanted: scratch folders have them all."""
+    return "sparse" in workspace.model_fields_set

@@ -361,11 +361,15 @@ class Work:
         return await self.landings.done(stream)
 
     async def approve(self, name: str) -> str:
-        """Give leave that a workstream lands."""
+        """Give leave that a workstream lands, or that what a task of the latest run came to counts."""
+        if self.streams.get(name) is None:
+            return await self._runs.approve(name)
         return await self._steer(name, "approve", {}, f"`{name}` may land")
 
     async def reject(self, name: str, reason: str = "") -> str:
-        """Refuse that a workstream lands."""
+        """Refuse that a workstream lands, or what a task of the latest run came to."""
+        if self.streams.get(name) is None:
+            return await self._runs.reject(name, reason)
         return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
 
     async def lease(self, name: str, paths: Sequence[str]) -> str:

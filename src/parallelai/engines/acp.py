@@ -99,10 +99,14 @@ class AcpEngine:
         return LimitKey(self.name, self._entry.account or "default", model)
 
     def estimate(self, request: Request) -> Estimate:
-        """Guess the memory, a part of it where agents are shared; its own prompts make its tokens unknown."""
+        """Guess the memory, a part of it where agents are shared; its own prompts make its tokens unknown.
+
+        A server of this machine costs nothing.
+        """
         whole = self._preset.memory_bytes
         memory = whole if request.output == "change" else whole // SHARED_BY
-        return Estimate(tokens=None, usd=None, memory_bytes=memory)
+        usd = None if loopback_port(self._entry.base_url) is None else 0.0
+        return Estimate(tokens=None, usd=usd, memory_bytes=memory)
 
     async def perform(self, request: Request, port: Port) -> Reply:
         """Do one turn in a session of the agent's. Raises an `EngineError`."""
@@ -161,6 +165,7 @@ class AcpEngine:
             session_model=None if has_own_place else wanted.model,
             counts_last_call=preset.counts_last_call,
             reports=preset.reports and not any(name.startswith("GEMINI_TELEMETRY_") for name in env),
+            is_free=loopback_port(entry.base_url) is not None,
         )
 
     def _place(

@@ -227,9 +227,12 @@ class Agent:
             return Internal(f"`{self.name}` took more memory than it may, and was ended{self._last_words()}")
         if completed.signal is not None:
             return Transient(f"`{self.name}` was ended by signal {completed.signal}{self._last_words()}")
-        return read_words(
+        error = read_words(
             self.name, self._last_words(prefix=""), f"ended with exit {completed.exit} before it was done"
         )
+        if self.about is None and isinstance(error, Internal):  # it never shook hands
+            return Invalid(error.said, next="is it a version that speaks the Agent Client Protocol?")
+        return error
 
     def _last_words(self, prefix: str = ": ") -> str:
         text = self._stderr.strip() or self._transport.last_malformed.decode("utf-8", "replace")

@@ -52,6 +52,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("refused", r"content (?:policy|filter)|safety|refus(?:ed|al)"),
         ("transient", r"overloaded|unavailable|timed? ?out|timeout|econn\w+|socket|network|connection"
                       r"|fetch failed|internal ?server ?error|bad gateway|server error|try again"),
+        ("rejected", r": APIError$"),  # opencode's name for what it does not ask again for, without the status
     )
 )  # fmt: skip
 _BY_STATUS: Mapping[int, str] = {

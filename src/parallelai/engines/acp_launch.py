@@ -12,7 +12,8 @@ class Launch:
     """How an agent is started for a turn.
 
     `settings` is a document for a file that the variable `settings_env` names. `session_model` is to be set by
-    an option of the session. With `reports` it is to write down how its model's answers end.
+    an option of the session. With `reports` it is to write down how its model's answers end. `is_free`: its model's
+    server is on this machine.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Launch:
     session_model: str | None = None
     counts_last_call: bool = False
     reports: bool = False
+    is_free: bool = False

@@ -107,12 +107,23 @@ def _gemini_settings(wanted: Wanted) -> object:
 
 
 def _qwen_settings(wanted: Wanted) -> object:
+    """Settings over the user's: it asks before it edits or runs anything, where by itself a model of its own judges.
+
+    Nor does it ask its model for what nobody sees here: memories of the conversation, what to say next.
+    """
     auth = {} if wanted.key_env is None else {"security": {"auth": {"selectedType": "openai"}}}
     turns = {} if wanted.max_turns is None else {"maxSessionTurns": wanted.max_turns}
     return {
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
-        "general": {"disableAutoUpdate": True},
+        "general": {"enableAutoUpdate": False},
+        "tools": {"approvalMode": "default"},
+        "memory": {
+            "enableManagedAutoMemory": False,
+            "enableManagedAutoDream": False,
+            "enableAutoSkill": False,
+        },
+        "ui": {"enableFollowupSuggestions": False},
         "model": {"generationConfig": {"maxRetries": 0}, **turns},
         **auth,
     }
@@ -124,7 +135,12 @@ def _opencode_settings(wanted: Wanted) -> object:
     With a `base_url` its models are the provider `given`, spoken to as Chat Completions.
     """
     ask = {"edit": "ask", "bash": "ask", "webfetch": "ask"}
-    settings: dict[str, object] = {"autoupdate": False, "share": "disabled", "permission": ask}
+    settings: dict[str, object] = {
+        "autoupdate": False,
+        "share": "disabled",
+        "permission": ask,
+        "agent": {"title": {"disable": True}},  # a call of its model for a title that nobody sees
+    }
     if wanted.base_url is None:
         return settings if wanted.model is None else {**settings, "model": wanted.model}
     model = wanted.model or "default"
@@ -210,7 +226,7 @@ PRESETS: Mapping[str, Preset] = {
             ".qwen/trustedFolders.json",
         ),
         how="npm install -g @qwen-code/qwen-code@0.24.4  # needs node 22",
-        memory_bytes=300 * MIB,
+        memory_bytes=400 * MIB,
     ),
     "cursor": Preset(
         command=("cursor-agent", "acp"),

@@ -217,7 +217,12 @@ class Session:
     # Reading
 
     def _usage(self, response: PromptResponse | None) -> Usage:
-        """What the turn took: tokens by its answer, else by its reports; money as a difference."""
+        """What the turn took; of a model on this machine no money."""
+        usage = self._counted(response)
+        return replace(usage, usd=0.0, basis="free") if self._launch.is_free else usage
+
+    def _counted(self, response: PromptResponse | None) -> Usage:
+        """Tokens by the turn's answer, else by its reports; money as a difference."""
         updates = self._turn.updates
         tokens = (None if response is None else read_response_usage(response)) or updates.metered or Usage()
         if self._launch.counts_last_call and updates.has_tools:

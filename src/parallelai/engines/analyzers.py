@@ -5,7 +5,7 @@ the user configured and that print SARIF. Every file of a request is accounted f
 failed.
 """
 
-# ruff: noqa: PTH100, PTH110, PTH116, PTH117, PTH118, PTH120
+# ruff: noqa: PTH100, PTH110, PTH114, PTH116, PTH120
 # Paths are texts here: there are thousands, and a `Path` costs ten times as much.
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class AnalyzersEngine:
 def _accept(root: str, parts: Iterable[FilePart]) -> _Files:
     """Part what may be read from what may not: paths that lead out, what is no plain file."""
     files = _Files()
-    inside: dict[str, bool] = {}
+    inside = {root: True}
+    top = f"{root.rstrip('/')}/"
     real_root = os.path.realpath(root)
     names = dict.fromkeys(part.path for part in parts)
     has_usable_root = _is_text(root)
@@ -156,8 +157,8 @@ def _accept(root: str, parts: Iterable[FilePart]) -> _Files:
             shown = name.encode("utf-8", "backslashreplace").decode()
             files.skipped.append(FileNote(shown, _NOT_UTF8))
             continue
-        path = os.path.normpath(os.path.join(root, name))
-        if os.path.isabs(name) or "\0" in name or not _is_below(path, root):
+        path = os.path.normpath(top + name)
+        if name.startswith("/") or "\0" in name or not path.startswith(top):
             files.failed.append(FileNote(name, _OUTSIDE))
             continue
         why = _why_unreadable(path, real_root, inside)
@@ -184,15 +185,12 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _why_unreadable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
-    """Say why a file is not looked at. Folders are resolved once each, for speed."""
+    """Say why a file is not looked at. Each folder is looked at once, for speed."""
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError):
         return GONE
-    folder = os.path.dirname(path)
-    if folder not in inside:
-        real = os.path.realpath(folder)
-        inside[folder] = real == real_root or _is_below(real, real_root)
+    is_inside = _is_inside(os.path.dirname(path), real_root, inside)
     if stat.S_ISLNK(mode):
         real = os.path.realpath(path)
         if not _is_below(real, real_root):
@@ -200,9 +198,24 @@ def _why_unreadable(path: str, real_root: str, inside: dict[str, bool]) -> str |
         if not os.path.exists(real):
             return GONE
         mode = os.stat(real).st_mode
-    if not inside[folder]:
+    if not is_inside:
         return _LINK_OUT
     return None if stat.S_ISREG(mode) else "not a file"
+
+
+def _is_inside(folder: str, real_root: str, known: dict[str, bool]) -> bool:
+    """Say whether a folder really lies in the root; one that is no link does where the one above it does."""
+    passed: list[str] = []
+    while folder not in known:  # no recursion: a stranger's folders may lie in each other a thousand deep
+        passed.append(folder)
+        folder = os.path.dirname(folder)
+    is_inside = known[folder]
+    for each in reversed(passed):
+        if not is_inside or os.path.islink(each):
+            real = os.path.realpath(each)
+            is_inside = real == real_root or _is_below(real, real_root)
+        known[each] = is_inside
+    return is_inside
 
 
 def _to_reply(request: Request, files: _Files, ruff: Checked, tools: Checked, *, notes: list[str]) -> Reply:

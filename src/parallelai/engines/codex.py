@@ -83,6 +83,9 @@ class CodexEngine(ClientEngine):
         """Write the schema down, and note what a session that goes on has taken until now."""
         if self.entry.base_url is None and launch.key is None and not _has_login(launch):
             raise Rejected(f"nobody is logged in to `{self.name}`", next="run `codex login`, or name a key")
+        if not launch.is_confined:  # git would complain aloud of a file that codex's own sandbox closes to it
+            env = {name: value for name, value in launch.env.items() if name != "GIT_TRACE_REFS"}
+            launch = dataclasses.replace(launch, env=env)
         extra: dict[str, Any] = {"before": recorded_total(launch.home.folder, request.session)}
         structure = _structure(request)
         if structure is None:

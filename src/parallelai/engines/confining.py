@@ -52,6 +52,7 @@ def confinement(
     seen = {_real(path) for path in hidden_except}
     hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
     own = (request.root, *workspace.writable) if workspace.edits else ()
+    mounts = workspace.mounts if workspace.edits else ()
     reach = workspace.network or network
     if reach == "off" and ports:
         said = f"the network is to be `off`, which closes the model server's port {ports[0]} too"
@@ -62,6 +63,7 @@ def confinement(
         readable=_existing((request.root, *workspace.readable, *readable)),
         hidden=_existing(hidden),
         protected=(*workspace.protected, *protected),
+        mounts=tuple(each for each in mounts if Path(each.what).exists()),
         network=reach,
         ports=ports if reach == "loopback" else (),
         by=confinements()[0],

@@ -12,11 +12,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from parallelai.engines.replies import parse_json
 from parallelai.engines.untrusted import safe_path
-from parallelai.errors import Invalid
+from parallelai.errors import Invalid, UsageError
+from parallelai.plan.files import read_text
 
 MAX_FILES = 2_000
 _TEXT = {"type": "string"}
@@ -129,6 +131,23 @@ def _replaced(path: str, before: str, edits: tuple[Replacement, ...]) -> str:
     for start, end, new in reversed(places):
         text = text[:start] + new + text[end:]
     return text.replace("\n", "\r\n") if is_crlf else text
+
+
+def check_fit(edits: tuple[FileEdit, ...], root: Path) -> None:
+    """Look whether replacements fit the files below `root`, so that the model can be told while it is there.
+
+    What cannot be read is for who writes them. Raises `Invalid` with what does not fit.
+    """
+    for edit in edits:
+        if not edit.edits:
+            continue
+        try:
+            before = read_text(root, edit.path)
+        except FileNotFoundError:
+            before = None
+        except (OSError, UsageError):
+            continue
+        edit.apply(before)
 
 
 def read_edits(text: str) -> tuple[FileEdit, ...]:

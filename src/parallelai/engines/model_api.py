@@ -13,10 +13,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parallelai.engines.context import EngineContext, refuse_unused
-from parallelai.engines.edits import CHANGE_SHAPE, edits_of, edits_to_data
+from parallelai.engines.edits import CHANGE_SHAPE, check_fit, edits_of, edits_to_data
 from parallelai.engines.http import HttpClient, is_loopback, shown_url
 from parallelai.engines.keys import (
     LEAST_MASKED_IN_ANSWERS,
@@ -54,6 +55,7 @@ from parallelai.engines.protocol import (
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean, shorten
+from parallelai.engines.warming import Warming
 from parallelai.engines.wire.chat import ChatWire
 from parallelai.engines.wire.errors import CHUNK, error_in_stream, error_of, is_about_format
 from parallelai.engines.wire.limits import read_limits
@@ -175,8 +177,10 @@ class ModelEngine:
         self._names: dict[str | None, str] = {}  # of models, by what requests call them
         self._plain: set[str] = set()  # models whose server takes no schema
         self._found: str | None = None  # the one model of a local server
+        self._warming = Warming(self._url)
         self._http = HttpClient(self._url, uses_proxies=not self._is_local)
-        self._account = entry.account or (shown_url(self._url) if entry.base_url else "default")
+        is_usual = not entry.base_url and self._url == self._named.base_url
+        self._account = entry.account or ("default" if is_usual else shown_url(self._url))
         self.capabilities = Capabilities(
             answers=_ANSWERS,
             structured=self._sends_schemas,
@@ -331,7 +335,8 @@ class ModelEngine:
     async def _answered(self, turn: _Turn, ask: Ask) -> tuple[Completion, Ask]:
         """Call, once more without a schema where the server takes none."""
         try:
-            return await self._call(turn, ask), ask
+            async with self._warming.turn(ask):
+                return await self._call(turn, ask), ask
         except _FormatRefused:
             self._plain.add(turn.model)
             ask = dataclasses.replace(ask, structure=None)
@@ -431,7 +436,9 @@ class ModelEngine:
             raise Invalid("the model answered nothing")
         if request.output == "change":
             reply = to_reply(text, output="schema", schema={}, usage=usage)
-            reply = dataclasses.replace(reply, data=edits_to_data(edits_of(reply.data)))
+            edits = edits_of(reply.data)
+            check_fit(edits, Path(request.root))
+            reply = dataclasses.replace(reply, data=edits_to_data(edits))
         else:
             reply = to_reply(
                 text, output=request.output, schema=request.schema, root=request.root, usage=usage

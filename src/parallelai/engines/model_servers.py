@@ -24,7 +24,7 @@ class ModelServer:
     `base_url` is its usual address (empty: every user has one of their own), `root` what follows a host that
     was given alone, `url_variables` and `key_variables` where its own tools look. `is_local`: it is a server
     that people run themselves, and on this machine it is neither remote nor paid. `programs` are its names on
-    the PATH, `provider` its name in the table of models.
+    the PATH, `provider` its name in the table of models. `caches`: what prompts begin with alike, it reads once.
     """
 
     base_url: str = ""
@@ -40,6 +40,7 @@ class ModelServer:
     provider: str = ""
     start: str = ""
     port: int | None = None  # of an address without one and without a scheme
+    caches: bool = False
 
 
 SERVERS: Mapping[str, ModelServer] = {
@@ -50,6 +51,7 @@ SERVERS: Mapping[str, ModelServer] = {
         needs_key=True,
         limit_key="max_completion_tokens",
         provider="openai",
+        caches=True,
     ),
     "anthropic": ModelServer(
         "https://api.anthropic.com/v1",
@@ -59,6 +61,7 @@ SERVERS: Mapping[str, ModelServer] = {
         needs_key=True,
         format="messages",
         provider="anthropic",
+        caches=True,
     ),
     "ollama": ModelServer(
         "http://127.0.0.1:11434/v1",
@@ -114,6 +117,7 @@ SERVERS: Mapping[str, ModelServer] = {
         needs_key=True,
         limit_key="max_completion_tokens",
         provider="azure",
+        caches=True,
     ),
 }
 """By the registered name."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from parallelai.records import FilePart, LimitKey, Reply, Usage, to_json
+
+if TYPE_CHECKING:
+    from parallelai.processes import Mount
 
 OutputKind = Literal["text", "findings", "change", "schema"]
 Tuning = Literal["temperature", "max_tokens"]
@@ -68,10 +71,10 @@ class Workspace:
 
     `edits`: whether `root` may be written. `temporary` is its own temporary folder (exists, absolute).
     `readable` stays readable wherever it lies, `hidden` is not even seen (absolute paths). Who edits may also
-    write what is `writable`, but nothing that is `protected`. `network` is None
-    where the engine decides. `permissions` is the plan's: what is asked is allowed once where a sandbox
-    confines it, put to a person, or denied. A program that takes more than `memory_bytes`, with all that it
-    started, is ended.
+    write what is `writable`, but nothing that is `protected`, and sees each of `mounts` in the place of what lies
+    there, where the sandbox can show it so. `network` is None where the engine decides. `permissions` is the
+    plan's: what is asked is allowed once where a sandbox confines it, put to a person, or denied. A program that
+    takes more than `memory_bytes`, with all that it started, is ended.
     """
 
     edits: bool
@@ -84,6 +87,7 @@ class Workspace:
     memory_bytes: int | None = None
     writable: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

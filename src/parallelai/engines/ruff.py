@@ -154,6 +154,7 @@ class Ruff:
         self.root = root
         self.reader = SettingsReader(_user_folder())
         self.rules: tuple[SecurityRule, ...] | None = None
+        self.usually_excluded: dict[tuple[str, str | None], bool] = {}
         self.included: dict[str, tuple[int, frozenset[str] | None]] = {}
 
     async def check(self, names: Mapping[str, str], bounds: Bounds) -> Checked:
@@ -225,11 +226,15 @@ class _Work:
         )
 
     def _is_usually_excluded(self, path: str) -> bool:
-        settings = self._settings[path].path
-        above = os.path.dirname(settings) if settings and path.startswith(os.path.dirname(settings)) else ""
-        base = min(filter(None, (above, self._ruff.root)), key=len)
-        folders = os.path.dirname(path)[len(base) :].split("/")
-        return any(name.startswith(".") or name in _USUALLY_EXCLUDED for name in folders)
+        folder, settings = os.path.dirname(path), self._settings[path].path
+        known = self._ruff.usually_excluded
+        if (folder, settings) not in known:
+            above = os.path.dirname(settings) if settings else ""
+            base = min(filter(None, (above if path.startswith(above) else "", self._ruff.root)), key=len)
+            names = folder[len(base) :].split("/")
+            is_excluded = any(name.startswith(".") or name in _USUALLY_EXCLUDED for name in names)
+            known[folder, settings] = is_excluded
+        return known[folder, settings]
 
     async def _why_not(self, path: str, settings: Settings) -> str | None:
         """Say why a file is not for Ruff, None if it is."""

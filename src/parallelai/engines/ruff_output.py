@@ -6,6 +6,7 @@ standard error: those that the project's settings exclude are passed over in sil
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -50,13 +51,7 @@ def read_findings(
     """
     found: list[Located] = []
     cells = functools.cache(lambda path: notebooks.cell_lines(read(path) or ""))
-    for line in output.split(b"\n"):
-        if not line.startswith(b"{"):
-            continue
-        try:
-            item = json.loads(line)
-        except ValueError:
-            continue  # the middle of a long output is not kept
+    for item in _items(output):
         try:
             path = item["filename"]
             if not isinstance(path, str):
@@ -70,6 +65,20 @@ def read_findings(
                 next="install another version of `ruff`",
             ) from None
     return found
+
+
+def _items(output: bytes) -> list[Mapping[str, Any]]:
+    """Read the lines that are JSON objects: at once, which takes half the time, or each where one is cut off."""
+    lines = [line for line in output.decode("utf-8", "replace").split("\n") if line.startswith("{")]
+    with contextlib.suppress(ValueError):
+        whole: list[Mapping[str, Any]] = json.loads(f"[{','.join(lines)}]")
+        if len(whole) == len(lines):
+            return whole
+    items: list[Mapping[str, Any]] = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the middle of a long output is not kept
+            items.append(json.loads(line))
+    return items
 
 
 def _located(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ MAX_EXTENDS = 20
 _CODE = re.compile(r"[A-Z]+[0-9]*\Z")
 _SECURITY = re.compile(r"S[0-9]*\Z")
 _MOST_SPECIFIC = 100
+_SETTLED_NS = 3 * 10**9
+"""What was written longer ago gets another time when it is written again, on any file system."""
 _INCLUDES = frozenset({"include", "extend-include"})
 _EXCLUDES = frozenset({"exclude", "extend-exclude"})
 
@@ -124,59 +127,77 @@ class _Unread:
     is_unsafe: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The nearest `pyproject.toml` that is a pipe, a device, huge (Ruff reads each of them); the nearest settings."""
+
+    unsafe: str | None
+    nearest: str | None
+
+
 class SettingsReader:
     """Finds and reads settings files. What was read is kept for as long as the file is the same."""
 
     def __init__(self, user_folder: str | None = None) -> None:
         """`user_folder` holds the user's own settings, for files that have no nearer ones."""
         self._user_folder = user_folder
+        self._bare: dict[str, int] = {}
         self._kept: dict[str, tuple[tuple[int, int, int], dict[str, Any] | _Unread]] = {}
 
     def of_files(self, paths: Iterable[str]) -> dict[str, Settings]:
         """Give the settings of each absolute path. Every folder and file is looked at once a call."""
-        nearest: dict[str, str | None] = {}
-        unsafe: dict[str, str | None] = {}
+        known: dict[str, _Places] = {}
+        of_folder: dict[str, Settings] = {}
         made: dict[str | None, Settings] = {}
         result: dict[str, Settings] = {}
         for path in paths:
             folder = os.path.dirname(path)
-            found = self._unsafe(folder, unsafe) or self._nearest(folder, nearest)
-            if found not in made:
-                made[found] = self._settings(found)
-            result[path] = made[found]
+            settings = of_folder.get(folder)
+            if settings is None:
+                places = self._places(folder, known)
+                found = places.unsafe or places.nearest
+                if found not in made:
+                    made[found] = self._settings(found)
+                settings = of_folder[folder] = made[found]
+            result[path] = settings
         return result
 
-    def _nearest(self, folder: str, known: dict[str, str | None]) -> str | None:
+    def _places(self, folder: str, known: dict[str, _Places]) -> _Places:
         """Go up from a folder to the first that has settings, as Ruff does, beyond the project's root too."""
         passed: list[str] = []
         while folder not in known:
             passed.append(folder)
             above = os.path.dirname(folder)
-            found = self._in_folder(folder)
-            if found is not None or above == folder:
-                known[folder] = found or self._of_user()
-            else:
-                folder = above
-        known.update(dict.fromkeys(passed, known[folder]))
-        return known[folder]
-
-    def _unsafe(self, folder: str, known: dict[str, str | None]) -> str | None:
-        """Find a `pyproject.toml` here or above that is a pipe, a device, huge: Ruff reads each of them."""
-        passed: list[str] = []
-        found: str | None = None
-        while folder not in known:
-            passed.append(folder)
-            path, above = os.path.join(folder, NAMES[-1]), os.path.dirname(folder)
-            content = self._load(path)
-            if isinstance(content, _Unread) and content.is_unsafe:
-                found = path
-            if found is not None or above == folder:
-                break
+            if above == folder:
+                known[folder] = self._here(folder, _Places(None, self._of_user()))
             folder = above
-        else:
-            found = known[folder]
-        known.update(dict.fromkeys(passed, found))
-        return found
+        places = known[folder]
+        for each in reversed(passed):
+            places = known[each] = known.get(each) or self._here(each, places)
+        return places
+
+    def _here(self, folder: str, above: _Places) -> _Places:
+        """What holds in a folder, where `above` holds in the one above it."""
+        if self._is_bare(folder):
+            return above
+        path = os.path.join(folder, NAMES[-1])
+        content = self._load(path)
+        is_unsafe = isinstance(content, _Unread) and content.is_unsafe
+        return _Places(path if is_unsafe else above.unsafe, self._in_folder(folder) or above.nearest)
+
+    def _is_bare(self, folder: str) -> bool:
+        """Say whether no settings file stands in a folder: what is known of it holds until it is written."""
+        try:
+            written = os.stat(folder).st_mtime_ns
+        except (OSError, ValueError):
+            return False
+        if self._bare.get(folder) == written:
+            return True
+        if any(os.path.lexists(f"{folder}/{name}") for name in NAMES):
+            return False
+        if time.time_ns() - written > _SETTLED_NS:
+            self._bare[folder] = written
+        return True
 
     def _of_user(self) -> str | None:
         return self._in_folder(self._user_folder) if self._user_folder else None

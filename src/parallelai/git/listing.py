@@ -172,10 +172,15 @@ def existing(root: Path, names: Sequence[str] | set[str]) -> list[str]:
 
 def _is_behind_link(top: str, folder: str, known: dict[str, bool]) -> bool:
     """Whether a folder, or one on the way to it, is a link; git knows what was there before as deleted."""
-    if folder not in known:
-        is_link = os.path.islink(f"{top}/{folder}")  # noqa: PTH114 -- a Path for each folder would cost more
-        known[folder] = is_link or _is_behind_link(top, folder.rpartition("/")[0], known)
-    return known[folder]
+    passed: list[str] = []
+    while folder not in known:  # no recursion: a stranger's folders may lie in each other a thousand deep
+        passed.append(folder)
+        folder = folder.rpartition("/")[0]
+    is_behind = known[folder]
+    for each in reversed(passed):
+        is_behind = is_behind or os.path.islink(f"{top}/{each}")  # noqa: PTH114 -- a Path each would cost more
+        known[each] = is_behind
+    return is_behind
 
 
 def _git(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Completed:

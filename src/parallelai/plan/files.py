@@ -250,14 +250,19 @@ def read_text(
     Raises `UsageError` if the path leaves the project, also by links, or is no plain file, or too large;
     `OSError` if it cannot be read.
     """
-    path = root / relative
+    path = os.path.join(root, relative)  # noqa: PTH118  # texts: there are thousands
     if why := _leads_out(path, root, folders):
         raise UsageError(f"`{_printable(relative)}` is not read: {why}")
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags), "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"`{_printable(relative)}` is not a file")
-        data = stream.read(max_bytes + 1)
+        data = os.read(descriptor, min(status.st_size, max_bytes) + 1)
+        if status.st_size < len(data) <= max_bytes:  # it grows, or is one of those that say no size
+            data += _read(descriptor, max_bytes + 1 - len(data))
+    finally:
+        os.close(descriptor)
     if len(data) > max_bytes:
         raise UsageError(f"`{_printable(relative)}` is larger than {max_bytes} bytes")
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
@@ -387,9 +392,26 @@ def _resolved(path: str, folders: dict[str, str]) -> str:
     folder, slash, name = path.rpartition("/")
     if not folder or not slash or name in ("", ".", "..") or "\0" in name:
         return os.path.realpath(path)
-    real = folders.get(folder)
-    if real is None:
-        real = folders[folder] = os.path.realpath(folder)
+    real = folders.get(folder) or _resolved_folder(folder, folders)
+    return _in_folder(real, name)
+
+
+def _resolved_folder(path: str, folders: dict[str, str]) -> str:
+    """Resolve a folder, and with it those above: no recursion, a stranger's may lie in each other a thousand deep."""
+    passed: list[str] = []
+    while path and path not in folders:
+        passed.append(path)
+        path = path.rpartition("/")[0]
+    real = folders[path] if path else "/"
+    for each in reversed(passed):
+        name = each.rpartition("/")[2]
+        plain = name not in ("", ".", "..") and each.startswith("/")
+        real = folders[each] = _in_folder(real, name) if plain else os.path.realpath(each)
+    return real
+
+
+def _in_folder(real: str, name: str) -> str:
+    """Resolve what a resolved folder holds."""
     here = f"{real}/{name}" if real != "/" else f"/{name}"
     return os.path.realpath(here) if os.path.islink(here) else here  # noqa: PTH114
 

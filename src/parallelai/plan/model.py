@@ -116,8 +116,11 @@ class Choice(Model):
     def _parse(cls, data: Any) -> Any:
         if isinstance(data, str):
             return {"rule": "one", "members": (_engine_name(data),)}
-        if not isinstance(data, Mapping):
+        if data is None or isinstance(data, Choice):
             return data
+        if not isinstance(data, Mapping):
+            said = f"an engine is its name or a choice, not {values.kind_of(data)}"
+            raise Wrong(said, "write an engine's name, or {fallback: [a, b]}")
         if isinstance(data.get("members"), tuple):  # made in Python: a plan's text has no tuples
             return data
         rules = [key for key in data if key in RULES]
@@ -465,6 +468,9 @@ class Plan(Model):
     @classmethod
     def _named(cls, value: Any) -> Any:
         """Take `name: {…}` pairs as well as a list."""
+        if value is not None and not isinstance(value, (Mapping, list, tuple)):
+            said = f"expected workstreams, not {values.kind_of(value)}"
+            raise Wrong(said, "write {NAME: {description: …, owns: …}}")
         if not isinstance(value, Mapping):
             return value
         return [_with_id(name, entry) for name, entry in value.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from parallelai.errors import Problem
 from parallelai.plan.base import Model
+from parallelai.plan.examples import example
 from parallelai.plan.positions import Positions, Step
 from parallelai.plan.values import Wrong, joined, kind_of, shown
 
@@ -28,6 +29,8 @@ _WANTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_TAGS = frozenset({"plain", "object", "flag", "choice"})
+"""Steps that pydantic puts into a path where a value may have several shapes."""
 _BOUNDS = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "at least"),
            "less_than": ("lt", "below"), "less_than_equal": ("le", "at most")}  # fmt: skip
 
@@ -60,13 +63,15 @@ def _problem(details: ErrorDetails, model: type[BaseModel], positions: Positions
     path = tuple(details["loc"])
     is_key = details["type"] == "extra_forbidden" or path[-1:] == ("[key]",)
     path = tuple(step for step in path if step != "[key]")
-    said, advice = _words(details, path, model)
+    said, advice = _words(details, path, model, is_toml=(positions.file or "").endswith(".toml"))
     at = positions.key(*path) if is_key or details["type"] == "missing" else positions.of(*path)
     line, column = at or (None, None)
     return Problem(said, positions.file, line, column, advice)
 
 
-def _words(details: ErrorDetails, path: tuple[Step, ...], model: type[BaseModel]) -> tuple[str, str | None]:
+def _words(
+    details: ErrorDetails, path: tuple[Step, ...], model: type[BaseModel], *, is_toml: bool
+) -> tuple[str, str | None]:
     kind, context = details["type"], details.get("ctx", {})
     name = key_of(path)
     if kind == "extra_forbidden":
@@ -82,20 +87,21 @@ def _words(details: ErrorDetails, path: tuple[Step, ...], model: type[BaseModel]
         return said, f"write a number {text} {context[bound]:g}"
     if kind == "literal_error":
         return _not_an_option(name, details["input"], str(context.get("expected", "")))
-    return _wrong_type(name, kind, details)
-
-
-def _wrong_type(name: str, kind: str, details: ErrorDetails) -> tuple[str, str | None]:
     wanted = _WANTED.get(kind)
-    value = details["input"]
     if wanted is None:
         return f"{name}{details['msg']}", None
+    return _wrong_type(
+        name, wanted, details["input"], example(model, path, wanted, is_toml=is_toml) or wanted
+    )
+
+
+def _wrong_type(name: str, wanted: str, value: Any, advice: str) -> tuple[str, str | None]:
     if value is None:
-        return f"{name}expected {wanted}, but it is empty", f"write {wanted}, or leave the key out"
+        return f"{name}expected {wanted}, but it is empty", f"write {advice}, or leave the key out"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted == "text" and (is_number or isinstance(value, bool)):
         return f"{name}expected text, not {kind_of(value)}", f'write it in quotes: "{value}"'
-    return f"{name}expected {wanted}, not {kind_of(value)}", f"write {wanted}"
+    return f"{name}expected {wanted}, not {kind_of(value)}", f"write {advice}"
 
 
 def _not_an_option(name: str, value: Any, expected: str) -> tuple[str, str | None]:
@@ -111,9 +117,7 @@ def _not_an_option(name: str, value: Any, expected: str) -> tuple[str, str | Non
 
 def key_of(path: tuple[Step, ...]) -> str:
     """Name the key that a message is about, as its beginning."""
-    names = [
-        step for step in path if isinstance(step, str) and step not in {"plain", "object", "flag", "choice"}
-    ]
+    names = [step for step in path if isinstance(step, str) and step not in _TAGS]
     return f"`{names[-1]}`: " if names else ""
 
 
@@ -121,11 +125,11 @@ def _owner(path: tuple[Step, ...]) -> str:
     singular = {"tasks": "the task", "workstreams": "the workstream", "phases": "the phase"}
     if len(path) > 1 and path[-2] in singular:
         return singular[str(path[-2])] + " "
-    names = [step for step in path if isinstance(step, str)]
+    names = [step for step in path if isinstance(step, str) and step not in _TAGS]
     return f"`{names[-1]}` " if names else "the plan "
 
 
-def unknown_key(key: str, models: Iterable[type[BaseModel]]) -> tuple[str, str | None]:
+def unknown_key(key: str, models: Sequence[type[BaseModel]]) -> tuple[str, str | None]:
     """Say that a key is not known, or known and there already under another name; and what to write."""
     known: set[str] = set()
     canonical: set[str] = set()
@@ -139,7 +143,24 @@ def unknown_key(key: str, models: Iterable[type[BaseModel]]) -> tuple[str, str |
         said = f"the key {shown(key)} is unknown: secrets are never in a plan"
         return said, "name the variable that holds it: api_key_env: NAME"
     found = nearest(key, known)
-    return f"unknown key {shown(key)}", meant(key, {found} if found else canonical, "key")
+    below = None if found else _below(key, models)
+    return f"unknown key {shown(key)}", below or meant(key, {found} if found else canonical, "key")
+
+
+def _below(key: str, models: Iterable[type[BaseModel]]) -> str | None:
+    """Advise where a key belongs that stands one level too high, such as `budget` beside `limits`."""
+    places: dict[str, list[str]] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if (
+                isinstance(inner, type)
+                and issubclass(inner, BaseModel)
+                and (found := nearest(key, keys(inner)))
+            ):
+                places.setdefault(found, []).append(field.alias or name)
+    found = nearest(key, places)
+    return None if found is None else f"did you mean `{found}` in {joined(places[found])}?"
 
 
 def keys(model: type[BaseModel]) -> set[str]:

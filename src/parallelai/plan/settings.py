@@ -81,6 +81,8 @@ class Settings(Model):
     consent: Words = ()
 
 
+NEVER_A_PROJECTS = frozenset({"consent"})
+"""Settings that are the user's own: those of a project never hold."""
 _EMPTY: Mapping[str, str] = {}
 _MOST_ERRORS = 20
 """How many errors of a config are told at once: it may be a stranger's, with any number of them."""
@@ -152,7 +154,7 @@ def _origin(path: tuple[str, ...], origins: Mapping[str, str]) -> tuple[str, str
 def settings_for(config: Config, *, is_trusted: bool) -> tuple[Settings, tuple[str, ...]]:
     """Give the settings that hold, and the dotted keys of the project's config that were ignored.
 
-    Consent is the user's own: what a project says about it is ignored, trusted or not.
+    Consent is the user's own (`NEVER_A_PROJECTS`): what a project says about it is ignored, trusted or not.
     """
     if config.without_project is None:
         return parse(config), ()

@@ -172,7 +172,9 @@ def usd(value: Any) -> float:
 
 
 def budget(value: Any) -> Any:
-    """Turn `10usd,5Mtok,4h` into a mapping of `usd`, `tokens` and `time`; leave anything else as it is."""
+    """Turn `10usd,5Mtok,4h` into a mapping of `usd`, `tokens` and `time`; a mapping stays as it is."""
+    if isinstance(value, (int, float, list, tuple)):
+        raise Wrong(f"{shown(value)} is no budget", "write it like 10usd,5Mtok,4h")
     if not isinstance(value, str):
         return value
     found: dict[str, Any] = {}

@@ -5,7 +5,7 @@ without a shell and an environment of only what it needs (`environment`), and bo
 a warden end the whole tree, however it, or ParallelAI, ended; `sweep` ends what is left all the same.
 """
 
-from parallelai.processes.confinement import Confinement
+from parallelai.processes.confinement import Confinement, Mount
 from parallelai.processes.confining import confinements
 from parallelai.processes.environment import environment, find
 from parallelai.processes.feed import Feed
@@ -23,6 +23,7 @@ __all__ = [
     "Completed",
     "Confinement",
     "Feed",
+    "Mount",
     "Orphan",
     "Program",
     "close_warden",

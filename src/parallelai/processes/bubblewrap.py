@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from parallelai.processes.confinement import Mount
 from parallelai.processes.layout import Kind, Layout, is_within
 from parallelai.processes.specification import BRIDGE_DESCRIPTOR, STATUS_DESCRIPTOR
 
@@ -68,6 +69,7 @@ def command(
     program: Sequence[str],
     is_networked: bool,
     ports: Sequence[int] = (),
+    mounts: Sequence[Mount] = (),
 ) -> list[str]:
     """Return the command line that runs `program` (its executable, then its argv) in `layout`.
 
@@ -76,7 +78,8 @@ def command(
     root = "--bind" if layout.kind("/") is Kind.WRITABLE else "--ro-bind"
     result = [bwrap, root, "/", "/", "--dev", "/dev"]
     result += ["--size", str(_SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
-    result += [*_mounts(layout), *namespaces(is_networked=is_networked)]
+    result += [*_mounts(layout), *_laid_over(layout.temporary, mounts), *_sealed(layout)]
+    result += namespaces(is_networked=is_networked)
     if any(port < _ORDINARY_PORT for port in ports):
         result += ["--cap-add", "CAP_NET_BIND_SERVICE"]
     result += ["--json-status-fd", str(STATUS_DESCRIPTOR), "--chdir", cwd, "--"]
@@ -129,10 +132,23 @@ def _mounts(layout: Layout) -> list[str]:
             result += ["--ro-bind", _NOTHING, path]
     if not is_private:
         result += ["--bind", layout.temporary, PRIVATE]
-    for path in layout.of(Kind.HIDDEN):
-        if path != PRIVATE and Path(path).is_dir():
-            result += ["--remount-ro", path]  # it must not fill memory with files
     return result
+
+
+def _laid_over(temporary: str, mounts: Sequence[Mount]) -> list[str]:
+    """Return the mounts that lie over all else. Raises ValueError where one could be led astray."""
+    result: list[str] = []
+    for what, place, is_writable in mounts:
+        if is_within(place, PRIVATE):
+            _refuse_planted(temporary, place)
+        result += ["--bind" if is_writable else "--ro-bind", what, place]
+    return result
+
+
+def _sealed(layout: Layout) -> list[str]:
+    """Return what keeps a program from filling memory with files where something is hidden."""
+    hidden = (path for path in layout.of(Kind.HIDDEN) if path != PRIVATE and Path(path).is_dir())
+    return [word for path in hidden for word in ("--remount-ro", path)]
 
 
 def _refuse_planted(temporary: str, path: str) -> None:

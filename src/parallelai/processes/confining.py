@@ -115,7 +115,7 @@ def _choose(wanted: By | None) -> By:
 
 def _wrap(specification: Specification, asked: Confinement) -> Specification:
     from parallelai.processes import bubblewrap
-    from parallelai.processes.layout import lay_out
+    from parallelai.processes.layout import lay_out, mounts_of
 
     own = os.fsdecode(specification.executable)
     is_bridged = asked.network == "loopback" and bool(asked.ports)
@@ -131,6 +131,7 @@ def _wrap(specification: Specification, asked: Confinement) -> Specification:
         program=[own, *map(os.fsdecode, specification.argv)],
         is_networked=asked.network == "on",
         ports=asked.ports if is_bridged else (),
+        mounts=mounts_of(asked),
     )
     return specification._replace(
         executable=os.fsencode(bwrap),

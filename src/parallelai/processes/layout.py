@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from parallelai.processes.confinement import Confinement
+from parallelai.processes.confinement import Confinement, Mount
 
 _SOCKETS = (
     "/run/user",
@@ -103,6 +103,20 @@ def lay_out(confinement: Confinement, readable: Iterable[str] = ()) -> Layout:
         protected=_existing(confinement.protected),
         writable=own,
         temporary=os.path.realpath(confinement.temporary),
+    )
+
+
+def mounts_of(confinement: Confinement) -> tuple[Mount, ...]:
+    """Follow the links of all mounts. Raises ValueError for one that cannot be made."""
+    for path in (path for mount in confinement.mounts for path in (mount.what, mount.place)):
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"`{path}` is not an absolute path")
+    for mount in confinement.mounts:
+        if not Path(mount.what).exists():
+            raise ValueError(f"`{mount.what}`, which is to be mounted, does not exist")
+    real = os.path.realpath
+    return tuple(
+        mount._replace(what=real(mount.what), place=real(mount.place)) for mount in confinement.mounts
     )
 
 

@@ -32,8 +32,9 @@ import struct
 import time
 from collections.abc import Callable
 
+from parallelai.processes.becoming import IGNORED, become
 from parallelai.processes.meter import Meter
-from parallelai.processes.specification import IGNORED, LENGTH, Specification, become
+from parallelai.processes.specification import LENGTH, Specification
 from parallelai.processes.walk import ask_to_end, children, descendants, kill_all, read
 from parallelai.processes.wrapper import Wrapper
 

@@ -86,6 +86,7 @@ def exit_code(
     is_budget_reached: bool = False,
     signal: int | None = None,
     is_unapplied: bool = False,
+    is_served: bool = False,
 ) -> int:
     """Give the exit code of a run by CONTRACTS §3; where several hold, 130, 143, 3, 5, 4, 1 in this order.
 
@@ -97,12 +98,13 @@ def exit_code(
         is_budget_reached: a budget kept the run from starting something.
         signal: the signal that interrupted the run, if one did.
         is_unapplied: a change that was to be applied could not be.
+        is_served: some engine gave a reply, also where its task waits for a person now.
     """
     tasks = tuple(tasks)
     if signal is not None:
         return _SIGNALLED.get(signal, 128 + signal)
     statuses = {task.status for task in tasks}
-    if _is_nothing_attempted(tasks):
+    if not is_served and _is_nothing_attempted(tasks):
         return NOT_ATTEMPTED
     if is_budget_reached or Outcome.OVER_BUDGET in statuses:
         return OVER_BUDGET

@@ -36,6 +36,8 @@ def lines_of(lines: Sequence[str], place: tuple[int, int]) -> Sequence[str]:
 
 def quote(lines: Sequence[str]) -> str | None:
     """Quote lines as they stand in the file, cut where very long; None if there is nothing to see."""
+    if len(lines) == 1:  # most findings, by far
+        return lines[0][:QUOTED_COLUMNS].rstrip() or None
     text = "\n".join(line[:QUOTED_COLUMNS].rstrip() for line in lines)
     return text if text.strip() else None
 

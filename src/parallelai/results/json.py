@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import re
+from types import ModuleType
 from typing import Any
 
 from parallelai.errors import ParallelAIError
@@ -31,17 +34,22 @@ def dump(data: Any, *, indent: int | None = 2) -> str:
     A number that JSON does not have is null; half of a surrogate pair, as in the name of a file that is not
     UTF-8, is written as its escape. Indented text ends with a line end, text without indentation has none.
     """
-    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
-
+    pydantic = _pydantic()
     try:
-        text = to_json(data, indent=indent, inf_nan_mode="null").decode()
-    except (PydanticSerializationError, UnicodeEncodeError):
-        plain = to_jsonable_python(data, inf_nan_mode="null")
+        text: str = pydantic.to_json(data, indent=indent, inf_nan_mode="null").decode()
+    except (pydantic.PydanticSerializationError, UnicodeEncodeError):
+        plain = pydantic.to_jsonable_python(data, inf_nan_mode="null")
         text = json.dumps(plain, indent=indent, ensure_ascii=False)
         text = text.encode("utf-8", "backslashreplace").decode()
     if not text.isascii() or "\x7f" in text:
         text = _UNSAFE.sub(_escape, text)
     return text if indent is None else text + "\n"
+
+
+@functools.cache
+def _pydantic() -> ModuleType:
+    """What writes JSON; not loaded before there is something to write, and looked up once."""
+    return importlib.import_module("pydantic_core")
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ says how many went.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -53,8 +53,8 @@ def render(document: RunDocument, context: RenderContext) -> str:
         "invocations": [_invocation(document, max(0, left_out))],
         "properties": {"run": document.run, "leftOut": max(0, left_out)},
     }
-    rows = (dump(_result(finding, numbers, has_baseline), indent=None) for finding in kept)
-    return _log(dump(run), ",\n".join(rows))
+    rows = _Rows(numbers, has_baseline)
+    return _log(dump(run), ",\n".join(map(rows.write, kept)))
 
 
 def _log(run: str, results: str) -> str:
@@ -79,9 +79,10 @@ def _rules(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Describe the rules that occur, sorted by id, each by its worst finding."""
     worst: dict[str, Finding] = {}
     for finding in findings:
-        known = worst.setdefault(_rule_id(finding), finding)
-        if finding.severity.rank < known.severity.rank:
-            worst[_rule_id(finding)] = finding
+        rule = _rule_id(finding)
+        known = worst.setdefault(rule, finding)
+        if finding.severity is not known.severity and finding.severity.rank < known.severity.rank:
+            worst[rule] = finding
     return [_rule(id_, worst[id_]) for id_ in sorted(worst)]
 
 
@@ -110,20 +111,68 @@ def _rule(id_: str, worst: Finding) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, numbers: dict[str, int], has_baseline: bool) -> dict[str, Any]:
-    rule = _rule_id(finding)
-    result: dict[str, Any] = {
-        "ruleId": rule,
-        "ruleIndex": numbers[rule],
-        "level": _LEVELS[finding.severity],
-        "message": {"text": _message(finding)},
-        "locations": [
-            {"physicalLocation": {"artifactLocation": _artifact(finding.file), "region": _region(finding)}}
-        ],
+class _Rows:
+    """Writes results, each as one line of JSON: what recurs in thousands of them is written once and kept."""
+
+    def __init__(self, numbers: Mapping[str, int], has_baseline: bool) -> None:
+        self._numbers = numbers
+        self._has_baseline = has_baseline
+        self._heads: dict[tuple[str, Severity, str], str] = {}
+        self._places: dict[str, str] = {}
+        self._ends: dict[tuple[object, ...], str] = {}
+
+    def write(self, finding: Finding) -> str:
+        """Write one result. Of what a finding has, only its place and its id are hardly ever another's."""
         # No `primaryLocationLineHash`: the upload computes it from the source, and warns of any other value.
-        "partialFingerprints": {"parallelai/v1": finding.id},
-        "properties": _properties(finding),
-    }
+        marks = f'"partialFingerprints":{{"parallelai/v1":{dump(finding.id, indent=None)}}}'
+        place = f'{self._place(finding.file)},"region":{_region(finding)}'
+        return f"{{{self._head(finding)},{place}}}}}],{marks},{self._end(finding)}}}"
+
+    def _head(self, finding: Finding) -> str:
+        rule, message = _rule_id(finding), _message(finding)
+        key = (rule, finding.severity, message)
+        if key not in self._heads:
+            level = _LEVELS[finding.severity]
+            head = {
+                "ruleId": rule,
+                "ruleIndex": self._numbers[rule],
+                "level": level,
+                "message": {"text": message},
+            }
+            self._heads[key] = _inner(head)
+        return self._heads[key]
+
+    def _place(self, file: str) -> str:
+        if file not in self._places:
+            self._places[file] = (
+                f'"locations":[{{"physicalLocation":{{{_inner({"artifactLocation": _artifact(file)})}'
+            )
+        return self._places[file]
+
+    def _end(self, finding: Finding) -> str:
+        key = (
+            finding.severity,
+            finding.category,
+            finding.tier,
+            finding.by,
+            finding.votes,
+            finding.task,
+            finding.confidence,
+            finding.state,
+        )
+        if key not in self._ends:
+            self._ends[key] = _inner(_closing(finding, self._has_baseline))
+        return self._ends[key]
+
+
+def _inner(data: dict[str, Any]) -> str:
+    """Write an object's keys and values, without its braces."""
+    return dump(data, indent=None)[1:-1]
+
+
+def _closing(finding: Finding, has_baseline: bool) -> dict[str, Any]:
+    """What stands at the end of a result: what SARIF has no field for, and how it is judged."""
+    result: dict[str, Any] = {"properties": _properties(finding)}
     if finding.confidence is not None:
         result["rank"] = round(100 * finding.confidence, 1)
     if finding.state == "suppressed":
@@ -145,11 +194,10 @@ def _artifact(file: str) -> dict[str, str]:
     return {"uri": quote(os.fsencode(file)), "uriBaseId": "%SRCROOT%"}
 
 
-def _region(finding: Finding) -> dict[str, Any]:
-    region: dict[str, Any] = {"startLine": finding.line[0], "endLine": finding.line[1]}
-    if finding.column is not None:
-        region |= {"startColumn": finding.column[0], "endColumn": finding.column[1]}
-    return region
+def _region(finding: Finding) -> str:
+    (first, last), column = finding.line, finding.column
+    columns = "" if column is None else f',"startColumn":{column[0]},"endColumn":{column[1]}'
+    return f'{{"startLine":{first},"endLine":{last}{columns}}}'
 
 
 def _properties(finding: Finding) -> dict[str, Any]:

@@ -244,6 +244,13 @@ def _workstream() -> Schema:
         },
         "A task that has a branch of its own.",
     )
+    workstream["properties"]["trespasses"] = {
+        "type": "array",
+        "items": _object(
+            {"paths": {"type": "array", "items": text}, "why": text, "patch": maybe}, "Kept out."
+        ),
+        "description": "What was kept out by the guard, why, and the patch that holds it.",
+    }
     return {"Workstream": workstream, "Landed": landed, "Gate": gate}
 
 

@@ -7,7 +7,8 @@ the context says, unless that is under `NARROWEST` cells.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from parallelai.records import Coverage, FileNote, Finding, Outcome, RunDocument, Severity, TaskResult
 from parallelai.results import summary
@@ -262,8 +263,24 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     elif change is not None:
         said.append(f"{count}{'applied' if change.applied else f'not applied: {change.patch}'}")
     if stream is not None and kept_out:
-        said.append(f"kept out: {', '.join(dict.fromkeys(kept_out))}")  # each turn may have tried it
+        said += _kept_out(kept_out, stream.get("trespasses", ()))
     return [line for each in said for line in page.fill(each, indent=4)]
+
+
+def _kept_out(paths: Sequence[str], trespasses: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the guard kept out of a workstream, by reason, and where it is; each turn may have tried the same."""
+    if not trespasses:  # of a run that an older version recorded
+        return [f"kept out: {', '.join(dict.fromkeys(paths))}"]
+    by_reason: dict[str, list[Mapping[str, Any]]] = {}
+    for each in trespasses:
+        by_reason.setdefault(each["why"], []).append(each)
+    lines = []
+    for why, found in by_reason.items():
+        named = ", ".join(dict.fromkeys(path for each in found for path in each["paths"]))
+        patches = ", ".join(dict.fromkeys(each["patch"] for each in found if each["patch"]))
+        about = f"{why}; it is kept in {patches}" if patches else why
+        lines.append(f"kept out: {named} ({about})" if named else f"kept out: {about}")
+    return lines
 
 
 # --- files and the end

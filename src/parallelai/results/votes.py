@@ -61,8 +61,9 @@ def join(entries: Sequence[Report], lookers: Iterable[Voice], judgement: Judgeme
         entries: what was reported of the file, in plan order.
         lookers: the reviewers who looked at it, once for each time.
     """
-    groups = list(_equal(entries))
-    if needs_matching(entries):
+    is_of_one = all(entry.reply == entries[0].reply for entry in entries)  # who lists a thing twice means two
+    groups = [[entry] for entry in entries] if is_of_one else list(_equal(entries))
+    if not is_of_one and needs_matching(entries):
         groups = _matched(groups, judgement.vocabulary)
     voices = _count(lookers)
     return [_join(group, voices, judgement.record) for group in groups]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,13 @@ WITHDRAWN = Answer("withdrawn", POLICY)
 EDITS = frozenset({"edit", "write", "create", "delete", "move", "read", "search", "think"})
 """What an assistant may do in its own workspace also where nothing confines it."""
 
+MOST_DETAIL = 2000
+"""How many characters of what a question is about are written down."""
+
+Choice = tuple[str, str, str]
+"""Of which task, what was asked about, and the detail of it."""
+
+NOTHING_CHOSEN: Mapping[Choice, Answer] = {}
 ATTEND = "go on with the run on a terminal"
 
 Verdict = Literal["allow", "deny", "ask"]
@@ -56,14 +63,21 @@ class Questions:
         append: writes an event down.
         is_attended: somebody is there; else what needs a person ends the attempt.
         is_confined: says whether a workspace is really confined on this machine.
+        chosen: what persons chose in earlier processes of the run: the same question is not asked again.
     """
 
     def __init__(
-        self, append: Append, *, is_attended: bool, is_confined: Callable[[Workspace], bool]
+        self,
+        append: Append,
+        *,
+        is_attended: bool,
+        is_confined: Callable[[Workspace], bool],
+        chosen: Mapping[Choice, Answer] = NOTHING_CHOSEN,
     ) -> None:
         self._append = append
         self._is_attended = is_attended
         self._is_confined = is_confined
+        self._chosen = chosen
         self._open: dict[str, _Open] = {}
         self._asked = 0
 
@@ -90,6 +104,9 @@ class Questions:
 
         Raises `Unavailable` where nobody is there to ask.
         """
+        known = self._chosen.get((task, question.what, question.detail[:MOST_DETAIL]))
+        if known is not None and known.option in question.options:
+            return known
         if not self._is_attended:
             raise Unavailable(f"it asks about a {question.what}, and nobody is there to answer", next=ATTEND)
         name = self._put(question, task)
@@ -110,7 +127,7 @@ class Questions:
         """Write a question down; gives its name."""
         self._asked += 1
         name = f"q{self._asked}"
-        asked = PermissionAsked(name, question.what, question.options, question.detail[:2000])
+        asked = PermissionAsked(name, question.what, question.options, question.detail[:MOST_DETAIL])
         self._append(asked, task=task, attempt=attempt)
         return name
 

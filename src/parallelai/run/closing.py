@@ -53,6 +53,7 @@ def _ending(job: Job, report: Report, findings: tuple[Finding, ...], how: How) -
             fail_on=job.fail_on,
             is_budget_reached=is_over,
             signal=how.signal,
+            is_served=any(ended.by for ended in report.results.values()),
         ),
         seconds=round(report.seconds, 3),
         seconds_one_by_one=round(report.seconds_one_by_one, 3),

@@ -7,8 +7,9 @@ secret. By pattern: the forms of well-known keys, whose prefixes make mistakes u
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from parallelai.records import ErrorRecord, Finding, Reply
@@ -18,6 +19,7 @@ SHORTEST_VALUE = 8
 SHORTEST_KEY = 16
 
 _FINDING_TEXTS = ("message", "suggestion", "quote", "rule", "category")
+_texts_of: Callable[[Finding], tuple[str | None, ...]] = operator.attrgetter(*_FINDING_TEXTS)
 
 _SECRET_NAME = re.compile(r"(key|token|secret|passw|credential|auth)", re.IGNORECASE)
 _KNOWN_FORMS = (
@@ -67,7 +69,7 @@ class Masker:
     def reply(self, reply: Reply) -> Reply:
         """Mask all texts of a reply; one without secrets is given back as it is."""
         text = self.text(reply.text) if reply.text else reply.text
-        findings = tuple(self._finding(finding) for finding in reply.findings)
+        findings = self._findings(reply.findings)
         data = self._data(reply.data)
         notes = tuple(self.text(note) for note in reply.notes)
         masked = (text, data, notes, findings)
@@ -90,6 +92,12 @@ class Masker:
         """Mask what an error says; it may quote what a program printed."""
         advice = None if record.next is None else self.text(record.next)
         return dataclasses.replace(record, said=self.text(record.said), next=advice)
+
+    def _findings(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        texts = {text for finding in findings for text in _texts_of(finding) if text}
+        if not self._pattern.search("\0".join(texts)):  # the common case, in one look at thousands
+            return findings
+        return tuple(self._finding(finding) for finding in findings)
 
     def _finding(self, finding: Finding) -> Finding:
         texts = {name: getattr(finding, name) for name in _FINDING_TEXTS}

@@ -117,6 +117,10 @@ class Report:
             case ChangeRefused():
                 self.refusals[task] = data
 
+    def made(self) -> tuple[str, ...]:
+        """Name the tasks that have a change that holds something, however they ended, in plan order."""
+        return tuple(task for task in self.order if task in self.changes and self.changes[task].files)
+
     def changed(self) -> tuple[str, ...]:
         """Name the tasks that ended well and have a change that holds something, in plan order."""
         return tuple(

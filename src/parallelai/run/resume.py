@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from parallelai.engines.protocol import Answer
 from parallelai.events import (
     AttemptEnded,
     AttemptReserved,
@@ -16,14 +17,19 @@ from parallelai.events import (
     CommandDone,
     CommandReceived,
     Event,
+    PermissionAnswered,
+    PermissionAsked,
     RunCreated,
     SessionOpened,
     TaskEnded,
     TaskReady,
+    TaskStep,
     WorkspaceCreated,
     WorkstreamRevisited,
 )
 from parallelai.records import Outcome, Reply
+from parallelai.run.approving import Leave, is_kept_waiting
+from parallelai.run.asking import POLICY, Choice
 from parallelai.run.workspaces import Measured
 
 REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
@@ -61,6 +67,7 @@ class Prior:
     `commands` are those that have their answer; `budget` is the last one that the run was given meanwhile;
     `spare` are replies of another run of the same that was killed, which the cache may lack;
     `changes` are what attempts changed; `interrupted` are sessions that can be gone on with, by task;
+    `leave` is what persons said of tasks with `approve: true`, `chosen` what they chose where a task asked;
     `written` gives, for a file and the content that this run itself wrote into it, what was there before.
     """
 
@@ -76,6 +83,8 @@ class Prior:
     changes: dict[tuple[str, int], ChangeMade] = field(default_factory=dict)
     interrupted: dict[str, Interrupted] = field(default_factory=dict)
     written: dict[tuple[str, str | None], str | None] = field(default_factory=dict)
+    leave: Leave = field(default_factory=Leave)
+    chosen: dict[Choice, Answer] = field(default_factory=dict)
 
     def forget(self, task: str) -> None:
         """Begin a task anew: what is known of its work holds no more. Its attempts are counted on."""
@@ -125,8 +134,11 @@ class _Reader:
     asked: dict[int, dict[str, Any]] = field(default_factory=dict)
     started: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     folders: dict[tuple[str, int], str] = field(default_factory=dict)
+    steps: dict[str, str] = field(default_factory=dict)
+    open: dict[tuple[str, str], PermissionAsked] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
+        self.prior.leave.take(event)
         match event.data:
             case RunCreated() as created:
                 self.prior.created = created
@@ -155,6 +167,13 @@ class _Reader:
                 self.folders[task, attempt] = data.path
             case ChangeMade():
                 self.prior.changes[task, attempt] = data
+            case PermissionAsked() if not attempt:  # of an attempt it is leave for once
+                self.open[task, data.question] = data
+            case PermissionAnswered(by=by) if by != POLICY and (task, data.question) in self.open:
+                asked = self.open.pop((task, data.question))
+                self.prior.chosen[task, asked.what, asked.detail] = Answer(data.option, by)
+            case TaskStep():
+                self.steps[task] = data.step
             case TaskEnded():
                 self._take_end(task, data)
         if isinstance(data, AttemptReserved | TaskReady):
@@ -176,6 +195,8 @@ class _Reader:
     def _take_end(self, task: str, ended: TaskEnded) -> None:
         prior = self.prior
         prior.ended.pop(task, None)
+        if is_kept_waiting(ended, self.steps.pop(task, None)):
+            return  # its reply is what a person gives leave for
         if ended.result.status is Outcome.OK:
             prior.ended[task] = ended
         elif ended.result.status in REJECTED:

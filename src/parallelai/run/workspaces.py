@@ -126,6 +126,9 @@ class Place(Protocol):
     async def check(self, argv: tuple[str, ...], seconds: float) -> EngineError | None:
         """Run a command there, confined as the assistant is; gives why it failed, None if it passed."""
 
+    async def put_right(self) -> tuple[str, ...]:
+        """Put right what an attempt that failed did outside of the folder; gives what to say of it with its error."""
+
     async def close(self, *, is_left: bool = False) -> None:
         """Let go of the folder, and remove it unless it is left for a later process."""
 
@@ -154,8 +157,11 @@ def applied_event(applied: Applied, *, is_undone: bool = False) -> ChangeApplied
 class Workspaces(Protocol):
     """Makes and removes the folders of one run."""
 
-    async def open(self, task: str, work: Work, seconds: float) -> Place:
-        """Make a folder for an attempt of a task. Raises an `EngineError` where it cannot be made."""
+    async def open(self, task: str, work: Work, seconds: float, parked: Parked) -> Place:
+        """Make a folder for an attempt of a task. Raises an `EngineError` where it cannot be made.
+
+        Whoever waits here for what others hold of this machine does so inside of `parked`.
+        """
 
     def ended(self, task: str, measured: Measured | None) -> None:
         """Remember the change of a task that ended well, for those that come after it."""

@@ -100,14 +100,16 @@ class Journal:
 
     def _named(self, name: str) -> list[RunRow]:
         return self._rows("WHERE id = ?", name) or self._rows(
-            "WHERE substr(id, 1, length(?1)) = ?1 ORDER BY number DESC LIMIT 6", name
+            "WHERE substr(id, 1, length(?)) = ? ORDER BY number DESC LIMIT 6", name, name
         )
 
     def latest(self, *, plan: str | None = None, kind: str | None = None) -> RunRow | None:
         """Find the newest run, of a plan and of a kind where they are given; None where there is none."""
         rows = self._rows(
-            "WHERE (?1 IS NULL OR plan = ?1) AND (?2 IS NULL OR kind = ?2) ORDER BY number DESC LIMIT 1",
+            "WHERE (? IS NULL OR plan = ?) AND (? IS NULL OR kind = ?) ORDER BY number DESC LIMIT 1",
             plan,
+            plan,
+            kind,
             kind,
         )
         return rows[0] if rows else None

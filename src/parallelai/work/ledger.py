@@ -9,8 +9,9 @@ A workspace sees what it holds in its environment:
     TMPDIR                    a folder for temporary files
     XDG_CACHE_HOME            a folder for caches
 
-Ports, names and folders of a workstream stay the same until it has landed or was dropped. Nobody makes the
-database: the name is free, and who sets the workspace up makes it.
+Ports, names and folders of a workstream stay the same until it has landed or was dropped; those of a task's attempt
+go with it. Nobody makes the database: the name is free, and who sets the workspace up makes it. Memory and heavy
+slots are only held while somebody works; while others hold them, who needs them waits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +43,8 @@ __all__ = ["Held", "Lacking", "Ledger"]
 
 MEMORY_SHARE = 0.9
 """How much of the machine's memory workspaces may take together."""
+WAIT_SECONDS = 0.5
+"""How often is looked whether others gave back what somebody waits for: they may be other processes."""
 _LONGEST = 40
 _GONE = "gone-"
 _PLACES = (
@@ -135,6 +139,31 @@ class Ledger:
         for made in (self._folder, held.temporary, held.cache):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
         return held
+
+    async def take_when_free(
+        self,
+        run: str,
+        name: str,
+        needs: Needs,
+        *,
+        registration: Path | None = None,
+        parked: Callable[[], AbstractAsyncContextManager[None]],
+        waits: Callable[[Lacking], None],
+    ) -> Held:
+        """Take what a workspace needs, as `take` does; while others hold too much of it, wait inside of `parked`.
+
+        Args:
+            waits: is told, once, what is waited for.
+        """
+        try:
+            return await self.take(run, name, needs, registration=registration)
+        except Lacking as lacking:
+            waits(lacking)
+        async with parked():
+            while True:
+                await asyncio.sleep(WAIT_SECONDS)
+                with contextlib.suppress(Lacking):
+                    return await self.take(run, name, needs, registration=registration)
 
     async def rest(self, held: Held) -> None:
         """Give memory and heavy slots back, between turns and while it waits to land; ports and names stay."""

@@ -19,6 +19,7 @@ from parallelai.work.conflicts import Head, conflicting_pairs
 from parallelai.work.gates.judge import GateJudge, ReviewRunner
 from parallelai.work.gates.memory import Memory
 from parallelai.work.gates.phase import phase_gate
+from parallelai.work.gates.running import Runs as GateRuns
 from parallelai.work.gates.running import Setting as GateSetting
 from parallelai.work.gates.trees import Settings as TreeSettings
 from parallelai.work.gates.trees import Trees, open_trees
@@ -77,6 +78,8 @@ class Ground:
             self.folder / "gates",
             self.run,
             network=workspace.network,
+            env=workspace.env,
+            pass_env=workspace.pass_env,
             hidden=self.hidden,
         )
 
@@ -177,7 +180,7 @@ async def open_room(
             seconds = plan.gates.timeout
             logs = setting.folder / "gates"
             verdict = await phase_gate(
-                GateSetting(repository, trees, tell, logs, seconds, memory),
+                GateRuns(GateSetting(repository, trees, tell, logs, seconds, memory)),
                 asked.commands,
                 commit,
                 pass_rate=asked.pass_rate,

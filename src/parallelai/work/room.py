@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from parallelai.records import ErrorRecord, Reply
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
 from parallelai.work.conflicts.advice import advice, has_landed, markers, unsettled
+from parallelai.work.conflicts.waiting import place_of
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.setting import Setting
@@ -86,6 +88,11 @@ class Room:
 
     # -- what there is
 
+    @property
+    def tell(self) -> Tell:
+        """Writes an event down."""
+        return self._tell
+
     def has(self, task: str) -> bool:
         """Whether a task is a workstream of this run."""
         return task in self.setting.works
@@ -102,12 +109,17 @@ class Room:
     def describe(self, name: str) -> dict[str, Any] | None:
         """A workstream in the run's document (CONTRACTS §5); None before its worktree was made."""
         stream = self.known(name)
-        return described(stream) if stream is not None else None
+        if stream is None:
+            return None
+        return {**described(stream), "trespasses": [dataclasses.asdict(kept) for kept in stream.kept_out]}
 
     # -- an attempt
 
-    async def prepare(self, name: str, sandbox: Sandbox = "auto") -> Stream:
-        """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`."""
+    async def prepare(self, name: str, parked: Parked, sandbox: Sandbox = "auto") -> Stream:
+        """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`.
+
+        While others hold the memory or the heavy slots that it needs, it waits inside of `parked`.
+        """
         self._tell(name, TaskStep("prepare", "preparing"))
         self._preparing += 1
         try:
@@ -125,8 +137,21 @@ class Room:
             self._preparing -= 1
             if not self._preparing:
                 self.begun.set()
+        await self.site.loans.work(name, parked)
         self._tell(name, TaskStep("perform", "working"))
         return stream
+
+    def _resting(self, name: str, parked: Parked) -> Parked:
+        """As `parked`, and without memory and heavy slots: who is waited for may need them."""
+
+        @asynccontextmanager
+        async def resting() -> AsyncIterator[None]:
+            async with parked():
+                await self.site.loans.rest(name)
+                yield
+                await self.site.loans.work(name, nullcontext)
+
+        return resting
 
     async def brief(self, name: str, request: Request, has_hands: bool) -> Request:
         """Put a workstream's context before what its assistant is asked."""
@@ -141,6 +166,7 @@ class Room:
         check follows, and whoever has finished is merged when it lands.
         """
         course, work = self._courses[name], self.setting.works[name]
+        parked = self._resting(name, parked)
         self._colleagues.heard(name, reply.text or "")
         words = await self._colleagues.leases(name, reply.text or "", parked)
         async with self._locks[name]:
@@ -172,7 +198,7 @@ class Room:
             if pause.conflict is None:
                 left = await self.site.unsettled(name)
                 return [markers(left)] if left else []
-            words = [has_landed(pause.waited.landed, self.setting.target)]
+            words = [has_landed(pause.waited.landed, self.setting.target, place_of(pause.conflict))]
             if can_tell:
                 words.append(await self.site.take_over(name))
             left = await self.site.unsettled(name)
@@ -229,7 +255,7 @@ class Room:
         undone = self.streams.find(name).undone
         stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
         self._colleagues.finished(name)
-        await self.site.rest(name)
+        await self.site.loans.rest(name)
         try:
             await self._refuse_unsettled(name)
             await self._refuse_broken(name)

@@ -24,19 +24,20 @@ from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.guarding import Guard, Guarded
+from parallelai.work.guard.inside import refresh
 from parallelai.work.guard.interfaces import broken
 from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.guard.righting import clear_specials
 from parallelai.work.landing.records import Tell
-from parallelai.work.ledger import Held, Ledger
+from parallelai.work.ledger import Ledger
+from parallelai.work.lending import StreamLoans
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
 from parallelai.work.setting import Setting
-from parallelai.work.sheltering import shelter
+from parallelai.work.sheltering import Shelter, folder_of, is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
-from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_back import take_back
@@ -56,12 +57,10 @@ class Site:
         self._setting = setting
         self._repository = repository
         self._streams = streams
-        self._ledger = ledger
         self._tell = tell
-        self._held: dict[str, Held] = {}
+        self.loans = StreamLoans(ledger, setting.run, streams, self._needs, tell)
         self._guards: dict[str, Guard] = {}
         self._unconfined: set[str] = set()
-        self._sheltered: asyncio.Task[None] | None = None
         self._locks: dict[str, FileLock] = {}
 
     # -- made
@@ -75,9 +74,6 @@ class Site:
             self._unconfined.add(name)
             self._guards.pop(name, None)
         await asyncio.to_thread(self._lock, name)
-        if self._sheltered is None:
-            self._sheltered = asyncio.create_task(shelter(self._repository))
-        await asyncio.shield(self._sheltered)
         setting, work = self._setting, self._setting.works[name]
         wanted = self.wanted(name)
         base = await self._base_for(name)
@@ -103,7 +99,7 @@ class Site:
             lambda folder, argv: self._set_up(name, folder, argv),
         )
         stream = started.stream
-        await self._take(name)
+        await self.loans.take(name)
         for what in started.repaired:
             self._tell(name, WorkspaceRepaired(stream.worktree, what))
         if started.is_new:
@@ -123,18 +119,6 @@ class Site:
             raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")
         lock.sign()
         self._locks[name] = lock
-
-    async def _take(self, name: str) -> None:
-        """Take what the workspace needs from the ledger. Raises `Lacking` where others have it."""
-        registration = self._streams.path(name)
-        needs = self.wanted(name).needs
-        self._held[name] = await self._ledger.take(self._setting.run, name, needs, registration=registration)
-
-    async def rest(self, name: str) -> None:
-        """Give back what only work needs: memory, heavy slots."""
-        held = self._held.get(name)
-        if held is not None:
-            await self._ledger.rest(held)
 
     async def _base_for(self, name: str) -> Base:
         """The target as it stands, with the work of those that have not landed and are needed all the same."""
@@ -159,8 +143,11 @@ class Site:
 
     async def _set_up(self, name: str, folder: Path, argv: tuple[str, ...]) -> EngineError | None:
         """Run a command of `setup` in a new worktree, confined as assistants are."""
-        await self._take(name)
+        await self.loans.take(name)
         stream = self._streams.find(name)
+        shelter = _shelter(self._repository, self._streams, stream)
+        if is_possible() and not shelter.is_laid:
+            await asyncio.to_thread(shelter.lay, git_dir_of(self._repository, folder), stream.head)
         workspace = self.workspace(stream, Work(edits=True))
         env = self.environment(name)
         log = self._setting.folder / "steps" / f"{name}-setup.log"
@@ -174,21 +161,23 @@ class Site:
         """What the plan says of a workstream's folder."""
         return self._setting.works[name].workspace or self._setting.plan.workspace
 
+    def _needs(self, name: str) -> model.Needs:
+        return self.wanted(name).needs
+
     def environment(self, name: str) -> dict[str, str]:
         """The environment of a workstream's commands: what the ledger gives, and what the plan says."""
         wanted = self.wanted(name)
-        return processes.environment(env={**self.variables(name), **wanted.env}, pass_env=wanted.pass_env)
-
-    def variables(self, name: str) -> dict[str, str]:
-        """What the ledger gives a workstream, as environment variables."""
-        held = self._held.get(name)
-        return dict(held.env) if held is not None else {}
+        return processes.environment(
+            env={**self.loans.variables(name), **wanted.env}, pass_env=wanted.pass_env
+        )
 
     def workspace(self, stream: Stream, work: Work) -> Workspace:
-        """How a program may work in a worktree: what a commit on its own branch needs of `.git` is writable."""
+        """How a program may work in a worktree: what its git writes it has for itself, where that can be."""
         wanted = self.wanted(stream.name)
         common, admin = self._repository.common, git_dir_of(self._repository, Path(stream.worktree))
         setting = self._setting
+        is_sheltered = work.sandbox != "none" and is_possible()
+        shelter = _shelter(self._repository, self._streams, stream)
         return Workspace(
             edits=True,
             temporary=str(self._temporary(stream.name)),
@@ -198,20 +187,9 @@ class Site:
             hidden=(str(setting.state), str(Path(stream.worktree).parent), str(home(setting.run).parent)),
             permissions=setting.plan.permissions,
             memory_bytes=wanted.needs.memory or setting.memory_bytes,
-            writable=(
-                *(str(common / "objects"), str(admin), *_branch_folders(common, stream.branch)),
-                *self._lent_folders(stream.name),
-            ),
-            protected=(
-                *(str(admin / each) for each in ("commondir", "gitdir", "config.worktree")),
-                *(str(common / "objects" / each) for each in ("pack", "info")),  # a commit writes neither
-            ),
+            writable=(*(() if is_sheltered else (str(admin),)), *self.loans.folders(stream.name)),
+            mounts=shelter.mounts(admin) if is_sheltered else (),
         )
-
-    def _lent_folders(self, name: str) -> tuple[str, ...]:
-        """The folders that the ledger gave a workstream: its environment names them."""
-        held = self._held.get(name)
-        return (str(held.temporary), str(held.cache)) if held is not None else ()
 
     def _temporary(self, name: str) -> Path:
         folder = home(self._setting.run) / f"tmp-{name}-{os.getpid()}"
@@ -236,7 +214,7 @@ class Site:
             with_todo=False,
             cache=self._setting.state / "cache" / "symbols",
         )
-        env = {**self.variables(stream.name), **request.env}
+        env = {**self.loans.variables(stream.name), **request.env}
         request = changed(request, prompt=made.text, shared=made.shared, env=env)
         if has_hands:
             return request
@@ -269,6 +247,7 @@ class Site:
                     brought=frozenset(stream.brought),
                     secrets_in=setting.secrets_in,
                     is_confined=is_confined(self.workspace(stream, work)),
+                    shelter=_shelter(self._repository, self._streams, stream),
                 ),
                 stream.head,
             )
@@ -305,10 +284,19 @@ class Site:
         if how == "none" or await self._repository.ancestor(tip, stream.head):
             return ""
         synced = await syncing.sync(self._repository, self._streams, stream, tip, how)
+        await self._refresh_modules(stream)
         await self._guard_of(self._streams.find(name)).before()
         if not synced.ok:
             return ""  # it is settled when this lands
         return await self._landed_since(stream, tip)
+
+    async def _refresh_modules(self, before: Stream) -> None:
+        """Lay out anew the submodules that went to another commit with what a worktree was synced to."""
+        now = self._streams.find(before.name)
+        names = await refresh(self._repository, Path(now.worktree), before.head, now.head)
+        if names:
+            brought = tuple(dict.fromkeys((*now.brought, *names)))
+            self._streams.update(now.name, lambda it: dataclasses.replace(it, brought=brought))
 
     async def _landed_since(self, stream: Stream, tip: str) -> str:
         listed = await self._repository.git.run("diff-tree", "-r", "-z", "--name-only", stream.base, tip)
@@ -324,6 +312,7 @@ class Site:
         tip, target = await self.tip(), stream.target
         if self._setting.plan.landing.sync == "merge":
             synced = await taking_over.take_over(self._repository, self._streams, stream, tip)
+            await self._refresh_modules(stream)
             await self._guard_of(self._streams.find(name)).before()
             if synced.ok and synced.has_moved:
                 return await self._landed_since(stream, tip)
@@ -401,14 +390,11 @@ class Site:
             done = None
         if isinstance(done, clean.Removed):
             self._tell(stream.name, WorkspaceRemoved(stream.worktree))
-        held = self._held.pop(stream.name, None)
-        if held is not None:
-            await self._ledger.release(held)
+        await self.loans.release(stream.name)
 
     async def aclose(self) -> None:
         """Let go of what only this process needed."""
-        for name in list(self._held):
-            await self.rest(name)
+        await self.loans.rest_all()
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
@@ -437,6 +423,7 @@ async def by_hand(
             brought=frozenset(stream.brought),
             secrets_in=secrets_in,
             is_confined=True,  # what changed in git meanwhile was a person's doing
+            shelter=_shelter(repository, streams, stream),
         ),
         stream.head,
     )
@@ -466,13 +453,9 @@ def _plan_file(setting: Setting) -> str | None:
     return name if not Path(name).is_absolute() and (setting.root / name).is_file() else None
 
 
-def _branch_folders(common: Path, branch: str) -> list[str]:
-    """Where git writes a branch and its log: only where that is a folder of our branches, not of the user's."""
-    parent = Path(branch).parent
-    if not branch.startswith(PREFIX):
-        return []
-    folders = [common / "refs" / "heads" / parent, common / "logs" / "refs" / "heads" / parent]
-    return [str(folder) for folder in folders]
+def _shelter(repository: Repository, streams: Streams, stream: Stream) -> Shelter:
+    """What the sandbox of a workstream may have of git for itself."""
+    return Shelter(folder_of(streams.state, stream.name), repository.common, stream.branch)
 
 
 def _message(stream: Stream, setting: Setting) -> tuple[str, dict[str, str]]:

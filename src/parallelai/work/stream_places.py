@@ -7,17 +7,19 @@ the next one begins; what a task sees after a workstream is the target as it lan
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request, Workspace
-from parallelai.errors import EngineError, Internal, ParallelAIError
+from parallelai.errors import EngineError, Internal, ParallelAIError, Unavailable, UsageError
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work
 from parallelai.work.room import Room
 from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.place import ScratchPlace
 from parallelai.work.scratch.proposals import write_edits
 from parallelai.work.scratch.removing import remove
 from parallelai.work.scratch.workspaces import RunWorkspaces, as_text, free_patch, write_patch
@@ -31,17 +33,29 @@ class StreamWorkspaces:
         self._room = room
         self._inner = inner
 
-    async def open(self, task: str, work: Work, seconds: float) -> Place:
+    async def open(self, task: str, work: Work, seconds: float, parked: Parked) -> Place:
         if not self._room.has(task):
             self._show_landed(work.after)
-            return await self._inner.open(task, work, seconds)
+            return await self._inner.open(task, work, seconds, parked)
         try:
-            stream = await self._room.prepare(task, work.sandbox)
+            stream = await self._room.prepare(task, parked, work.sandbox)
         except EngineError:
             raise
+        except UsageError as error:  # a person has to put it right
+            raise Unavailable(error.said, where=error.where, next=error.next) from None
         except ParallelAIError as error:
             raise Internal(error.said, where=error.where, next=error.next) from None
         return StreamPlace(self._room, stream, self._room.site.workspace(stream, work), work)
+
+    async def with_changes(self, after: tuple[str, ...]) -> str:
+        """The commit that holds what these tasks and workstreams changed. Raises `Conflict`."""
+        self._show_landed(after)
+        return await self._inner.base(after)
+
+    async def scratch(self, task: str, work: Work, seconds: float) -> ScratchPlace:
+        """Make a folder for a command that is no attempt. Raises an `EngineError` where it cannot be made."""
+        self._show_landed(work.after)
+        return await self._inner.open(task, work, seconds, contextlib.nullcontext)
 
     def _show_landed(self, after: Sequence[str]) -> None:
         """Let a task see the target as the workstreams before it left it."""
@@ -122,5 +136,9 @@ class StreamPlace:
         await room.take_back(self._name)  # what a check leaves behind is nobody's change
         return error
 
+    async def put_right(self) -> tuple[str, ...]:
+        return ()  # the guard does, before the next turn
+
     async def close(self, *, is_left: bool = False) -> None:
+        await self._room.site.loans.rest(self._name)
         await asyncio.to_thread(remove, Path(self.workspace.temporary))

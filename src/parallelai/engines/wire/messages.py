@@ -13,6 +13,7 @@ from typing import Any
 
 from parallelai.engines.wire.errors import error_in_stream
 from parallelai.engines.wire.records import (
+    LEAST_CACHED,
     Ask,
     Completion,
     Counts,
@@ -32,8 +33,6 @@ _STOPS: dict[str, Stop] = {
     "model_context_window_exceeded": "length",
     "refusal": "refused",
 }
-LEAST_CACHED = 1024
-"""Tokens: shorter prefixes are cached by no model, and a mark on them is one for nothing."""
 
 
 def is_by_tool(model: str) -> bool:
@@ -96,7 +95,7 @@ class MessagesWire:
 
 def _blocks(ask: Ask) -> str | list[dict[str, Any]]:
     """The prompt, in two blocks where its beginning is to be cached."""
-    if ask.shared < LEAST_CACHED * 4:
+    if ask.shared < LEAST_CACHED:  # a mark on it would be one for nothing
         return ask.prompt
     first = {"type": "text", "text": ask.prompt[: ask.shared], "cache_control": {"type": "ephemeral"}}
     rest = ask.prompt[ask.shared :]

@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 Stop = Literal["end", "length", "refused"]
 Headers = Mapping[str, str]
 
+LEAST_CACHED = 4_096
+"""Characters, about 1,024 tokens: what prompts begin with is cached by no provider if it is shorter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:

@@ -150,7 +150,7 @@ async def _opened(
 ) -> AsyncIterator[Place]:
     """Open a folder for an attempt. It is left where a later process may continue the session in it."""
     try:
-        place = await places.open(request.task, work, request.timeout_seconds)
+        place = await places.open(request.task, work, request.timeout_seconds, port.parked)
     except EngineError:
         raise
     except ParallelAIError as error:
@@ -159,13 +159,21 @@ async def _opened(
     is_left = False
     try:
         yield place
-    except (asyncio.CancelledError, TimedOut):
-        is_left = engine.capabilities.resumes and port.session is not None
+    except asyncio.CancelledError:
+        is_left = _may_go_on(engine, port)
+        raise
+    except EngineError as error:
+        is_left = isinstance(error, TimedOut) and _may_go_on(engine, port)
+        error.said = "; ".join((error.said, *await place.put_right()))
         raise
     finally:
         await place.close(is_left=is_left)
         if work.edits and not is_left and not work.is_stream:
             port.placed(place.root, place.base, work.edits, is_over=True)
+
+
+def _may_go_on(engine: Engine, port: AttemptPort) -> bool:
+    return engine.capabilities.resumes and port.session is not None
 
 
 class _Attempt:

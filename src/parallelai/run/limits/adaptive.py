@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from parallelai.run.limits.noise import Noise, Ticket
+from parallelai.run.limits.noise import FASTER, Noise, Ticket
 from parallelai.run.limits.pace import Pace, Sent
 
 LEAST_ROUND = 4
@@ -16,6 +16,7 @@ SATURATED = 0.8
 
 _FADE = 0.97
 _SURE = 1.0
+_KNOWN = 0.2  # variance of a rate that was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,7 @@ class Adaptive:
     @property
     def is_paced(self) -> bool:
         """Whether something was refused, and the rate is estimated since."""
-        return self.requests.rate is not None and not self._noise.is_noise
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether refusals have turned out to come at any rate."""
-        return self._noise.is_noise
+        return self.requests.rate is not None
 
     @property
     def per_minute(self) -> float | None:
@@ -80,8 +76,15 @@ class Adaptive:
     def opens(self, now: float, tokens: float) -> float:
         """Give the time at which a call may go out, as far as the pace goes."""
         if not self.is_paced:
-            return self._noise.opens(now)
+            return now
         pace = self._pace()
+        goes_on = self._noise.paced(self._speed(), now, pace.variance < _KNOWN)
+        if goes_on is not None:
+            self._last = now
+        for one in (self.requests, self.tokens):
+            if goes_on is not None:
+                one.go_on(now, FASTER if goes_on else 1.0)
+            one.factor, one.least = self._noise.factor, self._noise.least
         return pace.opens(now, tokens if pace is self.tokens else 1.0)
 
     def take(self, now: float, tokens: float, in_flight: int) -> Taken:
@@ -111,13 +114,8 @@ class Adaptive:
     def refused(self, now: float, taken: Taken) -> bool:
         """Learn from a 429; says whether it told anything new."""
         self.limit = self.ceiling  # from here on it is the pace that holds back
-        was_noise = self._noise.is_noise
-        self._noise.refused(taken.ticket, now - taken.at)
-        if was_noise and not self._noise.is_noise:
-            self._last = now
-            self.requests.resume(now, self._noise.speed)
-            self.tokens.resume(now, self._noise.speed)
-        if taken.at <= self._last or self._noise.is_noise:
+        is_of_trial = self._noise.refused(taken.ticket, now - taken.at)
+        if is_of_trial or taken.at <= self._last:
             self.requests.forget(taken.requests)
             self.tokens.forget(taken.tokens)
             return False
@@ -132,6 +130,11 @@ class Adaptive:
 
     def _pace(self) -> Pace:
         return self.tokens if self.by_tokens and self.tokens.total > 0 else self.requests
+
+    def _speed(self) -> float:
+        """Calls a second, without haste."""
+        pace = self._pace()
+        return 0.0 if pace.rate is None else pace.rate / pace.mean_cost
 
     def _start_round(self) -> None:
         self._answers = self._peak = 0

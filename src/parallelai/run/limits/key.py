@@ -167,7 +167,7 @@ class KeyLimit:
 
     def _is_misled(self, now: float, reservation: Reservation) -> bool:
         """Empty the buckets on a refusal that they may explain; say whether headers no longer explain refusals."""
-        if self.adaptive.is_paced or self.adaptive.is_noise:
+        if self.adaptive.is_paced:
             return True
         if reservation.taken.at <= self._last_refusal:
             return False

@@ -40,7 +40,6 @@ _HURRY_CALLS, _HURRY_SECONDS = 15.0, 5.0  # by e in so many calls, but not in le
 _FIRST_SHARE, _FIRST_SECONDS = 0.7, 2.0
 _LOOK_SECONDS = 2.0  # at most so long after the first refusal, to see what else was refused
 _LOOK_ERRORS, _LOOK_VARIANCE = 1.5, 4.0
-_RESUMED = 0.05  # variance, at least, after refusals that were noise
 _BURST_SECONDS = 2.0  # how much of the rate an idle time may save up,
 _BURST_VARIANCE = 0.05  # once it is known so well
 
@@ -72,6 +71,8 @@ class Pace:
         "_sent",
         "_short",
         "credit",
+        "factor",
+        "least",
         "rate",
         "total",
         "variance",
@@ -81,6 +82,8 @@ class Pace:
         self.rate: float | None = None  # a second; None until something was refused
         self.variance = _UNSURE
         self.credit = 0.0
+        self.least = 0.0  # calls a second, on the average, below which the rate never is
+        self.factor: float | None = None  # what the rate is multiplied by for a trial, in the place of haste
         self.total = 0.0  # sent so far, refused calls included
         self._refused = 0.0
         self._sent = 0
@@ -105,6 +108,8 @@ class Pace:
         """Give the rate at which calls go out now: the estimate, and haste; infinite before a refusal."""
         if self.rate is None:
             return math.inf
+        if self.factor is not None:
+            return self.rate * self.factor
         haste = _HASTE * self._calls * (1.0 + _UNSURE_HASTE * self.variance)
         if self._calls > _LATE_CALLS:
             calls, seconds = self._calls - _LATE_CALLS, self._at - self._late_at
@@ -155,17 +160,16 @@ class Pace:
         self._refused += sent.cost
         self._at = max(self._at, now)
         rate = self._guess(point, sent, now) if self.rate is None else self._learn(self.rate, point, sent.at)
-        self.rate = rate = max(rate, self.mean_cost / SLOWEST_SECONDS)
+        self.rate = max(rate, self.mean_cost * max(self.least, 1.0 / SLOWEST_SECONDS))
         self._calls = 0
         self.credit = min(self.credit, 0.0)
 
-    def resume(self, now: float, speed: float) -> None:
-        """Begin to measure anew: for a while nothing was paced, and so many average calls a second were let in."""
+    def go_on(self, now: float, faster: float) -> None:
+        """Begin to measure anew, at a pace that is so many times faster."""
         if self.rate is not None:
-            self.rate = max(self.rate, speed * self.mean_cost)
+            self.rate *= faster
             self._begin(self.total - self._refused, now)
             self._at, self._calls, self.credit = now, 0, 0.0
-            self.variance = max(self.variance, _RESUMED)
 
     def _guess(self, point: float, sent: Sent, now: float) -> float:
         """Begin low: what went out so far came from a full bucket; and one call in the time of a refusal."""

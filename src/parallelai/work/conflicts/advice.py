@@ -43,11 +43,14 @@ def advice(pair: ConflictPair) -> str:
     )
 
 
-def has_landed(names: Sequence[str], target: str) -> str:
-    """Say what has changed while a workstream waited; without names, what somebody else put on its target."""
+def has_landed(names: Sequence[str], target: str, where: str = "") -> str:
+    """Say what has changed while a workstream waited, and `where` it does not fit.
+
+    Without names it is what somebody else put on the target.
+    """
     shown = ", ".join(f"`{name}`" for name in names) or f"`{target}`"
     what = f"{'has' if len(names) == 1 else 'have'} landed" if names else "has moved on"
-    return f"{shown} {what}, and what you did conflicts with that."
+    return f"{shown} {what}, and what you did conflicts with that{f' in {where}' if where else ''}."
 
 
 def markers(files: Sequence[str]) -> str:

@@ -90,6 +90,8 @@ class Judging:
             for path in reasoning.users(one, other)
         ]
         await self._texts.read_words([(row.path, blob) for *_, row in users for blob in (row.old, row.new)])
+        broken = [row for one, other, _ in users for row in reasoning.places(one, other)]
+        await self._texts.read_words([(row.path, row.new) for row in broken])
         await self._texts.read_uses(
             [
                 (row.path, row.new)
@@ -110,7 +112,8 @@ class Judging:
         found = {}
         for pair, findings in rows:
             for each in findings:
-                if not self._elsewhere.has(self._tree(pair, each), each.clash.broken):
+                clash = each.clash
+                if clash.is_named or not self._elsewhere.has(self._tree(pair, each), clash.broken):
                     found[id(pair)] = each
                     break
         return found

@@ -8,11 +8,13 @@ are still defined elsewhere are left out, so that what is told is worth reading.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 from parallelai.work.conflicts.changes import Patch
+from parallelai.work.conflicts.naming import imports_from, known_as, owner_in
 from parallelai.work.symbols import Definition, Use, language_of
 
 What = Literal["removed", "renamed", "changed"]
@@ -64,11 +66,31 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """A broken definition, and the use of it that the other side added."""
+    """A broken definition, and the use of it that the other side added.
+
+    `is_named`: the use says from which file it wants the name, so that it matters not what else defines it.
+    """
 
     broken: Broken
     path: str
     line: int
+    is_named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A file of the other side that may use what is gone.
+
+    Attributes:
+        lines: the lines that were added to it, by their number from 1.
+        own: bare names that these define.
+        words: all words of the file, and what `naming.bound` gives.
+    """
+
+    path: str
+    lines: Mapping[int, str]
+    own: Collection[str] = ()
+    words: Collection[bytes] = ()
 
 
 def is_telling(name: str) -> bool:
@@ -203,26 +225,47 @@ def _bare(parameter: str) -> str:
 def clashes(
     gone: Sequence[Broken],
     defined: Collection[str],
-    path: str,
+    user: User,
     uses: Iterable[Use],
-    lines: Collection[int],
+    is_passed_on: Callable[[Broken], bool],
 ) -> list[Clash]:
     """Match what one side broke with what the other's file began to use.
 
-    `defined` are bare names that either side's added lines define; `lines` those that were added to the file.
+    `defined` are bare names that either side's added lines define. `is_passed_on` says whether the file that a
+    definition is gone from still gives its users something of that name.
     """
     names = {each.bare: each for each in gone}
     found: list[Clash] = []
     for use in uses:
         each = names.get(use.name)
-        if each is None or use.line not in lines:
+        line = user.lines.get(use.line)
+        if each is None or line is None or use.name in user.own or _is_others(each, line, user.words):
             continue
-        if use.name in defined if each.what != "changed" else not use.is_call:
+        is_named = _names_file(each, user.path, line) and not is_passed_on(each)
+        if not is_named and (use.name in defined if each.what != "changed" else not use.is_call):
             continue
-        found.append(Clash(each, path, use.line))
+        found.append(Clash(each, user.path, use.line, is_named))
         if len(found) >= MOST:
             break
     return found
+
+
+def _names_file(gone: Broken, user: str, line: str) -> bool:
+    """Whether a line of a file imports what is not there any more from the file that it is gone from."""
+    return gone.what != "changed" and "." not in gone.name and imports_from(line, user, gone.path)
+
+
+def _is_others(gone: Broken, line: str, words: Collection[bytes]) -> bool:
+    """Whether a line wants a name of some object, and what is gone is a module's."""
+    owner = owner_in(line, gone.bare)
+    if not owner or "." in gone.name:
+        return False
+    modules = {
+        known_as(gone.path),
+        known_as(gone.path, is_folder=True),
+        *PurePosixPath(gone.path).parts[-3:-1],
+    }
+    return owner not in modules and b"as " + owner.encode() not in words
 
 
 def told(clash: Clash, user: str, breaker: str) -> str:

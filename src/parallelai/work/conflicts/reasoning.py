@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 
 from parallelai.work.conflicts.changes import Changes, Patch, Row
@@ -16,6 +17,7 @@ from parallelai.work.conflicts.logic import (
     RISKS,
     Broken,
     Clash,
+    User,
     added_names,
     broken,
     clashes,
@@ -24,13 +26,13 @@ from parallelai.work.conflicts.logic import (
     removed_names,
     told,
 )
+from parallelai.work.conflicts.naming import STAR, known_as
 from parallelai.work.conflicts.texts import Texts
 from parallelai.work.symbols import language_of
 
 MOST_USERS = 10
 """Files of a side that are looked into for one pair."""
 _FAMILIES = {"tsx": "typescript", "javascript": "typescript"}
-_AROUND = {"__init__", "index", "mod", "main", "lib"}
 _PACKAGES = {"go", "java"}
 
 
@@ -130,9 +132,23 @@ def _clashes(one: Side, other: Side, texts: Texts) -> Iterator[Clash]:
         gone = meant(one, other, path, texts)
         if not gone:
             continue
-        lines = {line + 1 for hunk in other.patch.get(path, ()) for line in range(*hunk.new)}
-        used = texts.uses(path, other.changes.rows[path].new)
-        yield from clashes(gone, one.defined | other.defined, path, used, lines)
+        row, hunks = other.changes.rows[path], other.patch.get(path, ())
+        lines = {hunk.new[0] + at: text for hunk in hunks for at, text in enumerate(hunk.added, 1)}
+        user = User(path, lines, defined_names({path: hunks}), texts.words(path, row.new))
+        is_passed_on = partial(_is_passed_on, one, texts)
+        yield from clashes(gone, one.defined | other.defined, user, texts.uses(path, row.new), is_passed_on)
+
+
+def places(one: Side, other: Side) -> Iterator[Row]:
+    """The files, as they are now, from which is gone what the other side newly names."""
+    for name in one.gone.keys() & other.all_added:
+        yield from (one.changes.rows[each.path] for each in one.gone[name])
+
+
+def _is_passed_on(one: Side, texts: Texts, gone: Broken) -> bool:
+    """Whether the file that something is gone from still has its name, or all names of another one."""
+    words = texts.words(gone.path, one.changes.rows[gone.path].new)
+    return gone.bare.encode() in words or STAR in words
 
 
 def why(finding: Finding, names: tuple[str, str], is_target: bool) -> str:
@@ -159,7 +175,7 @@ def _is_meant(gone: Broken, user: Row, words: frozenset[bytes]) -> bool:
         return owner.encode() in words
     if language in _PACKAGES and place.parent == other.parent:
         return True
-    names = [place.parent.name if place.stem in _AROUND or language == "go" else place.stem]
+    names = [known_as(gone.path, is_folder=language == "go")]
     if language == "python" and gone.kind != "constant":
         names += place.parent.parts[-2:]  # a package may pass on what its modules define
     return any(name.encode() in words or not name.isidentifier() for name in names)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from parallelai.git.plumbing import Git
+from parallelai.work.conflicts.naming import bound
 from parallelai.work.symbols import Definition, Use, definitions, language_of, uses
 from parallelai.work.symbols.grammars import MOST_BYTES
 
@@ -40,12 +41,12 @@ class Texts:
             self._definitions[language, blob] = definitions(path, texts.get(blob, b""))
 
     async def read_words(self, wanted: Wanted) -> None:
-        """Read all words of (path, hash) each, also those in comments and strings."""
+        """Read all words of (path, hash) each, also those in comments and strings, and what `naming.bound` gives."""
         if len(self._words) > MOST_KEPT:
             self._words = {}
         fresh = _fresh(wanted, self._words)
         texts = await self._texts(blob for _, blob in fresh)
-        self._words.update({key: frozenset(_WORD.findall(texts.get(key[1], b""))) for key in fresh})
+        self._words.update({key: _words(texts.get(key[1], b"")) for key in fresh})
 
     async def read_uses(self, wanted: Wanted) -> None:
         """Read what (path, hash) each use."""
@@ -78,6 +79,10 @@ class Texts:
         rows = (line.split(" ") for line in listed)
         small = {row[0] for row in rows if len(row) == 3 and row[1] == "blob" and int(row[2]) <= MOST_BYTES}
         return await self._git.blobs(small)
+
+
+def _words(text: bytes) -> frozenset[bytes]:
+    return frozenset(_WORD.findall(text)) | bound(text)
 
 
 def _fresh(wanted: Wanted, known: Iterable[_Key]) -> dict[_Key, str]:

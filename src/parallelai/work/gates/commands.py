@@ -9,11 +9,12 @@ import shlex
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from parallelai.errors import ProgramError, Unavailable
 from parallelai.work.gates.again import pytest_at
 from parallelai.work.gates.reports import MAX_BYTES, BadReport, Report, parse, parse_all, printed
-from parallelai.work.gates.trees import Ran, Tree
+from parallelai.work.gates.trees import Ran
 
 PLACEHOLDER = "{report}"
 MAX_FILES = 20_000
@@ -80,7 +81,16 @@ def asks_for_report(argv: tuple[str, ...]) -> bool:
     return any(PLACEHOLDER in word for word in argv)
 
 
-async def run_gate(tree: Tree, argv: tuple[str, ...], seconds: float, log: Path, *, name: str) -> Result:
+class Folder(Protocol):
+    """A prepared folder, for one use. `temporary` is a folder of this use alone."""
+
+    temporary: Path
+
+    async def run(self, argv: tuple[str, ...], seconds: float, log: Path) -> Ran:
+        """Run a command at its top. Raises `EngineError`, `ProgramError`."""
+
+
+async def run_gate(tree: Folder, argv: tuple[str, ...], seconds: float, log: Path, *, name: str) -> Result:
     """Run a gate's command in a folder; what goes wrong in the tree is in the result.
 
     `name` is how the log is called in the result. Raises `Unavailable` where the machine lacks the program,

@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from parallelai.errors import EngineError, ParallelAIError
-from parallelai.events import GateEnded, GateStarted
+from parallelai.events import EventData, GateEnded, GateStarted
 from parallelai.records import ErrorKind, ErrorRecord
 from parallelai.work.gates.commands import Result, asks_for_report, shown
-from parallelai.work.gates.running import Argv, Runs, Setting
+from parallelai.work.gates.running import Argv
 from parallelai.work.streams.record import GateRun
+
+
+class Runs(Protocol):
+    """Runs commands of gates in prepared folders, and tells of it."""
+
+    def told(self, event: EventData, names: tuple[str, ...] = ()) -> None:
+        """Write an event down."""
+
+    async def run(self, commit: str, argv: Argv) -> Result:
+        """Run a command in a folder at a commit. Raises `EngineError` where no folder can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +36,14 @@ class PhaseVerdict:
 
 
 async def phase_gate(
-    setting: Setting,
+    runs: Runs,
     commands: Sequence[Argv],
     commit: str,
     *,
     pass_rate: float | None = None,
     names: tuple[str, ...] = (),
 ) -> PhaseVerdict:
-    """Run a phase's gate on a commit: the target's tip, or the run's base.
+    """Run a phase's gate on a commit: the target's tip, or what the phase's tasks changed.
 
     Without `pass_rate` each command must pass. With it, that share of all tests in the commands' reports must;
     a command without a report must pass as well. Each call runs the commands, whatever is known of the tree:
@@ -42,7 +53,6 @@ async def phase_gate(
         said = "`pass_rate` needs a report of tests, and no command of the phase's gate writes one"
         advice = "let it write one to `{report}`, like `pytest --junitxml={report}`"
         return PhaseVerdict(False, error=ErrorRecord("gate_failed", said, None, advice))
-    runs = Runs(setting)
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(runs, argv, commit, names, pass_rate)) for argv in commands]

@@ -77,6 +77,14 @@ class Ran:
     is_truncated: bool = False
 
 
+def ran_of(done: processes.Completed) -> Ran:
+    """Say what came of a command that has ended."""
+    ended_by = done.ended_by or (f"signal {done.signal}" if done.exit is None else None)
+    exit_code = None if done.ended_by else done.exit
+    said = last_lines(done.stdout, done.stderr)
+    return Ran(exit_code, ended_by, done.seconds, done.stdout, said, done.is_truncated)
+
+
 @dataclass(slots=True, eq=False)
 class _Held:
     """A folder of ours and what is known of it. `env` is the ledger's, `stack` gives that back."""
@@ -195,11 +203,7 @@ class Trees:
         command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
         given = processes.environment(env=settings.workspace.env, pass_env=settings.workspace.pass_env)
         full = {**given, **held.env, **(env or {})}
-        done = await complete(str(held.folder.path), self._workspace(held, temporary), full, command)
-        ended_by = done.ended_by or (f"signal {done.signal}" if done.exit is None else None)
-        exit_code = None if done.ended_by else done.exit
-        said = last_lines(done.stdout, done.stderr)
-        return Ran(exit_code, ended_by, done.seconds, done.stdout, said, done.is_truncated)
+        return ran_of(await complete(str(held.folder.path), self._workspace(held, temporary), full, command))
 
     def _workspace(self, held: _Held, temporary: Path) -> Workspace:
         settings = self._settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from parallelai.errors import Internal, Unavailable
 from parallelai.git.plumbing import failure, is_full
 from parallelai.work.guard.place import Place
 from parallelai.work.scratch.removing import remove
-from parallelai.work.streams.indexes import clear_index
+from parallelai.work.streams.indexes import put_index
 
 
 async def bring_objects(place: Place, tree: str, head: str) -> None:
@@ -96,19 +95,10 @@ def refresh_index(place: Place, index: Path | None = None) -> bool:
 
     Its time goes with it: git takes a file as unchanged only if the index was written later.
     """
-    target = place.git_dir / "index"
-    lock = place.git_dir / "index.lock"
     try:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        put_index(index or place.settings.index, place.git_dir / "index")
     except FileExistsError:
         return False
-    os.close(descriptor)
-    try:
-        shutil.copy2(index or place.settings.index, lock)
-        clear_index(target)
-        lock.replace(target)
-    finally:
-        lock.unlink(missing_ok=True)
     return True
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
-from parallelai.work.guard import committing, facts, keeping, righting, words
+from parallelai.work.guard import committing, facts, inside, keeping, righting, words
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_files, sort_refs
@@ -25,6 +25,7 @@ from parallelai.work.guard.rules import Out, Permits
 from parallelai.work.guard.turn import Turn, load, store
 from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
 from parallelai.work.scratch.workspaces import as_text
+from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.record import KeptOut
 
 _REPOSITORY = "160000"
@@ -77,8 +78,10 @@ class Guard:
         settings = self.settings
         turn = await asyncio.to_thread(load, settings.folder)
         if turn.is_open and turn.watch is not None:
-            skipped = await self._skipped(Path(turn.git_dir or ""), turn)
+            known = Path(turn.git_dir or "")
+            skipped = await self._skipped(known, turn)
             await asyncio.to_thread(store, settings.folder, replace(turn, skipped=skipped))
+            await asyncio.to_thread(self._lay_shelter, known)
             return turn.watch
         git_dir = await asyncio.to_thread(git_dir_of, settings.repository, settings.worktree)
         watch = await watch_of(settings.repository.common)
@@ -86,18 +89,37 @@ class Guard:
         opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
         await asyncio.to_thread(store, settings.folder, opened)
         await asyncio.to_thread(_begin_index, settings, git_dir)
+        await inside.remember(settings, self.head)
+        await asyncio.to_thread(self._lay_shelter, git_dir)
         return watch
+
+    def _lay_shelter(self, git_dir: Path) -> None:
+        """Let the sandbox's git begin where the branch is; what was done in there and not judged yet stays."""
+        shelter = self.settings.shelter
+        if shelter is not None and self.settings.is_confined and not shelter.left().is_touched:
+            shelter.lay(git_dir, self.head)
 
     async def _skipped(self, git_dir: Path, turn: Turn) -> tuple[str, ...]:
         """The paths that a sparse worktree has not checked out, now and when a turn began.
 
         The worktree's index says so. Whoever writes something else there hides nothing but that a file is gone.
         """
-        git = Git(git_dir, env={"GIT_COMMON_DIR": str(self.settings.repository.common)})
+        common = str(self.settings.repository.common)
+        index = await asyncio.to_thread(self._its_index)
+        git = Git(git_dir, index=index, env={"GIT_COMMON_DIR": common})
         listed = await git.attempt("ls-files", "-t", "-z")
         rows = listed.stdout.split(b"\0") if listed.exit == 0 else []
         now = {os.fsdecode(row[2:]) for row in rows if row.startswith(b"S ")}
         return tuple(sorted(now.union(turn.skipped)))
+
+    def _its_index(self) -> Path | None:
+        """A copy of the index that its sandbox's git has; None where the worktree's own is all there is."""
+        settings = self.settings
+        copy = settings.folder / "its-index"
+        if settings.shelter is None or not settings.shelter.is_laid:
+            return None
+        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return copy if copy_plain(settings.shelter.admin / "index", copy) else None
 
     # -- after a turn
 
@@ -120,6 +142,8 @@ class Guard:
         aside = settings.patches / f"{settings.name}-git"
         state = _State(turn, place)
         await asyncio.to_thread(righting.clear_specials, place.git_dir, settings.repository.common)
+        if settings.shelter is not None and settings.shelter.is_laid:
+            await asyncio.to_thread(settings.shelter.give_back, place.git_dir)
         await self._restore_files(state, aside)
         for repaired in (
             await asyncio.to_thread(righting.repair_head, place),
@@ -137,6 +161,7 @@ class Guard:
             await self._keep_out(state, permits, leases, rules)
             names = await changed_names(place)
         kept = await self._keep_out(state, permits, leases, names)
+        await self._keep_out_inside(state, kept)
         # Of what was judged, and nothing that came later.
         tree = await keeping.tree_of(place, self.head, kept)
         files = tuple(sorted({path for each in kept for path in each.change.paths}))
@@ -144,6 +169,8 @@ class Guard:
         await committing.reset_index(place, self.head)
         guarded = self._told(state, tree, files, secrets)
         await asyncio.to_thread(store, settings.folder, replace(state.turn, is_open=False))
+        if settings.shelter is not None:
+            await asyncio.to_thread(settings.shelter.settle)
         self._guarded = guarded
         return guarded
 
@@ -182,7 +209,7 @@ class Guard:
         refs = await self._moved_refs(state)
         if refs.stashed is not None:
             lost.append(righting.Lost(refs.stashed, "what was stashed"))
-        tips = [move.after for move in refs.made if move.after is not None]
+        tips = [*righted.made, *(move.after for move in refs.made if move.after is not None)]
         lost.extend(await righting.not_in_files(place, tips, (self.head, righted.files_at)))
         for each in dict.fromkeys(lost):
             await self._keep_lost(state, each)
@@ -195,13 +222,11 @@ class Guard:
     async def _moved_refs(self, state: _State) -> Refs:
         """What is to become of the refs that moved since before the turn."""
         settings, watch = self.settings, state.turn.watch
-        if watch is None or not state.turn.is_open:
+        if watch is None or not state.turn.is_open or settings.is_confined:
             return Refs()
         moves = await refs_moved_since(watch)
-        worktree, confined = state.place.git_dir.name, settings.is_confined
-        return await sort_refs(
-            settings.repository, watch, moves, worktree, settings.ref, is_confined=confined
-        )
+        worktree = state.place.git_dir.name
+        return await sort_refs(settings.repository, watch, moves, worktree, settings.ref)
 
     async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(
@@ -243,6 +268,26 @@ class Guard:
         state.notes.extend(f"{words.shown(path)} could not be taken out of its place" for path in left.stuck)
         state.out.extend(out)
         return kept
+
+    async def _keep_out_inside(self, state: _State, kept: Iterable[Found]) -> None:
+        """Take edits of submodules' files back, which are of other repositories."""
+        settings = self.settings
+        changes = (*(each.change for each in kept), *(each.change for each in state.out))
+        moved = {path for change in changes for path in change.paths}
+        found = await inside.edited(settings, self.head, moved)
+        if not found:
+            return
+        out = [each for one in found for each in one.out]
+        written = await inside.keep(settings, found)
+        paths = tuple(sorted(as_text(each.change.path) for each in out))
+        if written.patch is None:
+            reason = f"{words.why('inside')}; it is kept in `{self._shown(written.aside)}`"
+            await state.remember(KeptOut(paths, reason, None))
+        else:
+            await state.remember(KeptOut(paths, words.why("inside"), self._shown(written.patch)))
+        for each in found:
+            await inside.take_back(settings, each)
+        state.out.extend(out)
 
     async def _remember(
         self, state: _State, out: Sequence[Out], found: Iterable[Found], written: keeping.Written

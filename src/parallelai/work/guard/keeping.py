@@ -61,7 +61,7 @@ async def write_patch(place: Place, head: str, tree: str, name: str) -> Written:
         patch = await git.run("diff-tree", "-r", "-p", "--binary", "--full-index", renames, *sides)
     except GitError:  # larger than what is held in memory: the files themselves are kept
         patch = b""
-    return await asyncio.to_thread(_write, place.settings.patches, name, patch)
+    return await asyncio.to_thread(keep_patch, place.settings.patches, name, patch)
 
 
 def _parents(path: bytes) -> list[bytes]:
@@ -69,7 +69,7 @@ def _parents(path: bytes) -> list[bytes]:
     return [b"/".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def _write(folder: Path, name: str, patch: bytes) -> Written:
+def keep_patch(folder: Path, name: str, patch: bytes) -> Written:
     """Write a patch under the first free number; it is whole from the moment that it has its name."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for number in range(1, _MOST_PATCHES):

@@ -16,6 +16,8 @@ from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, failure
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
+from parallelai.work.sheltering import Shelter
+from parallelai.work.streams.places import first_line, leads_to
 from parallelai.work.streams.record import Rules
 
 _CALM = (
@@ -52,7 +54,8 @@ class Settings:
         brought: paths that came along from the user's checkout (copied, linked): no part of any change.
         secrets_in: the secrets of a text.
         is_confined: the assistant's own sandbox keeps it from writing the repository's configuration, hooks and
-            other refs: what changed there was somebody else, and is left as it is.
+            refs: what changed there was somebody else, and is left as it is.
+        shelter: what its sandbox may have of git for itself alone.
     """
 
     repository: Repository
@@ -66,6 +69,7 @@ class Settings:
     brought: frozenset[str] = frozenset()
     secrets_in: Callable[[str], frozenset[str]] = no_secrets
     is_confined: bool = False
+    shelter: Shelter | None = None
 
     @property
     def ref(self) -> str:
@@ -133,6 +137,7 @@ class Place:
 def git_dir_of(repository: Repository, worktree: Path) -> Path:
     """Find a worktree's git folder from the repository's side; what lies in the worktree is not believed.
 
+    It only decides where several claim to be it: without bubblewrap an assistant can lead its own folder there.
     Raises `Internal` where the repository knows no such worktree.
     """
     wanted = os.path.realpath(worktree)
@@ -140,14 +145,14 @@ def git_dir_of(repository: Repository, worktree: Path) -> Path:
         found = sorted((repository.common / "worktrees").iterdir())
     except OSError:
         found = []
+    claims = []
     for folder in found:
-        try:
-            pointer = (folder / "gitdir").read_bytes().removesuffix(b"\n")
-        except OSError:
-            continue
-        named = folder / os.fsdecode(pointer)  # absolute, but for `worktree.useRelativePaths`
+        # The path is absolute, but for `worktree.useRelativePaths`.
+        named = folder / (first_line(folder / "gitdir") or "")
         if os.path.realpath(named.parent) == wanted:
-            return folder
+            claims.append(folder)
+    if claims:
+        return next((each for each in claims if leads_to(worktree, each)), claims[0])
     said = f"the repository knows no worktree at `{worktree}` any more"
     raise Internal(said, next="`parallelai work start` makes it again from its branch")
 

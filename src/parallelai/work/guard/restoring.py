@@ -21,7 +21,6 @@ from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, wh
 from parallelai.work.streams.places import entries
 
 _WORDS = "parallelai: back where it was before the turn"
-_OURS = "refs/heads/parallelai/"
 _LINE_BYTES = 16 * 1024
 """More than the last line of a ref's log takes."""
 
@@ -58,18 +57,18 @@ def restore_files(watch: Watch, paths: Iterable[str], aside: Path) -> tuple[list
 
 
 def _restore(git_dir: Path, path: Path, saved: Saved | None, aside: Path) -> None:
-    with _lock(path) if path.name == "config" else contextlib.nullcontext():
+    with locked(path) if path.name == "config" else contextlib.nullcontext():
         if os.path.lexists(path):
             _keep(git_dir, path, aside)
         if saved is None:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path, saved)
+        put(path, saved)
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold git's own lock on a configuration file. Raises `FileExistsError` where somebody else has it."""
     lock = path.with_name(f"{path.name}.lock")
     os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -93,7 +92,7 @@ def _keep(git_dir: Path, path: Path, aside: Path) -> None:
         shutil.copyfile(path, target, follow_symlinks=False)
 
 
-def _put(path: Path, saved: Saved) -> None:
+def put(path: Path, saved: Saved) -> None:
     made = path.with_name(f".{path.name}.parallelai")
     made.unlink(missing_ok=True)
     data = saved.data or b""
@@ -111,14 +110,8 @@ async def sort_refs(
     moves: Iterable[Moved],
     worktree: str,
     own_ref: str,
-    *,
-    is_confined: bool = False,
 ) -> Refs:
-    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in.
-
-    What `is_confined` can write its own log of HEAD as it likes, but no refs beside those next to its branch.
-    """
-    beside = own_ref.removesuffix(own_ref.rpartition("/")[2]) if own_ref.startswith(_OURS) else own_ref
+    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in."""
     logs = await asyncio.to_thread(logs_since, watch)
     own = logs.pop(worktree, Log())
     back: list[Moved] = []
@@ -127,16 +120,16 @@ async def sort_refs(
     stashed = None
     moves = list(moves)
     is_gone = any(moved.after is None for moved in moves)
-    checked_out = await _checked_out(repository) if is_gone else frozenset()
+    followed = await checked_out(repository) if is_gone else frozenset()
     for moved in moves:
-        if moved.ref == own_ref or (is_confined and not moved.ref.startswith(beside)):
+        if moved.ref == own_ref:
             continue
-        if await asyncio.to_thread(_is_by_us, repository.common, moved):
+        if await asyncio.to_thread(is_by_us, repository.common, moved):
             continue
         who = whose(moved, own, logs.values())
         if moved.ref == "refs/stash" and await _is_from(repository, moved, own):
             stashed = moved.after
-        elif moved.after is None and moved.ref in checked_out:
+        elif moved.after is None and moved.ref in followed:
             back.append(moved)
         elif who == "here":
             (made if moved.before is None else back).append(moved)
@@ -145,7 +138,7 @@ async def sort_refs(
     return Refs(tuple(back), tuple(made), stashed, tuple(unknown))
 
 
-def _is_by_us(common: Path, moved: Moved) -> bool:
+def is_by_us(common: Path, moved: Moved) -> bool:
     """Whether ParallelAI moved a ref last: a landing, or the guard of another workstream."""
     log = common / "logs" / moved.ref
     if moved.after is None or log.is_symlink() or not log.is_file():
@@ -165,7 +158,7 @@ async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:
     return parent is not None and parent in own.commits
 
 
-async def _checked_out(repository: Repository) -> frozenset[str]:
+async def checked_out(repository: Repository) -> frozenset[str]:
     """The refs that worktrees are on; git itself would never delete one of them.
 
     Without `git worktree list`, which would wait for a pipe in the place of another worktree's HEAD.
@@ -198,7 +191,7 @@ async def _move_back(repository: Repository, moved: Moved) -> bool:
             *("update-ref", "--no-deref", "-m", _WORDS, "--create-reflog", moved.ref, moved.before, old)
         )
         return done.exit == 0
-    if moved.after is None or moved.ref in await _checked_out(repository):
+    if moved.after is None or moved.ref in await checked_out(repository):
         return False
     return (await git.attempt("update-ref", "--no-deref", "-d", moved.ref, moved.after)).exit == 0
 

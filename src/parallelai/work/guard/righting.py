@@ -11,21 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, GitError
+from parallelai.store.files import replace_whole
 from parallelai.work.guard.measure import changed_names, measure, prepare
 from parallelai.work.guard.place import Place
+from parallelai.work.guard.taking_in import take_in
 from parallelai.work.scratch.removing import remove
+from parallelai.work.sheltering import GOING_ON, HASH, Left
 from parallelai.work.streams.names import PREFIX
+from parallelai.work.streams.places import first_line
 
 MOST_COMMITS = 1000
-_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+MOST_BRANCHES = 20
+"""Of branches that an assistant made in its shelter, and whose work is in no file."""
 _UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer", "refs/bisect", "refs/rewritten")
 _MARKS = (
     *("MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "AUTO_MERGE", "SQUASH_MSG", "MERGE_AUTOSTASH"),
@@ -39,14 +43,6 @@ _MARKS = (
         "BISECT_ANCESTORS_OK",
     ),
 )
-_GOING_ON = {
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase",
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-    "BISECT_START": "bisect",
-}
 _NOT_IN_FILES = "commits that are not in the files"
 _LOCKS = ("index.lock", "HEAD.lock")
 
@@ -60,10 +56,27 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """Where a worktree stands. `going_on` is what was begun and not ended; `origin` where a rebase began.
+class Written:
+    """What is written where a worktree's git keeps its state: nothing of it is believed yet.
 
-    `head` is HEAD's commit, `attached` the whole ref that it is on, `tip` where the branch is.
+    HEAD is `attached` to a whole ref, or at the hash `at`. `going_on` is what was begun and not ended; `origin` the
+    hash where a rebase began, `stashed` what was put aside. `left` is what a sandbox's git says of branches.
+    """
+
+    attached: str | None
+    at: str | None
+    origin: str | None
+    stashed: str | None
+    going_on: str | None
+    left: Left
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a worktree stands: commits that are there, whole. `going_on` is what was begun and not ended.
+
+    `head` is HEAD's, `attached` the whole ref that it is on, `tip` where the branch is, `origin` where a rebase
+    began. `others` are those of branches beside it that its assistant made in its shelter.
     """
 
     head: str | None
@@ -72,19 +85,21 @@ class State:
     origin: str | None = None
     stashed: str | None = None
     going_on: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Righted:
     """What had to be put right: commits that are undone, newest first; what is in no file; in words.
 
-    `files_at` is the commit that the files came from.
+    `files_at` is the commit that the files came from; `made` are those of branches that it made in its shelter.
     """
 
     undone: tuple[str, ...] = ()
     lost: tuple[Lost, ...] = ()
     notes: tuple[str, ...] = ()
     files_at: str | None = None
+    made: tuple[str, ...] = ()
 
 
 def clear_specials(git_dir: Path, common: Path) -> None:
@@ -106,15 +121,18 @@ def repair_head(place: Place) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         if not head.is_symlink() and head.is_file() and head.stat().st_size < 5000:
             text = head.read_text(encoding="utf-8").strip()
-            if text.startswith("ref: refs/") or _HASH.fullmatch(text):
+            if text.startswith("ref: refs/") or HASH.fullmatch(text):
                 return None
+    _write_head(place)
+    return "HEAD was broken, and is on the branch again"
+
+
+def _write_head(place: Place) -> None:
+    """Put HEAD on the branch. Not by git: it would follow what lies in the place of HEAD's log."""
+    head = place.git_dir / "HEAD"
     if head.is_dir() and not head.is_symlink():
         remove(head)
-    made = head.with_name(".HEAD.parallelai")
-    made.unlink(missing_ok=True)
-    made.write_text(f"ref: {place.settings.ref}\n", encoding="utf-8")
-    made.replace(head)
-    return "HEAD was broken, and is on the branch again"
+    replace_whole(head, f"ref: {place.settings.ref}\n".encode())
 
 
 def repair_pointer(place: Place, aside: Path) -> str | None:
@@ -132,10 +150,7 @@ def repair_pointer(place: Place, aside: Path) -> str | None:
         aside.mkdir(parents=True, exist_ok=True, mode=0o700)
         pointer.rename(aside / "git")
         moved = f"; the repository that was made there is kept in `{aside / 'git'}`"
-    made = pointer.with_name(".git.parallelai")
-    made.unlink(missing_ok=True)
-    made.write_bytes(wanted)
-    made.replace(pointer)
+    replace_whole(pointer, wanted)
     return f"`.git` led elsewhere, and leads to the worktree's own folder again{moved}"
 
 
@@ -144,16 +159,59 @@ def _leads_to(pointer: Path, git_dir: Path) -> bool:
     return os.path.realpath(pointer.parent / text) == os.path.realpath(git_dir)
 
 
-async def state_of(place: Place) -> State:
-    """Look where a worktree stands."""
-    git = _own(place)
-    ref = await git.attempt("symbolic-ref", "--quiet", "HEAD")
-    attached = os.fsdecode(ref.stdout).strip() if ref.exit == 0 else None
-    head = await _commit(git, "HEAD")
-    tip = await _commit(git, place.settings.ref)
-    read = await asyncio.to_thread(_under_way, place.git_dir)
-    origin, stashed = [await _commit(git, each) if each is not None else None for each in read[:2]]
-    return State(head, attached, tip, origin, stashed, read[2])
+def written(place: Place) -> Written:
+    """Read what a worktree's git says of itself: the sandbox's, where something was done in there."""
+    shelter, left = place.settings.shelter, Left()
+    folder = place.git_dir
+    if shelter is not None:
+        left = shelter.left()
+        folder = shelter.admin if left.is_touched else folder
+    line = first_line(folder / "HEAD") or ""
+    attached = line[5:].strip() if line.startswith("ref: refs/") else None
+    at = line if HASH.fullmatch(line) else None
+    return Written(attached, at, *_under_way(folder), left)
+
+
+async def state_of(place: Place, head: str) -> State:
+    """Look where a worktree stands, whose branch we left at `head`."""
+    said = await asyncio.to_thread(written, place)
+    shelter = place.settings.shelter
+    if shelter is not None and said.left.is_touched:
+        await asyncio.to_thread(take_in, shelter.objects, place.settings.objects)
+    refs = said.left.refs
+    tip = await _at(place, head, place.settings.ref, refs)
+    if said.attached is None:
+        at = await _whole(place, head, said.at)
+    else:
+        at = tip if said.attached == place.settings.ref else await _at(place, head, said.attached, refs)
+    origin, stashed = [await _whole(place, head, each) for each in (said.origin, said.stashed)]
+    others = [each for ref, each in sorted(refs.items()) if ref != place.settings.ref][:MOST_BRANCHES]
+    made = [each for each in dict.fromkeys(others) if await _is_new(place, head, each)]
+    return State(at, said.attached, tip, origin, stashed, said.going_on, tuple(made))
+
+
+async def _at(place: Place, head: str, ref: str, refs: Mapping[str, str]) -> str | None:
+    """The commit that a ref is at: where its sandbox moved it, else in the repository."""
+    if ref in refs:
+        return await _whole(place, head, refs[ref])
+    return await _commit(place.settings.repository.git, ref)
+
+
+async def _is_new(place: Place, head: str, name: str) -> bool:
+    """Whether a commit is whole, and the repository has it not."""
+    is_known = await _commit(place.settings.repository.git, name) is not None
+    return not is_known and await _whole(place, head, name) is not None
+
+
+async def _whole(place: Place, head: str, name: str | None) -> str | None:
+    """A commit by its hash, if all that it needs is there: what a sandbox left may lack anything."""
+    if name is None or await _commit(place.settings.repository.git, name) is not None:
+        return name
+    git = place.plumbing()
+    if await _commit(git, name) != name:
+        return None
+    done = await git.attempt("rev-list", "--objects", "--quiet", name, f"^{head}", "--")
+    return name if done.exit == 0 else None
 
 
 def _under_way(git_dir: Path) -> tuple[str | None, str | None, str | None]:
@@ -163,18 +221,13 @@ def _under_way(git_dir: Path) -> tuple[str | None, str | None, str | None]:
         origin = origin or _hash_in(git_dir / folder / "orig-head")
         stashed = stashed or _hash_in(git_dir / folder / "autostash")
     stashed = stashed or _hash_in(git_dir / "MERGE_AUTOSTASH")
-    going_on = next((what for name, what in _GOING_ON.items() if os.path.lexists(git_dir / name)), None)
+    going_on = next((what for name, what in GOING_ON.items() if os.path.lexists(git_dir / name)), None)
     return origin, stashed, going_on
 
 
 def _hash_in(path: Path) -> str | None:
-    try:
-        if path.is_symlink() or path.stat().st_size > 200:
-            return None
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
-    return text if _HASH.fullmatch(text) else None
+    text = (first_line(path) or "").strip()
+    return text if HASH.fullmatch(text) else None
 
 
 async def put_right(place: Place, head: str, skipped: Collection[str] = ()) -> Righted:
@@ -189,24 +242,24 @@ async def put_right(place: Place, head: str, skipped: Collection[str] = ()) -> R
             f"the commit `{head}` of the workstream is gone", next="`git fsck` says what is missing"
         )
     await asyncio.to_thread(_remove_locks, place)
-    state = await state_of(place)
+    state = await state_of(place, head)
     files_at, lost, notes = await _settle_files(place, head, state, skipped)
-    undone = await _commits(git, head, [state.tip, files_at])
-    return Righted(undone, tuple(lost), tuple(notes), files_at)
+    undone = await _commits(place.plumbing(), head, [state.tip, files_at])
+    return Righted(undone, tuple(lost), tuple(notes), files_at, state.others)
 
 
 async def leave(place: Place) -> tuple[str, ...]:
     """End what was begun, and put HEAD on the branch; after what is lost was kept. Gives in words what was done."""
     settings = place.settings
-    state = await state_of(place)
+    said = await asyncio.to_thread(written, place)
     notes = []
-    if state.going_on is not None:
-        notes.append(f"an unfinished {state.going_on} was ended; look for conflict markers in the files")
+    if said.going_on is not None:
+        notes.append(f"an unfinished {said.going_on} was ended; look for conflict markers in the files")
     await asyncio.to_thread(_end, place.git_dir)
-    if state.attached != settings.ref:
-        where = f"`{state.attached.removeprefix('refs/heads/')}`" if state.attached else "no branch"
+    if said.attached != settings.ref:
+        where = f"`{said.attached.removeprefix('refs/heads/')}`" if said.attached else "no branch"
         notes.append(f"the worktree was on {where}, and is on `{settings.branch}` again")
-        await _own(place).run("symbolic-ref", "-m", "parallelai: back on its branch", "HEAD", settings.ref)
+        await asyncio.to_thread(_write_head, place)
     return tuple(notes)
 
 
@@ -286,9 +339,12 @@ async def _take(place: Place, now: str, meant: str, skipped: Collection[str]) ->
 
 async def _is_in(place: Place, commit: str, others: Collection[str | None]) -> bool:
     """Whether a commit is an ancestor of one of these, or the same."""
-    repository = place.settings.repository
     for other in others:
-        if other is not None and await repository.ancestor(commit, other):
+        if other == commit:
+            return True
+        if other is None:
+            continue
+        if (await place.plumbing().attempt("merge-base", "--is-ancestor", commit, other)).exit == 0:
             return True
     return False
 
@@ -308,11 +364,6 @@ async def _commit(git: Git, revision: str) -> str | None:
         if done.exit == 0:
             return os.fsdecode(done.stdout).strip()
     return None
-
-
-def _own(place: Place) -> Git:
-    """Plumbing on the worktree's own HEAD."""
-    return Git(place.git_dir, env={"GIT_COMMON_DIR": str(place.settings.repository.common)})
 
 
 def _remove_locks(place: Place) -> None:

@@ -39,6 +39,7 @@ Why = Literal[
     "no_file",
     "too_large",
     "repository",
+    "inside",
     "unreadable",
 ]
 LEASABLE: frozenset[Why] = frozenset({"not_owned", "shared", "generated"})

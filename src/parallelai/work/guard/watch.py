@@ -100,17 +100,6 @@ class Moved:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """What changed in a git folder: refs, and files by their absolute paths."""
-
-    refs: tuple[Moved, ...] = ()
-    files: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.refs or self.files)
-
-
 async def watch_of(git_dir: Path) -> Watch:
     """Look at a repository's common git folder (absolute), as it is now. Raises `GitError`."""
     git = Git(git_dir)
@@ -133,15 +122,6 @@ def _outside(hooks: str | None) -> Path | None:
     return Path(hooks) if hooks is not None and Path(hooks).is_absolute() else None
 
 
-async def changed_since(watch: Watch) -> Touched:
-    """Say what changed in the git folder since a watch was taken. Raises `GitError`.
-
-    In the configuration what everyday work writes (`branch.*`) does not count.
-    """
-    files = await files_changed_since(watch)
-    return Touched(await refs_moved_since(watch), files)
-
-
 async def refs_moved_since(watch: Watch) -> tuple[Moved, ...]:
     """Say which refs are elsewhere. Raises `GitError`."""
     after = await _refs(Git(Path(watch.git_dir)))
@@ -151,8 +131,10 @@ async def refs_moved_since(watch: Watch) -> tuple[Moved, ...]:
 
 
 async def files_changed_since(watch: Watch) -> tuple[str, ...]:
-    """Say which files are others; also where git itself cannot work any more. Of other worktrees only what is
-    still there counts: they come and go.
+    """Say which files are others; also where git itself cannot work any more.
+
+    In the configuration what everyday work writes (`branch.*`) does not count; of other worktrees only what is
+    still there: they come and go.
     """
     worktrees = f"{watch.git_dir}/worktrees/"
     after = await asyncio.to_thread(_files, Path(watch.git_dir), _outside(watch.hooks))

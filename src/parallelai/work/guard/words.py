@@ -27,6 +27,7 @@ _WHY: Mapping[Why, str] = {
     "no_file": "no file: a pipe, a socket or a device",
     "too_large": "larger than 100 MB",
     "repository": "a repository of its own inside, and no submodule",
+    "inside": "a file of a submodule, which is another repository: such changes are made and published there",
     "unreadable": "not readable",
 }
 

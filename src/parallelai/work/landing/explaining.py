@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import get_args
 
@@ -62,9 +63,8 @@ def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
 
 def not_settled(clash: Clash, with_: Sequence[str], target: str, error: ErrorRecord) -> ErrorRecord:
     """A conflict that whoever was asked did not settle."""
-    plain = conflicts(clash, with_, target)
-    said = plain.said if error.said in plain.said else f"{plain.said}; {error.said}"
-    return ErrorRecord("conflict", said, error.where, error.next or plain.next, error.retry_helps)
+    plain = conflicts(dataclasses.replace(clash, why=error.said), with_, target)
+    return ErrorRecord("conflict", plain.said, error.where, error.next or plain.next, error.retry_helps)
 
 
 def waits_for(name: str, need: str, error: ErrorRecord | None) -> ErrorRecord:

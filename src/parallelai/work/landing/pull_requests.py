@@ -40,6 +40,11 @@ _PASSED = (
     *("GITLAB_TOKEN", "GITLAB_HOST", "GLAB_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"),
     *("http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
 )
+_VIEW = {
+    "gh": (("pr", "--json=url,state,baseRefName"), "state", "baseRefName", "url"),
+    "glab": (("mr", "--output=json"), "state", "target_branch", "web_url"),
+}
+"""How each program tells of what is open: its noun and option, and the names of state, target and address."""
 
 
 class RequestError(ParallelAIError):
@@ -124,19 +129,15 @@ class Host:
         return str(found[-1])
 
     async def _known(self, branch: str, base: str) -> str | None:
-        if self.program == "gh":
-            done = await self._run("pr", "view", branch, "--json=url,state,baseRefName")
-            try:
-                told = json.loads(done.stdout)
-                is_open = (told["state"], told["baseRefName"]) == ("OPEN", base)
-                return str(told["url"]) if done.exit == 0 and is_open else None
-            except (ValueError, KeyError, TypeError):
-                return None
-        done = await self._run("mr", "view", branch)
-        rows = dict(line.split(":", 1) for line in os.fsdecode(done.stdout).splitlines() if ":" in line)
-        if done.exit != 0 or rows.get("state", "").strip() not in ("open", "opened"):
+        """The address of what is open for a branch; None where there is nothing, or the program is too old to say."""
+        view, state, target, address = _VIEW[self.program]
+        done = await self._run(view[0], "view", branch, view[1])
+        try:
+            told = json.loads(done.stdout)
+            is_open = (str(told[state]).lower(), told[target]) in (("open", base), ("opened", base))
+            return str(told[address]) if done.exit == 0 and is_open else None
+        except (ValueError, KeyError, TypeError):
             return None
-        return rows.get("url", "").strip() or None
 
     async def _run(self, *arguments: str, stdin: bytes = b"") -> Completed:
         env = environment(env={"GH_PROMPT_DISABLED": "1", "NO_COLOR": "1"}, pass_env=_PASSED)

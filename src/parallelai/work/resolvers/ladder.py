@@ -18,7 +18,9 @@ GROUP = "parallelai.resolvers"
 MAX_HUNKS = 500
 """Files with more hunks are left to others."""
 _WRITTEN = re.compile(
-    r".*(\.jsonl|\.min\.(js|css)|\.map|\.snap|\.pb\.go|_pb2\.pyi?|\.svg|\.ipynb)$", re.IGNORECASE
+    r".*(\.jsonl|\.min\.(js|css)|\.map|\.snap|\.pb\.go|_pb2\.pyi?|\.svg|\.ipynb"
+    r"|\.lockb?|[.-]lock\.(json|ya?ml|hcl)|packages\.lock\.json|package\.resolved)$",
+    re.IGNORECASE,
 )
 _SAYS_SO = re.compile(rb"@generated\b|\bcode generated .{0,80}do not edit\b", re.IGNORECASE)
 _HEAD = 2000

@@ -2,21 +2,24 @@
 
 The tools that are known are a table. One runs in a scratch folder that holds the merged tree, confined as
 assistants are, with ours as the lock to start from; the network is what the plan gives. Where a tool is not
-installed, or fails, nobody knows.
+installed, or fails, that is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from parallelai.engines.protocol import Workspace
+from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
 from parallelai.processes import environment, find
+from parallelai.results.printable import visible
 from parallelai.work.checkout import placing
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.removing import remove
@@ -25,17 +28,20 @@ SECONDS = 600.0
 _CACHES = (
     *("npm_config_cache", "YARN_CACHE_FOLDER", "YARN_GLOBAL_FOLDER", "GOMODCACHE", "GOCACHE", "CARGO_HOME"),
     *("UV_CACHE_DIR", "POETRY_CACHE_DIR", "COMPOSER_HOME", "BUNDLE_USER_HOME", "XDG_CACHE_HOME"),
-    "XDG_DATA_HOME",
+    *("XDG_DATA_HOME", "XDG_STATE_HOME"),
 )
 """Where the tools keep what they fetch: HOME is read-only to them, so each gets a folder of its own."""
 MAX_BYTES = 64 * 1024 * 1024
+_HEAD = 500
+_SAID = 400
+"""Characters of what a tool said that an error repeats; its log has all."""
 
 
 class Regenerate(Protocol):
     """Makes a generated file anew."""
 
-    async def __call__(self, path: str, tree: str) -> bytes | None:
-        """Give the content of a file as its tool writes it for a tree (a hash); None where that cannot be had."""
+    async def __call__(self, path: str, tree: str) -> bytes | str:
+        """Give the content of a file as its tool writes it for a tree (a hash); in words why that cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,10 @@ class Tool:
     manifest: str
     unless: bytes = b""
     """What a lock of another tool with the same name has in its head."""
+
+    def is_others(self, lock: bytes) -> bool:
+        """Whether a lock was written by another tool of that name."""
+        return bool(self.unless) and self.unless in lock[:_HEAD]
 
 
 _NPM = Tool(
@@ -61,6 +71,7 @@ TOOLS: Mapping[str, Tool] = {
     "poetry.lock": Tool(("poetry", "lock", "--no-interaction"), "pyproject.toml"),
     "uv.lock": Tool(("uv", "lock"), "pyproject.toml"),
     "pdm.lock": Tool(("pdm", "lock", "--update-reuse"), "pyproject.toml"),
+    "Pipfile.lock": Tool(("pipenv", "lock"), "Pipfile"),
     "Cargo.lock": Tool(("cargo", "update", "--workspace"), "Cargo.toml"),
     "go.sum": Tool(("go", "mod", "tidy"), "go.mod"),
     "composer.lock": Tool(
@@ -93,6 +104,7 @@ class Regeneration:
         run: the id that the processes are marked with.
         network: the plan's; None is on.
         env: what the tools see beside the environment of programs.
+        pass_env: names of the user's variables that they see, such as those of a private registry.
         hidden: paths that are not even seen.
         tools: the table of what is known.
     """
@@ -104,22 +116,25 @@ class Regeneration:
     network: Literal["on", "loopback", "off"] | None = None
     sandbox: Literal["auto", "required", "none"] = "auto"
     env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     seconds: float = SECONDS
     tools: Mapping[str, Tool] = field(default_factory=lambda: TOOLS)
 
-    async def __call__(self, path: str, tree: str) -> bytes | None:
+    async def __call__(self, path: str, tree: str) -> bytes | str:
         """See `Regenerate`. Raises `GitError` where the tree cannot be laid out."""
         tool = self.tools.get(PurePosixPath(path).name)
-        if tool is None or find(tool.argv[0]) is None:
-            return None
+        if tool is None:
+            return "no tool is known that writes it"
+        if find(tool.argv[0]) is None:
+            return f"`{tool.argv[0]}` is not installed"
         scratch = self.folder / f"lock-{secrets.token_hex(6)}"
         try:
             return await self._made(tool, path, tree, scratch)
         finally:
             await asyncio.to_thread(remove, scratch)
 
-    async def _made(self, tool: Tool, path: str, tree: str, scratch: Path) -> bytes | None:
+    async def _made(self, tool: Tool, path: str, tree: str, scratch: Path) -> bytes | str:
         root, temporary = scratch / "tree", scratch / "tmp"
         for made in (root, temporary):
             await asyncio.to_thread(made.mkdir, parents=True, mode=0o700)
@@ -129,9 +144,20 @@ class Regeneration:
         before = await asyncio.to_thread(_content, root, path)
         manifest = str(PurePosixPath(path).with_name(tool.manifest))
         if await asyncio.to_thread(_content, root, manifest) is None:
-            return None
-        if tool.unless and before is not None and tool.unless in before[:500]:
-            return None
+            return f"there is no `{manifest}` to make it from"
+        if before is not None and tool.is_others(before):
+            return f"it is of another version of `{tool.argv[0]}`"
+        failed = await self._run(tool, (root / path).parent, scratch)
+        if failed is not None:
+            return _told(failed.said)
+        after = await asyncio.to_thread(_content, root, path)
+        if after is None or tool.is_others(after):
+            return f"`{shlex.join(tool.argv)}` did not write it"
+        return after
+
+    async def _run(self, tool: Tool, folder: Path, scratch: Path) -> EngineError | None:
+        """Run a tool in a folder of a scratch tree; gives why it failed."""
+        root, temporary = scratch / "tree", scratch / "tmp"
         workspace = Workspace(
             True,
             str(temporary),
@@ -140,11 +166,16 @@ class Regeneration:
             readable=(str(root),),  # a tool in a folder of several packages reads its neighbours
             hidden=self.hidden,
         )
-        command = Command("setup", tool.argv, self.seconds, 5.0, self.run, self.logs / f"{scratch.name}.log")
+        command = Command("tool", tool.argv, self.seconds, 5.0, self.run, self.logs / f"{scratch.name}.log")
         caches = {name: str(temporary / name.lower()) for name in _CACHES}
-        env = environment(env={**caches, "CI": "1", **self.env})
-        failed = await run_in(str((root / path).parent), workspace, env, command)
-        return None if failed is not None else await asyncio.to_thread(_content, root, path)
+        env = environment(env={**caches, "CI": "1", **self.env}, pass_env=self.pass_env)
+        return await run_in(str(folder), workspace, env, command)
+
+
+def _told(said: str) -> str:
+    """What a tool said, in one line of bounded length: its end, where programs say what went wrong."""
+    clean = visible(" ".join(said.split()))
+    return clean if len(clean) <= _SAID else f"{clean[: _SAID // 4]} … {clean[-_SAID * 3 // 4 :]}"
 
 
 def _content(root: Path, path: str) -> bytes | None:

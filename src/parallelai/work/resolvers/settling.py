@@ -105,7 +105,7 @@ class Settling:
         """See `Resolving.settle`. Raises `GitError` where git fails."""
         files = await self._read(ours, theirs, merged)
         if isinstance(files, ErrorRecord):
-            return _named(files, sides)
+            return _advised(files, sides)
         done: dict[str, _Done] = {}
         for file in files:
             found = await self._remembered(ours, file) or await asyncio.to_thread(self._climbed, file)
@@ -113,16 +113,16 @@ class Settling:
                 done[file.path] = found
         left = [file for file in files if file.path not in done]
         if left and not may_ask:
-            return _named(_left(left), sides)
+            return _advised(_left(left), sides)
         asked = [file for file in left if not self._is_made(file)]
         if asked:
             answers = await self._ask(ours, theirs, merged, sides, asked)
             if isinstance(answers, ErrorRecord):
-                return _named(answers, sides)
+                return _advised(answers, sides)
             done.update(answers)
         failed = await self._make(merged, [file for file in left if self._is_made(file)], files, done)
-        if failed:
-            return _named(_left(failed), sides)
+        if failed is not None:
+            return _advised(failed, sides)
         resolved = await self._resolved(merged, files, done)
         self._settled.setdefault(sides[1].name, []).append(resolved.tree)
         return resolved
@@ -214,21 +214,21 @@ class Settling:
 
     async def _make(
         self, merged: Merged, locks: list[_File], files: Sequence[_File], done: dict[str, _Done]
-    ) -> list[_File]:
-        """Have lock files made from what all the others came to; gives those that could not be made."""
+    ) -> ErrorRecord | None:
+        """Have lock files made from what all the others came to; gives why one could not be made."""
         if self._regenerate is None:
-            return locks
-        failed = []
+            return _left(locks) if locks else None
         for file in locks:
             now = {one.path: (one.mode, done[one.path].text) for one in files if one.path in done}
             start = file.conflict.ours if file.conflict.ours is not None else file.conflict.theirs
             tree = await self._tree(merged.tree, {**now, file.path: (file.mode, start)})
             text = await self._regenerate(file.path, tree)
-            if text is None or objection(file.conflict, text) is not None:
-                failed.append(file)
-            else:
+            why = text if isinstance(text, str) else objection(file.conflict, text)
+            if why is not None:
+                return ErrorRecord("conflict", f"`{file.path}` could not be made anew: {why}")
+            if isinstance(text, bytes):
                 done[file.path] = _Done(text, "regenerated", "made anew by its own tool")
-        return failed
+        return None
 
     async def _ask(
         self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], files: Sequence[_File]
@@ -341,8 +341,7 @@ def _left(files: Sequence[_File]) -> ErrorRecord:
     return ErrorRecord("conflict", f"no resolver knows how to settle {paths}{more}")
 
 
-def _named(error: ErrorRecord, sides: tuple[Side, Side]) -> ErrorRecord:
-    """An error with both sides named."""
-    said = f"`{sides[0].name}` and `{sides[1].name}` conflict: {error.said}"
+def _advised(error: ErrorRecord, sides: tuple[Side, Side]) -> ErrorRecord:
+    """An error with what to do about it; whoever lands names the sides and the files."""
     advice = error.next or f"merge `{sides[0].name}` into `{sides[1].name}` by hand, then land it again"
-    return ErrorRecord(error.kind, said, error.where, advice, error.retry_helps)
+    return ErrorRecord(error.kind, error.said, error.where, advice, error.retry_helps)

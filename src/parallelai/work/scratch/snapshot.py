@@ -21,6 +21,7 @@ from parallelai.git.repository import Repository
 from parallelai.work.scratch.gathering import UsersRepository, gather, listing, read_or_nothing
 
 __all__ = [
+    "AS_IT_LIES",
     "Snapshot",
     "alternates_file",
     "blobs",
@@ -30,7 +31,7 @@ __all__ = [
     "take_snapshot",
 ]
 
-_AS_IT_LIES = "* -text -ident !eol !crlf !filter !working-tree-encoding !merge !diff\n"
+AS_IT_LIES = "* -text -ident !eol !crlf !filter !working-tree-encoding !merge !diff\n"
 _BASE = "refs/parallelai/base"
 _EXCLUDES = "info/exclude"
 _TAKEN = "taken"  # below `objects`: those of ours, without the user's beside them
@@ -184,7 +185,7 @@ async def _head(user: Git) -> str | None:
 
 
 async def _make_private(
-    user: UsersRepository, repository: Path, attributes: bytes = _AS_IT_LIES.encode()
+    user: UsersRepository, repository: Path, attributes: bytes = AS_IT_LIES.encode()
 ) -> None:
     """Make the private repository, with the user's objects as alternates and what the user ignores."""
     form = (await user.git.attempt("rev-parse", "--show-object-format")).stdout.decode().strip() or "sha1"

@@ -22,21 +22,23 @@ from typing import Any, Literal
 import platformdirs
 
 from parallelai import processes
-from parallelai.engines.protocol import Request, Workspace
+from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
+from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.files import Matcher
-from parallelai.records import Change, Reply
-from parallelai.run.workspaces import NOTHING_TOLD, Applied, Measured, Parked, Place, Told, Work
+from parallelai.records import Change
+from parallelai.run.workspaces import Applied, Measured, Parked, Work
 from parallelai.work.checkout.applying import Changes
 from parallelai.work.checkout.changes import contents, secrets_of
-from parallelai.work.guard.restoring import restore_files
-from parallelai.work.guard.watch import Watch, changed_since, watch_of
+from parallelai.work.ledger import Held, Ledger
+from parallelai.work.lending import TaskLoans, folders_of
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, run_in
-from parallelai.work.scratch.proposals import write_edits
+from parallelai.work.scratch.place import Laid, ScratchPlace, environment_of
 from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
+from parallelai.work.scratch.users_git import Look, UsersGit
 
 MAKERS = 2
 """How many folders are made at once: a checkout is the disk's work."""
@@ -66,6 +68,7 @@ class Settings:
     of_task: Callable[[str], model.Workspace] | None = None
     secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
     memory_bytes: int | None = None
+    ledger: Ledger | None = None
 
 
 def home(run: str) -> Path:
@@ -103,9 +106,12 @@ class RunWorkspaces:
         self._snapshot = snapshot
         self._hashes = hashes
         self._home = home(settings.run)
+        users = Repository(snapshot.root, snapshot.objects.parent)
+        self._users_git = UsersGit(users, self._home / "traces", settings.run)
+        self._loans = TaskLoans(settings.ledger, settings.run)
         self._changes: dict[str, str] = {}
         self._bases: dict[tuple[str, ...], asyncio.Task[str]] = {}
-        self._shared: dict[tuple[str, str], asyncio.Task[_Laid]] = {}
+        self._shared: dict[tuple[str, str], asyncio.Task[Laid]] = {}
         self._making = asyncio.Semaphore(MAKERS)
         self._made = 0
         self._left: set[Path] = set()
@@ -124,29 +130,48 @@ class RunWorkspaces:
 
     # -- folders
 
-    async def open(self, task: str, work: Work, seconds: float) -> Place:
-        try:
-            base = await self._base(work.after)
+    async def open(self, task: str, work: Work, seconds: float, parked: Parked) -> ScratchPlace:
+        async with contextlib.AsyncExitStack() as stack:
             wanted = self._wanted(task)
-            if work.edits:
-                laid = await self._scratch(work, base, wanted, seconds)
-            else:
-                laid = await self._share(work, base, wanted, seconds)
-        except OSError as error:
-            raise Unavailable(f"no folder to work in can be made: {error}") from None
+            held = await stack.enter_async_context(self._loans.lent(task, wanted.needs, parked))
+            try:
+                return await self._open(work, _with(wanted, held), held, seconds, stack)
+            except OSError as error:
+                raise Unavailable(f"no folder to work in can be made: {error}") from None
+
+    async def _open(
+        self,
+        work: Work,
+        wanted: model.Workspace,
+        held: Held | None,
+        seconds: float,
+        stack: contextlib.AsyncExitStack,
+    ) -> ScratchPlace:
+        """Make a folder; `stack` gives back what it `held`, when it is closed."""
+        base = await self.base(work.after)
+        if work.edits:
+            laid = await self._scratch(work, base, wanted, seconds)
+        else:
+            laid = await self._share(work, base, wanted, seconds)
         self._made += 1
         temporary = self._home / f"tmp-{os.getpid()}-{self._made}"
         temporary.mkdir(mode=0o700)
         workspace = self._workspace(work, temporary, laid, wanted)
-        # What nothing holds back may write into the user's own repository, by its path.
-        watch = None if is_confined(workspace) else await watch_of(self._snapshot.objects.parent)
-        return _Place(self, laid, workspace, wanted, work, watch)
+        workspace = dataclasses.replace(workspace, writable=folders_of(held))
+        env = dict(held.env) if held is not None else {}
+        look = None
+        if not is_confined(workspace):  # it may write into the user's own repository, by its path
+            name = laid.folder.path.name
+            env = {**self._users_git.variables(name), **env}
+            wanted = wanted.model_copy(update={"env": {**env, **wanted.env}})
+            look = await self._users_git.look(name)
+        return ScratchPlace(self, laid, workspace, wanted, work, look, env, stack.pop_all())
 
     def _wanted(self, task: str) -> model.Workspace:
         of_task = self._settings.of_task
         return of_task(task) if of_task is not None else self._settings.workspace
 
-    def _workspace(self, work: Work, temporary: Path, laid: _Laid, wanted: model.Workspace) -> Workspace:
+    def _workspace(self, work: Work, temporary: Path, laid: Laid, wanted: model.Workspace) -> Workspace:
         snapshot = self._snapshot
         readable = (*map(str, snapshot.alternates), str(snapshot.root / ".git"), *laid.links)
         return Workspace(
@@ -160,7 +185,7 @@ class RunWorkspaces:
             memory_bytes=wanted.needs.memory or self._settings.memory_bytes,
         )
 
-    async def _base(self, after: tuple[str, ...]) -> str:
+    async def base(self, after: tuple[str, ...]) -> str:
         """The commit that holds the changes of these tasks. Raises `Conflict`."""
         known = tuple(task for task in after if task in self._changes)
         if not known:
@@ -171,8 +196,9 @@ class RunWorkspaces:
             self._bases[known] = asyncio.create_task(merging)
         return await asyncio.shield(self._bases[known])
 
-    async def _share(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> _Laid:
-        key = (base, wanted.model_dump_json())
+    async def _share(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> Laid:
+        like = wanted if wanted.setup else wanted.model_copy(update={"env": {}})
+        key = (base, like.model_dump_json())
         if key not in self._shared:
             path = self._home / f"base-{base[:16]}-{len(self._shared)}"
             self._shared[key] = asyncio.create_task(self._lay(path, base, work, wanted, seconds))
@@ -182,7 +208,7 @@ class RunWorkspaces:
             self._shared.pop(key, None)
             raise
 
-    async def _scratch(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> _Laid:
+    async def _scratch(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> Laid:
         if work.folder is not None:
             left = await self._reopened(Path(work.folder), wanted)
             if left is not None:
@@ -191,7 +217,7 @@ class RunWorkspaces:
         path = self._home / f"{work.number:05}-{os.getpid()}-{self._made}"
         return await self._lay(path, base, work, wanted, seconds)
 
-    async def _reopened(self, path: Path, wanted: model.Workspace) -> _Laid | None:
+    async def _reopened(self, path: Path, wanted: model.Workspace) -> Laid | None:
         """The folder of an interrupted attempt, as it was left; None where it is gone."""
         note = self._note(path)
         if path.parent != self._home or not path.is_dir() or not note.is_file():
@@ -201,9 +227,9 @@ class RunWorkspaces:
         brought = frozenset(folders.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
         links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
         folder = folders.Folder(path, noted["base"], self._index(path), brought)
-        return _Laid(folder, links, set(noted["left_out"]))
+        return Laid(folder, links, set(noted["left_out"]))
 
-    async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> _Laid:
+    async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> Laid:
         async with self._making:
             await asyncio.to_thread(self._check_room)
             await asyncio.to_thread(folders.remove, path)
@@ -212,7 +238,7 @@ class RunWorkspaces:
             brought, links = await asyncio.to_thread(bringing)
             folder = folders.Folder(folder.path, folder.base, folder.index, brought)
             await folders.make_repository(self._snapshot, folder)
-        laid = _Laid(folder, links)
+        laid = Laid(folder, links)
         await self._set_up(laid, work, wanted, seconds)
         note = {"base": laid.folder.base, "left_out": sorted(laid.left_out)}
         self._note(path).write_text(json.dumps(note), encoding="utf-8")
@@ -227,7 +253,7 @@ class RunWorkspaces:
         """What is copied: what the plan says, and what the project's `.worktreeinclude` lists."""
         return (*wanted.copy_, *self._included)
 
-    async def _set_up(self, laid: _Laid, work: Work, wanted: model.Workspace, seconds: float) -> None:
+    async def _set_up(self, laid: Laid, work: Work, wanted: model.Workspace, seconds: float) -> None:
         """Run the plan's `setup` in a new folder; what it makes is no part of a change."""
         if not wanted.setup:
             return
@@ -248,7 +274,7 @@ class RunWorkspaces:
 
     async def run(
         self,
-        laid: _Laid,
+        laid: Laid,
         workspace: Workspace,
         wanted: model.Workspace,
         what: str,
@@ -258,7 +284,7 @@ class RunWorkspaces:
         """Run a command in a folder; gives why it failed."""
         settings = self._settings
         log = settings.folder / "steps" / f"{laid.folder.path.name}-{what}.log"
-        env = processes.environment(env=wanted.env, pass_env=wanted.pass_env)
+        env = environment_of(wanted)
         command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
         return await run_in(str(laid.folder.path), workspace, env, command)
 
@@ -280,7 +306,7 @@ class RunWorkspaces:
     # -- what an attempt changed
 
     async def measure(
-        self, laid: _Laid, is_edit: bool, workspace: Workspace, avoids: Sequence[str] = ()
+        self, laid: Laid, is_edit: bool, workspace: Workspace, avoids: Sequence[str] = ()
     ) -> Measured:
         if not is_edit and is_confined(workspace):
             return Measured(laid.folder.base, laid.folder.base, ())
@@ -292,19 +318,15 @@ class RunWorkspaces:
         files = tuple(file for file in found.files if file not in laid.left_out)
         return Measured(laid.folder.base, found.commit, files, found.kept_out)
 
-    async def take_back(self, laid: _Laid, before: Measured) -> None:
+    async def take_back(self, laid: Laid, before: Measured) -> None:
         """Undo what was done to a folder since it was measured; what is new there is no part of a change."""
         known = frozenset((*laid.left_out, *before.kept_out))
         laid.left_out |= await folders.take_back(self._snapshot, laid.folder, known)
 
-    async def put_back(self, watch: Watch, number: int) -> tuple[str, ...]:
-        """Put configuration and hooks of the user's repository back; gives what was changed, refs too."""
-        touched = await changed_since(watch)
+    async def put_back(self, look: Look, number: int) -> tuple[str, ...]:
+        """Put right what was done to the user's repository since a look; gives what that was."""
         aside = self._settings.folder / "patches" / f"git-{number + 1:04}"
-        await asyncio.to_thread(restore_files, watch, touched.files, aside)
-        above = Path(watch.git_dir).parent
-        files = (os.path.relpath(path, above) for path in touched.files)
-        return (*files, *(f".git/{moved.ref}" for moved in touched.refs))
+        return await self._users_git.put_back(look, aside)
 
     async def keep(self, measured: Measured, number: int) -> Change:
         await self._refuse_secrets(measured)
@@ -340,13 +362,13 @@ class RunWorkspaces:
 
     # -- the end
 
-    def drop(self, laid: _Laid) -> None:
+    def drop(self, laid: Laid) -> None:
         """Remove a scratch folder."""
         folders.remove(laid.folder.path)
         for file in (laid.folder.index, self._note(laid.folder.path)):
             file.unlink(missing_ok=True)
 
-    def leave(self, laid: _Laid) -> None:
+    def leave(self, laid: Laid) -> None:
         """Keep a folder for a later process of the run."""
         self._left.add(laid.folder.path)
 
@@ -368,70 +390,9 @@ class RunWorkspaces:
             self._home.rmdir()
 
 
-@dataclass(slots=True, eq=False)
-class _Laid:
-    """A folder that was laid out: the links' targets, and paths that are no part of a change."""
-
-    folder: folders.Folder
-    links: tuple[str, ...] = ()
-    left_out: set[str] = field(default_factory=set)
-    measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Place:
-    """One attempt's use of a folder (`run.workspaces.Place`)."""
-
-    def __init__(
-        self,
-        owner: RunWorkspaces,
-        laid: _Laid,
-        workspace: Workspace,
-        wanted: model.Workspace,
-        work: Work,
-        watch: Watch | None,
-    ) -> None:
-        self.root = str(laid.folder.path)
-        self.base = laid.folder.base
-        self.workspace = workspace
-        self._owner = owner
-        self._laid = laid
-        self._wanted = wanted
-        self._work = work
-        self._watch = watch
-        self._touched: dict[str, None] = {}
-
-    async def briefed(self, request: Request, has_hands: bool) -> Request:
-        return request
-
-    async def measure(self) -> Measured:
-        work = self._work
-        measured = await self._owner.measure(self._laid, work.edits, self.workspace, work.avoids)
-        if self._watch is not None:
-            self._touched.update(dict.fromkeys(await self._owner.put_back(self._watch, work.number)))
-        return dataclasses.replace(measured, kept_out=(*measured.kept_out, *self._touched))
-
-    async def keep(self, measured: Measured) -> Change:
-        return await self._owner.keep(measured, self._work.number)
-
-    async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
-        return NOTHING_TOLD
-
-    async def write(self, edits: Any) -> None:
-        await asyncio.to_thread(write_edits, Path(self.root), edits)
-
-    async def check(self, argv: tuple[str, ...], seconds: float) -> EngineError | None:
-        before = await self.measure() if self._work.edits else None
-        error = await self._owner.run(self._laid, self.workspace, self._wanted, "check", argv, seconds)
-        if before is not None:  # what a check leaves behind is nobody's change
-            await self._owner.take_back(self._laid, before)
-        return error
-
-    async def close(self, *, is_left: bool = False) -> None:
-        await asyncio.to_thread(folders.remove, Path(self.workspace.temporary))
-        if is_left:
-            self._owner.leave(self._laid)
-        elif self._work.edits:
-            await asyncio.to_thread(self._owner.drop, self._laid)
+def _with(wanted: model.Workspace, held: Held | None) -> model.Workspace:
+    """What a plan wants of a folder, and what the ledger gave it, as its commands see them."""
+    return wanted if held is None else wanted.model_copy(update={"env": {**held.env, **wanted.env}})
 
 
 def as_text(name: str) -> str:

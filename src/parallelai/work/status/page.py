@@ -60,8 +60,11 @@ def _whole(said: str, name: str, width: int, is_ascii: bool) -> list[str]:
 _UNKNOWN = "-"
 
 
-def _cells(status: StreamStatus, is_ascii: bool) -> tuple[str, ...]:
-    name = crop(visible(status.name, ascii_only=is_ascii), _LONGEST_NAME, ascii_only=is_ascii)
+def _cells(status: StreamStatus, is_ascii: bool, *, is_whole: bool = False) -> tuple[str, ...]:
+    """What a row says; with `is_whole` also of a long name all."""
+    name = visible(status.name, ascii_only=is_ascii)
+    if not is_whole:
+        name = crop(name, _LONGEST_NAME, ascii_only=is_ascii)
     stage = status.stage if status.activity != "asking" else f"{status.stage} (asks)"
     return (
         name,
@@ -143,7 +146,7 @@ def markdown(statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> s
     ]
     for status in statuses:
         mark = "x" if status.landed is not None else " "
-        cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False)]
+        cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False, is_whole=True)]
         lines.append(f"| [{mark}] | {' | '.join(cells)} |")
     told = [status for status in statuses if status.words]
     if told:

@@ -17,6 +17,8 @@ from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.store.files import write_whole
+from parallelai.work.scratch.removing import remove as remove_folder
+from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
 from parallelai.work.streams.landed import landed_by_content
 from parallelai.work.streams.locks import clear_stale, making
@@ -136,7 +138,7 @@ async def drop(
             stream.name, lambda each: replace(each, state=state, patch=known or each.patch)
         )
         if not notes:
-            await _forget_worktree(repository, dropped, now.tip)
+            await _forget_worktree(repository, streams, dropped, now.tip)
         if release is not None:
             await release(dropped)
         return Dropped(dropped, patch, tuple(notes))
@@ -262,7 +264,7 @@ async def _remove(
     if not await _is_same(repository, stream, tip):
         command = f"git -C {shlex.quote(str(path))} status"
         return Kept(stream, "it was changed while it was to be removed", command)
-    branch = await _forget_worktree(repository, stream, tip)
+    branch = await _forget_worktree(repository, streams, stream, tip)
     if release is not None:
         await release(stream)
     return Removed(stream, stream.worktree, branch)
@@ -281,10 +283,13 @@ async def _is_same(repository: Repository, stream: Stream, tip: str | None) -> b
     return False
 
 
-async def _forget_worktree(repository: Repository, stream: Stream, tip: str | None) -> str | None:
+async def _forget_worktree(
+    repository: Repository, streams: Streams, stream: Stream, tip: str | None
+) -> str | None:
     """Remove the folder that was moved aside, what git knows of it, and the branch; gives the branch."""
     path = Path(stream.worktree)
     await asyncio.to_thread(aside.finish, path)
+    await asyncio.to_thread(remove_folder, folder_of(streams.state, stream.name))
     entry = entry_of(repository, path)
     if entry is not None and not os.path.lexists(path):
         words = ("worktree", "remove", "--force", "--force", str(path))

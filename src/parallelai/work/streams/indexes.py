@@ -1,4 +1,7 @@
-"""The index of a worktree, which an assistant or a check may have replaced: no pipe is opened, no link followed."""
+"""The index of a worktree, which an assistant or a check may have replaced: no pipe is opened, no link followed.
+
+Nor is one planted meanwhile: what is written is written to what was opened.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from pathlib import Path
 from parallelai.work.scratch.removing import remove
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def copy_index_file(index: Path, copy: Path) -> bool:
-    """Copy an index with its times; False where there is none that is a plain file."""
-    if not _is_plain(index):
+def copy_plain(file: Path, copy: Path) -> bool:
+    """Copy an index, or another file of git's, with its times; False where there is none that is a plain file."""
+    if not _is_plain(file):
         return False
     try:
-        descriptor = os.open(index, _READ)
+        descriptor = os.open(file, _READ)
     except FileNotFoundError:
         return False
     with os.fdopen(descriptor, "rb") as source, copy.open("wb") as target:
@@ -25,6 +29,29 @@ def copy_index_file(index: Path, copy: Path) -> bool:
         shutil.copyfileobj(source, target)
     os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
     return True
+
+
+def put_index(source: Path, index: Path, *, is_durable: bool = False) -> None:
+    """Put a copy of an index of ours in a worktree's, as git would: whole, under its lock, with its times.
+
+    By its time git knows which files to look at again. If `is_durable` it is on the disk before it has its name.
+    Raises `FileExistsError` where somebody holds the lock.
+    """
+    lock = index.with_name("index.lock")
+    descriptor = os.open(lock, _NEW, 0o644)
+    try:
+        with source.open("rb") as ours, os.fdopen(descriptor, "wb") as theirs:
+            shutil.copyfileobj(ours, theirs)
+            theirs.flush()
+            if is_durable:
+                os.fsync(descriptor)
+            found = os.fstat(ours.fileno())
+            os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+        clear_index(index)
+        lock.replace(index)
+    except BaseException:  # cancelled too: a lock of ours must not stay
+        lock.unlink(missing_ok=True)
+        raise
 
 
 def clear_index(index: Path) -> bool:

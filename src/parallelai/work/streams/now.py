@@ -18,7 +18,7 @@ from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.scratch.measuring import clear_pipes
-from parallelai.work.streams.indexes import copy_index_file
+from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.places import Entry, Place, entry_of
 from parallelai.work.streams.record import Stream
 
@@ -81,7 +81,7 @@ async def copy_index(place: Place, tip: str, index: Path) -> None:
 
     Where there is none, or something else in its place, it is made from the branch's tip.
     """
-    if not await asyncio.to_thread(copy_index_file, place.index, index):
+    if not await asyncio.to_thread(copy_plain, place.index, index):
         done = await place.outside("read-tree", tip, index=index)
         if done.exit != 0:
             raise failure(("read-tree",), done)

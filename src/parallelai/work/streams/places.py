@@ -62,7 +62,9 @@ def entries(repository: Repository) -> list[Entry]:
 def entry_of(repository: Repository, path: Path) -> Entry | None:
     """What git keeps of the worktree at a path; None where it knows none there."""
     wanted = _real(path)
-    return next((entry for entry in entries(repository) if _real(entry.path) == wanted), None)
+    found = [entry for entry in entries(repository) if _real(entry.path) == wanted]
+    # Of several that claim it: an assistant may have led its own to the worktree of another.
+    return next((entry for entry in found if is_linked(entry)), found[0] if found else None)
 
 
 def _real(path: Path) -> str:
@@ -72,8 +74,13 @@ def _real(path: Path) -> str:
 
 def is_linked(entry: Entry) -> bool:
     """Whether the `.git` of a worktree's folder leads to what git keeps of it."""
-    line = first_line(entry.path / ".git") or ""
-    return line.startswith("gitdir: ") and _real(Path(entry.path, line[8:])) == _real(entry.admin)
+    return leads_to(entry.path, entry.admin)
+
+
+def leads_to(worktree: Path, admin: Path) -> bool:
+    """Whether the `.git` of a worktree leads to a folder of git's."""
+    line = first_line(worktree / ".git") or ""
+    return line.startswith("gitdir: ") and _real(Path(worktree, line[8:])) == _real(admin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -31,7 +30,7 @@ from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.carrying import Difference, How, Refused, carry, trees
-from parallelai.work.streams.indexes import clear_index
+from parallelai.work.streams.indexes import put_index
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.now import copy_index, find_place, measure_with
 from parallelai.work.streams.places import Place
@@ -310,21 +309,8 @@ async def _put_index(place: Place, stream: Stream, commit: str, index: Path) -> 
 
 
 def _install(index: Path, target: Path) -> None:
-    lock = target.with_name("index.lock")
     with faults.told(target):
-        os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        try:
-            shutil.copyfile(index, lock)
-            shutil.copystat(index, lock)  # by its time git knows which files to look at again
-            with lock.open("rb+") as file:
-                os.fsync(file.fileno())
-            shutil.copystat(index, lock)
-            lock.chmod(0o644)
-            clear_index(target)
-            lock.replace(target)
-        except BaseException:  # cancelled too: a lock of ours must not stay
-            lock.unlink(missing_ok=True)
-            raise
+        put_index(index, target, is_durable=True)
         sync_folder(target.parent)
 
 

@@ -1,0 +1,317 @@
+"""Reviews and plans carried out: from what was asked to a job, the rooms that it needs, and its runner."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import parallelai
+from parallelai.client import batches, recorded
+from parallelai.client.askers import PortsOf
+from parallelai.client.engines import require
+from parallelai.client.folders import workspaces_for
+from parallelai.client.jobs import Builder
+from parallelai.client.notes import notes_of
+from parallelai.client.options import CarryOut
+from parallelai.client.project import OpenProject
+from parallelai.client.reviews import ReviewOptions, chosen_files, nothing_to_do, review_name
+from parallelai.client.rooms import approvals_of, places_of, room_for, steer_of, steps_of, taken_up
+from parallelai.client.secrets import masker_of
+from parallelai.errors import BusyError, UsageError
+from parallelai.events import Event, EventData, RunCreated
+from parallelai.plan import load
+from parallelai.plan.files import Tree
+from parallelai.plan.graph import TaskGraph
+from parallelai.plan.model import Plan, positions
+from parallelai.records import RunDocument, new_run_id
+from parallelai.results import baseline
+from parallelai.run.approving import Approvals
+from parallelai.run.asking import Questions
+from parallelai.run.collector import collecting_seldom
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.report import Report
+from parallelai.run.resume import Answered, Prior
+from parallelai.run.resume import read as read_prior
+from parallelai.run.runner import Runner
+from parallelai.store import RunWriter
+from parallelai.work.opening import Ports
+from parallelai.work.room import Room
+from parallelai.work.scratch.workspaces import RunWorkspaces, is_confined
+from parallelai.work.streams.worktrees import Started
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be carried out, as what.
+
+    Attributes:
+        kind: `review` or `execute`.
+        name: what it is known by; None for a plan that is not a file.
+        run: the run that is gone on with; None for a new one.
+        review: what a review is about.
+        named: what this call asked for by `only`, whatever the run was asked for before.
+    """
+
+    kind: str
+    name: str | None
+    plan: Plan
+    graph: TaskGraph
+    run: str | None
+    review: ReviewOptions | None = None
+    named: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rooms:
+    """What is open while a run lives; `notes` are what the user has to be told of it."""
+
+    masker: Masker
+    workspaces: RunWorkspaces | None
+    questions: Questions
+    streams: Room | None
+    approvals: Approvals
+    notes: tuple[str, ...]
+
+
+class Carrier:
+    """Carries out the reviews and plans of a project; several may be under way at once."""
+
+    def __init__(self, project: OpenProject, ports: PortsOf) -> None:
+        self._project = project
+        self._ports = ports
+        self._runners: set[Runner] = set()
+
+    def interrupt(self, signal: int) -> bool:
+        """Stop what is being carried out; see `Runner.interrupt`. False if nothing is."""
+        for runner in list(self._runners):
+            runner.interrupt(signal)
+        return bool(self._runners)
+
+    # -- reviews
+
+    async def review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
+        """Carry a review out."""
+        tree = chosen_files(self._project, options)
+        if not tree.paths:
+            return nothing_to_do()
+        async with self._builder(carry, {}, tree=tree) as builder:
+            plan, graph = batches.review_graph(builder, options)
+            asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
+            name = review_name(options, asked)
+            run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
+            if run is not None:
+                self._project.refuse_foreign_state()
+            return await self._carry_out(builder, _Asked("review", name, plan, graph, run, options))
+
+    async def preview(self, options: ReviewOptions, carry: CarryOut) -> tuple[list[str], list[str], str]:
+        """Say what a review would do: its files, the engines, and why they would be taken."""
+        tree = chosen_files(self._project, options)
+        if not tree.paths:
+            return [], [], "nothing"
+        async with self._builder(carry, {}, tree=tree) as builder:
+            plan, graph = batches.review_graph(builder, options)
+            who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
+            return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
+
+    # -- plans
+
+    async def plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
+        """Carry a plan out. Raises `PlanError` for one that this version cannot carry out."""
+        if positions(plan).finished:
+            return nothing_to_do(name)
+        run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
+        named = carry.only
+        if run is not None:
+            self._project.refuse_foreign_state()
+            carry = recorded.options(*recorded.beginning(self._project.store.journal, run), carry)
+        async with self._builder(carry, plan.engines, run) as builder:
+            builder.checked(plan)
+            asked = _Asked("execute", name, plan, builder.graph(plan), run, named=named)
+            return await self._carry_out(builder, asked)
+
+    async def start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
+        """Make the worktrees of a plan's workstreams, without their assistants."""
+        if positions(plan).finished:
+            return []
+        run = self._latest(name, "execute")
+        if run is not None and self._project.store.journal.is_owned(run):
+            raise BusyError(
+                f"run `{run}` is carried out, and starts them itself", next="`parallelai work status`"
+            )
+        carry = CarryOut()
+        async with self._builder(carry, plan.engines, run) as builder, contextlib.AsyncExitStack() as stack:
+            builder.checked(plan)
+            job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
+            writer = await stack.enter_async_context(self._project.store.journal.writer(job.run))
+            if run is None:
+                writer.append(self._creation(job, plan, carry, None))
+            masker = masker_of(job)
+            room = await stack.enter_async_context(
+                room_for(self._project, job, writer, masker, Ports(), lambda note: None)
+            )
+            if room is None:
+                raise UsageError(f"`{name}` has no workstreams")
+            return [await room.site.prepare(each) for each in names]
+
+    # -- both
+
+    async def resume(self, run: str, carry: CarryOut) -> RunDocument:
+        """Go on with a run of any kind, from what it recorded (`runs resume`)."""
+        self._project.refuse_foreign_state()
+        created, changed = recorded.beginning(self._project.store.journal, run)
+        carry = recorded.options(created, changed, carry)
+        if created.kind == "review":
+            options = recorded.review_options(created)
+            plan = recorded.plan_of(created)
+            tree = chosen_files(self._project, options)
+            async with self._builder(carry, {}, run, tree=tree) as builder:
+                graph = builder.graph(plan)
+                if plan.tasks[0].each is None:
+                    graph = batches.batched(builder, plan, graph)
+                asked = _Asked("review", created.plan, plan, graph, run, options)
+                return await self._carry_out(builder, asked)
+        plan = self._recorded_plan(created, carry.variables)
+        if positions(plan).finished:
+            return nothing_to_do(created.plan)
+        async with self._builder(carry, plan.engines, run) as builder:
+            builder.checked(plan)
+            asked = _Asked("execute", created.plan, plan, builder.graph(plan), run)
+            return await self._carry_out(builder, asked)
+
+    def _recorded_plan(self, created: RunCreated, variables: Iterable[str]) -> Plan:
+        """The plan file as it is now; what was given as an object, as it was recorded."""
+        project = self._project
+        path = project.root / created.plan if created.plan is not None else None
+        if path is not None and path.is_file():
+            return load.load(path, root=project.root, names=project.names(variables), tree=project.tree)
+        return recorded.plan_of(created)
+
+    async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
+        """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
+        store = self._project.store
+        prior, report, created = Prior(), Report(), None
+        async with contextlib.AsyncExitStack() as stack:
+            if asked.run is not None:  # its journal is read by its owner only: another would read too early
+                writer = await stack.enter_async_context(store.journal.writer(asked.run))
+                prior = read_prior(_reported(store.journal.events(asked.run), report))
+                asked = _with_added(builder, asked, prior)
+            job, news = await self._job(builder, asked, prior)
+            if asked.run is None:
+                created = self._creation(job, asked.plan, builder.options, asked.review)
+                prior.spare = self._spare(job)
+                writer = await stack.enter_async_context(store.journal.writer(job.run))
+            rooms = await self._rooms(stack, job, writer, prior)
+            if created is not None and rooms.notes:
+                created = dataclasses.replace(created, notes=(*created.notes, *rooms.notes))
+            runner = Runner(
+                job,
+                store,
+                writer,
+                prior=prior,
+                report=report,
+                created=created,
+                grow=builder.grow,
+                news=(*recorded.changes(builder.options, prior), *news),
+                watch=builder.options.on_events,
+                masker=rooms.masker,
+                workspaces=places_of(rooms.streams, rooms.workspaces),
+                steps=steps_of(rooms.streams, job, rooms.workspaces, rooms.approvals),
+                steer=steer_of(rooms.streams, job, rooms.approvals),
+                questions=rooms.questions,
+            )
+            with self._running(runner):
+                return await runner.carry_out()
+
+    async def _job(self, builder: Builder, asked: _Asked, prior: Prior) -> tuple[Job, Sequence[EventData]]:
+        """Decide the job, and say what became of the plan's workstreams in earlier runs."""
+        job = builder.job(asked.run or new_run_id(), asked.kind, asked.name, asked.plan, asked.graph)
+        is_afresh = asked.run is None and (builder.options.is_new or not builder.options.is_resume)
+        job, news = await taken_up(self._project, job, prior, is_afresh=is_afresh, only=asked.named)
+        if asked.review is not None and asked.review.baseline is not None:
+            job = dataclasses.replace(job, baseline=baseline.load(asked.review.baseline))
+        return job, news
+
+    def _creation(self, job: Job, plan: Plan, carry: CarryOut, review: ReviewOptions | None) -> RunCreated:
+        """The first event of a new run."""
+        return recorded.creation(
+            job, plan, carry, review, notes_of(self._project, job), parallelai.__version__
+        )
+
+    async def _rooms(
+        self, stack: contextlib.AsyncExitStack, job: Job, writer: RunWriter, prior: Prior
+    ) -> _Rooms:
+        """Open what a run needs beside its engines; closed with the stack."""
+        masker = masker_of(job)
+        workspaces = await workspaces_for(self._project, job, masker, prior)
+        if workspaces is not None:
+            stack.push_async_callback(workspaces.aclose)
+        questions = Questions(
+            writer.append, is_attended=job.is_attended, is_confined=is_confined, chosen=prior.chosen
+        )
+        ports = dataclasses.replace(self._ports(job.plan, job.logs), choose=questions.choose)
+        notes: list[str] = []
+        streams = await stack.enter_async_context(
+            room_for(self._project, job, writer, masker, ports, notes.append)
+        )
+        approvals = approvals_of(job, prior, writer)
+        return _Rooms(masker, workspaces, questions, streams, approvals, tuple(notes))
+
+    # -- small things
+
+    @contextlib.contextmanager
+    def _running(self, runner: Runner) -> Iterator[None]:
+        self._runners.add(runner)
+        try:
+            yield
+        finally:
+            self._runners.discard(runner)
+
+    @contextlib.asynccontextmanager
+    async def _builder(
+        self,
+        carry: CarryOut,
+        entries: Mapping[str, Any],
+        run: str | None = None,
+        *,
+        tree: Tree | None = None,
+    ) -> AsyncIterator[Builder]:
+        registry = self._project.registry(entries)
+        require(registry, carry.engine)
+        kept = recorded.chosen(self._project.store.journal, run) if run is not None else {}
+        try:
+            with collecting_seldom():
+                yield Builder(self._project, registry, carry, tree or self._project.tree, kept)
+        finally:
+            await registry.aclose()
+
+    def _latest(self, name: str, kind: str) -> str | None:
+        if not self._project.has_store:
+            return None
+        row = self._project.store.journal.latest(plan=name, kind=kind)
+        return row.id if row is not None else None
+
+    def _spare(self, job: Job) -> dict[str, dict[int, Answered]]:
+        """What a killed run of the same was answered, where stored replies may be used."""
+        if not job.is_cacheable or not self._project.is_own_state:
+            return {}
+        return recorded.spare(self._project.store.journal, job.name, job.kind)
+
+
+def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:
+    """Pass events on, and let a report take them."""
+    for event in events:
+        report.take(event)
+        yield event
+
+
+def _with_added(builder: Builder, asked: _Asked, prior: Prior) -> _Asked:
+    """Take in again what `runs add` brought to the run."""
+    plan, graph = asked.plan, asked.graph
+    known = {task.id for task in plan.tasks}  # somebody may have written it into the plan since
+    for task in prior.added:
+        if task.get("id") not in known:
+            plan, graph = builder.with_task(plan, graph, task)
+    return dataclasses.replace(asked, plan=plan, graph=graph)

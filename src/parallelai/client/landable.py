@@ -1,0 +1,83 @@
+"""Which workstreams may land by hand: those that are ready, and whose dependencies are on the target."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from parallelai.errors import NotFoundError, UsageError
+from parallelai.git.repository import Repository
+from parallelai.records import ErrorRecord
+from parallelai.work.streams.landed import gone
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams, is_finished
+
+
+async def ready(repository: Repository, streams: Streams, names: Sequence[str]) -> list[Stream]:
+    """Give the workstreams that are meant: those named, or all that are ready.
+
+    One that had landed, and is not on its target any more, is ready again as long as its branch is there. Nothing
+    is written. Raises `UsageError` where one may not land, and `NotFoundError` where none is ready.
+    """
+    if not names:
+        found = [each for each in streams.all() if each.state == "done"]
+    else:
+        named = [streams.find(name) for name in names]
+        lost = await gone(repository, named)
+        found = [await _again(repository, each) if each.name in lost else _able(each) for each in named]
+    if not found:
+        raise NotFoundError("nothing is ready to land", next="`parallelai work status` says what is missing")
+    if len({each.run for each in found}) > 1:
+        raise UsageError("these workstreams are of several runs", next="land those of one run at a time")
+    return found
+
+
+def _able(stream: Stream) -> Stream:
+    if is_finished(stream):
+        raise UsageError(f"`{stream.name}` is {stream.state} already")
+    if stream.state != "done":
+        raise UsageError(
+            f"`{stream.name}` is not ready to land",
+            next=f"`parallelai work done {stream.name}` says that it is",
+        )
+    return stream
+
+
+async def _again(repository: Repository, stream: Stream) -> Stream:
+    """One whose landing is gone, as ready to land. Raises `UsageError` where its branch is gone, too."""
+    branch = await repository.commit(f"refs/heads/{stream.branch}")
+    if branch is None or not await repository.ancestor(stream.head, branch):
+        raise UsageError(
+            f"{_lost(stream)}, and its branch is gone", next="`parallelai work run PLAN` does it anew"
+        )
+    return dataclasses.replace(stream, state="done", landed=None)
+
+
+async def missing(
+    repository: Repository, streams: Streams, found: Sequence[Stream], tasks: Collection[str]
+) -> Mapping[str, ErrorRecord]:
+    """Give those of `found` whose dependencies neither are on the target nor land with them, and why.
+
+    `tasks` are the plain tasks of their plan: these never land.
+    """
+    landing = {each.name for each in found}
+    wanted = {other for each in found for other in each.depends_on} - landing - set(tasks)
+    known = {other: streams.get(other) for other in wanted}
+    lost = await gone(repository, [stream for stream in known.values() if stream is not None])
+    missing: dict[str, ErrorRecord] = {}
+    for each in found:
+        for other in (name for name in each.depends_on if name in wanted):
+            before = known[other]
+            if before is None or before.landed is None:
+                said = f"`{other}`, which it depends on, has not landed"
+            elif other in lost:
+                said = f"it depends on `{other}`: {_lost(before)}"
+            else:
+                continue
+            missing[each.name] = ErrorRecord("unavailable", said, None, f"land `{other}` first")
+    return missing
+
+
+def _lost(stream: Stream) -> str:
+    where = f"landed as {stream.landed.commit[:10]}" if stream.landed is not None else "landed"
+    return f"`{stream.name}` {where}, which is not on `{stream.target}` any more"

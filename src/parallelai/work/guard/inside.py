@@ -1,0 +1,178 @@
+"""Edits inside submodules: their files are there to read, and belong to another repository, so they are kept out.
+
+Before a turn it is remembered what lies in each submodule of a worktree, whoever put it there; what differs after the
+turn is written into a patch, and taken back. git looks at the files from a repository of the guard's own, which knows
+no filter and no hook. A submodule that went to another commit is judged as that (`facts`), and not looked into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.git.plumbing import Git, GitError
+from parallelai.git.repository import Repository
+from parallelai.git.submodules import Submodule, lay_out, names_in, submodules
+from parallelai.work.guard.keeping import Written, keep_patch
+from parallelai.work.guard.place import Settings, listing, names_of
+from parallelai.work.guard.rules import Changed, Out, Status
+from parallelai.work.scratch import folders
+from parallelai.work.scratch.measuring import clear_pipes
+from parallelai.work.scratch.snapshot import AS_IT_LIES
+
+_BEFORE = "refs/parallelai/before"
+_STATUS: dict[str, Status] = {"A": "added", "D": "deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What a turn did in one submodule: `changes` name paths from the top of the worktree; both sides are trees."""
+
+    path: str
+    git: Git
+    before: str
+    after: str
+    changes: tuple[Changed, ...]
+
+    @property
+    def out(self) -> tuple[Out, ...]:
+        """The changes as the guard's refusals."""
+        return tuple(Out(change, change.path, "inside") for change in self.changes)
+
+
+async def remember(settings: Settings, head: str) -> None:
+    """Remember what lies in the submodules of a worktree. Raises `GitError`, OSError."""
+    for found in await _there(settings, head):
+        git = await asyncio.to_thread(_private, settings, found)
+        await git.run("update-ref", _BEFORE, await _tree(git))
+
+
+async def edited(settings: Settings, head: str, moved: Collection[str]) -> list[Edited]:
+    """Say what changed in submodules since `remember`; `moved` are paths that are judged already. Raises `GitError`."""
+    changed = []
+    for found in await _there(settings, head):
+        git = await asyncio.to_thread(_private, settings, found)
+        known = await git.attempt("rev-parse", "--verify", "--quiet", _BEFORE)
+        if found.path in moved or known.exit != 0:
+            continue
+        before, after = os.fsdecode(known.stdout).strip(), await _tree(git)
+        if before != after:
+            listed = await git.run("diff-tree", "-r", "-z", "--name-status", "--no-renames", before, after)
+            changed.append(Edited(found.path, git, before, after, tuple(_changes(found.path, listed))))
+    return changed
+
+
+async def keep(settings: Settings, found: Iterable[Edited]) -> Written:
+    """Write what was done down, as one patch from the top of the worktree; what no patch holds, as files beside it."""
+    parts = []
+    whole = True
+    for each in found:
+        prefixes = (f"--src-prefix=a/{each.path}/", f"--dst-prefix=b/{each.path}/")
+        words = ("diff-tree", "-r", "-p", "--binary", "--full-index", *prefixes, each.before, each.after)
+        try:
+            parts.append(await each.git.run(*words))
+        except GitError:  # larger than what is held in memory
+            whole = False
+    written = await asyncio.to_thread(
+        keep_patch, settings.patches, settings.name, b"".join(parts) if whole else b""
+    )
+    if not whole:
+        for each in found:
+            await asyncio.to_thread(_copy, settings.worktree, each, written.aside)
+    return written
+
+
+async def take_back(settings: Settings, found: Edited) -> None:
+    """Make the files of a submodule what they were before the turn."""
+    top = settings.worktree / found.path
+    names = [change.path.removeprefix(f"{found.path}/") for change in found.changes]
+    for name in names:
+        await asyncio.to_thread(folders.clear_away, top, name)
+    await found.git.run("read-tree", found.before)
+    known = set(names_of(await found.git.run("ls-files", "-z")))
+    back = listing(name for name in names if name in known)
+    if back:
+        await found.git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=back)
+
+
+async def refresh(repository: Repository, worktree: Path, before: str, now: str) -> tuple[str, ...]:
+    """Lay submodules out anew that went to another commit between two of ours; gives the names of what lies there.
+
+    What somebody checked out there by hand stays as it is. Raises `GitError`, OSError.
+    """
+    old = {each.path: each for each in await submodules(repository.git, before)}
+    names: list[str] = []
+    for found in await submodules(repository.git, now):
+        known = old.get(found.path)
+        is_by_hand = os.path.lexists(worktree / found.path / ".git")
+        if found.folder is None or is_by_hand or (known is not None and known.commit == found.commit):
+            continue
+        for name in await names_in(known) if known is not None else ():
+            await asyncio.to_thread(folders.clear_away, worktree, name)
+        await lay_out(found, worktree)
+        names += await names_in(found)
+    return tuple(names)
+
+
+async def _there(settings: Settings, head: str) -> list[Submodule]:
+    """The submodules of a commit whose folders are in the worktree, reached through no link."""
+    top = settings.worktree.resolve()
+    found = await submodules(settings.repository.git, head)
+    return [
+        each
+        for each in found
+        if (top / each.path).is_dir() and (top / each.path).resolve() == top / each.path
+    ]
+
+
+def _private(settings: Settings, found: Submodule) -> Git:
+    """git in a repository of the guard's, whose work tree is a submodule's folder."""
+    name = hashlib.sha256(os.fsencode(found.path)).hexdigest()[:16]
+    ours = settings.folder / "inside" / name
+    if not (ours / "HEAD").exists():
+        for folder in ("objects", "refs", "info"):
+            (ours / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_sha256 = len(found.commit) == 64
+        form = "[extensions]\n\tobjectFormat = sha256\n" if is_sha256 else ""
+        version = 1 if is_sha256 else 0
+        (ours / "config").write_text(f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = true\n{form}")
+        (ours / "info" / "attributes").write_text(AS_IT_LIES)
+        (ours / "HEAD").write_text("ref: refs/heads/none\n")
+    for lock in ours.glob("*.lock"):
+        lock.unlink()
+    alternates = () if found.folder is None else (found.folder / "objects",)
+    return Git(
+        ours, work_tree=settings.worktree.resolve() / found.path, index=ours / "index", alternates=alternates
+    )
+
+
+async def _tree(git: Git) -> str:
+    """The tree of what lies in a submodule's folder, but for what it ignores and for repositories in it."""
+    if git.work_tree is not None:
+        await asyncio.to_thread(clear_pipes, git.work_tree)
+    await git.attempt("update-index", "-q", "--refresh")
+    names = set(names_of(await git.run("diff-files", "-z", "--name-only", "--ignore-submodules=all")))
+    names.update(names_of(await git.run("ls-files", "-z", "--others", "--exclude-standard")))
+    files = listing(name for name in names if not name.endswith("/"))
+    if files:
+        await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=files)
+    return await git.line("write-tree")
+
+
+def _changes(path: str, listed: bytes) -> Iterable[Changed]:
+    fields = names_of(listed)
+    for letter, name in zip(fields[::2], fields[1::2], strict=True):
+        yield Changed(f"{path}/{name}", _STATUS.get(letter, "changed"))
+
+
+def _copy(worktree: Path, found: Edited, aside: Path) -> None:
+    for change in found.changes:
+        source, target = worktree / change.path, aside / change.path
+        if source.is_file() and not source.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copy2(source, target)

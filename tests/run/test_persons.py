@@ -1,0 +1,103 @@
+"""What persons are asked in a run: leave for results, and choices; both hold over the end of a process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from parallelai.engines.protocol import Answer, Question
+from parallelai.errors import CheckFailed, Unavailable, UsageError
+from parallelai.events import (
+    AttemptEnded,
+    CommandDone,
+    CommandReceived,
+    Event,
+    EventData,
+    PermissionAnswered,
+    PermissionAsked,
+)
+from parallelai.run import resume
+from parallelai.run.approving import Approvals, Leave
+from parallelai.run.asking import Questions
+from parallelai.run.resume import Prior
+
+ASKED = Question("q", "conflict of `a` with `b`", ("wait", "go-on"), "both change `x`")
+
+
+def events(*facts: EventData, task: str | None = "a", attempt: int | None = None) -> list[Event]:
+    return [
+        Event("r-1", number, "2026-01-01T00:00:00Z", fact.type, fact, task, attempt)
+        for number, fact in enumerate(facts, 1)
+    ]
+
+
+async def nothing() -> None:
+    return None
+
+
+def approvals(leave: Leave | None = None) -> Approvals:
+    return Approvals("r-1", leave or Leave(), is_attended=True, flush=nothing)
+
+
+async def waiting(asked: Approvals) -> asyncio.Task[None]:
+    task = asyncio.create_task(asked.leave("a"))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_who_is_there_gives_leave_or_refuses_it() -> None:
+    asked = approvals()
+    with pytest.raises(UsageError, match="does not wait"):
+        asked.decide("approve", "a", "", "ana")
+    task = await waiting(asked)
+    assert asked.decide("approve", "a", "", "ana") == "`a` may go on"
+    await task
+    task = await waiting(asked)
+    asked.decide("reject", "a", "too slow", "ana")
+    with pytest.raises(CheckFailed, match="refused by ana: too slow"):
+        await task
+
+
+def given(*more: EventData) -> Leave:
+    leave = Leave()
+    leave.take_all(events(CommandReceived(7, "approve", {"name": "a"}, "ana"), task=None))
+    leave.take_all(events(CommandDone(7, True, ""), *more))
+    return leave
+
+
+async def test_leave_is_for_the_result_that_was_there() -> None:
+    await approvals(given(AttemptEnded("sh", True, 0.0, None, None, is_cached=True))).leave("a")
+    anew = Approvals(
+        "r-1", given(AttemptEnded("sh", True, 1.0, None, None)), is_attended=False, flush=nothing
+    )
+    with pytest.raises(Unavailable, match="waits for a person's leave"):
+        await anew.leave("a")
+
+
+def questions(prior: Prior) -> Questions:
+    return Questions(
+        lambda *_, **__: None, is_attended=False, is_confined=lambda _: True, chosen=prior.chosen
+    )  # type: ignore[arg-type, return-value]
+
+
+async def test_what_a_person_chose_is_not_asked_again_in_a_later_process() -> None:
+    facts = (
+        PermissionAsked("q1", ASKED.what, ASKED.options, ASKED.detail),
+        PermissionAnswered("q1", "wait", "ana"),
+    )
+    prior = resume.read(events(*facts))
+    answer = await questions(prior).choose("a", ASKED, asyncio.Event())
+    assert answer == Answer("wait", "ana")
+    for other in (
+        questions(Prior()).choose("a", ASKED, asyncio.Event()),
+        questions(prior).choose("b", ASKED, asyncio.Event()),
+        questions(resume.read(events(*facts, attempt=1))).choose(
+            "a", ASKED, asyncio.Event()
+        ),  # leave for once
+        questions(resume.read(events(facts[0], PermissionAnswered("q1", "wait", "policy")))).choose(
+            "a", ASKED, asyncio.Event()
+        ),
+    ):
+        with pytest.raises(Unavailable):
+            await other
