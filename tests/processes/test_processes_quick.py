@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_what_holds_its_output_open_is_not_waited_for_but_ended() -> None:
     done = run_quick(["sh", "-c", 'sh -c "sleep 60; :" "$0" & echo here', name], HERE, 100)
     assert (done.exit, done.stdout, done.ended_by) == (0, b"here\n", None)
     assert gone_within(name)
+
+
+def test_what_is_printed_at_the_very_end_is_read_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(self: subprocess.Popen[bytes]) -> int:
+        return self.wait()  # as if this thread got no processor between its look at the output and this one
+
+    monkeypatch.setattr(subprocess.Popen, "poll", late)
+    assert run_quick(["sh", "-c", "sleep 0.2; echo done"], HERE).stdout == b"done\n"
 
 
 def test_a_flood_is_ended() -> None:

@@ -85,15 +85,20 @@ class _Exchange:
         """Do the whole exchange."""
         out, err = self._register()
         end = self._begun + timeout_seconds
+        has_ended = False
         while self._selector.get_map() and not self._is_truncated:
             left = end - time.monotonic()
             if left <= 0:
                 break
-            ready = self._selector.select(min(left, _STEP_SECONDS))
+            ready = self._selector.select(0 if has_ended else min(left, _STEP_SECONDS))
             for key, _ in ready:
                 self._serve(key.fd)
-            if not ready and self._process.poll() is not None:
+            if ready:
+                continue
+            if has_ended:
                 break  # something that it left holds its output open
+            # What it printed between that look and its end is still to be read: look once more.
+            has_ended = self._process.poll() is not None
         is_late = not self._collect(end) and not self._is_truncated
         if self._selector.get_map():
             self._kill_group()
@@ -147,7 +152,7 @@ class _Exchange:
         """Wait for the process until `end`, then kill its group; say whether it ended by itself."""
         seconds = 0.0 if self._is_truncated else max(0.0, end - time.monotonic())
         try:
-            if _ends_within(self._process.pid, seconds):
+            if self._process.returncode is None and _ends_within(self._process.pid, seconds):
                 self._process.wait()
             else:
                 self._process.wait(seconds)
