@@ -30,7 +30,9 @@ QUIET_SECONDS = 0.2
 REPLAY_SECONDS = 10.0
 """A loaded session's past may still be told after its load was answered (gemini): until it is quiet."""
 REPORT_SECONDS = 7.0
-"""How long an agent that goes on may take to write its report: gemini does every 5 s."""
+"""How long an agent that goes on may take to begin its report: gemini writes every 5 s."""
+MORE_REPORT_SECONDS = 30.0
+"""How long one that has begun may take to go on with it, on a busy machine."""
 LOOK_SECONDS = 0.25
 COMMAND_MARKS = ("/", "$", "@", "!", "#")
 """A prompt that begins with one of these would be taken for a command of the agent's (gemini, qwen)."""
@@ -70,11 +72,12 @@ async def _reported_stop(agent: Agent, session: str, since: str, *, is_awaited: 
 
     An agent that others still use writes its report down late: that is awaited where nothing else would tell.
     """
-    seconds = 0.0
-    while agent.is_alive and agent.report_folder is not None and is_awaited and seconds < REPORT_SECONDS:
+    seconds, most = 0.0, REPORT_SECONDS
+    while agent.is_alive and agent.report_folder is not None and is_awaited and seconds < most:
         text = await asyncio.to_thread(read_report, agent.report_folder)
         if (stop := stop_of(text, session, since)) is not None:
             return stop
+        most = MORE_REPORT_SECONDS if text else REPORT_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
         seconds += LOOK_SECONDS
     return await asyncio.to_thread(stop_of, agent.report, session, since)
