@@ -22,8 +22,9 @@ from benchmarks.figures import Figure, Options, left_out, table
 from parallelai.engines.protocol import Estimate
 from parallelai.records import LimitKey
 from parallelai.run.decisions import Start, Wait
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings
+from parallelai.run.nodes import AttemptResult, Member, Node, Prepared
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 
 SLOTS = (4, 8)
 SIGMA = 0.5

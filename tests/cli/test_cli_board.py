@@ -31,6 +31,7 @@ from parallelai.events import (
     RunStarted,
     TaskEnded,
     TaskExpanded,
+    TaskStep,
 )
 from parallelai.records import FREE, Outcome, Reply, TaskResult, Usage
 from running import PROGRAM, environment, project
@@ -189,6 +190,14 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
         "note: rules \\x1b[31mX are unknown",
         "paused by ana; `parallelai runs resume` lets it go on",
         "budget: the limit of 5 usd is reached; no new starts",
+    ]
+
+
+def test_who_waits_for_a_person_or_a_slot_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [("approve", "queued"), ("leave", "waiting"), ("wait", "waiting"), ("perform", "working")]
+    assert told(capsys, Shared(), [event(TaskStep(*step), task="fix") for step in steps]) == [
+        "`fix` waits for leave: `parallelai work approve fix`, or `reject`",
+        "`fix` waits for what others hold of this machine: see `parallelai work ledger`",
     ]
 
 

@@ -82,3 +82,8 @@ def test_conform_says_of_each_check_whether_it_was_passed(cli: Any) -> None:
     assert failed.code == 4
     assert "FAILED answers with one final event" in failed.out
     assert cli("engines", "conform", "nobody").code == 2
+    checks = {check["what"]: check for check in cli("doctor", "--json").document["checks"]}
+    assert checks["engine broken"]["state"] == "wrong"
+    assert "does not conform" in checks["engine broken"]["said"]
+    assert "engines conform broken" in checks["engine broken"]["next"]
+    assert "engine mock" not in checks

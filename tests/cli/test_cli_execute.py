@@ -260,7 +260,7 @@ def test_resume_with_nothing_left_gives_the_result_again(cli: Any, plan: Path) -
 
 def test_a_plan_of_a_later_version_is_refused_with_all_its_reasons(cli: Any, here: Path) -> None:
     (here / "later.yaml").write_text(
-        "version: 1\ntasks: [{id: a, description: b, approve: true}]\n"
+        "version: 1\ntasks: [{id: a, description: b, workspace: {sparse: [a]}}]\n"
         "workstreams: {gui: {description: G, owns: 'src/**'}}\nteam: {ana: {workstreams: [gui]}}\n"
     )
 

@@ -265,6 +265,23 @@ def test_consent_to_an_engine_is_taken_back(cli: Any, here: Path) -> None:
     assert cli("trust", "openai").code == 2
 
 
+def test_a_run_that_goes_on_says_again_what_is_not_trusted(cli: Any, here: Path) -> None:
+    (here / "parallelai.toml").write_text(f'consent = ["openai"]\n{MINE}')
+    (here / "plan.yaml").write_text("tasks: [{id: t, description: hello, engine: mock}]\n")
+    untrusted = "note: not trusted, so ignored: engines.mine.use, engines.mine.command (`parallelai trust`)"
+    never = "note: `consent` of this project's config is ignored: only your own config can say it"
+
+    for words in (("execute", "plan.yaml"), ("runs", "resume"), ("execute", "plan.yaml", "--resume")):
+        said = cli(*words).err.splitlines()
+        assert said.count(untrusted) == 1, words
+        assert said.count(never) == 1, words
+
+    assert cli("trust").out.count("now holds:") == 2
+    said = cli("runs", "resume").err.splitlines()
+    assert (untrusted in said, never in said) == (False, True)
+    assert "(parallelai.toml; ignored)" in cli("config", "show").out
+
+
 def test_trust_for_one_call(cli: Any, here: Path) -> None:
     _untrusted(here)
 

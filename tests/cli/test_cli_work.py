@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import commit, git, shop_with
 
 from parallelai.client.runs import Runs
 from parallelai.work.streams.registry import Streams
@@ -29,30 +29,10 @@ pathlib.Path("README.md").write_text("not mine\\n")
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def commit(folder: Path, said: str) -> None:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", said)
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a plan of three workstreams."""
-    root = tmp_path / "shop"
-    (root / "src").mkdir(parents=True)
-    (root / "src" / "app.py").write_text("x = 1\n")
-    (root / "README.md").write_text("base\n")
-    (root / "plan.yaml").write_text(PLAN)
-    git(tmp_path, "init", "-qb", "main", str(root))
-    git(root, "config", "user.email", "a@example.org")
-    git(root, "config", "user.name", "A")
-    commit(root, "first")
-    monkeypatch.chdir(root)
-    return root
+    return shop_with(tmp_path, monkeypatch, {"README.md": "base\n", "plan.yaml": PLAN})
 
 
 def place(shop: Path, name: str) -> Path:

@@ -216,6 +216,20 @@ def test_only_of_an_earlier_call_is_not_asked_for_again(cli: Any, shop: Path) ->
     assert main(shop) == before
 
 
+def test_who_did_the_work_is_named_also_where_it_lands_by_hand(cli: Any, shop: Path) -> None:
+    more = "  b: {description: B., owns: src/b.txt, approve: true}\ngates:"
+    (shop / "plan.yaml").write_text(PLAN.replace("gates:", more))
+    (shop / "agent.py").write_text(AGENT.replace("a.txt", "b.txt"))
+    git(shop, "commit", "-qam", "more")
+    assert cli("work", "run", "plan.yaml").code == 4  # nobody gave leave
+    assert "b: not landed: it waits for a person's leave to land" in cli("work", "land", "--all").out
+
+    landed = cli("work", "land", "b")
+
+    assert landed.code == 0, landed.err
+    assert "ParallelAI-Engine: sh" in git(shop, "log", "-1", "--format=%B")
+
+
 def test_what_was_landed_again_by_hand_is_told_as_it_is_now(cli: Any, shop: Path) -> None:
     cli("work", "undo", "a")
     cli("work", "land", "a")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import shop_with
 
 from parallelai.cli.carry import landing_notes
 from parallelai.records import Outcome, RunDocument, TaskResult, Usage
@@ -40,26 +41,10 @@ pathlib.Path(place).write_text("x = 1\\n")
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a plan of three workstreams, one after the other."""
-    root = tmp_path / "shop"
-    (root / "src").mkdir(parents=True)
-    (root / "src" / "app.py").write_text("x = 1\n")
-    (root / "plan.yaml").write_text(PLAN)
-    (root / "hand.py").write_text(HAND)
-    git(tmp_path, "init", "-qb", "main", str(root))
-    git(root, "config", "user.email", "a@example.org")
-    git(root, "config", "user.name", "A")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
-    monkeypatch.chdir(root)
-    return root
+    return shop_with(tmp_path, monkeypatch, {"plan.yaml": PLAN, "hand.py": HAND})
 
 
 def test_who_is_not_started_is_listed_with_what_it_waits_for(cli: Any, shop: Path) -> None:

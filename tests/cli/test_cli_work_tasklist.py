@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import git, shop_with
 
 TASKS = """\
 # The shop
@@ -43,26 +43,10 @@ with open(paths.get(pathlib.Path.cwd().name, "door.txt"), "a") as file:
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a task list, and a program that does its tasks."""
-    root = tmp_path / "shop"
-    (root / "src").mkdir(parents=True)
-    (root / "src" / "app.py").write_text("x = 1\n")
-    (root / "TASKS.md").write_text(TASKS)
-    (root / "hand.py").write_text(HAND)
-    git(tmp_path, "init", "-qb", "main", str(root))
-    git(root, "config", "user.email", "a@example.org")
-    git(root, "config", "user.name", "A")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
-    monkeypatch.chdir(root)
-    return root
+    return shop_with(tmp_path, monkeypatch, {"TASKS.md": TASKS, "hand.py": HAND})
 
 
 def test_a_list_is_converted_run_landed_and_ticked(cli: Any, shop: Path) -> None:

@@ -42,7 +42,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def calls() -> None:
+def check_calls() -> None:
     """What issue and README write, word by word; everything must be ok."""
     ai = ParallelAI()
     found = ai.review("src/**/*.py")
@@ -60,12 +60,12 @@ def calls() -> None:
 
 
 def test_the_calls_in_a_script(root: Path) -> None:
-    calls()
+    check_calls()
 
 
 async def test_the_calls_inside_a_running_loop(root: Path) -> None:
     """As in a notebook: the loop of the cell is running, and the call blocks it until it is done."""
-    calls()
+    check_calls()
     assert asyncio.get_running_loop().is_running()
 
 

@@ -146,7 +146,9 @@ def test_any_value_in_place_of_any_other_breaks_nothing(data: st.DataObject, val
             place[key] = value
             break
         place = place[key]
-    read(path, b"\n".join(json.dumps(line).encode() for line in lines))
+    _, events, error = read(path, b"\n".join(json.dumps(line).encode() for line in lines))
+    assert all(isinstance(event, Ask) or json.dumps(stream_to_json(event)) for event in events)
+    assert error is None or error.said
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallelai.errors import UsageError
-from parallelai.git.listing import changed_since, list_files, staged
+from parallelai.git.listing import changed_since, existing, list_files, staged
 
 
 class Repository:
@@ -54,6 +54,23 @@ def listed(root: Path) -> list[str]:
 
 
 # --- Listing
+
+
+def test_folders_a_thousand_deep_are_listed(tmp_path: Path) -> None:
+    name = "a/" * 1_100
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1_100):
+        os.mkdir("a", dir_fd=folder)
+        above, folder = folder, os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(above)
+    os.close(os.open("x.py", os.O_CREAT, dir_fd=folder))
+    os.symlink("x.py", "y.py", dir_fd=folder)
+    os.close(folder)
+    assert existing(tmp_path, [f"{name}x.py", f"{name}y.py", f"{name}y.py/z.py"]) == [
+        f"{name}x.py",
+        f"{name}y.py",
+    ]
+    subprocess.run(["rm", "-rf", str(tmp_path / "a")], check=True)  # pytest's own way goes down by recursion
 
 
 def test_lists_tracked_and_new_files_but_not_ignored_or_deleted_ones(repository: Repository) -> None:

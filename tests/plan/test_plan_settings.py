@@ -57,6 +57,23 @@ def test_all_that_is_wrong_is_named_with_its_origin_and_key() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("engines = 3\n", "`engines`: expected a mapping, not a number"),
+        ("[limits]\nbudget = 3\n", "`budget`: `3` is no budget"),
+    ],
+)
+def test_what_to_write_is_said_as_toml(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "parallelai.toml").write_text(text)
+    loaded = config.load(Project(tmp_path, tmp_path / "state"), env={"XDG_CONFIG_HOME": str(tmp_path)})
+    with pytest.raises(ConfigError) as wrong:
+        parse(loaded)
+    assert wrong.value.said == said
+    advice = {"engines": "write {NAME = {use = …}}", "limits": "write it like 10usd,5Mtok,4h"}
+    assert wrong.value.next == next(advice[key] for key in advice if key in text)
+
+
 def test_what_only_plans_have_is_no_setting() -> None:
     for key in ("tasks", "workstreams", "phases"):
         with pytest.raises(ConfigError, match=f"unknown key `{key}`"):

@@ -341,7 +341,7 @@ def test_html_shows_what_is_invisible():
 def test_html_of_hostile_texts_is_made_soon():
     for message in ("`" * 8_000, "` " * 4_000, "`a" * 4_000):
         for name in ("html", "markdown"):
-            rendered(name, [finding(message=message, suggestion=message)])
+            assert "a.py" in rendered(name, [finding(message=message, suggestion=message)])
 
 
 def test_html_of_very_many_findings_stays_readable():

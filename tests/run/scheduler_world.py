@@ -11,8 +11,9 @@ from typing import Any
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
 from parallelai.run.decisions import Cancel, Finish, RunStep, Start, Wait
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings, Settled
+from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settled
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 
 ONE = Member("mock", LimitKey("mock"))
 

@@ -14,7 +14,8 @@ from parallelai.events import BudgetChanged, BudgetReached, BudgetWarned
 from parallelai.records import FREE, LimitKey, Usage
 from parallelai.run.budget import Reservation, Spending
 from parallelai.run.decisions import Start
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settings
+from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared
+from parallelai.run.settings import Settings
 
 KEY = LimitKey("mock")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scheduler_world import World, node, nodes, ok
 
 from parallelai.run.forecast import Simulation, forecast
-from parallelai.run.nodes import Node, Settings
+from parallelai.run.nodes import Node
+from parallelai.run.settings import Settings
 from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
 
 

@@ -26,9 +26,10 @@ from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Usage
 from parallelai.run.decisions import Finish, Start, Wait
 from parallelai.run.executors.base import AttemptId
 from parallelai.run.limiting import heed
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settings
+from parallelai.run.nodes import AttemptResult, Member, Node, Prepared
 from parallelai.run.permissions import LEAST_HOLD_SECONDS, MOST_HOLD_SECONDS, LocalCoordinator
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 from parallelai.store import Machine
 from running import FakeEngine, opened, statuses, tasks
 
@@ -183,7 +184,9 @@ async def test_a_memory_that_fails_costs_nothing_but_what_it_knew() -> None:
     coordinator = LocalCoordinator(3, {}, memory=Forgetful())
     permit = await coordinator.permit(an_id(0), KEY, 10)
     await permit.settle(FREE)
-    coordinator.keep(coordinator.close())
+    learned = coordinator.close()
+    coordinator.keep(learned)
+    assert KEY in learned
 
 
 async def test_no_more_attempts_start_than_calls_are_near() -> None:

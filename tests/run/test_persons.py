@@ -37,7 +37,8 @@ async def nothing() -> None:
 
 
 def approvals(leave: Leave | None = None) -> Approvals:
-    return Approvals("r-1", leave or Leave(), is_attended=True, flush=nothing)
+    told: list[str] = []
+    return Approvals("r-1", leave or Leave(), is_attended=True, flush=nothing, tell=told.append)
 
 
 async def waiting(asked: Approvals) -> asyncio.Task[None]:
@@ -69,7 +70,7 @@ def given(*more: EventData) -> Leave:
 async def test_leave_is_for_the_result_that_was_there() -> None:
     await approvals(given(AttemptEnded("sh", True, 0.0, None, None, is_cached=True))).leave("a")
     anew = Approvals(
-        "r-1", given(AttemptEnded("sh", True, 1.0, None, None)), is_attended=False, flush=nothing
+        "r-1", given(AttemptEnded("sh", True, 1.0, None, None)), is_attended=False, flush=nothing, tell=print
     )
     with pytest.raises(Unavailable, match="waits for a person's leave"):
         await anew.leave("a")

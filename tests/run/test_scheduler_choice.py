@@ -11,8 +11,9 @@ from scheduler_world import Script, World, bad, member, node, nodes, ok
 
 from parallelai.events import BreakerClosed, BreakerOpened
 from parallelai.records import LimitKey
-from parallelai.run.nodes import AttemptResult, Settings
+from parallelai.run.nodes import AttemptResult
 from parallelai.run.retry import backoff_seconds, limited_seconds
+from parallelai.run.settings import Settings
 
 TWO = (member("x"), member("y"))
 THREE = (*TWO, member("z"))

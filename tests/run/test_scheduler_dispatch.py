@@ -14,8 +14,9 @@ from parallelai.errors import NotFoundError
 from parallelai.events import LimitChanged
 from parallelai.records import ErrorRecord, Outcome
 from parallelai.run.decisions import RunStep, Start, Wait
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settings, Settled
+from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settled
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 
 
 def test_the_longest_remaining_path_starts_first() -> None:

@@ -20,8 +20,9 @@ from scheduler_world import World, bad, member, ok
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, Outcome, Usage
 from parallelai.run.decisions import Finish, Start
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settings, Settled
+from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settled
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy, Strategy
 
 ENGINES = ("a", "b", "c")

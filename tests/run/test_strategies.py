@@ -16,8 +16,9 @@ from parallelai.engines.protocol import Estimate
 from parallelai.errors import UsageError
 from parallelai.run import strategies
 from parallelai.run.decisions import Start
-from parallelai.run.nodes import AttemptResult, Node, Prepared, Settings
+from parallelai.run.nodes import AttemptResult, Node, Prepared
 from parallelai.run.scheduler import Scheduler
+from parallelai.run.settings import Settings
 from parallelai.run.strategies import (
     BatchStrategy,
     DAGStrategy,

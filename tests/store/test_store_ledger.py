@@ -110,6 +110,8 @@ async def test_what_a_workspace_holds_and_sees(machine: Machine, tmp_path: Path)
         "COMPOSE_PROJECT_NAME": held.compose,
         "TMPDIR": str(held.temporary),
         "XDG_CACHE_HOME": str(held.cache),
+        "PARALLELAI_MEMORY": str(1 << 20),
+        "PARALLELAI_HEAVY": "1",
     }
     assert held.database is not None
     assert held.database.startswith("p_shop_gui_")

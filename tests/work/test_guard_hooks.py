@@ -153,7 +153,9 @@ async def test_killed_between_two_steps_it_is_finished_by_the_next(room: Room, h
 
 async def test_a_program_that_is_gone_stops_nobody(room: Room, hooks: Path) -> None:
     await install(room.repository, (str(room.folder / "gone"),))
+    before = room.main.git("rev-parse", "HEAD")
     room.main.commit({"x.txt": "1\n"})
+    assert room.main.git("rev-parse", "HEAD") != before
 
 
 async def test_a_folder_of_hooks_elsewhere_is_honoured(room: Room) -> None:

@@ -153,6 +153,15 @@ def test_what_was_dropped_says_so() -> None:
 # Ready or not
 
 
+def test_who_waits_for_slots_says_so_until_it_works() -> None:
+    waits = (*BEGUN, events.TaskStep("wait", "waiting"))
+    found = _status(waits)
+    assert (found.stage, found.activity) == ("waiting", "waiting")
+    assert "heavy slots that others hold" in str(found.why)
+    found = _status([*waits, events.TaskStep("perform", "working")])
+    assert (found.stage, found.activity, found.why) == ("working", "active", "it is being worked on")
+
+
 def test_it_is_ready_when_it_is_worked_out_and_what_it_needs_has_landed() -> None:
     assert _status([*BEGUN, _ended()]).is_ready
     waits = replace(STREAM, depends_on=("core", "io"))

@@ -12,7 +12,9 @@ from repositories import Repository
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Capabilities, Port, Request
 from parallelai.git.plumbing import Git
+from parallelai.git.repository import open_repository
 from parallelai.git.submodules import lay_out, submodules
+from parallelai.work.gates.trees import Settings, SetupFailed, open_trees
 from running import FakeEngine, run_program, statuses
 
 FILE = ("-c", "protocol.file.allow=always")
@@ -112,6 +114,19 @@ def test_a_commit_that_is_not_here_does_not_land_unseen(user: Repository, librar
     error = json.loads(refused.stdout)["tasks"][0]["error"]
     assert "the submodule `lib` is at" in error["said"]
     assert user.git("rev-parse", "main:lib") != user.git("rev-parse", "bump:lib")
+
+
+async def test_nor_does_one_inside_a_submodule(tmp_path: Path, user: Repository) -> None:
+    inside = Repository(user.root / "lib")
+    inside.git("update-index", "--cacheinfo", f"160000,{'1' * 40},deep")
+    inside.git("commit", "--quiet", "--message", "bump")
+    bumped(user, inside.git("rev-parse", "HEAD").strip())
+    async with open_trees(await open_repository(user.root), Settings("r-1", tmp_path / "logs")) as trees:
+        with pytest.raises(SetupFailed, match=r"the submodule `lib/deep` is at 1{10}"):
+            async with trees.at(user.git("rev-parse", "bump").strip()):
+                pass
+        async with trees.at(user.git("rev-parse", "main").strip()) as tree:
+            assert (tree.path / "lib/deep/deep.txt").read_text() == "deep\n"
 
 
 def test_who_has_not_checked_them_out_goes_without_and_is_told(user: Repository, tmp_path: Path) -> None:

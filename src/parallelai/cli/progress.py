@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from parallelai.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    TaskStep,
     WorkstreamRevisited,
 )
 from parallelai.records import Reply
@@ -82,17 +84,14 @@ class Progress:
             case RunCreated() as data:
                 self._tell_beginning(event.run, data)
             case RunStarted() as data:
-                if data.is_resume:
-                    self._say(f"run {event.run}, going on")
-                    for note in self._notes():
-                        self._note(note)
+                self._tell_start(event.run, data)
                 self._start()
             case AttemptEnded(reply=Reply(notes=notes)):
                 for note in notes:
                     self._note(note)
             case RunEnded():
                 self._stop()
-            case ConflictWaiting() | ConflictWaited() as data if event.task is not None:
+            case ConflictWaiting() | ConflictWaited() | TaskStep() as data if event.task is not None:
                 self._say(_said_of_wait(event.task, data))
             case _:
                 self._say(_said(event.data))
@@ -109,6 +108,12 @@ class Progress:
             self._say(f"engine: and {len(taken) - _MOST_REASONS} other choices; `runs show --json` has all")
         for note in data.notes:
             self._note(note)
+
+    def _tell_start(self, run: str, data: RunStarted) -> None:
+        if data.is_resume:
+            self._say(f"run {run}, going on")
+            for note in self._notes():
+                self._note(note)
 
     def _tell_standing(self, began: float) -> None:
         """Say where the run stands, now and then."""
@@ -170,8 +175,14 @@ class Progress:
             self._live = None
 
 
-def _said_of_wait(name: str, data: ConflictWaiting | ConflictWaited) -> str:
-    """What the user is told when a workstream begins to wait for others' landing, and when it goes on."""
+def _said_of_wait(name: str, data: ConflictWaiting | ConflictWaited | TaskStep) -> str | None:
+    """What the user is told when a task begins to wait for others or for a person, and when it goes on."""
+    if isinstance(data, TaskStep):
+        waits = {
+            "leave": f"leave: `parallelai work approve {shlex.quote(name)}`, or `reject`",
+            "wait": "what others hold of this machine: see `parallelai work ledger`",
+        }
+        return f"`{name}` waits for {waits[data.step]}" if data.step in waits else None
     if isinstance(data, ConflictWaiting):
         from parallelai.work.conflicts.waiting import said_of  # the few runs that have conflicts need it
 

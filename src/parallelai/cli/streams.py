@@ -422,9 +422,14 @@ def print_ledger(shared: Shared) -> int:
 
     def line(row: dict[str, Any]) -> str:
         ports = f"ports {', '.join(map(str, row['ports']))}" if row["ports"] else "no port"
-        database = f", database {row['database']}" if row["database"] else ""
+        parts = [ports, f"compose {row['compose']}"]
+        parts[1:1] = [f"database {row['database']}"] if row["database"] else []
+        parts += [f"{row['heavy']} heavy slot{'s' * (row['heavy'] != 1)}"] if row["heavy"] else []
+        parts += [f"memory {row['memory'] / 2**30:.1f} GiB"] if row["memory"] else []
         gone = "" if row["is_alive"] else "; its process is gone"
-        return visible(f"{row['name']}: {ports}{database}, compose {row['compose']} ({row['run']}){gone}")
+        folders = f"\n  temporary {visible(row['temporary'])}, cache {visible(row['cache'])}"
+        said = visible(f"{row['name']}: {', '.join(parts)} ({row['run']}){gone}")
+        return said + folders if shared.is_verbose else said
 
     shared.result({"held": rows}, "\n".join(map(line, rows)) or "nothing is held")
     return 0

@@ -224,7 +224,7 @@ def approve(shared: Shared, name: str) -> int:
 @_name
 @click.option("--reason", default="", metavar="TEXT", help="What is to be changed; the assistant is told.")
 def reject(shared: Shared, name: str, reason: str) -> int:
-    """Refuse that a workstream lands: it is worked on again, or ends blocked."""
+    """Refuse that a workstream lands: it is worked on again, or ends blocked. A task that is refused fails."""
     return _told(shared, shared.call(lambda ai: ai.work.reject(name, reason)))
 
 

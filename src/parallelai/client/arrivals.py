@@ -17,9 +17,12 @@ from parallelai.work.streams.now import current
 from parallelai.work.streams.record import KeptOut, Stream
 
 
-def candidate_of(stream: Stream, others: Sequence[Stream]) -> Candidate:
-    """A workstream as it is to land, beside others that land with it."""
+def candidate_of(stream: Stream, others: Sequence[Stream], engine: str | None = None) -> Candidate:
+    """A workstream as it is to land, beside others that land with it; `engine` worked on it last, if one did."""
     landing = {each.name for each in others}
+    trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
+    if engine is not None:
+        trailers["ParallelAI-Engine"] = engine
     return Candidate(
         name=stream.name,
         commit=stream.head,
@@ -28,7 +31,7 @@ def candidate_of(stream: Stream, others: Sequence[Stream]) -> Candidate:
         intent=stream.description,
         depends_on=tuple(name for name in stream.depends_on if name in landing),
         priority=stream.priority,
-        trailers={"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name},
+        trailers=trailers,
         owns=stream.rules.owns,
     )
 
@@ -39,14 +42,14 @@ def told(kept: KeptOut) -> str:
     return f"kept out: {', '.join(kept.paths)} ({kept.why}){patch}"
 
 
-def result_of(arrival: Arrival, about: dict[str, Any]) -> TaskResult:
-    """A row of the run's document for what became of a candidate."""
+def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None) -> TaskResult:
+    """A row of the run's document for what became of a candidate, and who had worked on it."""
     status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
     if arrival.landed is None and arrival.error is not None:
         status = outcome_of(arrival.error)
     error = arrival.error or arrival.push_error
     text = "\n".join(arrival.notes) or None
-    return TaskResult(id=arrival.name, status=status, error=error, text=text, workstream=about)
+    return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
 
 
 def is_left(row: TaskResult) -> bool:

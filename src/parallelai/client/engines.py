@@ -55,6 +55,8 @@ class Engines:
     async def conform(self, name: str) -> tuple[Verdict, ...]:
         """Prove an engine: some twenty small real requests, in folders of their own; a verdict for each check.
 
+        What failed is kept with the client's version, for `doctor`.
+
         Raises:
             NotFoundError: there is no such engine.
             UntrustedError: only the project's config knows it, which nobody trusts.
@@ -81,6 +83,9 @@ class Engines:
                 sandbox="auto" if entry is None else entry.sandbox,
                 takes_model=takes_model and able.is_remote,
             )
+            version = (await make().detect()).version
+            failed = [verdict.check for verdict in verdicts if not verdict.ok]
+            self._project.machine.keep_conformance(name, version, failed)
             return tuple(verdicts)
         finally:
             for each in makers:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
+from parallelai.plan.model import Plan
 from parallelai.records import ErrorRecord
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.record import Stream
@@ -76,6 +77,17 @@ async def missing(
                 continue
             missing[each.name] = ErrorRecord("unavailable", said, None, f"land `{other}` first")
     return missing
+
+
+def unapproved(found: Sequence[Stream], plan: Plan) -> Mapping[str, ErrorRecord]:
+    """Give those that nobody gave the leave that their plan asks for, and why that keeps them from landing."""
+    asked = {work.id for work in plan.works if work.approve}
+    said = "it waits for a person's leave to land"
+    return {
+        each.name: ErrorRecord("unavailable", said, None, f"`parallelai work approve {each.name}`")
+        for each in found
+        if each.name in asked and each.approved_by is None
+    }
 
 
 def _lost(stream: Stream) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from parallelai.client.arguments import choice_of
 from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf
-from parallelai.client.landable import missing, ready
+from parallelai.client.landable import missing, ready, unapproved
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
@@ -32,6 +32,7 @@ from parallelai.events import (
     TaskExpanded,
 )
 from parallelai.git.repository import Repository, open_repository
+from parallelai.plan.load import load
 from parallelai.plan.model import Plan
 from parallelai.records import (
     FREE,
@@ -122,7 +123,8 @@ class Landings:
                 report.take(event)
             leave = writer.subscribe(into(report))
             try:
-                rows = await self._land_streams(found, asked, plan, run, writer)
+                out = {} if names else unapproved(found, plan)  # who names one gives leave
+                rows = await self._land_streams(found, asked, plan, report, writer, out)
                 await writer.flush()
             finally:
                 leave()
@@ -131,20 +133,28 @@ class Landings:
         return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
 
     async def _land_streams(
-        self, found: Sequence[Stream], asked: Asked, plan: Plan, run: str, writer: RunWriter
+        self,
+        found: Sequence[Stream],
+        asked: Asked,
+        plan: Plan,
+        report: Report,
+        writer: RunWriter,
+        kept: Mapping[str, ErrorRecord],
     ) -> tuple[TaskResult, ...]:
         rows = []
-        async with self._opened(run, plan, asked, writer.append, found[0].target) as landing:
-            candidates = [candidate_of(stream, found) for stream in found]
+        by = {name: ended.result.engine for name, ended in report.results.items()}
+        async with self._opened(found[0].run, plan, asked, writer.append, found[0].target) as landing:
+            able = [each for each in found if each.name not in kept]
             tasks = frozenset(task.id for task in plan.tasks)
-            out = dict(await missing(landing.repository, self._streams, found, tasks))
-            out |= await self._unsettled(landing.repository, found)
+            out = {**kept, **await missing(landing.repository, self._streams, able, tasks)}
+            out |= await self._unsettled(landing.repository, able)
             arrivals = [Arrival(name, None, error) for name, error in out.items()]
-            able = [one for one in candidates if one.name not in out]
-            arrivals += await landing.lander.land(able) if able else []
+            able = [each for each in able if each.name not in out]
+            candidates = [candidate_of(each, able, by.get(each.name)) for each in able]
+            arrivals += await landing.lander.land(candidates) if candidates else []
             for arrival in arrivals:
                 stream = self._took(arrival)
-                rows.append(result_of(arrival, described(stream)))
+                rows.append(result_of(arrival, described(stream), by.get(arrival.name)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
 
@@ -396,9 +406,16 @@ class Landings:
     # -- what a landing needs
 
     def _plan(self, run: str) -> Plan:
+        """The plan of a run: its file as it is now, as for a run that goes on, else as it was recorded."""
         created = self._runs.report(run).created
-        plan = plan_of(created) if created is not None else Plan()
-        return self._over_config(plan)
+        if created is None:
+            return self._standing_plan()
+        project = self._project
+        path = project.root / created.plan if created.plan is not None else None
+        if path is None or not path.is_file():
+            return self._over_config(plan_of(created))
+        # Engines and files were looked for when work began; a landing needs neither to be there still.
+        return self._over_config(load(path, root=project.root, allow_overlaps=True))
 
     def _standing_plan(self) -> Plan:
         """What config says, where there is no plan."""

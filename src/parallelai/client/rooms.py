@@ -14,7 +14,7 @@ from parallelai.errors import UsageError
 from parallelai.events import EventData
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
-from parallelai.run.approving import Approvals
+from parallelai.run.approving import WAITS, Approvals
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
@@ -50,7 +50,11 @@ def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | No
 
 def approvals_of(job: Job, prior: Prior, writer: RunWriter) -> Approvals:
     """What persons are asked leave for in a run, in step with its journal."""
-    approvals = Approvals(job.run, prior.leave, is_attended=job.is_attended, flush=writer.flush)
+
+    def tell(task: str) -> None:
+        writer.append(WAITS, task=task)
+
+    approvals = Approvals(job.run, prior.leave, is_attended=job.is_attended, flush=writer.flush, tell=tell)
     if any(instance.task.approve for instance in job.graph.instances):
         writer.subscribe(approvals.take)
     return approvals

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,6 +42,8 @@ LANGUAGES = {
 }
 LEAST_GIT = (2, 39)
 HIDDEN = "(set; not shown)"
+MOST_NAMED = 3
+"""Failed checks of an engine that `doctor` names."""
 _REPAIR = "`parallelai doctor --repair` saves what can be read; the old file is kept beside the new one"
 _LONGEST = 200
 """How much of a problem is shown, in characters."""
@@ -245,10 +247,21 @@ async def check_up(project: OpenProject) -> list[Checkup]:
     """Look at all that ParallelAI needs. Raises `ConfigError`; see `check_up_without`."""
     found = [*_installation(), _config(project), _store(project)]
     for row in await Engines(project).list():
-        if row.is_default or row.origin == "configured":
+        failed = project.machine.conformance(row.name, row.availability.version)
+        if row.state == "ready" and failed:
+            found.append(_unfit(row.name, row.availability.version, failed))
+        elif row.is_default or row.origin == "configured":
             state = "ok" if row.state == "ready" else "wrong"
             found.append(Checkup(f"engine {row.name}", state, row.availability.said, row.availability.how))
     return found
+
+
+def _unfit(engine: str, version: str | None, failed: Sequence[str]) -> Checkup:
+    """An engine whose client, as it is now, failed `engines conform`."""
+    named = "; ".join(failed[:MOST_NAMED]) + ("; …" if len(failed) > MOST_NAMED else "")
+    said = f"version {version or 'unknown'} does not conform: it failed `{named}`"
+    again = f"`parallelai engines conform {engine}` says why; install another version and prove that"
+    return Checkup(f"engine {engine}", "wrong", said, again)
 
 
 def check_up_without(error: ConfigError) -> list[Checkup]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from parallelai.processes.confinement import Mount
 from parallelai.records import FilePart, LimitKey, Reply, Usage, to_json
-
-if TYPE_CHECKING:
-    from parallelai.processes import Mount
 
 OutputKind = Literal["text", "findings", "change", "schema"]
 Tuning = Literal["temperature", "max_tokens"]

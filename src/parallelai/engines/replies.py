@@ -252,6 +252,8 @@ def check_storable(data: Any) -> None:
     JSON allows endless nesting, halves of surrogate pairs, and numbers beyond all bounds; an engine in Python
     may give what is no JSON at all.
     """
+    if data is None:
+        return
     level = [data]
     for _ in range(MAX_DEPTH):
         for item in level:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +92,20 @@ async def lay_out(found: Submodule, top: Path) -> None:
         inside = await _listed(git, found.commit, found.folder)
     for inner in inside:
         await lay_out(inner, target)
+
+
+async def with_inner(found: Sequence[Submodule]) -> tuple[Submodule, ...]:
+    """These submodules and those in them, at any depth, by their paths from the top of the whole. Raises `GitError`."""
+    every: list[Submodule] = []
+    for each in found:
+        every.append(each)
+        if each.folder is None:
+            continue
+        async with objects_of(each.folder, each.commit) as git:
+            inside = await _listed(git, each.commit, each.folder)
+        below = [replace(one, path=f"{each.path}/{one.path}") for one in inside]
+        every += await with_inner(below)
+    return tuple(every)
 
 
 async def _listed(git: Git, commit: str, common: Path) -> tuple[Submodule, ...]:

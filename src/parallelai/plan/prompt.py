@@ -95,7 +95,7 @@ def render(
         UsageError: something cannot be rendered; `where` is the instance.
     """
     task = instance.task
-    in_template = _names_used(template.prompt) if template else frozenset()
+    in_template = _names_used(template.prompt) if template else _NONE
     used = _names_used(task.description) | in_template
     names = _names(instance, root, tasks, vars) if used else {}
     try:
@@ -112,10 +112,11 @@ def render(
 
 
 _OF_INSTANCE = frozenset({"file", "files", "tasks"})
+_NONE: frozenset[str] = frozenset()
 
 
 def _joined(parts: Iterable[str]) -> str:
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, parts))
 
 
 def with_files(prompt: str, at: int, parts: Sequence[FilePart], root: Path) -> str:
@@ -379,11 +380,14 @@ def _parsed(text: str) -> nodes.Template:
     return ENVIRONMENT.parse(text)
 
 
-@functools.lru_cache(maxsize=4096)
 def _names_used(text: str) -> frozenset[str]:
-    """The names that a text takes from outside; nothing if it is broken, which rendering it then says."""
-    if not has_markup(text):
-        return frozenset()
+    """The names that a text takes from outside; of most, which are plain, none."""
+    return _names_in_markup(text) if has_markup(text) else _NONE
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_in_markup(text: str) -> frozenset[str]:
+    """The names that a text with markup takes; an unknown one if it is broken, which rendering it then says."""
     try:
         return frozenset(meta.find_undeclared_variables(ENVIRONMENT.parse(text)))
     except FAILURES:

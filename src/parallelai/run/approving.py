@@ -16,6 +16,8 @@ from parallelai.records import Outcome
 
 STEP = "approve"
 """The kind of the step in which a task waits."""
+WAITS = TaskStep("leave", "waiting")
+"""What is written down when somebody is there, and is waited for."""
 
 
 @dataclass(slots=True)
@@ -64,15 +66,23 @@ class Approvals:
         leave: what earlier processes of it learned; is kept up with what happens.
         is_attended: somebody is there; else a task that waits ends `blocked`.
         flush: waits until what happened is known here (`take`).
+        tell: writes down that a task waits for somebody.
     """
 
     def __init__(
-        self, run: str, leave: Leave, *, is_attended: bool, flush: Callable[[], Awaitable[None]]
+        self,
+        run: str,
+        leave: Leave,
+        *,
+        is_attended: bool,
+        flush: Callable[[], Awaitable[None]],
+        tell: Callable[[str], None],
     ) -> None:
         self._run = run
         self._leave = leave
         self._is_attended = is_attended
         self._flush = flush
+        self._tell = tell
         self._before: Collection[str] = frozenset(leave.wanted)
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
@@ -91,6 +101,7 @@ class Approvals:
                 next=f"look at it: `parallelai runs show {self._run}`, `runs diff {self._run} {task}`; then"
                 f" `parallelai work approve {task}` and `parallelai runs resume {self._run}`",
             )
+        self._tell(task)
         decided = self._waiting[task] = asyncio.get_running_loop().create_future()
         try:
             await decided

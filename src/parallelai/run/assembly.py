@@ -10,7 +10,8 @@ from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
-from parallelai.run.nodes import Allowance, Member, Node, Rule, Settings
+from parallelai.run.nodes import Allowance, Member, Node, Rule
+from parallelai.run.settings import Settings
 from parallelai.run.steps import PERFORM, Step
 from parallelai.run.workspaces import HOMELESS, PLAIN, Work
 
@@ -29,7 +30,8 @@ def nodes_of(
         key_of: gives the limit that an engine's requests count for.
     """
     members: _Known = {}
-    return [_node(job, instance, steps, key_of, members) for instance in instances]
+    unslotted = frozenset(step.kind for step in steps if getattr(step, "is_unslotted", False))
+    return [_node(job, instance, steps, key_of, members, unslotted) for instance in instances]
 
 
 def _node(
@@ -38,6 +40,7 @@ def _node(
     steps: Sequence[Step],
     key_of: Callable[[str, Request], LimitKey],
     known: _Known,
+    unslotted: frozenset[str],
 ) -> Node:
     task = instance.task
     who = job.assignment(instance)
@@ -52,7 +55,6 @@ def _node(
             )
         )
     kinds = tuple(step.kind for step in steps if step.applies(instance))
-    unslotted = frozenset(step.kind for step in steps if getattr(step, "is_unslotted", False))
     begun = job.performed if isinstance(task, Workstream) else ()
     own = kinds if isinstance(task, PhaseGate) or instance.id in begun else (PERFORM, *kinds)
     rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule

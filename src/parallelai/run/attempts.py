@@ -8,15 +8,15 @@ most left takes it. A member is out once its error cannot be retried any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 from parallelai.events import BreakerClosed, BreakerOpened, EventData
 from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.budget import Reservation
+from parallelai.run.channels import KeyState
 from parallelai.run.decisions import Cancel, RunStep, Start
 from parallelai.run.nodes import AttemptResult
-from parallelai.run.queues import FIRST, KeyState, Queues
+from parallelai.run.queues import FIRST, Queues
 from parallelai.run.retry import (
     NO_ERROR,
     backoff_seconds,
@@ -157,7 +157,7 @@ class Attempts:
         if flight is None or flight.is_waiting == is_waiting:
             return
         self._count(task, flight, -1 if is_waiting else 1)
-        task.flights[number] = replace(flight, is_waiting=is_waiting)
+        task.flights[number] = flight._replace(is_waiting=is_waiting)
         self._roster.count_in_batch(task)
 
     def land(self, task: TaskState, number: int) -> Flight:

@@ -5,7 +5,7 @@ Money is in USD, time in seconds. What is unknown counts for nothing here, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from parallelai.engines.protocol import Estimate
 from parallelai.events import BudgetReached, BudgetWarned
@@ -16,8 +16,7 @@ _WARN_AT = 0.8
 _ROUNDING = 1e-9  # a hundred times 0.01 is more than 1.0 in binary fractions
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What an attempt in flight may take; `is_free` if that is known to be nothing."""
 
     usd: float = 0.0

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from parallelai.records import ErrorRecord, Outcome
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from parallelai.engines.protocol import Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Start an attempt; its slot and its reservation are taken. Answered by `attempt_ended`.
 
     `member` is the place in the node's `members`; `attempt` counts a task's attempts from 1, whatever the
@@ -28,16 +26,14 @@ class Start:
     estimate: Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class RunStep:
+class RunStep(NamedTuple):
     """Carry out one step of a task other than `perform`; its slot is taken. Answered by `step_ended`."""
 
     task: str
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """End an attempt (`attempt` 0: the step that is running). It is still answered as if it had ended."""
 
     task: str
@@ -45,8 +41,7 @@ class Cancel:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The task has ended; nothing of it is in flight any more. `why` says what decided, in a few words."""
 
     task: str
@@ -55,8 +50,7 @@ class Finish:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing more can be decided now: ask again when something ended, or at `until` (None: no time is set).
 
     `why` is what the run is bound by: one of `in_flight`, `parallel`, `phase`, `concurrency`, `batch`,

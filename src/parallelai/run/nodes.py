@@ -1,18 +1,13 @@
-"""What the scheduler is told: the tasks of a run as nodes, its settings, and what came of an attempt."""
+"""What the scheduler is told: the tasks of a run as nodes, and what came of an attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
-from parallelai.run.strategies import DAGStrategy
-
-if TYPE_CHECKING:
-    from parallelai.run.strategies import Strategy
 
 Rule = Literal["one", "fallback", "race", "vote", "spread"]
 OnFailure = Literal["skip-dependents", "continue", "stop"]
@@ -85,15 +80,13 @@ class Node:
     after_finish: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A task that can start: what its attempts will take, one estimate for each member."""
 
     estimates: tuple[Estimate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A task that needs no attempt: skipped by `when`, kept from before, blocked."""
 
     outcome: Outcome
@@ -101,8 +94,7 @@ class Settled:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(NamedTuple):
     """What came of an attempt. A cancelled one is not `ok` and has no `error`.
 
     `retry_after_seconds` is the provider's own word; `is_quota` says that its limit is used up until then.
@@ -116,36 +108,6 @@ class AttemptResult:
     retry_after_seconds: float | None = None
     is_quota: bool = False
     is_alone: bool = False
-
-
-def utc_text(now: float) -> str:
-    """Write a time of the Unix clock as it is stored."""
-    text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    return text.replace("+00:00", "Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a run is carried out.
-
-    `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of
-    a phase. `memory_bytes` is what all attempts in flight together may take by their estimates, None for no
-    limit. `spent` is what earlier processes of this run used. `to_utc` turns `now` into the text that events
-    hold; give one if the clock is not the Unix clock. `is_crowded` says whether so many attempts in flight are
-    enough for the calls that a key allows now.
-    """
-
-    parallel: int = 50
-    concurrency: Mapping[str, int] = field(default_factory=dict)
-    phase_parallel: Mapping[int, int] = field(default_factory=dict)
-    strategy: Strategy = field(default_factory=DAGStrategy)
-    budget: Budget = Allowance()
-    on_budget: Literal["finish", "cancel"] = "finish"
-    max_wait_seconds: float = 3600.0
-    memory_bytes: int | None = None
-    spent: Budget = Allowance()
-    to_utc: Callable[[float], str] = utc_text
-    is_crowded: Callable[[LimitKey, int], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

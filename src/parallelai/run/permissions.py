@@ -7,7 +7,6 @@ attempt ends. Waiting for a permit is no work: the executor stops the attempt's 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -165,7 +164,7 @@ class LocalCoordinator:
         if self._keys[calls[-1][0]].is_fixed:  # the scheduler's own rule holds the key back
             return result
         hold = min(MOST_HOLD_SECONDS, LEAST_HOLD_SECONDS * id.attempt**2)
-        return dataclasses.replace(result, retry_after_seconds=hold, is_alone=True)
+        return result._replace(retry_after_seconds=hold, is_alone=True)
 
     def hold(self, key: LimitKey, seconds: float) -> None:
         """Let no call of a key out for so long: one of its sessions waits for its provider."""

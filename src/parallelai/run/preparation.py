@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from parallelai.engines.protocol import OutputKind, Request
 from parallelai.errors import ParallelAIError
@@ -27,8 +26,7 @@ from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A task that can start: its request (the members' models are put in at the start) and fingerprint."""
 
     request: Request
@@ -114,6 +112,7 @@ class Preparation:
         """`base_digest` gives the content hash of a file in the run's base, for tasks that edit."""
         self.views = TaskViews(job)
         self._base_digest = base_digest
+        self._root = str(job.root)
         self._job = job
         self._prior = prior
         self._files = FileDigests(job.root, prior.written)
@@ -219,7 +218,7 @@ class Preparation:
             run=self._job.run,
             task=instance.id,
             attempt=0,
-            root=str(self._job.root),
+            root=self._root,
             prompt=prompt.text,
             shared=prompt.shared,
             files_at=prompt.files_at,
@@ -263,7 +262,7 @@ def output_of(task: Task, template: Template | None) -> tuple[OutputKind, dict[s
 
 def timeouts(task: Task, entry: EngineEntry | None) -> tuple[float, float]:
     """The attempt's time-out and idle time-out in seconds: the task's own word, else the engine's."""
-    if entry is None:
+    if entry is None or (entry.timeout is None and entry.idle_timeout is None):
         return task.timeout, task.idle_timeout
     given = task.model_fields_set
     wall = task.timeout if "timeout" in given or entry.timeout is None else entry.timeout

@@ -73,8 +73,9 @@ def places(nodes: Sequence[Node], groups: Mapping[str, Sequence[str]]) -> list[P
     seconds = [0.0] * size
     urgency = [0.0] * size
     for at in reversed(shape.order):
-        after = max((seconds[follower] for follower in shape.followers[at]), default=0.0)
-        awaited = max((urgency[follower] for follower in shape.followers[at]), default=0.0)
+        followers = shape.followers[at]
+        after = max(map(seconds.__getitem__, followers), default=0.0)
+        awaited = max(map(urgency.__getitem__, followers), default=0.0)
         if at >= count:
             seconds[at], urgency[at] = after, awaited
             continue

@@ -45,7 +45,7 @@ _OF_ATTEMPTS = frozenset({AttemptStarted, TurnStarted, TurnEnded})
 class Report:
     """What is known of a run after some of its events. Feed it every event, in order, with `take`.
 
-    `usage` is unknown as soon as a part of it is; `spent` adds up what is known, for budgets.
+    `usage` is unknown as soon as a part of it is.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,6 @@ class Report:
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
         self.usage: Usage | None = None
-        self.spent = Usage(0, 0, 0, 0, 0.0)
         self.seconds_one_by_one = 0.0
         self.findings: tuple[Finding, ...] | None = None
         self.dropped: dict[str, int] = {"quote_not_found": 0}
@@ -144,7 +143,6 @@ class Report:
         self.seconds_one_by_one += data.seconds
         if data.usage is not None and not data.is_cached:
             self.usage = data.usage if self.usage is None else self.usage + data.usage
-            self.spent += _known(data.usage)
 
     def _take_expansion(self, data: TaskExpanded) -> None:
         if not data.is_addition:  # a process starts or goes on: what did not end well is to be done again
@@ -157,6 +155,13 @@ class Report:
         self.order.extend(data.items)
         self.files.update(data.files)
         self.skipped += data.skipped
+
+    @property
+    def spent(self) -> Usage:
+        """All that is known of what was used, for budgets."""
+        ended = [data for attempts in self.replies.values() for data in attempts.values()]
+        known = (_known(data.usage) for data in ended if data.usage is not None and not data.is_cached)
+        return sum(known, Usage(0, 0, 0, 0, 0.0))
 
     @property
     def seconds(self) -> float:
@@ -177,7 +182,7 @@ class Report:
         return join(reply for reply in replies if reply is not None)
 
     def reported(self, is_model: Callable[[str], bool] = lambda engine: False) -> Iterator[Reported]:
-        """Give every reply that counts, with who gave it, in plan order.
+        """Give every reply that counts and has to do with files, with who gave it, in plan order.
 
         `is_model` says of an engine whether its findings hold only with a quote that stands in the file.
         """
@@ -185,8 +190,10 @@ class Report:
             ended = self.results.get(task)
             for number in ended.by if ended is not None else ():
                 attempt = self.replies.get(task, {}).get(number)
-                if attempt is not None and attempt.reply is not None:
-                    files = self.files.get(task, ())
+                if attempt is None or attempt.reply is None:
+                    continue
+                files = self.files.get(task, ())
+                if files or attempt.reply.findings:
                     yield Reported(task, attempt.engine, attempt.reply, is_model(attempt.engine), files)
 
     def tasks(self) -> tuple[TaskResult, ...]:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from parallelai import processes
-from parallelai.engines.protocol import Estimate, Message, Request
+from parallelai.engines.protocol import Message, Request
 from parallelai.errors import EngineError, ParallelAIError, UsageError
 from parallelai.events import (
     Event,
@@ -23,19 +23,15 @@ from parallelai.events import (
     OrphanEnded,
     RunCreated,
     RunStarted,
-    TaskEnded,
     TaskExpanded,
     TaskReady,
 )
 from parallelai.plan.graph import Instance
-from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.records import (
-    ErrorRecord,
     FileNote,
     LimitKey,
     Outcome,
     RunDocument,
-    TaskResult,
 )
 from parallelai.run import assembly, closing, limiting
 from parallelai.run.asking import Questions, RunCoordinator
@@ -53,9 +49,10 @@ from parallelai.run.executors.base import (
 from parallelai.run.executors.local import LocalExecutor
 from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
+from parallelai.run.keeping import Keeping, kept
 from parallelai.run.masking import Masker
-from parallelai.run.nodes import Prepared, Settled
-from parallelai.run.preparation import Preparation, Ready
+from parallelai.run.preparation import Preparation
+from parallelai.run.readiness import Readiness
 from parallelai.run.report import Report
 from parallelai.run.resume import Prior, measured_before
 from parallelai.run.scheduler import Scheduler
@@ -63,7 +60,7 @@ from parallelai.run.steering import POLL_SECONDS, Steering
 from parallelai.run.stepping import Stepping
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.validation import record_of
-from parallelai.run.workspaces import Measured, Workspaces, applied_event
+from parallelai.run.workspaces import Workspaces, applied_event
 from parallelai.store import RunWriter, Store
 
 HURRY_SECONDS = 0.05
@@ -71,7 +68,7 @@ NEWS_AT_ONCE = 100
 """How much news is taken before what it made room for is started: of a hundred attempts that end together the
 first must not wait until all the others are written down."""
 
-STARTS_AT_ONCE = 8
+STARTS_AT_ONCE = 16
 """How many attempts are started before they are let do something: the first of a hundred calls must not wait
 until all are made ready."""
 
@@ -138,6 +135,7 @@ class Runner:
         )
         base_digest = workspaces.digest if workspaces is not None else None
         self._preparation = Preparation(job, prior, base_digest)
+        self._readiness = Readiness(job, self._preparation)
         itself: Runner = weakref.proxy(self)  # in no circle, so that all of it is freed as soon as it is done
         self._flights = Flights(
             job,
@@ -149,9 +147,6 @@ class Runner:
             writer.append,
             lambda: itself._executor,
         )
-        self._ready: dict[str, Ready] = {}
-        self._fingerprints: dict[str, str] = {}
-        self._waiting: set[str] = set()  # what became ready in this round, and did not start
         self._inbox: list[ExecutorEvent] = []
         self._wake = asyncio.Event()
         self._permits = limiting.coordinator_of(job, writer.append, self._wake.set)
@@ -162,7 +157,7 @@ class Runner:
             assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
             job.graph.groups,
             assembly.settings_of(job, report.spent, report.seconds, self._permits.is_crowded),
-            prepare=lambda task: itself._prepare(task),
+            prepare=self._readiness.prepare,
             random=random.Random(),  # noqa: S311 -- spreads retries; no secret
             now=self._now(),
         )
@@ -257,46 +252,16 @@ class Runner:
             writer.append(data)
         graph = self._job.graph
         writer.append(_expansion(graph.instances, tuple(graph.skipped)))
-        self._settle_kept()
-
-    def _settle_kept(self) -> None:
-        """Leave alone what ended well before, as long as nothing that it depends on has to be done again."""
-        kept: set[str] = set()
-        groups = self._job.graph.groups
-        for instance in self._job.graph.topological() if self._prior.ended or self._has_streams else ():
-            name = instance.id
-            if isinstance(instance.task, Workstream):
-                if self._settle_landed(name):
-                    kept.add(name)
-                continue
-            needs = [*instance.depends_on, *(item for group in instance.awaits for item in groups[group])]
-            if name not in self._prior.ended or not kept.issuperset(needs):
-                continue
-            ended = self._prior.kept(name, self._preparation.fingerprint(instance))
-            if ended is not None:
-                kept.add(name)
-                self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
-                self._scheduler.settle(name, Outcome.OK)
-                self._remember_change(name, measured_before(self._prior, name))
-
-    @property
-    def _has_streams(self) -> bool:
-        return self._steer_stream is not None
-
-    def _settle_landed(self, name: str) -> bool:
-        """Leave a workstream alone that has landed, in whatever way: that is not to be done again."""
-        about = self._workspaces.workstream(name) if self._workspaces is not None else None
-        if about is None or about["landed"] is None:
-            return False
-        before = self._prior.ended.get(name)
-        if before is None:  # a person has landed it meanwhile
-            result = TaskResult(id=name, status=Outcome.OK, why="landed", workstream=about)
-            self._writer.append(TaskEnded(result, is_kept=True), task=name)
-        elif before.result.workstream != about:  # or took it back, and landed it again
-            self._writer.append(_kept(before, about), task=name)
-        self._preparation.views.ended(name, Outcome.OK, self._report.reply(name))
-        self._scheduler.settle(name, Outcome.OK)
-        return True
+        Keeping(
+            self._job,
+            self._prior,
+            self._report,
+            self._preparation,
+            self._scheduler,
+            writer.append,
+            self._workspaces,
+            has_streams=self._steer_stream is not None,
+        ).settle()
 
     @asynccontextmanager
     async def _executing(self) -> AsyncIterator[None]:
@@ -401,44 +366,15 @@ class Runner:
                     self._cancel(decision)
                 case Wait():
                     until = decision.until
-        for task in sorted(self._waiting):  # of what starts at once, the start says that it was ready
+        for task in self._readiness.waiting():
             self._writer.append(TaskReady(), task=task)
-        self._waiting.clear()
         return until
 
     # -- what the scheduler decided
 
-    def _prepare(self, task: str) -> Prepared | Settled:
-        instance = self._job.graph.get(task)
-        ready = self._preparation.prepare(instance)
-        if isinstance(ready, Settled):
-            return ready
-        self._ready[task] = ready
-        self._fingerprints[task] = ready.fingerprint
-        if isinstance(instance.task, PhaseGate):
-            return Prepared()
-        self._waiting.add(task)
-        who = self._job.assignment(instance)
-        try:
-            estimates = (self._estimate(name, ready.request) for name in who.choice.members)
-            return Prepared(tuple(_with_memory(each, instance, self._job) for each in estimates))
-        except Exception as error:  # an engine is other people's code: its bug is this task's failure
-            self._ready.pop(task)
-            said = f"the engine failed: {type(error).__name__}: {error}"
-            return Settled(Outcome.FAILED, ErrorRecord("internal", said))
-
-    def _estimate(self, name: str, request: Request) -> Estimate:
-        try:
-            estimate = self._job.engines(name).estimate(request)
-        except EngineError:  # it is not there, which its attempt will say; others may take over
-            return Estimate()
-        known = self._job.session_memory.get(name)
-        return estimate if known is None else dataclasses.replace(estimate, memory_bytes=known)
-
     def _start(self, start: Start) -> None:
-        self._waiting.discard(start.task)
         instance = self._job.graph.get(start.task)
-        result = self._flights.start(start, instance, self._ready[start.task])
+        result = self._flights.start(start, instance, self._readiness.start(start.task))
         if result is not None:
             self._scheduler.attempt_ended(start.task, start.attempt, result, self._now())
             self._wake.set()
@@ -460,26 +396,22 @@ class Runner:
 
     def _finish(self, finish: Finish) -> None:
         task = finish.task
-        self._waiting.discard(task)
-        self._ready.pop(task, None)
+        mark = self._readiness.end(task)
         tally = self._flights.finished(task, finish.outcome)
         about = self._workspaces.workstream(task) if self._workspaces is not None else None
         if tally is None and finish.outcome is Outcome.OK and task in self._prior.ended:
-            ended = _kept(self._prior.ended[task], about)
+            ended = kept(self._prior.ended[task], about)
         else:
-            ended = ended_of(self._job, finish, tally or Tally(), self._fingerprints.pop(task, ""), about)
+            ended = ended_of(self._job, finish, tally or Tally(), mark, about)
         self._writer.append(ended, task=task)
         if finish.outcome is Outcome.OK:
             made = tally.change if tally is not None else measured_before(self._prior, task)
-            self._remember_change(task, made)
+            if self._workspaces is not None:
+                self._workspaces.ended(task, made)
         elif self._workspaces is not None:
             self._workspaces.gave_up(task)
         reply = tally.reply if tally is not None else self._report.reply(task)
         self._preparation.views.ended(task, finish.outcome, reply)
-
-    def _remember_change(self, task: str, measured: Measured | None) -> None:
-        if self._workspaces is not None:
-            self._workspaces.ended(task, measured)
 
     # -- steps
 
@@ -507,7 +439,7 @@ class Runner:
 
     def _adopt(self, job: Job) -> None:
         self._job = job
-        self._preparation.adopt(job)
+        self._readiness.adopt(job)
         self._flights.adopt(job)
 
     def retry_task(self, task: str) -> str:
@@ -542,20 +474,6 @@ class Runner:
     def _now(self) -> float:
         """The Unix time, from a clock that never goes back."""
         return time.monotonic() + self._clock_offset
-
-
-def _kept(before: TaskEnded, about: dict[str, Any] | None) -> TaskEnded:
-    """The end of a task that ended well before; of a workstream as it stands now: it may have landed again since."""
-    result = before.result if about is None else dataclasses.replace(before.result, workstream=about)
-    return dataclasses.replace(before, result=result, is_kept=True)
-
-
-def _with_memory(estimate: Estimate, instance: Instance, job: Job) -> Estimate:
-    """What a workspace says that it needs counts where nothing is known, or less."""
-    needed = (instance.task.workspace or job.plan.workspace).needs.memory
-    if needed is None or needed <= estimate.memory_bytes:
-        return estimate
-    return dataclasses.replace(estimate, memory_bytes=needed)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

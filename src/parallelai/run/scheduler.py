@@ -24,10 +24,11 @@ from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.attempts import Attempts
 from parallelai.run.budget import NOTHING, Reservation, Spending
 from parallelai.run.decisions import Decision, Wait
-from parallelai.run.nodes import AttemptResult, Budget, Node, Prepared, Settings, Settled, Statistics
+from parallelai.run.nodes import AttemptResult, Budget, Node, Prepared, Settled, Statistics
 from parallelai.run.queues import Entry, Lane, Queues
 from parallelai.run.retry import retried_kinds
 from parallelai.run.roster import Roster
+from parallelai.run.settings import Settings
 from parallelai.run.tasks import STEP, Ending, State, TaskState
 
 __all__ = ["Scheduler"]

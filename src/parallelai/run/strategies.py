@@ -8,7 +8,7 @@ the colon in its name (`batch:4` → `"4"`), or None.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from parallelai.errors import UsageError
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 GROUP = "parallelai.strategies"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a node stands in the graph.
 
     `seconds_to_end` is the longest path of estimated durations from its start to the end, `urgency` the same

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import NamedTuple, TypeVar
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, Outcome
 from parallelai.run.budget import Reservation
+from parallelai.run.channels import Channel
 from parallelai.run.nodes import PERFORM, PHASE, Node, OnFailure
-
-if TYPE_CHECKING:
-    from parallelai.run.queues import Channel
 
 T = TypeVar("T")
 
@@ -28,8 +25,7 @@ class State(IntEnum):
     DONE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """An attempt, or a step (`channel` None), that is in flight; `is_waiting` for others, it takes no slot."""
 
     member: int
@@ -38,8 +34,7 @@ class Flight:
     is_waiting: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a task ends once nothing of it is in flight any more."""
 
     outcome: Outcome

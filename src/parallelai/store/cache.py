@@ -49,6 +49,7 @@ class _Keys:
     def __init__(self) -> None:
         self._known: set[bytes] | None = set()
         self._last = 0
+        self._version: int | None = None  # of the file: changes with what others write, not with what we do
         self._looked_at = -math.inf
 
     def surely_lack(self, name: bytes) -> bool:
@@ -74,6 +75,10 @@ class _Keys:
             self._known.update(names)
 
     def _look(self, connection: sqlite3.Connection, known: set[bytes]) -> None:
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            return
+        self._version = version
         news = "SELECT number, key FROM replies WHERE number > ? ORDER BY number LIMIT ?"
         for number, key in connection.execute(news, (self._last, _MOST_KEYS)).fetchall():
             known.add(key)

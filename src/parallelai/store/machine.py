@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,6 +119,19 @@ class Machine:
         self._do(
             "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", engine, max(taken, known * 9 // 10), utc_now()
         )
+
+    def conformance(self, engine: str, version: str | None) -> tuple[str, ...] | None:
+        """Return the checks that an engine failed with this version of its client; None if it was not proven."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT failed FROM conformance WHERE engine = ? AND version = ?", (engine, version or "")
+            ).fetchone()
+        return None if row is None else tuple(str(row[0]).splitlines())
+
+    def keep_conformance(self, engine: str, version: str | None, failed: Sequence[str]) -> None:
+        """Keep which checks an engine failed with this version of its client."""
+        values = (engine, version or "", "\n".join(failed), utc_now())
+        self._do("INSERT OR REPLACE INTO conformance VALUES (?, ?, ?, ?)", *values)
 
     def revoke(self, engine: str) -> bool:
         """Forget the consent to an engine; returns whether there was one."""

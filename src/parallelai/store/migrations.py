@@ -124,5 +124,14 @@ _MACHINE_4 = (
     "CREATE INDEX ports_of ON ports (holder)",
 )
 
+_MACHINE_5 = (
+    """CREATE TABLE conformance (        -- what `engines conform` found last
+        engine TEXT PRIMARY KEY,
+        version TEXT NOT NULL,         -- of its client; empty where it has none
+        failed TEXT NOT NULL,          -- the checks that failed, a line each
+        at TEXT NOT NULL
+    )""",
+)
+
 JOURNAL = Schema(application=0x50414C4A, steps=(_JOURNAL_1,))
-MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1, _MACHINE_2, _MACHINE_3, _MACHINE_4))
+MACHINE = Schema(application=0x50414C4D, steps=(_MACHINE_1, _MACHINE_2, _MACHINE_3, _MACHINE_4, _MACHINE_5))

@@ -8,6 +8,8 @@ A workspace sees what it holds in its environment:
     COMPOSE_PROJECT_NAME      Docker Compose's own variable: containers, networks and volumes get this prefix
     TMPDIR                    a folder for temporary files
     XDG_CACHE_HOME            a folder for caches
+    PARALLELAI_MEMORY         while it works, its share of the memory, in bytes
+    PARALLELAI_HEAVY          while it works, how many heavy commands it may run at once
 
 Ports, names and folders of a workstream stay the same until it has landed or was dropped; those of a task's attempt
 go with it. Nobody makes the database: the name is free, and who sets the workspace up makes it. Memory and heavy
@@ -239,6 +241,10 @@ def _held(holder: Holder) -> Held:
         env["PORT"] = str(holder.ports[0])
     if database is not None:
         env["PARALLELAI_DATABASE"] = database
+    if holder.memory:
+        env["PARALLELAI_MEMORY"] = str(holder.memory)
+    if holder.heavy:
+        env["PARALLELAI_HEAVY"] = str(holder.heavy)
     return Held(
         key=holder.key,
         name=holder.name,

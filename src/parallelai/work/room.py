@@ -22,6 +22,7 @@ from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate
 from parallelai.records import ErrorRecord, Reply
+from parallelai.run.approving import WAITS
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
 from parallelai.work.conflicts.advice import advice, has_landed, markers, unsettled
@@ -241,6 +242,7 @@ class Room:
                 if not self.setting.is_attended and not course.decided.is_set():
                     said = "it waits for a person's leave to land"
                     raise Unavailable(said, next=f"`parallelai work approve {name}`, then go on with the run")
+                self._tell(name, WAITS)
                 await course.decided.wait()
                 course.decided.clear()
                 if course.refusal is not None:

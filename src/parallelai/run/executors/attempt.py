@@ -14,7 +14,7 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from parallelai.engines.protocol import Engine, Port, Request
 from parallelai.errors import (
@@ -71,8 +71,7 @@ class AttemptPort(Port, Protocol):
         """Wait inside of it for another task: no slot is held, and no time counts."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What an attempt came to. `measured` is the change of one that edits."""
 
     reply: Reply

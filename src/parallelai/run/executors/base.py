@@ -7,7 +7,6 @@ coordinator, so that an executor on another machine can be one.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from parallelai.engines.protocol import Answer, EngineEvent, Message, Permit, Question, Request, Workspace
@@ -23,8 +22,7 @@ class AttemptId(NamedTuple):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptSpec:
+class AttemptSpec(NamedTuple):
     """One attempt to carry out: which engine, its first turn's request, and what else it has to do."""
 
     id: AttemptId
@@ -33,16 +31,14 @@ class AttemptSpec:
     work: Work = PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStreamed:
+class AttemptStreamed(NamedTuple):
     """Something that the engine reported while it worked."""
 
     id: AttemptId
     event: EngineEvent
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptPlaced:
+class AttemptPlaced(NamedTuple):
     """An attempt has its folder: `base` is the commit that it was cut from. `is_over`: it is removed again."""
 
     id: AttemptId
@@ -52,8 +48,7 @@ class AttemptPlaced:
     is_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptTurned:
+class AttemptTurned(NamedTuple):
     """A turn after the first began, or one that another follows ended: then it has `reason`."""
 
     id: AttemptId
@@ -62,8 +57,7 @@ class AttemptTurned:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptDone:
+class AttemptDone(NamedTuple):
     """The end of an attempt: a reply or an error, never both. `error` is None too if it was cancelled.
 
     `measured` is the change of one that edits, `calls` how many permits were granted.
@@ -78,8 +72,7 @@ class AttemptDone:
     calls: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptParked:
+class AttemptParked(NamedTuple):
     """An attempt waits for another task and needs no slot meanwhile; or, not `is_waiting`, goes on."""
 
     id: AttemptId

@@ -16,7 +16,6 @@ SATURATED = 0.8
 
 _FADE = 0.97
 _SURE = 1.0
-_KNOWN = 0.2  # variance of a rate that was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Adaptive:
         if not self.is_paced:
             return now
         pace = self._pace()
-        goes_on = self._noise.paced(self._speed(), now, pace.variance < _KNOWN)
+        goes_on = self._noise.paced(self._speed(), now)
         if goes_on is not None:
             self._last = now
         for one in (self.requests, self.tokens):

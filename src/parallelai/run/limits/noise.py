@@ -21,10 +21,10 @@ FALLEN = 0.6
 FASTER = 1.5
 """How much faster it is tried."""
 
-_CONTROL, _MANY = 40, 8  # calls at the slower speed; it is known well enough after so many refusals
-_TRIAL, _CLEAR = 24, 4.0  # calls at the faster speed at least, and the evidence that they are expected to give
+_CONTROL, _MANY = 40, 8  # calls at the slower speed; so many refusals among them tell enough
+_TRIAL, _CLEAR = 24, 4.0  # calls at the faster speed at least; evidence that they are expected to give
 _SURE, _LOST = 2.0, -3.0  # logarithms of the likelihood ratio: it is chance; a trial ends early
-_PAUSE = 64  # calls at the least speed, before a faster one is tried; twice as many after each trial that failed
+_PAUSE = 16  # calls at the least speed before a faster one is tried; twice as many after each failure
 _AT_LEAST = 1.05  # times the least speed
 _DROP, _BELIEVED = 1.25, 6.0  # how far the limit may have fallen, and the score at which that is believed
 
@@ -109,25 +109,24 @@ class Noise:
         return Ticket(window, self._is_least)
 
     def refused(self, ticket: Ticket, seconds: float) -> bool:
-        """Count a refusal, so many seconds after its call; says whether it was one of a trial, and no news to the pace."""
+        """Count a refusal, so many seconds after its call; says whether the pace is to pass it over, for a trial."""
         self._seconds = max(self._seconds, seconds)
         ticket.window.refused += 1
         if ticket.is_least and self.least:
             fallen = 1.0 - (1.0 - self._share) / _DROP
             self._score += math.log(_DROP * fallen / self._share)
             if self._score > _BELIEVED:
-                self.least = self._best = 0.0
+                self.least, self._best, self._share = 0.0, 0.0, PACED_SHARE
         return ticket.window is self._trial or ticket.window is self._control
 
-    def paced(self, speed: float, now: float, is_known: bool) -> bool | None:
+    def paced(self, speed: float, now: float) -> bool | None:
         """Take in the pace, in calls a second; says once, when a trial is over, whether to go on at its speed."""
         trial, control = self._trial, self._control
         if control is not None:
-            if trial is None or now - trial.ended < self._seconds:
+            if trial is None or now - trial.ended < self._seconds:  # what came of its calls is not known yet
                 return None
             return self._judge(control, trial, speed, now)
-        if is_known:
-            self._best = max(self._best, speed)
+        self._best = max(self._best, speed)
         self._is_least = speed <= _AT_LEAST * self.least
         if self._left <= 0 if self._is_least else speed < FALLEN * self._best:
             self._is_least = False
@@ -135,20 +134,20 @@ class Noise:
         return None
 
     def _judge(self, control: Window, trial: Window, speed: float, now: float) -> bool:
-        is_faster = trial.speed > control.speed * (1.0 + FASTER) / 2.0  # else it is not the pace that holds calls back
-        is_chance = is_faster and self._likelihood() > _SURE
+        is_sure = self._likelihood() > _SURE
         self._trial = self._control = None
-        if not is_chance:
+        # If a trial is hardly faster, it is not the pace that holds calls back.
+        if not is_sure or trial.speed < control.speed * (1.0 + FASTER) / 2.0:
             self._best = speed
             self._pause *= 2
         else:
             self._best = self.least = speed * FASTER
-            self._share, self._score = max(control.share, trial.share), 0.0
+            self._share, self._score = max(control.share, trial.share, self._share), 0.0
             self._pause = _PAUSE
             self._control = trial
             self._now = self._trial = Window(now)
         self._left = self._pause
-        return is_chance
+        return self._trial is not None
 
     def _needed(self) -> float:
         """Give the calls of a trial: more, where chance refuses so many that a limit would hardly differ."""

@@ -25,7 +25,7 @@ from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, ParallelAIError, Unavailable
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
-from parallelai.git.submodules import Submodule, lay_out, submodules
+from parallelai.git.submodules import Submodule, lay_out, submodules, with_inner
 from parallelai.plan import model
 from parallelai.work.gates import manifest
 from parallelai.work.scratch import folders
@@ -322,10 +322,10 @@ class Trees:
         if commit not in self._submodules:
             self._submodules[commit] = await submodules(self._repository.git, commit)
         found = self._submodules[commit]
-        missing = [each for each in found if each.folder is None]
+        missing = [each for each in await with_inner(found) if each.folder is None]
         head = self._objects.head
         if missing and head is not None:
-            users = await submodules(self._repository.git, head)
+            users = await with_inner(await submodules(self._repository.git, head))
             left_out = {each.path for each in users if not each.is_begun}
             missing = [each for each in missing if each.is_begun or each.path not in left_out]
         if missing:

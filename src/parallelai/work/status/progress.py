@@ -40,6 +40,11 @@ from parallelai.work.conflicts.waiting import said_of
 
 UNDONE = "undone"
 """The stage of what had landed, and `work undo` took back."""
+_WAITS: Mapping[str, str] = {
+    "wait": "memory or heavy slots that others hold: see `parallelai work ledger`",
+    "leave": "a person's leave: `parallelai work approve` or `reject`",
+}
+"""What is waited for in steps that only wait."""
 _WORDS = 200
 
 
@@ -159,6 +164,10 @@ def _attempt_ended(progress: Progress, data: AttemptEnded) -> None:
 
 def _step(progress: Progress, data: TaskStep) -> None:
     progress.stage, progress.activity = data.stage, "active"
+    if data.step in _WAITS:
+        progress.activity, progress.waits_for = "waiting", _WAITS[data.step]
+    elif progress.waits_for in _WAITS.values():
+        progress.waits_for = None
 
 
 def _ready(progress: Progress, data: TaskReady) -> None:

@@ -1,0 +1,168 @@
+"""Events of a run as a whole: its course, its limits and budget, what others asked of it, what it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from parallelai.records import Finding, LimitKey, Outcome, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated:
+    """The plan as it was understood: `document` is the canonical plan, `options` what was asked beside it."""
+
+    type: ClassVar[str] = "run.created"
+    kind: str  # "execute" or "review"
+    plan: str | None  # the plan's path below the root, or what identifies a review
+    root: str
+    version: str  # of ParallelAI
+    document: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A process took the run over; more than one for a run that was resumed."""
+
+    type: ClassVar[str] = "run.started"
+    pid: int
+    host: str
+    parallel: int
+    strategy: str
+    is_resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    type: ClassVar[str] = "run.paused"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    type: ClassVar[str] = "run.resumed"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    type: ClassVar[str] = "run.ended"
+    outcome: Outcome
+    exit: int
+    seconds: float
+    seconds_one_by_one: float
+    counts: dict[Outcome, int]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged:
+    type: ClassVar[str] = "limit.changed"
+    key: LimitKey
+    before: int | None
+    after: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    type: ClassVar[str] = "breaker.opened"
+    key: LimitKey
+    why: str
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    type: ClassVar[str] = "breaker.closed"
+    key: LimitKey
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWarned:
+    """80 % of a limit is used or reserved. `what` is usd, tokens or time (seconds)."""
+
+    type: ClassVar[str] = "budget.warned"
+    what: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    type: ClassVar[str] = "budget.reached"
+    what: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    type: ClassVar[str] = "budget.changed"
+    usd: float | None = None
+    tokens: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    type: ClassVar[str] = "command.received"
+    command: int
+    kind: str
+    args: dict[str, Any] = field(default_factory=dict)
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    type: ClassVar[str] = "command.done"
+    command: int
+    ok: bool
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecorded:
+    """The collected findings of the whole run: de-duplicated, ranked, with their states."""
+
+    type: ClassVar[str] = "finding.recorded"
+    findings: tuple[Finding, ...]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanEnded:
+    type: ClassVar[str] = "process.orphan_ended"
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRepaired:
+    """What a crash left half done was put right, or what a check left was taken back: `what` says it."""
+
+    type: ClassVar[str] = "workspace.repaired"
+    path: str
+    what: str
+
+
+RunData = (
+    RunCreated
+    | RunStarted
+    | RunPaused
+    | RunResumed
+    | RunEnded
+    | LimitChanged
+    | BreakerOpened
+    | BreakerClosed
+    | BudgetWarned
+    | BudgetReached
+    | BudgetChanged
+    | CommandReceived
+    | CommandDone
+    | FindingRecorded
+    | OrphanEnded
+    | WorkspaceRepaired
+)
