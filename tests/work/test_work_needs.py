@@ -65,7 +65,11 @@ async def test_a_task_sees_its_ports_and_names_and_gives_them_back(user: Reposit
     }
     (row,) = (await carry_out(user, Hands({}), plan)).tasks
     assert row.status is Outcome.OK, row.error
-    (added,) = [line for line in (user.root / row.change.patch).read_text().splitlines() if line[:1] == "+" != line[1:2]]
+    (added,) = [
+        line
+        for line in (user.root / row.change.patch).read_text().splitlines()
+        if line[:1] == "+" != line[1:2]
+    ]
     port, first, database = added.removeprefix("+").split()
     assert port == first
     assert 20_000 <= int(port) < 32_768
