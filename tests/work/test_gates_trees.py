@@ -17,7 +17,7 @@ from parallelai.errors import UsageError
 from parallelai.git.repository import open_repository
 from parallelai.work.gates import manifest
 from parallelai.work.gates.trees import Settings, SetupFailed, Tree, open_trees
-from parallelai.work.scratch.workspaces import home
+from parallelai.work.scratch.home import home
 
 
 @pytest.fixture

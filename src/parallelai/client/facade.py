@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parallelai.client.arguments import (
     budget_of,
@@ -17,26 +17,24 @@ from parallelai.client.arguments import (
     strategy_of,
     words_of,
 )
-from parallelai.client.askers import ports_for
-from parallelai.client.carrying import Carrier
-from parallelai.client.changes import RunChanges
 from parallelai.client.consent import Offer, offer
-from parallelai.client.engines import Engines
-from parallelai.client.jobs import plan_name
-from parallelai.client.landings import Landings
 from parallelai.client.options import CarryOut, OnEvents
-from parallelai.client.plans import Plans
 from parallelai.client.project import OpenProject
 from parallelai.client.reviews import ReviewOptions, base_of, chosen_files
-from parallelai.client.runs import Runs
-from parallelai.client.work import Work
 from parallelai.engines.protocol import Engine
 from parallelai.errors import UsageError
-from parallelai.plan import load
 from parallelai.plan.model import Budget, Choice, Plan, Task
 from parallelai.records import RunDocument, Severity
-from parallelai.run.collector import collecting_seldom
 from parallelai.run.strategies import Strategy
+
+if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs no scheduler
+    from parallelai.client.askers import PortsOf
+    from parallelai.client.carrying import Carrier
+    from parallelai.client.changes import RunChanges
+    from parallelai.client.engines import Engines
+    from parallelai.client.plans import Plans
+    from parallelai.client.runs import Runs
+    from parallelai.client.work import Work
 
 
 class AsyncParallelAI:
@@ -66,14 +64,57 @@ class AsyncParallelAI:
             engines=engines,
             is_trusted=trust,
         )
-        ports = functools.partial(ports_for, self.project, AsyncParallelAI)
-        self._carrier = Carrier(self.project, ports)
-        self.runs = Runs(self.project, self._carrier.resume)
-        self.changes = RunChanges(self.project, self.runs)
-        self.plans = Plans(self.project)
-        self.engines = Engines(self.project)
-        landings = Landings(self.project, self.runs, ports)
-        self.work = Work(self.project, self.runs, self.carry_out_plan, self._carrier.start, landings)
+
+    # -- the rooms of the facade
+
+    @functools.cached_property
+    def runs(self) -> Runs:
+        """What was carried out, and what is: listed, shown, steered, gone on with."""
+        from parallelai.client.runs import Runs
+
+        return Runs(self.project, lambda run, carry: self._carrier.resume(run, carry))
+
+    @functools.cached_property
+    def changes(self) -> RunChanges:
+        """What runs changed: shown, applied, taken back."""
+        from parallelai.client.changes import RunChanges
+
+        return RunChanges(self.project, self.runs)
+
+    @functools.cached_property
+    def plans(self) -> Plans:
+        """Plans, looked at without carrying them out."""
+        from parallelai.client.plans import Plans
+
+        return Plans(self.project)
+
+    @functools.cached_property
+    def engines(self) -> Engines:
+        """Who can do tasks here."""
+        from parallelai.client.engines import Engines
+
+        return Engines(self.project)
+
+    @functools.cached_property
+    def work(self) -> Work:
+        """Workstreams: started, steered, landed, cleaned."""
+        from parallelai.client.landings import Landings
+        from parallelai.client.work import Work
+
+        landings = Landings(self.project, self.runs, self._ports)
+        return Work(self.project, self.runs, self.carry_out_plan, self._carrier.start, landings)
+
+    @functools.cached_property
+    def _carrier(self) -> Carrier:
+        from parallelai.client.carrying import Carrier
+
+        return Carrier(self.project, self._ports)
+
+    @functools.cached_property
+    def _ports(self) -> PortsOf:
+        from parallelai.client.askers import ports_for
+
+        return functools.partial(ports_for, self.project, AsyncParallelAI)
 
     async def __aenter__(self) -> AsyncParallelAI:
         return self
@@ -89,7 +130,7 @@ class AsyncParallelAI:
 
     def interrupt(self, signal: int) -> bool:
         """Stop what is being carried out; see `Runner.interrupt`. False if nothing is."""
-        return self._carrier.interrupt(signal)
+        return "_carrier" in self.__dict__ and self._carrier.interrupt(signal)
 
     async def review(
         self,
@@ -210,6 +251,8 @@ class AsyncParallelAI:
             is_new=new,
             on_events=on_events,
         )
+        from parallelai.run.collector import collecting_seldom
+
         with collecting_seldom():
             loaded, name = self._load(plan, tasks, carry.variables)
         return await self.carry_out_plan(loaded, name, carry)
@@ -262,6 +305,9 @@ class AsyncParallelAI:
         variables: Iterable[str] = (),
     ) -> tuple[Plan, str | None]:
         """Load a plan, and say what it is known by; None for one that is not a file."""
+        from parallelai.client.jobs import plan_name
+        from parallelai.plan import load
+
         if (plan is None) == (tasks is None):
             raise UsageError("give a plan or tasks", next='`execute("tasks.yaml")`, or `execute(tasks=[…])`')
         if isinstance(plan, Plan):

@@ -30,7 +30,7 @@ from parallelai.run.approving import Leave
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.store import RunRow
-from parallelai.work.scratch.workspaces import forget
+from parallelai.work.scratch.home import forget
 
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""

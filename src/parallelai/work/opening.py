@@ -33,7 +33,7 @@ from parallelai.work.resolvers.decisions import Decisions
 from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
 from parallelai.work.room import Room
-from parallelai.work.scratch.workspaces import home
+from parallelai.work.scratch.home import home
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams

@@ -33,7 +33,8 @@ from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Ledger
 from parallelai.work.lending import StreamLoans
 from parallelai.work.scratch.confined import Command, run_in
-from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, home, is_confined, tighter, write_patch
+from parallelai.work.scratch.home import home
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, is_confined, tighter, write_patch
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import Shelter, folder_of, is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees

@@ -30,8 +30,9 @@ from parallelai.plan import model
 from parallelai.work.gates import manifest
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete, last_lines
+from parallelai.work.scratch.home import home
 from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
-from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, home, tighter
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, tighter
 
 Lend = Callable[[str], AbstractAsyncContextManager[Mapping[str, str]]]
 """Takes what a folder needs from the ledger, by the folder's name, while it exists: environment variables."""

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from parallelai import processes
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
@@ -36,6 +34,7 @@ from parallelai.work.ledger import Held, Ledger
 from parallelai.work.lending import TaskLoans, folders_of
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.home import home
 from parallelai.work.scratch.place import Laid, ScratchPlace, environment_of
 from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
 from parallelai.work.scratch.users_git import Look, UsersGit
@@ -69,16 +68,6 @@ class Settings:
     secrets_in: Callable[[str], frozenset[str]] = lambda text: frozenset()
     memory_bytes: int | None = None
     ledger: Ledger | None = None
-
-
-def home(run: str) -> Path:
-    """Where the folders of a run lie: in the user's cache."""
-    return Path(platformdirs.user_cache_dir("parallelai")) / "workspaces" / run
-
-
-def forget(run: str) -> None:
-    """Remove what is left of a run's folders."""
-    folders.remove(home(run))
 
 
 _NETWORKS = ("off", "loopback", "on")
