@@ -52,7 +52,8 @@ class Agent:
         name: how errors call it.
         program: what to start, without a feed.
 
-    `report_folder` is where it writes how its answers end, `report` the end of that once it has ended itself.
+    `report_folder` is where it writes how its answers end, `report` the end of that once it has ended itself;
+    `is_over` is set when there will be no more of it.
     """
 
     def __init__(self, name: str, program: Program) -> None:
@@ -62,6 +63,7 @@ class Agent:
         self.is_tainted = False
         self.report_folder: Path | None = None
         self.report = ""
+        self.is_over = asyncio.Event()
         self._feed = Feed()
         # Whether it is idle is for whoever waits for the turn to judge; this one only says that it works.
         self._program = replace(

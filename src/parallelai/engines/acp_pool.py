@@ -110,6 +110,7 @@ class Pool:
             if agent.report_folder is not None and not at_once:
                 agent.report = await asyncio.to_thread(acp_report.read_report, agent.report_folder)
         finally:
+            agent.is_over.set()
             self._running.pop(agent, None)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

@@ -80,6 +80,8 @@ async def _reported_stop(agent: Agent, session: str, since: str, *, is_awaited: 
         most = MORE_REPORT_SECONDS if text else REPORT_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
         seconds += LOOK_SECONDS
+    if not agent.is_alive:  # who used it last ends it, and then reads what it wrote at its end
+        await agent.is_over.wait()
     return await asyncio.to_thread(stop_of, agent.report, session, since)
 
 

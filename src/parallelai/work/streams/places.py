@@ -177,8 +177,9 @@ def first_line(path: Path) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return os.fsdecode(file.read(_MOST_BYTES)).split("\n", 1)[0].rstrip("\r")
-        except OSError:
-            return None
+    try:
+        return os.fsdecode(os.read(descriptor, _MOST_BYTES)).split("\n", 1)[0].rstrip("\r")
+    except OSError:  # a folder, or a pipe
+        return None
+    finally:
+        os.close(descriptor)
