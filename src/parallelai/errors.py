@@ -209,7 +209,7 @@ class Invalid(EngineError):
 
 
 class Unavailable(EngineError):
-    """The engine cannot work here: not installed, not running, no login."""
+    """Something is missing: an engine (not installed, not running, no login), room to work, or a person's leave."""
 
     kind = "unavailable"
 

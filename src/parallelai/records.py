@@ -184,12 +184,13 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A patch with the tree that it applies to (CONTRACTS §5)."""
+    """A patch with the tree that it applies to (CONTRACTS §5); `why` says why it was to be applied, and was not."""
 
     patch: str
     files: tuple[str, ...]
     applied: bool = False
     kept_out: tuple[str, ...] = ()
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

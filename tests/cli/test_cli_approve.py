@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from parallelai import AsyncParallelAI
+from parallelai.client.options import CarryOut
+from parallelai.events import Event
+from parallelai.records import Outcome, RunDocument
+from parallelai.run.approving import WAITS
 
 PLAN = """\
 engines:
@@ -46,12 +55,35 @@ def test_a_task_waits_for_leave_and_is_not_done_again_for_it(cli: Any, counted: 
     assert "work approve fix" in found["fix"]["error"]["next"]
     assert "+new" in cli("runs", "diff", called.document["run"], "fix").out
     assert cli("work", "approve", "nobody").code == 2
+    Path("other.yaml").write_text("tasks:\n  - {id: fix, description: Another, engine: mock}\n")
+    assert cli("execute", "other.yaml").code == 0
 
-    assert cli("work", "approve", "fix").code == 0
-    resumed = cli("runs", "resume", "--json")
+    run = called.document["run"]
+    assert f"approved `fix` of run {run}" in cli("work", "approve", "fix").out
+    resumed = cli("runs", "resume", run, "--json")
     found = rows(resumed.document)
     assert (resumed.code, found["fix"]["status"], found["after"]["text"]) == (0, "ok", "new\n")
     assert counted.read_text() == "ran\n"
+
+
+def test_what_a_person_refused_is_done_again_and_its_assistant_is_told_why(cli: Any, counted: Path) -> None:
+    Path("agent.sh").write_text('cat >> "$COUNT"\necho new > a.txt\n')
+    run = cli("execute", "plan.yaml", "--json").document["run"]
+    waits = cli("runs", "retry", "fix")
+    assert (waits.code, "work reject fix" in waits.err) == (2, True)
+
+    assert cli("work", "reject", "fix", "--reason", "mind the tests").code == 0
+    shown = cli("runs", "show", run, "--json").document
+    assert rows(shown)["fix"]["status"] == "failed"
+    assert "mind the tests" in rows(shown)["fix"]["error"]["said"]
+    assert cli("work", "approve", "fix").code == 2
+    assert "mind the tests" not in counted.read_text()
+
+    resumed = cli("runs", "resume", "latest", "--json")
+    assert rows(resumed.document)["fix"]["status"] == "blocked"
+    assert "refused it: mind the tests" in counted.read_text()
+    assert cli("work", "approve", "fix").code == 0
+    assert cli("runs", "resume").code == 0
 
 
 def test_leave_for_one_result_is_none_for_another(cli: Any, counted: Path) -> None:
@@ -64,3 +96,32 @@ def test_leave_for_one_result_is_none_for_another(cli: Any, counted: Path) -> No
 
     assert rows(resumed.document)["fix"]["status"] == "blocked"
     assert counted.read_text() == "ran\n" * 2
+
+
+def test_what_only_waits_for_leave_ends_at_the_first_ctrl_c(cli: Any, counted: Path) -> None:
+    plan = Path("plan.yaml")
+    plan.write_text("limits: {grace: 3600}\n" + plan.read_text())
+    run = cli("execute", "plan.yaml", "--json").document["run"]
+
+    async def interrupted() -> RunDocument | None:
+        async with AsyncParallelAI(".") as ai:
+
+            def watch(events: Sequence[Event]) -> None:
+                if any(event.data == WAITS for event in events):
+                    ai.interrupt(signal.SIGINT)
+
+            carry = CarryOut(is_attended=True, on_events=watch)
+            return await asyncio.wait_for(ai.runs.resume(run, carry), 60)
+
+    document = asyncio.run(interrupted())
+    assert document is not None
+    assert document.exit == 130
+    assert {row.id: row.status for row in document.tasks}["fix"] is Outcome.CANCELLED
+
+
+def test_a_change_that_waits_for_leave_is_named_when_it_is_to_be_applied(cli: Any, counted: Path) -> None:
+    assert "runs apply" not in cli("execute", "plan.yaml").err
+    applied = cli("runs", "apply")
+    assert (applied.code, "not applied: fix" in applied.err) == (0, True)
+    assert cli("runs", "apply", "fix").code == 2
+    assert Path("a.txt").read_text() == "old\n"

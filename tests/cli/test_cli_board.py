@@ -22,6 +22,7 @@ from parallelai.cli.shared import Shared
 from parallelai.events import (
     AttemptEnded,
     BudgetReached,
+    BudgetWarned,
     ConflictWaited,
     ConflictWaiting,
     Event,
@@ -183,12 +184,16 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
         note,
         note,
         event(RunPaused("paused by ana")),
+        event(BudgetWarned("time", 1.60388, 2)),
+        event(BudgetWarned("tokens", 1_600_000, 2_000_000)),
         event(BudgetReached("usd", 5, 5)),
     ]
     assert told(capsys, Shared(), events) == [
         "run r-1, going on",
         "note: rules \\x1b[31mX are unknown",
         "paused by ana; `parallelai runs resume` lets it go on",
+        "budget: 1.60 s of 2.00 s are used or reserved",
+        "budget: 1,600,000 tokens of 2,000,000 tokens are used or reserved",
         "budget: the limit of 5 usd is reached; no new starts",
     ]
 

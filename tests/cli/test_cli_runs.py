@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,6 +194,22 @@ def test_compare_two_reviews(cli: Any, here: Path) -> None:
         "+ src/b.py:1 low S101: Use of `assert` detected",
     ]
     assert [len(document[key]) for key in ("fixed", "new", "stayed")] == [1, 1, 1]
+
+
+def test_compare_two_runs_without_findings(cli: Any, here: Path) -> None:
+    plan = here / "two.yaml"
+    plan.write_text(
+        "engines: {sh: {use: command, command: [echo, x]}, no: {use: command, command: ['false']}}\n"
+        "tasks: [{id: a, description: x, engine: sh}, {id: b, description: x, engine: no}]\n"
+    )
+    first = cli("execute", "two.yaml", "--json").document["run"]
+    plan.write_text(plan.read_text().replace("engine: no", "engine: sh"))
+    second = cli("execute", "two.yaml", "--json").document["run"]
+
+    called, document = cli("runs", "compare", first, second), cli("runs", "compare", first, "--json").document
+
+    assert re.fullmatch(r"a: ok, [\d.]+ s → [\d.]+ s\nb: failed → ok, [\d.]+ s → [\d.]+ s\n", called.out)
+    assert [task["status"] for task in document["tasks"]] == [["ok", "ok"], ["failed", "ok"]]
 
 
 @pytest.mark.parametrize("words", [["delete"], ["prune", "--keep", "0"]])

@@ -67,7 +67,10 @@ def test_undo_without_a_name_takes_the_latest_back_whatever_it_is_called(cli: An
     cli("work", "land", "zed")
     cli("work", "land", "abe")
 
-    assert cli("work", "undo").out.startswith("abe: taken back from main")
+    cli("work", "clean")
+    assert not git(ready, "branch", "--list", "parallelai/abe")
+    assert cli("work", "undo").out.startswith("abe: taken back from main; what it did is on parallelai/abe: ")
+    assert git(ready, "branch", "--list", "parallelai/abe")
     assert made(ready) == {"zed"}
     assert cli("work", "undo").out.startswith("zed: ")
 
@@ -173,13 +176,17 @@ def test_undo_looks_at_all_names_before_it_touches_anything(cli: Any, ready: Pat
 
 
 def test_undo_says_what_to_do_with_a_branch(cli: Any, shop: Path) -> None:
-    branch(shop, "idea", "src/idea.py", "x = 1\n")
-    cli("work", "land", "--branches", "idea")
+    for name in ("idea", "feature/1"):
+        branch(shop, name, f"src/{name[-1]}.py", "x = 1\n")
+        cli("work", "land", "--branches", name)
+        merge = git(shop, "rev-parse", "--short=10", "main")
 
-    called = cli("work", "undo", "idea")
+        called = cli("work", "undo", name)
 
-    assert called.code == 2
-    assert "git revert -m 1" in called.err
+        assert called.code == 2
+        assert f"`git revert -m 1 {merge}`" in called.err
+    assert "git revert -m 1" in cli("work", "undo").err
+    assert "is no name of a workstream" in cli("work", "undo", "feature/2").err
 
 
 # -- leave
@@ -215,6 +222,38 @@ def test_leave_for_what_is_no_file_of_the_project_is_refused(cli: Any, ready: Pa
 
     assert called.code == 2
     assert "is no file of the project" in called.err
+
+
+def test_who_changed_only_what_was_kept_out_is_not_ready_and_leave_puts_it_back(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "zed").code == 0
+    readme = place(shop, "zed") / "README.md"
+    readme.write_text("zed\n")
+
+    refused = cli("work", "done", "zed")
+
+    assert refused.code == 4
+    assert "kept out: README.md" in refused.err
+    assert "`parallelai work lease zed README.md`" in refused.err
+    assert "git apply" in refused.err
+    assert cli("work", "land", "--all").code == 4
+    assert readme.read_text() == "base\n"
+    assert "is in the worktree again" in cli("work", "lease", "zed", "README.md").out
+    assert cli("work", "done", "zed").out.startswith("`zed` is ready")
+    assert cli("work", "land", "zed").code == 0
+    assert (shop / "README.md").read_text() == "zed\n"
+
+
+def test_leave_says_how_to_put_back_what_does_not_fit_any_more(cli: Any, ready: Path) -> None:
+    readme = place(ready, "zed") / "README.md"
+    readme.write_text("zed\n")
+    assert "is ready" in cli("work", "done", "zed").out
+    readme.write_text("another\n")
+
+    told = cli("work", "lease", "zed", "README.md").out
+
+    patch = told.split("`git apply ")[1].split("`")[0]
+    assert "+zed" in Path(patch).read_text()
+    assert readme.read_text() == "another\n"
 
 
 # -- landing
@@ -254,9 +293,44 @@ def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> N
 
     called = cli("work", "land", "zed")
 
+    waits = (
+        "your checkout waits: `src/zed.py` is in the way: move it,"
+        " then `git merge --ff-only parallelai/landing/main`\n"
+    )
     assert called.code == 4
-    assert "could not follow" in called.err
+    assert called.out.startswith("zed: landed on parallelai/landing/main at ")
+    assert called.err.count(waits) == 1
     assert (ready / "src" / "zed.py").read_text() == "mine\n"
+    again = cli("work", "land", "--branches", "parallelai/zed")
+    assert again.out.startswith("parallelai/zed: is on parallelai/landing/main at ")
+    assert waits in again.err
+    shown = cli("work", "status").out
+    assert "landed on parallelai/landing/main as " in shown
+    assert shown.endswith(waits)
+
+    (ready / "src" / "zed.py").unlink()
+    git(ready, "merge", "-q", "--ff-only", "parallelai/landing/main")
+    assert "zed" not in cli("work", "status").out
+    assert "landed on main as " in cli("work", "status", "zed").out
+
+
+def test_what_is_not_there_is_not_asked_about(cli: Any, ready: Path) -> None:
+    called = cli("work", "drop", "nonsuch")
+    assert called.code == 2
+    assert "there is no workstream `nonsuch`" in called.err
+
+
+def test_where_nothing_is_ready_to_land_that_is_no_wrong_usage(cli: Any, shop: Path) -> None:
+    assert cli("work", "land", "--all").code == 0
+    cli("work", "start", "plan.yaml", "zed")
+    called = cli("work", "land", "--all")
+    assert (called.code, called.out) == (4, "")
+    assert "nothing is ready to land" in called.err
+
+
+def test_a_gate_that_fails_says_where_to_put_it_right(cli: Any, ready: Path) -> None:
+    called = cli("work", "land", "zed", "--gate", "test ! -e src/zed.py")
+    assert f"put it right in `{place(ready, 'zed')}`, then `parallelai work done zed` and" in called.out
 
 
 def test_a_push_that_fails_is_told(cli: Any, ready: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from shops import shop_with
 
+from parallelai import AsyncParallelAI
 from parallelai.cli.carry import landing_notes
-from parallelai.records import Outcome, RunDocument, TaskResult, Usage
+from parallelai.events import AttemptReserved, AttemptStarted
+from parallelai.records import LimitKey, Outcome, RunDocument, TaskResult, Usage
 
 PLAN = """\
 version: 1
@@ -63,6 +66,19 @@ def test_who_is_not_started_is_listed_with_what_it_waits_for(cli: Any, shop: Pat
     cli("work", "status", "--write", "STATUS.md")
     assert "| gui | waiting |" in (shop / "STATUS.md").read_text()
     assert cli("work", "status", "nobody").code == 2
+
+
+async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) -> None:
+    await asyncio.to_thread(cli, "work", "start", "plan.yaml", "core")
+    async with AsyncParallelAI(shop) as ai:
+        async with ai.project.store.journal.writer(ai.work.find("core").run) as writer:
+            writer.append(AttemptReserved("hand", LimitKey("hand"), "plan"), task="core")
+            writer.append(AttemptStarted("hand"), task="core")
+            await writer.flush()
+            live = (await ai.work.status(["core"]))[0]
+        killed = (await ai.work.status(["core"]))[0]
+    assert (live.stage, live.why) == ("working", "it is being worked on")
+    assert (killed.stage, killed.activity) == ("interrupted", "waiting")
 
 
 def test_a_live_run_shows_last_words_and_in_the_end_what_to_know_of_its_landings(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,6 +132,43 @@ async def test_an_added_task_may_bring_an_engine_that_nobody_used(tmp_path: Path
     assert again is not None
     assert again.exit == 0
     assert (tmp_path / "ran").read_text() == "x\n", "its fingerprint is the same when it is in from the start"
+
+
+def in_git(root: Path) -> None:
+    who = {f"GIT_{role}_{key}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+    for words in (["init", "-qb", "main"], ["commit", "-qm", "first", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=root, check=True, env={**os.environ, **who})
+
+
+async def test_an_added_task_has_folders_checks_and_leave_as_any_other(tmp_path: Path) -> None:
+    in_git(tmp_path)
+    gate, seen = Gate(), Watcher()
+    engines = {
+        "look": {"use": "command", "command": ["echo", "seen"]},
+        "sh": {"use": "command", "command": ["sh", "-c", "echo hello | tee made"]},
+    }
+    plan = plan_of(*tasks("a"), Task(id="b", description="x", engine="look"), engines=engines)  # type: ignore[arg-type]
+    async with running(tmp_path, gate, plan, seen) as (other, call):
+        await other.runs.add(None, {"id": "edit", "description": "x", "engine": "sh", "edits": True})
+        await other.runs.add(None, {"id": "check", "description": "x", "checks": [["false"]]})
+        await other.runs.add(None, {"id": "leave", "description": "x", "approve": True})
+        with pytest.raises(UsageError, match="does not wait for leave"):
+            await other.runs.ask(None, "approve", {"name": "leave"})
+        gate.release_all()
+    expected = {"a": "ok", "b": "ok", "edit": "ok", "check": "failed", "leave": "blocked"}
+    assert statuses(call.result()) == expected
+
+
+async def test_a_run_without_folders_refuses_a_task_that_needs_one(tmp_path: Path) -> None:
+    in_git(tmp_path)
+    gate, seen = Gate(), Watcher()
+    engines = {"sh": {"use": "command", "command": ["touch", "made"]}}
+    async with running(tmp_path, gate, plan_of(*tasks("a"), engines=engines), seen) as (other, call):
+        with pytest.raises(UsageError, match="needs a folder of its own"):
+            await other.runs.add(None, {"id": "b", "description": "x", "engine": "sh"})
+        gate.release_all()
+    assert statuses(call.result()) == {"a": "ok"}
+    assert not (tmp_path / "made").exists()
 
 
 async def test_retry_what_failed(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ CASES = {
 }
 
 
+@pytest.mark.timeout(300)  # which calls are refused is chance, and so is how long that slows all others
 @pytest.mark.parametrize("seed", range(len(CASES)), ids=CASES)
 async def test_every_file_is_accounted_for(seed: int, here: Path) -> None:
     case = list(CASES.values())[seed]

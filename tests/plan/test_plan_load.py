@@ -319,7 +319,7 @@ def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
     said = {
         ".": "is not a file",
         "pipe.yaml": "is not a file",
-        "missing.yaml": "no such file or directory",
+        "missing.yaml": "there is no plan `missing.yaml`",
         "loop.yaml": "cannot be read",
     }
     for name, expected in said.items():

@@ -1,5 +1,6 @@
 """Prompts: their order, what is rendered and what is data, and what hostile texts cannot do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -288,8 +289,61 @@ def test_undefined_names_are_found_before_anything_runs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("description", "{{ tasks['b'].txt }}", "a task has no `txt`; did you mean `text`?"),
+        ("description", "{{ tasks.b['txt'] }}", "a task has no `txt`"),
+        ("when", "tasks['b'].outcom == 'ok'", "a task has no `outcom`; did you mean `outcome`?"),
+        ("when", "not tasks['b'].findings[0].severty", "a finding has no `severty`; did you mean `severity`?"),
+        ("description", "{% for f in tasks['b'].findings %}{{ f.mesage }}{% endfor %}", "a finding has no `mesage`"),
+        ("description", "{{ tasks['b'].findings|map(attribute='mesage')|join }}", "a finding has no `mesage`"),
+        ("description", "{% for i in tasks['b'].items %}{{ i.x }}{% endfor %}", "it has `findings`, `items`, "),
+        ("description", "{{ files[0].pth }}", "a file has no `pth`; did you mean `path`?"),
+        ("when", "vars.a ==", "`when`: unexpected end"),
+        ("when", "vars.a vars.a", "`when`: unexpected `vars` after the condition"),
+    ],
+)  # fmt: skip
+def test_misspelt_members_are_found_before_anything_runs(key: str, text: str, said: str) -> None:
+    task = Task.model_validate({"id": "a", "description": "x", "files": "*", "depends_on": ["b"], key: text})
+    (found,) = undefined(task, Plan(tasks=(Task(id="b", description="x"), task), vars={"a": 1}))
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ tasks['x'].txt }}",
+        "{{ tasks['x'] + 1 }}",
+        "{{ 1 + tasks['x'] }}",
+        "{{ 'a' + tasks['x'] }}",
+        "{{ tasks['x']() }}",
+        "{{ tasks['x']|sum }}",
+        "{{ tasks['x'] < vars }}",
+        "{{ tasks|list }}",
+        "{{ file.lines + vars }}",
+        "{{ tasks['x'] }}{{ vars }}{{ tasks }}{{ file }}{{ nothing }}",
+    ],
+)
+def test_nobody_is_told_the_names_of_classes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.py").write_text("x\n")
+    task = Task(id="a", description=text, each="file", files="a.py")
+    with pytest.raises(UsageError) as error:
+        prompt_of(task, tmp_path, files=(FilePart("a.py"),), tasks={"x": TaskView(text="t")}, vars={"v": 1})
+    assert not re.search(r"TaskView|parallelai|object|_[A-Z]|NoneType|Missing", error.value.said), (
+        error.value.said
+    )
+
+
+def test_a_task_as_a_whole_is_shown_as_its_text() -> None:
+    task = Task(id="a", description="{{ tasks['x'] }} {{ vars }} {{ tasks }}")
+    assert prompt_of(task, tasks={"x": TaskView(text="t\n")}, vars={"v": 1}) == "t v x\n"
+
+
+@pytest.mark.parametrize(
     "task",
     [
+        Task(id="a", description="{{ tasks[vars.known].txt|default('x') }}"),
+        Task(id="a", description="{% for files in [{'x': 1}] %}{{ files.x }}{% endfor %}"),
         Task(id="a", description="{{ file.path }} {{ file.lines|length }} {{ files }}", each="file"),
         Task(id="a", description="{% for f in files %}{{ f.path }}{% endfor %}", files="*"),
         Task(id="a", description="{{ vars.unset|default('x') }}{% if params.y is defined %}y{% endif %}"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import selectors
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes_support import HERE, gone_within, open_files, token
@@ -60,6 +62,19 @@ def test_a_flood_is_ended() -> None:
     assert done.is_truncated
     assert done.stdout == bytes(100_000)
     assert done.ended_by is None
+
+
+def test_what_was_cut_off_is_told_also_if_both_streams_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = selectors.DefaultSelector.select
+
+    def both(self: selectors.DefaultSelector, timeout: float | None = None) -> list[Any]:
+        while len(ready := real(self, timeout)) < len(self.get_map()):
+            pass
+        return sorted(ready, key=lambda each: each[0].fd)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", both)
+    done = run_quick(["sh", "-c", "echo long; echo x >&2"], HERE, max_output_bytes=3)
+    assert (done.is_truncated, done.stdout) == (True, b"lon")
 
 
 def test_a_missing_program_or_folder_is_told() -> None:

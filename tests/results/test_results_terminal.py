@@ -285,6 +285,17 @@ def test_a_column_that_the_line_does_not_have_is_not_marked():
     assert excerpt("short", (90, 95), 40) == ("short", 0, 0)
 
 
+def test_a_workstream_is_said_to_be_where_it_is():
+    about = {"branch": "parallelai/gui", "worktree": None, "stage": "landed", "kept_out": ["README.md"]}
+    landed = {"target": "main", "commit": "c" * 40, "pending": "parallelai/landing/main"}
+    beside = TaskResult("gui", Outcome.OK, workstream={**about, "landed": landed})
+    text = shown(reviewed((), tasks=(beside,), files=Coverage()))
+    assert "landed on parallelai/landing/main at cccccccccc (main could not follow)" in text
+    assert "1 task: 1 ok · something was kept out of 1 · " in text
+    back = TaskResult("gui", Outcome.SKIPPED, workstream={**about, "stage": "undone", "landed": None})
+    assert "taken back, and kept on parallelai/gui" in shown(reviewed((), tasks=(back,), files=Coverage()))
+
+
 @given(
     st.text(max_size=300), st.none() | st.tuples(st.integers(1, 300), st.integers(1, 300)), st.integers(1, 90)
 )

@@ -34,7 +34,9 @@ def test_known_durations_give_an_exact_forecast() -> None:
 def test_estimates_alone_give_a_range() -> None:
     told = forecast(nodes(*[f"t{at}" for at in range(20)]), {}, 4, random=Random(1))
     assert 300 < told.p50 < told.p90
-    assert told.one_by_one == 1200.0
+    alone = forecast(nodes(*[f"t{at}" for at in range(20)]), {}, 1, random=Random(1))
+    assert told.one_by_one == pytest.approx(alone.p50), "both are told from the same simulated durations"
+    assert told.one_by_one > 1200.0
     assert told.runs == 100
 
 

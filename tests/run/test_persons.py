@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,13 +11,16 @@ from parallelai.engines.protocol import Answer, Question
 from parallelai.errors import CheckFailed, Unavailable, UsageError
 from parallelai.events import (
     AttemptEnded,
+    AttemptStarted,
     CommandDone,
     CommandReceived,
     Event,
     EventData,
     PermissionAnswered,
     PermissionAsked,
+    RunStarted,
 )
+from parallelai.records import Reply
 from parallelai.run import resume
 from parallelai.run.approving import Approvals, Leave
 from parallelai.run.asking import Questions
@@ -48,11 +52,14 @@ async def waiting(asked: Approvals) -> asyncio.Task[None]:
 
 
 async def test_who_is_there_gives_leave_or_refuses_it() -> None:
-    asked = approvals()
+    asked = approvals(came_to("one"))
     with pytest.raises(UsageError, match="does not wait"):
-        asked.decide("approve", "a", "", "ana")
+        asked.decide("approve", "a", "", "ana", came_to("one").result("a"))
     task = await waiting(asked)
-    assert asked.decide("approve", "a", "", "ana") == "`a` may go on"
+    for result in ("", came_to("two").result("a")):
+        with pytest.raises(UsageError, match="not what leave was given for"):
+            asked.decide("approve", "a", "", "ana", result)
+    assert asked.decide("approve", "a", "", "ana", came_to("one").result("a")) == "`a` may go on"
     await task
     task = await waiting(asked)
     asked.decide("reject", "a", "too slow", "ana")
@@ -60,20 +67,43 @@ async def test_who_is_there_gives_leave_or_refuses_it() -> None:
         await task
 
 
-def given(*more: EventData) -> Leave:
+def attempt(text: str, grounds: str = "f1", *, is_cached: bool = False) -> tuple[EventData, EventData]:
+    reply = Reply(text=text)
+    return AttemptStarted("sh", None, grounds), AttemptEnded(
+        "sh", True, 1.0, None, reply, is_cached=is_cached
+    )
+
+
+def came_to(text: str) -> Leave:
     leave = Leave()
-    leave.take_all(events(CommandReceived(7, "approve", {"name": "a"}, "ana"), task=None))
-    leave.take_all(events(CommandDone(7, True, ""), *more))
+    leave.take_all(events(*attempt(text)))
     return leave
 
 
+def given(args: dict[str, Any], *later: EventData) -> Leave:
+    """What is known where `a` came to "one", and leave was given in an earlier process."""
+    leave = came_to("one")
+    leave.take_all(events(RunStarted(1, "host", 1, "plan", True), task=None))
+    leave.take_all(events(CommandReceived(7, "approve", args, "ana"), CommandDone(7, True, ""), task=None))
+    leave.take_all(events(*later, attempt=2))
+    return leave
+
+
+ONE: dict[str, Any] = {"name": "a", "result": came_to("one").result("a")}
+
+
 async def test_leave_is_for_the_result_that_was_there() -> None:
-    await approvals(given(AttemptEnded("sh", True, 0.0, None, None, is_cached=True))).leave("a")
-    anew = Approvals(
-        "r-1", given(AttemptEnded("sh", True, 1.0, None, None)), is_attended=False, flush=nothing, tell=print
-    )
-    with pytest.raises(Unavailable, match="waits for a person's leave"):
-        await anew.leave("a")
+    await approvals(given(ONE, *attempt("one", is_cached=True))).leave("a")
+    for other in (
+        given(ONE, *attempt("one")),  # done anew
+        given(ONE, *attempt("two", is_cached=True)),  # a reply that was paid for before
+        given(ONE, *attempt("one", "f2", is_cached=True)),  # the same words of another file
+        given({"name": "a"}, *attempt("one", is_cached=True)),  # nobody said for what
+        given({"name": "a"}),
+    ):
+        anew = Approvals("r-1", other, is_attended=False, flush=nothing, tell=print)
+        with pytest.raises(Unavailable, match="waits for a person's leave"):
+            await anew.leave("a")
 
 
 def questions(prior: Prior) -> Questions:

@@ -280,6 +280,14 @@ async def test_history_holds_only_what_was_measured(store: Store) -> None:
     assert store.journal.history("review", "mock") == [4.0, 1.0]
     assert store.journal.history("", "mock") == [5.0]
     assert store.journal.history("review", "claude") == []
+    measured = store.journal.measured("tasks.yaml")
+    assert {name: seconds for (name, engine), seconds in measured.items() if engine == "mock"} == {
+        "a": [1.0],
+        "d": [4.0],
+        "d@x.py": [4.0],
+        "other": [5.0],
+    }
+    assert store.journal.measured("another.yaml") == {}
 
 
 async def test_delete_takes_the_run_and_nothing_else(store: Store) -> None:

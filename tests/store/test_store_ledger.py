@@ -142,6 +142,19 @@ async def test_who_holds_it_keeps_it_and_may_ask_for_more(machine: Machine, tmp_
     assert other.compose != three.compose
 
 
+async def test_two_whose_names_are_alike_share_nothing(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "label_of", lambda state, key, name: "p_shop_0123")
+    ledger = ledger_of(machine, tmp_path)
+    one, two = [await ledger.take("r-1", name, Needs(database=True)) for name in ("a", "b")]
+    again = await ledger.take("r-1", "b", Needs(database=True))
+    assert len({one.temporary, two.temporary, one.database, two.database, one.compose, two.compose}) == 4
+    assert (again.temporary, again.database) == (two.temporary, two.database)
+    await ledger.release(two)
+    assert (one.temporary.is_dir(), two.temporary.exists()) == (True, False)
+
+
 async def test_ports_stay_while_its_own_server_listens_there(machine: Machine, tmp_path: Path) -> None:
     ledger = ledger_of(machine, tmp_path)
     one = await ledger.take("r-1", "gui", Needs(ports=2))

@@ -497,6 +497,18 @@ async def test_locks_that_its_processes_left_are_no_obstacle(room: Room, gui: St
     assert gui.git("status", "--porcelain") == ""
 
 
+async def test_an_index_that_leads_to_a_pipe_is_not_waited_for(room: Room, gui: Stream) -> None:
+    await gui.guard.before()
+    os.mkfifo(gui.root / "src" / "pipe")
+    index = room.repository.common / "worktrees" / "gui" / "index"
+    for name in (index, index.with_name("config.worktree")):
+        name.unlink(missing_ok=True)
+        name.symlink_to(gui.root / "src" / "pipe")
+    gui.write({"src/a.txt": "b\n"})
+    assert (await gui.again().check()).files == ("src/a.txt",)
+    assert not index.is_symlink()
+
+
 async def test_a_worktree_that_is_gone_is_said(room: Room, gui: Stream) -> None:
     await gui.guard.before()
     room.main.git("worktree", "remove", "--force", str(gui.root))

@@ -15,9 +15,11 @@ from repositories import everything
 
 from parallelai import processes
 from parallelai.processes import Confinement, Program, environment
+from parallelai.work.guard import righting, taking_in
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.guard.taking_in import is_object, take_in
 from parallelai.work.sheltering import Shelter
+from parallelai.work.streams import indexes
 from parallelai.work.streams.places import entry_of
 
 ONES, PATCHED = "1\n" * 3, "only in a commit\n"
@@ -53,7 +55,7 @@ async def in_sandbox(room: Room, gui: Stream, script: str, by: Any = "bubblewrap
     shelter = shelter_of(gui)
     is_sheltered = by == "bubblewrap"
     confinement = Confinement(
-        writable=(str(gui.root), *(() if is_sheltered else (str(admin(room)),))),
+        writable=(str(gui.root),),
         temporary=str(temporary),
         readable=(str(gui.root), str(room.repository.common), sys.base_prefix, str(room.folder / "borrowed")),
         hidden=(str(room.folder / "state"),),
@@ -124,16 +126,9 @@ async def test_nothing_of_git_can_be_destroyed_from_a_sandbox(room: Room, gui: S
     commit = gui.git("commit-tree", "-p", "HEAD", "-m", "others", "HEAD^{tree}").strip()
     room.main.git("update-ref", "refs/heads/parallelai/other", commit)
     await gui.guard.before()
-    own = Path("worktrees", "gui")
-
-    def others() -> dict[str, tuple[int, int, bytes]]:
-        found = everything(room.repository.common)
-        is_own = by == "landlock"  # it cannot give the rights to a folder, and keep a file in it
-        return {name: each for name, each in found.items() if not (is_own and Path(name).is_relative_to(own))}
-
-    before = others()
+    before = everything(room.repository.common)
     await in_sandbox(room, gui, ATTACK, by)
-    after = others()
+    after = everything(room.repository.common)
     assert {name: each[2] for name, each in after.items()} == {name: each[2] for name, each in before.items()}
     assert (await gui.guard.check()).files == ("src/a.txt",)
     head = await gui.guard.commit("Work")
@@ -294,6 +289,45 @@ async def test_a_worktree_that_another_one_claims_is_found_all_the_same(room: Ro
     entry = entry_of(room.repository, gui.root)
     assert entry is not None
     assert (entry.admin, git_dir_of(room.repository, gui.root)) == (admin(room), admin(room))
+
+
+async def test_a_commit_of_more_files_than_anybody_has_counts_for_nothing(
+    room: Room, gui: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(righting, "MOST_LISTED_BYTES", 2_000)
+    await gui.guard.before()
+    commit_there(room, gui, {f"src/{number:0200}": "x\n" for number in range(10)})
+    gui.write({"src/a.txt": "b\n"})
+    guarded = await gui.guard.check()
+    assert (guarded.undone, guarded.files) == ((), ("src/a.txt",))
+
+
+async def test_an_index_that_claims_to_be_huge_counts_as_none(
+    room: Room, gui: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "MOST_BYTES", 1_000_000)
+    await gui.guard.before()
+    os.truncate(shelter_of(gui).admin / "index", 1_000_001)
+    gui.write({"src/a.txt": "b\n"})
+    assert (await gui.guard.check()).files == ("src/a.txt",)
+    assert all(path.stat().st_size < 1_000_000 for path in gui.settings.folder.rglob("*"))
+
+
+def test_objects_are_taken_until_a_turns_bytes_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking_in, "MOST_BYTES", 1_500_000)
+    source, target = tmp_path / "from", tmp_path / "to"
+    (source / "00").mkdir(parents=True)
+    (source / "8b").mkdir()
+    target.mkdir()
+    false = zlib.compress(b"blob 1000000\0" + bytes(1_000_000))
+    good = zlib.compress(b"blob 4\0abc\n")
+    for number in range(2):
+        (source / "00" / f"{number:038}").write_bytes(false)
+    (source / "8b" / "aef1b4abc478178b004d62031cf7fe6db6f903").write_bytes(good)
+    take_in(source, target)
+    assert not list(target.iterdir())
 
 
 def test_an_object_is_one_only_if_its_name_says_so(tmp_path: Path) -> None:

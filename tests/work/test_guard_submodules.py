@@ -117,6 +117,43 @@ async def test_edits_inside_are_kept_as_a_patch_told_and_taken_back(gui: Stream)
     assert (await gui.turn()).kept_out == ()
 
 
+async def test_what_it_ignores_and_repositories_inside_are_kept_and_told(
+    library: Repository, tmp_path: Path
+) -> None:
+    library.commit({"made/f.txt": "tracked, and ignored\n"})
+    library.commit({".gitignore": "made\n"})
+    room = Room(tmp_path / "other")
+    room.main.git(*FILE, "submodule", "--quiet", "add", str(library.root), "lib")
+    room.base = room.main.commit()
+    gui = room.worktree()
+    for module in await submodules(gui.guard.settings.repository.git, room.base):
+        await lay_out(module, gui.root)
+    made = gui.root / "lib/made"
+
+    def act() -> None:
+        gui.write({"lib/made/f.txt": "edited\n"})
+
+    (kept,) = (await gui.turn(act)).kept_out
+    assert kept.paths == ("lib/made/f.txt",)
+    assert (made / "f.txt").read_text() == "tracked, and ignored\n"
+
+    def act_again() -> None:
+        (made / "f.txt").unlink()
+        made.rmdir()
+        made.symlink_to(tmp_path)
+        Repository.start(gui.root / "lib/inner").commit({"only.txt": "here\n"})
+
+    found = await gui.turn(act_again)
+    assert {each.paths for each in found.kept_out} == {("lib/made/f.txt",), ("lib/made",), ("lib/inner",)}
+    assert (made / "f.txt").read_text() == "tracked, and ignored\n"
+    assert not (gui.root / "lib/inner").exists()
+    aside = room.main.root / ".parallelai/state/patches/gui-0002.files/lib"
+    assert (aside / "inner/only.txt").read_text() == "here\n"
+    assert (aside / "inner/.git").is_dir()
+    assert (aside / "made").is_symlink()
+    assert (await gui.turn()).kept_out == ()
+
+
 async def test_a_removed_submodule_is_judged_like_a_file(room: Room, gui: Stream) -> None:
     other = room.worktree("other", rules=Rules(owns=("other/**",)))
     other.git(*FILE, "submodule", "--quiet", "update", "--init")

@@ -408,6 +408,31 @@ async def test_line_ends_are_converted_as_the_user_has_it(tmp_path: Path) -> Non
     assert gui.shown(made, "src/a.txt") == "a\n"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"core.trustctime": "false", "core.checkStat": "minimal"}, {"core.ignoreStat": "true"}],
+)
+async def test_a_file_of_the_same_size_and_time_is_seen_whatever_git_was_set_to(
+    room: Room, settings: dict[str, str]
+) -> None:
+    for key, value in settings.items():
+        room.main.git("config", key, value)
+    gui = room.worktree()
+    file = gui.root / "shared.txt"
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    await gui.turn()  # the guard's index knows the file now
+
+    def act() -> None:
+        other = file.with_name("other.txt")
+        other.write_bytes(b"x" * file.stat().st_size)
+        os.utime(other, (1_000_000_000, 1_000_000_000))
+        other.replace(file)
+
+    found = await gui.turn(act)
+    assert [each.paths for each in found.kept_out] == [("shared.txt",)]
+    assert "x" not in file.read_text()
+
+
 async def test_a_sparse_worktree_misses_nothing(room: Room) -> None:
     gui = room.worktree()
     gui.git("sparse-checkout", "set", "--no-cone", "/src/")

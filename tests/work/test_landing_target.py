@@ -12,8 +12,11 @@ import pytest
 from landing_support import Field, Gate, landed
 from repositories import everything
 
+from parallelai.processes import Completed
+from parallelai.work.landing.commits import words
 from parallelai.work.landing.records import Plan, Verdict
-from parallelai.work.landing.target import Target, take_over
+from parallelai.work.landing.refusing import reason
+from parallelai.work.landing.target import Target, Tip, take_over
 
 PENDING = "parallelai/landing/main"
 
@@ -60,7 +63,14 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     assert arrival.landed.pending == PENDING
     assert arrival.next == f"git merge --ff-only {PENDING}"
     assert arrival.notes
-    assert "git would not move the checkout" in arrival.notes[-1]
+    assert arrival.notes[-1].startswith("your checkout waits: ")
+    assert arrival.notes[-1].endswith(f", then `{arrival.next}`")
+    in_the_way = {
+        "untracked": "waits: `new.txt` is in the way: move it,",
+        "dirty": "waits: what you changed in `a.txt` is in the way: commit it",
+        "staged": "waits: what you changed in `a.txt` is in the way: commit it",
+    }
+    assert in_the_way.get(how, "") in arrival.notes[-1]
     assert (field.tip(), field.tip(PENDING)) == (field.base, arrival.landed.commit)
 
     # What is pending is the target for the rest.
@@ -95,6 +105,9 @@ def test_take_over_moves_the_checkout_once_git_would(field: Field) -> None:
     assert standing.next == f"git merge --ff-only {PENDING}"
     assert standing.why is not None
     assert "a.txt" in standing.why
+    again = field.land([one])["one"]
+    assert again.notes[0] == "it had landed already"
+    assert again.notes[1].startswith("your checkout waits: what you changed in `a.txt`")
     field.checkout.git("checkout", "-q", "--", "a.txt")
     arrivals = field.land([one])
     record = arrivals["one"].landed
@@ -179,6 +192,30 @@ def test_a_target_that_nobody_looks_at_is_moved_alone(field: Field, tmp_path: Pa
     assert field.tip() == field.base
     assert everything(field.root / "b.txt") == before
     assert field.status() == ""
+
+
+@pytest.mark.parametrize("ours", ["worktree", "admin"])
+def test_a_worktree_that_an_assistant_forged_is_no_checkout_of_the_users(
+    field: Field, tmp_path: Path, ours: str
+) -> None:
+    """Its folder of git's leads to a repository of its own, with programs in its settings, on the target."""
+    worktree, admin = tmp_path / "w", field.root / ".git" / "worktrees" / "w"
+    field.checkout.git("branch", "release")
+    field.checkout.git("worktree", "add", "-q", "-b", "parallelai/w", str(worktree))
+    evil, ran = worktree / "evil", tmp_path / "ran"
+    subprocess.run(["git", "clone", "-q", "--bare", str(field.root), str(evil / "own")], check=True)
+    (evil / "run.sh").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (evil / "run.sh").chmod(0o755)
+    with (evil / "own" / "config").open("a") as config:
+        config.write(f"[core]\nbare = false\nfsmonitor = {evil}/run.sh\n")
+    (evil / ".git").write_text(f"gitdir: {admin}\n")
+    (admin / "gitdir").write_text(f"{evil}/.git\n")
+    (admin / "HEAD").write_text("ref: refs/heads/release\n")
+    (admin / "commondir").write_text(f"{evil}/own\n")
+    places = frozenset([str(worktree if ours == "worktree" else admin)])
+    commit = field.tip(field.branch("one", {"x": "1"}).name)
+    moved = field.run(Target(field.repository, "release", lambda: places).move(commit, Tip(field.base)))
+    assert (moved.how, field.tip("release"), ran.exists()) == ("moved", commit, False)
 
 
 class Meanwhile(Gate):
@@ -283,3 +320,15 @@ def test_a_real_signature_is_good(field: Field) -> None:
     field.land([field.branch("one", {"x": "1"}), field.branch("two", {"y": "1"})])
     for commit in ("main", "main^2", "main^2^1"):
         assert field.checkout.git("log", "-1", "--format=%G? %GS", commit).strip() == f"G {email}"
+
+
+def test_what_git_said_is_put_together_as_it_was_meant() -> None:
+    heading, advice = "error: These files would be overwritten:", "Aborting"
+    told = Completed(1, None, b"", f"{heading}\n\ta.txt\n{advice}".encode(), 0.1)
+    assert words(told) == "error: These files would be overwritten: a.txt; Aborting"
+    untracked = "error: The following untracked working tree files would be overwritten by merge:\n"
+    files = "".join(f"\t{name}\n" for name in "abcd")
+    many = Completed(1, None, b"", f"{untracked}{files}Please move them.\n{advice}".encode(), 0.1)
+    assert reason(many) == "`a`, `b`, `c` and 1 more are in the way: move them"
+    other = Completed(128, None, b"", b"fatal: not possible to fast-forward, aborting.", 0.1)
+    assert reason(other) == "fatal: not possible to fast-forward, aborting."

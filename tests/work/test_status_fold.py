@@ -78,6 +78,28 @@ def _gate(ok: bool = True, **more: object) -> events.GateEnded:
 # Where it is
 
 
+def test_a_run_that_was_killed_works_on_nothing() -> None:
+    found = _status(BEGUN, is_interrupted=True)
+    assert (found.stage, found.activity) == ("interrupted", "waiting")
+    assert found.why == "its run was interrupted: `parallelai work run plan.yaml` goes on with it"
+    ready = replace(STREAM, state="done")
+    assert _status([*BEGUN, _ended()], ready, is_interrupted=True).is_ready
+
+
+def test_what_a_person_changed_is_no_wait_for_a_begin() -> None:
+    found = _status([], files=Files(changed=1))
+    assert found.why == "it has changes: `parallelai work done gui` says that it is ready to land"
+    assert _status([], files=Files()).why == "it was not begun"
+
+
+def test_what_landed_beside_its_target_says_what_is_in_the_way() -> None:
+    note = "your checkout waits: `a` is in the way: move it, then `git merge --ff-only p`"
+    landed = replace(STREAM, state="landed", landed=Landed("main", "b", "c", "t", "p", notes=("other", note)))
+    found = _status([], landed, is_pending=True)
+    assert (found.stage, found.landed, found.pending, found.why) == ("landed", "c", "p", note)
+    assert _status([], landed).pending is None
+
+
 def test_before_anything_happened_it_waits() -> None:
     found = _status([])
     assert (found.stage, found.activity, found.why) == ("waiting", "waiting", "it was not begun")

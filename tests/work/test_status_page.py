@@ -61,8 +61,15 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 def test_what_stands_in_the_way_beside_is_said_too() -> None:
     status = replace(READY, conflicts=("gui", "io"), kept_out=("a", "b"), new_failures=("t",))
     assert table([status], 200)[1].endswith(
-        "ready to land; conflicts with gui, io; 2 paths kept out; 1 tests newly fail"
+        "ready to land; conflicts with gui, io; kept out: a, b; 1 test newly fails"
     )
+
+
+def test_what_has_landed_names_what_was_kept_out_and_the_branch_that_holds_it_really() -> None:
+    landed = replace(READY, landed="c" * 40, conflicts=("gui",), kept_out=tuple("abcd"))
+    assert table([landed], 200)[1].endswith("landed on main as cccccccccc; kept out: a, b, c and 1 more")
+    beside = replace(landed, pending="parallelai/landing/main", kept_out=())
+    assert table([beside], 200)[1].endswith("landed on parallelai/landing/main as cccccccccc")
 
 
 def test_a_reason_that_has_no_room_is_given_whole_on_lines_of_its_own() -> None:

@@ -62,6 +62,16 @@ async def test_a_second_start_changes_nothing(shop: Project) -> None:
     assert lying(Path(one.stream.worktree)) == before
 
 
+async def test_what_git_says_of_a_worktree_is_not_believed_as_long_as_it_is_there(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    admin = shop.repository.common / "worktrees" / "gui"
+    (admin / "gitdir").write_text("/elsewhere/.git\n")
+    assert {stream.worktree, str(admin)} <= shop.streams.worktrees()
+    shop.user.git("worktree", "prune", "--expire=now")
+    shutil.rmtree(stream.worktree)
+    assert str(admin) not in shop.streams.worktrees()  # the user's next worktree may have this name
+
+
 async def test_many_at_once(shop: Project) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(shop.start(f"s{number}")) for number in range(6)]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from repositories import Repository, everything, lying
 from streams_support import Project, project
 
+from parallelai.errors import UsageError
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Rules, Stream, with_leave
 from parallelai.work.streams.syncing import How, sync
+from parallelai.work.streams.taking_over import take_over
 
 FILES: dict[str, str | bytes] = {
     "src/a.py": "".join(f"a{number}\n" for number in range(30)),
@@ -74,6 +77,30 @@ async def test_the_target_comes_in_and_nothing_is_lost(shop: Project, how: How) 
     assert there.git("show", "HEAD:src/b.py") == "committed\n"
     again = await sync(shop.repository, shop.streams, done.stream, target, how)
     assert (again.ok, again.has_moved) == (True, False)
+
+
+async def test_leave_outlasts_what_git_merged_and_not_what_it_could_not(shop: Project) -> None:
+    _, there, target = await begun(shop)
+    tip = there.git("rev-parse", "HEAD").strip()
+    ready = shop.streams.update("gui", lambda it: with_leave(replace(it, head=tip, state="done"), tip, "ana"))
+    assert (await sync(shop.repository, shop.streams, ready, target, "merge")).stream.is_approved
+    there.commit({"src/b.py": "mine\n"})
+    shop.streams.update("gui", lambda it: replace(it, head=there.git("rev-parse", "HEAD").strip()))
+    assert not shop.streams.find("gui").is_approved
+
+    ready = shop.streams.update("gui", lambda it: with_leave(it, it.head, "ana"))
+    conflicting = shop.user.commit({"src/b.py": "theirs\n"})
+    done = await take_over(shop.repository, shop.streams, ready, conflicting)
+    assert (done.has_moved, done.stream.unsettled) == (True, ("src/b.py",))
+    assert not done.stream.is_approved
+
+
+def test_leave_is_for_what_waits() -> None:
+    open_ = Stream("gui", "p", "r-1", "b", "/w", "base", "head", "main", Rules(()))
+    with pytest.raises(UsageError, match="waits for no leave"):
+        with_leave(open_, "head", "ana")
+    with pytest.raises(UsageError, match="has changed since"):
+        with_leave(replace(open_, state="done"), "before", "ana")
 
 
 def _as_folder(index: Path) -> None:

@@ -151,10 +151,19 @@ async def test_what_the_user_does_meanwhile_is_left_and_told(
     ],
 )
 def test_each_form_of_a_trace_is_read(line: str, moved: Moved) -> None:
-    assert parse(f"13:34:58.097679 refs/debug.c:153        {line}\n").has(moved)
+    known = {"refs/heads/x": A}
+    assert parse(f"13:34:58.097679 refs/debug.c:153        {line}\n").has(moved, known)
     assert not parse(
         f"13:34:58.097679 refs/debug.c:153        read_raw_ref: {moved.ref}: {A} type 0: 0\n"
-    ).has(moved)
+    ).has(moved, known)
+
+
+def test_a_renamed_ref_counts_only_where_it_still_is() -> None:
+    renamed = [f'rename_ref: refs/heads/{old} -> refs/heads/{new} "": 0' for old, new in ("xy", "yz", "zx")]
+    trace = parse("\n".join(f"13:34:58.097679 refs/debug.c:153        {line}" for line in renamed))
+    known = {"refs/heads/x": A}
+    assert trace.has(Moved("refs/heads/z", None, A), known)
+    assert not trace.has(Moved("refs/heads/z", None, B), known), "somebody committed on it since"
 
 
 @given(st.text(alphabet='refs/hx0123456789ab ->:"()\n', max_size=200))

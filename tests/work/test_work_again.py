@@ -17,14 +17,14 @@ from repositories import Repository
 
 from crash_support import await_none
 from parallelai.client import AsyncParallelAI
-from parallelai.engines.protocol import Capabilities, Port, Request
+from parallelai.engines.protocol import Capabilities, Port, Request, SessionEvent
 from parallelai.events import LandingBlocked, TaskStep
 from running import FakeEngine, Watcher, run_program, start_program, statuses
 
 CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
 EDITS = Capabilities(answers=frozenset({"text", "change"}), edits=True, resumes=True, works_in_folder=True)
 WAITS = """\
-echo half > src/half.txt
+echo half >> src/half.txt
 touch src/begun.txt
 trap '' INT TERM
 while [ ! -e src/go.txt ]; do sleep 1000 & wait $!; done
@@ -125,6 +125,30 @@ async def test_leave_that_a_person_gave_before_is_taken_up_by_the_next_run(user:
 # -- interrupted
 
 
+async def test_an_assistant_that_goes_on_in_its_session_finds_its_files(user: Repository) -> None:
+    begun = asyncio.Event()
+
+    async def answer(request: Request, port: Port) -> str:
+        await port.emit(SessionEvent("s-1"))
+        with (Path(request.root) / "src" / "a.txt").open("a") as file:
+            file.write("more\n")
+        if request.session is None:
+            begun.set()
+            await asyncio.Event().wait()
+        return "done"
+
+    plan = {"engines": {}, "workstreams": {"one": {"description": "One", "owns": "src/**"}}}
+    user.commit({"plan.yaml": yaml.safe_dump(plan)})
+    async with AsyncParallelAI(user.root, engines=[FakeEngine(answer=answer, capabilities=EDITS)]) as ai:
+        first = asyncio.create_task(ai.execute(user.root / "plan.yaml", engine="fake"))
+        await begun.wait()
+        await ai.runs.cancel()
+        await first
+        document = await ai.execute(user.root / "plan.yaml", engine="fake", resume=True)
+    assert statuses(document) == {"one": "ok"}, document.tasks
+    assert (user.root / "src" / "a.txt").read_text() == "a\nmore\nmore\n"
+
+
 def write_plan(user: Repository) -> None:
     plan = {
         "engines": {"sh": {"use": "command", "command": ["sh", "-c", WAITS]}},
@@ -169,12 +193,16 @@ def test_a_second_interruption_ends_the_run_at_once_and_it_goes_on_later(
     assert (worktree / "src" / "half.txt").read_text() == "half\n"
     assert user.git("status", "--porcelain") == ""
 
-    (worktree / "src" / "go.txt").write_text("go\n")
+    user.commit({"src/go.txt": "go\n"})
     again = run_program(user.root, "work", "run", "plan.yaml", "--json")
     assert again.returncode == 0, again.stderr
     row: dict[str, Any] = json.loads(again.stdout)["tasks"][0]
     assert json.loads(again.stdout)["run"] == document["run"]
     assert row["workstream"]["landed"]["commit"] == user.git("rev-parse", "main").strip()
+    # Its program begins from nothing, and does not find what it left; which is not lost.
     assert (user.root / "src" / "half.txt").read_text() == "half\n"
+    (kept,) = row["workstream"]["trespasses"]
+    assert "cut off" in kept["why"]
+    assert "+half" in (user.root / kept["patch"]).read_text()
     assert not worktree.exists()
     await_none(document["run"])

@@ -217,6 +217,18 @@ async def test_what_others_make_meanwhile_cannot_be_destroyed(
     assert subprocess.run(["git", "fsck"], cwd=user.root, capture_output=True).returncode == 0
 
 
+async def test_with_landlock_neither_assistant_nor_check_writes_what_git_keeps_of_the_worktree(
+    user: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "landlock" not in processes.confinements():
+        pytest.skip("needs landlock")
+    monkeypatch.setattr("parallelai.processes.confining._tried", lambda bwrap: ("landlock",))
+    script = "(echo x > $A/gitdir) || echo refused > one.txt; git status --porcelain >> one.txt"
+    check = ["bash", "-c", f"{COMMON} ! rm -f $A/HEAD"]
+    assert all_ok(await attack(user, {"one": script}, "required", work_one={"checks": [check]}))
+    assert (user.root / "one.txt").read_text() == "refused\n?? one.txt\n"
+
+
 SAYS = """\
 import pathlib, sys, time
 me = pathlib.Path.cwd().name

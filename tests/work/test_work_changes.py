@@ -10,8 +10,10 @@ import pytest
 from work_support import Hands, git, make_repository
 
 from parallelai import AsyncParallelAI, Task
+from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Request
 from parallelai.records import Outcome
+from parallelai.results import formats
 
 FILES = {"a.py": "a = 1\n", "b.py": "b = 2\n", "src/c.py": "c = 3\n", ".gitignore": ".env\nnode_modules\n"}
 
@@ -300,9 +302,12 @@ async def test_what_may_not_be_changed_is_kept_out(repository: Path) -> None:
 
     async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
         document = await ai.execute(tasks=[Task(id="t", description="x", engine="hands", edits=True)])
-        await ai.changes.apply()
+        (applied,) = await ai.changes.apply()
     change = document.tasks[0].change
     assert change is not None
+    assert applied.kept_out == change.kept_out
+    shown = formats.render("terminal", document, formats.RenderContext(root=repository))
+    assert "kept out: .parallelai/roles/r.yaml, evil, inner/" in " ".join(shown.split())
     assert change.files == ("a.py",)
     assert set(change.kept_out) == {".parallelai/roles/r.yaml", "evil", "inner/"}
     assert not (repository / ".git/hooks/pre-commit").exists()
@@ -378,3 +383,42 @@ async def test_outside_git_a_task_that_edits_is_refused_clearly(tmp_path: Path) 
     assert (error.kind, "git" in error.said) == ("unavailable", True)
     assert document.exit == 3
     assert not engine.requests
+
+
+async def test_what_git_discarded_is_applied_again_and_what_was_edited_is_said(repository: Path) -> None:
+    """Of two changes of the same line: the files count, not what was written down once."""
+
+    def act(request: Request, root: Path) -> str:
+        text = (root / "a.py").read_text()
+        (root / "a.py").write_text(text.replace("1", "2") if request.task == "fix" else "a = 3\n")
+        return "done"
+
+    tasks = [
+        Task(id="fix", description="x", engine="hands", edits=True),
+        Task(id="doc", description="y", engine="hands", edits=True, depends_on=("fix",)),
+    ]
+    path = repository / "a.py"
+    async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
+        run = (await ai.execute(tasks=tasks)).run
+        assert [one.task for one in await ai.changes.apply()] == ["fix", "doc"]
+        assert await ai.changes.apply() == ()
+        git(repository, "checkout", "-q", ".")
+        assert [one.why for one in await ai.changes.apply()] == [None, None]
+        assert path.read_text() == "a = 3\n"
+
+        (refused,) = await ai.changes.unapply(tasks=["fix"])
+        assert refused.refused == ("a.py",)
+        git(repository, "checkout", "-q", ".")
+        (back,) = await ai.changes.unapply(tasks=["fix"])
+        assert (back.why, back.dependents) == (None, ("doc",))
+        document = await ai.runs.resume(run, CarryOut(is_applied=True))
+        assert document is not None
+        assert (document.exit, path.read_text()) == (0, "a = 3\n")
+
+        path.write_text("a = 4\n")
+        document = await ai.runs.resume(run, CarryOut(is_applied=True))
+        assert document is not None
+        change = document.tasks[1].change
+        assert change is not None
+        assert (document.exit, change.applied, path.read_text()) == (4, False, "a = 4\n")
+        assert "edited since" in str(change.why)

@@ -36,13 +36,18 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 async def carry_out(
-    user: Repository, hands: Hands, plan: dict[str, Any], events: list[Event] | None = None
+    user: Repository,
+    hands: Hands,
+    plan: dict[str, Any],
+    events: list[Event] | None = None,
+    *,
+    is_applied: bool = False,
 ) -> RunDocument:
     path = user.root.parent / "plan.json"
     path.write_text(json.dumps({"defaults": {"engine": "hands"}, **plan}))
     seen = events if events is not None else []
     async with AsyncParallelAI(user.root, engines=[hands]) as ai:
-        document = await asyncio.wait_for(ai.execute(path, on_events=seen.extend), 60)
+        document = await asyncio.wait_for(ai.execute(path, on_events=seen.extend, apply=is_applied), 60)
         held = await ai.work.ledger()
     assert not any(one.heavy or one.memory for one in held)
     assert document.exit or not held, "all of it is given back"
@@ -154,9 +159,12 @@ async def test_a_phases_gate_sees_what_its_tasks_changed(user: Repository) -> No
     assert {row.status for row in document.tasks} == {Outcome.OK}, [row.error for row in document.tasks]
     assert (user.root / "a.txt").read_text() == "a\n", "nothing is applied for it"
     bad = Hands({**acts, "b": [writes(("b.txt", "b\n"), ("never.txt", "x\n"))]})
-    document = await carry_out(user, bad, {"tasks": tasks, "phases": phases})
+    document = await carry_out(user, bad, {"tasks": tasks, "phases": phases}, is_applied=True)
     rows = {row.id: row for row in document.tasks}
     assert rows["b"].status is Outcome.OK
+    assert (user.root / "a.txt").read_text() == "a\n", "what its gate has not passed is not applied"
+    assert rows["a"].change is not None
+    assert rows["a"].change.why == "the gate of phase `A` has not passed"
     assert rows["later"].status is Outcome.SKIPPED
     (gate,) = [row for row in document.tasks if row.error is not None]
     assert gate.error is not None

@@ -15,7 +15,7 @@ from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Port, Request
-from parallelai.errors import Rejected, Trespass
+from parallelai.errors import Rejected, Trespass, UsageError
 from parallelai.events import Event, WorkspaceRepaired
 from parallelai.records import Outcome, Reply, RunDocument
 
@@ -245,6 +245,19 @@ async def test_a_promised_interface_takes_a_person(user: Repository) -> None:
     assert "def read" in (user.root / "api.py").read_text()
 
 
+async def test_what_is_promised_no_more_holds_nothing_back(user: Repository) -> None:
+    user.commit({"api.py": "def load(path):\n    return path\n"})
+    work = {"description": "One", "owns": "api.py"}
+    hands = Hands({"one": [writes(("api.py", "def read(path):\n    return path\n"))]})
+    before = await carry_out(user, hands, {"workstreams": {"one": {**work, "contracts": ["api.py"]}}})
+    assert before.exit == 4
+
+    after = rows(await carry_out(user, hands, {"workstreams": {"one": work}}))["one"]
+
+    assert after.status is Outcome.OK, after.error
+    assert "def read" in (user.root / "api.py").read_text()
+
+
 async def test_a_checkout_in_the_way_keeps_what_landed_beside_it(user: Repository) -> None:
     (user.root / "a.txt").write_text("being edited\n")
     before = everything(user.root)
@@ -285,6 +298,28 @@ async def test_approval_is_asked_for_and_work_is_not_done_twice(user: Repository
     assert (user.root / "one.txt").read_text() == "1\n"
 
 
+async def test_leave_for_what_a_gate_refused_is_none_for_what_comes_after(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "BROKEN\n")), writes(("one.txt", "unseen\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt", "approve": True}}}
+    await carry_out(user, hands, plan)
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        await ai.work.approve("one")
+    refused = rows(await carry_out(user, hands, plan))["one"]
+    assert refused.error.kind == "gate_failed"
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        with pytest.raises(UsageError, match="waits for no leave"):
+            await ai.work.approve("one")
+
+    again = rows(await carry_out(user, hands, plan))["one"]
+
+    assert (again.status, again.error.kind) == (Outcome.BLOCKED, "unavailable")
+    assert not (user.root / "one.txt").exists()
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        await ai.work.approve("one")
+    assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
+    assert (user.root / "one.txt").read_text() == "unseen\n"
+
+
 async def test_a_phase_s_gate_holds_the_next_phase_back(user: Repository) -> None:
     hands = Hands({"one": [writes(("one.txt", "1\n"))], "two": [writes(("two.txt", "2\n"))]})
     plan = {
@@ -301,6 +336,7 @@ async def test_a_phase_s_gate_holds_the_next_phase_back(user: Repository) -> Non
         "two": "skipped",
     }
     assert "two" not in hands.told
+    assert found["gate@A"].seconds > 0, "what it took counts in the next forecast"
 
 
 async def test_by_hand_from_start_to_landing_and_back(user: Repository) -> None:

@@ -25,9 +25,9 @@ from parallelai.client.options import CarryOut
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.plan.files import read_text
-from parallelai.records import RunDocument, TaskResult
+from parallelai.records import Outcome, RunDocument, TaskResult
 from parallelai.results import formats
-from parallelai.results.document import is_pending, to_data
+from parallelai.results.document import WAITS, is_pending, to_data, waiting
 from parallelai.results.json import dump
 from parallelai.results.printable import visible
 from parallelai.results.summary import more_needed
@@ -88,8 +88,10 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
         shared.say(
             "look at what was changed with `parallelai runs diff`, take it with `parallelai runs apply`"
         )
-    _tell_pending(shared, document)
-    if document.run and document.exit in (3, 4, 5, 130, 143):
+    pending = waiting(document.tasks)
+    if pending is not None:
+        shared.say(visible(pending))
+    if document.run and document.exit in (3, 4, 5, 130, 143) and not _waits_for_the_checkout(document):
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")
         more = " --budget …" if document.exit == 5 else ""
@@ -102,6 +104,8 @@ def landing_notes(document: RunDocument) -> list[str]:
     for task in document.tasks:
         landed = (task.workstream or {}).get("landed") or {}
         for note in landed.get("notes") or ():
+            if note.startswith(WAITS):  # it is told for all of them, at the end
+                continue
             about.setdefault(note, []).append(task.id)
     notes = [f"{', '.join(names)}: {note}" for note, names in about.items()]
     lines = (
@@ -115,18 +119,17 @@ def landing_notes(document: RunDocument) -> list[str]:
 
 
 def _is_left(task: TaskResult) -> bool:
-    """Whether a task made a change that is nowhere but with its run."""
+    """Whether a task made a change that can be taken, and is nowhere but with its run."""
     change = task.change
-    return change is not None and bool(change.files) and not change.applied and task.workstream is None
+    is_good = task.status is Outcome.OK and task.workstream is None
+    return is_good and change is not None and bool(change.files) and not change.applied
 
 
-def _tell_pending(shared: Shared, document: RunDocument) -> None:
-    """Say how to take over what has landed, and the user's checkout could not follow."""
-    for task in document.tasks:
-        if is_pending(task) and task.workstream is not None:
-            pending = task.workstream["landed"]["pending"]
-            shared.say(f"your checkout could not follow: `git merge --ff-only {pending}` takes it over")
-            return
+def _waits_for_the_checkout(document: RunDocument) -> bool:
+    """Whether nothing is left but a checkout that could not follow: no run can do anything about that."""
+    return any(map(is_pending, document.tasks)) and all(
+        task.status in (Outcome.OK, Outcome.SKIPPED) for task in document.tasks
+    )
 
 
 def show(shared: Shared, asked: Carrying, root: Path, document: RunDocument) -> None:
@@ -245,10 +248,9 @@ def _signals(ai: AsyncParallelAI) -> Iterator[None]:
     stopping: list[int] = []
 
     def stop(number: int) -> None:
+        again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
         told = (
-            "ending what runs now"
-            if stopping
-            else "stopping: what runs may end first; Ctrl-C again ends it now"
+            "ending what runs now" if stopping else f"stopping: what runs may end first; {again} ends it now"
         )
         click.echo(told, err=True)
         stopping.append(number)

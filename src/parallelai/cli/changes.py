@@ -54,20 +54,30 @@ def put(shared: Shared, run: str | None, tasks: tuple[str, ...], *, is_undo: boo
             "files": sorted(one.written),
             "refused": list(one.refused),
             "why": one.why,
+            "kept_out": list(one.kept_out),
+            "dependents": list(one.dependents),
         }
         for one in done
     ]
     shared.result(
         {"changes": rows}, lambda: "\n".join(_told(one, verb) for one in done) or f"nothing to be {verb}"
     )
+    held = shared.read(lambda ai: ai.changes.held(run)) if not is_undo else ()
+    if held:
+        shared.say(visible(f"not ended well, so not applied: {', '.join(held)}; `runs show` says why"))
     return INCOMPLETE if any(one.why is not None for one in done) else 0
 
 
 def _told(one: Applied, verb: str) -> str:
-    if one.why is None:
-        return visible(f"{one.task}: {_files(len(one.written))} {verb}")
-    paths = ", ".join(one.refused)
-    return visible(f"{one.task}: not {verb}: {one.why}{f': {paths}' if paths else ''}")
+    if one.why is not None:
+        paths = ", ".join(one.refused)
+        return visible(f"{one.task}: not {verb}: {one.why}{f': {paths}' if paths else ''}")
+    said = f"{one.task}: {_files(len(one.written))} {verb}"
+    if one.kept_out and verb == "applied":
+        said += f"; kept out: {', '.join(one.kept_out)}"
+    if one.dependents:
+        said += f"; what builds on it is still applied: {', '.join(one.dependents)}"
+    return visible(said)
 
 
 def _files(count: int) -> str:

@@ -12,12 +12,13 @@ import click
 from parallelai.cli.shared import Shared
 from parallelai.events import Event, event_to_json
 from parallelai.results.printable import visible
+from parallelai.results.summary import seconds as lasting
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.runs import AttemptLog, RunState
     from parallelai.engines.protocol import Question
-    from parallelai.results.compare import Comparison
+    from parallelai.results.compare import Comparison, TaskPair
 
 _LEAST_WIDTH = 40
 _BOOKKEEPING = ("final", "usage", "limits", "session")
@@ -40,8 +41,29 @@ def _local(at: str) -> datetime:
     return datetime.fromisoformat(at).astimezone()
 
 
-def comparison(found: Comparison) -> list[str]:
-    """What was fixed and what is new, a line each, after the numbers."""
+def comparison(found: Comparison, *, is_ascii: bool = False) -> list[str]:
+    """What was fixed and what is new, a line each, after the numbers; then tasks that ended otherwise.
+
+    Without findings on either side: what became of each task, its time and its cost.
+    """
+    arrow = " -> " if is_ascii else " → "
+    has_findings = any((found.fixed, found.new, found.stayed, found.unseen))
+    told = [pair for pair in found.tasks if not has_findings or pair.status[0] is not pair.status[1]]
+    rows = [visible(_task_pair(pair, arrow)) for pair in told]
+    return [*(_findings(found) if has_findings or not rows else ()), *rows]
+
+
+def _task_pair(pair: TaskPair, arrow: str) -> str:
+    was, now = (str(status) if status is not None else "not there" for status in pair.status)
+    parts = [f"{pair.id}: {was if was == now else f'{was}{arrow}{now}'}"]
+    if None not in pair.status:
+        parts.append(arrow.join(lasting(seconds) for seconds in pair.seconds if seconds is not None))
+    if any(pair.usd):
+        parts.append(arrow.join("cost unknown" if usd is None else f"{usd:.2f} USD" for usd in pair.usd))
+    return ", ".join(parts)
+
+
+def _findings(found: Comparison) -> list[str]:
     unseen = f", {len(found.unseen)} in files that were not looked at again" if found.unseen else ""
     lines = [f"{len(found.fixed)} fixed, {len(found.new)} new, {len(found.stayed)} stayed{unseen}"]
     for sign, findings in (("-", found.fixed), ("+", found.new), ("?", found.unseen)):

@@ -30,6 +30,7 @@ from parallelai.events import (
     WorkstreamRevisited,
 )
 from parallelai.records import Reply
+from parallelai.results.summary import seconds
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -196,6 +197,13 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+def _amount(what: str, value: float) -> str:
+    """Write an amount of a budget: `0.03 usd`, `5,000 tokens`, `2m 30s`."""
+    if what == "time":
+        return seconds(value)
+    return f"{value:,.0f} tokens" if what == "tokens" else f"{value:.4g} {what}"
+
+
 def _said(data: object) -> str | None:
     """What the user is told of an event in words, None for nothing."""
     match data:
@@ -204,9 +212,10 @@ def _said(data: object) -> str | None:
         case RunResumed():
             return data.why
         case BudgetWarned():
-            return f"budget: {data.used:g} of {data.limit:g} {data.what} are used or reserved"
+            used, limit = _amount(data.what, data.used), _amount(data.what, data.limit)
+            return f"budget: {used} of {limit} are used or reserved"
         case BudgetReached():
-            return f"budget: the limit of {data.limit:g} {data.what} is reached; no new starts"
+            return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
         case BreakerOpened():
             until = f" until {data.until}" if data.until else ""
             return f"`{data.key.engine}` waits{until}: {data.why}"

@@ -29,7 +29,7 @@ _tasks = click.argument("tasks", nargs=-1, metavar="[TASK]...")
 
 @group()
 def runs() -> None:
-    """List, show, follow, steer and resume runs. Without RUN, the latest is meant."""
+    """List, show, follow, steer and resume runs. Without RUN, or with `latest` as RUN, the latest is meant."""
 
 
 @runs.command("list")
@@ -275,11 +275,11 @@ def _tell(shared: Shared, answer: str) -> None:
 @click.argument("a", shell_complete=completing.runs)
 @click.argument("b", required=False, shell_complete=completing.runs)
 def compare(shared: Shared, a: str, b: str | None) -> int:
-    """Say which findings were fixed, which are new and which stayed, from run A to run B, or to the latest."""
+    """Say what was fixed, is new or stayed, and which tasks ended otherwise, from run A to B, or the latest."""
     from parallelai.cli import listings
 
     found = shared.read(lambda ai: ai.runs.compare(a, b))
-    shared.result(found, lambda: "\n".join(listings.comparison(found)))
+    shared.result(found, lambda: "\n".join(listings.comparison(found, is_ascii=shared.is_ascii)))
     return 0
 
 

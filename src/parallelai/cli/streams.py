@@ -108,8 +108,13 @@ def _show_status(
     if is_clearing and sys.stdout.isatty() and not shared.is_json:
         sys.stdout.write("\x1b[H\x1b[J")
     lines = table(found, shared.width, is_ascii=shared.is_ascii) if found else []
+    streams = ai.work.streams
     if has_names:
-        lines += [visible(line) for each in found for line in _in_full(each, ai.work.streams.get(each.name))]
+        more = [line for each in found for line in _in_full(each, streams.get(each.name))]
+    else:
+        more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
+    more += dict.fromkeys(each.why for each in found if each.pending and each.why)
+    lines += map(visible, more)
     shared.result(_status_document(found), "\n".join(lines) or "no workstream is worked on")
     if not found and ai.work.all(is_all=True):
         shared.say("`--all` lists what has landed or was dropped")
@@ -127,10 +132,14 @@ def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
     lines = ["", f"{status.name}: {status.branch} {where}"]
     if status.landed is None and status.why:
         lines += [f"  {line}" for line in status.why.splitlines()]
-    for kept in stream.kept_out if stream is not None else ():
-        patch = f"; it is kept in {kept.patch}" if kept.patch else ""
-        lines.append(f"  kept out: {', '.join(kept.paths)} ({kept.why}){patch}")
-    return lines
+    return [*lines, *(f"  {line}" for line in _kept_out(stream))]
+
+
+def _kept_out(stream: Stream | None) -> list[str]:
+    """What the guard kept out of a workstream, why, and the patch that holds it."""
+    from parallelai.client.arrivals import told
+
+    return [told(kept) for kept in dict.fromkeys(stream.kept_out)] if stream is not None else []
 
 
 def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
@@ -162,6 +171,15 @@ def _is_page(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         head = [file.readline(500) for _ in range(3)]
     return head[0].rstrip() == f"# {TITLE}" and " ready to land. As of " in head[2]
+
+
+def print_diff(shared: Shared, name: str) -> int:
+    """Print what a workstream changed; on stderr what was kept out of it, and where that is."""
+    text = shared.call(lambda ai: ai.work.diff(name))
+    shared.result({"name": name, "patch": text}, text or f"`{name}` has changed nothing")
+    for line in _kept_out(shared.read(lambda ai: ai.work.find(name))):
+        shared.say(visible(line))
+    return 0
 
 
 def print_context(shared: Shared, found: Context) -> int:
@@ -312,23 +330,28 @@ def land(shared: Shared, **given: Any) -> int:
             shared, shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked))
         )
 
-    async def call(ai: AsyncParallelAI) -> RunDocument:
+    async def call(ai: AsyncParallelAI) -> RunDocument | None:
         landings = ai.work.landings
+        if given["is_all"] and not names and not ai.work.all():
+            return None
         return await (landings.land_branches(patterns, asked) if patterns else landings.land(names, asked))
 
     document = shared.call(call)
-    from parallelai.results.document import to_data
+    if document is None:
+        shared.result({"tasks": []}, "nothing is left to land")
+        return 0
+    from parallelai.results.document import to_data, waiting
 
     shared.result(to_data(document), lambda: "\n".join(_landed_lines(document)))
-    for row in document.tasks:
-        pending = ((row.workstream or {}).get("landed") or {}).get("pending")
-        if pending:
-            shared.say(f"your checkout could not follow: `git merge --ff-only {pending}` takes it over")
-            break
+    pending = waiting(document.tasks)
+    if pending is not None:
+        shared.say(visible(pending))
     return document.exit
 
 
 def _landed_lines(document: RunDocument) -> list[str]:
+    from parallelai.results.document import WAITS
+
     lines = []
     for row in document.tasks:
         landed = (row.workstream or {}).get("landed")
@@ -342,7 +365,7 @@ def _landed_lines(document: RunDocument) -> list[str]:
         if row.error is not None:
             lines += [f"  at {row.error.where}"] * bool(row.error.where)
             lines += [f"  {row.error.next}"] * bool(row.error.next)
-        lines += [f"  {note}" for note in notes if note != ALREADY]
+        lines += [f"  {note}" for note in notes if note != ALREADY and not note.startswith(WAITS)]
     good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
     lines.append(f"{good} of {len(document.tasks)} landed")
     return [visible(line) for line in lines]
@@ -350,7 +373,7 @@ def _landed_lines(document: RunDocument) -> list[str]:
 
 def _landing(landed: dict[str, Any], notes: Sequence[str]) -> str:
     """How one landed; nobody shall take for tested what no gate has seen."""
-    where = f"{landed['target']} at {landed['commit'][:10]}"
+    where = f"{landed['pending'] or landed['target']} at {landed['commit'][:10]}"
     if ALREADY in notes or landed["before"] == landed["commit"]:
         return f"is on {where} already: nothing of it was new"
     gates = ", ".join(gate["command"] for gate in landed["gates"])
@@ -375,7 +398,11 @@ def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
 
     done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
     rows = [_stream(stream) for stream in done]
-    lines = [f"{stream.name}: taken back from {stream.target}; its branch is as it was" for stream in done]
+    lines = [
+        f"{stream.name}: taken back from {stream.target}; what it did is on {stream.branch}:"
+        f" `parallelai work land {stream.name}` lands it again"
+        for stream in done
+    ]
     shared.result({"undone": rows}, "\n".join(map(visible, lines)))
     return 0
 

@@ -105,9 +105,9 @@ def logs(shared: Shared, name: str, is_following: bool) -> int:
 @_name
 def diff(shared: Shared, name: str) -> int:
     """Show all that a workstream changed since it was cut, committed or not."""
-    text = shared.call(lambda ai: ai.work.diff(name))
-    shared.result({"name": name, "patch": text}, text or f"`{name}` has changed nothing")
-    return 0
+    from parallelai.cli import streams
+
+    return streams.print_diff(shared, name)
 
 
 @work.command()
@@ -240,6 +240,7 @@ def lease(shared: Shared, name: str, paths: tuple[str, ...]) -> int:
 @_name
 def drop(shared: Shared, name: str) -> int:
     """Give a workstream up; its work is kept as a patch, its worktree and branch are removed."""
+    shared.read(lambda ai: ai.work.find(name))  # who asks for what is not there need not answer first
     if not shared.confirm(f"Give up `{name}`? Its work is kept as a patch."):
         return _told(shared, "nothing was dropped")
     return _told(shared, shared.call(lambda ai: ai.work.drop(name)))

@@ -33,13 +33,19 @@ def candidate_of(stream: Stream, others: Sequence[Stream], engine: str | None = 
         priority=stream.priority,
         trailers=trailers,
         owns=stream.rules.owns,
+        worktree=stream.worktree,
     )
 
 
 def told(kept: KeptOut) -> str:
     """What the guard kept out, for the person who wrote it."""
     patch = f"; it is kept in `{kept.patch}`" if kept.patch else ""
-    return f"kept out: {', '.join(kept.paths)} ({kept.why}){patch}"
+    return f"kept out: {said_of(kept)}{patch}"
+
+
+def said_of(kept: KeptOut) -> str:
+    """What was kept out, and why; what is of no files in particular says itself what it is."""
+    return f"{', '.join(kept.paths)} ({kept.why})" if kept.paths else kept.why
 
 
 def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None) -> TaskResult:

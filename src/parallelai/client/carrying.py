@@ -12,6 +12,7 @@ from parallelai.client import batches, recorded
 from parallelai.client.askers import PortsOf
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
+from parallelai.client.growing import Growing
 from parallelai.client.jobs import Builder
 from parallelai.client.notes import notes_of
 from parallelai.client.options import CarryOut
@@ -203,7 +204,8 @@ class Carrier:
                 created = self._creation(job, asked.plan, builder.options, asked.review)
                 prior.spare = self._spare(job)
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
-            rooms = await self._rooms(stack, job, writer, prior)
+            growing = Growing(job, builder.grow)
+            rooms = await self._rooms(stack, growing, writer, prior)
             if created is not None and rooms.notes:
                 created = dataclasses.replace(created, notes=(*created.notes, *rooms.notes))
             runner = Runner(
@@ -213,13 +215,13 @@ class Carrier:
                 prior=prior,
                 report=report,
                 created=created,
-                grow=builder.grow,
+                grow=growing.grow,
                 news=(*recorded.changes(builder.options, prior), *news),
                 watch=builder.options.on_events,
                 masker=rooms.masker,
                 workspaces=places_of(rooms.streams, rooms.workspaces),
-                steps=steps_of(rooms.streams, job, rooms.workspaces, rooms.approvals),
-                steer=steer_of(rooms.streams, job, rooms.approvals),
+                steps=steps_of(rooms.streams, growing.now, rooms.workspaces, rooms.approvals),
+                steer=steer_of(rooms.streams, rooms.approvals),
                 questions=rooms.questions,
             )
             with self._running(runner):
@@ -241,12 +243,14 @@ class Carrier:
         )
 
     async def _rooms(
-        self, stack: contextlib.AsyncExitStack, job: Job, writer: RunWriter, prior: Prior
+        self, stack: contextlib.AsyncExitStack, growing: Growing, writer: RunWriter, prior: Prior
     ) -> _Rooms:
         """Open what a run needs beside its engines; closed with the stack."""
+        job = growing.now()
         masker = masker_of(job)
-        workspaces = await workspaces_for(self._project, job, masker, prior)
+        workspaces = await workspaces_for(self._project, growing.now, masker, prior)
         if workspaces is not None:
+            growing.has_folders = True
             stack.push_async_callback(workspaces.aclose)
         questions = Questions(
             writer.append, is_attended=job.is_attended, is_confined=is_confined, chosen=prior.chosen
@@ -256,7 +260,7 @@ class Carrier:
         streams = await stack.enter_async_context(
             room_for(self._project, job, writer, masker, ports, notes.append)
         )
-        approvals = approvals_of(job, prior, writer)
+        approvals = approvals_of(growing, prior, writer)
         return _Rooms(masker, workspaces, questions, streams, approvals, tuple(notes))
 
     # -- small things

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.errors import NotFoundError, UsageError
-from parallelai.events import ChangeMade
 from parallelai.records import Change
 from parallelai.run.report import Report
 from parallelai.run.workspaces import Applied, applied_event
@@ -53,12 +51,21 @@ class RunChanges:
         is_applied = report.is_applied.get(task, False)
         return TaskChange(task, Change(made.patch, made.files, is_applied, made.kept_out), patch)
 
+    def held(self, run: str | None = None) -> tuple[str, ...]:
+        """Name the tasks whose changes are not to be applied yet: they have not ended well, or wait for leave."""
+        report = self._runs.report(run)
+        good = report.changed()
+        return tuple(
+            task
+            for task in report.made()
+            if task not in good and task in report.results and report.results[task].result.workstream is None
+        )
+
     async def apply(self, run: str | None = None, tasks: Sequence[str] = ()) -> tuple[Applied, ...]:
-        """Put changes into the user's checkout, each all or nothing; those that are in it are passed over."""
+        """Put changes into the user's checkout, each all or nothing; those that lie there are passed over."""
         self._project.refuse_foreign_state()
         report = self._runs.report(run)
-        wanted = [task for task in chosen(report, tasks) if not report.is_applied.get(task, False)]
-        return await self._each(report, wanted, is_undo=False)
+        return await self._each(report, chosen(report, tasks), is_undo=False)
 
     async def unapply(self, run: str | None = None, tasks: Sequence[str] = ()) -> tuple[Applied, ...]:
         """Take changes out of the user's checkout again, the last one first, byte by byte."""
@@ -76,19 +83,32 @@ class RunChanges:
         snapshot = await open_snapshot(self._project.root, folder / "base.git")
         if snapshot is None:
             raise NotFoundError(f"what run `{report.run}` changed is not kept any more")
+        changes = Changes(snapshot, folder, report.written)
         done: list[Applied] = []
         async with self._project.store.journal.writer(report.run) as writer:
             for task in tasks:
-                applied = await _one(snapshot, folder, task, report.changes[task], is_undo=is_undo)
-                writer.append(applied_event(applied, is_undone=is_undo), task=task)
+                made = report.changes[task]
+                one = await (changes.undo(task) if is_undo else changes.apply(task, made.base, made.commit))
+                if one is None:
+                    continue
+                writer.append(applied_event(one, is_undone=is_undo), task=task)
                 await writer.flush()
-                done.append(applied)
+                left = await _dependents(snapshot, report, task, tasks) if is_undo and one.why is None else ()
+                done.append(replace(one, kept_out=made.kept_out, dependents=left))
         return tuple(done)
 
 
-async def _one(snapshot: Snapshot, folder: Path, task: str, made: ChangeMade, *, is_undo: bool) -> Applied:
-    changes = Changes(snapshot, folder)
-    return await (changes.undo(task) if is_undo else changes.apply(task, made.base, made.commit))
+async def _dependents(snapshot: Snapshot, report: Report, task: str, among: Sequence[str]) -> tuple[str, ...]:
+    """Name the applied tasks, but `among` which others are taken back too, whose changes build on a task's."""
+    commit = report.changes[task].commit
+    found = []
+    for other in report.changed():
+        if other in among or not report.is_applied.get(other, False):
+            continue
+        base = report.changes[other].base
+        if (await snapshot.git.attempt("merge-base", "--is-ancestor", commit, base)).exit == 0:
+            found.append(other)
+    return tuple(found)
 
 
 def chosen(report: Report, tasks: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -101,5 +121,8 @@ def chosen(report: Report, tasks: Sequence[str], among: Sequence[str] | None = N
         return changed
     for name in tasks:
         if not any(name in (task, task.split("@")[0]) for task in changed):
+            if any(name in (task, task.split("@")[0]) for task in report.made()):
+                said = f"task `{name}` of run `{report.run}` has not ended well, so its change is not taken"
+                raise UsageError(said, next=f"`runs diff {report.run} {name}` shows it, `runs show` says why")
             raise NotFoundError(f"task `{name}` of run `{report.run}` has no change", next="see `runs show`")
     return tuple(task for task in changed if task in tasks or task.split("@")[0] in tasks)

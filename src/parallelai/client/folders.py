@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parallelai import processes
+from parallelai.client.growing import Now
 from parallelai.client.project import OpenProject
 from parallelai.plan import model
 from parallelai.run.assembly import works_in_folder
@@ -14,12 +15,13 @@ from parallelai.work.scratch.workspaces import RunWorkspaces, Settings, open_wor
 
 
 async def workspaces_for(
-    project: OpenProject, job: Job, masker: Masker, prior: Prior
+    project: OpenProject, now: Now, masker: Masker, prior: Prior
 ) -> RunWorkspaces | None:
     """Open the folders of a job's run; None where nobody needs one, or there is no git.
 
-    Raises `UsageError` where the checkout cannot be taken.
+    `now` is asked again for each folder. Raises `UsageError` where the checkout cannot be taken.
     """
+    job = now()
     if not job.has_workspaces or not _is_needed(job):
         return None
     settings = Settings(
@@ -30,7 +32,7 @@ async def workspaces_for(
         permissions=job.plan.permissions,
         grace_seconds=job.plan.limits.grace,
         workspace=job.plan.workspace,
-        of_task=lambda task: _wanted(job, task),
+        of_task=lambda task: _wanted(now(), task),
         secrets_in=masker.secrets_in,
         memory_bytes=job.memory_bytes,
         ledger=Ledger(project.machine, project.state),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.client.options import CarryOut
+from parallelai.client.past import Past
 from parallelai.client.project import OpenProject
 from parallelai.client.reach import refuse_cut_off
 from parallelai.client.standing import track_record
@@ -131,7 +132,7 @@ class Builder:
             concurrency={name: entry.concurrency for name, entry in entries.items() if entry.concurrency},
             variables={**whole.vars, **asked.variables},
             places=_places(plan),
-            estimates=self._estimates(graph, assignments),
+            estimates=self._estimates(name, graph, assignments),
             is_cacheable=asked.is_cacheable,
             fail_on=asked.fail_on,
             has_workspaces=self.project.has_git,
@@ -408,23 +409,19 @@ class Builder:
         known = ((name, self.project.session_memory(name)) for name in engines)
         return {name: taken for name, taken in known if taken is not None}
 
-    def _estimates(self, graph: TaskGraph, assignments: Mapping[str, Assignment]) -> dict[str, float]:
-        """The median of what earlier tasks of the same kind and engine took, in seconds."""
-        estimates: dict[str, float] = {}
-        if not self.project.has_store:
-            return estimates
-        known: dict[tuple[str, str], list[float]] = {}
-        for name in graph.task_ids:
-            task = graph.get(graph.items(name)[0]).task
-            who = assignments.get(name)
-            if who is None or not who.choice.members:
-                continue
-            key = (task.kind or "", who.choice.members[0])
-            if key not in known:
-                known[key] = sorted(self.project.store.journal.history(*key))
-            if known[key]:
-                estimates[name] = known[key][len(known[key]) // 2]
-        return estimates
+    def _estimates(
+        self, name: str | None, graph: TaskGraph, assignments: Mapping[str, Assignment]
+    ) -> dict[str, float]:
+        """The median of what earlier tasks took, in seconds, where that is more to go by than the plan."""
+        past = Past(self.project.store.journal if self.project.has_store else None, name)
+        found = {
+            task: sorted(past.seconds(graph.get(graph.items(task)[0]).task, engine))
+            for task in graph.task_ids
+            for engine in [
+                next(iter(assignments[task].choice.members), None) if task in assignments else None
+            ]
+        }
+        return {task: seconds[len(seconds) // 2] for task, seconds in found.items() if seconds}
 
 
 def _likeness(task: Task, wanted: Choice | None, source: Source) -> tuple[Any, ...]:

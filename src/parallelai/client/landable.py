@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
-from parallelai.errors import NotFoundError, UsageError
+from parallelai.client.arrivals import told
+from parallelai.errors import ParallelAIError, Trespass, UsageError
 from parallelai.git.repository import Repository
 from parallelai.plan.model import Plan
 from parallelai.records import ErrorRecord
+from parallelai.work.putting_back import by_hand
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
+
+MOST_NAMED = 10
+"""How many files a command that is proposed names."""
+
+
+class NothingReady(ParallelAIError):
+    """Workstreams are there, and none may land yet."""
+
+    kind = "unavailable"
+    exit_code = 4
 
 
 async def ready(repository: Repository, streams: Streams, names: Sequence[str]) -> list[Stream]:
     """Give the workstreams that are meant: those named, or all that are ready.
 
     One that had landed, and is not on its target any more, is ready again as long as its branch is there. Nothing
-    is written. Raises `UsageError` where one may not land, and `NotFoundError` where none is ready.
+    is written. Raises `UsageError` where one may not land, and `NothingReady` where none is ready.
     """
     if not names:
         found = [each for each in streams.all() if each.state == "done"]
@@ -27,7 +41,7 @@ async def ready(repository: Repository, streams: Streams, names: Sequence[str]) 
         lost = await gone(repository, named)
         found = [await _again(repository, each) if each.name in lost else _able(each) for each in named]
     if not found:
-        raise NotFoundError("nothing is ready to land", next="`parallelai work status` says what is missing")
+        raise NothingReady("nothing is ready to land", next="`parallelai work status` says what is missing")
     if len({each.run for each in found}) > 1:
         raise UsageError("these workstreams are of several runs", next="land those of one run at a time")
     return found
@@ -52,6 +66,21 @@ async def _again(repository: Repository, stream: Stream) -> Stream:
             f"{_lost(stream)}, and its branch is gone", next="`parallelai work run PLAN` does it anew"
         )
     return dataclasses.replace(stream, state="done", landed=None)
+
+
+def refuse_empty(stream: Stream, root: Path) -> None:
+    """Refuse what has changed nothing, because all of it was kept out. Raises `Trespass`."""
+    out = [kept for kept in stream.kept_out if kept.paths]
+    if not out:
+        return
+    paths = tuple(dict.fromkeys(path for kept in out for path in kept.paths))
+    patches = tuple(dict.fromkeys(kept.patch for kept in out if kept.patch is not None))
+    shown = shlex.join(path for path in paths[:MOST_NAMED])
+    again = f"`parallelai work lease {stream.name} {shown}` gives leave, and puts it back where it fits"
+    raise Trespass(
+        "\n".join((f"`{stream.name}` has changed nothing but what it may not change", *map(told, out))),
+        next=f"{again}; by hand: {by_hand(root, patches[-1])}" if patches else again,
+    )
 
 
 async def missing(
@@ -86,7 +115,7 @@ def unapproved(found: Sequence[Stream], plan: Plan) -> Mapping[str, ErrorRecord]
     return {
         each.name: ErrorRecord("unavailable", said, None, f"`parallelai work approve {each.name}`")
         for each in found
-        if each.name in asked and each.approved_by is None
+        if each.name in asked and not each.is_approved
     }
 
 

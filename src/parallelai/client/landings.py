@@ -15,12 +15,12 @@ from parallelai.client.arguments import choice_of
 from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf
-from parallelai.client.landable import missing, ready, unapproved
+from parallelai.client.landable import missing, ready, refuse_empty, unapproved
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
-from parallelai.client.undoing import Step, named, steps
+from parallelai.client.undoing import Step, named, restore_branch, steps
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError
 from parallelai.events import (
     EventData,
@@ -98,10 +98,17 @@ class Landings:
     # -- workstreams
 
     async def done(self, stream: Stream) -> str:
-        """Judge and commit what a person has in a worktree, and mark it as ready to land."""
+        """Judge and commit what a person has in a worktree, and mark it as ready to land.
+
+        Raises `Trespass` where all that was done there was kept out of it.
+        """
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
+        now = self._streams.find(stream.name)
+        if now.head == now.base and not self._may_be_empty(now):
+            self._streams.update(now.name, lambda it: dataclasses.replace(it, state="open"))
+            refuse_empty(now, repository.root)
         now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done", undone=None))
         new = [kept for kept in now.kept_out if kept not in stream.kept_out]
         lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
@@ -109,6 +116,11 @@ class Landings:
             lines.append(f"note: `{stream.name}` has changed nothing")
         lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
         return "\n".join(line for line in lines if line)
+
+    def _may_be_empty(self, stream: Stream) -> bool:
+        """Whether its plan says that it need not change anything."""
+        works = self._plan(stream.run).works
+        return any(work.id == stream.name and work.empty == "ok" for work in works)
 
     async def land(self, names: Sequence[str], asked: Asked) -> RunDocument:
         """Land workstreams that are ready, in order, behind the gates. Raises `BusyError` while their run is live."""
@@ -209,6 +221,8 @@ class Landings:
 
                 means = (landing.repository, landing.lander.plan, first.landed, landing.gates, tell)
                 await undo(*means, ours=self._streams.worktrees, name=first.name, commit=step.part)
+                for each in step.streams:
+                    await restore_branch(landing.repository, each)
             await writer.flush()
         return [
             self._streams.update(

@@ -16,6 +16,7 @@ from typing import Any
 
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.options import CarryOut
+from parallelai.client.past import Past
 from parallelai.client.project import OpenProject
 from parallelai.client.support import unsupported
 from parallelai.errors import PlanError, Problem, UsageError
@@ -160,7 +161,8 @@ class Plans:
         registry = self._project.registry(plan.engines)
         try:
             builder = Builder(self._project, registry, carry, self._project.tree)
-            return Preview(builder.job("preview", "execute", None, plan, builder.graph(plan)), plan)
+            name = plan_name(Path(path), self._project.root)
+            return Preview(builder.job("preview", "execute", name, plan, builder.graph(plan)), plan)
         finally:
             await registry.aclose()
 
@@ -179,7 +181,7 @@ class Plans:
         parallel: int | None = None,
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> Estimated:
-        """Foretell how long a plan takes, from given estimates, else from what such tasks took before."""
+        """Foretell how long a plan takes: from what its tasks took before, given estimates, or what such tasks took."""
         job = (await self.preview(path, CarryOut(parallel=parallel, variables=variables))).job
         registry = self._project.registry(job.plan.engines)
         job = dataclasses.replace(job, engines=registry.get)
@@ -222,22 +224,15 @@ class Plans:
         return builder.graph(plan)
 
     def _samples(self, job: Job) -> dict[str, list[float]]:
-        """What earlier tasks of the same kind and engine took, in seconds, by instance."""
-        if not self._project.has_store:
-            return {}
-        journal = self._project.store.journal
-        known: dict[tuple[str, str], list[float]] = {}
-        samples: dict[str, list[float]] = {}
-        for instance in job.graph.instances:
-            members = job.assignment(instance).choice.members
-            if instance.task.estimate is not None or not members:
-                continue
-            key = (instance.task.kind or "", members[0])
-            if key not in known:
-                known[key] = journal.history(*key)
-            if known[key]:
-                samples[instance.id] = known[key]
-        return samples
+        """What earlier tasks took, in seconds, by instance, where that is more to go by than the plan."""
+        past = Past(self._project.store.journal if self._project.has_store else None, job.name)
+        found = {
+            instance.id: past.seconds(
+                instance.task, next(iter(job.assignment(instance).choice.members), None)
+            )
+            for instance in job.graph.instances
+        }
+        return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def _sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:

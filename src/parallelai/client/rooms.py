@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from parallelai.client.growing import Growing, Now
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
 from parallelai.events import EventData
@@ -48,38 +48,45 @@ def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | No
     return StreamWorkspaces(room, inner) if room is not None and inner is not None else inner
 
 
-def approvals_of(job: Job, prior: Prior, writer: RunWriter) -> Approvals:
+def approvals_of(growing: Growing, prior: Prior, writer: RunWriter) -> Approvals:
     """What persons are asked leave for in a run, in step with its journal."""
+    job, is_heard = growing.now(), False
 
     def tell(task: str) -> None:
         writer.append(WAITS, task=task)
 
     approvals = Approvals(job.run, prior.leave, is_attended=job.is_attended, flush=writer.flush, tell=tell)
-    if any(instance.task.approve for instance in job.graph.instances):
-        writer.subscribe(approvals.take)
+
+    def hear(job: Job) -> None:
+        nonlocal is_heard
+        if job.has_leave and not is_heard:  # most jobs need none, and hearing every event takes time
+            is_heard = True
+            writer.subscribe(approvals.take)
+
+    growing.whenever(hear)
     return approvals
 
 
-def steer_of(room: Room | None, job: Job, approvals: Approvals) -> Steer | None:
-    """Does what others ask of a job's workstreams, and of tasks that wait for leave; None where it has neither."""
-    if not any(each.task.approve and not isinstance(each.task, Workstream) for each in job.graph.instances):
-        return room.steer if room is not None else None
+def steer_of(room: Room | None, approvals: Approvals) -> Steer:
+    """Does what others ask of a job's workstreams, and gives or refuses the leave that plain tasks wait for."""
 
     def steer(kind: str, args: Mapping[str, Any], by: str) -> str:
         name = str(args.get("name") or args.get("task") or "")
         if room is not None and (room.has(name) or kind not in ("approve", "reject")):
             return room.steer(kind, args, by)
-        if kind in ("approve", "reject"):
-            return approvals.decide(kind, name, str(args.get("reason") or ""), by)
-        raise UsageError(f"nothing works on `{name}` that could be asked to `{kind}`")
+        reason, result = (str(args.get(each) or "") for each in ("reason", "result"))
+        return approvals.decide(kind, name, reason, by, result)
 
     return steer
 
 
-def steps_of(room: Room | None, job: Job, inner: RunWorkspaces | None, approvals: Approvals) -> list[Step]:
-    """The steps of a job's tasks after the work of their assistants. `inner` makes the folders of its plain tasks."""
+def steps_of(room: Room | None, now: Now, inner: RunWorkspaces | None, approvals: Approvals) -> list[Step]:
+    """The steps of a job's tasks after the work of their assistants; `now` gives it with what was added.
+
+    `inner` makes the folders of its plain tasks.
+    """
     steps: list[Step] = [
-        CheckStep(functools.partial(works_in_folder, job)),
+        CheckStep(lambda instance: works_in_folder(now(), instance)),
         ApproveStep(room, approvals),
     ]
     if room is None:
@@ -87,7 +94,7 @@ def steps_of(room: Room | None, job: Job, inner: RunWorkspaces | None, approvals
     changes = None
     if inner is not None:
         changes = ChangesGate(room.setting, StreamWorkspaces(room, inner), room.tell)
-    gate = PhaseGateStep(room, changes, functools.partial(_changed_before, job))
+    gate = PhaseGateStep(room, changes, lambda instance: _changed_before(now(), instance))
     return [*steps, LandStep(room), gate]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import getpass
 import os
 import time
@@ -18,6 +19,7 @@ from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (
     AttemptReserved,
     CommandDone,
+    CommandReceived,
     Event,
     PermissionAnswered,
     PermissionAsked,
@@ -26,15 +28,18 @@ from parallelai.events import (
 )
 from parallelai.records import Outcome, RunDocument
 from parallelai.results.compare import Comparison, compare
-from parallelai.run.approving import Leave
+from parallelai.run.approving import Leave, refusal
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
+from parallelai.run.validation import record_of
 from parallelai.store import RunRow
 from parallelai.work.scratch.home import forget
 
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""
 _POLL_SECONDS = 0.05
+LATEST = "latest"
+"""What may stand for a run's id."""
 
 
 class Resume(Protocol):
@@ -74,12 +79,19 @@ class Runs:
             return ()
         return tuple(RunState(row, self._state(row)) for row in self._project.store.journal.runs())
 
+    def is_interrupted(self, run: str) -> bool:
+        """Whether whoever carried a run out was killed; also False where nothing is known of it."""
+        try:
+            return self._state(self.find(run)) == "interrupted"
+        except NotFoundError:
+            return False
+
     def find(self, run: str | None = None) -> RunRow:
-        """Find a run. Raises `NotFoundError`."""
+        """Find a run; `latest` is the latest, too. Raises `NotFoundError`."""
         if not self._project.has_store:
             raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
         journal = self._project.store.journal
-        if run is not None:
+        if run is not None and run != LATEST:
             return journal.run(run)
         latest = journal.latest()
         if latest is None:
@@ -190,7 +202,14 @@ class Runs:
         return await self.ask(run, "add", dict(task))
 
     async def retry(self, run: str | None, task: str) -> str:
-        """Let a running run try a task again."""
+        """Let a running run try a task again. Raises as `ask` does."""
+        row = self.find(run)
+        if task in self._leave(row.id).wanted and not self._project.store.journal.is_owned(row.id):
+            raise UsageError(
+                f"`{task}` waits for a person's leave",
+                next=f"`parallelai work approve {task}`, or `work reject {task} --reason TEXT` and"
+                f" `parallelai runs resume {row.id}`, which does it again",
+            )
         return await self.ask(run, "retry", {"task": task})
 
     async def send(self, run: str | None, task: str, text: str) -> str:
@@ -250,41 +269,79 @@ class Runs:
         return answer.said or "done"
 
     async def approve(self, task: str) -> str:
-        """Give leave that what a task of the latest run came to counts (`approve: true`), and its dependents go on.
+        """Give leave that what a task came to counts (`approve: true`), and its dependents go on.
 
-        Where nobody carries the run out, it is told so when it goes on. Raises `NotFoundError`, `UsageError`.
+        It is of the latest run in which it waits, and leave is for what it came to there. Where nobody carries the
+        run out, it is told so when it goes on. Raises `NotFoundError`, `UsageError`.
         """
-        row = self.find()
-        tasks = self._unapproved(row.id, task)
-        if self._project.store.journal.is_owned(row.id):
-            return "\n".join([await self.ask(row.id, "approve", {"name": each}) for each in tasks])
-        for each in tasks:
-            self._project.store.commands.ask(row.id, "approve", {"name": each}, _user())
+        run, tasks = self._waiting(task)
+        args = [{"name": each, "result": result} for each, result in tasks.items()]
         shown = ", ".join(f"`{each}`" for each in tasks)
-        return f"{shown} may go on: `parallelai runs resume {row.id}` goes on with it"
+        if self._project.store.journal.is_owned(run):
+            for each in args:
+                await self.ask(run, "approve", each)
+            return f"approved {shown} of run {run}"
+        for each in args:
+            self._project.store.commands.ask(run, "approve", each, _user())
+        return f"approved {shown} of run {run}: `parallelai runs resume {run}` goes on with it"
 
     async def reject(self, task: str, reason: str = "") -> str:
-        """Refuse what a task of the run that is carried out came to; it ends `failed`. Raises as `approve` does."""
-        row = self.find()
-        tasks = self._unapproved(row.id, task)
-        if not self._project.store.journal.is_owned(row.id):
-            raise UsageError(
-                f"nobody carries out run `{row.id}`, so nothing waits",
-                next=f"change what `{task}` is to do, and `parallelai runs resume {row.id}`",
-            )
-        said = [await self.ask(row.id, "reject", {"name": each, "reason": reason}) for each in tasks]
-        return "\n".join(said)
+        """Refuse what a task came to: it ends `failed`, and is done again when the run goes on.
 
-    def _unapproved(self, run: str, name: str) -> tuple[str, ...]:
-        """The tasks of this name that wait for leave: one, or the instances of one."""
+        It is of the latest run in which it waits. Whoever does it is told the reason then. Raises as `approve` does.
+        """
+        run, tasks = self._waiting(task)
+        shown = ", ".join(f"`{each}`" for each in tasks)
+        if not self._project.store.journal.is_owned(run):
+            for each in tasks:
+                await self._refuse(run, each, reason)
+            return f"refused {shown} of run {run}: `parallelai runs resume {run}` does it again"
+        for each in tasks:
+            await self.ask(run, "reject", {"name": each, "reason": reason})
+        return f"refused {shown} of run {run}"
+
+    async def _refuse(self, run: str, task: str, reason: str) -> None:
+        """Write down that a person refused what a task came to, in a run that nobody carries out."""
+        by, args = _user(), {"name": task, "reason": reason}
+        store = self._project.store
+        ended = self.report(run).results[task]
+        error = record_of(refusal(run, reason, by))
+        result = dataclasses.replace(ended.result, status=Outcome.FAILED, error=error)
+        async with store.journal.writer(run) as writer:
+            number = store.commands.ask(run, "reject", args, by)
+            writer.append(CommandReceived(number, "reject", args, by))
+            writer.append(dataclasses.replace(ended, result=result), task=task)
+            writer.append(CommandDone(number, True, f"`{task}` is refused"))
+            await writer.flush()
+        store.commands.done(number, f"`{task}` is refused")
+
+    def _leave(self, run: str) -> Leave:
         leave = Leave()
         leave.take_all(self.events(run))
-        found = tuple(sorted(each for each in leave.wanted if name in (each, _task_of(each))))
-        if not found:
-            waits = ", ".join(f"`{each}`" for each in sorted(leave.wanted)) or "none"
-            said = f"no workstream and no task of run `{run}` that waits for leave is called `{name}`"
-            raise NotFoundError(said, next=f"tasks that wait: {waits}")
-        return found
+        return leave
+
+    def _waiting(self, name: str) -> tuple[str, dict[str, str]]:
+        """The latest run in which a task of this name waits for leave, and what it came to (`Leave.result`).
+
+        It is one task, or the instances of one. Raises `NotFoundError`.
+        """
+        latest = self.find()
+        for row in self._project.store.journal.runs():
+            if row.outcome is not Outcome.OK and self._may_wait(row.id, name):
+                leave = self._leave(row.id)
+                found = sorted(each for each in leave.wanted if name in (each, _task_of(each)))
+                if found:
+                    return row.id, {each: leave.result(each) for each in found}
+        waits = ", ".join(f"`{each}`" for each in sorted(self._leave(latest.id).wanted)) or "none"
+        said = f"no workstream is called `{name}`, and no task of that name waits for leave"
+        raise NotFoundError(said, next=f"tasks of run `{latest.id}` that wait: {waits}")
+
+    def _may_wait(self, run: str, name: str) -> bool:
+        """Whether a run has a task of this name that has not ended, or is blocked."""
+        return any(
+            name in (row.id, _task_of(row.id)) and row.status in (None, Outcome.BLOCKED)
+            for row in self._project.store.journal.tasks(run)
+        )
 
     def _answer(self, run: str, command: int) -> CommandDone | None:
         """The answer to a command, once it is in the journal: that alone says whether it was done."""

@@ -17,8 +17,11 @@ def secrets_finder() -> Callable[[str], frozenset[str]]:
 
 
 def masker_of(job: Job) -> Masker:
-    """Mask what the engines and commands of a job are given and nobody else should see."""
-    workspace, entries = job.plan.workspace, list(job.entries.values())
+    """Mask what the engines and commands of a job are given and nobody else should see.
+
+    Also of engines that nobody uses yet: a task that is added may.
+    """
+    workspace, entries = job.plan.workspace, [*job.plan.engines.values(), *job.entries.values()]
     given = {**workspace.env}
     named = {entry.api_key_env for entry in entries if entry.api_key_env is not None}
     usual = {name for server in SERVERS.values() for name in server.key_variables}

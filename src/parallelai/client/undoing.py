@@ -22,11 +22,25 @@ class Step:
 
 async def named(repository: Repository, streams: Streams, name: str) -> Stream:
     """Give the workstream of a name. Raises `NotFoundError`; where the name is a branch's, with what helps there."""
-    if streams.get(name) is None and await repository.commit(f"refs/heads/{name}") is not None:
-        raise NotFoundError(
-            f"`{name}` is a branch that no plan made", next="`git revert -m 1 COMMIT` takes its merge back"
-        )
-    return streams.find(name)
+    is_branch = await repository.commit(f"refs/heads/{name}") is not None
+    if "/" not in name and (not is_branch or streams.get(name) is not None):
+        return streams.find(name)
+    landed = await _merge_of(repository, name)
+    if landed is None and not is_branch:
+        return streams.find(name)  # which says what there is
+    how = "`git revert -m 1 COMMIT` takes a merge back, `git revert COMMIT` another commit"
+    if landed is not None:
+        how = f"`git revert -m 1 {landed[:10]}` takes its merge back"
+    raise NotFoundError(f"`{name}` is a branch that no plan made", next=how)
+
+
+async def _merge_of(repository: Repository, name: str) -> str | None:
+    """The last merge on the checked-out branch that landed a branch of this name: its trailer says so."""
+    task = "%(trailers:key=ParallelAI-Task,valueonly,separator=%x00)"
+    words = ("--merges", "--fixed-strings", f"--grep=ParallelAI-Task: {name}", f"--format=%H%x00{task}")
+    found = await repository.git.attempt("log", *words, "HEAD", "--")
+    rows = (os.fsdecode(row).split("\0") for row in found.stdout.splitlines())
+    return next((commit for commit, *names in rows if name in names), None)
 
 
 async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequence[Stream]) -> list[Step]:
@@ -41,13 +55,23 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
             raise UsageError(f"`{stream.name}` brought nothing new: there is nothing to take back")
     landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])
     if not landed:
-        raise NotFoundError("nothing has landed yet", next="`parallelai work status` says what is on its way")
+        raise NotFoundError(
+            "nothing has landed yet",
+            next="`work status` says what is on its way; what landed with `--branches`: `git revert -m 1 COMMIT`",
+        )
     names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
     found: list[Step] = []
     for stream in landed:
         if stream.name in names and not any(stream in step.streams for step in found):
             found.append(await _step(repository, stream, _mates(stream, landed), names))
     return found
+
+
+async def restore_branch(repository: Repository, stream: Stream) -> None:
+    """Make the branch of a workstream again, which went when it landed; what it did is to be had there again."""
+    ref = f"refs/heads/{stream.branch}"
+    if await repository.commit(ref) is None and await repository.commit(stream.head) is not None:
+        await repository.move(ref, stream.head, None, "parallelai: taken back")
 
 
 async def _step(repository: Repository, stream: Stream, mates: list[Stream], names: set[str]) -> Step:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from parallelai.client.arrivals import told
 from parallelai.client.landings import Landings
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
@@ -32,9 +33,9 @@ from parallelai.work.status.progress import Watched
 from parallelai.work.status.saying import said_lately
 from parallelai.work.status.unstarted import unstarted
 from parallelai.work.streams import clean, syncing
-from parallelai.work.streams.landed import gone
+from parallelai.work.streams.landed import strayed
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Stream, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.worktrees import Started
 
@@ -156,7 +157,7 @@ class Work:
     async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
         """Say of each workstream how far it is; those of the plan that are not started yet come last."""
         known = self.streams.all()
-        lost = await self._lost(known)
+        lost, pending = await strayed(self._project.root, known)
         runs = self._runs_of(known)
         seen = {run: self._seen(run) for run in runs}
         landed = {each.name for each in known if each.landed is not None} - lost
@@ -164,7 +165,7 @@ class Work:
         started = (
             [self.find(name) for name in names if name not in waiting]
             if names
-            else [each for each in known if is_all or not is_finished(each) or each.name in lost]
+            else [each for each in known if is_all or not is_finished(each) or each.name in lost | pending]
         )
         repository = await open_repository(self._project.root) if started else None
         found = []
@@ -185,15 +186,11 @@ class Work:
                     landed=landed,
                     words=self._words(stream.run, progress.stream),
                     is_lost=stream.name in lost,
+                    is_pending=stream.name in pending,
+                    is_interrupted=self._runs.is_interrupted(stream.run),
                 )
             )
         return found + [each for each in waiting.values() if not names or each.name in names]
-
-    async def _lost(self, known: Sequence[Stream]) -> frozenset[str]:
-        """The names of those that have landed, and are not on their targets any more."""
-        if not any(each.landed is not None for each in known):
-            return frozenset()
-        return await gone(await open_repository(self._project.root), known)
 
     def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
         """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
@@ -361,13 +358,17 @@ class Work:
         return await self.landings.done(stream)
 
     async def approve(self, name: str) -> str:
-        """Give leave that a workstream lands, or that what a task of the latest run came to counts."""
+        """Give leave that a workstream lands as it is now, or that what a task came to counts.
+
+        A task is that of the latest run in which it waits. Raises `UsageError` where a workstream waits for no leave.
+        """
         if self.streams.get(name) is None:
             return await self._runs.approve(name)
-        return await self._steer(name, "approve", {}, f"`{name}` may land")
+        args = {"head": self.find(name).head}
+        return await self._steer(name, "approve", args, f"`{name}` may land")
 
     async def reject(self, name: str, reason: str = "") -> str:
-        """Refuse that a workstream lands, or what a task of the latest run came to."""
+        """Refuse that a workstream lands, or what a task came to, in the latest run in which it waits."""
         if self.streams.get(name) is None:
             return await self._runs.reject(name, reason)
         return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
@@ -375,14 +376,14 @@ class Work:
     async def lease(self, name: str, paths: Sequence[str]) -> str:
         """Give a workstream leave to change files beside its own, by their paths from the root.
 
-        It is told with its next turn: of the run that is carried out now, or of the next one.
+        It is told with its next turn. Where no run is carried out, what was kept out of these files is put back.
         """
         stream, wanted = self.find(name), leaving.checked(paths)
         if is_finished(stream):
             raise UsageError(f"`{name}` is {stream.state} already")
         if self._is_live(stream.run):
             return await self._runs.ask(stream.run, "lease", {"name": name, "paths": wanted})
-        return leaving.leave(self.streams, self._project.root, stream, wanted)
+        return await leaving.leave(self.streams, self._project.root, stream, wanted)
 
     async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
         stream = self.find(name)
@@ -390,11 +391,14 @@ class Work:
             raise UsageError(f"`{name}` is {stream.state} already")
         if self._is_live(stream.run):
             return await self._runs.ask(stream.run, kind, {"name": name, **args})
-        by = "a person" if kind == "approve" else None
-        state = stream.state if kind == "approve" else "open"
-        self.streams.update(
-            name, lambda it: dataclasses.replace(it, approved_by=by, state=state, undone=None)
-        )
+
+        def change(it: Stream) -> Stream:
+            it = dataclasses.replace(it, undone=None)
+            if kind == "approve":
+                return with_leave(it, args["head"], "a person")
+            return dataclasses.replace(it, approved_by=None, state="open")
+
+        self.streams.update(name, change)
         return f"{said}: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
 
     def _at_rest(self, name: str) -> Stream:
@@ -423,7 +427,8 @@ class Work:
         folder = self._project.state / "runs" / stream.run / "patches"
         dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
         if dropped.patch is None:
-            return f"`{name}` is given up; there was no work in it"
+            said = f"`{name}` is given up; there was no work in it"
+            return "\n".join([said, *map(told, stream.kept_out)])
         shown = os.path.relpath(dropped.patch, self._project.root)
         return "\n".join([f"`{name}` is given up; its work is kept in `{shown}`", *dropped.notes])
 

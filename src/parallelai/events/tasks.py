@@ -198,11 +198,12 @@ class ChangeApplied:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRefused:
-    """The change could not be applied, or taken back; it is kept."""
+    """The change could not be applied, or, `is_undo`, taken back; it is kept."""
 
     type: ClassVar[str] = "change.refused"
     paths: tuple[str, ...]
     why: str
+    is_undo: bool = False
 
 
 TaskData = (

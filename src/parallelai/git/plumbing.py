@@ -20,8 +20,17 @@ from parallelai.store import faults
 
 BATCH = 200
 """How many contents are asked for at a time: their bytes are held in memory together."""
+MOST_BYTES = 256 * 1024 * 1024
+"""How much one call may print: it is held in memory."""
 SECONDS = 600.0
 """How long one call may take; a first snapshot of a large repository takes some seconds."""
+
+EXACT = (
+    *("-c", "core.trustctime=true"),
+    *("-c", "core.checkStat=default"),
+    *("-c", "core.ignoreStat=false"),
+)
+"""Settings by which git sees each file that was written, also where its size and time were put back."""
 
 _SAFE = (
     "git",
@@ -36,6 +45,7 @@ _SAFE = (
     *("-c", "core.untrackedCache=false"),
     *("-c", "core.splitIndex=false"),
     *("-c", "core.sparseCheckout=false"),
+    *EXACT,
     *("-c", "gc.auto=0"),
     *("-c", "protocol.allow=never"),
     *("-c", "commit.gpgSign=false"),
@@ -100,13 +110,21 @@ class Git:
         """Run git and give the line that it printed."""
         return os.fsdecode(await self.run(*arguments, stdin=stdin)).removesuffix("\n")
 
-    async def attempt(self, *arguments: str, stdin: bytes = b"") -> Completed:
-        """Run git, which may fail."""
+    async def attempt(self, *arguments: str, stdin: bytes = b"", most_bytes: int = MOST_BYTES) -> Completed:
+        """Run git, which may fail. It is ended where it prints more than so many bytes: `is_truncated` says so."""
         cwd = self.work_tree or self.git_dir
         laid_over = [word for setting in self.settings for word in ("-c", setting)]
         argv = (*_SAFE, *laid_over, *arguments)
         return await _to_its_end(
-            functools.partial(run_quick, argv, cwd, SECONDS, env=self._environment(), stdin=stdin)
+            functools.partial(
+                run_quick,
+                argv,
+                cwd,
+                SECONDS,
+                env=self._environment(),
+                stdin=stdin,
+                max_output_bytes=most_bytes,
+            )
         )
 
     async def blobs(self, names: Collection[str]) -> dict[str, bytes]:
@@ -181,6 +199,7 @@ def failure(arguments: tuple[str, ...], done: Completed) -> GitError | StoreFull
     """The error of a call that failed, with git's own words."""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3])
+    said = said.replace(":; ", ": ")  # what follows a heading belongs to it
     if is_full(done):
         return faults.no_room(f"`git {arguments[0]}` failed: {said or 'a file would have become too large'}")
     if done.ended_by is not None:

@@ -31,10 +31,14 @@ _PASSED = (
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What is true of commits for ever, and was asked already; a process of git takes milliseconds."""
+    """What is true of commits for ever, or of settings until their files change, and was asked already.
+
+    A process of git takes milliseconds.
+    """
 
     trees: dict[str, str] = field(default_factory=dict)
     ancestors: set[tuple[str, str]] = field(default_factory=set)
+    settings: dict[tuple[str, ...], tuple[tuple[object, ...], dict[str, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,25 @@ class Repository:
         except asyncio.CancelledError:  # what it writes must not come later
             await asyncio.wait([running])
             raise
+
+    async def settings(self, pattern: str, at: Path, env: Mapping[str, str]) -> dict[str, str]:
+        """The settings whose keys match, as the git that `as_user` calls sees them; the last of several counts.
+
+        Raises `GitError` where git cannot read them.
+        """
+        git_dir = env.get("GIT_DIR", str(self.common))
+        marks = await asyncio.to_thread(_marks, self.common, Path(git_dir))
+        asked = (pattern, git_dir, str(at))
+        known = self._facts.settings.get(asked)
+        if known is None or known[0] != marks:
+            words = ("config", "--null", "--get-regexp", pattern)
+            done = await self.as_user(*words, at=at, env=env)
+            if done.exit not in (0, 1):  # 1: there are none
+                raise failure(words, done)
+            rows = (os.fsdecode(row).partition("\n") for row in done.stdout.split(b"\0") if row)
+            known = (marks, {key: value for key, _, value in rows})
+            self._facts.settings[asked] = known
+        return known[1]
 
     async def commit(self, revision: str) -> str | None:
         """The commit that a revision means; None where there is none."""
@@ -127,6 +150,31 @@ class Repository:
         """Delete a ref by compare-and-swap, never what it is another name of; False if it was not at `expected`."""
         await asyncio.to_thread(clear_links, self.common, ref)
         return (await self.git.attempt("update-ref", "--no-deref", "-d", ref, expected)).exit == 0
+
+
+def _marks(common: Path, git_dir: Path) -> tuple[object, ...]:
+    """By which the files of settings are known again; a file that one of them includes is taken to stay."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - a home that is not known is no error
+    users = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    named = (
+        os.environ.get("GIT_CONFIG_GLOBAL") or f"{home}/.gitconfig",
+        f"{users}/git/config",
+        "/etc/gitconfig",
+    )
+    marks: list[object] = []
+    for path in (
+        common / "config",
+        common / "config.worktree",
+        git_dir / "config.worktree",
+        *map(Path, named),
+    ):
+        try:
+            found = path.stat()
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return tuple(marks)
 
 
 def _is_hash(name: str) -> bool:

@@ -7,7 +7,6 @@ gave, fenced, as data. Only descriptions, templates and conditions are rendered.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import re
@@ -16,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import meta, nodes
+from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2.parser import Parser
 
 from parallelai.errors import UsageError
 from parallelai.plan.chunks import CHARACTERS_PER_TOKEN
 from parallelai.plan.files import HUGE_BYTES, read_source, read_text
 from parallelai.plan.graph import Instance
+from parallelai.plan.members import may_be_undefined, member, wrong_members
 from parallelai.plan.model import Plan, SchemaOutput, Task
+from parallelai.plan.reasons import did_you_mean, reason
 from parallelai.plan.sandbox import (
     ENVIRONMENT,
     FAILURES,
@@ -31,7 +33,6 @@ from parallelai.plan.sandbox import (
     evaluate_expression,
     finding_line,
     has_markup,
-    reason,
     render_text,
 )
 from parallelai.plan.templates import Template
@@ -52,7 +53,7 @@ nothing to report."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskView:
+class TaskView(Shown):
     """What a prompt or a condition sees of a task that has ended: `tasks['id']`.
 
     Of a fan-out `text` and `findings` are joined in plan order, and `items` are its instances. `outcome` is
@@ -63,6 +64,11 @@ class TaskView:
     findings: tuple[Finding, ...] = ()
     items: tuple[TaskView, ...] = ()
     outcome: str = ""
+
+    def __str__(self) -> str:
+        """What a prompt shows of the whole: its text, then its findings."""
+        lines = [self.text.strip("\n")] if self.text.strip() else []
+        return "\n".join((*lines, *map(finding_line, self.findings)))
 
 
 class Prompt(NamedTuple):
@@ -149,7 +155,7 @@ def undefined(
     for key, text in texts:
         if text and (key == "when" or has_markup(text)):
             try:
-                tree = _parsed("{{ (" + text + ") }}" if key == "when" else text)
+                tree = _condition(text) if key == "when" else _parsed(text)
             except FAILURES as error:
                 problems.append(f"`{key}`: {reason(error)}")
                 continue
@@ -178,6 +184,9 @@ class _Named:
     def __len__(self) -> int:
         return len(self._values)
 
+    def __str__(self) -> str:
+        return ", ".join(self)
+
 
 class _Tasks:
     """`tasks`, as one instance sees it."""
@@ -194,6 +203,9 @@ class _Tasks:
 
     def __contains__(self, name: object) -> bool:
         return name in self._paired or name in self._tasks
+
+    def __str__(self) -> str:
+        return ", ".join(self._tasks)
 
 
 class _Lines(tuple[str, ...], Shown):
@@ -368,16 +380,25 @@ def _told(name: str, tasks: Mapping[str, TaskView]) -> str:
         view = tasks[name]
     except KeyError:
         return ""
-    lines = [f"It ended: {view.outcome}."] if view.outcome not in ("", "ok") else []
-    if view.text.strip():
-        lines.append(view.text.strip("\n"))
-    lines += (finding_line(finding) for finding in view.findings)
-    return "\n".join(lines)
+    ended = f"It ended: {view.outcome}." if view.outcome not in ("", "ok") else ""
+    return "\n".join(filter(None, (ended, str(view))))
 
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(text: str) -> nodes.Template:
     return ENVIRONMENT.parse(text)
+
+
+def _condition(text: str) -> nodes.Template:
+    """Parse a condition, as it is compiled. Raises one of `FAILURES`."""
+    parser = Parser(ENVIRONMENT, text, state="variable")
+    expression = parser.parse_expression()
+    if not parser.stream.eos:
+        rest = parser.stream.current
+        raise TemplateSyntaxError(f"unexpected `{rest.value}` after the condition", rest.lineno)
+    tree = nodes.Template([nodes.Output([expression])], lineno=1)
+    tree.set_environment(ENVIRONMENT)
+    return tree
 
 
 def _names_used(text: str) -> frozenset[str]:
@@ -400,20 +421,21 @@ def _wrong_names(
     allowed = _allowed(key, task)
     for name in sorted(meta.find_undeclared_variables(tree) - allowed):
         yield f"`{name}` is not defined here; there are {', '.join(sorted(f'`{one}`' for one in allowed))}"
-    known: dict[str, Collection[str]] = {"file": ("path", "text", "lines"), "params": set(task.params)}
+    known: dict[str, Collection[str]] = {"params": set(task.params)}
     if plan is not None:
         known |= {"vars": {*plan.vars, *vars}, "tasks": _before(task, plan)}
-    guarded = _guarded(tree)
+    yield from wrong_members(tree)
+    guarded = may_be_undefined(tree)
     found: list[nodes.Getattr | nodes.Getitem] = [
         *tree.find_all(nodes.Getattr),
         *tree.find_all(nodes.Getitem),
     ]
     for node in found:
-        base, member = node.node, _member(node)
-        if not isinstance(base, nodes.Name) or member is None or node in guarded:
+        base, used = node.node, member(node)
+        if not isinstance(base, nodes.Name) or used is None or node in guarded:
             continue
-        if base.name in known and base.name in allowed and member not in known[base.name]:
-            yield _not_there(base.name, member, known[base.name])
+        if base.name in known and base.name in allowed and used not in known[base.name]:
+            yield _not_there(base.name, used, known[base.name])
 
 
 def _allowed(key: str, task: Task) -> frozenset[str]:
@@ -426,24 +448,10 @@ def _allowed(key: str, task: Task) -> frozenset[str]:
 
 
 def _not_there(base: str, name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    advice = f"; did you mean `{near[0]}`?" if near else ""
+    advice = did_you_mean(name, known)
     if base == "tasks":
         return f"`tasks['{name}']` is nothing that this task depends on{advice or '; add it to `depends_on`'}"
     return f"`{base}.{name}` is not defined{advice}"
-
-
-def _member(node: nodes.Getattr | nodes.Getitem) -> str | None:
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
-
-
-def _guarded(tree: nodes.Template) -> list[nodes.Node]:
-    """Expressions that may be undefined: `x|default(…)`, `x is defined`."""
-    filters = [node.node for node in tree.find_all(nodes.Filter) if node.name in ("d", "default")]
-    tests = [node.node for node in tree.find_all(nodes.Test) if node.name in ("defined", "undefined")]
-    return [node for node in (*filters, *tests) if node is not None]
 
 
 def _before(task: Task, plan: Plan) -> frozenset[str]:

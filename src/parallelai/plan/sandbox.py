@@ -15,13 +15,14 @@ from contextvars import ContextVar
 from itertools import chain
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.filters import FILTERS
 from jinja2.runtime import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from parallelai.errors import UsageError
+from parallelai.plan.reasons import Missing, reason
 from parallelai.records import Finding
 
 MAX_CHARACTERS = 4_000_000
@@ -164,18 +165,6 @@ def expression(source: str) -> Callable[..., Any]:
     if len(source) > MAX_SOURCE:
         raise TooMuch(f"it is longer than {MAX_SOURCE:,} characters")
     return ENVIRONMENT.compile_expression(source, undefined_to_none=False)
-
-
-def reason(error: BaseException) -> str:
-    """Say in a few words, on one line, what went wrong."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, SyntaxError):
-        return f"{error.msg}"  # without its line, which is one of what Jinja made of the text
-    line = getattr(error, "lineno", None)
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    text = "".join(char for char in text if char.isprintable())
-    return f"line {line}: {text}" if line and line > 1 else text
 
 
 class Shown:
@@ -398,9 +387,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%", "//", "/", "-"})
 
     def __init__(self) -> None:
-        super().__init__(
-            undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=text_of
-        )
+        super().__init__(undefined=Missing, autoescape=False, keep_trailing_newline=True, finalize=text_of)
         self.globals = {"range": _range}
         self.tests = {**self.tests, "divisibleby": _is_divisible, "odd": _is_odd, "even": _is_even}
         self.filters = {name: _timed(name) for name in _FILTERS}

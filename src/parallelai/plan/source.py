@@ -73,6 +73,9 @@ def read(path: Path, *, root: Path, file: str) -> bytes:
     try:
         _check_inside(path, root, file)
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        advice = "name a plan that is there; `parallelai plan propose` proposes a first one"
+        raise PlanError([Problem(f"there is no plan `{file}`", next=advice)]) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise _refusal(f"cannot be read: {_reason(error)}", file, "name a plan file") from None
     try:

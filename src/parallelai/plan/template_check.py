@@ -10,8 +10,10 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 
 from parallelai.errors import Problem, UsageError
 from parallelai.plan.files import read_text
+from parallelai.plan.members import wrong_members
 from parallelai.plan.problems import meant
-from parallelai.plan.sandbox import ENVIRONMENT, FAILURES, has_markup, reason
+from parallelai.plan.reasons import reason
+from parallelai.plan.sandbox import ENVIRONMENT, FAILURES, has_markup
 from parallelai.plan.templates import MAX_BYTES, Source, Template, line_of, load
 
 _NAMES = frozenset({"file", "files", "params", "range", "tasks", "vars"})
@@ -52,6 +54,8 @@ def _problems(template: Template, text: str, where: str) -> Iterator[Problem]:
         for name in sorted(meta.find_undeclared_variables(tree) - _NAMES):
             advice = meant(name, _NAMES - {"range"}, "name")
             yield _at(f"the prompt uses `{name}`, which nobody gives", text, where, "prompt", advice=advice)
+        for said in wrong_members(tree):
+            yield _at(f"the prompt cannot be rendered: {said}", text, where, "prompt")
         used = set(_members(tree))
     for name in sorted(used - template.params.keys()):
         said = f"the prompt uses `params.{name}`, which is not under `params`"

@@ -6,7 +6,7 @@ a warden end the whole tree, however it, or ParallelAI, ended; `sweep` ends what
 """
 
 from parallelai.processes.confinement import Confinement, Mount
-from parallelai.processes.confining import confinements
+from parallelai.processes.confining import confined_words, confinements
 from parallelai.processes.environment import environment, find
 from parallelai.processes.feed import Feed
 from parallelai.processes.hidden import DEFAULT_HIDDEN
@@ -27,6 +27,7 @@ __all__ = [
     "Orphan",
     "Program",
     "close_warden",
+    "confined_words",
     "confinements",
     "environment",
     "find",

@@ -70,19 +70,24 @@ def command(
     is_networked: bool,
     ports: Sequence[int] = (),
     mounts: Sequence[Mount] = (),
+    is_watched: bool = True,
 ) -> list[str]:
     """Return the command line that runs `program` (its executable, then its argv) in `layout`.
 
-    With `ports` the network namespace has listeners on them, which come out at the bridge's descriptor.
+    With `ports` the network namespace has listeners on them, which come out at the bridge's descriptor. What
+    nobody of ours watches tells its status to nobody, and its temporary folder is in memory, for it alone.
     """
     root = "--bind" if layout.kind("/") is Kind.WRITABLE else "--ro-bind"
     result = [bwrap, root, "/", "/", "--dev", "/dev"]
     result += ["--size", str(_SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
-    result += [*_mounts(layout), *_laid_over(layout.temporary, mounts), *_sealed(layout)]
+    own = ["--bind", layout.temporary] if is_watched else ["--size", str(_SHARED_MEMORY_BYTES), "--tmpfs"]
+    result += [*_mounts(layout, [*own, PRIVATE]), *_laid_over(layout.temporary, mounts), *_sealed(layout)]
     result += namespaces(is_networked=is_networked)
     if any(port < _ORDINARY_PORT for port in ports):
         result += ["--cap-add", "CAP_NET_BIND_SERVICE"]
-    result += ["--json-status-fd", str(STATUS_DESCRIPTOR), "--chdir", cwd, "--"]
+    if is_watched:
+        result += ["--json-status-fd", str(STATUS_DESCRIPTOR)]
+    result += ["--chdir", cwd, "--"]
     executable, *argv = program
     if ports:
         numbers = ",".join(map(str, ports))
@@ -112,15 +117,18 @@ def needed_by_bridge() -> tuple[str, ...]:
     return (interpreter(), os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix))
 
 
-def _mounts(layout: Layout) -> list[str]:
-    """Return the mounts, outer before inner. Raises ValueError where one could be led astray."""
+def _mounts(layout: Layout, private: list[str]) -> list[str]:
+    """Return the mounts, outer before inner; `private` is that of its temporary folder.
+
+    Raises ValueError where one could be led astray.
+    """
     result: list[str] = []
     is_private = False
     for path, kind in layout.entries:
         if path == "/":
             continue  # mounted already
         if path == PRIVATE and kind is Kind.HIDDEN:
-            result += ["--bind", layout.temporary, PRIVATE]
+            result += private
             is_private = True
         elif kind is not Kind.HIDDEN:
             if is_within(path, PRIVATE):
@@ -131,7 +139,7 @@ def _mounts(layout: Layout) -> list[str]:
         else:
             result += ["--ro-bind", _NOTHING, path]
     if not is_private:
-        result += ["--bind", layout.temporary, PRIVATE]
+        result += private
     return result
 
 

@@ -6,10 +6,13 @@ What confines is loaded where it is used: most programs are not confined, and ct
 from __future__ import annotations
 
 import functools
+import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from parallelai.processes import zygote
 from parallelai.processes.confinement import By, Confinement
@@ -17,19 +20,28 @@ from parallelai.processes.environment import find
 from parallelai.processes.specification import Restrictions, Specification
 
 _TRIAL_SECONDS = 10.0
-_LANDLOCK_TRIAL = """
+_LANDLOCK = """
 import sys
-for name, folder in zip(("parallelai", "parallelai.processes"), sys.argv[1:]):
+for name, folder in zip(("parallelai", "parallelai.processes"), sys.argv[1:3]):
     sys.modules[name] = type(sys)(name)
     sys.modules[name].__path__ = [folder]
 from parallelai.processes.landlock import restrict
 from parallelai.processes.specification import Restrictions
+"""
+_LANDLOCK_TRIAL = f"""{_LANDLOCK}
 restrict(Restrictions(hidden=("/etc",)))
 try:
     open("/etc/passwd").close()
 except PermissionError:
     print("confined")
 """
+_LANDLOCK_BECOMING = f"""{_LANDLOCK}
+import json, os
+asked = [tuple(each) if isinstance(each, list) else each for each in json.loads(sys.argv[3])]
+restrict(Restrictions(*asked))
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+"""Gives up what it is told to, and becomes the program."""
 
 
 def confinements() -> tuple[By, ...]:
@@ -63,10 +75,12 @@ def _bubblewrap_works(bwrap: str) -> bool:
 
 
 def _landlock_works() -> bool:
+    return _prints_confined(_python(_LANDLOCK_TRIAL))
+
+
+def _python(script: str) -> list[str]:
     room = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120
-    return _prints_confined(
-        [sys.executable, "-I", "-S", "-c", _LANDLOCK_TRIAL, os.path.dirname(room), room]  # noqa: PTH120
-    )
+    return [sys.executable, "-I", "-S", "-c", script, os.path.dirname(room), room]  # noqa: PTH120
 
 
 def _prints_confined(argv: list[str]) -> bool:
@@ -100,6 +114,40 @@ def confine(specification: Specification, asked: Confinement) -> Specification:
     if _choose(asked.by) == "bubblewrap":
         return _wrap(specification, asked)
     return _restrict(specification, asked)
+
+
+def confined_words(argv: Sequence[str], asked: Confinement, cwd: Path) -> list[str]:
+    """Return the command line that runs a program confined, for one that another program starts in `cwd`.
+
+    No warden looks after it: whoever starts it does; memory and ports are not bounded. What is started has a
+    new temporary folder each time with bubblewrap, and `asked.temporary` with Landlock.
+    Raises ValueError, with the reason, where that cannot be.
+    """
+    env, own = find("env"), find(argv[0])
+    if env is None or own is None:
+        raise ValueError(f"`{argv[0]}` is not found")
+    if _choose(asked.by) != "bubblewrap":
+        restrictions, folder = _restrictions(asked, own)
+        program = _with_folder(env, folder, [own, *argv[1:]])
+        return [*_python(_LANDLOCK_BECOMING), json.dumps(restrictions), *program]
+    from parallelai.processes import bubblewrap
+    from parallelai.processes.layout import lay_out
+
+    bwrap = find("bwrap")
+    if bwrap is None:
+        raise ValueError("`bwrap` has gone")
+    return bubblewrap.command(
+        bwrap,
+        lay_out(asked, [own]).showing(own),
+        cwd=str(cwd),
+        program=[env, *_with_folder(env, bubblewrap.PRIVATE, [own, *argv[1:]])],
+        is_networked=asked.network == "on",
+        is_watched=False,
+    )
+
+
+def _with_folder(env: str, folder: str, argv: list[str]) -> list[str]:
+    return [env, *(f"{os.fsdecode(name)}={folder}" for name in _TEMPORARY), *argv]
 
 
 def _choose(wanted: By | None) -> By:
@@ -149,10 +197,18 @@ def _is_setuid(path: str) -> bool:
 
 
 def _restrict(specification: Specification, asked: Confinement) -> Specification:
+    restrictions, folder = _restrictions(asked, os.fsdecode(specification.executable))
+    return specification._replace(
+        env=_with_temporary(specification.env, folder),
+        restrictions=restrictions,
+    )
+
+
+def _restrictions(asked: Confinement, own: str) -> tuple[Restrictions, str]:
+    """What Landlock holds a program to, and its temporary folder."""
     from parallelai.processes import landlock, seccomp
     from parallelai.processes.layout import Kind, is_within, lay_out
 
-    own = os.fsdecode(specification.executable)
     layout = lay_out(asked, [own])
     hidden, writable = layout.of(Kind.HIDDEN), layout.of(Kind.WRITABLE)
     for path in hidden:
@@ -162,10 +218,8 @@ def _restrict(specification: Specification, asked: Confinement) -> Specification
         raise ValueError("Landlock cannot hold it to some ports here: Linux 6.7 is needed, or bubblewrap")
     if asked.network != "on" and not seccomp.is_supported():
         raise ValueError("Landlock cannot take the network away on this kind of machine")
-    return specification._replace(
-        env=_with_temporary(specification.env, layout.temporary),
-        restrictions=Restrictions(hidden, layout.of(Kind.READABLE), writable, asked.network, asked.ports),
-    )
+    readable = layout.of(Kind.READABLE)
+    return Restrictions(hidden, readable, writable, asked.network, asked.ports), layout.temporary
 
 
 def _with_temporary(env: tuple[bytes, ...], folder: str) -> tuple[bytes, ...]:

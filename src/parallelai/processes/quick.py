@@ -134,7 +134,7 @@ class _Exchange:
     def _read(self, descriptor: int) -> None:
         data = os.read(descriptor, _CHUNK)
         kept = self._output[descriptor]
-        self._is_truncated = len(kept) + len(data) > self._limit
+        self._is_truncated |= len(kept) + len(data) > self._limit  # of either stream
         kept += data[: self._limit - len(kept)]
         if not data:
             self._selector.unregister(descriptor)

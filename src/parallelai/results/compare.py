@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from parallelai.records import Finding, FindingState, RunDocument
+from parallelai.records import Finding, FindingState, Outcome, RunDocument, TaskResult
 from parallelai.results.identity import normalise_message, squeeze
 from parallelai.results.matching import THRESHOLD, Vocabulary, likeness
 
@@ -30,8 +30,21 @@ Alike = Callable[[Finding, Finding], float]
 
 
 @dataclass(frozen=True, slots=True)
+class TaskPair:
+    """What became of a task in an earlier run and in a later one; None of a run that had no such task.
+
+    `usd` is None where the cost is unknown, too.
+    """
+
+    id: str
+    status: tuple[Outcome | None, Outcome | None]
+    seconds: tuple[float | None, float | None]
+    usd: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """The findings of two runs, each ranked as its run had them.
+    """The findings of two runs, each ranked as its run had them, and their tasks, in plan order.
 
     `fixed` are the earlier run's that the later one no longer has, `new` the later one's that the earlier one
     had not, `stayed` those of both, as the later run has them. `unseen` are the earlier run's in files that
@@ -42,6 +55,7 @@ class Comparison:
     new: tuple[Finding, ...]
     stayed: tuple[Finding, ...]
     unseen: tuple[Finding, ...] = ()
+    tasks: tuple[TaskPair, ...] = ()
 
 
 def compare(a: RunDocument, b: RunDocument) -> Comparison:
@@ -59,7 +73,27 @@ def compare(a: RunDocument, b: RunDocument) -> Comparison:
         new=tuple(finding for at, finding in present if at not in after),
         stayed=tuple(finding for at, finding in present if at in after),
         unseen=tuple(finding for finding in gone if finding.file in unread),
+        tasks=_tasks(a, b),
     )
+
+
+def _tasks(a: RunDocument, b: RunDocument) -> tuple[TaskPair, ...]:
+    """The tasks of both runs: those of the later one, then those that it has no more."""
+    before, after = ({task.id: task for task in run.tasks} for run in (a, b))
+    pairs = ((before.get(name), after.get(name), name) for name in {**after, **before})
+    return tuple(
+        TaskPair(
+            name,
+            (was.status if was is not None else None, now.status if now is not None else None),
+            (was.seconds if was is not None else None, now.seconds if now is not None else None),
+            (_usd(was), _usd(now)),
+        )
+        for was, now, name in pairs
+    )
+
+
+def _usd(task: TaskResult | None) -> float | None:
+    return task.usage.usd if task is not None and task.usage is not None else None
 
 
 def _pair(a: RunDocument, b: RunDocument) -> tuple[set[int], set[int]]:

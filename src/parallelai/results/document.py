@@ -22,6 +22,8 @@ FOUND = 1
 NOT_ATTEMPTED = 3
 INCOMPLETE = 4
 OVER_BUDGET = 5
+WAITS = "your checkout waits: "
+"""How the note begins that says what keeps a checkout from following its branch."""
 _SIGNALLED = {int(signals.SIGINT): 130, int(signals.SIGTERM): 143}
 
 
@@ -75,6 +77,16 @@ def run_outcome(
 def is_pending(task: TaskResult) -> bool:
     """Whether a workstream landed on a branch that the user has still to take over."""
     return bool(((task.workstream or {}).get("landed") or {}).get("pending"))
+
+
+def waiting(tasks: Iterable[TaskResult]) -> str | None:
+    """What keeps the user's checkout from what has landed, and the command that takes it over; None for nothing."""
+    for task in filter(is_pending, tasks):
+        landed = (task.workstream or {})["landed"]
+        notes = (*(landed.get("notes") or ()), *(task.text or "").splitlines())
+        told = next((note for note in notes if note.startswith(WAITS)), None)
+        return told or f"{WAITS}`git merge --ff-only {landed['pending']}` takes it over"
+    return None
 
 
 def exit_code(

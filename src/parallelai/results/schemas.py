@@ -19,8 +19,8 @@ Schema = dict[str, Any]
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_LATER = ("because", "voters", "reused")
-"""Keys of a task that documents of earlier versions do not have."""
+_LATER = {"TaskResult": ("because", "voters", "reused"), "Change": ("why",)}
+"""Keys that documents of earlier versions do not have, by what they are of."""
 _RUN_OUTCOMES = [
     records.Outcome.OK.value,
     records.Outcome.FAILED.value,
@@ -40,8 +40,9 @@ def run_schema() -> Schema:
         "type": "integer",
     }
     definitions["TaskResult"]["properties"]["workstream"] = _nullable({"$ref": "#/$defs/Workstream"})
-    required = definitions["TaskResult"]["required"]
-    definitions["TaskResult"]["required"] = [key for key in required if key not in _LATER]
+    for name, later in _LATER.items():
+        required = definitions[name]["required"]
+        definitions[name]["required"] = [key for key in required if key not in later]
     definitions |= _workstream()
     _bound_finding(definitions["Finding"])
     count = {"type": "integer", "minimum": 0}

@@ -56,6 +56,12 @@ def task_counts(document: RunDocument) -> str:
     return f"{number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
 
 
+def kept_out(tasks: Sequence[TaskResult]) -> str:
+    """How many changed what they may not, whatever became of the rest; nothing where none did."""
+    count = sum(bool((task.workstream or {}).get("kept_out")) for task in tasks)
+    return f"something was kept out of {count:,}" if count else ""
+
+
 def time(document: RunDocument) -> str:
     took, alone = document.seconds, document.seconds_one_by_one
     if took > 0 and alone >= 1.1 * took and alone >= 0.1:

@@ -257,19 +257,25 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     count = f"{summary.number(len(change.files), 'file')} changed, " if change is not None else ""
     said = []
     if landed:
-        said.append(f"{count}landed on {landed['target']} at {landed['commit'][:10]}")
+        pending = landed.get("pending")
+        waits = f" ({landed['target']} could not follow)" if pending else ""
+        said.append(f"{count}landed on {pending or landed['target']} at {landed['commit'][:10]}{waits}")
+    elif stream is not None and stream["stage"] == "undone":
+        said.append(f"{count}taken back, and kept on {stream['branch']}")
     elif stream is not None and stream["stage"] != "dropped":  # which has neither branch nor worktree
         said.append(f"{count}not landed: {stream['branch']} in {stream['worktree']}")
     elif change is not None:
-        said.append(f"{count}{'applied' if change.applied else f'not applied: {change.patch}'}")
-    if stream is not None and kept_out:
-        said += _kept_out(kept_out, stream.get("trespasses", ()))
+        why = f" ({change.why})" if change.why is not None else ""
+        said.append(f"{count}{'applied' if change.applied else f'not applied{why}: {change.patch}'}")
+    trespasses = stream.get("trespasses", ()) if stream is not None else ()
+    if kept_out or trespasses:
+        said += _kept_out(kept_out, trespasses)
     return [line for each in said for line in page.fill(each, indent=4)]
 
 
 def _kept_out(paths: Sequence[str], trespasses: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the guard kept out of a workstream, by reason, and where it is; each turn may have tried the same."""
-    if not trespasses:  # of a run that an older version recorded
+    if not trespasses:  # of a plain task, or of a run that an older version recorded
         return [f"kept out: {', '.join(dict.fromkeys(paths))}"]
     by_reason: dict[str, list[Mapping[str, Any]]] = {}
     for each in trespasses:
@@ -329,6 +335,7 @@ def _closing(document: RunDocument, page: _Page) -> list[str]:
     lines += [line for sentence in reviewed[1:] for line in page.fill(sentence)]
     facts = [
         summary.task_counts(document),
+        summary.kept_out(document.tasks),
         summary.reused(document.tasks),
         summary.time(document),
         summary.cost(document),

@@ -1,7 +1,8 @@
 """A person's leave for what a plain task came to (`approve: true`): nothing builds on it, or applies it, before.
 
 What a person has seen is what counts: leave that was given for one result is not leave for another. So a task that
-waits keeps its reply over the end of the process, and one that is done anew waits again.
+waits keeps its reply over the end of the process, and one that is done anew waits again. Whoever gives leave says for
+which result (`Leave.result`): the reply may come to be another one meanwhile, also one that was paid for before.
 """
 
 from __future__ import annotations
@@ -11,8 +12,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from parallelai.errors import CheckFailed, Unavailable, UsageError
-from parallelai.events import AttemptEnded, CommandDone, CommandReceived, Event, TaskEnded, TaskStep
-from parallelai.records import Outcome
+from parallelai.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CommandDone,
+    CommandReceived,
+    Event,
+    RunStarted,
+    TaskEnded,
+    TaskStep,
+)
+from parallelai.records import Outcome, Reply
+from parallelai.run.fingerprint import digest, reply_digest
 
 STEP = "approve"
 """The kind of the step in which a task waits."""
@@ -22,29 +33,81 @@ WAITS = TaskStep("leave", "waiting")
 
 @dataclass(slots=True)
 class Leave:
-    """What a run's events say: `given` are tasks whose present result may count, `wanted` those that wait for it."""
+    """What a run's events say.
 
-    given: set[str] = field(default_factory=set)
+    `given` are tasks that a person gave leave for, with the result that it was for; `wanted` those that wait for it;
+    `refused` gives, for tasks that are to be done again, why a person refused what they came to.
+    """
+
+    given: dict[str, str] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
-    _asked: dict[int, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    _asked: dict[int, CommandReceived] = field(default_factory=dict)
     _step: dict[str, str] = field(default_factory=dict)
+    _grounds: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    _replies: dict[str, list[tuple[str, Reply]]] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
 
     def take(self, event: Event) -> None:
         """Learn one event."""
         match event.data:
-            case CommandReceived(kind="approve") as command:
-                self._asked[command.command] = str(command.args.get("name"))
+            case CommandReceived(kind="approve" | "reject") as command:
+                self._asked[command.command] = command
             case CommandDone(ok=True) as done if done.command in self._asked:
-                self.given.add(self._asked[done.command])
-            case AttemptEnded(ok=True, is_cached=False) if event.task is not None:
-                self.given.discard(event.task)
-            case TaskStep() as entered if event.task is not None:
-                self._step[event.task] = entered.step
-                if entered.step == STEP:
-                    self.wanted.add(event.task)
-            case TaskEnded() as ended if event.task is not None:
-                if not is_kept_waiting(ended, self._step.pop(event.task, None)):
-                    self.wanted.discard(event.task)
+                self._decided(self._asked.pop(done.command))
+            case RunStarted():
+                self._over.update(self._replies)
+            case _ if event.task is not None:
+                self._take_of_task(event.task, event.attempt, event.data)
+
+    def _take_of_task(self, task: str, attempt: int | None, data: object) -> None:
+        match data:
+            case AttemptStarted():
+                self._grounds[task, attempt] = data.fingerprint
+            case AttemptEnded():
+                grounds = self._grounds.pop((task, attempt), "")
+                if data.ok and data.reply is not None:
+                    self._replied(task, (grounds, data.reply), is_new=not data.is_cached)
+            case TaskStep():
+                self._step[task] = data.step
+                if data.step == STEP:
+                    self.wanted.add(task)
+            case TaskEnded():
+                self._over.add(task)
+                if not is_kept_waiting(data, self._step.pop(task, None)):
+                    self.wanted.discard(task)
+                if data.result.status is Outcome.OK:
+                    self.refused.pop(task, None)
+
+    def _decided(self, command: CommandReceived) -> None:
+        task = str(command.args.get("name"))
+        if command.kind == "approve":
+            self.given[task] = str(command.args.get("result") or "")
+            return
+        self.given.pop(task, None)
+        if reason := str(command.args.get("reason") or ""):
+            self.refused[task] = reason
+
+    def _replied(self, task: str, reply: tuple[str, Reply], *, is_new: bool) -> None:
+        if task in self._over:  # what it came to before is no more
+            self._over.discard(task)
+            self._replies.pop(task, None)
+        self._replies.setdefault(task, []).append(reply)
+        if is_new:
+            self.given.pop(task, None)
+
+    def result(self, task: str) -> str:
+        """What a task came to last, hashed: the replies that are its result, and what they depend on.
+
+        Empty where there is none. "Nothing found" of one content of a file is another result than that of another.
+        """
+        replies = self._replies.get(task, ())
+        return digest(sorted((grounds, reply_digest(reply)) for grounds, reply in replies)) if replies else ""
+
+    def is_given(self, task: str) -> bool:
+        """Whether what a task came to last may count."""
+        result = self.result(task)
+        return bool(result) and self.given.get(task) == result
 
     def take_all(self, events: Iterable[Event]) -> None:
         """Learn events in their order."""
@@ -56,6 +119,23 @@ def is_kept_waiting(ended: TaskEnded, step: str | None) -> bool:
     """Whether a plain task ended because nobody was there to give leave; `step` is the last one that it entered."""
     result = ended.result
     return result.status is Outcome.BLOCKED and step == STEP and result.workstream is None
+
+
+def refusal(run: str, reason: str, by: str) -> CheckFailed:
+    """The error with which a task ends whose result a person refused."""
+    said = f"it was refused by {by or 'somebody'}{f': {reason}' if reason else ''}"
+    again = f"`parallelai runs resume {run}` does it again"
+    return CheckFailed(
+        said,
+        next=f"{again}, and tells the assistant why"
+        if reason
+        else f"say in its description what is wanted; {again}",
+    )
+
+
+def told_before(reason: str) -> str:
+    """What is added to the prompt of a task that is done again, because a person refused what it came to."""
+    return f"\n\nA person looked at what came of this task before, and refused it: {reason}\n"
 
 
 class Approvals:
@@ -93,11 +173,12 @@ class Approvals:
     async def leave(self, task: str) -> None:
         """Wait for leave. Raises `Unavailable` where nobody is there, `CheckFailed` where it was refused."""
         await self._flush()
-        if task in self._leave.given:
+        if self._leave.is_given(task):
             return
         if not self._is_attended:
+            other = "; what leave was given for was another result" if task in self._leave.given else ""
             raise Unavailable(
-                "it waits for a person's leave",
+                f"it waits for a person's leave{other}",
                 next=f"look at it: `parallelai runs show {self._run}`, `runs diff {self._run} {task}`; then"
                 f" `parallelai work approve {task}` and `parallelai runs resume {self._run}`",
             )
@@ -108,20 +189,26 @@ class Approvals:
         finally:
             self._waiting.pop(task, None)
 
-    def decide(self, kind: str, task: str, reason: str, by: str) -> str:
-        """Take a person's word, `approve` or `reject`, and say what was done. Raises `UsageError`."""
+    def decide(self, kind: str, task: str, reason: str, by: str, result: str = "") -> str:
+        """Take a person's word, `approve` or `reject`, and say what was done. Raises `UsageError`.
+
+        `result` is what leave is given for (`Leave.result`).
+        """
         waiting = self._waiting.get(task)
         if waiting is None or waiting.done():
             if kind == "approve" and task in self._before:
-                return f"`{task}` may go on"  # an earlier process of the run has asked, and its events say so now
+                # an earlier process of the run has asked; `leave` compares what it comes to in this one
+                return f"`{task}` may go on"
             raise UsageError(
                 f"`{task}` does not wait for leave", next="`parallelai runs show` says what it does"
             )
         if kind == "approve":
+            if not result or result != self._leave.result(task):
+                raise UsageError(
+                    f"what `{task}` came to is not what leave was given for",
+                    next=f"look at it: `parallelai runs show {self._run}`, and approve that",
+                )
             waiting.set_result(None)
             return f"`{task}` may go on"
-        said = f"it was refused by {by or 'somebody'}{f': {reason}' if reason else ''}"
-        waiting.set_exception(
-            CheckFailed(said, next="say in its description what is wanted, and resume the run")
-        )
+        waiting.set_exception(refusal(self._run, reason, by))
         return f"`{task}` is refused"

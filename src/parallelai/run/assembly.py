@@ -16,6 +16,8 @@ from parallelai.run.steps import PERFORM, Step
 from parallelai.run.workspaces import HOMELESS, PLAIN, Work
 
 LEAST_WEIGHT = 0.01
+USUAL_SECONDS = 60.0
+"""What a task is taken to last that nobody knows anything of."""
 _NOTHING: frozenset[str] = frozenset()  # one for all: most tasks say nothing
 _Known = dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[Member, ...]]
 
@@ -66,7 +68,9 @@ def _node(
         steps=own,
         rule=rule,
         members=known[key],
-        estimate_seconds=task.estimate if task.estimate is not None else job.estimates.get(task.id, 60.0),
+        estimate_seconds=job.estimates.get(
+            task.id, task.estimate if task.estimate is not None else USUAL_SECONDS
+        ),
         weight=max(task.priority, LEAST_WEIGHT),
         retries=task.retries,
         retry_on=frozenset(_kind(kind) for kind in task.retry_on) if task.retry_on else _NOTHING,

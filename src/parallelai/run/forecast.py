@@ -39,8 +39,8 @@ class PhaseForecast:
 class Forecast:
     """Seconds from start to end, as medians and ninth deciles of the simulated runs.
 
-    `one_by_one` is the sum of the expected durations; `critical_path` the ids on the longest path of them,
-    and `critical_path_seconds` its length, which no number of slots can beat. `runs` were simulated.
+    `one_by_one` is the median of the same runs with one slot; `critical_path` the ids on the longest path of
+    expected durations, and `critical_path_seconds` its length. `runs` were simulated.
     """
 
     p50: float
@@ -81,20 +81,20 @@ def forecast(
         for node, known in zip(nodes, measured, strict=True)
     ]
     count = min(runs, max(_LEAST_RUNS, _MOST_STARTS // max(1, len(nodes))))
-    ends = [
-        simulation.ends([_draw(random, *pair) for pair in zip(expected, measured, strict=True)])
-        for _ in range(count)
-    ]
-    return _told(simulation.shape, expected, ends)
+    drawn = [[_draw(random, *pair) for pair in zip(expected, measured, strict=True)] for _ in range(count)]
+    ends = [simulation.ends(durations) for durations in drawn]
+    return _told(simulation.shape, expected, ends, [math.fsum(durations) for durations in drawn])
 
 
-def _told(shape: Shape, expected: Sequence[float], ends: Sequence[Sequence[float]]) -> Forecast:
+def _told(
+    shape: Shape, expected: Sequence[float], ends: Sequence[Sequence[float]], sums: Sequence[float]
+) -> Forecast:
     makespans = [max(one, default=0.0) for one in ends]
     path, length = _longest_path(shape, expected)
     return Forecast(
         p50=_quantile(makespans, 0.5),
         p90=_quantile(makespans, 0.9),
-        one_by_one=sum(expected),
+        one_by_one=_quantile(sums, 0.5),
         critical_path=path,
         critical_path_seconds=length,
         phases=_phases(shape.nodes, ends),

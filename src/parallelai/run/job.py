@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from parallelai.engines.protocol import Engine
 from parallelai.plan.graph import Instance, TaskGraph
-from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
+from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Workstream
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, LimitKey, Severity
 from parallelai.results.rank import TrackRecord
@@ -85,6 +85,16 @@ class Job:
     session_memory: Mapping[str, int] = field(default_factory=dict)
     performed: frozenset[str] = frozenset()
     left: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether some of its tasks are workstreams."""
+        return any(isinstance(instance.task, Workstream) for instance in self.graph.instances)
+
+    @property
+    def has_leave(self) -> bool:
+        """Whether some of its tasks wait for a person's leave."""
+        return any(instance.task.approve for instance in self.graph.instances)
 
     def assignment(self, instance: Instance) -> Assignment:
         """Who does this instance: what its task says, unless a route told its files apart."""

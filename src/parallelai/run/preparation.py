@@ -13,6 +13,7 @@ from parallelai.plan.prompt import TaskView, evaluate, render
 from parallelai.plan.roles import told_by
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, Outcome, Reply
+from parallelai.run.approving import told_before
 from parallelai.run.fingerprint import (
     EntryDigests,
     FileDigests,
@@ -212,6 +213,7 @@ class Preparation:
             tasks=self.views,
             vars=self._job.variables,
         )
+        refused = self._prior.leave.refused.get(instance.id)
         output, schema = output_of(task, self._template(task))
         workspace = self._job.plan.workspace
         return Request(
@@ -219,7 +221,7 @@ class Preparation:
             task=instance.id,
             attempt=0,
             root=self._root,
-            prompt=prompt.text,
+            prompt=prompt.text + (told_before(refused) if refused is not None else ""),
             shared=prompt.shared,
             files_at=prompt.files_at,
             files=instance.files,

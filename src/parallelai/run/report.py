@@ -38,6 +38,7 @@ from parallelai.records import (
 )
 from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
+from parallelai.run.workspaces import Digests
 
 _OF_ATTEMPTS = frozenset({AttemptStarted, TurnStarted, TurnEnded})
 
@@ -63,6 +64,7 @@ class Report:
         self.dropped: dict[str, int] = {"quote_not_found": 0}
         self.changes: dict[str, ChangeMade] = {}
         self.is_applied: dict[str, bool] = {}
+        self.written: dict[str, dict[str, Digests]] = {}
         self.refusals: dict[str, ChangeRefused] = {}
         self._seconds_before = 0.0
         self._span: tuple[str, str] | None = None
@@ -99,6 +101,7 @@ class Report:
                 self._seconds_before = self.seconds
                 self._span = (at, at)
                 self.ended, self.findings = None, None
+                self.refusals.clear()  # whoever goes on may apply them again, or not
             case FindingRecorded():
                 self.findings = data.findings
                 self.dropped = {**self.dropped, **data.dropped}
@@ -106,15 +109,25 @@ class Report:
                 self.ended = data
 
     def _take_change(self, task: str, data: ChangeMade | ChangeApplied | ChangeRefused) -> None:
+        if isinstance(data, ChangeRefused) and data.is_undo:
+            return  # it is where it was
         self.refusals.pop(task, None)
         match data:
             case ChangeMade():
                 self.changes[task] = data
-                self.is_applied.pop(task, None)
+                self._not_applied(task)
+            case ChangeApplied(is_undone=True):
+                self._not_applied(task)
             case ChangeApplied():
-                self.is_applied[task] = not data.is_undone
+                self.is_applied[task] = True
+                self.written.setdefault(task, {}).update(data.written)
             case ChangeRefused():
                 self.refusals[task] = data
+                self._not_applied(task)
+
+    def _not_applied(self, task: str) -> None:
+        self.is_applied.pop(task, None)
+        self.written.pop(task, None)
 
     def made(self) -> tuple[str, ...]:
         """Name the tasks that have a change that holds something, however they ended, in plan order."""
@@ -133,7 +146,7 @@ class Report:
         )
 
     def unapplied(self) -> tuple[str, ...]:
-        """Name the tasks whose changes are not in the user's checkout, in plan order."""
+        """Name the tasks whose changes were not put into the user's checkout, in plan order."""
         return tuple(task for task in self.changed() if not self.is_applied.get(task, False))
 
     def _take_attempt(self, event: Event, data: AttemptEnded) -> None:
@@ -245,7 +258,9 @@ class Report:
             result = changed(result, voters=voters, reused=is_reused)
         change = reply.change
         if change is not None:
-            change = dataclasses.replace(change, applied=self.is_applied.get(task, False))
+            refusal = self.refusals.get(task)
+            why = ", ".join((refusal.why, *refusal.paths)) if refusal is not None else None
+            change = dataclasses.replace(change, applied=self.is_applied.get(task, False), why=why)
         return changed(result, text=reply.text, change=change)
 
 

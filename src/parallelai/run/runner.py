@@ -33,7 +33,8 @@ from parallelai.records import (
     Outcome,
     RunDocument,
 )
-from parallelai.run import assembly, closing, limiting
+from parallelai.run import approving, assembly, closing, limiting
+from parallelai.run.applying import apply_changes
 from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.closing import How
 from parallelai.run.collector import collecting_seldom
@@ -60,7 +61,7 @@ from parallelai.run.steering import POLL_SECONDS, Steering
 from parallelai.run.stepping import Stepping
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.validation import record_of
-from parallelai.run.workspaces import Workspaces, applied_event
+from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter, Store
 
 HURRY_SECONDS = 0.05
@@ -93,7 +94,7 @@ class Runner:
         steps: the steps after `perform`, in order; by default the tasks' checks.
         watch: is given events, in order, once they are on disk.
         workspaces: makes the folders that attempts work in; None where they work in the project's.
-        steer: does what others ask of a workstream; None where the run has none.
+        steer: does what others ask of a workstream, and of a task that waits for leave; None where nobody can.
         questions: what persons are asked; by default for attempts that nothing confines.
     """
 
@@ -216,10 +217,15 @@ class Runner:
             raise _first(failures) from failures
 
     def interrupt(self, signal: int) -> None:
-        """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once."""
+        """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once.
+
+        What only waits for a person's leave ends at the first.
+        """
         is_first, self._signal = self._signal is None, signal
         if is_first:
             self._scheduler.stop("interrupted")
+            for task in self._stepping.of_kind(approving.STEP):
+                self._scheduler.cancel(task, "interrupted")
             asyncio.get_running_loop().call_later(self._job.plan.limits.grace, self._cancel_all)
         else:
             self._cancel_all()
@@ -260,7 +266,7 @@ class Runner:
             self._scheduler,
             writer.append,
             self._workspaces,
-            has_streams=self._steer_stream is not None,
+            has_streams=self._job.has_streams,
         ).settle()
 
     @asynccontextmanager
@@ -277,12 +283,10 @@ class Runner:
                     helper.cancel()
 
     async def _apply(self, writer: RunWriter) -> None:
-        """Apply the changes of all tasks that ended well, in plan order, where that was asked for."""
-        if self._workspaces is None or not self._job.is_applied:
-            return
-        await writer.flush()  # the report knows now what there is
-        for applied in await self._workspaces.apply(self._report.unapplied()):
-            writer.append(applied_event(applied), task=applied.task)
+        """Apply changes to the user's checkout, where that was asked for."""
+        if self._workspaces is not None and self._job.is_applied:
+            await writer.flush()  # the report knows now what there is
+            await apply_changes(self._job, self._report, self._workspaces, writer.append)
 
     async def _close(self, writer: RunWriter) -> None:
         await writer.flush()
@@ -397,7 +401,7 @@ class Runner:
     def _finish(self, finish: Finish) -> None:
         task = finish.task
         mark = self._readiness.end(task)
-        tally = self._flights.finished(task, finish.outcome)
+        tally = self._flights.finished(task, finish.outcome) or self._stepping.tally(task)
         about = self._workspaces.workstream(task) if self._workspaces is not None else None
         if tally is None and finish.outcome is Outcome.OK and task in self._prior.ended:
             ended = kept(self._prior.ended[task], about)
@@ -452,12 +456,13 @@ class Runner:
     def send(self, task: str, text: str, by: str) -> str:
         if self._flights.send(task, Message(text, by)):
             return "sent"
-        if self._steer_stream is not None:
+        if self._steer_stream is not None and self._job.has_streams:
             return self._steer_stream("send", {"name": task, "text": text}, by)
         raise UsageError(f"task `{task}` is not running")
 
     def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
-        if self._steer_stream is None:
+        is_leave = kind in ("approve", "reject") and self._job.has_leave
+        if self._steer_stream is None or not (self._job.has_streams or is_leave):
             raise UsageError(f"`{kind}` is for workstreams, and this run has none")
         if kind == "stop":
             name = str(args.get("name"))

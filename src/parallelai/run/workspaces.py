@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -133,24 +133,33 @@ class Place(Protocol):
         """Let go of the folder, and remove it unless it is left for a later process."""
 
 
+Digests = tuple[str | None, str | None]
+"""The hashes of what lay at a path before a change was applied, and after it; None where there was no file."""
+Written = Mapping[str, Mapping[str, Digests]]
+"""What applied changes of a run wrote, by task and path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of a change that was to be applied to, or taken back from, the user's checkout.
 
     `written` gives for each path the content's hash before and after, None where there was no file;
-    `refused` are the paths that stood in the way: nothing was written then, and `why` says it.
+    `refused` are the paths that stood in the way: nothing was written then, and `why` says it. `kept_out` are
+    paths that are no part of the change; `dependents` are tasks that build on what was taken back, and stay applied.
     """
 
     task: str
-    written: dict[str, tuple[str | None, str | None]]
+    written: dict[str, Digests]
     refused: tuple[str, ...] = ()
     why: str | None = None
+    kept_out: tuple[str, ...] = ()
+    dependents: tuple[str, ...] = ()
 
 
 def applied_event(applied: Applied, *, is_undone: bool = False) -> ChangeApplied | ChangeRefused:
     """The event that tells what became of a change."""
     if applied.refused or applied.why is not None:
-        return ChangeRefused(applied.refused, applied.why or "it does not fit any more")
+        return ChangeRefused(applied.refused, applied.why or "it does not fit any more", is_undone)
     return ChangeApplied(tuple(applied.written), applied.written, is_undone)
 
 
@@ -169,8 +178,11 @@ class Workspaces(Protocol):
     def gave_up(self, task: str) -> None:
         """Take in that a task ended, and not well."""
 
-    async def apply(self, tasks: Sequence[str]) -> list[Applied]:
-        """Apply the changes of these tasks to the user's checkout, one after another, each all or nothing."""
+    async def apply(self, tasks: Sequence[str], written: Written) -> list[Applied]:
+        """Apply the changes of these tasks to the user's checkout, one after another, each all or nothing.
+
+        `written` is what was applied before: what is still there is passed over.
+        """
 
     def digest(self, path: str) -> str:
         """The content's hash of a file of the run's base, `absent` where it has none."""

@@ -21,6 +21,7 @@ from parallelai.store.projections import RUN_QUERY, RunRow, TaskRow, run_row
 from parallelai.store.writer import RunWriter
 
 _HISTORY = 200
+_MEASURED = 5000
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -141,6 +142,24 @@ class Journal:
                 (engine, kind, _HISTORY),
             ).fetchall()
         return [float(seconds) for (seconds,) in rows]
+
+    def measured(self, plan: str) -> dict[tuple[str, str | None], list[float]]:
+        """List the seconds that each task of a plan really took each engine, in its latest runs, the newest first.
+
+        The keys are an id and the engine, None for gates of phases. The id is that of an instance, or of a task, for
+        all of its instances together. Looks at most at 5,000 instances.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT tasks.id, engine, measured FROM runs JOIN tasks ON tasks.number = runs.number"
+                " WHERE plan = ? AND measured IS NOT NULL ORDER BY runs.number DESC LIMIT ?",
+                (plan, _MEASURED),
+            ).fetchall()
+        found: dict[tuple[str, str | None], list[float]] = {}
+        for name, engine, seconds in rows:
+            for id_ in {name, name.partition("@")[0]}:
+                found.setdefault((id_, engine), []).append(float(seconds))
+        return found
 
     def is_owned(self, run: str) -> bool:
         """Tell whether a living process carries the run out."""

@@ -96,7 +96,10 @@ class LedgerTable:
             held = (known.ports if known is not None and _is_here(known, wanted) else ())[:ports]
             taken = {each for other in others if _is_here(other, wanted) for each in other.ports}
             fresh = _free_ports(wanted.key, ports - len(held), taken | set(held), watch)
-            kept = wanted if known is None else replace(wanted, label=known.label, folder=known.folder)
+            if known is None:
+                kept = _apart(wanted, {each.folder for each in others})
+            else:
+                kept = replace(wanted, label=known.label, folder=known.folder)
             given = replace(kept, ports=(*held, *fresh), at=utc_now())
             _write(connection, given)
         return given, gone
@@ -124,6 +127,13 @@ class LedgerTable:
         """List who holds something, oldest first."""
         with self._database.read() as connection:
             return list(_all(connection))
+
+
+def _apart(wanted: Holder, folders: set[str]) -> Holder:
+    """Give names of its own to one whose folder another has already: they are made of a digest, which may be alike."""
+    while wanted.folder in folders:
+        wanted = replace(wanted, label=f"{wanted.label}x", folder=f"{wanted.folder}x")
+    return wanted
 
 
 def _is_here(one: Holder, other: Holder) -> bool:

@@ -13,6 +13,7 @@ from parallelai.errors import UsageError
 from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
+from parallelai.work.putting_back import put_back_left
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 
@@ -28,8 +29,16 @@ def checked(paths: Sequence[str]) -> list[str]:
     return [path for _, path in found if path is not None]
 
 
-def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:
-    """Give a workstream leave, and say what was given. Raises `UsageError` where it cannot have a file now."""
+async def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:
+    """Give a workstream leave, and say what was given, and what was put back that had been kept out.
+
+    Raises `UsageError` where it cannot have a file now.
+    """
+    said = _given(streams, root, stream, paths)
+    return "\n".join([said, *await put_back_left(root, streams, stream, paths)])
+
+
+def _given(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:
     mates = streams.open(stream.plan)
     places = (Path(stream.worktree), root)
     leases = Leases(

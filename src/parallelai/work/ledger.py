@@ -208,7 +208,7 @@ def label_of(state: str, key: str, name: str) -> str:
     """What names are made of: readable, and of this key alone. Lower-case letters, digits and `_`."""
     project = Path(state).parents[1].name if len(Path(state).parents) > 1 else ""
     words = re.sub(r"[^a-z0-9]+", "_", f"{project}_{name}".lower()).strip("_")[:_LONGEST].strip("_")
-    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return f"p_{words}_{digest}" if words else f"p_{digest}"
 
 

@@ -31,7 +31,7 @@ from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
-from parallelai.work.streams.record import Stream, described
+from parallelai.work.streams.record import Stream, described, with_leave
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.revisiting import landed_again
 
@@ -44,6 +44,7 @@ class _Course:
     """Where one workstream is while the run lives."""
 
     told: int = 0
+    has_begun: bool = False
     has_trespassed: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     decided: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,10 +117,14 @@ class Room:
 
     # -- an attempt
 
-    async def prepare(self, name: str, parked: Parked, sandbox: Sandbox = "auto") -> Stream:
+    async def prepare(
+        self, name: str, parked: Parked, sandbox: Sandbox = "auto", *, goes_on: bool = False
+    ) -> Stream:
         """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`.
 
-        While others hold the memory or the heavy slots that it needs, it waits inside of `parked`.
+        What an attempt of an earlier process left that was cut off stays if its session `goes_on`, else it is taken
+        back: who begins anew must not find half of the work done. While others hold the memory or the heavy slots
+        that it needs, it waits inside of `parked`.
         """
         self._tell(name, TaskStep("prepare", "preparing"))
         self._preparing += 1
@@ -130,6 +135,9 @@ class Room:
                 course.ended.clear()  # it may be tried again after it failed
                 self._colleagues.began(name)
                 started = await self.site.prepare(name, sandbox)
+                if started.stream.in_attempt and not (goes_on or course.has_begun):
+                    await self.site.start_over(name, self._colleagues.leased(name))
+                course.has_begun = True
                 if not started.is_new:  # what was put right on the target since it failed has to reach it
                     synced = await self.site.sync(name)
                     self._colleagues.keep(name, [synced] if synced else [])
@@ -140,7 +148,11 @@ class Room:
                 self.begun.set()
         await self.site.loans.work(name, parked)
         self._tell(name, TaskStep("perform", "working"))
-        return stream
+        return self.streams.update(stream.name, lambda it: dataclasses.replace(it, in_attempt=True))
+
+    def attempted(self, name: str) -> None:
+        """An attempt has come to its end, good or bad: nobody cut it off."""
+        self.streams.update(name, lambda it: dataclasses.replace(it, in_attempt=False))
 
     def _resting(self, name: str, parked: Parked) -> Parked:
         """As `parked`, and without memory and heavy slots: who is waited for may need them."""
@@ -238,7 +250,7 @@ class Room:
         self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
         self._colleagues.finished(name)
         try:
-            while self.streams.find(name).approved_by is None:
+            while not self.streams.find(name).is_approved:
                 if not self.setting.is_attended and not course.decided.is_set():
                     said = "it waits for a person's leave to land"
                     raise Unavailable(said, next=f"`parallelai work approve {name}`, then go on with the run")
@@ -297,12 +309,13 @@ class Room:
             priority=stream.priority,
             trailers=trailers,
             owns=stream.rules.owns,
+            worktree=stream.worktree,
         )
 
     async def _refuse_broken(self, name: str) -> None:
         """A promised interface that is broken takes a person's leave."""
         found = await self.site.broken(name)
-        if found and self.streams.find(name).approved_by is None:
+        if found and not self.streams.find(name).is_approved:
             raise Trespass(
                 f"it breaks an interface that it promised: {'; '.join(found[:5])}",
                 next=f"if that is meant: `parallelai work approve {name}`; then go on with the run",
@@ -355,7 +368,8 @@ class Room:
             raise UsageError(f"this run has no workstream `{name}`", next=f"it has {known}")
         match kind:
             case "approve":
-                self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=by or "somebody"))
+                head = str(args.get("head") or "")
+                self.streams.update(name, lambda it: with_leave(it, head, by or "somebody"))
                 self._courses[name].decided.set()
                 return f"`{name}` may land"
             case "reject":

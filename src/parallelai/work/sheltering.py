@@ -5,7 +5,7 @@ objects, and the branches of all workstreams. So a sandbox sees others in their 
 worktree's git folder, an empty folder for new objects with the repository's own beside it to read, and copies of
 our branches. Nothing of that is git's to read outside: the guard takes from it what it has checked (`taking_in`).
 
-Landlock cannot show one folder in the place of another: there objects and refs are read-only, and commits fail.
+Landlock cannot show one folder in the place of another: there all of git's folders are read-only, and commits fail.
 """
 
 from __future__ import annotations

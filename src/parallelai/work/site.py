@@ -39,9 +39,9 @@ from parallelai.work.setting import Setting
 from parallelai.work.sheltering import Shelter, folder_of, is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.taking_back import take_back
+from parallelai.work.streams.taking_back import TakenBack, take_back
 
 MOST_FILES = 50
 """How many files an engine without hands is given the text of."""
@@ -188,7 +188,7 @@ class Site:
             hidden=(str(setting.state), str(Path(stream.worktree).parent), str(home(setting.run).parent)),
             permissions=setting.plan.permissions,
             memory_bytes=wanted.needs.memory or setting.memory_bytes,
-            writable=(*(() if is_sheltered else (str(admin),)), *self.loans.folders(stream.name)),
+            writable=self.loans.folders(stream.name),  # where nothing shelters, git's folders are read-only
             mounts=shelter.mounts(admin) if is_sheltered else (),
         )
 
@@ -258,22 +258,29 @@ class Site:
     async def guard(self, name: str, leases: Collection[str]) -> str:
         """Keep out what a workstream may not change, and commit the rest; gives what to tell its assistant."""
         stream = self._streams.find(name)
+        guarded = await self._judged(stream, leases)
         guard = self._guard_of(stream)
-        guarded: Guarded = await guard.check(leases)
-        known = set(stream.kept_out)
-        new = tuple(kept for kept in guarded.kept_out if kept not in known)
-        for kept in new:
-            self._tell(name, GuardKeptOut(kept.paths, kept.why, kept.patch))
-        self._streams.update(name, lambda it: dataclasses.replace(it, kept_out=(*it.kept_out, *new)))
         head = await guard.commit(*_message(stream, self._setting))
         self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
         await guard.before()
         return guarded.said
 
+    async def _judged(self, stream: Stream, leases: Collection[str]) -> Guarded:
+        """Keep out what a workstream may not change, and write that down."""
+        guarded: Guarded = await self._guard_of(stream).check(leases)
+        known = set(stream.kept_out)
+        self._keep_out(stream.name, [kept for kept in guarded.kept_out if kept not in known])
+        return guarded
+
+    def _keep_out(self, name: str, new: Sequence[KeptOut]) -> None:
+        for kept in new:
+            self._tell(name, GuardKeptOut(kept.paths, kept.why, kept.patch))
+        self._streams.update(name, lambda it: dataclasses.replace(it, kept_out=(*it.kept_out, *new)))
+
     async def broken(self, name: str) -> list[str]:
-        """Say which interfaces of a workstream are not as they were promised when it was cut."""
+        """Say which interfaces that the plan promises are not as they were when a workstream was cut."""
         stream = self._streams.find(name)
-        contracts = stream.rules.contracts
+        contracts = self._setting.rules[name].contracts  # its record may be of an older plan
         found = await broken(self._repository.git, stream.base, stream.head, contracts)
         return [each.said for each in found]
 
@@ -353,22 +360,41 @@ class Site:
         guard = self._guard_of(stream)
         git_dir = git_dir_of(self._repository, Path(stream.worktree))
         await asyncio.to_thread(clear_specials, git_dir, self._repository.common)
-        await self._take_files_back(stream)
+        taken = await self._take_files_back(stream, "check")
+        if taken is not None:
+            said = f"what a check left in {taken.why} was taken back, and is kept in `{taken.patch}`"
+            self._tell(name, WorkspaceRepaired(stream.worktree, said))
         await guard.check(stream.leases)  # HEAD, `.git` and refs are its to write, too
         await guard.before()
 
-    async def _take_files_back(self, stream: Stream) -> None:
-        taken = await take_back(self._repository, stream)
-        if taken is None or not taken.patch:
-            return
-        folder = self._setting.folder / "patches"
-        names = (f"{stream.name}-check-{number}.patch" for number in itertools.count(1))
-        path = next(folder / name for name in names if not (folder / name).exists())
-        await asyncio.to_thread(write_patch, path, taken.patch)
-        shown = ", ".join(f"`{visible(as_text(each))}`" for each in taken.kept[:MOST_NAMED])
-        kept = os.path.relpath(path, self._setting.root)
-        said = f"what a check left in {shown} was taken back, and is kept in `{kept}`"
-        self._tell(stream.name, WorkspaceRepaired(stream.worktree, said))
+    async def _take_files_back(self, stream: Stream, whose: str, *, is_whole: bool = False) -> KeptOut | None:
+        """Take back what is not committed; gives the files in words, and the patch that keeps them."""
+        folder, kept = self._setting.folder / "patches", list[KeptOut]()
+
+        def keep(taken: TakenBack) -> None:
+            if taken.patch:
+                names = (f"{stream.name}-{whose}-{number}.patch" for number in itertools.count(1))
+                path = next(folder / name for name in names if not (folder / name).exists())
+                write_patch(path, taken.patch)
+                shown = os.path.relpath(path, self._setting.root)
+                kept.append(KeptOut((), _shown(taken.kept), shown))
+
+        await take_back(self._repository, stream, keep, is_whole=is_whole)
+        return kept[0] if kept else None
+
+    async def start_over(self, name: str, leases: Collection[str]) -> None:
+        """Take back what an attempt left that was cut off and is not gone on with; a patch of all of it is kept.
+
+        What a person edited meanwhile cannot be told apart from it, and is in the patch too.
+        """
+        await asyncio.to_thread(processes.sweep)  # its programs may be at it still
+        stream = self._streams.find(name)
+        await self._judged(stream, leases)  # the branch and git are put right first
+        left = await self._take_files_back(stream, "attempt", is_whole=True)
+        if left is not None:
+            why = f"what an attempt that was cut off left in {left.why}"
+            self._keep_out(name, [dataclasses.replace(left, why=why)])
+        await self._guard_of(stream).before()
 
     # -- the end
 
@@ -435,7 +461,10 @@ async def by_hand(
     streams.update(
         stream.name,
         lambda it: dataclasses.replace(
-            it, head=head, kept_out=tuple(dict.fromkeys((*it.kept_out, *guarded.kept_out)))
+            it,
+            head=head,
+            kept_out=tuple(dict.fromkeys((*it.kept_out, *guarded.kept_out))),
+            in_attempt=False,  # what was left is a person's now
         ),
     )
     return guarded.said

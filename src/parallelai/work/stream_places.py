@@ -16,7 +16,7 @@ from typing import Any
 from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError, Internal, ParallelAIError, Unavailable, UsageError
 from parallelai.records import Change, Reply
-from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work
+from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work, Written
 from parallelai.work.room import Room
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.place import ScratchPlace
@@ -38,7 +38,7 @@ class StreamWorkspaces:
             self._show_landed(work.after)
             return await self._inner.open(task, work, seconds, parked)
         try:
-            stream = await self._room.prepare(task, parked, work.sandbox)
+            stream = await self._room.prepare(task, parked, work.sandbox, goes_on=work.folder is not None)
         except EngineError:
             raise
         except UsageError as error:  # a person has to put it right
@@ -78,8 +78,8 @@ class StreamWorkspaces:
         if self._room.has(task):
             self._room.gave_up(task)
 
-    async def apply(self, tasks: Sequence[str]) -> list[Applied]:
-        return await self._inner.apply([task for task in tasks if not self._room.has(task)])
+    async def apply(self, tasks: Sequence[str], written: Written) -> list[Applied]:
+        return await self._inner.apply([task for task in tasks if not self._room.has(task)], written)
 
     def workstream(self, task: str) -> dict[str, Any] | None:
         return self._room.describe(task) if self._room.has(task) else None
@@ -121,6 +121,7 @@ class StreamPlace:
         path = free_patch(room.setting.folder, self._work.number)
         await asyncio.to_thread(write_patch, path, await room.site.patch(self._name))
         shown = os.path.relpath(path, room.setting.root)
+        room.attempted(self._name)
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
 
     async def write(self, edits: Any) -> None:
@@ -137,6 +138,7 @@ class StreamPlace:
         return error
 
     async def put_right(self) -> tuple[str, ...]:
+        self._room.attempted(self._name)
         return ()  # the guard does, before the next turn
 
     async def close(self, *, is_left: bool = False) -> None:

@@ -40,6 +40,7 @@ MOST_REPAIRS = 2
 """Turns beyond those that the task asked for."""
 
 NUDGE = "You have said nothing for a while. Go on with the task, or say what keeps you from finishing it."
+KEPT_OUT = "`parallelai work status` says what was kept out, why, and where it is"
 GO_ON = "You were interrupted. Look at what is done already, and finish the task."
 EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
 UNREADABLE = (
@@ -291,7 +292,7 @@ class _Attempt:
                     kept_out += f" and {len(measured.kept_out) - MOST_NAMED} more"
                 said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
                 if said and measured.is_guarded:
-                    return EMPTY, Trespass(said, next="look at what was kept out: `work status`")
+                    return EMPTY, Trespass(said, next=KEPT_OUT)
                 error = Invalid(said or "the change is empty", next="write `empty: ok` if that is fine")
                 return EMPTY, error
         return await self._failed_check(self._place)

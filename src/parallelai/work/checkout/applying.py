@@ -6,29 +6,38 @@ import asyncio
 import hashlib
 from pathlib import Path
 
-from parallelai.run.workspaces import Applied
-from parallelai.work.checkout.changes import writes_for
+from parallelai.run.workspaces import Applied, Written
+from parallelai.work.checkout.changes import Before, writes_for
 from parallelai.work.checkout.writing import Checkout, NotWritten, written
 from parallelai.work.scratch.snapshot import Snapshot
 
 
 class Changes:
-    """Puts changes of a run into the user's checkout, and takes them out again."""
+    """Puts changes of a run into the user's checkout, and takes them out again.
 
-    def __init__(self, snapshot: Snapshot, folder: Path) -> None:
+    `known` is what those wrote that were applied before, and not taken back.
+    """
+
+    def __init__(self, snapshot: Snapshot, folder: Path, known: Written) -> None:
         self._snapshot = snapshot
         self._checkout = Checkout(snapshot.root, folder / "applied")
+        self._known = {task: dict(paths) for task, paths in known.items()}
 
-    async def apply(self, task: str, base: str, commit: str) -> Applied:
-        """Apply one change: all of it, or nothing."""
+    async def apply(self, task: str, base: str, commit: str) -> Applied | None:
+        """Apply one change: all of it, or nothing; None where it was applied before, and is still there."""
         name = record_name(task)
+        before = _before(self._known, task) if task in self._known else None
         try:
             await asyncio.to_thread(self._checkout.recover, name)
-            writes = await writes_for(self._snapshot.git, self._snapshot.root, base, commit)
+            writes = await writes_for(self._snapshot.git, self._snapshot.root, base, commit, before)
+            if before is not None and not writes:
+                return None
             await asyncio.to_thread(self._checkout.write, name, writes)
         except NotWritten as error:
             return Applied(task, {}, error.paths, error.said)
-        return Applied(task, written(writes))
+        done = written(writes)
+        self._known.setdefault(task, {}).update(done)
+        return Applied(task, done)
 
     async def undo(self, task: str) -> Applied:
         """Take a change out again, byte by byte; nothing happens where something was edited since."""
@@ -38,6 +47,23 @@ class Changes:
             return Applied(task, {}, error.paths, error.said)
         back = {path: (after, before) for path, (before, after) in written(writes).items()}
         return Applied(task, back)
+
+
+def _before(known: Written, task: str) -> Before:
+    return Before({path: found for path, (found, _) in known[task].items()}, beyond(known, task))
+
+
+def beyond(known: Written, task: str) -> dict[str, frozenset[str | None]]:
+    """Give, for each path of a task's change, what other changes made of its result, one upon the other. Pure."""
+    others = [paths for other, paths in known.items() if other != task]
+    found = {}
+    for path, (_, after) in known[task].items():
+        steps = [paths[path] for paths in others if path in paths]
+        reached = {after}
+        for _ in steps:  # each adds one at most
+            reached |= {end for start, end in steps if start in reached}
+        found[path] = frozenset(reached)
+    return found
 
 
 def record_name(task: str) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.plumbing import Git, GitError
-from parallelai.work.checkout.placing import read_as_git
-from parallelai.work.checkout.writing import Content, NotWritten, Write
+from parallelai.work.checkout.placing import is_same, read_as_git
+from parallelai.work.checkout.writing import Content, NotWritten, Write, digest
 
 _FILE_MODES = {b"100644": 0o644, b"100755": 0o755, b"120000": 0o777}
 _LINK = b"120000"
@@ -31,8 +31,32 @@ class _Difference:
     after: tuple[bytes, bytes] | None
 
 
-async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write]:
+@dataclass(frozen=True, slots=True)
+class Before:
+    """That a change was applied before, in hashes by path.
+
+    `found` is what it was written over, `beyond` what later changes of the run made of it.
+    """
+
+    found: Mapping[str, str | None]
+    beyond: Mapping[str, frozenset[str | None]]
+
+    def is_back(self, path: str, now: Content | None) -> bool:
+        """Whether there lies again what the change was written over."""
+        return path in self.found and digest(now) == self.found[path]
+
+    def has(self, path: str, now: Content | None) -> bool:
+        """Whether a later change made what lies at a path now, upon this one."""
+        return digest(now) in self.beyond.get(path, ())
+
+
+async def writes_for(
+    git: Git, root: Path, base: str, commit: str, before: Before | None = None
+) -> list[Write]:
     """Say what has to be written so that the checkout at `root` holds a change, too.
+
+    What was applied `before` is written again only where all of it is gone from a file: of what the user made
+    of it since nothing is taken.
 
     Raises:
         NotWritten: the change does not fit to what lies there; the error names the paths.
@@ -44,25 +68,28 @@ async def writes_for(git: Git, root: Path, base: str, commit: str) -> list[Write
     blobs = await git.blobs({blob.decode() for mode, blob in filter(None, sides) if mode in _FILE_MODES})
     for difference in differences:
         try:
-            write = await _write(git, root, difference, blobs)
+            write = await _write(git, root, difference, blobs, before)
         except NotWritten as error:
             refused.extend(error.paths)
             continue
         if write is not None:
             writes.append(write)
     if refused:
-        raise NotWritten("the checkout was changed in the same places", refused)
+        said = "the checkout was changed in the same places"
+        raise NotWritten(said if before is None else "it was edited since it was applied", refused)
     return writes
 
 
-async def _write(git: Git, root: Path, difference: _Difference, blobs: Mapping[str, bytes]) -> Write | None:
+async def _write(
+    git: Git, root: Path, difference: _Difference, blobs: Mapping[str, bytes], earlier: Before | None
+) -> Write | None:
     """What one path needs, None where it already is as the change would have it."""
     path = difference.path
     now = read_as_git(root, path)
     before, after = _content(blobs, difference.before), _content(blobs, difference.after)
-    if now is None if after is None else after.same(now):
+    if is_same(after, now) or (earlier is not None and earlier.has(path, now)):
         return None
-    if now is None if before is None else before.same(now):
+    if is_same(before, now):
         return Write(path, now, None if after is None else _with_mode(after, now))
     if before is None or after is None or now is None or before.is_link or after.is_link or now.is_link:
         raise NotWritten("it was edited since", [path])
@@ -70,6 +97,10 @@ async def _write(git: Git, root: Path, difference: _Difference, blobs: Mapping[s
     if merged is None:
         raise NotWritten("it was edited since", [path])
     # Who changed whether it is a program decides it; where both did they agree, there being two ways only.
+    if earlier is not None and not earlier.is_back(path, now):
+        if merged != now.data:
+            raise NotWritten("it was edited since", [path])
+        return None
     is_theirs = bool(before.mode & 0o100) == bool(after.mode & 0o100)
     return Write(path, now, Content(merged, now.mode if is_theirs else _with_mode(after, now).mode))
 

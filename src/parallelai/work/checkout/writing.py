@@ -51,7 +51,7 @@ from parallelai.work.checkout.placing import (
     read_in,
 )
 
-__all__ = ["Checkout", "Content", "NotWritten", "Write", "read", "written"]
+__all__ = ["Checkout", "Content", "NotWritten", "Write", "digest", "read", "written"]
 
 _UNDO = ".undo"
 _NO_FOLDER = (FileNotFoundError, NotADirectoryError)
@@ -83,7 +83,9 @@ class Checkout:
             self._write(name, writes, earlier)
 
     def undo(self, name: str) -> list[Write]:
-        """Write back what lay there before, and forget the record; gives what was written back.
+        """Write back what lay there before, and forget the record; gives what is as before now.
+
+        What somebody put back before stays as it is.
 
         Raises:
             NotWritten: there is no such record, or something else lies at one of the paths by now.
@@ -95,10 +97,11 @@ class Checkout:
             if applied is None:
                 raise NotWritten("it is not applied", [])
             back = [Write(write.path, write.after, write.before) for write in applied.writes]
-            changed = [write.path for write in back if not self._is(write.path, write.before)]
+            left = [write for write in back if not self._is(write.path, write.after)]
+            changed = [write.path for write in left if not self._is(write.path, write.before)]
             if changed:
                 raise NotWritten("it was edited since", changed)
-            self._write(f"{name}{_UNDO}", back, removable=applied.folders, gone=applied.modes)
+            self._write(f"{name}{_UNDO}", left, removable=applied.folders, gone=applied.modes)
             forget(record)
             forget(self._folder / f"{name}{_UNDO}")
             return back
@@ -344,8 +347,9 @@ class Checkout:
 
 def written(writes: Iterable[Write]) -> dict[str, tuple[str | None, str | None]]:
     """For each path the hash of what lay there and of what lies there now."""
-    return {write.path: (_digest(write.before), _digest(write.after)) for write in writes}
+    return {write.path: (digest(write.before), digest(write.after)) for write in writes}
 
 
-def _digest(content: Content | None) -> str | None:
+def digest(content: Content | None) -> str | None:
+    """The hash of what lies at a path; None where nothing does."""
     return None if content is None else content_digest(content.data)

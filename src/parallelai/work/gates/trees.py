@@ -27,6 +27,7 @@ from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import Submodule, lay_out, submodules, with_inner
 from parallelai.plan import model
+from parallelai.work import filters
 from parallelai.work.gates import manifest
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete, last_lines
@@ -127,7 +128,7 @@ class Trees:
         self._objects = objects
         self._folder = folder
         self._included: tuple[str, ...] = ()
-        self._filters: tuple[str, ...] = ()
+        self._filters: Mapping[str, str] = {}
         self._submodules: dict[str, tuple[Submodule, ...]] = {}
         self._places = asyncio.Semaphore(max(settings.parallel, 1))
         self._idle: list[_Held] = []
@@ -299,9 +300,8 @@ class Trees:
             modules = await self._modules(commit)
             if self._settings.lend is not None:
                 held.env = await held.stack.enter_async_context(self._settings.lend(path.name))
-            held.folder = await folders.check_out(
-                self._objects, commit, path, held.folder.index, self._filters
-            )
+            settings = await asyncio.to_thread(self._filters_in, path)
+            held.folder = await folders.check_out(self._objects, commit, path, held.folder.index, settings)
             for each in modules:
                 await lay_out(each, path)
             await self._finish(held)
@@ -407,9 +407,18 @@ class Trees:
         return self._objects.size
 
     def _git(self, folder: folders.Folder) -> Git:
-        return Git(
-            self._objects.repository, work_tree=folder.path, index=folder.index, settings=self._filters
-        )
+        settings = self._filters_in(folder.path)
+        return Git(self._objects.repository, work_tree=folder.path, index=folder.index, settings=settings)
+
+    def _filters_in(self, path: Path) -> tuple[str, ...]:
+        """The user's filters for a folder of ours: what an assistant wrote lies there, so they run confined."""
+        temporary = self._folder / "filters"
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        # The folder appears later: what is above it has to be seen.
+        readable = (str(self._folder), str(self._repository.common))
+        hidden = (*self._settings.hidden, str(self._folder.parent.parent))
+        found = filters.confined(self._filters, filters.Folder(path, temporary, readable, hidden))
+        return tuple(f"{key}={value}" for key, value in {**self._filters, **found}.items())
 
     async def open(self) -> None:
         """Read what has to be known before the first folder is made."""
@@ -431,7 +440,7 @@ class Trees:
         await asyncio.to_thread(_remove_with_parent, self._folder)
 
 
-async def _filters(repository: Repository) -> tuple[str, ...]:
+async def _filters(repository: Repository) -> dict[str, str]:
     """The filters of the user's git (git-lfs is one), which run in a checkout of theirs, too.
 
     What git-lfs has fetched lies in the user's repository.
@@ -440,7 +449,7 @@ async def _filters(repository: Repository) -> tuple[str, ...]:
     if any(key.startswith("filter.lfs.") for key in found):
         storage = Path(found.get("lfs.storage", "lfs"))
         found["lfs.storage"] = str(repository.common / storage)
-    return tuple(f"{key}={value}" for key, value in found.items())
+    return found
 
 
 def _is_plain(line: bytes) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from parallelai.work.guard import committing, facts, inside, keeping, righting, 
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_files, sort_refs
-from parallelai.work.guard.rules import Out, Permits
+from parallelai.work.guard.rules import Out, Permits, Why
 from parallelai.work.guard.turn import Turn, load, store
 from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
 from parallelai.work.scratch.workspaces import as_text
@@ -77,13 +76,13 @@ class Guard:
         """
         settings = self.settings
         turn = await asyncio.to_thread(load, settings.folder)
+        git_dir = await asyncio.to_thread(self._git_dir, turn)
+        await asyncio.to_thread(righting.clear_specials, git_dir, settings.repository.common)
         if turn.is_open and turn.watch is not None:
-            known = Path(turn.git_dir or "")
-            skipped = await self._skipped(known, turn)
+            skipped = await self._skipped(git_dir, turn)
             await asyncio.to_thread(store, settings.folder, replace(turn, skipped=skipped))
-            await asyncio.to_thread(self._lay_shelter, known)
+            await asyncio.to_thread(self._lay_shelter, git_dir)
             return turn.watch
-        git_dir = await asyncio.to_thread(git_dir_of, settings.repository, settings.worktree)
         watch = await watch_of(settings.repository.common)
         skipped = await self._skipped(git_dir, Turn())
         opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
@@ -105,21 +104,22 @@ class Guard:
         The worktree's index says so. Whoever writes something else there hides nothing but that a file is gone.
         """
         common = str(self.settings.repository.common)
-        index = await asyncio.to_thread(self._its_index)
+        index = await asyncio.to_thread(self._its_index, git_dir)
         git = Git(git_dir, index=index, env={"GIT_COMMON_DIR": common})
         listed = await git.attempt("ls-files", "-t", "-z")
         rows = listed.stdout.split(b"\0") if listed.exit == 0 else []
         now = {os.fsdecode(row[2:]) for row in rows if row.startswith(b"S ")}
         return tuple(sorted(now.union(turn.skipped)))
 
-    def _its_index(self) -> Path | None:
-        """A copy of the index that its sandbox's git has; None where the worktree's own is all there is."""
-        settings = self.settings
-        copy = settings.folder / "its-index"
-        if settings.shelter is None or not settings.shelter.is_laid:
-            return None
-        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return copy if copy_plain(settings.shelter.admin / "index", copy) else None
+    def _its_index(self, git_dir: Path) -> Path:
+        """A copy of the index that its sandbox's git has, or else of the worktree's own; there may be neither."""
+        folder, shelter = self.settings.folder, self.settings.shelter
+        copy = folder / "its-index"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        copy.unlink(missing_ok=True)
+        if shelter is None or not (shelter.is_laid and copy_plain(shelter.admin / "index", copy)):
+            copy_plain(git_dir / "index", copy)
+        return copy
 
     # -- after a turn
 
@@ -277,17 +277,20 @@ class Guard:
         found = await inside.edited(settings, self.head, moved)
         if not found:
             return
-        out = [each for one in found for each in one.out]
         written = await inside.keep(settings, found)
-        paths = tuple(sorted(as_text(each.change.path) for each in out))
-        if written.patch is None:
-            reason = f"{words.why('inside')}; it is kept in `{self._shown(written.aside)}`"
-            await state.remember(KeptOut(paths, reason, None))
-        else:
-            await state.remember(KeptOut(paths, words.why("inside"), self._shown(written.patch)))
-        for each in found:
-            await inside.take_back(settings, each)
-        state.out.extend(out)
+        groups: dict[Why, list[str]] = {}
+        for each in (each for one in found for each in one.out):
+            groups.setdefault(each.why, []).append(as_text(each.change.path))
+            state.out.append(each)
+        for why, paths in groups.items():
+            reason, patch = words.why(why), written.patch if why == "inside" else None
+            if patch is None:
+                reason += f"; it is kept in `{self._shown(written.aside)}`"
+            kept_out = KeptOut(tuple(sorted(paths)), reason, None if patch is None else self._shown(patch))
+            await state.remember(kept_out)
+        for one in found:
+            stuck = await inside.take_back(settings, one, written.aside)
+            state.notes.extend(f"{words.shown(path)} could not be taken out of its place" for path in stuck)
 
     async def _remember(
         self, state: _State, out: Sequence[Out], found: Iterable[Found], written: keeping.Written
@@ -386,9 +389,7 @@ def _begin_index(settings: Settings, git_dir: Path) -> None:
     if settings.index.exists():
         return
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    source = git_dir / "index"
-    if source.is_file():
-        shutil.copy2(source, settings.index)
+    copy_plain(git_dir / "index", settings.index)
 
 
 def _below(watch: Watch, path: str) -> str:

@@ -11,59 +11,74 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
-from parallelai.git.submodules import Submodule, lay_out, names_in, submodules
-from parallelai.work.guard.keeping import Written, keep_patch
+from parallelai.git.submodules import Submodule, lay_out, names_in, submodules, with_inner
+from parallelai.work.guard.keeping import Written, keep_patch, take_away
+from parallelai.work.guard.measure import Look, look_at
 from parallelai.work.guard.place import Settings, listing, names_of
-from parallelai.work.guard.rules import Changed, Out, Status
+from parallelai.work.guard.rules import Changed, Out, Status, Why
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.measuring import clear_pipes
 from parallelai.work.scratch.snapshot import AS_IT_LIES
 
 _BEFORE = "refs/parallelai/before"
+_APART = "apart"
 _STATUS: dict[str, Status] = {"A": "added", "D": "deleted"}
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """What a turn did in one submodule: `changes` name paths from the top of the worktree; both sides are trees."""
+    """What a turn did in one submodule: all paths are from the top of the worktree; both sides are trees.
+
+    `apart` is what no patch holds: repositories inside, and what is ignored and lies in the way of a file.
+    """
 
     path: str
     git: Git
     before: str
     after: str
     changes: tuple[Changed, ...]
+    apart: Mapping[str, Why]
 
     @property
     def out(self) -> tuple[Out, ...]:
         """The changes as the guard's refusals."""
-        return tuple(Out(change, change.path, "inside") for change in self.changes)
+        edits = [Out(change, change.path, "inside") for change in self.changes]
+        return (*edits, *(Out(Changed(path, "added"), path, why) for path, why in self.apart.items()))
 
 
 async def remember(settings: Settings, head: str) -> None:
     """Remember what lies in the submodules of a worktree. Raises `GitError`, OSError."""
     for found in await _there(settings, head):
-        git = await asyncio.to_thread(_private, settings, found)
-        await git.run("update-ref", _BEFORE, await _tree(git))
+        whole = await with_inner([found])
+        git = await asyncio.to_thread(_private, settings, whole)
+        await _begin(git, whole)
+        tree, apart = await _lying(git, settings.worktree.resolve() / found.path)
+        await git.run("update-ref", _BEFORE, tree)
+        await asyncio.to_thread((git.git_dir / _APART).write_bytes, listing(apart))
 
 
 async def edited(settings: Settings, head: str, moved: Collection[str]) -> list[Edited]:
     """Say what changed in submodules since `remember`; `moved` are paths that are judged already. Raises `GitError`."""
     changed = []
     for found in await _there(settings, head):
-        git = await asyncio.to_thread(_private, settings, found)
+        git = await asyncio.to_thread(_private, settings, await with_inner([found]))
         known = await git.attempt("rev-parse", "--verify", "--quiet", _BEFORE)
         if found.path in moved or known.exit != 0:
             continue
-        before, after = os.fsdecode(known.stdout).strip(), await _tree(git)
-        if before != after:
+        before = os.fsdecode(known.stdout).strip()
+        after, lying = await _lying(git, settings.worktree.resolve() / found.path)
+        old = await asyncio.to_thread(_noted, git.git_dir / _APART)
+        apart = {f"{found.path}/{name}": why for name, why in lying.items() if name not in old}
+        if before != after or apart:
             listed = await git.run("diff-tree", "-r", "-z", "--name-status", "--no-renames", before, after)
-            changed.append(Edited(found.path, git, before, after, tuple(_changes(found.path, listed))))
+            changes = tuple(_changes(found.path, listed))
+            changed.append(Edited(found.path, git, before, after, changes, apart))
     return changed
 
 
@@ -87,9 +102,10 @@ async def keep(settings: Settings, found: Iterable[Edited]) -> Written:
     return written
 
 
-async def take_back(settings: Settings, found: Edited) -> None:
-    """Make the files of a submodule what they were before the turn."""
+async def take_back(settings: Settings, found: Edited, aside: Path) -> set[str]:
+    """Make the files of a submodule what they were before the turn; gives what could not be moved to `aside`."""
     top = settings.worktree / found.path
+    stuck = await asyncio.to_thread(take_away, settings.worktree, dict.fromkeys(found.apart), {}, aside)
     names = [change.path.removeprefix(f"{found.path}/") for change in found.changes]
     for name in names:
         await asyncio.to_thread(folders.clear_away, top, name)
@@ -98,6 +114,7 @@ async def take_back(settings: Settings, found: Edited) -> None:
     back = listing(name for name in names if name in known)
     if back:
         await found.git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=back)
+    return stuck
 
 
 async def refresh(repository: Repository, worktree: Path, before: str, now: str) -> tuple[str, ...]:
@@ -130,8 +147,9 @@ async def _there(settings: Settings, head: str) -> list[Submodule]:
     ]
 
 
-def _private(settings: Settings, found: Submodule) -> Git:
-    """git in a repository of the guard's, whose work tree is a submodule's folder."""
+def _private(settings: Settings, whole: Sequence[Submodule]) -> Git:
+    """git in a repository of the guard's, whose work tree is a submodule's folder; those inside of it follow it."""
+    found = whole[0]
     name = hashlib.sha256(os.fsencode(found.path)).hexdigest()[:16]
     ours = settings.folder / "inside" / name
     if not (ours / "HEAD").exists():
@@ -145,23 +163,71 @@ def _private(settings: Settings, found: Submodule) -> Git:
         (ours / "HEAD").write_text("ref: refs/heads/none\n")
     for lock in ours.glob("*.lock"):
         lock.unlink()
-    alternates = () if found.folder is None else (found.folder / "objects",)
+    alternates = tuple(each.folder / "objects" for each in whole if each.folder is not None)
     return Git(
         ours, work_tree=settings.worktree.resolve() / found.path, index=ours / "index", alternates=alternates
     )
 
 
-async def _tree(git: Git) -> str:
-    """The tree of what lies in a submodule's folder, but for what it ignores and for repositories in it."""
-    if git.work_tree is not None:
-        await asyncio.to_thread(clear_pipes, git.work_tree)
+def _noted(file: Path) -> list[str]:
+    return names_of(file.read_bytes()) if file.exists() else []
+
+
+async def _begin(git: Git, whole: Sequence[Submodule]) -> None:
+    """Begin with the files of the commits, so that those that are ignored count too. The rest comes by looking."""
+    if whole[0].folder is None:
+        return
+    if (await git.attempt("read-tree", "-m", whole[0].commit)).exit != 0:
+        (git.git_dir / "index").unlink(missing_ok=True)
+        await git.run("read-tree", whole[0].commit)
+    await _drop_links(git)
+    for each in whole[1:]:
+        if each.folder is not None:
+            name = each.path.removeprefix(f"{whole[0].path}/")
+            await git.run("read-tree", f"--prefix={name}/", each.commit)
+            await _drop_links(git)
+
+
+async def _drop_links(git: Git) -> None:
+    """Forget the submodules of an index: below one that it knows, git would look at no file."""
+    rows = (await git.run("ls-files", "--stage", "-z")).split(b"\0")
+    links = [os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.startswith(b"160000 ")]
+    if links:
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(links))
+
+
+async def _lying(git: Git, top: Path) -> tuple[str, dict[str, Why]]:
+    """The tree of what lies in a submodule's folder, but for new files that it ignores; and what no tree can hold."""
+    await asyncio.to_thread(clear_pipes, top)
     await git.attempt("update-index", "-q", "--refresh")
     names = set(names_of(await git.run("diff-files", "-z", "--name-only", "--ignore-submodules=all")))
     names.update(names_of(await git.run("ls-files", "-z", "--others", "--exclude-standard")))
-    files = listing(name for name in names if not name.endswith("/"))
-    if files:
+    look = await asyncio.to_thread(look_at, top, names)
+    apart = await asyncio.to_thread(_apart, top, look)
+    if gone := {*look.gone, *apart}:
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(gone))
+    if files := listing(look.marks.keys() - apart.keys()):
         await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=files)
-    return await git.line("write-tree")
+    return await git.line("write-tree", "--missing-ok"), apart
+
+
+def _apart(root: Path, look: Look) -> dict[str, Why]:
+    """What has to be moved away whole: what is special, but for its size, and what is in the way of files."""
+    apart: dict[str, Why] = {name: why for name, why in look.special.items() if why != "too_large"}
+    for name in look.gone:
+        way = _in_the_way(root, name)
+        if way is not None and way not in look.marks:
+            apart.setdefault(way, "in_the_way")
+    return apart
+
+
+def _in_the_way(root: Path, name: str) -> str | None:
+    """What stands in the place of a file, or of a folder on the way to it."""
+    for parent in reversed(list(PurePosixPath(name).parents)[:-1]):
+        place = root / parent
+        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+            return str(parent)
+    return name if os.path.lexists(root / name) else None
 
 
 def _changes(path: str, listed: bytes) -> Iterable[Changed]:

@@ -166,7 +166,7 @@ async def take_out(
     wanted = {**before(found), **special}
     in_patch = set(before(found)) if written.patch is not None else set()
     marks = {path: mark for path, mark in measured.marks.items() if path in in_patch}
-    stuck = await asyncio.to_thread(_take_away, place.worktree, wanted, marks, written.aside)
+    stuck = await asyncio.to_thread(take_away, place.worktree, wanted, marks, written.aside)
     free = {path: entry for path, entry in wanted.items() if path not in stuck}
     await place.run(
         "update-index", "-z", "--replace", "--index-info", stdin=_index_info(wanted, measured.head)
@@ -177,7 +177,7 @@ async def take_out(
     return Left(tuple(sorted(stuck)), await asyncio.to_thread(_kept_files, written.aside))
 
 
-def _take_away(
+def take_away(
     root: Path, wanted: Mapping[str, Entry | None], marks: Mapping[str, Mark], aside: Path
 ) -> set[str]:
     """Move away what lies at paths, and what is in the way of what the base has there; gives what would not go."""

@@ -61,7 +61,7 @@ class Measured:
 
 
 @dataclass(slots=True)
-class _Look:
+class Look:
     """What lies at paths that differ."""
 
     lying: set[str] = field(default_factory=set)
@@ -77,9 +77,12 @@ async def prepare(place: Place, head: str, skipped: Collection[str]) -> None:
         place.settings.index.unlink(missing_ok=True)
         place.settings.index.with_name("index.lock").unlink(missing_ok=True)
         await place.run("read-tree", head)
-    known = set(names_of(await place.run("ls-files", "-z")))
+    tagged = names_of(await place.run("ls-files", "-v", "-z"))
+    assumed = {row[2:] for row in tagged if row[0].islower()}
+    if assumed:  # somebody told git not to look at them
+        await place.run("update-index", "-z", "--no-assume-unchanged", "--stdin", stdin=listing(assumed))
     absent, there = set[str](), set[str]()
-    for path in known.intersection(skipped):
+    for path in {row[2:] for row in tagged}.intersection(skipped):
         (there if os.path.lexists(place.worktree / path) else absent).add(path)
     if absent:
         await place.run("update-index", "-z", "--skip-worktree", "--stdin", stdin=listing(absent))
@@ -121,15 +124,15 @@ async def measure(
     return Measured(head, tree, tuple(found), look.special, look.marks)
 
 
-async def _look_around(place: Place, names: Collection[str], modules: Collection[str]) -> _Look:
+async def _look_around(place: Place, names: Collection[str], modules: Collection[str]) -> Look:
     entries = await place.run("ls-files", "--stage", "-z") if names else b""
     repositories = {
         os.fsdecode(row.split(b"\t", 1)[1]) for row in entries.split(b"\0") if row.startswith(b"160000 ")
     }
-    return await asyncio.to_thread(_look, place.worktree, names, repositories.union(modules))
+    return await asyncio.to_thread(look_at, place.worktree, names, repositories.union(modules))
 
 
-async def _take_up(place: Place, look: _Look) -> None:
+async def _take_up(place: Place, look: Look) -> None:
     """Bring what lies there into our index."""
     if look.gone:
         await place.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(look.gone))
@@ -138,8 +141,9 @@ async def _take_up(place: Place, look: _Look) -> None:
         await place.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=stdin)
 
 
-def _look(root: Path, names: Iterable[str], repositories: Collection[str]) -> _Look:
-    look = _Look()
+def look_at(root: Path, names: Iterable[str], repositories: Collection[str] = ()) -> Look:
+    """Sort names below a folder by what lies there; `repositories` are paths that may be one."""
+    look = Look()
     for name in names:
         path = name.removesuffix("/")
         if any(map(is_gits_own, PurePosixPath(path).parts)):
@@ -153,7 +157,7 @@ def _look(root: Path, names: Iterable[str], repositories: Collection[str]) -> _L
     return look
 
 
-def _sort(look: _Look, root: Path, path: str, found: os.stat_result, repositories: Collection[str]) -> None:
+def _sort(look: Look, root: Path, path: str, found: os.stat_result, repositories: Collection[str]) -> None:
     if stat.S_ISDIR(found.st_mode):
         if path in repositories:
             look.lying.add(path)

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import Internal
-from parallelai.git.plumbing import Git, failure
+from parallelai.git.plumbing import EXACT, Git, failure
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
+from parallelai.work import filters
 from parallelai.work.sheltering import Shelter
 from parallelai.work.streams.places import first_line, leads_to
 from parallelai.work.streams.record import Rules
 
 _CALM = (
     "--literal-pathspecs",
+    *EXACT,
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.untrackedCache=false"),
@@ -123,8 +125,13 @@ class Place:
             "GIT_OBJECT_DIRECTORY": str(settings.objects),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(common / "objects"),
         }
-        call = settings.repository.as_user
-        return await call(*_CALM, *arguments, at=self.worktree, stdin=stdin, env=env)
+        words = (*_CALM, *arguments)
+        if not settings.is_confined:  # nor was the assistant
+            return await settings.repository.as_user(*words, at=self.worktree, stdin=stdin, env=env)
+        hidden = (str(self.worktree.parent), str(settings.patches.parent))
+        return await filters.as_user(
+            settings.repository, *words, at=self.worktree, stdin=stdin, env=env, hidden=hidden
+        )
 
     async def run(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> bytes:
         """As `attempt`, but it must not fail. Raises `GitError`."""

@@ -28,6 +28,8 @@ from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.places import first_line
 
 MOST_COMMITS = 1000
+MOST_LISTED_BYTES = 32 * 1024 * 1024
+"""Of the paths of a commit: a few small trees, each many times in the next, stand for more files than memory holds."""
 MOST_BRANCHES = 20
 """Of branches that an assistant made in its shelter, and whose work is in no file."""
 _UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer", "refs/bisect", "refs/rewritten")
@@ -110,8 +112,7 @@ def clear_specials(git_dir: Path, common: Path) -> None:
             for name in names:
                 path = Path(folder, name)
                 with contextlib.suppress(OSError):
-                    mode = path.lstat().st_mode
-                    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                    if not stat.S_ISREG(path.stat().st_mode):  # a link to one is waited for as well
                         path.unlink()
 
 
@@ -204,14 +205,20 @@ async def _is_new(place: Place, head: str, name: str) -> bool:
 
 
 async def _whole(place: Place, head: str, name: str | None) -> str | None:
-    """A commit by its hash, if all that it needs is there: what a sandbox left may lack anything."""
+    """A commit by its hash, if all that it needs is there: what a sandbox left may lack anything.
+
+    One of more files than anybody has counts as none: git would hold all their names at once.
+    """
     if name is None or await _commit(place.settings.repository.git, name) is not None:
         return name
     git = place.plumbing()
     if await _commit(git, name) != name:
         return None
     done = await git.attempt("rev-list", "--objects", "--quiet", name, f"^{head}", "--")
-    return name if done.exit == 0 else None
+    if done.exit != 0:
+        return None
+    listed = await git.attempt("ls-tree", "-r", "-t", "-z", "--name-only", name, most_bytes=MOST_LISTED_BYTES)
+    return name if listed.exit == 0 and not listed.is_truncated else None
 
 
 def _under_way(git_dir: Path) -> tuple[str | None, str | None, str | None]:

@@ -20,7 +20,7 @@ from parallelai.work.scratch.measuring import MAX_FILE_BYTES
 
 MOST_OBJECTS = 100_000
 MOST_BYTES = 1024 * 1024 * 1024
-"""Of all objects together, as they lie there."""
+"""Of all objects together, unpacked: also of those that turn out to be none."""
 _PIECE_BYTES = 1024 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -37,15 +37,21 @@ def take_in(source: Path, target: Path) -> None:
     """
     count = size = 0
     for name, data in _objects(source, target):
-        count, size = count + 1, size + len(data)
+        is_good, unpacked = _looked_at(name, data)
+        count, size = count + 1, size + max(unpacked, len(data))
         if count > MOST_OBJECTS or size > MOST_BYTES:
             return
-        if is_object(name, data):
+        if is_good:
             _put(target / name[:2], name[2:], data)
 
 
 def is_object(name: str, data: bytes) -> bool:
     """Whether these bytes are, to their end, the object of that name."""
+    return _looked_at(name, data)[0]
+
+
+def _looked_at(name: str, data: bytes) -> tuple[bool, int]:
+    """Whether these bytes are the object of that name, and how many bytes were unpacked to know it."""
     unpack = zlib.decompressobj()
     digest = hashlib.new("sha1" if len(name) == 40 else "sha256", usedforsecurity=False)
     size, header = 0, None
@@ -56,12 +62,12 @@ def is_object(name: str, data: bytes) -> bool:
             header = header or _HEADER.match(piece)
             size += len(piece)
             if header is None or not (piece or data or unpack.eof) or size > MAX_FILE_BYTES + len(header[0]):
-                return False
+                return False, size
             digest.update(piece)
     except zlib.error:
-        return False
+        return False, size
     is_whole = header is not None and size - len(header[0]) == int(header[1]) and not unpack.unused_data
-    return is_whole and digest.hexdigest() == name
+    return is_whole and digest.hexdigest() == name, size
 
 
 def _objects(source: Path, target: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,6 +9,7 @@ fence: a program can take the variable out, and git before 2.30 does not know it
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,19 +26,37 @@ _CLEARED = re.compile(r"(?:^|\s)reflog_expire: (refs/\S+): 0$")
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What a trace holds: refs with what they were put on, those that are gone, renamed to, or whose log was cut."""
+    """What a trace holds: refs with what they were put on, those that are gone, or whose log was cut.
+
+    `renamed` are pairs: what a ref was called, and what it was called then.
+    """
 
     updates: frozenset[tuple[str, str]] = frozenset()
     pushes: frozenset[tuple[str, str]] = frozenset()
     gone: frozenset[str] = frozenset()
-    renamed: frozenset[str] = frozenset()
+    renamed: frozenset[tuple[str, str]] = frozenset()
     cleared: frozenset[str] = frozenset()
 
-    def has(self, moved: Moved) -> bool:
-        """Whether it tells of a ref's move."""
+    def has(self, moved: Moved, known: Mapping[str, str]) -> bool:
+        """Whether it tells of a ref's move, to where that is now; `known` are the refs as they were before."""
         if moved.after is None:
             return moved.ref in self.gone
-        return (moved.ref, moved.after) in self.updates or moved.ref in self.renamed
+        if (moved.ref, moved.after) in self.updates:
+            return True
+        # A line of a renaming names no commit: it is one that the ref had under an older name.
+        older = self._older(moved.ref)
+        return any(known.get(ref) == moved.after or (ref, moved.after) in self.updates for ref in older)
+
+    def _older(self, ref: str) -> set[str]:
+        """What a ref was called before, through every renaming."""
+        found = set[str]()
+        waiting = [ref]
+        while waiting:
+            name = waiting.pop()
+            names = {old for old, new in self.renamed if new == name} - found
+            found |= names
+            waiting.extend(names)
+        return found
 
 
 def read_trace(path: Path) -> Traced:
@@ -55,7 +74,7 @@ def read_trace(path: Path) -> Traced:
 def parse(text: str) -> Traced:
     """Read the lines of a trace; what is none of them is passed over."""
     updates, pushes = set[tuple[str, str]](), set[tuple[str, str]]()
-    gone, renamed, cleared = set[str](), set[str](), set[str]()
+    gone, renamed, cleared = set[str](), set[tuple[str, str]](), set[str]()
     for line in text.split("\n"):
         if "refs/" not in line:
             continue
@@ -67,10 +86,11 @@ def parse(text: str) -> Traced:
                 (pushes if words == PUSHED else updates).add((ref, commit))
         elif rename := _RENAMED.search(line):
             gone.add(rename.group(1))
-            renamed.add(rename.group(2))
+            renamed.add((rename.group(1), rename.group(2)))
         elif clear := _CLEARED.search(line):
             cleared.add(clear.group(1))
         elif delete := _DELETED.search(line):
             gone.add(delete.group(1))
-    names = (frozenset(gone), frozenset(renamed), frozenset(cleared))
-    return Traced(frozenset(updates), frozenset(pushes), *names)
+    return Traced(
+        frozenset(updates), frozenset(pushes), frozenset(gone), frozenset(renamed), frozenset(cleared)
+    )

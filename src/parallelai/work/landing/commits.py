@@ -99,6 +99,6 @@ class Committing:
 def words(done: Completed) -> str:
     """What git said, in one line of bounded length."""
     lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-    said = "; ".join(line.strip() for line in lines[:6])
+    said = "; ".join(line.strip() for line in lines[:6]).replace(":; ", ": ")
     clean = "".join(character for character in said if character.isprintable())
     return clean[:500] or f"exit {done.exit}"

@@ -35,10 +35,14 @@ def of_error(error: ParallelAIError) -> ErrorRecord:
     return ErrorRecord(kind, error.said, error.where, error.next, error.retry_helps)
 
 
-def fails_alone(name: str, verdict: Verdict) -> ErrorRecord:
+def fails_alone(name: str, verdict: Verdict, worktree: str | None = None) -> ErrorRecord:
     """A candidate does not pass on the target as it is."""
     said, where = _gate(verdict)
-    return ErrorRecord("gate_failed", f"the gate fails with `{name}`: {said}", where, f"put `{name}` right")
+    advice = f"put `{name}` right"
+    if worktree is not None:
+        again = f"`parallelai work done {name}` and `parallelai work land {name}`"
+        advice = f"put it right in `{worktree}`, then {again}"
+    return ErrorRecord("gate_failed", f"the gate fails with `{name}`: {said}", where, advice)
 
 
 def breaks_together(name: str, with_: Sequence[str], verdict: Verdict) -> ErrorRecord:

@@ -36,6 +36,7 @@ from parallelai.work.landing.records import (
     Shadow,
     Tell,
 )
+from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.session import ALREADY, Means, Session
 from parallelai.work.landing.target import Target, Tip, Worktrees
 from parallelai.work.streams.base import PendingError
@@ -163,8 +164,9 @@ class Lander:
             standing = await self._target.take_over()
         tip = await self._target.tip()
         found = await history.look_up(self.repository, self.plan.target, tip.commit, candidates, tip.pending)
+        notes = (ALREADY, *([waits(standing.why, standing.next)] if standing.pending else []))
         arrivals = {
-            name: Arrival(name, landed, notes=(ALREADY,), next=standing.next)
+            name: Arrival(name, landed, notes=notes, next=standing.next)
             for name, landed in found.landed.items()
         }
         left = [one for one in candidates if one.name not in arrivals]

@@ -86,7 +86,9 @@ class PullRequests:
         try:
             broken_gate(verdict)
             if not verdict.ok:
-                return Arrival(name, error=fails_alone(name, verdict), flaky=verdict.flaky)
+                return Arrival(
+                    name, error=fails_alone(name, verdict, candidate.worktree), flaky=verdict.flaky
+                )
             branch = candidate.branch or f"parallelai/{name}"
             said, _ = await push_commit(self._repository, remote.name, candidate.commit, branch)
             if said is not None:

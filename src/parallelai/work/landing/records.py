@@ -27,6 +27,7 @@ class Candidate:
         priority: smaller is more urgent.
         trailers: for the commit's message, such as `ParallelAI-Run: r-…`.
         owns: patterns of the files that are its own.
+        worktree: of a workstream, where it is put right if it does not pass.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Candidate:
     priority: float = 1.0
     trailers: Mapping[str, str] = field(default_factory=dict)
     owns: tuple[str, ...] = ()
+    worktree: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from parallelai.work.landing.merging import Chain, Clash, Member, Merging, subse
 from parallelai.work.landing.order import closure
 from parallelai.work.landing.rebasing import Step
 from parallelai.work.landing.records import Arrival, Candidate, Plan, Side, Tell, Verdict
+from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.target import Tip
 from parallelai.work.streams.record import Landed
 
@@ -258,7 +259,8 @@ class Session:
         blaming.create_task(task)
 
     async def _blame_alone(self, candidate: Candidate) -> None:
-        self._block(candidate.name, fails_alone(candidate.name, await self._alone(candidate)))
+        verdict = await self._alone(candidate)
+        self._block(candidate.name, fails_alone(candidate.name, verdict, candidate.worktree))
 
     async def _blame(self, candidate: Candidate, red: Verdict) -> None:
         """Name the smallest set that a candidate breaks with; it passed alone."""
@@ -356,7 +358,7 @@ class Session:
         at = landing.placed[name]
         landed = Landed(self._means.plan.target, at.before, at.commit, at.tree, moved.pending, verdict.gates)
         settled = [f"`{path}` was settled by {by}" for path, by in sorted(member.settled.items())]
-        why = [f"git would not move the checkout: {moved.why}"] if moved.why else []
+        why = [waits(moved.why, moved.next)] if moved.how == "pending" else []
         self._state.arrivals[name] = Arrival(
             name,
             landed,

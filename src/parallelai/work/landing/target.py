@@ -16,7 +16,7 @@ from typing import Literal
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
-from parallelai.work.landing.commits import words
+from parallelai.work.landing.refusing import reason
 from parallelai.work.landing.room import has_room
 from parallelai.work.streams.base import PendingError, pending_of, recorded_ref
 from parallelai.work.streams.places import entries, first_line, is_linked
@@ -25,7 +25,7 @@ _LOCKED_TRIES = 8
 _LOCKED_SECONDS = 0.25
 _WHY = "parallelai: landing"
 Worktrees = Callable[[], Collection[str]]
-"""The worktrees that ParallelAI made, as resolved paths. Assistants may write their HEAD, index and `.git`."""
+"""Where assistants work (`Streams.worktrees`), as resolved paths: nothing that git says of these is believed."""
 _REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 
 
@@ -166,7 +166,7 @@ class Target:
                 return Moved("lost")
             if place not in [each.path for each in await self._checkouts(ref)]:  # the user switched meanwhile
                 return Moved("moved" if await self._move(ref, to, expected) else "lost")
-            said = words(done)
+            said = reason(done)
             if "index.lock" not in said:
                 break
             if attempt + 1 < _LOCKED_TRIES:  # some command of the user's runs: it is soon over
@@ -229,7 +229,8 @@ async def checkouts(repository: Repository, ref: str, ours: Collection[str]) -> 
     """The user's worktrees, main and linked, that have a branch checked out, or are in the middle of rebasing it.
 
     Those that ParallelAI made are left out: what their HEAD says is the word of an assistant, and git must never
-    be started in them as the user. `ours` are their resolved paths.
+    be started in them as the user, nor anywhere below: an assistant can lead git's folder of its worktree to a
+    repository of its own there. `ours` are the resolved paths of both (`Worktrees`).
     """
     found = []
     if not repository.is_bare:
@@ -245,12 +246,19 @@ async def checkouts(repository: Repository, ref: str, ours: Collection[str]) -> 
 def _linked(repository: Repository, ref: str, ours: frozenset[str]) -> list[Checkout]:
     found = []
     for entry in entries(repository):
-        if os.path.realpath(entry.path) in ours or not entry.path.is_dir() or not is_linked(entry):
+        if _is_below(entry.path, ours) or _is_below(entry.admin, ours):
+            continue
+        if not entry.path.is_dir() or not is_linked(entry):
             continue
         place = Checkout(entry.path, entry.admin)
         if entry.branch == ref.removeprefix("refs/heads/") or (entry.branch is None and _busy(place, ref)):
             found.append(place)
     return found
+
+
+def _is_below(path: Path, folders: frozenset[str]) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(str(each) in folders for each in (real, *real.parents))
 
 
 def _busy(place: Checkout, ref: str) -> str | None:

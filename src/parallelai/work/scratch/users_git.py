@@ -97,16 +97,17 @@ class UsersGit:
         moves = [each for each in await refs_moved_since(look.watch) if not self._is_another_matter(each)]
         if not moves:
             return []
-        followed = await checked_out(self._repository)
+        followed, known = await checked_out(self._repository), look.watch.refs
         told = []
         # New names first: they may stand in the way of one that comes back.
         for moved in sorted(moves, key=lambda each: (each.before is not None, each.ref)):
-            if not traced.has(moved):
-                told += [] if any(each.has(moved) for each in others) else [_said(moved.ref, _BY_SOMEBODY)]
+            if not traced.has(moved, known):
+                is_anothers = any(each.has(moved, known) for each in others)
+                told += [] if is_anothers else [_said(moved.ref, _BY_SOMEBODY)]
             elif moved.before is None and moved.ref in followed:
                 told.append(_said(moved.ref, _LEFT))
             else:
-                is_back = await self._move_back(moved, look.watch.refs)
+                is_back = await self._move_back(moved, known)
                 words = _IN_CHECKOUT if moved.ref in followed else ""
                 told.append(_said(moved.ref, words if is_back else _NOT_BACK))
         return told

@@ -27,7 +27,7 @@ from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.files import Matcher
 from parallelai.records import Change
-from parallelai.run.workspaces import Applied, Measured, Parked, Work
+from parallelai.run.workspaces import Applied, Measured, Parked, Work, Written
 from parallelai.work.checkout.applying import Changes
 from parallelai.work.checkout.changes import contents, secrets_of
 from parallelai.work.ledger import Held, Ledger
@@ -341,13 +341,15 @@ class RunWorkspaces:
 
     # -- the user's checkout
 
-    async def apply(self, tasks: Sequence[str]) -> list[Applied]:
-        return [await self._apply(task, self._changes[task]) for task in tasks if task in self._changes]
-
-    async def _apply(self, task: str, commit: str) -> Applied:
-        changes = Changes(self._snapshot, self._settings.folder)
-        base = await self._snapshot.git.line("rev-parse", f"{commit}^")
-        return await changes.apply(task, base, commit)
+    async def apply(self, tasks: Sequence[str], written: Written) -> list[Applied]:
+        changes = Changes(self._snapshot, self._settings.folder, written)
+        done = []
+        for task in tasks:
+            if task in self._changes:
+                commit = self._changes[task]
+                base = await self._snapshot.git.line("rev-parse", f"{commit}^")
+                done.append(await changes.apply(task, base, commit))
+        return [applied for applied in done if applied is not None]
 
     # -- the end
 

@@ -5,6 +5,7 @@ Nothing here asks an assistant or runs anything: who looks does not disturb.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,12 +13,15 @@ from typing import Any
 
 from parallelai.git.plumbing import Git
 from parallelai.records import Usage, to_json
+from parallelai.results.document import WAITS
 from parallelai.work.status.progress import UNDONE, Progress, last_words
 from parallelai.work.streams.record import Stream
 
 SCHEMA = "parallelai/status/1"
 LOST = "lost"
 """The stage of what had landed, and is not on its target any more."""
+INTERRUPTED = "interrupted"
+"""The stage of what a run was at when it was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class StreamStatus:
         age_seconds: since it was started; `quiet_seconds`: since anything happened.
         is_ready: whether it could land now; `why` says why not.
         kept_out: paths that the guard kept out of it.
+        pending: the branch that holds what landed while the target could not follow; `why` says what to do then.
     """
 
     name: str
@@ -78,6 +83,7 @@ class StreamStatus:
     leases: tuple[str, ...] = ()
     kept_out: tuple[str, ...] = ()
     landed: str | None = None  # the commit
+    pending: str | None = None
 
 
 def status_of(
@@ -91,6 +97,8 @@ def status_of(
     landed: Collection[str] = (),
     words: str | None = None,
     is_lost: bool = False,
+    is_pending: bool = False,
+    is_interrupted: bool = False,
 ) -> StreamStatus:
     """Say how far a workstream is.
 
@@ -101,18 +109,25 @@ def status_of(
         landed: the names of those that have landed, of its run or earlier.
         words: what its assistant said after the last event, where somebody reads along.
         is_lost: what landed is not on its target any more.
+        is_pending: what landed waits for the user's checkout, on a branch of its own.
+        is_interrupted: its run was killed, so that nobody works on it.
     """
+    is_cut_off = is_interrupted and _is_cut_off(stream, progress)
     commit = None if is_lost else _landed_as(stream, progress)
     done = len(todo) if progress.is_worked_out or stream.state in ("done", "landed") else progress.parts
     gate = progress.gate
-    why = _why_lost(stream) if is_lost else _why_not(stream, progress, frozenset(landed))
+    why = _why_not(stream, progress, frozenset(landed), files)
+    if is_lost or is_pending:
+        why = _why_lost(stream) if is_lost else _why_pending(stream)
+    elif is_cut_off:
+        why = f"its run was interrupted: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
     return StreamStatus(
         name=stream.name,
         branch=stream.branch,
         worktree=stream.worktree,
         target=stream.target,
-        stage=LOST if is_lost else _stage(stream, progress, commit),
-        activity=progress.activity,
+        stage=LOST if is_lost else INTERRUPTED if is_cut_off else _stage(stream, progress, commit),
+        activity="waiting" if is_cut_off else progress.activity,
         todo=Passed(min(done, len(todo)), len(todo)),
         files=files,
         checks=_checks(progress, checks),
@@ -131,6 +146,7 @@ def status_of(
         leases=tuple(progress.leases),
         kept_out=tuple(dict.fromkeys((*_paths_kept_out(stream), *progress.kept_out))),
         landed=commit,
+        pending=stream.landed.pending if is_pending and stream.landed is not None else None,
     )
 
 
@@ -143,6 +159,17 @@ def _landed_as(stream: Stream, progress: Progress) -> str | None:
 
 def _is_undone(stream: Stream) -> bool:
     return stream.undone is not None and stream.state == "done"
+
+
+def _is_cut_off(stream: Stream, progress: Progress) -> bool:
+    """Whether a run that was killed left a workstream in the middle of something."""
+    return stream.state == "open" and progress.outcome is None and progress.attempts > 0
+
+
+def _why_pending(stream: Stream) -> str:
+    landed = stream.landed
+    told = next((note for note in (landed.notes if landed else ()) if note.startswith(WAITS)), None)
+    return told or f"{WAITS}`git merge --ff-only {landed.pending if landed else ''}` takes it over"
 
 
 def _why_lost(stream: Stream) -> str:
@@ -170,7 +197,7 @@ def _checks(progress: Progress, count: int) -> Passed:
     return Passed(None, count)
 
 
-def _why_not(stream: Stream, progress: Progress, landed: frozenset[str]) -> str | None:
+def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: Files | None) -> str | None:
     """Why a workstream cannot land now; None if it can."""
     if _landed_as(stream, progress) is not None:
         return "it has landed"
@@ -187,13 +214,22 @@ def _why_not(stream: Stream, progress: Progress, landed: frozenset[str]) -> str 
             f"it {progress.waits_for}" if progress.activity == "asking" else f"waits for {progress.waits_for}"
         )
     if stream.state == "open" and not progress.is_worked_out:
-        return "it was not begun" if not progress.attempts else "it is being worked on"
+        return _why_open(stream, progress, files)
     missing = [name for name in stream.depends_on if name not in landed]
     if missing:
         return f"{', '.join(f'`{name}`' for name in missing)} {'has' if len(missing) == 1 else 'have'} to land first"
     if progress.gate is not None and not progress.gate.ok:
         return f"the gate failed: {progress.gate.why or progress.gate.command}"
     return None
+
+
+def _why_open(stream: Stream, progress: Progress, files: Files | None) -> str:
+    """Why one that nobody has called ready is not."""
+    if progress.attempts:
+        return "it is being worked on"
+    if files is not None and files != Files():
+        return f"it has changes: `parallelai work done {stream.name}` says that it is ready to land"
+    return "it was not begun"
 
 
 def _paths_kept_out(stream: Stream) -> tuple[str, ...]:

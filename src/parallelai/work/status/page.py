@@ -16,6 +16,7 @@ _GAP = 2
 _INDENT = "    "
 _MOST_LINES = 8
 _LONGEST_NAME = 30
+_MOST_PATHS = 3
 
 
 def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = False) -> list[str]:
@@ -115,16 +116,19 @@ def _cost(usage: Usage | None) -> str:
 
 
 def _verdict(status: StreamStatus) -> str:
-    if status.landed is not None:
-        return f"landed on {status.target} as {status.landed[:10]}"
+    is_landed = status.landed is not None
     said = "ready to land" if status.is_ready else str(status.why)
+    if status.landed is not None:
+        said = f"landed on {status.pending or status.target} as {status.landed[:10]}"
     extras = []
-    if status.conflicts:
+    if status.conflicts and not is_landed:
         extras.append(f"conflicts with {', '.join(status.conflicts)}")
     if status.kept_out:
-        extras.append(f"{len(status.kept_out)} paths kept out")
-    if status.new_failures:
-        extras.append(f"{len(status.new_failures)} tests newly fail")
+        more = f" and {len(status.kept_out) - _MOST_PATHS} more" if len(status.kept_out) > _MOST_PATHS else ""
+        extras.append(f"kept out: {', '.join(status.kept_out[:_MOST_PATHS])}{more}")
+    if status.new_failures and not is_landed:
+        count = len(status.new_failures)
+        extras.append(f"{count} test newly fails" if count == 1 else f"{count} tests newly fail")
     return "; ".join([said, *extras])
 
 

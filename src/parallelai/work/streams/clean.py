@@ -20,7 +20,7 @@ from parallelai.store.files import write_whole
 from parallelai.work.scratch.removing import remove as remove_folder
 from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
-from parallelai.work.streams.landed import landed_by_content
+from parallelai.work.streams.landed import is_taken_over, landed_by_content
 from parallelai.work.streams.locks import clear_stale, making
 from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
@@ -166,20 +166,11 @@ async def _reason(repository: Repository, stream: Stream, in_use: Collection[str
         )
     if stream.landed is not None and stream.landed.pending is not None:
         pending = stream.landed.pending
-        if not await _is_taken_over(repository, stream):
+        if not await is_taken_over(repository, stream):
             root = shlex.quote(str(repository.root))
             command = f"git -C {root} merge --ff-only {shlex.quote(pending)}"
             return Kept(stream, f"it landed on `{pending}`, which `{stream.target}` has not", command)
     return await _worktree_reason(repository, stream) or await _branch_reason(repository, stream)
-
-
-async def _is_taken_over(repository: Repository, stream: Stream) -> bool:
-    target = await repository.commit(f"refs/heads/{stream.target}")
-    return (
-        stream.landed is not None
-        and target is not None
-        and await repository.ancestor(stream.landed.commit, target)
-    )
 
 
 async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | None:

@@ -14,19 +14,31 @@ from parallelai.work.scratch.removing import remove
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_BYTES = 256 * 1024 * 1024
+"""Of an index that is copied: that of two million files has about as much."""
+_PIECE_BYTES = 1024 * 1024
 
 
 def copy_plain(file: Path, copy: Path) -> bool:
-    """Copy an index, or another file of git's, with its times; False where there is none that is a plain file."""
+    """Copy an index, or another file of git's, with its times; False where there is none that is a plain file.
+
+    One of more than `MOST_BYTES` counts as none: a file can claim to be larger than any disk.
+    """
     if not _is_plain(file):
         return False
     try:
         descriptor = os.open(file, _READ)
     except FileNotFoundError:
         return False
-    with os.fdopen(descriptor, "rb") as source, copy.open("wb") as target:
+    with os.fdopen(descriptor, "rb") as source:
         found = os.fstat(descriptor)
-        shutil.copyfileobj(source, target)
+        if found.st_size > MOST_BYTES:
+            return False
+        with copy.open("wb") as target:
+            left = found.st_size
+            while left and (piece := source.read(min(left, _PIECE_BYTES))):
+                target.write(piece)
+                left -= len(piece)
     os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
     return True
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from parallelai.git.merging import merge_all
-from parallelai.git.repository import Repository
+from parallelai.git.repository import Repository, open_repository
 from parallelai.work.streams.base import LANDING, recorded_ref
 from parallelai.work.streams.now import paths
 from parallelai.work.streams.record import Stream
@@ -44,6 +45,30 @@ async def landed_by_content(repository: Repository, commit: str, target: str) ->
             if merged.is_clean and merged.tree == await repository.tree(state):
                 return True
     return False
+
+
+async def is_taken_over(repository: Repository, stream: Stream) -> bool:
+    """Whether the target has what landed, also where a checkout could not follow at first."""
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    return (
+        stream.landed is not None
+        and target is not None
+        and await repository.ancestor(stream.landed.commit, target)
+    )
+
+
+async def strayed(root: Path, streams: Sequence[Stream]) -> tuple[frozenset[str], frozenset[str]]:
+    """Give the names of those whose landing is on its target no more, and of those where it is not there yet.
+
+    The latter landed beside their target, because a checkout could not follow.
+    """
+    landed = [each for each in streams if each.landed is not None]
+    if not landed:
+        return frozenset(), frozenset()
+    repository = await open_repository(root)
+    lost = await gone(repository, landed)
+    beside = [each for each in landed if each.landed and each.landed.pending and each.name not in lost]
+    return lost, frozenset([each.name for each in beside if not await is_taken_over(repository, each)])
 
 
 async def gone(repository: Repository, streams: Iterable[Stream]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.store import faults
 from parallelai.store.files import write_whole
+from parallelai.work import filters
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams import sparse
 from parallelai.work.streams.aside import put_back
@@ -132,7 +133,11 @@ async def _add(step: Step, repository: Repository, stream: Stream, made: Made) -
     else:
         await _refuse_elsewhere(repository, stream)
         words += ["--", str(path), stream.branch]
-    done = await repository.as_user(*QUIET, "-c", "checkout.workers=0", *words)
+    quiet = (*QUIET, "-c", "checkout.workers=0")
+    # The folder appears while git runs: what is above it has to be seen.
+    done = await filters.as_user(
+        repository, *quiet, *words, at=repository.root, top=path, readable=(str(path.parent),)
+    )
     if done.exit != 0:
         raise _not_made(done, tuple(words), path)
     if stream.sparse:

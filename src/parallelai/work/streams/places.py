@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import Trespass
-from parallelai.git.plumbing import failure
+from parallelai.git.plumbing import EXACT, failure
 from parallelai.git.repository import SECONDS, Repository
 from parallelai.processes import Completed
+from parallelai.work import filters
 
 QUIET = (
+    *EXACT,
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.splitIndex=false"),
@@ -144,8 +146,15 @@ class Place:
         self, arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes, seconds: float
     ) -> Completed:
         own = {"GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
-        return await self.repository.as_user(
-            *QUIET, *arguments, at=self.path, stdin=stdin, env={**env, **own}, seconds=seconds
+        return await filters.as_user(
+            self.repository,
+            *QUIET,
+            *arguments,
+            at=self.path,
+            stdin=stdin,
+            env={**env, **own},
+            seconds=seconds,
+            hidden=(str(self.path.parent),),
         )
 
     async def _refuse_settings(self) -> None:

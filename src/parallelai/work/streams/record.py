@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from parallelai.errors import UsageError
 
 State = Literal["open", "done", "landed", "dropped"]
 """`open`: being worked on; `done`: ready to land; the others are the end."""
@@ -72,7 +75,7 @@ class Stream:
         priority: smaller is more urgent.
         kept_out: what the guard kept out so far.
         patch: of a dropped one, where its work is kept.
-        approved_by: who gave leave that it lands, where its plan asks for that.
+        approved_by: who gave leave that it lands, where its plan asks for that; `approved_head`: for which head.
         sparse: patterns of what is checked out; all where there is none.
         brought: paths in the worktree that were copied, linked or made by `setup`: they are never committed.
             A folder stands for all below it.
@@ -81,6 +84,8 @@ class Stream:
         unsettled: files that git could not merge with the target, and wrote conflict markers into.
         undone: the landing's commit that `work undo` took back, until the workstream is taken up again.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
+        in_attempt: an attempt works in it; where none does, one was cut off there.
+        admin: git's folder of its worktree, absolute, as it was when that was made; empty where nobody looked.
     """
 
     name: str
@@ -110,15 +115,37 @@ class Stream:
     mail: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
     undone: str | None = None
+    in_attempt: bool = False
+    admin: str = ""
+    approved_head: str | None = None
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether a person gave leave for what it is now: leave for what it was before is none."""
+        return self.approved_by is not None and self.approved_head == self.head
+
+
+def with_leave(stream: Stream, head: str, by: str) -> Stream:
+    """Give a person's leave to land for a head. Raises `UsageError` where nothing waits, or it is another by now."""
+    again = f"look at what it came to, `parallelai work diff {stream.name}`, and then approve that"
+    if stream.state != "done":
+        raise UsageError(
+            f"`{stream.name}` waits for no leave: it is worked on", next=f"once it waits, {again}"
+        )
+    if stream.head != head:
+        raise UsageError(f"`{stream.name}` has changed since leave was given", next=again)
+    return replace(stream, approved_by=by, approved_head=head)
 
 
 def described(stream: Stream) -> dict[str, Any]:
-    """A workstream in a run's document (CONTRACTS §5)."""
+    """A workstream in a run's document (CONTRACTS §5). One whose landing was taken back may have no worktree."""
+    is_undone = stream.undone is not None and stream.state == "done"
+    has_worktree = not is_undone or Path(stream.worktree).is_dir()
     return {
         "branch": stream.branch,
-        "worktree": stream.worktree,
+        "worktree": stream.worktree if has_worktree else None,
         "base": stream.base,
-        "stage": stream.state,
+        "stage": "undone" if is_undone else stream.state,
         "kept_out": [path for kept in stream.kept_out for path in kept.paths],
         "landed": asdict(stream.landed) if stream.landed is not None else None,
     }

@@ -22,6 +22,7 @@ from parallelai.errors import BusyError, NotFoundError, StoreCorruptError, Store
 from parallelai.store.faults import told
 from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
+from parallelai.work.scratch.home import home
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.written import UnknownVersion, read_stream, write_stream
 
@@ -114,8 +115,15 @@ class Streams:
         return found
 
     def worktrees(self) -> frozenset[str]:
-        """The folders of all worktrees that were made for workstreams, resolved; finished ones' too."""
-        return frozenset(os.path.realpath(each.worktree) for each in (*self.all(), *self.history()))
+        """Where assistants work, resolved: all worktrees, finished ones' too, git's folders of them, our own folders.
+
+        Git's folder counts while the worktree is there: afterwards the user's next worktree may have its name.
+        """
+        known = (*self.all(), *self.history())
+        admins = (each.admin for each in known if each.admin and os.path.lexists(each.worktree))
+        own = (str(self.state), str(home("any").parent))
+        places = (*(each.worktree for each in known), *admins, *own)
+        return frozenset(os.path.realpath(place) for place in places)
 
     def path(self, name: str) -> Path:
         """The file of a workstream: it is there as long as the workstream is."""

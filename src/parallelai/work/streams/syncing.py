@@ -340,7 +340,9 @@ def _busy(place: Place, stream: Stream) -> str | None:
 
 def _noted(streams: Streams, stream: Stream, journal: _Journal) -> Stream:
     def change(known: Stream) -> Stream:
-        return dataclasses.replace(known, base=journal.onto, head=journal.new)
+        # what it changes is what a person saw: only what has landed came in, by git alone
+        approved = journal.new if known.approved_head == journal.tip else known.approved_head
+        return dataclasses.replace(known, base=journal.onto, head=journal.new, approved_head=approved)
 
     return streams.update(stream.name, change)
 

@@ -1,9 +1,10 @@
-"""Taking back what a command left in a worktree whose work is committed: it is nobody's change."""
+"""Taking back what lies in a worktree and is not committed: what a check left, or an attempt that was cut off."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +29,22 @@ class TakenBack:
     patch: bytes
 
 
-async def take_back(repository: Repository, stream: Stream) -> TakenBack | None:
-    """Put a worktree's files back to what its branch has; None where nothing differed. Raises `GitError`.
+async def take_back(
+    repository: Repository, stream: Stream, keep: Callable[[TakenBack], None], *, is_whole: bool = False
+) -> None:
+    """Put a worktree's files back to what its branch has. Raises `GitError`.
 
-    A person may have edited there while a command ran: a patch of it is given.
+    A person may have edited there meanwhile: before a file is touched, `keep` is given a patch of what differs, if
+    anything does. With `is_whole` it holds all, else what is small enough.
     """
     place = find_place(repository, stream)
     if await asyncio.to_thread(clear_index, place.index):
         await place.must("read-tree", stream.head)
     now = await measure(repository, stream)
     if not now.changed:
-        return None
-    taken = await _patch(repository, place.path, now)
+        return
+    taken = await _patch(repository, place.path, now, is_whole=is_whole)
+    await asyncio.to_thread(keep, taken)
     listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
     tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
     for path in now.changed:
@@ -47,14 +52,15 @@ async def take_back(repository: Repository, stream: Stream) -> TakenBack | None:
     known = [path for path in now.changed if path in tracked]
     if known:
         await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(known))
-    return taken
 
 
-async def _patch(repository: Repository, root: Path, now: Now) -> TakenBack:
+async def _patch(repository: Repository, root: Path, now: Now, *, is_whole: bool) -> TakenBack:
+    sides = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", now.tip, now.commit)
+    if is_whole:
+        return TakenBack(now.changed, now.changed, await repository.git.run(*sides))
     kept = await asyncio.to_thread(lambda: [path for path in now.changed if _is_small(root / path)])
     kept = kept[:MOST_KEPT]
-    options = ("-r", "-p", "--binary", "--full-index", "--no-renames")
-    patch = await repository.git.run("diff-tree", *options, now.tip, now.commit, "--", *kept) if kept else b""
+    patch = await repository.git.run(*sides, "--", *kept) if kept else b""
     return TakenBack(now.changed, tuple(kept), patch)
 
 

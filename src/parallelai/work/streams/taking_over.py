@@ -38,7 +38,7 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
         return Synced(False, stream, why="git cannot put both sides into one file", files=files)
     message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
     made = await as_commit(repository, merged.tree, (tip, onto), message.encode())
-    streams.update(stream.name, lambda it: dataclasses.replace(it, unsettled=files))
+    streams.update(stream.name, lambda it: dataclasses.replace(it, unsettled=files, approved_head=None))
     return await syncing.sync(repository, streams, stream, made, "merge", base=onto)
 
 

@@ -98,6 +98,7 @@ async def start(
             made = await making.ensure(repository, replace(stream, is_ready=True))
         else:
             made = await making.ensure(repository, stream)
+        stream = await asyncio.to_thread(_known_by_git, repository, streams, stream)
         made.repaired += await recover(repository, streams, stream)
     notes += made.notes
     if not stream.is_ready:
@@ -113,7 +114,16 @@ async def repair(repository: Repository, streams: Streams, name: str) -> tuple[s
         if is_finished(stream) or not stream.is_ready:
             return ()
         made = await making.ensure(repository, stream)
+        stream = await asyncio.to_thread(_known_by_git, repository, streams, stream)
         return (*made.repaired, *(await recover(repository, streams, stream)))
+
+
+def _known_by_git(repository: Repository, streams: Streams, stream: Stream) -> Stream:
+    """Write down which folder of git's belongs to the worktree, before an assistant could lead it elsewhere."""
+    admin = str(find_place(repository, stream).entry.admin)
+    if admin == stream.admin:
+        return stream
+    return streams.update(stream.name, lambda known: replace(known, admin=admin))
 
 
 async def _claimed(repository: Repository, streams: Streams, wanted: Wanted) -> tuple[Stream, list[str]]:
