@@ -76,6 +76,18 @@ async def as_user(
         await asyncio.to_thread(remove, temporary)
 
 
+async def of_user(repository: Repository) -> dict[str, str]:
+    """The filters of the user's git (git-lfs is one), which run in a checkout of theirs, too.
+
+    What git-lfs has fetched lies in the user's repository.
+    """
+    found = await repository.git.configured(r"^(filter\..*\.(clean|smudge|process|required)|lfs\.storage)$")
+    if any(key.startswith("filter.lfs.") for key in found):
+        storage = Path(found.get("lfs.storage", "lfs"))
+        found["lfs.storage"] = str(repository.common / storage)
+    return found
+
+
 def confined(settings: Mapping[str, str], folder: Folder) -> dict[str, str]:
     """Settings of filters such that git runs those confined that could run what lies in a folder.
 

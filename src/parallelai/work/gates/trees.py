@@ -422,7 +422,7 @@ class Trees:
 
     async def open(self) -> None:
         """Read what has to be known before the first folder is made."""
-        self._filters = await _filters(self._repository)
+        self._filters = await filters.of_user(self._repository)
         if not self._repository.is_bare:
             self._included = await folders.included(self._objects)
 
@@ -438,18 +438,6 @@ class Trees:
                 await self._drop(held)
         self._idle.clear()
         await asyncio.to_thread(_remove_with_parent, self._folder)
-
-
-async def _filters(repository: Repository) -> dict[str, str]:
-    """The filters of the user's git (git-lfs is one), which run in a checkout of theirs, too.
-
-    What git-lfs has fetched lies in the user's repository.
-    """
-    found = await repository.git.configured(r"^(filter\..*\.(clean|smudge|process|required)|lfs\.storage)$")
-    if any(key.startswith("filter.lfs.") for key in found):
-        storage = Path(found.get("lfs.storage", "lfs"))
-        found["lfs.storage"] = str(repository.common / storage)
-    return found
 
 
 def _is_plain(line: bytes) -> bool:
