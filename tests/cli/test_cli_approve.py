@@ -117,6 +117,9 @@ def test_what_only_waits_for_leave_ends_at_the_first_ctrl_c(cli: Any, counted: P
     assert document is not None
     assert document.exit == 130
     assert {row.id: row.status for row in document.tasks}["fix"] is Outcome.CANCELLED
+    assert cli("work", "approve", "fix").code == 0  # it still waits
+    assert cli("runs", "resume", run).code == 0
+    assert counted.read_text() == "ran\n"
 
 
 def test_a_change_that_waits_for_leave_is_named_when_it_is_to_be_applied(cli: Any, counted: Path) -> None:

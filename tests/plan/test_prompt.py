@@ -309,6 +309,12 @@ def test_misspelt_members_are_found_before_anything_runs(key: str, text: str, sa
     assert said in found
 
 
+def test_members_that_are_right_are_no_problem() -> None:
+    text = "{% for f in tasks['b'].findings|sort(attribute='file, line') %}{{ f.message }}{% endfor %}"
+    task = Task(id="a", description=text, depends_on=("b",))
+    assert undefined(task, Plan(tasks=(Task(id="b", description="x"), task))) == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -166,7 +166,7 @@ class Carrier:
         carry = recorded.options(created, changed, carry)
         if created.kind == "review":
             options = recorded.review_options(created)
-            plan = recorded.plan_of(created)
+            plan = recorded.plan_of(created, self._project.settings.vars)
             tree = chosen_files(self._project, options)
             async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)

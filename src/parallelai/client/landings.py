@@ -17,7 +17,7 @@ from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf
 from parallelai.client.landable import missing, ready, refuse_empty, unapproved
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import plan_of
+from parallelai.client.recorded import names_of, plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.undoing import Step, named, restore_branch, steps
@@ -427,9 +427,10 @@ class Landings:
         project = self._project
         path = project.root / created.plan if created.plan is not None else None
         if path is None or not path.is_file():
-            return self._over_config(plan_of(created))
+            return self._over_config(plan_of(created, project.settings.vars))
         # Engines and files were looked for when work began; a landing needs neither to be there still.
-        return self._over_config(load(path, root=project.root, allow_overlaps=True))
+        names = names_of(created, project.settings.vars)
+        return self._over_config(load(path, root=project.root, names=names, allow_overlaps=True))
 
     def _standing_plan(self) -> Plan:
         """What config says, where there is no plan."""

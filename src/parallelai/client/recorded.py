@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from parallelai.client.reviews import ReviewOptions
 from parallelai.errors import StoreCorruptError, UsageError
 from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, EventData, RunCreated, TaskEnded
 from parallelai.plan import load
+from parallelai.plan.check import Names
 from parallelai.plan.convert import to_data
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.run import resume
@@ -79,9 +81,17 @@ def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "engines": engines} if engines else document
 
 
-def plan_of(created: RunCreated) -> Plan:
-    """Give the plan that a run recorded. Secrets, which are not kept, are taken from this process's environment."""
-    plan = load.from_mapping(created.document)
+def names_of(created: RunCreated, standing: Iterable[str] = ()) -> Names:
+    """What a run's plan may refer to besides itself: variables set for the run, and the `standing` ones of config."""
+    return Names(vars=frozenset({*standing, *created.options.get("variables", {})}))
+
+
+def plan_of(created: RunCreated, standing: Iterable[str] = ()) -> Plan:
+    """Give the plan that a run recorded; `standing` are the variables of config.
+
+    Secrets, which are not kept, are taken from this process's environment.
+    """
+    plan = load.from_mapping(created.document, names=names_of(created, standing))
     engines = {name: _refilled(entry) for name, entry in plan.engines.items()}
     return plan if engines == plan.engines else plan.model_copy(update={"engines": engines})
 

@@ -24,9 +24,10 @@ from parallelai.events import (
     PermissionAnswered,
     PermissionAsked,
     RunStarted,
+    TaskEnded,
     event_to_json,
 )
-from parallelai.records import Outcome, RunDocument
+from parallelai.records import Outcome, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.approving import Leave, refusal
 from parallelai.run.report import Report
@@ -304,7 +305,8 @@ class Runs:
         """Write down that a person refused what a task came to, in a run that nobody carries out."""
         by, args = _user(), {"name": task, "reason": reason}
         store = self._project.store
-        ended = self.report(run).results[task]
+        waits = TaskEnded(TaskResult(id=task, status=Outcome.BLOCKED))  # a killed run wrote down no end
+        ended = self.report(run).results.get(task, waits)
         error = record_of(refusal(run, reason, by))
         result = dataclasses.replace(ended.result, status=Outcome.FAILED, error=error)
         async with store.journal.writer(run) as writer:
@@ -319,6 +321,14 @@ class Runs:
         leave = Leave()
         leave.take_all(self.events(run))
         return leave
+
+    def waits(self, name: str) -> bool:
+        """Whether a task of this name waits for leave in some run."""
+        try:
+            self._waiting(name)
+        except NotFoundError:
+            return False
+        return True
 
     def _waiting(self, name: str) -> tuple[str, dict[str, str]]:
         """The latest run in which a task of this name waits for leave, and what it came to (`Leave.result`).
@@ -337,9 +347,9 @@ class Runs:
         raise NotFoundError(said, next=f"tasks of run `{latest.id}` that wait: {waits}")
 
     def _may_wait(self, run: str, name: str) -> bool:
-        """Whether a run has a task of this name that has not ended, or is blocked."""
+        """Whether a run has a task of this name that has not ended, is blocked, or was interrupted."""
         return any(
-            name in (row.id, _task_of(row.id)) and row.status in (None, Outcome.BLOCKED)
+            name in (row.id, _task_of(row.id)) and row.status in (None, Outcome.BLOCKED, Outcome.CANCELLED)
             for row in self._project.store.journal.tasks(run)
         )
 

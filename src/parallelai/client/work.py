@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,16 +84,17 @@ class Cleaned:
 
 @dataclasses.dataclass(slots=True)
 class _Seen:
-    """What the events of a run say: as a whole, and of each workstream of its plan."""
+    """What the events of a run say: as a whole, and of each workstream of its plan; `vars` are those of config."""
 
     report: Report
     watched: Watched
+    vars: Iterable[str]
     plan: Plan = dataclasses.field(default_factory=Plan)
 
     def take(self, event: Event) -> None:
         self.report.take(event)
         if isinstance(event.data, RunCreated) and event.data.document.get("workstreams"):
-            self.plan = plan_of(event.data)
+            self.plan = plan_of(event.data, self.vars)
             for work in self.plan.workstreams:
                 self.watched.of(work.id)  # it is known from here on
         self.watched.take(event)
@@ -204,7 +205,8 @@ class Work:
 
     def _seen(self, run: str) -> _Seen:
         """Fold a run's events."""
-        seen = _Seen(Report(), Watched(each.name for each in self.streams.all() if each.run == run))
+        streams = (each.name for each in self.streams.all() if each.run == run)
+        seen = _Seen(Report(), Watched(streams), self._project.settings.vars.keys())
         if self._project.has_store:
             for event in self._runs.events(run):
                 seen.take(event)
@@ -244,7 +246,7 @@ class Work:
         created = self._runs.report(run).created
         if created is None:
             return Plan()
-        return plan_of(created)
+        return plan_of(created, self._project.settings.vars)
 
     def tasks(self) -> frozenset[str]:
         """Give the ids of all tasks and workstreams of the plans that workstreams were started of."""
@@ -362,16 +364,20 @@ class Work:
 
         A task is that of the latest run in which it waits. Raises `UsageError` where a workstream waits for no leave.
         """
-        if self.streams.get(name) is None:
+        if self._is_task(name):
             return await self._runs.approve(name)
         args = {"head": self.find(name).head}
         return await self._steer(name, "approve", args, f"`{name}` may land")
 
     async def reject(self, name: str, reason: str = "") -> str:
         """Refuse that a workstream lands, or what a task came to, in the latest run in which it waits."""
-        if self.streams.get(name) is None:
+        if self._is_task(name):
             return await self._runs.reject(name, reason)
         return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
+
+    def _is_task(self, name: str) -> bool:  # no workstream has its name, or one that is finished
+        stream = self.streams.get(name)
+        return stream is None or (is_finished(stream) and self._runs.waits(name))
 
     async def lease(self, name: str, paths: Sequence[str]) -> str:
         """Give a workstream leave to change files beside its own, by their paths from the root.

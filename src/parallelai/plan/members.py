@@ -69,7 +69,8 @@ def _walk(node: nodes.Node, names: Mapping[str, Kind], guarded: Collection[nodes
     if isinstance(node, nodes.Filter) and node.node is not None:
         element = _element(_kind(node.node, names))
         for name in _looked_at(node):
-            yield from _wrong(element, name.split(".")[0])
+            for each in name.split(",") if node.name == "sort" else (name,):
+                yield from _wrong(element, each.strip().split(".")[0])
     for child in node.iter_child_nodes():
         yield from _walk(child, names, guarded)
 

@@ -116,9 +116,13 @@ class Leave:
 
 
 def is_kept_waiting(ended: TaskEnded, step: str | None) -> bool:
-    """Whether a plain task ended because nobody was there to give leave; `step` is the last one that it entered."""
+    """Whether a plain task ended while it waited for leave; `step` is the last one that it entered.
+
+    Nobody was there to give it, or the run was interrupted.
+    """
     result = ended.result
-    return result.status is Outcome.BLOCKED and step == STEP and result.workstream is None
+    is_unmet = result.status in (Outcome.BLOCKED, Outcome.CANCELLED)
+    return is_unmet and step in (STEP, WAITS.step) and result.workstream is None
 
 
 def refusal(run: str, reason: str, by: str) -> CheckFailed:

@@ -163,10 +163,10 @@ def _read(path: str, size: int) -> bytes:
     """Read a file that is about so large; a file object would cost twice as much, for each of thousands."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = os.read(descriptor, size + 1)
-        while more := os.read(descriptor, _MORE_BYTES):
-            content += more
-        return content
+        parts = [os.read(descriptor, size + 1)]
+        while more := os.read(descriptor, max(_MORE_BYTES, size + 1 - len(parts[0]))):
+            parts.append(more)
+        return b"".join(parts)
     finally:
         os.close(descriptor)
 

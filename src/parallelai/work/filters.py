@@ -29,7 +29,7 @@ from parallelai.work.scratch.removing import remove
 PATTERN = r"^(filter\..*\.(clean|smudge|process)|lfs\.(extension|customtransfer)\..*)$"
 """The settings that name programs of filters, and those that have git-lfs run others."""
 _PROGRAM = re.compile(r"filter\..*\.(?:clean|smudge|process)", re.DOTALL)
-_LFS = re.compile(r"((?:/[\w./+-]*/)?git-lfs) (?:clean|smudge|filter-process)(?: --skip)?(?: -- %f)?")
+_LFS = re.compile(r"((?:/[\w./+-]*/)?git-lfs) (?:clean|smudge|filter-process)(?: --skip)?(?: (?:-- )?%f)?")
 _QUOTE_OR_NAME = re.compile(r"""\\.|'|"|%f|%%""", re.DOTALL)
 _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "SSH_ASKPASS")
 

@@ -55,7 +55,7 @@ async def put_back_left(root: Path, streams: Streams, before: Stream, wanted: Co
     if back is None:
         return []
     if back.is_done:  # it is not committed: what was ready to land is so no more
-        streams.update(before.name, lambda it: replace(it, state="open"))
+        streams.update(before.name, lambda it: replace(it, state="open", in_attempt=False))
         said = f"what was kept out of it is in the worktree again, from `{back.patch}`"
     else:
         said = f"what was kept out of it is not in the worktree: {by_hand(repository.root, back.patch)}"

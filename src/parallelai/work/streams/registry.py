@@ -119,8 +119,9 @@ class Streams:
 
         Git's folder counts while the worktree is there: afterwards the user's next worktree may have its name.
         """
-        known = (*self.all(), *self.history())
-        admins = (each.admin for each in known if each.admin and os.path.lexists(each.worktree))
+        present = self.all()
+        known = (*present, *self.history())
+        admins = (each.admin for each in present if each.admin and os.path.lexists(each.worktree))
         own = (str(self.state), str(home("any").parent))
         places = (*(each.worktree for each in known), *admins, *own)
         return frozenset(os.path.realpath(place) for place in places)
