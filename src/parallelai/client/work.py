@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,11 +16,12 @@ from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
+from parallelai.client.seen import Seen
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
-from parallelai.events import AttemptReserved, Event, RunCreated, SessionOpened, TaskEnded
+from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan import load
-from parallelai.plan.model import Plan, Workstream
+from parallelai.plan.model import Plan
 from parallelai.plan.roles import with_roles
 from parallelai.records import Outcome
 from parallelai.run.report import Report
@@ -80,28 +81,6 @@ class Cleaned:
 
     removed: tuple[str, ...]
     kept: tuple[clean.Kept, ...]
-
-
-@dataclasses.dataclass(slots=True)
-class _Seen:
-    """What the events of a run say: as a whole, and of each workstream of its plan; `vars` are those of config."""
-
-    report: Report
-    watched: Watched
-    vars: Iterable[str]
-    plan: Plan = dataclasses.field(default_factory=Plan)
-
-    def take(self, event: Event) -> None:
-        self.report.take(event)
-        if isinstance(event.data, RunCreated) and event.data.document.get("workstreams"):
-            self.plan = plan_of(event.data, self.vars)
-            for work in self.plan.workstreams:
-                self.watched.of(work.id)  # it is known from here on
-        self.watched.take(event)
-
-    def work(self, name: str) -> Workstream | None:
-        """A workstream of the plan."""
-        return next((work for work in self.plan.workstreams if work.id == name), None)
 
 
 class Work:
@@ -203,17 +182,17 @@ class Work:
             runs[latest.id] = None
         return tuple(runs)
 
-    def _seen(self, run: str) -> _Seen:
+    def _seen(self, run: str) -> Seen:
         """Fold a run's events."""
         streams = (each.name for each in self.streams.all() if each.run == run)
-        seen = _Seen(Report(), Watched(streams), self._project.settings.vars.keys())
+        seen = Seen(Report(), Watched(streams), self._project.settings.vars.keys())
         if self._project.has_store:
             for event in self._runs.events(run):
                 seen.take(event)
         return seen
 
     def _unstarted(
-        self, seen: _Seen, known: Sequence[Stream], landed: Collection[str]
+        self, seen: Seen, known: Sequence[Stream], landed: Collection[str]
     ) -> Iterator[StreamStatus]:
         run = seen.report.run
         targets = [each.target for each in known if each.run == run]
