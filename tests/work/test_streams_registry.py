@@ -79,6 +79,17 @@ def test_finished_ones_become_history(tmp_path: Path) -> None:
     assert {each.plan for each in streams.history()} == {"0.yaml", "1.yaml"}
 
 
+def test_a_folder_of_git_is_ours_only_for_the_present_holder_of_a_name(tmp_path: Path) -> None:
+    streams, tree = Streams(tmp_path / "state"), tmp_path / "tree"
+    tree.mkdir()
+    for number in range(2):  # git may have given the first one's folder to a worktree of the user's since
+        admin = str(tmp_path / f"admin{number}")
+        streams.claim(stream("gui", f"{number}.yaml", worktree=str(tree)))
+        streams.update("gui", lambda known, admin=admin: replace(known, state="landed", admin=admin))
+    assert str(tmp_path / "admin1") in streams.worktrees()
+    assert str(tmp_path / "admin0") not in streams.worktrees()
+
+
 def test_history_is_bounded(tmp_path: Path) -> None:
     streams = Streams(tmp_path)
     old = streams.folder / "history"

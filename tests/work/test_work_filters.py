@@ -96,6 +96,7 @@ def test_a_files_name_is_an_argument_and_no_part_of_the_script(command: str, scr
     ("command", "path", "runs"),
     [
         ("git-lfs clean -- %f", "{bin}", "git-lfs clean -- %f"),
+        ("git-lfs clean %f", "{bin}", "git-lfs clean %f"),
         ("git-lfs filter-process --skip", "{bin}", "git-lfs filter-process --skip"),
         ("{bin}/git-lfs smudge -- %f", "{bin}", "{bin}/git-lfs smudge -- %f"),
         ("git-lfs clean -- %f", ".:{bin}", "{bin}/git-lfs clean -- %f"),
