@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from parallelai import AsyncParallelAI, Task
+from parallelai.plan.graph import Instance
 from parallelai.run.collector import OLD, SELDOM, collecting_seldom
+from parallelai.run.runner import Runner
+from parallelai.run.scheduler import Scheduler
+from parallelai.run.tasks import TaskState
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +42,15 @@ def test_what_somebody_chose_stays(chosen: tuple[int, int, int]) -> None:
     with collecting_seldom():
         assert gc.get_threshold() == chosen
     assert gc.get_threshold() == chosen
+
+
+async def test_what_a_run_made_is_gone_with_it(tmp_path: Path) -> None:
+    """In a circle it would stay until the collector looks at all of it, which took a tenth of a run's time."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with AsyncParallelAI(tmp_path) as ai:
+            await ai.execute(tasks=[Task(id=f"t{n}", description="x", engine="mock") for n in range(5)])
+        assert not [one for one in gc.get_objects() if type(one) in (Runner, Scheduler, TaskState, Instance)]
+    finally:
+        gc.enable()

@@ -207,12 +207,12 @@ REPLY = Reply(
 
 def test_a_reply_comes_back_as_it_was(store: Store) -> None:
     assert store.cache.get("k") is None
-    assert store.cache.put("k", Reply(text="other"))
-    assert store.cache.put("k", REPLY)
+    store.cache.put("k", Reply(text="other"))
+    store.cache.put("k", REPLY)
     assert store.cache.get("k") == REPLY
     assert store.cache.get("K") is None
     for key in ("../../escape", "/etc/passwd", "", "x" * 10_000, "\udcff"):
-        assert store.cache.put(key, Reply(text=key.encode("utf-8", "replace").decode()))
+        store.cache.put(key, Reply(text=key.encode("utf-8", "replace").decode()))
         assert store.cache.get(key) is not None
     assert store.cache.info().entries == 6
     assert {path.name for path in store.state.iterdir()} >= {"cache", "journal.db"}
@@ -223,6 +223,7 @@ def test_the_cache_is_counted_and_cleared(store: Store) -> None:
     assert store.cache.info() == CacheInfo(0, 0)
     for n in range(20):
         store.cache.put(str(n), REPLY)
+    store.cache.flush()
     (store.cache.folder / "mine.txt").write_text("x")
     info = store.cache.info()
     assert info.entries == 20
@@ -241,7 +242,7 @@ def test_a_cut_cache_gives_nothing_wrong_and_is_made_anew(store: Store, size: in
     assert store.cache.get("k") in (None, REPLY)  # a cut may leave it whole
     store.cache.put("other", REPLY)
     store.cache.close()
-    assert store.cache.put("other", REPLY)
+    store.cache.put("other", REPLY)
     store.cache.close()
     assert store.cache.get("other") == REPLY
     assert store.cache.get("k") in (None, REPLY)
@@ -287,9 +288,9 @@ def test_replies_of_a_burst_are_there_for_all_and_on_the_disk_after_a_flush(
 ) -> None:
     other = Cache(store.cache.folder)
     for number in range(150):
-        assert store.cache.put(str(number), REPLY)
+        store.cache.put(str(number), REPLY)
     assert store.cache.get("149") == REPLY
-    assert store.cache.flush()
+    store.cache.flush()
     assert all(other.get(str(number)) == REPLY for number in range(150))
     other.put("mine", REPLY)
     other.flush()
@@ -304,7 +305,8 @@ def test_replies_of_a_burst_are_there_for_all_and_on_the_disk_after_a_flush(
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(store: Store) -> None:
     store.cache.folder.write_text("in the way")
-    assert not store.cache.put("k", REPLY)
+    store.cache.put("k", REPLY)
+    store.cache.flush()
     assert store.cache.get("k") is None
     assert store.cache.info() == store.cache.clear() == CacheInfo(0, 0)
 

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SELDOM = 20_000
+SELDOM = 100_000
 """How many new objects there are before it looks; Python's own number is 700."""
 OLD = 100
 """How often it looks at the new ones before it looks at the older ones, which hardly ever go; Python's is 10."""

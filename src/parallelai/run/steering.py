@@ -63,18 +63,6 @@ class Steering:
         self._append = append
         self._flush = flush
         self._answered = set(answered)
-        self._verbs: dict[str, Callable[[Mapping[str, Any], str], str]] = {
-            "cancel": self._cancel,
-            "pause": self._pause,
-            "resume": self._resume,
-            "retry": lambda args, by: steered.retry_task(_text(args, "task")),
-            "add": lambda args, by: steered.add_task(args),
-            "set-limit": self._set_limit,
-            "set-budget": self._set_budget,
-            "send": lambda args, by: steered.send(_text(args, "task"), _text(args, "text"), by),
-            "answer": lambda args, by: steered.answer(_text(args, "question"), _text(args, "option"), by),
-            **{kind: functools.partial(steered.steer, kind) for kind in OF_WORKSTREAMS},
-        }
 
     async def begin(self) -> None:
         """Answer what was asked of an earlier process that did not live to hear it."""
@@ -117,7 +105,7 @@ class Steering:
             self._commands.done(number, text)
 
     def _carry_out(self, kind: str, args: Mapping[str, Any], by: str) -> tuple[bool, str]:
-        verb = self._verbs.get(kind)
+        verb = self._verbs().get(kind)
         if verb is None:
             return False, f"`{kind}` is nothing that this version does"
         try:
@@ -126,6 +114,22 @@ class Steering:
             return False, str(error)
         except ValueError as error:  # what pydantic says of arguments that are not right
             return False, f"`{kind}` was given something else than it takes: {error}"
+
+    def _verbs(self) -> dict[str, Callable[[Mapping[str, Any], str], str]]:
+        """What there is to ask for. Made anew each time: kept, it and what it belongs to would hold each other."""
+        steered = self._steered
+        return {
+            "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
+            "retry": lambda args, by: steered.retry_task(_text(args, "task")),
+            "add": lambda args, by: steered.add_task(args),
+            "set-limit": self._set_limit,
+            "set-budget": self._set_budget,
+            "send": lambda args, by: steered.send(_text(args, "task"), _text(args, "text"), by),
+            "answer": lambda args, by: steered.answer(_text(args, "question"), _text(args, "option"), by),
+            **{kind: functools.partial(steered.steer, kind) for kind in OF_WORKSTREAMS},
+        }
 
     def _cancel(self, args: Mapping[str, Any], by: str) -> str:
         task = args.get("task")

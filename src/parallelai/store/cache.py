@@ -57,6 +57,10 @@ class _Keys:
         known = self._known
         return known is not None and name not in known and time.monotonic() - self._looked_at < _LOOK_SECONDS
 
+    def know(self, name: bytes) -> bool:
+        """Say whether only the file can tell that a key is not there."""
+        return self._known is None or name in self._known
+
     def found_none(self) -> None:
         """Learn that there is no file."""
         self._looked_at = time.monotonic()
@@ -96,82 +100,99 @@ class CacheInfo:
 
 
 class Cache:
-    """The stored replies of a project. Safe to use from several threads and processes at once."""
+    """The stored replies of a project. Safe to use from several threads and processes at once.
+
+    What is to be stored waits in memory until a thread of its own writes it: nobody who runs tasks waits for a
+    disk. A fork must not use its parent's: to it the cache is empty, and keeps nothing.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / _FILE
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # for what is in memory: never kept for long
+        self._file_lock = threading.Lock()  # for the file; taken before the other one
         self._connection: sqlite3.Connection | None = None
         self._process = os.getpid()
         self._keys = _Keys()
-        self._waiting: dict[bytes, bytes] = {}
+        self._waiting: dict[str, Reply] = {}
+        self._writing: dict[str, Reply] = {}
         self._written_at = -_GROUP_SECONDS
 
     def get(self, key: str) -> Reply | None:
         """Find the reply that was stored for the key; None if there is none, or it is damaged."""
         name = _name(key)
         with self._lock:
-            body = self._waiting.get(name)
-            if body is None and not self._keys.surely_lack(name):
-                if self._is_there():
-                    body = self._try(lambda connection: self._find(connection, name), None)
-                else:
-                    self._keys.found_none()
-            if body is None:
-                return None
-            try:
-                return _decode(body)
-            except (ValueError, RecursionError):  # another version's, or not a reply
-                self._waiting.pop(name, None)
-                self._try(lambda connection: _drop(connection, name), None)
-                return None
+            reply = self._waiting.get(key) or self._writing.get(key)
+            if reply is not None or self._keys.surely_lack(name):
+                return reply
+        if self._is_foreign or not self._file_lock.acquire(blocking=self._keys.know(name)):
+            return None  # a group is being written: as of a moment ago the key was not there
+        try:
+            return self._stored(name)
+        finally:
+            self._file_lock.release()
 
-    def put(self, key: str, reply: Reply) -> bool:
+    def put(self, key: str, reply: Reply) -> None:
         """Store a validated reply for the key, in place of one that is there.
 
-        Returns False where it could not be stored (no room, no leave): the reply will be asked for again,
-        which is no reason for a run to fail.
+        One that cannot be stored (no room, no leave) will be asked for again, which is no reason for a run to fail.
         """
-        try:
-            body = _encode(reply)
-        except ValueError:
-            return False
         with self._lock:
-            self._waiting[_name(key)] = body
+            self._waiting[key] = reply
             now = time.monotonic()
             if len(self._waiting) < _GROUP and now - self._written_at < _GROUP_SECONDS:
-                return True
+                return
             self._written_at = now
-            return self._write()
+        if not self._is_foreign:
+            with contextlib.suppress(RuntimeError):  # no room for a thread: what waits is written by `flush`
+                threading.Thread(target=self.flush, name="parallelai-cache").start()
 
-    def flush(self) -> bool:
-        """Write what waits for its group; False where it could not be written."""
-        with self._lock:
-            return self._write()
+    def flush(self) -> None:
+        """Write what waits for its group."""
+        if not self._is_foreign:
+            with self._file_lock:
+                self._write()
 
     def close(self) -> None:
         """Write what waits, and let go of the file. It is opened again when it is needed."""
-        with self._lock:
-            self._write()
-            self._let_go()
+        if not self._is_foreign:
+            with self._file_lock:
+                self._write()
+                self._let_go()
 
     def info(self) -> CacheInfo:
         """Count the entries and their bytes."""
-        with self._lock:
+        with self._file_lock:
             self._write()
             return self._info()
 
     def clear(self) -> CacheInfo:
         """Delete all entries; returns how much that was."""
-        with self._lock:
+        with self._file_lock:
             self._write()
             was = self._info()
             if was.entries:
                 self._try(_empty, None)
             return was
 
-    # With the lock held.
+    @property
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._process
+
+    # With the file's lock held.
+
+    def _stored(self, name: bytes) -> Reply | None:
+        if not self._is_there():
+            self._keys.found_none()
+            return None
+        body = self._try(lambda connection: self._find(connection, name), None)
+        if body is None:
+            return None
+        try:
+            return _decode(body)
+        except (ValueError, RecursionError):  # another version's, or not a reply
+            self._try(lambda connection: _drop(connection, name), None)
+            return None
 
     def _find(self, connection: sqlite3.Connection, name: bytes) -> bytes | None:
         return _read(connection, name) if self._keys.may_hold(connection, name) else None
@@ -183,18 +204,19 @@ class Cache:
         """Say whether there is a file to look into: to look must not make one."""
         return self._connection is not None or self._path.exists()
 
-    def _write(self) -> bool:
-        waiting, self._waiting = self._waiting, {}
-        if not waiting:
-            return True
-        is_written = self._try(lambda connection: _store(connection, waiting), False)
-        if is_written:
-            self._keys.add(waiting)
-        return is_written
+    def _write(self) -> None:
+        with self._lock:
+            self._writing, self._waiting = self._waiting, {}
+        bodies = {_name(key): body for key, reply in self._writing.items() if (body := _encode(reply))}
+        is_written = bool(bodies) and self._try(lambda connection: _store(connection, bodies), False)
+        with self._lock:
+            if is_written:
+                self._keys.add(bodies)
+            self._writing = {}
 
     def _try(self, use: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Use the file. Whatever is wrong with it, it is as if it were empty; a damaged one is made anew."""
-        if os.getpid() != self._process:  # a fork must not use, nor close, its parent's connection
+        if self._is_foreign:
             return otherwise
         try:
             if self._connection is None:
@@ -230,7 +252,7 @@ class Cache:
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         self._keys = _Keys()
-        if connection is not None and os.getpid() == self._process:
+        if connection is not None and not self._is_foreign:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
@@ -283,8 +305,12 @@ def _empty(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
-def _encode(reply: Reply) -> bytes:
-    body: bytes = encoder(Reply)(reply, warnings=False)
+def _encode(reply: Reply) -> bytes | None:
+    """Write a reply as JSON; None where it holds what JSON cannot."""
+    try:
+        body: bytes = encoder(Reply)(reply, warnings=False)
+    except ValueError:
+        return None
     return body
 
 
