@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def test_days_are_those_of_this_machine_unless_utc_is_asked(
 
     def at_eleven(self: Journal, run: str, **more: Any) -> Any:
         for event in plain(self, run, **more):
-            yield dataclasses.replace(event, at="2026-11-20T11:00:00.000000Z")
+            yield event._replace(at="2026-11-20T11:00:00.000000Z")
 
     monkeypatch.setattr(Journal, "events", at_eleven)
     monkeypatch.setenv("TZ", zone)

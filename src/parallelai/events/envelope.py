@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from parallelai.events.runs import RunData
 from parallelai.events.tasks import TaskData
@@ -21,8 +20,7 @@ TYPES: dict[str, type[EventData]] = {kind.type: kind for kind in EventData.__arg
 _CLASSES = frozenset(TYPES.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):  # a run makes four a task: it takes a third of the time that a data class does
     """One fact of a run. `seq` counts from 1 without gaps; `data` is a mapping only if the type is unknown."""
 
     run: str
