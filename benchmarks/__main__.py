@@ -21,6 +21,7 @@ NAMES = {
     "ratelimit": "the limiter in the simulator of a provider",
     "review": "a review of a large public project",
     "confinement": "what a confined launch costs",
+    "scratch": "20 scratch folders of 2,000 files",
     "resume": "going on after `kill -9`",
     "sessions": "12 real assistants at once, beside `xargs -P`",
     "landing": "12 workstreams by real Codex landed, beside `xargs -P4` and `git merge`",

@@ -39,6 +39,7 @@ OBJECTS = {
     "Needs": "What a workspace needs",
     "Workstream": "Workstreams",
     "Role": "Roles",
+    "RoleLimits": "A role's limits",
     "Gates": "Gates",
     "ReviewGate": "Reviews as gates",
     "Landing": "Landing",
@@ -171,6 +172,7 @@ def _keys(name: str, definition: Mapping[str, Any], skipped: set[str]) -> str:
 
 _NAMES = {
     "EngineEntry": "engine",
+    "RoleLimits": "a role's limits",
     "SchemaOutput": "`{schema: …}`",
     "Chunk": "`{chunk: …}`",
     "Choice": "name or choice",
@@ -315,10 +317,28 @@ ENGINES_TAIL = """
 `opencode` 1.18.33 and `qwen` 0.24.4 were tried by hand with the same server, and did what is asked of an engine: they
 create and edit files, ask for leave, find, continue a session in another process, share one process where they only
 read, take a prompt of 210 kB, and leave no process after a cancel or a time-out. A wrong key, an unknown model, a bad
-request and too long a context are `rejected`. Where the server fails, is overloaded or says 429, both ask again by
-themselves for longer than a minute and say nothing of it, and no setting stops that: the task's time-out ends it. qwen
-takes a refusal and an answer that was cut for good ends. `cursor` needs an account of its own to do anything, and is
-built after its documentation.
+request and too long a context are `rejected`.
+
+Where the server fails, is overloaded, says 429, or its answer breaks off, both would ask again by themselves, for
+minutes, and tell nobody: neither has a setting against it. So ParallelAI has them report their calls, ends the turn
+before the second one, and does the waiting itself. One request was sent in each of these cases:
+
+| fault | `opencode` | `qwen` |
+| --- | --- | --- |
+| 429, Retry-After 7 | `rate_limited`, for 7 s | `rate_limited`, for 7 s |
+| 429 | `rate_limited` | `rate_limited` |
+| quota used up | `rate_limited` (quota) | `rate_limited` (quota) |
+| server error 500, overloaded 529 | `transient` | `transient` |
+| answer cut off, or ended without its end | `transient` | `transient` |
+| error in the midst of an answer, garbage | `transient` | `transient` |
+| refusal | `refused` | `refused` |
+| answer cut at the most tokens | `invalid` | `invalid` (after 5 requests: it has its model go on four times) |
+
+qwen reports by its telemetry, into a file, without prompts; who sets a `QWEN_TELEMETRY_…` variable in the engine's
+`env` has it so, and goes without this. opencode reports by a plugin of ours, beside your own ones. The files lie in a
+temporary folder of ours and are deleted after the turn.
+
+`cursor` needs an account of its own to do anything, and is built after its documentation.
 """
 ABILITIES = ("answers", "edits", "structured", "streams", "resumes", "interrupts", "asks", "attaches")
 

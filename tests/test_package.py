@@ -45,6 +45,24 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
     assert loaded_after(code).isdisjoint(HEAVY)
 
 
+def test_a_list_of_engines_loads_no_room_of_runs() -> None:
+    """It is what new users call first, and says what is here in under a second."""
+    loaded = loaded_after(
+        "import contextlib, io\nfrom parallelai.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main(['engines', 'list'])"
+    )
+    assert "parallelai.engines.registry" in loaded
+    rooms = ("store", "run", "work", "results", "git", "events")
+    assert not {
+        name for name in loaded if name.split(".")[:2] in [["parallelai", room] for room in rooms]
+    } - {
+        "parallelai.results",
+        "parallelai.results.printable",
+    }
+    assert loaded.isdisjoint({"yaml", "jinja2", "sqlite3", "aiohttp", "psutil", "rich"})
+
+
 def test_the_version_is_the_packages() -> None:
     assert importlib.metadata.version("parallelai") == parallelai.__version__
 

@@ -5,6 +5,7 @@
     │   ├── PlanError           all problems of a plan, each with file:line:column
     │   ├── ConfigError
     │   ├── UntrustedError      something found in a repository would run, and nobody said that it may
+    │   ├── ConsentError        requests would go to another address than before, and nobody said that they may
     │   ├── NotFoundError       no such run, task, engine, template
     │   └── BusyError           another process carries out that run
     ├── StoreError              exit 3: the journal cannot be read or written
@@ -22,7 +23,7 @@ could succeed if tried again (`retry_helps`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,6 +116,23 @@ class ConfigError(UsageError):
 
 class UntrustedError(UsageError):
     kind = "untrusted"
+
+
+class ConsentError(UsageError):
+    """`addresses` are those, by engine, that requests would go to now."""
+
+    kind = "consent"
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        where: str | None = None,
+        next: str | None = None,
+        addresses: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(said, where=where, next=next)
+        self.addresses = dict(addresses or {})
 
 
 class NotFoundError(UsageError):

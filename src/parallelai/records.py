@@ -184,7 +184,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A patch with the tree that it applies to (CONTRACTS §5); `why` says why it was to be applied, and was not."""
+    """A patch with the tree that it applies to (CONTRACTS §5).
+
+    `why` says why it was to be applied, and was not, or what of it is not in the user's checkout any more.
+    """
 
     patch: str
     files: tuple[str, ...]

@@ -14,6 +14,7 @@ import pytest
 
 from parallelai import AsyncParallelAI
 from parallelai.client.options import CarryOut
+from parallelai.client.runs import Runs
 from parallelai.events import Event
 from parallelai.records import Outcome, RunDocument
 from parallelai.run.approving import WAITS
@@ -96,6 +97,40 @@ def test_leave_for_one_result_is_none_for_another(cli: Any, counted: Path) -> No
 
     assert rows(resumed.document)["fix"]["status"] == "blocked"
     assert counted.read_text() == "ran\n" * 2
+    assert (
+        resumed.err.count("`fix` came to something else than leave was given for: that leave has lapsed") == 1
+    )
+    assert "lapsed" not in cli("runs", "resume").err  # it is told once
+
+
+def mark_in(row: Any) -> str:
+    """The mark by which a row that waits names what its task came to."""
+    return str(row["error"]["next"].partition("--result ")[2].partition("`")[0])
+
+
+async def look() -> tuple[str, dict[str, str]]:
+    """What somebody who gives leave now gives it for."""
+    async with AsyncParallelAI(".") as ai:
+        return ai.runs._waiting("fix")
+
+
+def test_leave_is_for_what_the_person_looked_at(
+    cli: Any, counted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = mark_in(rows(cli("execute", "plan.yaml", "--json").document)["fix"])
+    stale = asyncio.run(look())
+    plan = Path("plan.yaml")
+    plan.write_text(plan.read_text().replace("Fix it", "Fix it otherwise"))
+    resumed = rows(cli("runs", "resume", "--json").document)["fix"]
+    refused = cli("work", "approve", "fix", "--result", seen, "--json")
+    assert (refused.code, refused.error["said"]) == (2, "what `fix` came to changed since you looked")
+    with monkeypatch.context() as late:  # the run went on between the look and what would be written
+        late.setattr(Runs, "_waiting", lambda runs, name: stale)
+        refused = cli("work", "approve", "fix", "--json")
+    assert (refused.code, refused.error["said"]) == (2, "what `fix` came to changed since you looked")
+    assert rows(cli("runs", "resume", "--json").document)["fix"]["status"] == "blocked"
+    assert cli("work", "approve", "fix", "--result", mark_in(resumed)).code == 0
+    assert cli("runs", "resume").code == 0
 
 
 def test_what_only_waits_for_leave_ends_at_the_first_ctrl_c(cli: Any, counted: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from test_cli_terminal import Terminal, terminal
 
+from parallelai.store import Machine
 from running import run_program
 
 SERVER = Path(__file__).parents[1] / "engines" / "loopback.py"
@@ -125,6 +126,19 @@ def test_a_yes_on_a_terminal_holds_from_then_on(server: Server, here: Path, pric
     assert server.visits() == 5
 
 
+def test_a_yes_is_to_an_address(
+    cli: Any, server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Machine.open() as machine:
+        machine.consent("openai", server.url)
+    assert engines(cli("review", "a.py", "--json").document) == {"openai"}
+    assert server.visits() == 1
+    monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
+    assert engines(cli("review", "a.py", "--json").document) == {"analyzers"}
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert engines(cli("review", "a.py", "--json").document) == {"analyzers"}
+
+
 def test_a_no_is_remembered_too(server: Server, here: Path) -> None:
     first = on_a_terminal(here, "n\r")
     assert first.text.count(QUESTION) == 1
@@ -159,3 +173,54 @@ def test_only_a_server_that_listens_is_taken(
     assert server.visits() > 4  # what it serves, and four files
     server.close()
     assert engines(review(here, "--no-cache")) == {"analyzers"}
+
+
+PLAN = "version: 1\ntasks: [{id: ask, description: Say it., engine: openai, model: m, retries: 0}]\n"
+NOBODY = "http://127.0.0.1:9/v1"
+"""Nobody listens there."""
+
+
+@pytest.fixture
+def moved(server: Server, here: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> Path:
+    """A project with a run that asked another server, in vain; the environment names `server` now."""
+    (here / "plan.yaml").write_text(PLAN)
+    with monkeypatch.context() as before:
+        before.setenv("OPENAI_BASE_URL", NOBODY)
+        assert cli("execute", "plan.yaml").code == 3
+    return here
+
+
+def test_a_resumed_run_sends_nothing_to_another_server_without_a_yes(
+    cli: Any, server: Server, moved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (["execute", "plan.yaml", "--resume"], ["runs", "resume"], ["runs", "resume", "--yes"]):
+        called = cli(*words, "--json")
+        assert (called.code, called.error["kind"]) == (2, "consent")
+        assert server.url in called.error["said"]
+        assert NOBODY in called.error["said"]
+        assert "--engine openai" in called.error["next"]
+    assert server.visits() == 0
+
+    agreed = cli("runs", "resume", "--engine", "openai", "--json")
+    assert (agreed.code, engines(agreed.document)) == (0, {"openai"})
+    assert f"note: `openai` sends its requests to {server.url} now; so far to {NOBODY}" in agreed.err
+    assert server.visits() == 1
+    assert cli("runs", "resume").code == 0  # that was a yes to the address
+    monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
+    assert cli("runs", "resume").code == 2
+
+
+def test_on_a_terminal_it_is_asked(server: Server, moved: Path) -> None:
+    with terminal(moved, "runs", "resume", columns=400) as screen:
+        assert f"sends its requests to {server.url} now" in screen.until("May they go there? [y/N]: ")
+        screen.write("y\r")
+        assert screen.end() == 0
+    assert server.visits() == 1
+
+
+def test_an_address_that_the_plan_gives_is_meant(cli: Any, server: Server, moved: Path) -> None:
+    entry = f"engines: {{openai: {{use: openai, base_url: '{server.url}', api_key_env: OPENAI_API_KEY}}}}\n"
+    (moved / "plan.yaml").write_text(PLAN + entry)
+    called = cli("execute", "plan.yaml", "--resume")
+    assert called.code == 0
+    assert f"note: `openai` sends its requests to {server.url} now" in called.err

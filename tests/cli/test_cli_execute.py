@@ -63,6 +63,27 @@ def test_why_a_task_was_skipped_is_said(cli: Any, scripted: Path) -> None:
     }
 
 
+def test_of_a_role_no_more_work_at_once_than_it_allows_and_that_is_said(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "engines: {m: {use: mock}}\ndefaults: {engine: m}\nlimits: {parallel: 6}\n"
+        "roles: {backend: {limits: {parallel: 2}}}\ntasks:\n  - {id: other, description: x}\n"
+        + "".join(f"  - {{id: b{number}, description: x, role: backend}}\n" for number in range(5))
+    )
+    assert cli("plan", "show", "p.yaml").out.endswith("6 at once, at most 2 of role `backend`\n")
+
+    called = cli("execute", "p.yaml", "--events", "events.jsonl")
+
+    assert called.code == 0
+    assert called.err.count("waiting: role `backend`: 2 of 2 at work\n") == 1
+    events = [json.loads(line) for line in (here / "events.jsonl").read_text().splitlines()]
+    at_work, most = 0, 0
+    for event in events:
+        if (event["task"] or "").startswith("b"):
+            at_work += (event["type"] == "attempt.reserved") - (event["type"] == "attempt.ended")
+            most = max(most, at_work)
+    assert (at_work, most) == (0, 2)
+
+
 def test_a_vote_names_all_who_voted_and_what_is_reused_is_counted(cli: Any, here: Path) -> None:
     (here / "p.yaml").write_text(
         "engines: {m1: {use: mock}, m2: {use: mock}}\ndefaults: {engine: {vote: [m1, m2]}}\n"
@@ -260,7 +281,7 @@ def test_resume_with_nothing_left_gives_the_result_again(cli: Any, plan: Path) -
 
 def test_a_plan_of_a_later_version_is_refused_with_all_its_reasons(cli: Any, here: Path) -> None:
     (here / "later.yaml").write_text(
-        "version: 1\ntasks: [{id: a, description: b, workspace: {sparse: [a]}}]\n"
+        "version: 1\nengines: {m: {use: mock, account: a1}}\ntasks: [{id: a, description: b, engine: m}]\n"
         "workstreams: {gui: {description: G, owns: 'src/**'}}\nteam: {ana: {workstreams: [gui]}}\n"
     )
 

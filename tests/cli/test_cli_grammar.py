@@ -48,6 +48,17 @@ def test_help_fits_a_terminal_and_goes_to_stdout(cli: Any, command: list[str], f
     assert max(map(len, called.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("noun", [*VERBS, "work", "templates"])
+def test_help_of_a_noun_cuts_no_verbs_line(cli: Any, noun: str) -> None:
+    assert "..." not in cli(noun, "--help").out.partition("Commands:")[2]
+
+
+def test_help_has_one_place_for_what_every_command_takes(cli: Any) -> None:
+    said = cli("runs", "cancel", "--help").out
+    assert "\nOptions:" not in said
+    assert said.rstrip().endswith("-h, --help                   Show this message and exit.")
+
+
 def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
     look = (
         "import sys, parallelai.cli as c\n"

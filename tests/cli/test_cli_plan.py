@@ -103,6 +103,30 @@ def test_check_notes_what_this_version_cannot_carry_out(cli: Any, here: Path) ->
     assert cli("plan", "check", "later.yaml", "--quiet").err == ""
 
 
+def test_a_limit_that_no_role_has_is_refused_with_its_place_and_why(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "roles:\n  hands: {limits: {parallel: 2, budget: 1usd, grace: 3s}}\n"
+        "tasks: [{id: a, description: x, role: hands}]\n"
+    )
+    called = cli("plan", "check", "p.yaml")
+    assert called.code == 2
+    assert called.err.startswith(
+        "p.yaml:2:47: `grace` is no limit of a role: a signal ends a run as a whole; write `grace` in the `limits`"
+    )
+
+
+def test_estimate_counts_what_roles_allow_at_once(cli: Any, here: Path) -> None:
+    text = "engines: {m: {use: mock}}\ndefaults: {engine: m, role: hands, estimate: 60s}\nroles: {hands: {ROLE}}\n"
+    tasks = "".join(f"  - {{id: t{number}, description: x}}\n" for number in range(6))
+    took = {}
+    for role in ("", "limits: {parallel: 1}"):
+        (here / "p.yaml").write_text(f"{text.replace('ROLE', role)}tasks:\n{tasks}")
+        took[role] = cli("plan", "estimate", "p.yaml", "--parallel", "6", "--json").document
+    alone, at_once = took["limits: {parallel: 1}"], took[""]
+    assert alone["p50"] == pytest.approx(alone["one_by_one"])
+    assert at_once["p50"] < alone["p50"]
+
+
 def test_show_says_who_does_what_after_whom(cli: Any, solid: Path) -> None:
     called = cli("plan", "show", "solid.yaml")
 

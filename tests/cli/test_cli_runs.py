@@ -140,13 +140,44 @@ def test_a_run_that_is_not_there(cli: Any, done: str, verb: str, run: str) -> No
     assert called.error["kind"] in ("not_found", "usage")
 
 
+def test_who_does_it_and_why_is_said_again_where_a_run_goes_on(cli: Any, here: Path, plan: Path) -> None:
+    text = plan.read_text() + "  - {id: look, description: look, files: a.py, template: code-review}\n"
+    plan.write_text(text)
+    first = cli("execute", plan)
+    named, auto = first.err.splitlines()[1:3]
+    assert (named, auto.split()[:2]) == ("engine: `mock` (plan)", ["engine:", "`analyzers`"])
+
+    for words in (["runs", "resume"], ["runs", "resume", "--json"], ["execute", plan, "--resume"]):
+        again = cli(*words).err.splitlines()
+        assert again[1:3] == [named, f"{auto[:-1]}; as in the run so far)"], words
+    found = {
+        row["id"]: (row["engine"], row["why"]) for row in cli("runs", "resume", "--json").document["tasks"]
+    }
+    assert found == {
+        "one": ("mock", "plan"),
+        "two": ("mock", "plan"),
+        "look": ("analyzers", auto.partition("(")[2][:-1]),
+    }
+    assert "(argument)" in cli("runs", "resume", "--engine", "analyzers").err
+
+
+def test_a_review_that_goes_on_says_it_too(cli: Any, here: Path) -> None:
+    (here / "parallelai.toml").write_text("[engines.x]\nuse = 'mock'\n")
+    assert cli("review", "a.py").code == 0
+    said = cli("review", "a.py", "--resume").err
+    assert said.count("engine: `analyzers` (auto: ") == 1
+    assert "; as in the run so far)" in said
+    assert said.count("note: not trusted, so ignored") == 1
+
+
 def test_logs_are_the_events(cli: Any, done: str) -> None:
     called, document = cli("runs", "logs"), cli("runs", "logs", done, "--json").document
 
     kinds = [line.split()[1] for line in called.out.splitlines()]
     assert kinds[:2] == ["run.created", "run.started"]
     assert kinds[-1] == "run.ended"
-    assert max(map(len, called.out.splitlines())) <= 100
+    data = [json.loads(line[line.index("{") :]) for line in called.out.splitlines() if "{" in line]
+    assert data == [event["data"] for event in document["events"] if event["data"]], "whole, whoever reads it"
     assert document["run"] == done
     assert [event["type"] for event in document["events"]] == kinds
     assert [line.split()[1] for line in cli("runs", "logs", "--follow").out.splitlines()] == kinds

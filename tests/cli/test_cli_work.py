@@ -175,17 +175,66 @@ def test_undo_looks_at_all_names_before_it_touches_anything(cli: Any, ready: Pat
     assert git(ready, "rev-parse", "main") == tip
 
 
-def test_undo_says_what_to_do_with_a_branch(cli: Any, shop: Path) -> None:
-    for name in ("idea", "feature/1"):
-        branch(shop, name, f"src/{name[-1]}.py", "x = 1\n")
-        cli("work", "land", "--branches", name)
-        merge = git(shop, "rev-parse", "--short=10", "main")
+def test_undo_takes_back_one_of_several_branches_behind_the_gate_that_they_landed_with(
+    cli: Any, shop: Path
+) -> None:
+    for name in ("idea", "more"):
+        branch(shop, name, f"src/{name}.py", "x = 1\n")
+    gate = "python3 -c 'import os; os.path.exists(\"broken\") and exit(1)'"
+    assert cli("work", "land", "--branches", "idea", "more", "--gate", gate).code == 0
+    git(shop, "branch", "-D", "idea")
+    (shop / "broken").write_text("x\n")
+    git(shop, "add", "broken")
+    git(shop, "commit", "-qm", "Broken meanwhile")
+    before = git(shop, "rev-parse", "main")
+    refused = cli("work", "undo", "idea")  # by the gate that nobody named again
+    assert (refused.code, "the gate fails" in refused.err, git(shop, "rev-parse", "main")) == (
+        4,
+        True,
+        before,
+    )
+    git(shop, "rm", "-q", "broken")
+    git(shop, "commit", "-qm", "Whole again")
+    before = git(shop, "rev-parse", "main")
 
-        called = cli("work", "undo", name)
+    called = cli("work", "undo", "idea")
 
-        assert called.code == 2
-        assert f"`git revert -m 1 {merge}`" in called.err
-    assert "git revert -m 1" in cli("work", "undo").err
+    assert called.out.startswith("idea: taken back from main; what it did is on idea:")
+    assert "`parallelai work land --branches idea` lands it again" in called.out
+    assert git(shop, "rev-parse", "main^") == before
+    assert (made(shop), git(shop, "status", "--short")) == ({"more"}, "")
+    assert "`idea` has not landed" in cli("work", "undo", "idea").err
+    assert cli("work", "land", "--branches", "idea").code == 0  # git made its branch again
+    assert made(shop) == {"idea", "more"}
+
+
+def test_undo_without_a_name_takes_back_branches_and_workstreams_the_last_first(
+    cli: Any, ready: Path
+) -> None:
+    branch(ready, "feature/1", "src/one.py", "x = 1\n")
+    assert cli("work", "land", "zed").code == 0
+    assert cli("work", "land", "--branches", "feature/1", "--method", "squash").code == 0
+
+    rows = cli("work", "undo", "--json").document["undone"]
+
+    assert [(row["name"], row["worktree"], row["state"]) for row in rows] == [("feature/1", None, "done")]
+    assert made(ready) == {"zed"}
+    assert "is on main" in cli("work", "land", "--branches", "parallelai/zed").out  # as a workstream's
+    taken = cli("work", "undo").out
+    assert (taken.startswith("zed: "), taken.count("\n")) == (True, 1)
+    assert made(ready) == set()
+
+
+def test_undo_says_what_to_do_with_what_no_landing_brought(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/a.py", "x = 1\n")
+    git(shop, "merge", "-q", "--no-ff", "-m", "By hand", "idea")
+    assert "is on main" in cli("work", "land", "--branches", "idea").out
+
+    called = cli("work", "undo", "idea")
+
+    assert called.code == 2
+    assert "`git revert -m 1 COMMIT`" in called.err
+    assert "nothing has landed yet" in cli("work", "undo").err
     assert "is no name of a workstream" in cli("work", "undo", "feature/2").err
 
 
@@ -307,11 +356,26 @@ def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> N
     shown = cli("work", "status").out
     assert "landed on parallelai/landing/main as " in shown
     assert shown.endswith(waits)
+    assert not_taken_over(cli, ready) == (False, False, waits)
 
     (ready / "src" / "zed.py").unlink()
     git(ready, "merge", "-q", "--ff-only", "parallelai/landing/main")
     assert "zed" not in cli("work", "status").out
     assert "landed on main as " in cli("work", "status", "zed").out
+    assert not_taken_over(cli, ready) == (True, True, "")
+
+
+def not_taken_over(cli: Any, shop: Path) -> tuple[bool, bool, str]:
+    """Whether a page counts `zed` as landed, whether a task list has it ticked, and what is said where not."""
+    cli("work", "status", "--write", "STATUS.md")
+    page = (shop / "STATUS.md").read_text()
+    assert ("0 of 3 landed, 1 not yet taken over, " in page) is (
+        "\nNot yet taken over: your checkout " in page
+    )
+    (shop / "TODO.md").write_text("- [ ] zed: do it\n")
+    said = str(cli("work", "status", "--write", "TODO.md").err)
+    is_ticked = (shop / "TODO.md").read_text() == "- [x] zed: do it\n"
+    return "| [x] | zed |" in page, is_ticked, said.partition("`zed` is not ticked: not yet taken over: ")[2]
 
 
 def test_what_is_not_there_is_not_asked_about(cli: Any, ready: Path) -> None:

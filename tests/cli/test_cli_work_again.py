@@ -147,7 +147,7 @@ def test_what_waits_to_be_taken_over_is_not_gone(cli: Any, shop: Path) -> None:
     (shop / "src" / "a.txt").write_text("mine\n")
     assert cli("work", "run", "plan.yaml").code == 4  # the checkout could not follow
 
-    assert status(cli, "--all")["stage"] == "landed"
+    assert status(cli, "--all")["stage"] == "pending"
     called = cli("work", "run", "plan.yaml")
 
     assert "is begun anew" not in called.err
@@ -191,7 +191,7 @@ def test_what_was_taken_back_lands_again_where_somebody_asks(
     assert f"landed on main at {main(shop)[:10]}" in called.out
     again = f"was taken back by `work undo` ({landed[:10]}); landed again as {main(shop)[:10]}"
     assert again in " ".join(called.err.split())
-    assert cli("work", "run", "plan.yaml").code == 0  # it is done, and stays so
+    assert cli("work", "run", "plan.yaml", "--resume").code == 0  # it is done, and stays so
     assert status(cli, "--all")["landed"] == main(shop)
 
 

@@ -15,7 +15,7 @@ from shops import shop_with
 
 from parallelai import AsyncParallelAI
 from parallelai.cli.carry import landing_notes
-from parallelai.events import AttemptReserved, AttemptStarted
+from parallelai.events import AttemptReserved, AttemptStarted, LimitReached
 from parallelai.records import LimitKey, Outcome, RunDocument, TaskResult, Usage
 
 PLAN = """\
@@ -66,6 +66,43 @@ def test_who_is_not_started_is_listed_with_what_it_waits_for(cli: Any, shop: Pat
     cli("work", "status", "--write", "STATUS.md")
     assert "| gui | waiting |" in (shop / "STATUS.md").read_text()
     assert cli("work", "status", "nobody").code == 2
+
+
+def test_who_came_into_the_plan_since_the_run_began_is_listed(cli: Any, shop: Path) -> None:
+    head, _, rest = PLAN.partition("  gui:")
+    begun = head.replace("[python3, hand.py]", "[python3, -c, 'exit(3)']") + rest.partition("\n")[2]
+    plan = begun.partition("phases:")[0]
+    (shop / "plan.yaml").write_text(plan.partition("  docs:")[0])
+    assert cli("work", "run", "plan.yaml").code == 4
+    (shop / "plan.yaml").write_text(
+        plan.replace("owns: docs/**", "owns: docs/**, depends_on: core, todo: [one]")
+    )
+    assert cli("work", "run", "plan.yaml").code == 4
+
+    rows = {row["name"]: row for row in cli("work", "status", "--json").document["workstreams"]}
+
+    assert list(rows) == ["core", "docs"]
+    assert (rows["docs"]["stage"], rows["docs"]["todo"]) == ("skipped", {"passed": 0, "of": 1})
+    (shop / "plan.yaml").write_text("workstreams: [")  # somebody is at it
+    assert [row["name"] for row in cli("work", "status", "--json").document["workstreams"]] == ["core"]
+
+
+async def test_who_waits_for_a_place_in_its_role_says_so_as_long_as_the_run_lives(
+    cli: Any, shop: Path
+) -> None:
+    roles = "roles: {hands: {limits: {parallel: 1}}}\ndefaults: {engine: hand, role: hands}\n"
+    plan = PLAN.partition("phases:")[0].replace("defaults: {engine: hand}\n", roles)
+    (shop / "roles.yaml").write_text(plan)
+    await asyncio.to_thread(cli, "work", "start", "roles.yaml", "core")
+    async with AsyncParallelAI(shop) as ai:
+        async with ai.project.store.journal.writer(ai.work.find("core").run) as writer:
+            writer.append(AttemptReserved("hand", LimitKey("hand"), "plan"), task="core")
+            writer.append(LimitReached("role", "hands", 1, 1))
+            await writer.flush()
+            live = (await ai.work.status(["docs"]))[0]
+        killed = (await ai.work.status(["docs"]))[0]
+    assert live.why == "not started: waits for the role `hands`: 1 of 1 at work"
+    assert killed.why == "it is not started yet"
 
 
 async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) -> None:

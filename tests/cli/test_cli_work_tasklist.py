@@ -121,6 +121,26 @@ def test_a_plain_task_of_a_converted_list_is_ticked_once_its_change_is_applied(c
     assert cli("runs", "apply", run, "paint-the-door").code == 0
     assert cli("work", "status", "--write", "TASKS.md").err == "ticked in TASKS.md\n"
     assert (shop / "TASKS.md").read_text() == "- [x] Paint the door\n- [ ] Oil it (depends on: 1)\n"
+    (shop / "TASKS.md").write_text("- [ ] Paint the door\n- [ ] Oil it (depends on: 1)\n")
+    (shop / "door.txt").unlink()  # discarded since
+    assert "nothing to tick in TASKS.md\n`paint-the-door`" in cli("work", "status", "--write", "TASKS.md").err
+
+
+def test_a_table_of_tasks_is_carried_out_and_left_as_it_is(cli: Any, shop: Path) -> None:
+    table = (
+        "| Task | Depends on | Status |\n|---|---|---|\n| Paint the door | 2 | |\n| Buy paint | | done |\n"
+    )
+    (shop / "TASKS.md").write_text(table)
+    (shop / "parallelai.toml").write_text(
+        "[engines.hand]\nuse = 'command'\ncommand = ['python3', 'hand.py']\n"
+    )
+
+    ran = cli("execute", "TASKS.md", "--engine", "hand", "--trust", "--apply", "--json")
+
+    assert [(task["id"], task["status"]) for task in ran.document["tasks"]] == [("paint-the-door", "ok")]
+    assert (shop / "door.txt").exists()
+    assert cli("work", "status", "--write", "TASKS.md").err == "nothing to tick in TASKS.md\n"
+    assert (shop / "TASKS.md").read_text() == table
 
 
 def test_a_task_of_another_plan_with_the_same_id_ticks_nothing(cli: Any, shop: Path) -> None:

@@ -3,7 +3,7 @@
     PYTHONPATH=tests:tests/engines python -m clients.recording
 
 writes `tests/engines/streams/CLIENT-VERSION/NAME.jsonl`, below `acp/` for agents of that protocol, with the machine's
-own paths taken out. With arguments,
+own paths taken out, and there `NAME.report`, what they report of their calls (`acp_report`). With arguments,
 
     PYTHONPATH=tests:tests/engines python -m clients.recording qwen 0.24.4 /somewhere/bin/qwen --acp
 
@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from client_support import KEY, Bench
 from clients.installing import programs
 from parallelai.engines import acp_agent
 from parallelai.engines.acp import AcpEngine
+from parallelai.engines.acp_presets import PRESETS
+from parallelai.engines.acp_report import FILE, Reporter, objects_of
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.errors import EngineError
@@ -95,12 +97,21 @@ def _is_event(line: str) -> bool:
 # -- agents of the Agent Client Protocol
 
 OVER_ACP = ("work", "wrong-key", "failed-late", "refused")
-ASKS_FOR_EVER = {"opencode": ("failed-late",), "qwen": ("failed-late",)}
+ASKS_AGAIN = {"opencode": ("failed-late",), "qwen": ("failed-late",)}
+"""What agents would try again themselves, so that their streams end with our cancel."""
+REPORTED: dict[str, tuple[dict[str, Any], ...]] = {
+    **{name: SCRIPTS[name] for name in ("work", "refused")},
+    "cut-short": ({"say": "half of an ans", "stop": "max_tokens"},),
+    "asked-to-wait": ({"fault": "rate_limit", "retry_after": 7}, {"say": "never"}),
+    "failed": ({"fault": "server_error"}, {"say": "never"}),
+    "broken-off": ({"unfinished": True}, {"say": "never whole, and long enough for several pieces"}),
+}
+KEPT = ("name", "attributes", "startTime", "session", "at", "retry", "wait", "finish", "tools")
 
 
 async def record_agent(use: str, version: str, command: list[str], name: str) -> None:
-    """Record what an agent says in one turn. All its paths are absolute, for agents that want them so."""
-    with tempfile.TemporaryDirectory(prefix="recording-", dir="/var/tmp") as base, _lines() as lines:
+    """Record what an agent says and reports in a turn. All its paths are absolute, for agents that want them so."""
+    with tempfile.TemporaryDirectory(prefix="recording-", dir="/var/tmp") as base, _spoken() as spoken:
         folder = Path(base)
         os.environ.update(HOME=f"{base}/home", TEST_CLIENT_KEY=KEY)
         (folder / "home").mkdir()
@@ -110,20 +121,35 @@ async def record_agent(use: str, version: str, command: list[str], name: str) ->
             entry = EngineEntry(
                 use=use, model="m1", base_url=url, api_key_env="TEST_CLIENT_KEY", command=command
             )
-            steps = [_absolute(step, bench.work) for step in SCRIPTS[name]]
+            steps = [_absolute(step, bench.work) for step in {**SCRIPTS, **REPORTED}[name]]
             engine = AcpEngine(use, entry, EngineContext(root=folder))
             with contextlib.suppress(EngineError):
                 await engine.perform(bench.request(*steps), CollectingPort(answer="allow_once"))
             await engine.aclose()
-            text = b"\n".join(lines).decode().replace(str(bench.work), "/bench/repo").replace(base, "/bench")
+            text = (
+                b"\n".join(spoken.lines)
+                .decode()
+                .replace(str(bench.work), "/bench/repo")
+                .replace(base, "/bench")
+            )
             text = text.replace(base.replace("/", "-"), "-bench").replace(
                 f"127.0.0.1:{server.port}", "127.0.0.1:1"
             )
-    target = FOLDER / "acp" / f"{use}-{version}" / f"{name}.jsonl"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
-        "".join(f"{line}\n" for line in text.splitlines() if _is_event(line) and not _is_long(line))
-    )
+    target = FOLDER / "acp" / f"{use}-{version}"
+    target.mkdir(parents=True, exist_ok=True)
+    if name in OVER_ACP and name not in ASKS_AGAIN.get(use, ()):
+        lines = [line for line in text.splitlines() if _is_event(line) and not _is_long(line)]
+        (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    if name in REPORTED and (report := _short(PRESETS[use].reports, spoken.report)):
+        (target / f"{name}.report").write_text(report)
+
+
+def _short(reporter: Reporter | None, report: str) -> str:
+    """What of a report is read, of what it says of a call and of nothing else."""
+    assert reporter is not None
+    objects = [text for text in objects_of(report) if any(mark in text for mark in reporter.marks)]
+    kept = [{key: value for key, value in json.loads(text).items() if key in KEPT} for text in objects]
+    return "".join(json.dumps(each, indent=2) + "\n" for each in kept)
 
 
 def _absolute(step: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -135,19 +161,31 @@ def _is_long(line: str) -> bool:
     return "available_commands" in line
 
 
+@dataclass
+class Spoken:
+    """The lines that agents printed, and the last one's report."""
+
+    lines: list[bytes] = field(default_factory=list)
+    report: str = ""
+
+
 @contextlib.contextmanager
-def _lines() -> Iterator[list[bytes]]:
-    """Keep the lines that agents print."""
-    kept: list[bytes] = []
+def _spoken() -> Iterator[Spoken]:
+    """Keep what agents print and report."""
+    kept = Spoken()
     real = acp_agent.run
 
     async def run(program: Any, on_line: Any = None, **given: Any) -> Completed:
         def line(stream: str, data: bytes) -> None:
             if stream == "stdout":
-                kept.append(data)
+                kept.lines.append(data)
             on_line(stream, data)
 
-        return await real(program, on_line=line, **given)
+        try:
+            return await real(program, on_line=line, **given)
+        finally:
+            reports = (Path(path) for path in program.env.values() if path.endswith(FILE))
+            kept.report = "".join(path.read_text() for path in reports if path.exists())
 
     acp_agent.run = run
     try:
@@ -166,9 +204,8 @@ async def main(*arguments: str) -> None:
                 await record(use, name, steps)
         agents = [("gemini", "0.61.0", [str(programs() / "gemini"), "--acp", "--skip-trust"])]
     for use, version, command in agents:
-        for name in OVER_ACP:
-            if name not in ASKS_FOR_EVER.get(use, ()):
-                await record_agent(use, version, command, name)
+        for name in dict.fromkeys((*OVER_ACP, *REPORTED)):
+            await record_agent(use, version, command, name)
 
 
 if __name__ == "__main__":

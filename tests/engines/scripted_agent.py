@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,12 @@ class ScriptedAgent:
             await asyncio.Event().wait()
         await self.cancelled[id].wait()
         self.responses[id]["stop_reason"] = "cancelled"
+
+    async def do_report(self, id: str, what: dict[str, Any], _: Any) -> None:
+        """Write down a call to its model, as opencode does."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with Path(os.environ["PARALLELAI_REPORT"]).open("a") as file:
+            file.write(json.dumps({"at": at, "session": id, **what}, indent=2) + "\n")
 
     async def do_exit(self, id: str, what: int, _: Any) -> None:
         sys.stderr.flush()

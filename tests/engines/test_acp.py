@@ -76,7 +76,7 @@ class World:
         self, command: tuple[str, ...] = AGENT, *, can: dict[str, Any] | None = None, **keys: Any
     ) -> AcpEngine:
         env = {"AGENT": json.dumps(can or {}), **keys.pop("env", {})}
-        entry = EngineEntry(use="acp", command=command, env=env, **keys)
+        entry = EngineEntry(use=keys.pop("use", "acp"), command=command, env=env, **keys)
         self.engines.append(AcpEngine("mine", entry, EngineContext(self.root)))
         return self.engines[-1]
 
@@ -383,6 +383,29 @@ async def test_a_turn_that_stopped_for_another_reason_is_no_success(
     with pytest.raises(kind):
         await world.do({"say": "half"}, {"stop": reason})
     assert not world.of(FinalEvent)
+
+
+async def test_a_call_that_an_agent_would_make_again_ends_its_turn(world: World) -> None:
+    engine = world.engine(use="opencode")
+    waits = {"report": {"retry": "Rate limit reached for requests", "wait": 7}}
+    with pytest.raises(RateLimited, match="Rate limit reached") as caught:
+        await world.do(waits, {"hang": "for the cancel"}, engine=engine)
+    assert caught.value.retry_after_seconds == 7
+    with pytest.raises(Transient, match="broke off"):
+        await world.do({"report": {"finish": "unknown", "tools": False}}, {"hang": "too"}, engine=engine)
+    assert not world.of(FinalEvent)
+
+
+async def test_how_an_answer_ended_is_looked_up_where_the_protocol_does_not_say(world: World) -> None:
+    engine = world.engine(use="opencode")
+    for reason, kind in (("length", Invalid), ("content-filter", Refused)):
+        with pytest.raises(kind):
+            await world.do(
+                {"say": "half an ans"}, {"report": {"finish": reason, "tools": False}}, engine=engine
+            )
+    assert not world.of(FinalEvent)
+    calls = [{"report": {"finish": "unknown", "tools": True}}, {"report": {"finish": "stop", "tools": False}}]
+    assert (await world.do(*calls, {"say": "all"}, engine=engine)).text == "all"
 
 
 async def test_an_end_without_a_word_is_no_success(world: World) -> None:

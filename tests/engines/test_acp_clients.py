@@ -186,6 +186,7 @@ async def test_a_long_prompt_arrives_byte_by_byte(bench: Bench) -> None:
         ({"fault": "overloaded"}, Transient, "Overloaded"),
         ({"garbage": True}, Transient, ""),
         ({"cut": True}, Transient, ""),
+        ({"unfinished": True}, Transient, "broke off"),
         ({"error_event": "overloaded"}, Transient, "broke off"),
     ],
 )

@@ -1,18 +1,31 @@
-"""What gemini's own report says of how an answer ended."""
+"""What agents' own reports say of how an answer ended, and of what they would try again."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.engines.acp_report import read_report, stop_of
+from parallelai.engines import acp_reporters
+from parallelai.engines.acp_errors import read_trouble
+from parallelai.engines.acp_presets import PRESETS
+from parallelai.engines.acp_report import FILE, FOLDER, News, Reporter, read_report, stop_of, trouble_of
+from parallelai.errors import EngineError, RateLimited, Transient
 
 SINCE = "2026-11-21T10:00:00.000Z"
+RECORDED = sorted((Path(__file__).parent / "streams" / "acp").glob("*/*.report"))
+STOPS = {"work": "end_turn", "refused": "refusal", "cut-short": "max_tokens"}
+TROUBLES: dict[str, type[EngineError]] = {
+    "asked-to-wait": RateLimited,
+    "failed": Transient,
+    "broken-off": Transient,
+}
 
 
 def _answer(
@@ -39,21 +52,164 @@ def _answer(
         (_answer("length", session="another"), None),
         (_answer("length", at="2026-11-21T09:59:59.999Z"), None),  # of the turn before
         (_answer("stop") + _answer("length", role="utility_router"), "end_turn"),
-        (_answer("length")[:-9] + "\n" + _answer("stop"), None),  # written in the midst of another
+        (_answer("length")[:-9] + "\n" + _answer("stop"), "end_turn"),  # written in the midst of another
         (_answer(), "end_turn"),
     ],
 )
 def test_the_last_answer_of_a_turn_says_how_it_ended(report: str, stop: str | None) -> None:
-    assert stop_of(report, "s", SINCE) == stop
+    assert stop_of(acp_reporters.GEMINI, report, "s", SINCE) == stop
 
 
 @given(cut=st.integers(0, 400), noise=st.text(max_size=40))
 def test_a_garbled_report_says_nothing_or_the_truth(cut: int, noise: str) -> None:
     whole = _answer("length")
-    assert stop_of(whole[:cut] + noise + whole[cut:], "s", SINCE) in {None, "max_tokens", "end_turn"}
+    found = stop_of(acp_reporters.GEMINI, whole[:cut] + noise + whole[cut:], "s", SINCE)
+    assert found in {None, "max_tokens", "end_turn"}
+
+
+# -- as the agents wrote it
+
+
+def recorded(path: Path) -> tuple[Reporter, str, str]:
+    """The reader of a recording, its text, and the session that it is of."""
+    reporter = PRESETS[path.parent.name.partition("-")[0]].reports
+    assert reporter is not None
+    text = path.read_text()
+    first, _ = json.JSONDecoder().raw_decode(text)
+    return reporter, text, first.get("session") or first["attributes"]["session.id"]
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", [path for path in RECORDED if path.stem in STOPS], ids=name_of)
+def test_a_recorded_answer_ended_as_it_did(path: Path) -> None:
+    reporter, text, session = recorded(path)
+    assert stop_of(reporter, text, session, SINCE) == STOPS[path.stem]
+    assert trouble_of(reporter, text, session, SINCE) is None
+
+
+@pytest.mark.parametrize("path", [path for path in RECORDED if path.stem in TROUBLES], ids=name_of)
+def test_a_recorded_call_that_would_be_made_again_is_an_error(path: Path) -> None:
+    reporter, text, session = recorded(path)
+    call = trouble_of(reporter, text, session, SINCE)
+    if reporter is acp_reporters.GEMINI:  # a setting keeps it from trying again
+        assert call is None
+        return
+    assert call is not None
+    assert call.trouble is not None
+    assert not call.is_brief  # the server's own words, wherever they stand
+    error = read_trouble("it", call.trouble, call.wait_seconds)
+    assert type(error) is TROUBLES[path.stem]
+    if isinstance(error, RateLimited):
+        assert error.retry_after_seconds == pytest.approx(7, abs=0.1)
+        assert not error.is_quota
+        assert "Rate limit reached" in error.said
+
+
+def test_each_agent_that_reports_was_recorded() -> None:
+    names = {name: {path.stem for path in RECORDED if path.parent.name.startswith(name)} for name in PRESETS}
+    assert names["opencode"] == names["qwen"] == {*STOPS, *TROUBLES}
+    assert names["gemini"] >= set(STOPS)
+
+
+@given(data=st.data())
+def test_a_garbled_recording_breaks_nothing(data: st.DataObject) -> None:
+    reporter, text, session = recorded(data.draw(st.sampled_from(RECORDED)))
+    start = data.draw(st.integers(0, len(text)))
+    garbled = text[:start] + data.draw(st.text(max_size=20)) + text[start + data.draw(st.integers(0, 40)) :]
+    stop_of(reporter, garbled, session, SINCE)
+    trouble_of(reporter, garbled, session, SINCE)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("429 You exceeded your current quota", RateLimited),
+        ("429 RateLimitError", RateLimited),
+        ("529 Overloaded", Transient),
+        ("something new", Transient),  # what is tried again helps to try again
+        ("400 this once more", Transient),
+    ],
+)
+def test_whatever_would_be_tried_again_is_worth_it(words: str, kind: type[EngineError]) -> None:
+    error = read_trouble("it", words, None)
+    assert type(error) is kind
+    assert words in error.said
+
+
+# -- the file
 
 
 def test_what_an_agent_puts_in_the_reports_place_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
     assert read_report(tmp_path) == ""
-    os.mkfifo(tmp_path / "calls.json")
+    os.mkfifo(tmp_path / FILE)
     assert read_report(tmp_path) == ""
+    assert News(tmp_path).read() == ""
+
+
+def test_what_an_agent_writes_into_it_holds_nobody_up() -> None:
+    reporter = acp_reporters.OPENCODE
+    for flood in ("{\n", "\n}\n", '{\n"retry"\n}\n', '{\n"retry": ' + "[" * 100_000 + "\n}\n"):
+        assert trouble_of(reporter, flood * (1_000_000 // len(flood)), "s", SINCE) is None
+
+
+def test_news_are_whole_objects_from_now_on(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    file = tmp_path / FILE
+    file.write_text(_answer("stop"))
+    news = News(tmp_path)
+    answer = _answer("length")
+    for text, told in (("", ""), (answer[:50], ""), (answer[50:] + answer[:9], answer), (answer[9:], answer)):
+        with file.open("a") as stream:
+            stream.write(text)
+        assert news.read() == told
+
+
+# -- the plugin of opencode
+
+
+def test_the_plugin_tells_of_retries_and_ends_of_subagents_too(tmp_path: Path) -> None:
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("session.created", {"sessionID": "child", "info": {"id": "child", "parentID": "s"}}),
+        ("session.status", {"sessionID": "child", "status": {"type": "busy"}}),
+        ("session.status", {"sessionID": "child", "status": _retry("429 slow down")}),
+        ("message.part.updated", {"sessionID": "s", "part": {"type": "tool", "messageID": "m1"}}),
+        ("message.updated", {"sessionID": "s", "info": _message("m1", "unknown")}),
+        ("message.updated", {"sessionID": "s", "info": _message("m2", None)}),
+        ("message.updated", {"sessionID": "s", "info": _message("m3", "length")}),
+        ("message.updated", {"sessionID": "s", "info": {**_message("m4", "stop"), "summary": True}}),
+        ("server.heartbeat", {}),
+    ]
+    folder = tmp_path / "agent"
+    for name in (FOLDER, "settings"):
+        (folder / name).mkdir(parents=True)
+    reporter = acp_reporters.OPENCODE
+    (folder / "settings" / "report.mjs").write_text(reporter.files["report.js"])
+    script = (
+        "const { Report } = await import('./agent/settings/report.mjs'); const plugin = await Report();"
+        "for (const [type, properties] of JSON.parse(process.argv[1]))"
+        "  await plugin.event({ event: { type, properties } })"
+    )
+    subprocess.run(
+        ["node", "--input-type=module", "-e", script, json.dumps(events)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **reporter.variables(folder)},
+        check=True,
+    )
+    report = read_report(folder)
+    call = trouble_of(reporter, report, "s", SINCE)
+    assert call is not None
+    assert (call.trouble, call.wait_seconds is not None) == ("429 slow down", True)
+    assert stop_of(reporter, report, "s", SINCE) == "max_tokens"
+    assert report.count('"finish"') == 2
+
+
+def _retry(message: str) -> dict[str, Any]:
+    return {"type": "retry", "attempt": 1, "message": message, "next": 1e15}
+
+
+def _message(id: str, finish: str | None) -> dict[str, Any]:
+    return {"id": id, "role": "assistant", "sessionID": "s", "finish": finish}

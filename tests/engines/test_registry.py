@@ -124,6 +124,28 @@ async def test_says_which_assistants_are_here_without_starting_them(
     assert not (tmp_path / "was-started").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("openai", "OPENAI_BASE_URL"),
+        ("anthropic", "ANTHROPIC_BASE_URL"),
+        ("azure", "AZURE_OPENAI_ENDPOINT"),
+        ("claude-code", "ANTHROPIC_BASE_URL"),
+        ("qwen", "OPENAI_BASE_URL"),
+        ("aider", "OPENAI_API_BASE"),
+    ],
+)
+def test_says_where_it_asks_if_its_surroundings_decide_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    assert make(tmp_path).get(name).capabilities.asks_at == ""
+    monkeypatch.setenv(variable, "http://127.0.0.1:9/v1")
+    assert make(tmp_path).get(name).capabilities.asks_at.startswith("http://127.0.0.1:9")
+    written = EngineEntry(use=name, base_url="http://127.0.0.1:8/v1", model="m")
+    assert make(tmp_path, it=written).get("it").capabilities.asks_at == ""
+
+
 def test_names_no_package_that_nobody_checked() -> None:
     assert "npm" not in PRESETS["cursor"].how
 
@@ -136,7 +158,7 @@ class Plugin:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.points: list[EntryPoint] = []
-        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: self.points)
+        monkeypatch.setattr("parallelai.extensions.of_group", lambda group: self.points)
 
     def add(self, name: str, value: str) -> None:
         self.points.append(EntryPoint(name, value, registry.GROUP))

@@ -245,8 +245,10 @@ async def test_the_user_s_own_roles_need_no_trust(tmp_path: Path) -> None:
     [
         ("temperature: 0.1\n", "the role sets `temperature`, which `fake` cannot heed"),
         ("max_tokens: 100\n", "the role sets `max_tokens`, which `fake` cannot heed"),
-        ("limits: {parallel: 2}\n", "`parallel` in the `limits` of role `pirate`"),
-        ("limits: {max_wait: 2h}\n", "`max_wait` in the `limits` of role `pirate`"),
+        (
+            "limits: {max_wait: 2h}\n",
+            "pirate.yaml:1:10: `max_wait` is no limit of a role: a provider's limit holds",
+        ),
         ("engine: nobody\n", "nobody"),
         ("instruction: x\n", "unknown key `instruction`"),
     ],

@@ -74,6 +74,18 @@ Write it as CSV:
 """
 
 
+TABLE = """\
+# Shop
+
+| # | Task | Files | Depends on | Status | Notes | Steps |
+|---|:-----|-------|------------|--------|-------|-------|
+| 1 | Write the orders as CSV | `src/export.py`, src/b/** | – | | Ask Ana \\| Bob | a header<br>a line |
+| 2 | Test the export | tests/test_export.py | 1 | | | |
+| 3 | Choose a name | | | ✅ | | |
+| 4 | say: Say what it does | - | Write the orders, 3 | open | | |
+"""
+
+
 def plan(text: str) -> Plan:
     found = imported.parse(text, "TASKS.md")
     assert not found.problems
@@ -119,6 +131,71 @@ def test_headed_blocks_are_tasks_with_what_their_lines_say() -> None:
             "estimate": "3h",
         },
     }
+
+
+def test_rows_of_a_table_are_tasks_with_what_its_header_says() -> None:
+    assert works(TABLE) == {
+        "write-the-orders-as-csv": {
+            "description": "Write the orders as CSV\n\nNotes: Ask Ana | Bob",
+            "owns": ["src/export.py", "src/b/**"],
+            "todo": ["a header", "a line"],
+        },
+        "test-the-export": {
+            "description": "Test the export",
+            "owns": ["tests/test_export.py"],
+            "depends_on": ["write-the-orders-as-csv"],
+        },
+        "say": {
+            "description": "Say what it does",
+            "edits": True,
+            "depends_on": ["write-the-orders-as-csv"],
+        },
+    }
+    found = imported.parse(TABLE, "TASKS.md")
+    assert found.notes == ("1 task is done, and left out: `choose-a-name`",)
+    assert imported.boxes(TABLE)["say"] == ()
+    bare = "Agent | Goal | file\n--|--|--\ngui | Make it | a.py\napi | Do that | b.py\n"
+    assert works(bare) == {
+        "gui": {"description": "Make it", "owns": ["a.py"]},
+        "api": {"description": "Do that", "owns": ["b.py"]},
+    }
+
+
+def test_a_table_beside_other_tasks_is_not_read_and_that_is_said() -> None:
+    other = "\n| Word | Meaning |\n|--|--|\n| a | b |\n"
+    table = "\n| Task | Files |\n|--|--|\n| one | a.py |\n"
+    found = imported.parse(f"- [ ] one\n{other}{table}", "TASKS.md")
+    assert [work["id"] for work in found.data["tasks"]] == ["one"]
+    assert found.notes == ("TASKS.md:7:1: the table is not read, because the list has tasks beside it",)
+    headed = works(f"## Agent 1: Gui\n**FILES**: a.py\n{table}")
+    assert headed["gui"]["description"].endswith("| one | a.py |"), "in a task it is words of the task"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "| Word | Meaning |\n|--|--|\n| a | b |\n",
+            ["t.md:1:1: the table: none of its columns says what a task is"],
+        ),
+        ("| Task | Files |\n|--|--|\n", ["t.md:1:1: the task list: there is no task in it"]),
+        (
+            "| Task | Fils |\n|--|--|\n| a | b.py | c |\n|  | d |\n| | |\n",
+            [
+                "t.md:1:10: no detail is called like the column `Fils`; did you mean `files`?",
+                "t.md:3:14: the row has more cells than the table has columns; write `\\|` for a bar",
+                "t.md:4:6: the row does not say what its task is; fill in `Task`",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_told_with_its_place(tmp_path: Path, text: str, said: list[str]) -> None:
+    (tmp_path / "t.md").write_text(text)
+    with pytest.raises(PlanError) as caught:
+        load.load(tmp_path / "t.md", root=tmp_path)
+    told = [str(problem) for problem in caught.value.problems]
+    assert len(told) == len(said)
+    assert all(line.startswith(start) for line, start in zip(told, said, strict=True))
 
 
 def test_what_is_done_is_left_out_and_said() -> None:
@@ -424,6 +501,7 @@ def test_bounds_are_those_of_yaml() -> None:
         "- [ ] a\n  - **" + "a " * 24_000 + ":\n",
         "- [ ] a\n-[" + " " * 49_000 + "] b\n",
         "".join(f"- [ ] a{number} (depends on: a)\n" for number in range(9_000)),
+        "|Task|Files|\n|--|--|\n" + "|" * 49_000 + "\n|a|" + "<br" * 12_000 + "|\n" + "|a|b|\n" * 3_000,
     ],
 )
 def test_long_input_takes_no_time_that_grows_with_its_square(text: str) -> None:
@@ -440,7 +518,8 @@ _LINES = st.lists(
         ["- [ ] ", "- [x] ", "-[ ] ", "- [] ", "(fils: ", "depends on: 1", "#2",
          "  - ", "    ", "1. [ ] ", "## Agent 1: ", "### Task ", "**FILES**: ", "FILES:",
          "(depends on: ", ")", "DEPENDENCIES: None", "GOAL: ", "\n", "\n\n", "```\n", "> ", "<!--", "-->", "a", "b/**",
-         ", ", "; ", "`", "**", "{{ x", "}}", "é", "\t", "---\n", "AGENT: ", "ESTIMATED TIME: 2-3 h", ":", "\r"]
+         ", ", "; ", "`", "**", "{{ x", "}}", "é", "\t", "---\n", "| Task | Files |\n|--|--|\n", "|", "<br>", "AGENT: ",
+         "ESTIMATED TIME: 2-3 h", ":", "\r"]
     )
     | st.text(max_size=5),
     max_size=40,

@@ -14,7 +14,7 @@ from parallelai.config import RoleFile
 from parallelai.errors import ConfigError, PlanError
 from parallelai.plan import load, roles
 from parallelai.plan.files import Matcher
-from parallelai.plan.model import Choice, Defaults, Limits, Plan, Role, Task
+from parallelai.plan.model import Choice, Defaults, Plan, Role, RoleLimits, Task
 from parallelai.plan.resolve import resolve, role_of
 
 
@@ -218,7 +218,7 @@ def test_a_task_s_role_is_its_own_or_that_of_the_defaults() -> None:
 
 def test_a_role_s_budget_is_that_of_each_of_its_tasks_unless_they_have_one() -> None:
     plan = Plan(
-        roles={"r": Role(limits=Limits(budget={"usd": 2}), engine="e")},
+        roles={"r": Role(limits=RoleLimits(budget={"usd": 2}), engine="e")},
         defaults=Defaults(budget={"usd": 1}),
         tasks=(Task(id="a", role="r"), Task(id="b", role="r", budget={"usd": 3}), Task(id="c")),
     )

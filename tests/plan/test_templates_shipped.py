@@ -135,7 +135,7 @@ def test_an_installed_package_brings_templates(tmp_path: Path, monkeypatch: pyte
         metadata.EntryPoint("team", "team_prompts.templates", stored.GROUP),
         metadata.EntryPoint("gone", "no_such_package.templates", stored.GROUP),
     ]
-    monkeypatch.setattr(stored.metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr("parallelai.extensions.of_group", lambda group: points)
     monkeypatch.syspath_prepend(tmp_path)
     found = find()
     assert (found["house-rules"].source, found["code-review"].prompt) == ("package", "of the package")

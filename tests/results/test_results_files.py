@@ -42,7 +42,7 @@ def test_an_unknown_format_is_refused_with_the_nearest():
 
 def test_a_format_that_cannot_be_loaded_is_named(monkeypatch):
     broken = metadata.EntryPoint("broken", "parallelai_nothing.here:render", formats.GROUP)
-    monkeypatch.setattr(formats.metadata, "entry_points", lambda **_: metadata.EntryPoints([broken]))
+    monkeypatch.setattr("parallelai.extensions.of_group", lambda group: (broken,))
     with pytest.raises(UsageError) as caught:
         formats.find("broken")
     assert caught.value.where == "parallelai_nothing.here:render"

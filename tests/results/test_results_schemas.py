@@ -125,12 +125,16 @@ REPLY = Reply(text="text", findings=(FOUND,), data={"any": [1]})
 HAPPENED = [
     events.RunCreated("review", None, "/p", "0.1.0"),
     events.RunStarted(1, "host", 4, "dag"),
+    events.EnginesTaken(
+        (events.Taken(("mock",), "plan", 2),), {"openai": "http://127.0.0.1:9/v1"}, ("a note",)
+    ),
     events.RunPaused("asked"),
     events.RunResumed("asked"),
     events.RunEnded(Outcome.OK, 0, 1.0, 2.0, {Outcome.OK: 1}, FREE),
     events.TaskExpanded(("a@1", "a@2")),
     events.TaskReady(),
     events.TaskStep("check", "checking"),
+    events.LeaveLapsed(),
     events.TaskEnded(result=RESULT, fingerprint="f1"),
     events.AttemptReserved("claude", KEY, "plan", 100, None),
     events.AttemptStarted("claude"),
@@ -147,6 +151,7 @@ HAPPENED = [
     events.ChangeApplied(("a.py",), {"a.py": ("1a", None)}),
     events.ChangeRefused(("a.py",), "it was edited since"),
     events.LimitChanged(KEY, None, 20, "start"),
+    events.LimitReached("role", "backend", 2, 2),
     events.BreakerOpened(KEY, "quota"),
     events.BreakerClosed(KEY),
     events.BudgetWarned("usd", 4.0, 5.0),

@@ -11,7 +11,7 @@ from typing import Any
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
 from parallelai.run.decisions import Cancel, Finish, RunStep, Start, Wait
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, Settled
+from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, RoleLimit, Settled
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.settings import Settings
 
@@ -170,14 +170,18 @@ class World:
         assert self._in_flight() <= max(self.parallel, 1), "more than `parallel` in flight"
         engines: Counter[str] = Counter()
         phases: Counter[int] = Counter()
+        roles: Counter[RoleLimit | None] = Counter()
         for (task, number), (_, who, _) in self.flying.items():
             phases[self.nodes[task].phase] += 1
             if number:
                 engines[self.nodes[task].members[who].engine] += 1
+                roles[self.nodes[task].role] += 1
         for engine, ceiling in self.settings.concurrency.items():
             assert engines[engine] <= ceiling
         for phase, ceiling in self.settings.phase_parallel.items():
             assert phases[phase] <= ceiling
+        for role, count in roles.items():
+            assert role is None or count <= role.parallel, f"{count} of the role `{role.role}` at once"
 
     def _finish(self, finish: Finish) -> None:
         self.finishes[finish.task] += 1

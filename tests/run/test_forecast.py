@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scheduler_world import World, node, nodes, ok
 
 from parallelai.run.forecast import Simulation, forecast
-from parallelai.run.nodes import Node
+from parallelai.run.nodes import Node, RoleLimit
 from parallelai.run.settings import Settings
 from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
 
@@ -109,6 +109,7 @@ def test_the_simulation_is_what_the_scheduler_does(seed: int, count: int, parall
                 estimate_seconds=chance.choice([1.0, 30.0, 700.0]),
                 weight=chance.choice([0.25, 1.0, 2.0]),
                 phase=chance.randint(0, 1),
+                role=chance.choice([None, RoleLimit("r", 1), RoleLimit("s", 2)]),
             )
         )
         if chance.random() < 0.2:

@@ -16,6 +16,7 @@ from parallelai.events import (
     CommandReceived,
     Event,
     EventData,
+    LeaveLapsed,
     PermissionAnswered,
     PermissionAsked,
     RunStarted,
@@ -41,8 +42,7 @@ async def nothing() -> None:
 
 
 def approvals(leave: Leave | None = None) -> Approvals:
-    told: list[str] = []
-    return Approvals("r-1", leave or Leave(), is_attended=True, flush=nothing, tell=told.append)
+    return Approvals("r-1", leave or Leave(), is_attended=True, flush=nothing, tell=lambda task, data: None)
 
 
 async def waiting(asked: Approvals) -> asyncio.Task[None]:
@@ -57,7 +57,7 @@ async def test_who_is_there_gives_leave_or_refuses_it() -> None:
         asked.decide("approve", "a", "", "ana", came_to("one").result("a"))
     task = await waiting(asked)
     for result in ("", came_to("two").result("a")):
-        with pytest.raises(UsageError, match="not what leave was given for"):
+        with pytest.raises(UsageError, match="changed since you looked"):
             asked.decide("approve", "a", "", "ana", result)
     assert asked.decide("approve", "a", "", "ana", came_to("one").result("a")) == "`a` may go on"
     await task
@@ -89,6 +89,17 @@ def given(args: dict[str, Any], *later: EventData) -> Leave:
     return leave
 
 
+async def test_leave_for_what_an_earlier_process_came_to_is_refused_once_it_is_something_else() -> None:
+    leave = came_to("one")
+    leave.wanted.add("a")
+    asked, seen = approvals(leave), leave.result("a")
+    assert asked.decide("approve", "a", "", "ana", seen) == "`a` may go on"
+    leave.take_all(events(RunStarted(1, "host", 1, "plan", True), task=None))
+    leave.take_all(events(*attempt("two"), attempt=2))
+    with pytest.raises(UsageError, match="changed since you looked"):
+        asked.decide("approve", "a", "", "ana", seen)
+
+
 ONE: dict[str, Any] = {"name": "a", "result": came_to("one").result("a")}
 
 
@@ -101,9 +112,19 @@ async def test_leave_is_for_the_result_that_was_there() -> None:
         given({"name": "a"}, *attempt("one", is_cached=True)),  # nobody said for what
         given({"name": "a"}),
     ):
-        anew = Approvals("r-1", other, is_attended=False, flush=nothing, tell=print)
+        told: list[object] = []
+        anew = Approvals(
+            "r-1",
+            other,
+            is_attended=False,
+            flush=nothing,
+            tell=lambda task, data, told=told: told.append(data),
+        )
         with pytest.raises(Unavailable, match="waits for a person's leave"):
             await anew.leave("a")
+        assert told == [LeaveLapsed()], "whoever gave it is told that it holds no more"
+        other.take_all(events(LeaveLapsed()))
+        assert not other.has_lapsed("a"), "and is told once"
 
 
 def questions(prior: Prior) -> Questions:

@@ -11,10 +11,10 @@ from scheduler_world import World, bad, member, node, nodes, ok
 
 from parallelai.engines.protocol import Estimate
 from parallelai.errors import NotFoundError
-from parallelai.events import LimitChanged
+from parallelai.events import LimitChanged, LimitReached
 from parallelai.records import ErrorRecord, Outcome
 from parallelai.run.decisions import RunStep, Start, Wait
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settled
+from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.settings import Settings
 
@@ -165,6 +165,37 @@ def test_parallel_concurrency_and_phases_are_ceilings_and_the_rest_goes_on() -> 
         [node(f"t{at}", at, phase=at % 2) for at in range(8)], settings=Settings(8, {}, {0: 1})
     ).run()
     assert phased.names[:5] == ["t0", "t1", "t3", "t5", "t7"]
+
+
+def test_a_role_s_limit_holds_over_engines_and_phases_while_others_and_its_own_checks_go_on() -> None:
+    limit = RoleLimit("backend", 2)
+    graph = [
+        *[
+            node(f"b{at}", at, role=limit, phase=at % 2, members=(member("xy"[at % 2]),), steps=steps)
+            for at, steps in enumerate([("perform", "check")] * 5)
+        ],
+        node("other", 5),
+    ]
+    world = World(graph, settings=Settings(parallel=6), script=lambda *_: ok(5.0))
+    first = world.decide()
+    assert [start.task for start in world.started] == ["b0", "b1", "other"]
+    assert first is not None
+    assert first.why == "role"
+    world.run()
+    assert dict(zip(world.names, world.starts_at, strict=True))["b2"] == 5.0, (
+        "a check takes no place of a role"
+    )
+    assert set(world.outcomes.values()) == {"ok"}
+    assert world.of(LimitReached) == [LimitReached("role", "backend", 2, 2)], "it is told once"
+
+
+def test_a_parked_attempt_gives_its_place_in_the_role_to_others() -> None:
+    limit = RoleLimit("backend", 1)
+    world = World([node("a", role=limit), node("b", 1, role=limit)], script=lambda *_: ok(5.0))
+    world.decide()
+    assert world.names == ["a"]
+    world.scheduler.park("a", 1, True)
+    assert Start("b", 0, 1, Estimate()) in world.scheduler.decide(0.0)
 
 
 def test_the_wait_says_what_binds_the_run() -> None:

@@ -20,7 +20,7 @@ from scheduler_world import World, bad, member, ok
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, Outcome, Usage
 from parallelai.run.decisions import Finish, Start
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, Settled
+from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
 from parallelai.run.scheduler import Scheduler
 from parallelai.run.settings import Settings
 from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy, Strategy
@@ -30,6 +30,7 @@ KINDS = ("transient", "refused", "rejected", "timed_out", "unavailable", "invali
 STEPS = (("perform",), ("perform",), ("perform", "check"), ("prepare", "perform", "check"))
 BUDGETS = (Allowance(), Allowance(), Allowance(usd=1.0), Allowance(tokens=60, time=30.0))
 OWN_BUDGETS = (None, None, None, Allowance(usd=0.5), Allowance(time=4.0), Allowance(tokens=30))
+ROLES = (None, None, RoleLimit("r", 1), RoleLimit("s", 2))
 MILD = ("skip-dependents", "continue")
 STRATEGIES: tuple[Strategy, ...] = (DAGStrategy(), ParallelStrategy(), BatchStrategy(2), PipelineStrategy())
 
@@ -97,6 +98,7 @@ def some_node(
         retry_on=chance.choice([frozenset(), frozenset({"timeout"}), frozenset({"invalid"})]),
         on_failure=chance.choice(on_failure),
         phase=phase,
+        role=chance.choice(ROLES),
     )
 
 

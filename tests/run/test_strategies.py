@@ -224,7 +224,7 @@ def test_ones_own_strategy_is_an_entry_point(monkeypatch: pytest.MonkeyPatch) ->
         EntryPoint("gone", "no_such_module_anywhere:make", strategies.GROUP),
     ]
     monkeypatch.setattr(
-        "importlib.metadata.entry_points", lambda group: points if group == strategies.GROUP else []
+        "parallelai.extensions.of_group", lambda group: points if group == strategies.GROUP else []
     )
     assert World(nodes(*"abc"), settings=Settings(1, strategy=find("last-first"))).run().names == [
         "c",

@@ -19,6 +19,7 @@ What comes before an action troubles it, `times` times (for ever where not given
     {"fault": "overloaded", "times": 2, "retry_after": 2}     a name of `faults.NAMED`
     {"fault": {"status": 500, "message": "…"}, "times": 1}
     {"hang": "start"} {"hang": "stream"} {"cut": true} {"garbage": true} {"error_event": "overloaded"}
+    {"unfinished": true}                                       the answer stops, as if it were whole
     {"delay": 0.5}
 
 The last block of a conversation counts. How far a conversation has come is read from itself: the number of

@@ -143,7 +143,7 @@ class ScriptedServer:
         )
         await response.prepare(request)
         events = list(wire.events(reply, call))
-        is_broken = bool({"hang", "cut", "error_event"} & trouble.keys())
+        is_broken = bool({"hang", "cut", "unfinished", "error_event"} & trouble.keys())
         with contextlib.suppress(ConnectionError):  # the client may have ended
             for event in events[: len(events) // 2] if is_broken else events:
                 await response.write(event)

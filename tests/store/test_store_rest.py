@@ -339,8 +339,12 @@ def test_consent_and_limits_are_remembered(tmp_path: Path) -> None:
         assert not other.has_consent("openai")
         machine.consent("openai")
         assert other.has_consent("openai")
+        machine.consent("openai", "http://127.0.0.1:9/v1")
+        machine.consent("openai2")
+        assert other.consents("openai") == {"", "http://127.0.0.1:9/v1"}
         assert machine.revoke("openai")
         assert not other.has_consent("openai")
+        assert other.has_consent("openai2")
         assert other.last_good_limit(key) is None
         machine.keep_limit(key, 20)
         machine.keep_limit(key, 40)

@@ -88,6 +88,14 @@ def test_a_lease_lets_in_what_was_leased_and_nothing_of_gits() -> None:
     assert why([change("Cargo.lock")], leases=("Cargo.toml",)) == []
 
 
+def test_what_is_to_be_settled_may_be_changed_but_not_what_needs_a_person() -> None:
+    paths = ["docs/a.md", "docs/a.md~0", "src/main.py", "AGENTS.md", "src/never/a.py", ".git/config"]
+    permits = Permits(RULES, plan_file="plan.yaml", settling=[*paths, "plan.yaml"])
+    assert [permits.refusal(path) for path in paths[:3]] == [None] * 3
+    refused = [permits.refusal(path) for path in (*paths[3:], "plan.yaml")]
+    assert [each[0] for each in refused if each] == ["protected", "avoided", "gits_own", "protected"]
+
+
 def test_a_protected_manifest_takes_its_lock_file_along() -> None:
     rules = Rules(owns=("**",), protected=("package.json",))
     assert why([change("package.json")], rules) == ["protected"]

@@ -154,6 +154,40 @@ async def test_what_it_ignores_and_repositories_inside_are_kept_and_told(
     assert (await gui.turn()).kept_out == ()
 
 
+async def test_a_turn_that_an_older_version_began_loses_nothing(gui: Stream) -> None:
+    mine = Repository.start(gui.root / "src/lib/mine")
+    mine.commit({"f.txt": "mine\n"})
+    await gui.guard.before()
+    (noted,) = (gui.guard.settings.folder / "inside").glob("*/apart")
+    noted.unlink()  # it did not write this
+    gui.write({"src/lib/new.txt": "new\n"})
+    (gui.root / "src/lib/lib.txt").unlink()
+    other = Repository.start(gui.root / "src/lib/lib.txt")  # in the place of a file
+    other.commit({"g.txt": "other\n"})
+    kept = {path: each for each in (await gui.guard.check()).kept_out for path in each.paths}
+    assert {"src/lib/lib.txt", "src/lib/new.txt"} <= kept.keys()
+    assert (gui.root / "src/lib/lib.txt").read_text() == "1\n"
+    assert (mine.root / "f.txt").read_text() == "mine\n"
+    aside = list(gui.guard.settings.patches.rglob("g.txt"))
+    assert [file.read_text() for file in aside] == ["other\n"]
+
+
+async def test_a_turn_that_was_cut_off_as_it_began_is_none(
+    gui: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(settings: object, head: str) -> None:
+        raise OSError("killed")
+
+    await gui.turn()
+    with monkeypatch.context() as patched:
+        patched.setattr("parallelai.work.guard.inside.remember", cut_off)
+        with pytest.raises(OSError, match="killed"):
+            await gui.guard.before()
+    gui.write({"src/lib/lib.txt": "of a person\n"})
+    assert (await gui.turn()).kept_out == ()
+    assert (gui.root / "src/lib/lib.txt").read_text() == "of a person\n"
+
+
 async def test_a_removed_submodule_is_judged_like_a_file(room: Room, gui: Stream) -> None:
     other = room.worktree("other", rules=Rules(owns=("other/**",)))
     other.git(*FILE, "submodule", "--quiet", "update", "--init")

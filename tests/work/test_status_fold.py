@@ -96,8 +96,8 @@ def test_what_landed_beside_its_target_says_what_is_in_the_way() -> None:
     note = "your checkout waits: `a` is in the way: move it, then `git merge --ff-only p`"
     landed = replace(STREAM, state="landed", landed=Landed("main", "b", "c", "t", "p", notes=("other", note)))
     found = _status([], landed, is_pending=True)
-    assert (found.stage, found.landed, found.pending, found.why) == ("landed", "c", "p", note)
-    assert _status([], landed).pending is None
+    assert (found.stage, found.landed, found.pending, found.why) == ("pending", "c", "p", note)
+    assert (_status([], landed).stage, _status([], landed).pending) == ("landed", None)
 
 
 def test_before_anything_happened_it_waits() -> None:

@@ -69,7 +69,9 @@ def test_what_has_landed_names_what_was_kept_out_and_the_branch_that_holds_it_re
     landed = replace(READY, landed="c" * 40, conflicts=("gui",), kept_out=tuple("abcd"))
     assert table([landed], 200)[1].endswith("landed on main as cccccccccc; kept out: a, b, c and 1 more")
     beside = replace(landed, pending="parallelai/landing/main", kept_out=())
-    assert table([beside], 200)[1].endswith("landed on parallelai/landing/main as cccccccccc")
+    assert table([beside], 200)[1].endswith(
+        "landed on parallelai/landing/main as cccccccccc, not yet taken over"
+    )
 
 
 def test_a_reason_that_has_no_room_is_given_whole_on_lines_of_its_own() -> None:

@@ -13,10 +13,11 @@ from repositories import Repository, everything, lying
 from streams_support import Project, project
 
 from parallelai.errors import UsageError
+from parallelai.git.merging import Merged
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Rules, Stream, with_leave
 from parallelai.work.streams.syncing import How, sync
-from parallelai.work.streams.taking_over import take_over
+from parallelai.work.streams.taking_over import settling, take_over, unsettled
 
 FILES: dict[str, str | bytes] = {
     "src/a.py": "".join(f"a{number}\n" for number in range(30)),
@@ -93,6 +94,63 @@ async def test_leave_outlasts_what_git_merged_and_not_what_it_could_not(shop: Pr
     done = await take_over(shop.repository, shop.streams, ready, conflicting)
     assert (done.has_moved, done.stream.unsettled) == (True, ("src/b.py",))
     assert not done.stream.is_approved
+
+
+async def test_what_has_no_text_comes_in_with_both_versions(shop: Project) -> None:
+    shop.user.commit({"src/logo": b"\0base", "src/gone": "base\n", "src/kept": "base\n"})
+    (shop.user.root / "src/link").symlink_to("a.py")
+    shop.user.commit({})
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    (there.root / "src/gone").unlink()
+    (there.root / "src/link").unlink()
+    (there.root / "src/link").symlink_to("mine.py")
+    ours = there.commit(
+        {"src/logo": b"\0ours", "src/kept": "mine\n", "src/new/in": "mine\n", "src/b.py": "mine\n"}
+    )
+    (shop.user.root / "src/kept").unlink()
+    (shop.user.root / "src/link").unlink()
+    (shop.user.root / "src/link").symlink_to("theirs.py")
+    theirs = shop.user.commit(
+        {"src/logo": b"\0theirs", "src/gone": "theirs\n", "src/new": "theirs\n", "src/b.py": "theirs\n"}
+    )
+
+    done = await take_over(shop.repository, shop.streams, stream, theirs)
+
+    src = there.root / "src"
+    assert (done.ok, done.has_moved) == (True, True)
+    beside = {f"src/{name}~{theirs}" for name in ("logo", "gone", "new", "link")} | {f"src/kept~{ours}"}
+    assert set(done.stream.unsettled) == {"src/b.py", *beside}
+    assert {*beside, "src/logo", "src/kept", "src/new"} <= settling(done.stream)
+    assert [(src / name).read_bytes() for name in ("logo", f"logo~{theirs}")] == [b"\0ours", b"\0theirs"]
+    assert [os.readlink(src / name) for name in ("link", f"link~{theirs}")] == ["mine.py", "theirs.py"]
+    texts = {"gone": "theirs\n", "kept": "mine\n", f"kept~{ours}": "mine\n", f"new~{theirs}": "theirs\n"}
+    assert {name: (src / name).read_text() for name in texts} == texts
+    assert (src / "new/in").read_text() == "mine\n"
+    assert there.git("status", "--porcelain") == ""
+    for path in beside - {f"src/logo~{theirs}"}:
+        (there.root / path).unlink()
+    head = there.commit({"src/b.py": "both\n", "src/logo": b"\0both"})
+    left = await unsettled(shop.repository, head, done.stream.unsettled)
+    assert left == (f"src/logo~{theirs}",)  # a decision that nobody has made
+
+
+async def test_what_git_cannot_merge_at_all_is_not_brought_in(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = (await shop.start("gui")).stream
+    ours = shop.in_tree(stream).commit({"src/b.py": "mine\n"})
+    theirs = shop.user.commit({"src/a.py": "theirs\n"})
+
+    async def failed(*_: object) -> Merged:
+        return Merged(await shop.repository.tree(ours), False, (), ("git failed on this merge",))
+
+    monkeypatch.setattr("parallelai.work.streams.taking_over.merge", failed)
+
+    done = await take_over(shop.repository, shop.streams, stream, theirs)
+
+    assert (done.ok, done.has_moved) == (False, False)
+    assert shop.in_tree(stream).git("rev-parse", "HEAD").strip() == ours
 
 
 def test_leave_is_for_what_waits() -> None:

@@ -184,13 +184,13 @@ async def test_a_file_in_a_folder_that_another_moves_waits_for_that(owned: Repos
     def moves(hands: Hands, request: Request) -> None:
         (Path(request.root) / "lib").rename(Path(request.root) / "kit")
 
-    def moves_its_own(hands: Hands, request: Request) -> None:
-        root = Path(request.root)
-        (root / "kit").mkdir(exist_ok=True)
-        (root / "lib" / "new.txt").rename(root / "kit" / "new.txt")
+    def agrees(hands: Hands, request: Request) -> None:
+        kit = Path(request.root) / "kit"
+        assert (kit / "new.txt").read_text() == "new\n"  # where git proposes to have it
+        next(kit.glob("new.txt~*")).unlink()
 
     first = [moves, once(waiting, writes(("one.txt", "1\n")))]
-    second = [once(begun, writes(("lib/new.txt", "new\n"))), moves_its_own]
+    second = [once(begun, writes(("lib/new.txt", "new\n"))), agrees]
     hands = Hands({"one": first, "two": second})
     own = ["kit/**", "!kit/new.txt", "lib/**", "!lib/new.txt", "one.txt"]
     one = {"owns": own, "todo": ["begin", "go on"]}
@@ -345,6 +345,29 @@ async def test_what_has_conflict_markers_left_does_not_land(user: Repository) ->
     assert "conflict markers" in again.told["one"][0]
     assert statuses(document) == {"one": "ok"}, [row.error for row in document.tasks]
     assert (user.root / "main.txt").read_text() == "import one, somebody\n"
+
+
+async def test_what_has_no_text_is_settled_by_whoever_is_told_and_not_by_silence(user: Repository) -> None:
+    def meets(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "main.txt").write_bytes(b"\0mine")
+        user.commit({"main.txt": b"\0theirs"})
+
+    def leaves(hands: Hands, request: Request) -> None:
+        (beside,) = Path(request.root).glob("main.txt~*")
+        assert beside.read_bytes() == b"\0theirs"
+
+    def settles(hands: Hands, request: Request) -> None:
+        (beside,) = Path(request.root).glob("main.txt~*")
+        (Path(request.root) / "main.txt").write_bytes(b"\0both")
+        beside.unlink()
+
+    hands = Hands({"one": [meets, leaves, settles]})
+    document = await asyncio.wait_for(carry_out(user, hands, plan_of({"file": "wait"}, one={}), Watch()), 60)
+    assert statuses(document) == {"one": "ok"}, [row.error for row in document.tasks]
+    for told in hands.told["one"][1:3]:
+        assert "git cannot merge `main.txt`" in told
+    assert (user.root / "main.txt").read_bytes() == b"\0both"
+    assert [path.name for path in user.root.glob("main.txt*")] == ["main.txt"]
 
 
 async def test_nor_does_it_land_by_hand(user: Repository) -> None:

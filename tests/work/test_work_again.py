@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import time
@@ -19,6 +20,8 @@ from crash_support import await_none
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Capabilities, Port, Request, SessionEvent
 from parallelai.events import LandingBlocked, TaskStep
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams
 from running import FakeEngine, Watcher, run_program, start_program, statuses
 
 CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
@@ -149,6 +152,58 @@ async def test_an_assistant_that_goes_on_in_its_session_finds_its_files(user: Re
     assert (user.root / "src" / "a.txt").read_text() == "a\nmore\nmore\n"
 
 
+@pytest.mark.parametrize("edit", ["write", "remove", "commit"])
+async def test_what_a_person_did_after_a_stop_stays_where_it_is(user: Repository, edit: str) -> None:
+    begun, found = asyncio.Event(), list[list[str]]()
+
+    async def answer(request: Request, port: Port) -> str:
+        found.append(sorted(path.name for path in (Path(request.root) / "src").iterdir()))
+        (Path(request.root) / "src" / "half.txt").write_text("half\n")
+        if len(found) == 1:
+            begun.set()
+            await asyncio.Event().wait()
+        return "done"
+
+    plan = {"engines": {}, "workstreams": {"one": {"description": "One", "owns": "src/**"}}}
+    user.commit({"plan.yaml": yaml.safe_dump(plan)})
+    engine = FakeEngine(answer=answer, capabilities=dataclasses.replace(EDITS, resumes=False))
+    async with AsyncParallelAI(user.root, engines=[engine]) as ai:
+        call = asyncio.create_task(ai.execute(user.root / "plan.yaml", engine="fake"))
+        await begun.wait()
+        await ai.runs.cancel()
+        await call
+        edited_after(ai.work.find("one"), edit)
+        document = await ai.execute(user.root / "plan.yaml", engine="fake", resume=True)
+    assert statuses(document) == {"one": "ok"}, document.tasks
+    mine = {
+        "write": ["a.txt", "half.txt", "mine.txt"],
+        "remove": ["half.txt"],
+        "commit": ["a.txt", "half.txt", "mine.txt"],
+    }
+    assert found == [["a.txt"], mine[edit]]
+    assert document.tasks[0].workstream is not None
+    assert document.tasks[0].workstream["kept_out"] == []
+
+
+def edited_after(stream: Stream, edit: str) -> None:
+    """Do something in a worktree as a person does: later than its attempt was stopped, by every clock."""
+    there, at = Repository(Path(stream.worktree)), stream.left_at
+    assert at is not None
+    mine, removed = there.root / "src" / "mine.txt", there.root / "src" / "a.txt"
+    while True:
+        mine.write_text("mine\n")
+        if edit == "remove":
+            mine.unlink()
+            removed.unlink(missing_ok=True)
+        changed = mine.parent if edit == "remove" else mine
+        if changed.stat().st_ctime > at + (1 if edit == "commit" else 0):
+            break
+        time.sleep(0.01)
+    if edit == "commit":  # git knows whole seconds
+        there.git("add", "src")
+        there.git("commit", "-qm", "mine")
+
+
 def write_plan(user: Repository) -> None:
     plan = {
         "engines": {"sh": {"use": "command", "command": ["sh", "-c", WAITS]}},
@@ -192,6 +247,10 @@ def test_a_second_interruption_ends_the_run_at_once_and_it_goes_on_later(
     worktree = user.root.parent / "project-worktrees" / "one"
     assert (worktree / "src" / "half.txt").read_text() == "half\n"
     assert user.git("status", "--porcelain") == ""
+    # By which edits of a person are told from what the program left.
+    left_at = Streams(user.root / ".parallelai" / "state").find("one").left_at
+    assert left_at is not None
+    assert left_at > (worktree / "src" / "half.txt").stat().st_ctime
 
     user.commit({"src/go.txt": "go\n"})
     again = run_program(user.root, "work", "run", "plan.yaml", "--json")

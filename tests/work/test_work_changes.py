@@ -14,6 +14,7 @@ from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Request
 from parallelai.records import Outcome
 from parallelai.results import formats
+from parallelai.results.document import GONE
 
 FILES = {"a.py": "a = 1\n", "b.py": "b = 2\n", "src/c.py": "c = 3\n", ".gitignore": ".env\nnode_modules\n"}
 
@@ -66,6 +67,9 @@ async def test_a_change_is_made_apart_and_applied_when_asked(repository: Path) -
         assert (repository / "made/deep/d.py").read_text() == "d\n"
         assert not (repository / "src").exists()
         assert ai.runs.show().tasks[0].change.applied
+        (repository / "a.py").write_text("a = 1\n")
+        shown = ai.runs.show().tasks[0].change
+        assert (shown.applied, shown.why) == (True, "no longer in the checkout: a.py")
 
         await ai.changes.unapply()
         assert (repository / "src/c.py").read_text() == "c = 3\n"
@@ -385,6 +389,12 @@ async def test_outside_git_a_task_that_edits_is_refused_clearly(tmp_path: Path) 
     assert not engine.requests
 
 
+def states(ai: AsyncParallelAI) -> list[tuple[bool, str | None]]:
+    """Of each change of the latest run whether it is said to be in the checkout, and what is said of it."""
+    changes = [row.change for row in ai.runs.show().tasks]
+    return [(change.applied, change.why) for change in changes if change is not None]
+
+
 async def test_what_git_discarded_is_applied_again_and_what_was_edited_is_said(repository: Path) -> None:
     """Of two changes of the same line: the files count, not what was written down once."""
 
@@ -402,9 +412,20 @@ async def test_what_git_discarded_is_applied_again_and_what_was_edited_is_said(r
         run = (await ai.execute(tasks=tasks)).run
         assert [one.task for one in await ai.changes.apply()] == ["fix", "doc"]
         assert await ai.changes.apply() == ()
+        assert states(ai) == [(True, None), (True, None)]
+        path.write_text("a = 2\n")  # as `fix` had it, without `doc`
+        assert states(ai) == [(True, None), (False, GONE)]
         git(repository, "checkout", "-q", ".")
+        assert states(ai) == [(False, GONE), (False, GONE)]
+        assert [one.change.why for one in ai.changes.diff()] == [GONE, GONE]
+        shown = formats.render("terminal", ai.runs.show(run), formats.RenderContext(root=repository))
+        assert f"1 file changed, {GONE}: .parallelai" in " ".join(shown.split())
         assert [one.why for one in await ai.changes.apply()] == [None, None]
         assert path.read_text() == "a = 3\n"
+        assert states(ai) == [(True, None), (True, None)]
+        path.write_text("a = 3  # mine\n")  # nobody knows what of it is whose
+        assert states(ai) == [(True, None), (True, None)]
+        path.write_text("a = 3\n")
 
         (refused,) = await ai.changes.unapply(tasks=["fix"])
         assert refused.refused == ("a.py",)

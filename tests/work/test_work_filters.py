@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from repositories import Repository
 
 from parallelai import AsyncParallelAI, processes
+from parallelai.errors import Unavailable
+from parallelai.git.plumbing import GitError
 from parallelai.git.repository import open_repository
-from parallelai.work import filters
+from parallelai.work import filters, lfs
 
 SCRIPT = """#!/bin/sh
 for place in . {0}; do touch $place/loot 2> /dev/null; done
 echo "$1"; tr a-z A-Z
 """
+AGENT = """#!/usr/bin/env python3
+import json, os, shutil, sys, tempfile
+for line in sys.stdin:
+    asked = json.loads(line)
+    told = {{}}
+    if asked["event"] == "download":
+        copy = tempfile.mkstemp(dir=sys.argv[1])[1]
+        shutil.copy(sys.argv[1] + "/" + asked["oid"], copy)
+        told = {{"event": "complete", "oid": asked["oid"], "path": copy}}
+    if asked["event"] != "terminate":
+        print(json.dumps(told), flush=True)
+open({0!r}, "a").write(os.getcwd())
+"""
+needs_lfs = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs (`.ci/packages`)")
 needs_sandbox = pytest.mark.skipif(not processes.confinements(), reason="needs a sandbox")
 
 
@@ -55,6 +72,144 @@ async def test_a_filter_that_comes_later_is_seen(user: Repository) -> None:
     user.git("config", "filter.loud.clean", "cat")
     after = await repository.settings(filters.PATTERN, user.root, {})
     assert set(after) - set(before) == {"filter.loud.clean"}
+
+
+async def test_a_filter_of_an_included_file_that_changes_is_seen(user: Repository, tmp_path: Path) -> None:
+    included = tmp_path / "more.gitconfig"
+    user.git("config", "include.path", str(included))
+    repository = await open_repository(user.root)
+    assert await repository.settings(filters.PATTERN, user.root, {}) == {}
+    included.write_text('[filter "loud"]\n\tclean = cat\n')
+    assert await repository.settings(filters.PATTERN, user.root, {}) == {"filter.loud.clean": "cat"}
+
+
+@needs_sandbox
+async def test_a_filter_that_fails_confined_says_what_it_may_do(user: Repository) -> None:
+    user.git("config", "filter.loud.clean", "touch loot && cat")
+    user.git("config", "filter.loud.required", "true")
+    repository = await open_repository(user.root)
+    words = ("hash-object", "--stdin", "--path", "new.txt")
+    with pytest.raises(
+        Unavailable, match=r"`loud` \(`touch loot .* on `new\.txt`; it runs confined"
+    ) as raised:
+        await filters.as_user(repository, *words, at=user.root, stdin=b"abc\n")
+    assert "loot" in raised.value.said.partition("it runs confined")[2]  # its own words
+    assert "bwrap" not in raised.value.said
+    assert raised.value.next is not None
+    assert "write what it prints" in raised.value.next
+
+
+def test_where_git_names_what_it_was_told_to_run_the_users_words_are_shown() -> None:
+    settings = {"filter.loud.smudge": "./loud.sh"}
+    error = GitError("`git checkout-index` failed: external filter 'bwrap -- ./loud.sh %f' failed 1")
+    told = filters.explained(error, settings, {"filter.loud.smudge": "bwrap -- ./loud.sh %f"})
+    assert told.said.startswith("`git checkout-index` failed: external filter './loud.sh' failed 1; ")
+    assert "confined" in told.said
+    assert told.next
+    assert filters.explained(error, settings, {}) is error
+
+
+def use_lfs(user: Repository, **settings: str) -> None:
+    user.commit({".gitattributes": "*.bin filter=lfs\n"})
+    filter_ = {"process": "git-lfs filter-process", "clean": "git-lfs clean -- %f", "required": "true"}
+    for key, value in filter_.items():
+        user.git("config", f"filter.lfs.{key}", value)
+    for key, value in settings.items():
+        user.git("config", f"lfs.{key.replace('__', '.')}", value)
+
+
+@needs_lfs
+@pytest.mark.parametrize("by", processes.confinements())
+async def test_an_extension_of_git_lfs_runs_confined(
+    user: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr("parallelai.engines.confining.confinements", lambda: (by,))
+    (user.root / "Aloud.sh").write_text(SCRIPT.format(tmp_path).replace("tr a-z A-Z", "cat"))
+    use_lfs(
+        user,
+        extension__x__clean="./Aloud.sh of=%f",
+        extension__x__smudge="tail -n +2",
+        extension__x__priority="0",
+    )
+    repository = await open_repository(user.root)
+    name = "it's $(touch loot) %f.bin"
+    made = await filters.as_user(
+        repository, "hash-object", "-w", "--stdin", "--path", name, at=user.root, stdin=b"abc\n"
+    )
+    blob = made.stdout.decode().strip()
+    assert "ext-0-x sha256:" in user.git("cat-file", "blob", blob)
+    done = await filters.as_user(repository, "cat-file", "--filters", f"--path={name}", blob, at=user.root)
+    assert done.stdout == b"abc\n"
+    (kept,) = [file for file in (user.root / ".git/lfs/objects").rglob("*") if file.is_file()]
+    assert kept.read_text() == f"of={name}\nabc\n"
+    assert not list(tmp_path.rglob("loot"))
+
+
+@needs_lfs
+@needs_sandbox
+async def test_a_transfer_of_git_lfs_runs_in_the_users_checkout(user: Repository, tmp_path: Path) -> None:
+    ran, loot, store = tmp_path / "ran", tmp_path / "loot", tmp_path / "the store"
+    store.mkdir()
+    user.commit({"agent.py": AGENT.format(str(ran))})
+    (user.root / "agent.py").chmod(0o755)
+    transfer = {"path": "./agent.py", "args": f"'{store}'"}
+    use_lfs(
+        user,
+        url="https://example.invalid",
+        standalonetransferagent="x",
+        **{f"customtransfer__x__{key}": value for key, value in transfer.items()},
+    )
+    user.commit({"a.bin": "content\n"})
+    (kept,) = [file for file in (user.root / ".git/lfs/objects").rglob("*") if file.is_file()]
+    kept.rename(store / kept.name)
+    tree = tmp_path / "tree"
+    user.git("worktree", "add", "-q", "--no-checkout", str(tree))
+    (tree / "agent.py").write_text(f"#!/bin/sh\ntouch {loot}\n")
+    (tree / "agent.py").chmod(0o755)
+    (tree / ".gitattributes").write_text("*.bin filter=lfs\n")
+    (tree / ".lfsconfig").write_text(f'[lfs "customtransfer.x"]\n\tpath = {tree}/agent.py\n')
+    repository = await open_repository(user.root)
+    words = ("cat-file", "--filters", "HEAD:a.bin")
+    assert (await filters.as_user(repository, *words, at=tree)).stdout == b"content\n"
+    assert set(ran.read_text().split("/project")) == {str(user.root).removesuffix("/project"), ""}
+
+    shutil.rmtree(user.root / ".git/lfs/objects")
+    user.git("config", "extensions.worktreeConfig", "true")
+    user.git("-C", str(tree), "config", "--worktree", "lfs.customtransfer.x.path", f"{tree}/agent.py")
+    with pytest.raises(Unavailable, match="`lfs`"):
+        await filters.as_user(repository, *words, at=tree)
+    assert not loot.exists()
+
+
+async def test_git_annex_does_not_run(
+    user: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "git-annex"
+    program.parent.mkdir()
+    program.write_text(SCRIPT.format(tmp_path))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    for key, value in (("clean", "git-annex smudge --clean -- %f"), ("required", "true")):
+        user.git("config", f"filter.loud.{key}", value)
+    repository = await open_repository(user.root)
+    words = ("hash-object", "-w", "--stdin", "--path", "a.txt")
+    made = await filters.as_user(repository, *words, at=user.root, stdin=b"abc\n")
+    assert user.git("cat-file", "blob", made.stdout.decode().strip()) == "abc\n"
+    assert not list(tmp_path.rglob("loot"))
+
+
+async def test_a_filter_that_gives_other_bytes_each_time_is_named(user: Repository) -> None:
+    user.git("config", "filter.loud.clean", "cat; date +%%N")
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["sh", "-c", "echo more >> b.txt"]}},
+        "workstreams": {"one": {"description": "d", "engine": "sh", "owns": ["b.txt"]}},
+    }
+    async with AsyncParallelAI(user.root) as ai:
+        (row,) = (await ai.execute(plan)).tasks
+    assert row.error is not None
+    assert "`loud`" in row.error.said
+    assert "`b.txt`" in row.error.said
+    assert ".gitattributes" in (row.error.next or "")
 
 
 @needs_sandbox
@@ -114,4 +269,4 @@ def test_git_lfs_alone_runs_as_it_is(tmp_path: Path, command: str, path: str, ru
         (folder / "git-lfs").write_text("#!/bin/sh\n")
         (folder / "git-lfs").chmod(0o755)
     expected = None if runs is None else runs.format(**folders)
-    assert filters.as_lfs(command.format(**folders), tmp_path / "top", path.format(**folders)) == expected
+    assert lfs.as_it_is(command.format(**folders), tmp_path / "top", path.format(**folders)) == expected

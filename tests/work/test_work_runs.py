@@ -313,9 +313,13 @@ async def test_leave_for_what_a_gate_refused_is_none_for_what_comes_after(user: 
     again = rows(await carry_out(user, hands, plan))["one"]
 
     assert (again.status, again.error.kind) == (Outcome.BLOCKED, "unavailable")
+    assert "has lapsed" in again.error.said
     assert not (user.root / "one.txt").exists()
     async with AsyncParallelAI(user.root, engines=[hands]) as ai:
-        await ai.work.approve("one")
+        for other in ("", "0000000", ai.work.find("one").head[:6]):
+            with pytest.raises(UsageError, match="changed since you looked"):
+                await ai.work.approve("one", other)
+        await ai.work.approve("one", again.error.next.split()[5].rstrip("`,"))
     assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
     assert (user.root / "one.txt").read_text() == "unseen\n"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from repositories import Repository
+from streams_support import Project
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Capabilities, Port, Request
@@ -15,6 +16,7 @@ from parallelai.git.plumbing import Git
 from parallelai.git.repository import open_repository
 from parallelai.git.submodules import lay_out, submodules
 from parallelai.work.gates.trees import Settings, SetupFailed, open_trees
+from parallelai.work.streams.registry import Streams
 from running import FakeEngine, run_program, statuses
 
 FILE = ("-c", "protocol.file.allow=always")
@@ -145,6 +147,28 @@ def test_who_has_not_checked_them_out_goes_without_and_is_told(user: Repository,
     assert run_program(clone.root, "work", "done", "one").returncode == 0
     landed = run_program(clone.root, "work", "land", "one")
     assert landed.returncode == 0, landed.stdout + landed.stderr
+
+
+def test_a_run_of_plain_tasks_tells_it_too(user: Repository, tmp_path: Path) -> None:
+    clone = Repository(tmp_path / "clone")
+    user.git("clone", "--quiet", str(user.root), str(clone.root))
+    plan = {
+        "engines": {"writer": {"use": "command", "command": ["sh", "-c", "echo new > new.txt"]}},
+        "tasks": [{"id": "one", "description": "One", "engine": "writer", "edits": True}],
+    }
+    clone.write({"plan.json": json.dumps(plan)})
+
+    ran = run_program(clone.root, "execute", "plan.json", "--trust")
+
+    assert "are not in worktrees: `lib` (" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
+
+
+async def test_of_one_inside_another_it_is_told_too(user: Repository, tmp_path: Path) -> None:
+    shutil.rmtree(user.root / ".git/modules/lib/modules")
+    shop = Project(user, await open_repository(user.root), Streams(tmp_path / "state"))
+    started = await shop.start("one")
+    assert any(note.startswith("submodules are there") and note.endswith(": `lib`") for note in started.notes)
+    assert any("are not in worktrees: `lib/deep` (" in note for note in started.notes)
 
 
 @pytest.mark.parametrize("name", ["../../outside", "lib"])

@@ -20,16 +20,15 @@ from parallelai.cli.flags import Carrying
 from parallelai.cli.progress import Progress
 from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
-from parallelai.client.notes import of_ignored
 from parallelai.client.options import CarryOut
-from parallelai.errors import ParallelAIError, UsageError
+from parallelai.errors import ConsentError, ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.plan.files import read_text
 from parallelai.records import Outcome, RunDocument, TaskResult
 from parallelai.results import formats
 from parallelai.results.document import WAITS, is_pending, to_data, waiting
 from parallelai.results.json import dump
-from parallelai.results.printable import visible
+from parallelai.results.printable import harmless, visible
 from parallelai.results.summary import more_needed
 from parallelai.results.write import refuse_link_out, write_atomically
 
@@ -51,14 +50,15 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
     check_output(asked)
 
     async def work(ai: AsyncParallelAI) -> int:
-        progress = Progress(shared, notes=lambda: of_ignored(ai.project))
+        progress = Progress(shared)
         with _events(shared, asked.events) as write, progress, _signals(ai):
 
             def watch(events: Sequence[Event]) -> None:
                 write(events)
                 progress.take(events)
 
-            document = await call(ai, dataclasses.replace(asked.carry, on_events=watch))
+            carry = dataclasses.replace(asked.carry, on_events=watch)
+            document = await _with_consent(shared, carry, lambda carry: call(ai, carry))
         if document is None:
             return 0
         show(shared, asked, ai.project.root, document)
@@ -68,6 +68,23 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
         return document.exit
 
     return shared.call(work, is_trusted=asked.carry.is_trusted)
+
+
+async def _with_consent(
+    shared: Shared, carry: CarryOut, call: Callable[[CarryOut], Awaitable[RunDocument | None]]
+) -> RunDocument | None:
+    """Carry out; on a terminal, ask whether requests may go to another address than the run's did so far.
+
+    Raises:
+        ConsentError: nobody is here to say so, or the user says no.
+    """
+    try:
+        return await call(carry)
+    except ConsentError as error:
+        question = f"{error.said}. May they go there?"
+        if not shared.is_interactive or not click.confirm(harmless(question), default=False, err=True):
+            raise
+        return await call(dataclasses.replace(carry, agreed=error.addresses))
 
 
 def check_output(asked: Carrying) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from parallelai.cli.shared import Shared
 from parallelai.errors import NotFoundError
+from parallelai.results.document import GONE
 from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def print_diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
 def _lines(found: tuple[TaskChange, ...]) -> list[str]:
     lines = []
     for one in found:
-        state = "applied" if one.change.applied else "not applied"
+        state = "applied" if one.change.applied else GONE if one.change.why == GONE else "not applied"
         lines.append(visible(f"# {one.task}: {_files(len(one.change.files))}, {state} ({one.change.patch})"))
         lines += [visible(line) for line in one.patch.splitlines()]
         lines += [visible(f"# kept out: {path}") for path in one.change.kept_out]

@@ -25,7 +25,10 @@ def engines() -> None:
 
 @engines.command("list")
 def list_(shared: Shared) -> int:
-    """List the engines: what is here, what is missing, and how to get it. Starts none of them."""
+    """List the engines: what is here, what is missing, and how to get it. Starts none of them.
+
+    The one with a * is taken where nobody named another, and none may be taken without asking you.
+    """
 
     async def work(ai: AsyncParallelAI) -> list[EngineRow]:
         shared.say_ignored(ai.project)

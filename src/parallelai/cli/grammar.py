@@ -17,6 +17,8 @@ from parallelai.errors import UsageError
 
 NAMES = ("project", "is_json", "is_yes", "is_quiet", "is_verbose", "color")
 """The global flags, by the names that `Shared` gives them."""
+_WHOLE = 1_000
+"""More characters than any sentence of a help text has."""
 
 
 class SectionOption(click.Option):
@@ -66,8 +68,10 @@ def _format_sections(command: click.Command, ctx: click.Context, formatter: clic
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None:
-            is_help = parameter.name == "help"
-            section = GlobalOption.section if is_help else getattr(parameter, "section", "Options")
+            is_help = any(option in ctx.help_option_names for option in parameter.opts)
+            section = getattr(parameter, "section", SectionOption.section)
+            if is_help and GlobalOption.section in sections:
+                section = GlobalOption.section
             sections.setdefault(section, []).append(record)
     for title, rows in sections.items():
         with formatter.section(title):
@@ -144,6 +148,13 @@ class Group(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _format_sections(self, ctx, formatter)
         self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs with the whole of their first sentence, where click would cut it to a line."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, verb.get_short_help_str(_WHOLE)) for name, verb in found if verb is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class LazyGroup(Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,11 @@ def _line(shared: Shared, event: Event) -> str:
     who = f" {event.task}" if event.task else ""
     what = "" if data == "{}" else f" {data}"
     line = visible(f"{_local(event.at):%H:%M:%S} {event.type:<17}{who}{what}")
-    return line if shared.is_verbose else line[: max(shared.width, _LEAST_WIDTH)]
+    if shared.is_verbose or not sys.stdout.isatty():  # a program that reads it needs the data whole
+        return line
+    width = max(shared.width, _LEAST_WIDTH)
+    mark = "~" if shared.is_ascii else "…"
+    return line if len(line) <= width else line[: width - 1] + mark
 
 
 def print_streams(shared: Shared, run: str | None, task: str) -> int:

@@ -191,17 +191,33 @@ def preview_lines(preview: Preview, *, is_ascii: bool = False) -> list[str]:
         else:
             lines += [f"{name}{times}: nobody{after}", f"  cannot start: {who.error.said}"]
     strategy, parallel = preview.job.strategy.name, preview.job.parallel
-    return [*lines, f"{len(preview.graph)} to carry out, strategy {strategy}, {parallel} at once"]
+    at_once = ", ".join([f"{parallel} at once", *_roles_at_once(preview)])
+    return [*lines, f"{len(preview.graph)} to carry out, strategy {strategy}, {at_once}"]
+
+
+def _roles_at_once(preview: Preview) -> list[str]:
+    """What roles allow at once, of those that something has."""
+    taken = {instance.task.role for instance in preview.graph.instances}
+    limits = {name: role.limits for name, role in preview.job.plan.roles.items() if name in taken}
+    return [
+        f"at most {limit.parallel} of role `{name}`"
+        for name, limit in limits.items()
+        if limit is not None and limit.parallel is not None
+    ]
 
 
 @plan.command()
 @_plan
 @click.option("--format", "form", default="terminal", metavar="NAME", help="terminal, mermaid or dot.")
-def graph(shared: Shared, path: str, form: str) -> int:
+@_set
+def graph(shared: Shared, path: str, form: str, pairs: tuple[str, ...]) -> int:
     """Draw a plan's task graph."""
-    drawing = shared.read(
-        lambda ai: ai.plans.drawing(path, form, width=shared.width, is_ascii=shared.is_ascii)
-    )
+
+    def work(ai: AsyncParallelAI) -> str:
+        loaded = ai.plans.load(path, variables(pairs))
+        return ai.plans.drawing(loaded, form, width=shared.width, is_ascii=shared.is_ascii)
+
+    drawing = shared.read(work)
     shared.result({"format": form, "drawing": drawing}, drawing)
     return 0
 
@@ -267,13 +283,14 @@ def duration(seconds: float) -> str:
 @plan.command()
 @_plan
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the plan there, do not print it.")
+@_set
 @_force
-def convert(shared: Shared, path: str, output: str | None, is_forced: bool) -> int:
-    """Write a plan in canonical YAML; PLAN may be a task list in Markdown, with checkboxes or headed blocks."""
+def convert(shared: Shared, path: str, output: str | None, pairs: tuple[str, ...], is_forced: bool) -> int:
+    """Write a plan in canonical YAML; PLAN may be a task list in Markdown: checkboxes, headed blocks, or a table."""
     from parallelai.plan.model import positions
 
     def work(ai: AsyncParallelAI) -> tuple[str, Positions]:
-        loaded = ai.plans.load(path)
+        loaded = ai.plans.load(path, variables(pairs))
         return ai.plans.convert(loaded), positions(loaded)
 
     text, where = shared.read(work)

@@ -19,7 +19,10 @@ from parallelai.events import (
     BudgetWarned,
     ConflictWaited,
     ConflictWaiting,
+    EnginesTaken,
     Event,
+    LeaveLapsed,
+    LimitReached,
     OrphanEnded,
     RunCreated,
     RunEnded,
@@ -49,12 +52,9 @@ class Progress:
         self,
         shared: Shared,
         *,
-        notes: Callable[[], Sequence[str]] = tuple,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`notes` are told where a run goes on; of a new one they are among its own."""
         self._shared = shared
-        self._notes = notes
         self._now = now
         self._standing = Standing()
         is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -85,13 +85,20 @@ class Progress:
             case RunCreated() as data:
                 self._tell_beginning(event.run, data)
             case RunStarted() as data:
-                self._tell_start(event.run, data)
+                if data.is_resume:
+                    self._say(f"run {event.run}, going on")
                 self._start()
+            case EnginesTaken(taken=taken, notes=notes):
+                self._tell_engines([(one.engines, one.why) for one in taken], notes)
             case AttemptEnded(reply=Reply(notes=notes)):
                 for note in notes:
                     self._note(note)
             case RunEnded():
                 self._stop()
+            case LeaveLapsed() if event.task is not None:
+                self._say(
+                    f"`{event.task}` came to something else than leave was given for: that leave has lapsed"
+                )
             case ConflictWaiting() | ConflictWaited() | TaskStep() as data if event.task is not None:
                 self._say(_said_of_wait(event.task, data))
             case _:
@@ -102,19 +109,17 @@ class Progress:
         whys = data.options.get("why", {})
         taken = dict.fromkeys((tuple(engines.get(task, ())), why) for task, why in whys.items())
         self._say(f"run {run}")
-        for members, why in list(taken)[:_MOST_REASONS]:
+        self._tell_engines(list(taken), data.notes)
+
+    def _tell_engines(self, taken: Sequence[tuple[tuple[str, ...], str]], notes: Sequence[str]) -> None:
+        """Say who does the tasks and why, and what else the user should know of the run."""
+        for members, why in taken[:_MOST_REASONS]:
             who = ", ".join(f"`{member}`" for member in members)
             self._say(f"engine: {who} ({why})")
         if len(taken) > _MOST_REASONS:
             self._say(f"engine: and {len(taken) - _MOST_REASONS} other choices; `runs show --json` has all")
-        for note in data.notes:
+        for note in notes:
             self._note(note)
-
-    def _tell_start(self, run: str, data: RunStarted) -> None:
-        if data.is_resume:
-            self._say(f"run {run}, going on")
-            for note in self._notes():
-                self._note(note)
 
     def _tell_standing(self, began: float) -> None:
         """Say where the run stands, now and then."""
@@ -216,6 +221,8 @@ def _said(data: object) -> str | None:
             return f"budget: {used} of {limit} are used or reserved"
         case BudgetReached():
             return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
+        case LimitReached():
+            return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work"
         case BreakerOpened():
             until = f" until {data.until}" if data.until else ""
             return f"`{data.key.engine}` waits{until}: {data.why}"

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 @click.argument("patterns", nargs=-1, type=click.Path())
 @click.option("--since", metavar="REV", help="Only what changed since this git revision.")
 @click.option("--staged", "is_staged", is_flag=True, help="Only what is staged in git.")
-@click.option("--template", default="code-review", metavar="NAME", help="The task template.")
-@click.option("--checklist", metavar="A,B", help="What to look for.")
-@click.option("--baseline", type=click.Path(), metavar="FILE", help="Findings that were accepted before.")
+@click.option(
+    "--template", default="code-review", metavar="NAME", help="The task template (default: code-review)."
+)
+@click.option("--checklist", metavar="A,B", help="What to look for, such as security,performance.")
+@click.option(
+    "--baseline", type=click.Path(), metavar="FILE", help="A file of findings that were accepted before."
+)
 @click.option("--update-baseline", "is_update", is_flag=True, help="Accept all that is found now.")
 @carrying
 def review(shared: Shared, patterns: tuple[str, ...], **given: Any) -> int:
@@ -63,7 +67,7 @@ async def _ask_consent(shared: Shared, ai: AsyncParallelAI, options: ReviewOptio
 
     offer = await ai.review_offer(options, carry)
     if offer is not None:
-        consent.answer(ai.project, offer.engine, click.confirm(offer.question, default=False, err=True))
+        consent.answer(ai.project, offer, click.confirm(offer.question, default=False, err=True))
 
 
 def _options(patterns: tuple[str, ...], given: dict[str, Any]) -> ReviewOptions:

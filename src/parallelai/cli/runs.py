@@ -33,7 +33,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--limit", default=20, type=click.IntRange(min=1), help="How many (default: 20).")
+@click.option("--limit", default=20, type=click.IntRange(min=1), metavar="N", help="How many (default: 20).")
 def list_(shared: Shared, limit: int) -> int:
     """List the runs of this project, the newest first."""
     from parallelai.cli import listings
@@ -236,7 +236,7 @@ def _last_of(words: tuple[str, ...], most: int, usage: str) -> tuple[str | None,
 
 @runs.command()
 @click.argument("words", nargs=-1, required=True, metavar="[RUN] DESCRIPTION")
-@click.option("--id", "id_", required=True, help="The task's id.")
+@click.option("--id", "id_", required=True, metavar="ID", help="The task's id.")
 @click.option("--engine", metavar="NAME", shell_complete=completing.engines, help="Who does it.")
 @click.option("--files", metavar="PATTERNS", help="What it is about.")
 @click.option("--after", "depends_on", multiple=True, metavar="ID", help="What it depends on.")
@@ -304,7 +304,11 @@ def export(shared: Shared, run: str | None, output: str | None) -> int:
 
 @runs.command()
 @click.option(
-    "--keep", default=20, type=click.IntRange(min=0), help="How many of the newest to keep (default: 20)."
+    "--keep",
+    default=20,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many of the newest to keep (default: 20).",
 )
 def prune(shared: Shared, keep: int) -> int:
     """Delete all finished runs but the newest."""

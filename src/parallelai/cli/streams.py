@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ def _stream(stream: Stream) -> dict[str, Any]:
     return {
         "name": stream.name,
         "branch": stream.branch,
-        "worktree": stream.worktree,
+        "worktree": stream.worktree or None,  # of a branch that no plan made
         "base": stream.base,
         "target": stream.target,
         "state": stream.state,
@@ -79,7 +79,8 @@ def print_status(
                 _show_status(shared, ai, found, has_names=bool(names), is_clearing=is_watching)
             else:
                 found = found if is_all or names else _current(ai, found)
-                await asyncio.to_thread(_write_status, shared, ai, Path(write), found)
+                landed = await ai.work.landed()
+                await asyncio.to_thread(_write_status, shared, ai, Path(write), found, landed)
             if not is_watching:
                 return 0
             await asyncio.sleep(WATCH_SECONDS)
@@ -142,24 +143,26 @@ def _kept_out(stream: Stream | None) -> list[str]:
     return [told(kept) for kept in dict.fromkeys(stream.kept_out)] if stream is not None else []
 
 
-def _write_status(shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus]) -> None:
+def _write_status(
+    shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus], landed: Collection[str]
+) -> None:
     from parallelai.client.ticks import ticks
-    from parallelai.work.status.folding import LOST
     from parallelai.work.status.page import write_status
     from parallelai.work.status.ticking import tick_file
 
-    lost = {status.name for status in found if status.stage == LOST}
-    landed = {stream.name for stream in ai.work.all(is_all=True) if stream.landed is not None} - lost
     if path.is_file() and path.stat().st_size and not _is_page(path):
         if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
             raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
         found_done = ticks(ai.project, ai.runs, path)
-        is_ticked = tick_file(path, landed | found_done.done, ai.work.tasks())
+        is_ticked = tick_file(path, {*landed, *found_done.done}, ai.work.tasks())
         shared.say(f"ticked in {path}" if is_ticked else f"nothing to tick in {path}")
         for task, run in found_done.unapplied.items():
             shared.say(
                 f"`{task}` is not ticked: `parallelai runs apply {run} {task}` puts its change here first"
             )
+        for status in found:
+            if status.pending:
+                shared.say(visible(f"`{status.name}` is not ticked: not yet taken over: {status.why}"))
     elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
         shared.say(f"written to {path}")
     if shared.is_json:
@@ -400,7 +403,7 @@ def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
     rows = [_stream(stream) for stream in done]
     lines = [
         f"{stream.name}: taken back from {stream.target}; what it did is on {stream.branch}:"
-        f" `parallelai work land {stream.name}` lands it again"
+        f" `parallelai work land {'' if stream.worktree else '--branches '}{shlex.quote(stream.name)}` lands it again"
         for stream in done
     ]
     shared.result({"undone": rows}, "\n".join(map(visible, lines)))

@@ -215,9 +215,14 @@ def done(shared: Shared, name: str) -> int:
 
 @work.command()
 @_name
-def approve(shared: Shared, name: str) -> int:
+@click.option(
+    "--result",
+    metavar="MARK",
+    help="What you looked at: the mark that `runs show` names, or a workstream's commit. Anything else is refused.",
+)
+def approve(shared: Shared, name: str, result: str | None) -> int:
     """Give leave that a workstream lands, or that what a task came to counts, where its plan says `approve: true`."""
-    return _told(shared, shared.call(lambda ai: ai.work.approve(name)))
+    return _told(shared, shared.call(lambda ai: ai.work.approve(name, result)))
 
 
 @work.command()

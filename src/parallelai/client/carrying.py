@@ -10,6 +10,7 @@ from typing import Any
 import parallelai
 from parallelai.client import batches, recorded
 from parallelai.client.askers import PortsOf
+from parallelai.client.destinations import Known, agreed, moved
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
 from parallelai.client.growing import Growing
@@ -54,6 +55,7 @@ class _Asked:
         run: the run that is gone on with; None for a new one.
         review: what a review is about.
         named: what this call asked for by `only`, whatever the run was asked for before.
+        engines: those that this call names, whatever the run was asked for before.
     """
 
     kind: str
@@ -63,6 +65,7 @@ class _Asked:
     run: str | None
     review: ReviewOptions | None = None
     named: Sequence[str] = ()
+    engines: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,14 +101,14 @@ class Carrier:
         tree = chosen_files(self._project, options)
         if not tree.paths:
             return nothing_to_do()
-        async with self._builder(carry, {}, tree=tree) as builder:
+        engines = _members(carry)
+        name = review_name(options, ",".join(engines) or "auto")
+        run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
+        carry = self._as_before(run, carry)
+        async with self._builder(carry, {}, run, tree=tree) as builder:
             plan, graph = batches.review_graph(builder, options)
-            asked = ",".join(carry.engine.members) if carry.engine is not None else "auto"
-            name = review_name(options, asked)
-            run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
-            if run is not None:
-                self._project.refuse_foreign_state()
-            return await self._carry_out(builder, _Asked("review", name, plan, graph, run, options))
+            asked = _Asked("review", name, plan, graph, run, options, engines=engines)
+            return await self._carry_out(builder, asked)
 
     async def preview(self, options: ReviewOptions, carry: CarryOut) -> tuple[list[str], list[str], str]:
         """Say what a review would do: its files, the engines, and why they would be taken."""
@@ -124,13 +127,12 @@ class Carrier:
         if positions(plan).finished:
             return nothing_to_do(name)
         run = self._latest(name, "execute") if name and carry.is_resume and not carry.is_new else None
-        named = carry.only
-        if run is not None:
-            self._project.refuse_foreign_state()
-            carry = recorded.options(*recorded.beginning(self._project.store.journal, run), carry)
+        named, engines = carry.only, _members(carry)
+        carry = self._as_before(run, carry)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
-            asked = _Asked("execute", name, plan, builder.graph(plan), run, named=named)
+            graph = builder.graph(plan)
+            asked = _Asked("execute", name, plan, graph, run, named=named, engines=engines)
             return await self._carry_out(builder, asked)
 
     async def start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
@@ -161,9 +163,9 @@ class Carrier:
 
     async def resume(self, run: str, carry: CarryOut) -> RunDocument:
         """Go on with a run of any kind, from what it recorded (`runs resume`)."""
-        self._project.refuse_foreign_state()
-        created, changed = recorded.beginning(self._project.store.journal, run)
-        carry = recorded.options(created, changed, carry)
+        engines = _members(carry)
+        carry = self._as_before(run, carry)
+        created = recorded.created(self._project.store.journal, run)
         if created.kind == "review":
             options = recorded.review_options(created)
             plan = recorded.plan_of(created, self._project.settings.vars)
@@ -172,15 +174,23 @@ class Carrier:
                 graph = builder.graph(plan)
                 if plan.tasks[0].each is None:
                     graph = batches.batched(builder, plan, graph)
-                asked = _Asked("review", created.plan, plan, graph, run, options)
+                asked = _Asked("review", created.plan, plan, graph, run, options, engines=engines)
                 return await self._carry_out(builder, asked)
         plan = self._recorded_plan(created, carry.variables)
         if positions(plan).finished:
             return nothing_to_do(created.plan)
         async with self._builder(carry, plan.engines, run) as builder:
             builder.checked(plan)
-            asked = _Asked("execute", created.plan, plan, builder.graph(plan), run)
+            graph = builder.graph(plan)
+            asked = _Asked("execute", created.plan, plan, graph, run, engines=engines)
             return await self._carry_out(builder, asked)
+
+    def _as_before(self, run: str | None, carry: CarryOut) -> CarryOut:
+        """What is asked of a run that is gone on with: what it was asked for before, where this call says nothing."""
+        if run is None:
+            return carry
+        self._project.refuse_foreign_state()
+        return recorded.options(*recorded.beginning(self._project.store.journal, run), carry)
 
     def _recorded_plan(self, created: RunCreated, variables: Iterable[str]) -> Plan:
         """The plan file as it is now; what was given as an object, as it was recorded."""
@@ -193,13 +203,14 @@ class Carrier:
     async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
         """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
         store = self._project.store
-        prior, report, created = Prior(), Report(), None
+        prior, report, known, created = Prior(), Report(), Known(), None
         async with contextlib.AsyncExitStack() as stack:
             if asked.run is not None:  # its journal is read by its owner only: another would read too early
                 writer = await stack.enter_async_context(store.journal.writer(asked.run))
-                prior = read_prior(_reported(store.journal.events(asked.run), report))
+                prior = read_prior(_reported(store.journal.events(asked.run), report, known))
                 asked = _with_added(builder, asked, prior)
             job, news = await self._job(builder, asked, prior)
+            elsewhere = agreed(moved(job, known.addresses), asked.engines, builder.options.agreed)
             if asked.run is None:
                 created = self._creation(job, asked.plan, builder.options, asked.review)
                 prior.spare = self._spare(job)
@@ -208,6 +219,9 @@ class Carrier:
             rooms = await self._rooms(stack, growing, writer, prior)
             if created is not None and rooms.notes:
                 created = dataclasses.replace(created, notes=(*created.notes, *rooms.notes))
+            if asked.run is not None:
+                notes = (*(one.said for one in elsewhere), *notes_of(self._project, job), *rooms.notes)
+                news = (recorded.taken(job, notes), *recorded.changes(builder.options, prior), *news)
             runner = Runner(
                 job,
                 store,
@@ -216,7 +230,7 @@ class Carrier:
                 report=report,
                 created=created,
                 grow=growing.grow,
-                news=(*recorded.changes(builder.options, prior), *news),
+                news=news,
                 watch=builder.options.on_events,
                 masker=rooms.masker,
                 workspaces=places_of(rooms.streams, rooms.workspaces),
@@ -256,7 +270,7 @@ class Carrier:
             writer.append, is_attended=job.is_attended, is_confined=is_confined, chosen=prior.chosen
         )
         ports = dataclasses.replace(self._ports(job.plan, job.logs), choose=questions.choose)
-        notes: list[str] = []
+        notes = [] if workspaces is None else workspaces.notes
         streams = await stack.enter_async_context(
             room_for(self._project, job, writer, masker, ports, notes.append)
         )
@@ -304,11 +318,17 @@ class Carrier:
         return recorded.spare(self._project.store.journal, job.name, job.kind)
 
 
-def _reported(events: Iterable[Event], report: Report) -> Iterator[Event]:
-    """Pass events on, and let a report take them."""
+def _reported(events: Iterable[Event], report: Report, known: Known) -> Iterator[Event]:
+    """Pass events on, and let others learn them."""
     for event in events:
         report.take(event)
+        known.take(event)
         yield event
+
+
+def _members(carry: CarryOut) -> tuple[str, ...]:
+    """The engines that a call names."""
+    return carry.engine.members if carry.engine is not None else ()
 
 
 def _with_added(builder: Builder, asked: _Asked, prior: Prior) -> _Asked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from parallelai.client.in_checkout import change_of
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.errors import NotFoundError, UsageError
@@ -49,7 +50,8 @@ class RunChanges:
         except OSError as error:
             raise NotFoundError(f"the patch of `{task}` cannot be read: {error.strerror}") from None
         is_applied = report.is_applied.get(task, False)
-        return TaskChange(task, Change(made.patch, made.files, is_applied, made.kept_out), patch)
+        change = Change(made.patch, made.files, is_applied, made.kept_out)
+        return TaskChange(task, change_of(report, task, change, self._project.root), patch)
 
     def held(self, run: str | None = None) -> tuple[str, ...]:
         """Name the tasks whose changes are not to be applied yet: they have not ended well, or wait for leave."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from parallelai.client.destinations import USUAL, shown
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Engine, OutputKind, Request
 from parallelai.engines.registry import Registry
@@ -17,9 +18,13 @@ CANDIDATES = ("anthropic", "openai", "claude-code", "codex")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An engine that could do it, and what that would take. `usd` is None where no price is known."""
+    """An engine that could do it, and what that would take. `usd` is None where no price is known.
+
+    `address` is where it would ask, if its surroundings decide that and not its entry.
+    """
 
     engine: str
+    address: str
     said: str
     files: int
     tokens: int | None
@@ -50,7 +55,7 @@ async def offer(
     registry = project.registry()
     try:
         for name in (*sorted(registry.configured), *CANDIDATES):
-            if project.has_consent(name) or project.machine.has_declined(name):
+            if has_consent(project, registry, name) or project.machine.has_declined(name):
                 return None
             engine = _able(registry, name, output)
             if engine is None:
@@ -58,18 +63,30 @@ async def offer(
             found = await engine.detect()
             if found.is_available:
                 tokens, usd = _estimate(project, engine, paths, prompt)
-                return Offer(name, found.said, len(paths), tokens, usd)
+                return Offer(name, _address(registry, name), found.said, len(paths), tokens, usd)
         return None
     finally:
         await registry.aclose()
 
 
-def answer(project: OpenProject, engine: str, is_yes: bool) -> None:
+def answer(project: OpenProject, offer: Offer, is_yes: bool) -> None:
     """Remember what the user said, for all projects of this machine."""
     if is_yes:
-        project.machine.consent(engine)
+        project.machine.consent(offer.engine, offer.address)
     else:
-        project.machine.decline(engine)
+        project.machine.decline(offer.engine)
+
+
+def has_consent(project: OpenProject, registry: Registry, engine: str) -> bool:
+    """Whether the user said that `auto` may take an engine, at the address where it would ask now."""
+    return project.has_consent(engine, lambda: _address(registry, engine))
+
+
+def _address(registry: Registry, engine: str) -> str:
+    try:
+        return shown(registry.get(engine).capabilities.asks_at)
+    except ParallelAIError:  # not here, or not trusted
+        return USUAL
 
 
 def take_back(project: OpenProject, engines: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

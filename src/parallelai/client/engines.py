@@ -7,18 +7,19 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from parallelai.client.adding import Added, add_engine
 from parallelai.client.project import OpenProject
-from parallelai.engines.conformance import Verdict
-from parallelai.engines.detection import probe
-from parallelai.engines.protocol import Engine
-from parallelai.engines.proving import prove
 from parallelai.engines.registry import EngineRow, Registry
 from parallelai.engines.selection import AUTO
 from parallelai.errors import UntrustedError
-from parallelai.plan.model import Choice
-from parallelai.records import Reply
+
+if TYPE_CHECKING:
+    from parallelai.client.adding import Added
+    from parallelai.engines.conformance import Verdict
+    from parallelai.engines.protocol import Engine
+    from parallelai.plan.model import Choice
+    from parallelai.records import Reply
 
 
 class Engines:
@@ -43,6 +44,8 @@ class Engines:
             UntrustedError: only the project's config knows it, which nobody trusts.
             EngineError: it could not answer.
         """
+        from parallelai.engines.detection import probe
+
         registry = self._project.registry()
         try:
             self._refuse_untrusted(registry, name)
@@ -62,6 +65,8 @@ class Engines:
             UntrustedError: only the project's config knows it, which nobody trusts.
             Unavailable: it cannot be driven here at all.
         """
+        from parallelai.engines.proving import prove
+
         registry = self._project.registry()
         self._refuse_untrusted(registry, name)
         try:
@@ -98,6 +103,8 @@ class Engines:
             UsageError: the name is none, there is such an engine already, or the file cannot be written.
             ConfigError: the file cannot be read.
         """
+        from parallelai.client.adding import add_engine
+
         registry = self._project.registry()
         try:
             names = registry.names

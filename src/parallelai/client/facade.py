@@ -8,33 +8,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from parallelai.client.arguments import (
-    budget_of,
-    choice_of,
-    count_of,
-    seconds_of,
-    severity_of,
-    strategy_of,
-    words_of,
-)
-from parallelai.client.consent import Offer, offer
 from parallelai.client.options import CarryOut, OnEvents
 from parallelai.client.project import OpenProject
-from parallelai.client.reviews import ReviewOptions, base_of, chosen_files
-from parallelai.engines.protocol import Engine
 from parallelai.errors import UsageError
-from parallelai.plan.model import Budget, Choice, Plan, Task
-from parallelai.records import RunDocument, Severity
-from parallelai.run.strategies import Strategy
 
 if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs no scheduler
     from parallelai.client.askers import PortsOf
     from parallelai.client.carrying import Carrier
     from parallelai.client.changes import RunChanges
+    from parallelai.client.consent import Offer
     from parallelai.client.engines import Engines
     from parallelai.client.plans import Plans
+    from parallelai.client.reviews import ReviewOptions
     from parallelai.client.runs import Runs
     from parallelai.client.work import Work
+    from parallelai.engines.protocol import Engine
+    from parallelai.plan.model import Budget, Choice, Plan, Task
+    from parallelai.records import RunDocument, Severity
+    from parallelai.run.strategies import Strategy
 
 
 class AsyncParallelAI:
@@ -175,6 +166,9 @@ class AsyncParallelAI:
         Raises:
             UsageError: the patterns match nothing, or something else cannot be done as asked.
         """
+        from parallelai.client.arguments import words_of
+        from parallelai.client.reviews import ReviewOptions, base_of
+
         options = ReviewOptions(
             words_of(patterns),
             since,
@@ -241,7 +235,7 @@ class AsyncParallelAI:
             parallel=parallel,
             budget=budget,
             timeout=timeout,
-            strategy=strategy_of(strategy),
+            strategy=strategy,
             variables=dict(variables or {}),
             only=tuple(only),
             fail_on=fail_on,
@@ -273,6 +267,9 @@ class AsyncParallelAI:
         """Say which engine the user should be asked about before a review; None where there is none."""
         if carry.engine is not None or self.project.settings.defaults.engine is not None:
             return None
+        from parallelai.client.consent import offer
+        from parallelai.client.reviews import chosen_files
+
         tree = chosen_files(self.project, options)
         template = self.project.templates.get(options.template)
         if not tree.paths or template is None:  # a name of none is refused later
@@ -286,6 +283,15 @@ class AsyncParallelAI:
         return await self._carrier.plan(plan, name, carry)
 
     def _carry(self, **asked: Any) -> CarryOut:
+        from parallelai.client.arguments import (
+            budget_of,
+            choice_of,
+            count_of,
+            seconds_of,
+            severity_of,
+            strategy_of,
+        )
+
         choice, engines = choice_of(asked.pop("engine"))
         self.project.given.update({engine.name: engine for engine in engines})
         timeout = asked.pop("timeout")
@@ -295,6 +301,7 @@ class AsyncParallelAI:
             budget=budget_of(asked.pop("budget")),
             timeout_seconds=seconds_of(timeout),
             fail_on=severity_of(asked.pop("fail_on")),
+            strategy=strategy_of(asked.pop("strategy", None)),
             **asked,
         )
 
@@ -307,6 +314,7 @@ class AsyncParallelAI:
         """Load a plan, and say what it is known by; None for one that is not a file."""
         from parallelai.client.jobs import plan_name
         from parallelai.plan import load
+        from parallelai.plan.model import Plan
 
         if (plan is None) == (tasks is None):
             raise UsageError("give a plan or tasks", next='`execute("tasks.yaml")`, or `execute(tasks=[…])`')

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parallelai.client.consent import has_consent
 from parallelai.client.options import CarryOut
 from parallelai.client.past import Past
 from parallelai.client.project import OpenProject
 from parallelai.client.reach import refuse_cut_off
+from parallelai.client.recorded import Kept
 from parallelai.client.standing import track_record
 from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.protocol import TUNED, Request
@@ -56,7 +59,7 @@ class Builder:
     registry: Registry
     options: CarryOut
     tree: Tree
-    recorded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    recorded: Mapping[str, Kept] = dataclasses.field(default_factory=dict)
 
     def checked(self, plan: Plan) -> None:
         """Refuse a plan with problems, or with what this version cannot carry out. Raises `PlanError`."""
@@ -285,9 +288,9 @@ class Builder:
         wanted: Choice | None,
         source: Source,
     ) -> Assignment:
-        kept = self.recorded.get(task.id)
-        if kept is not None and (wanted is None or wanted.members == (AUTO,)):
-            wanted = Choice(rule="one" if len(kept) == 1 else "vote", members=kept)
+        kept = self.recorded.get(task.id) if wanted is None or wanted.members == (AUTO,) else None
+        if kept is not None:
+            wanted = Choice(rule="one" if len(kept.engines) == 1 else "vote", members=kept.engines)
         template = self.project.templates.get(instance.task.template or "")
         output, _ = output_of(instance.task, template)
         try:
@@ -296,7 +299,7 @@ class Builder:
                 wanted,
                 output=output,
                 registry=self.registry,
-                consent=self.project.has_consent,
+                consent=functools.partial(has_consent, self.project, self.registry),
                 source=source,
                 about=about,
             )
@@ -315,7 +318,8 @@ class Builder:
             nothing = (None,) * len(chosen.choice.members)
             return Assignment(chosen.choice, nothing, chosen.why, blocked)
         models = tuple(self._model(plan, task, member) for member in chosen.choice.members)
-        return Assignment(chosen.choice, models, "auto: as in the run so far" if kept else chosen.why)
+        why = f"{kept.why}; as in the run so far" if kept is not None else chosen.why
+        return Assignment(chosen.choice, models, why)
 
     def _refuse_untuned(self, role: Role | None, choice: Choice) -> None:
         """Refuse what a role sets and nobody of a choice heeds. Raises `UsageError`."""

@@ -16,8 +16,9 @@ from parallelai.client.arrivals import candidate_of, into, is_left, now_in, resu
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf
 from parallelai.client.landable import missing, ready, refuse_empty, unapproved
+from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_branches, taken_back
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import names_of, plan_of
+from parallelai.client.recorded import plan_now
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.undoing import Step, named, restore_branch, steps
@@ -32,7 +33,6 @@ from parallelai.events import (
     TaskExpanded,
 )
 from parallelai.git.repository import Repository, open_repository
-from parallelai.plan.load import load
 from parallelai.plan.model import Plan
 from parallelai.records import (
     FREE,
@@ -60,7 +60,7 @@ from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Stream, described
 from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.taking_over import marked
+from parallelai.work.streams.taking_over import unsettled as left_unsettled
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ class Landings:
         return tuple(rows)
 
     async def _unsettled(self, repository: Repository, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
-        """Those that have git's conflict markers in them."""
-        left = {each.name: await marked(repository, each.head, each.unsettled) for each in found}
+        """Those with conflicts that nobody has settled."""
+        left = {each.name: await left_unsettled(repository, each.head, each.unsettled) for each in found}
         return {name: record_of(unsettled(name, files)) for name, files in left.items() if files}
 
     def _took(self, arrival: Arrival) -> Stream:
@@ -190,9 +190,11 @@ class Landings:
         What landed in one commit with others, and cannot be told apart from them, goes with them.
         """
         repository = await open_repository(self._project.root)
-        wanted = [await named(repository, self._streams, name) for name in names]
-        done: list[Stream] = []
         known = self._streams.all()
+        branches = await self._landed_branches(repository, known)
+        wanted = [await named(repository, self._streams, branches, name) for name in names]
+        done: list[Stream] = []
+        known += branches.values()
         lost = await gone(repository, known) if not wanted else ()  # the latest is the latest that is there
         for step in await steps(repository, wanted, [each for each in known if each.name not in lost]):
             try:
@@ -204,6 +206,15 @@ class Landings:
                 raise
         return done
 
+    async def _landed_branches(self, repository: Repository, known: Sequence[Stream]) -> dict[str, Stream]:
+        """The branches that landed without a plan, but what is a workstream's landing, or has the name of one."""
+        if not self._project.has_store:
+            return {}
+        landed = [each for each in known if each.landed is not None]
+        taken = {name for each in landed for name in (each.name, each.branch)}
+        found = await landed_branches(repository, self._project.store.journal)
+        return {name: each for name, each in found.items() if name not in taken}
+
     async def _take_back(self, step: Step, asked: Asked) -> list[Stream]:
         from parallelai.work.landing.undo import undo
 
@@ -211,7 +222,9 @@ class Landings:
         if first.landed is None:
             return []
         async with self._project.store.journal.writer(first.run) as writer:
-            plan = self._plan(first.run)
+            plan = self._standing_plan() if is_branch(first) else self._plan(first.run)
+            if is_branch(first) and not asked.gates:  # it goes through the gates that it came in by
+                asked = dataclasses.replace(asked, gates=gates_of(self._project.store.journal, first.run))
             async with self._opened(first.run, plan, asked, writer.append, first.target) as landing:
 
                 def tell(task: str | None, data: EventData) -> None:
@@ -225,12 +238,7 @@ class Landings:
                     await restore_branch(landing.repository, each)
             await writer.flush()
         return [
-            self._streams.update(
-                each.name,
-                lambda it: dataclasses.replace(
-                    it, state="done", landed=None, undone=it.landed.commit if it.landed else it.undone
-                ),
-            )
+            taken_back(each) if is_branch(each) else self._streams.update(each.name, taken_back)
             for each in step.streams
         ]
 
@@ -286,7 +294,7 @@ class Landings:
     ) -> None:
         options = {"branches": [name for name, _ in found], "target": target, "gates": list(asked.gates)}
         root = str(self._project.root)
-        writer.append(RunCreated("land", None, root, parallelai.__version__, {}, options))
+        writer.append(RunCreated(KIND, None, root, parallelai.__version__, {}, options))
         writer.append(RunStarted(os.getpid(), os.uname().nodename, 1, "land"))
         writer.append(TaskExpanded(tuple(name for name, _ in found)))
         async with self._opened(run, plan, asked, writer.append, target) as landing:
@@ -424,13 +432,7 @@ class Landings:
         created = self._runs.report(run).created
         if created is None:
             return self._standing_plan()
-        project = self._project
-        path = project.root / created.plan if created.plan is not None else None
-        if path is None or not path.is_file():
-            return self._over_config(plan_of(created, project.settings.vars))
-        # Engines and files were looked for when work began; a landing needs neither to be there still.
-        names = names_of(created, project.settings.vars)
-        return self._over_config(load(path, root=project.root, names=names, allow_overlaps=True))
+        return self._over_config(plan_now(created, self._project.root, self._project.settings.vars))
 
     def _standing_plan(self) -> Plan:
         """What config says, where there is no plan."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from parallelai.client.folders import confinement_notes
-from parallelai.client.project import OpenProject
-from parallelai.plan.model import positions
-from parallelai.plan.templates import replaces_shipped
-from parallelai.run.job import Job
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parallelai.client.project import OpenProject
+    from parallelai.run.job import Job
 
 
 def of_ignored(project: OpenProject) -> list[str]:
@@ -23,6 +23,9 @@ def of_ignored(project: OpenProject) -> list[str]:
 
 def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     """Say what of a run is not as one might think."""
+    from parallelai.client.folders import confinement_notes  # what only lists things needs no room of runs
+    from parallelai.plan.model import positions
+
     notes = of_ignored(project)
     members = {member for who in job.assignments.values() for member in who.choice.members}
     uses = {entry.use for name, entry in job.entries.items() if name in members}
@@ -33,6 +36,8 @@ def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
 
 
 def _of_templates(job: Job) -> list[str]:
+    from parallelai.plan.templates import replaces_shipped
+
     names = {instance.task.template for instance in job.graph.instances} & job.templates.keys()
     used = (job.templates[name] for name in sorted(name for name in names if name is not None))
     return [

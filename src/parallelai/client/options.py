@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parallelai.events import Event
-from parallelai.plan.model import Budget, Choice
-from parallelai.records import Severity
-from parallelai.run.strategies import Strategy
+if TYPE_CHECKING:
+    from parallelai.events import Event
+    from parallelai.plan.model import Budget, Choice
+    from parallelai.records import Severity
+    from parallelai.run.strategies import Strategy
 
-OnEvents = Callable[[Sequence[Event]], None]
+OnEvents = Callable[[Sequence["Event"]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class CarryOut:
         fail_on: the severity from which a finding makes the exit code 1, None for never.
         is_applied: changes go into the user's checkout at the end.
         is_attended: somebody is there to answer what assistants ask.
+        agreed: addresses that an engine's requests may go to from now on, by engine (`ConsentError`).
         on_events: is given the run's events, in order, once they are on disk.
     """
 
@@ -52,4 +54,5 @@ class CarryOut:
     fail_on: Severity | None = None
     is_applied: bool = False
     is_attended: bool = False
+    agreed: Mapping[str, str] = field(default_factory=dict)
     on_events: OnEvents | None = None

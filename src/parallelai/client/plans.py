@@ -166,9 +166,9 @@ class Plans:
         finally:
             await registry.aclose()
 
-    def drawing(self, path: str | Path, form: str, *, width: int = 80, is_ascii: bool = False) -> str:
+    def drawing(self, plan: str | Path | Plan, form: str, *, width: int = 80, is_ascii: bool = False) -> str:
         """Draw a plan's graph as `mermaid`, `dot` or `terminal`. Raises `UsageError` for another form."""
-        graph = self._graph(self.load(path))
+        graph = self._graph(plan if isinstance(plan, Plan) else self.load(plan))
         if form == "terminal":
             return draw.terminal(graph, width, is_ascii)
         if form not in DRAWINGS:

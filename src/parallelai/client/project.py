@@ -5,29 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import platformdirs
+from typing import TYPE_CHECKING, Any
 
 from parallelai import config
 from parallelai.engines.context import EngineContext
-from parallelai.engines.models_table import familiar_names
-from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
-from parallelai.engines.selection import AUTO
 from parallelai.errors import StoreError, UsageError
-from parallelai.git.listing import list_files
-from parallelai.plan import roles
-from parallelai.plan.files import Tree, walk
-from parallelai.plan.load import Names
-from parallelai.plan.model import EngineEntry, Role
 from parallelai.plan.settings import NEVER_A_PROJECTS, Settings, settings_for
-from parallelai.plan.templates import Template, find
-from parallelai.records import LimitKey
-from parallelai.store import Machine, Store
-from parallelai.store.faults import told
+
+if TYPE_CHECKING:  # each is loaded when it is first used: a list of engines needs no plan and no journal
+    from parallelai.engines.protocol import Engine
+    from parallelai.plan.files import Tree
+    from parallelai.plan.load import Names
+    from parallelai.plan.model import EngineEntry, Role
+    from parallelai.plan.templates import Template
+    from parallelai.records import LimitKey
+    from parallelai.store import Machine, Store
 
 TIERS = frozenset({"best", "standard", "fast"})
 
@@ -67,11 +62,15 @@ class OpenProject:
     @functools.cached_property
     def machine(self) -> Machine:
         """What belongs to the machine: trust, consent, what limits were learned."""
+        from parallelai.store import Machine
+
         return self._closing.enter_context(Machine.open())
 
     @functools.cached_property
     def store(self) -> Store:
         """The project's journal, commands and cache; made if it is not there."""
+        from parallelai.store import Store
+
         is_new = not self.has_store
         store = self._closing.enter_context(Store.open(self.state))
         if is_new:
@@ -107,6 +106,8 @@ class OpenProject:
     @property
     def has_store(self) -> bool:
         """Whether anything was ever run here. Raises `StoreError` where this user may not look."""
+        from parallelai.store.faults import told
+
         path = self.state / "journal.db"
         with told(path):
             return path.exists()
@@ -128,14 +129,18 @@ class OpenProject:
         except StoreError:  # where nothing can be remembered, nothing was trusted
             return False
 
-    def has_consent(self, engine: str) -> bool:
-        """Whether the user said that `auto` may take this engine, in the own config or when asked."""
+    def has_consent(self, engine: str, address: Callable[[], str]) -> bool:
+        """Whether the user said that `auto` may take this engine, in the own config or when asked.
+
+        `address` gives where it would ask, empty for its usual place: a yes when asked was to that place.
+        """
         if engine in self.settings.consent:  # never the project's word, see `settings_for`
             return True
         try:
-            return self.machine.has_consent(engine)
+            agreed = self.machine.consents(engine)
         except StoreError:
             return False
+        return bool(agreed) and address() in agreed
 
     def last_good_limit(self, key: LimitKey) -> int | None:
         """How many calls at once worked last for a key (`run.job.LimitMemory`)."""
@@ -184,6 +189,9 @@ class OpenProject:
     @functools.cached_property
     def tree(self) -> Tree:
         """The project's files, without those that git ignores."""
+        from parallelai.git.listing import list_files
+        from parallelai.plan.files import walk
+
         return list_files(self.root) or walk(self.root)
 
     @functools.cached_property
@@ -194,14 +202,17 @@ class OpenProject:
     @functools.cached_property
     def templates(self) -> Mapping[str, Template]:
         """The task templates: shipped, the user's, the project's."""
-        return find(self.root, Path(platformdirs.user_config_dir("parallelai")) / "templates")
+        from parallelai.plan.templates import find
+
+        return find(self.root, _own_folder() / "templates")
 
     @functools.cached_property
     def roles(self) -> Mapping[str, Role]:
         """The roles: shipped, the user's, the project's if it is trusted, and those that settings define."""
-        user = Path(platformdirs.user_config_dir("parallelai")) / "roles"
+        from parallelai.plan import roles
+
         files = self.config.role_files if self.is_trusted else ()
-        return roles.find(user, files, over=self.settings.roles)
+        return roles.find(_own_folder() / "roles", files, over=self.settings.roles)
 
     def registry(self, entries: Mapping[str, EngineEntry] | None = None) -> Registry:
         """Make the engines that config and a plan name; close it with `aclose`."""
@@ -211,6 +222,10 @@ class OpenProject:
 
     def names(self, variables: Iterable[str] = ()) -> Names:
         """The names that a plan may use beside its own; `variables` are set beside it."""
+        from parallelai.engines.models_table import familiar_names
+        from parallelai.engines.selection import AUTO
+        from parallelai.plan.load import Names
+
         settings = self.settings
         return Names(
             engines=self.registry().names | {AUTO},
@@ -225,3 +240,10 @@ class OpenProject:
     def close(self) -> None:
         """Let go of the store."""
         self._closing.close()
+
+
+def _own_folder() -> Path:
+    """Where the user's own templates and roles are."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("parallelai"))

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from parallelai.client.arguments import budget_of, choice_of, severity_of, strategy_of
+from parallelai.client.destinations import addresses
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
-from parallelai.errors import StoreCorruptError, UsageError
-from parallelai.events import AttemptEnded, AttemptStarted, BudgetChanged, EventData, RunCreated, TaskEnded
+from parallelai.errors import ParallelAIError, StoreCorruptError, UsageError
+from parallelai.events import (
+    AttemptEnded,
+    AttemptStarted,
+    BudgetChanged,
+    EnginesTaken,
+    EventData,
+    RunCreated,
+    Taken,
+    TaskEnded,
+)
 from parallelai.plan import load
 from parallelai.plan.check import Names
 from parallelai.plan.convert import to_data
 from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.run import resume
-from parallelai.run.job import Job
+from parallelai.run.job import Assignment, Job
 from parallelai.run.masking import is_secret
 from parallelai.run.strategies import Strategy
 from parallelai.store import Journal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """The engines that `auto` chose for a task in an earlier process of the run, and why it did."""
+
+    engines: tuple[str, ...]
+    why: str
 
 
 def creation(
@@ -33,7 +52,7 @@ def creation(
     version: str,
 ) -> RunCreated:
     """Make a run's first event."""
-    doers = {name: who for name, who in job.assignments.items() if not who.error and who.choice.members}
+    doers = _doers(job)
     options: dict[str, Any] = {
         "engine": _plain(asked.engine),
         "model": asked.model,
@@ -52,6 +71,7 @@ def creation(
         },
         "engines": {name: list(who.choice.members) for name, who in doers.items()},
         "why": {name: who.why for name, who in doers.items()},
+        "addresses": addresses(job),
     }
     if review is not None:
         options["review"] = {
@@ -65,6 +85,18 @@ def creation(
         }
     document = _without_secrets(to_data(plan))
     return RunCreated(job.kind, job.name, str(job.root), version, document, options, notes)
+
+
+def taken(job: Job, notes: tuple[str, ...]) -> EnginesTaken:
+    """Say who does what in a run that is gone on with; `notes` are what the user has to be told of it."""
+    found = Counter((who.choice.members, who.why) for who in _doers(job).values())
+    rows = tuple(Taken(members, why, count) for (members, why), count in found.items())
+    return EnginesTaken(rows, addresses(job), notes)
+
+
+def _doers(job: Job) -> dict[str, Assignment]:
+    """The assignments of tasks that somebody can do."""
+    return {name: who for name, who in job.assignments.items() if not who.error and who.choice.members}
 
 
 WITHHELD = "•••• (not kept)"
@@ -94,6 +126,30 @@ def plan_of(created: RunCreated, standing: Iterable[str] = ()) -> Plan:
     plan = load.from_mapping(created.document, names=names_of(created, standing))
     engines = {name: _refilled(entry) for name, entry in plan.engines.items()}
     return plan if engines == plan.engines else plan.model_copy(update={"engines": engines})
+
+
+def plan_now(created: RunCreated, root: Path, standing: Iterable[str] = ()) -> Plan:
+    """Give the plan that a run goes on with: its file as it is now, or what was recorded where there is no file.
+
+    Raises `PlanError` where the file is no plan.
+    """
+    path = root / created.plan if created.plan is not None else None
+    if path is None or not path.is_file():
+        return plan_of(created, standing)
+    # Engines and files were looked for when work began; who goes on needs neither to be there still.
+    return load.load(path, root=root, names=names_of(created, standing), allow_overlaps=True)
+
+
+def plan_seen(created: RunCreated, root: Path, standing: Iterable[str] = ()) -> Plan:
+    """Give all workstreams that a run may be about: of its plan now, and as recorded. No file raises anything."""
+    recorded = plan_of(created, standing)
+    try:
+        now = plan_now(created, root, standing)
+    except ParallelAIError:  # somebody is at it
+        return recorded
+    known = {work.id for work in now.works}
+    gone = tuple(work for work in recorded.workstreams if work.id not in known)
+    return now.model_copy(update={"workstreams": (*now.workstreams, *gone)})
 
 
 def _refilled(entry: EngineEntry) -> EngineEntry:
@@ -165,10 +221,14 @@ def spare(journal: Journal, name: str | None, kind: str) -> dict[str, dict[int, 
     return resume.read(journal.events(row.id, types=types)).answered
 
 
-def chosen(journal: Journal, run: str) -> dict[str, tuple[str, ...]]:
-    """Give the engines that `auto` chose for the run's tasks."""
-    recorded = created(journal, run).options.get("chosen", {})
-    return {str(name): tuple(members) for name, members in recorded.items()}
+def chosen(journal: Journal, run: str) -> dict[str, Kept]:
+    """Give the engines that `auto` chose for the run's tasks, and why."""
+    recorded = created(journal, run).options
+    whys = recorded.get("why", {})
+    return {
+        str(name): Kept(tuple(members), str(whys.get(name, "auto")))
+        for name, members in recorded.get("chosen", {}).items()
+    }
 
 
 def options(created: RunCreated, changed: BudgetChanged | None, asked: CarryOut) -> CarryOut:

@@ -11,10 +11,10 @@ from typing import Any
 from parallelai.client.growing import Growing, Now
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
-from parallelai.events import EventData
+from parallelai.events import EventData, LeaveLapsed, TaskStep
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
-from parallelai.run.approving import WAITS, Approvals
+from parallelai.run.approving import Approvals
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
@@ -52,8 +52,8 @@ def approvals_of(growing: Growing, prior: Prior, writer: RunWriter) -> Approvals
     """What persons are asked leave for in a run, in step with its journal."""
     job, is_heard = growing.now(), False
 
-    def tell(task: str) -> None:
-        writer.append(WAITS, task=task)
+    def tell(task: str, data: TaskStep | LeaveLapsed) -> None:
+        writer.append(data, task=task)
 
     approvals = Approvals(job.run, prior.leave, is_attended=job.is_attended, flush=writer.flush, tell=tell)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import getpass
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from parallelai.client.in_checkout import document_of
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Question
@@ -29,7 +31,7 @@ from parallelai.events import (
 )
 from parallelai.records import Outcome, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
-from parallelai.run.approving import Leave, refusal
+from parallelai.run.approving import Leave, changed_since, mark_of, refusal
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.run.validation import record_of
@@ -131,8 +133,8 @@ class Runs:
         return report
 
     def show(self, run: str | None = None) -> RunDocument:
-        """Give a run's document, as it now stands."""
-        return self.report(run).document()
+        """Give a run's document, as it now stands, and as its changes are in the checkout now."""
+        return document_of(self.report(run), self._project.root)
 
     def left(self, run: str | None = None) -> tuple[str, ...]:
         """Name the tasks of a run that did not end well yet, in plan order."""
@@ -269,22 +271,50 @@ class Runs:
             raise UsageError(answer.said or f"`{kind}` was refused")
         return answer.said or "done"
 
-    async def approve(self, task: str) -> str:
+    async def approve(self, task: str, result: str | None = None) -> str:
         """Give leave that what a task came to counts (`approve: true`), and its dependents go on.
 
-        It is of the latest run in which it waits, and leave is for what it came to there. Where nobody carries the
-        run out, it is told so when it goes on. Raises `NotFoundError`, `UsageError`.
+        It is of the latest run in which it waits, and leave is for what it came to there. `result` is the mark of
+        what the person looked at (`approving.mark_of`); by default what it came to when this is called.
+
+        Raises:
+            NotFoundError: no task of that name waits.
+            UsageError: it came to something else meanwhile.
         """
         run, tasks = self._waiting(task)
-        args = [{"name": each, "result": result} for each, result in tasks.items()]
+        if result is not None and mark_of(tasks) != result:
+            raise changed_since(run, task)
         shown = ", ".join(f"`{each}`" for each in tasks)
-        if self._project.store.journal.is_owned(run):
-            for each in args:
-                await self.ask(run, "approve", each)
-            return f"approved {shown} of run {run}"
-        for each in args:
-            self._project.store.commands.ask(run, "approve", each, _user())
-        return f"approved {shown} of run {run}: `parallelai runs resume {run}` goes on with it"
+        if not self._project.store.journal.is_owned(run):
+            with contextlib.suppress(BusyError):  # somebody goes on with it since: that process is asked
+                await self._give_leave(run, tasks)
+                return f"approved {shown} of run {run}: `parallelai runs resume {run}` goes on with it"
+        for each, was in tasks.items():
+            await self.ask(run, "approve", {"name": each, "result": was})
+        return f"approved {shown} of run {run}"
+
+    async def _give_leave(self, run: str, tasks: Mapping[str, str]) -> None:
+        """Write down a person's leave for what tasks came to, in a run that nobody carries out.
+
+        Raises:
+            BusyError: somebody carries it out now.
+            UsageError: somebody did since `tasks` was looked at, and one of them came to something else.
+        """
+        by, store = _user(), self._project.store
+        async with store.journal.writer(run) as writer:  # nobody goes on with it while this looks and writes
+            leave = self._leave(run)
+            for task, result in tasks.items():
+                if task not in leave.wanted or leave.result(task) != result:
+                    raise changed_since(run, task)
+            numbers = []
+            for task, result in tasks.items():
+                args = {"name": task, "result": result}
+                numbers.append(store.commands.ask(run, "approve", args, by))
+                writer.append(CommandReceived(numbers[-1], "approve", args, by))
+                writer.append(CommandDone(numbers[-1], True, f"`{task}` may go on"))
+            await writer.flush()
+        for number in numbers:
+            store.commands.done(number, "it may go on")
 
     async def reject(self, task: str, reason: str = "") -> str:
         """Refuse what a task came to: it ends `failed`, and is done again when the run goes on.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parallelai.client.in_checkout import discarded
 from parallelai.client.jobs import plan_name
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
@@ -32,7 +33,7 @@ def ticks(project: OpenProject, runs: Runs, path: Path) -> Ticks:
     wanted = _descriptions(project, path)
     for run, ids in _runs_of(project, runs, plan_name(path, project.root), wanted):
         report = runs.report(run)
-        waiting = {_task(each) for each in report.unapplied()}
+        waiting = {_task(each) for each in (*report.unapplied(), *discarded(report, project.root))}
         for id in ids & _good(report):
             if id in waiting:
                 unapplied.setdefault(id, run)

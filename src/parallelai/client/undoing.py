@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from parallelai.errors import NotFoundError, UsageError
@@ -20,18 +20,28 @@ class Step:
     part: str | None = None
 
 
-async def named(repository: Repository, streams: Streams, name: str) -> Stream:
-    """Give the workstream of a name. Raises `NotFoundError`; where the name is a branch's, with what helps there."""
-    is_branch = await repository.commit(f"refs/heads/{name}") is not None
-    if "/" not in name and (not is_branch or streams.get(name) is not None):
-        return streams.find(name)
+async def named(
+    repository: Repository, streams: Streams, branches: Mapping[str, Stream], name: str
+) -> Stream:
+    """Give the workstream of a name or branch, or else the branch that landed without a plan (`landed_branches`).
+
+    Raises `NotFoundError`; where the name is another branch's, with what helps there.
+    """
+    stream = streams.get(name) if "/" not in name else None
+    if stream is not None and (stream.landed is not None or name not in branches):
+        return stream
+    if name in branches:
+        return branches[name]
+    its = next((each for each in streams.all() if each.branch == name and each.landed is not None), None)
+    if its is not None:
+        return its
     landed = await _merge_of(repository, name)
-    if landed is None and not is_branch:
+    if landed is None and await repository.commit(f"refs/heads/{name}") is None:
         return streams.find(name)  # which says what there is
     how = "`git revert -m 1 COMMIT` takes a merge back, `git revert COMMIT` another commit"
     if landed is not None:
         how = f"`git revert -m 1 {landed[:10]}` takes its merge back"
-    raise NotFoundError(f"`{name}` is a branch that no plan made", next=how)
+    raise NotFoundError(f"`{name}` is a branch that `work land` has not landed here", next=how)
 
 
 async def _merge_of(repository: Repository, name: str) -> str | None:
@@ -57,7 +67,7 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     if not landed:
         raise NotFoundError(
             "nothing has landed yet",
-            next="`work status` says what is on its way; what landed with `--branches`: `git revert -m 1 COMMIT`",
+            next="`parallelai work status` says what is on its way",
         )
     names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
     found: list[Step] = []

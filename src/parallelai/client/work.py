@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parallelai.client.arrivals import told
 from parallelai.client.landings import Landings
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import plan_of
+from parallelai.client.recorded import plan_of, plan_seen
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.seen import Seen
@@ -43,6 +43,9 @@ from parallelai.work.streams.worktrees import Started
 if TYPE_CHECKING:
     from parallelai.client.options import CarryOut
     from parallelai.records import RunDocument
+
+LEAST_OF_A_COMMIT = 7
+"""How many digits of a commit are enough to mean it."""
 
 
 class CarryOutPlan(Protocol):
@@ -172,6 +175,12 @@ class Work:
             )
         return found + [each for each in waiting.values() if not names or each.name in names]
 
+    async def landed(self) -> frozenset[str]:
+        """Name those whose landing their target has: not what was lost since, nor what is not yet taken over."""
+        known = self.streams.all()
+        lost, pending = await strayed(self._project.root, known)
+        return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
+
     def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
         """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
         runs = dict.fromkeys(each.run for each in known if not is_finished(each))
@@ -185,7 +194,8 @@ class Work:
     def _seen(self, run: str) -> Seen:
         """Fold a run's events."""
         streams = (each.name for each in self.streams.all() if each.run == run)
-        seen = Seen(Report(), Watched(streams), self._project.settings.vars.keys())
+        root, standing = self._project.root, self._project.settings.vars.keys()
+        seen = Seen(Report(), Watched(streams), lambda created: plan_seen(created, root, standing))
         if self._project.has_store:
             for event in self._runs.events(run):
                 seen.take(event)
@@ -204,7 +214,8 @@ class Work:
         if seen.report.order:  # with `--only` a run is about some of its plan
             started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
         target = targets[0] if targets else None
-        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target)
+        limits = seen.limits if run is not None and self._is_live(run) else {}
+        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
 
     def _words(self, run: str, attempt: int | None) -> str | None:
         """What an assistant says just now, if it works."""
@@ -338,14 +349,20 @@ class Work:
         stream = self._at_rest(name)
         return await self.landings.done(stream)
 
-    async def approve(self, name: str) -> str:
+    async def approve(self, name: str, result: str | None = None) -> str:
         """Give leave that a workstream lands as it is now, or that what a task came to counts.
 
-        A task is that of the latest run in which it waits. Raises `UsageError` where a workstream waits for no leave.
+        A task is that of the latest run in which it waits. `result` is what the person looked at: the mark of what a
+        task came to (`runs show`), or a workstream's commit.
+
+        Raises:
+            UsageError: a workstream waits for no leave, or it is not what the person looked at any more.
         """
         if self._is_task(name):
-            return await self._runs.approve(name)
-        args = {"head": self.find(name).head}
+            return await self._runs.approve(name, result)
+        head = self.find(name).head
+        is_same = result is None or (len(result) >= LEAST_OF_A_COMMIT and head.startswith(result))
+        args = {"head": head if is_same else result}  # which the workstream is not at
         return await self._steer(name, "approve", args, f"`{name}` may land")
 
     async def reject(self, name: str, reason: str = "") -> str:

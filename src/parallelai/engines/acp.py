@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_text
 from parallelai.engines.clients import is_session
 from parallelai.engines.confining import confinement, loopback_port
-from parallelai.engines.context import EngineContext, refuse_unused
+from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.own_folders import (
     below,
     check_network,
@@ -39,6 +40,7 @@ from parallelai.records import LimitKey, Reply
 
 if TYPE_CHECKING:
     from parallelai.engines.acp_pool import Pool
+    from parallelai.engines.acp_report import Reporter
     from parallelai.plan.model import EngineEntry
 
 SHARED_BY = 4
@@ -72,6 +74,7 @@ class AcpEngine:
             is_remote=True,
             works_in_folder=True,
             takes_instructions=True,
+            asks_at=asked_at(entry, set(self._preset.pass_env) & {self._preset.url_env}),
         )
         self._entry = entry
         self._root = context.root
@@ -164,7 +167,7 @@ class AcpEngine:
             settings=text if preset.is_settings_file else None,
             session_model=None if has_own_place else wanted.model,
             counts_last_call=preset.counts_last_call,
-            reports=preset.reports and not any(name.startswith("GEMINI_TELEMETRY_") for name in env),
+            reports=_reporter(preset, env),
             is_free=loopback_port(entry.base_url) is not None,
         )
 
@@ -250,6 +253,12 @@ def _usable_keys(use: str, preset: Preset) -> frozenset[str]:
 
 def _model_args(preset: Preset, wanted: Wanted) -> tuple[str, ...]:
     return (*preset.model_args, wanted.model) if preset.model_args and wanted.model else ()
+
+
+def _reporter(preset: Preset, env: Mapping[str, str]) -> Reporter | None:
+    """How the agent is to report; None where it does not, or the user has own wishes for that."""
+    own = None if preset.reports is None else preset.reports.own_prefix
+    return None if own is not None and any(name.startswith(own) for name in env) else preset.reports
 
 
 def _own_home(preset: Preset, settings: str) -> Path:

@@ -52,7 +52,7 @@ class Agent:
         name: how errors call it.
         program: what to start, without a feed.
 
-    `report_folder` is where it writes how its answers end, `report` the end of that once it has ended itself;
+    `report_folder` is the folder that it reports in, `report` the end of its report once it has ended itself;
     `is_over` is set when there will be no more of it.
     """
 

@@ -51,7 +51,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("login", r"not logged in|log ?in|sign in|authentication required|no credentials|set an auth method"),
         ("refused", r"content (?:policy|filter)|safety|refus(?:ed|al)"),
         ("transient", r"overloaded|unavailable|timed? ?out|timeout|econn\w+|socket|network|connection"
-                      r"|fetch failed|internal ?server ?error|bad gateway|server error|try again"),
+                      r"|fetch failed|terminated|internal ?server ?error|bad gateway|server error|try again"),
         ("rejected", r": APIError$"),  # opencode's name for what it does not ask again for, without the status
     )
 )  # fmt: skip
@@ -69,6 +69,15 @@ def read_error(agent: str, code: int, message: str, data: Any = None) -> EngineE
     if kind == "login" or (code == AUTH_REQUIRED and kind in {"", "transient"}):
         return Unavailable(said, next=f"log in to `{agent}` once, or give it a key")
     return _made(kind, said, words, code)
+
+
+def read_trouble(agent: str, words: str, wait_seconds: float | None) -> EngineError:
+    """Turn a failed call that an agent would make again into an error: trying again is not the agent's to do."""
+    error = read_error(agent, 0, words)
+    if not isinstance(error, RateLimited):
+        return error if isinstance(error, Transient) else Transient(error.said)
+    asked = error.retry_after_seconds if wait_seconds is None else wait_seconds
+    return RateLimited(error.said, retry_after_seconds=asked, is_quota=error.is_quota)
 
 
 def read_words(agent: str, words: str, what: str) -> EngineError:

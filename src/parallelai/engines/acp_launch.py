@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parallelai.engines.acp_report import Reporter
 from parallelai.processes import Program
 
 
@@ -12,7 +13,8 @@ class Launch:
     """How an agent is started for a turn.
 
     `settings` is a document for a file that the variable `settings_env` names. `session_model` is to be set by
-    an option of the session. With `reports` it is to write down how its model's answers end. `is_free`: its model's
+    an option of the session. `reports` says how it
+    is to write down its calls to its model. `is_free`: its model's
     server is on this machine.
     """
 
@@ -23,5 +25,5 @@ class Launch:
     settings: str | None = None
     session_model: str | None = None
     counts_last_call: bool = False
-    reports: bool = False
+    reports: Reporter | None = None
     is_free: bool = False

@@ -92,7 +92,7 @@ class Pool:
     async def _start(self, launch: Launch) -> tuple[Agent, Path]:
         folder = await asyncio.to_thread(_make_folder, launch)
         agent = Agent(launch.name, _placed(launch, folder))
-        agent.report_folder = folder / acp_report.FOLDER if launch.reports else None
+        agent.report_folder = None if launch.reports is None else folder
         self._running[agent] = folder
         try:
             async with asyncio.timeout(START_SECONDS) as wall:
@@ -132,10 +132,13 @@ def _key(launch: Launch) -> Hashable:
 def _make_folder(launch: Launch) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="parallelai-acp-")).resolve()
     (folder / "tmp").mkdir()
-    (folder / "settings").mkdir()
+    settings = folder / acp_report.SETTINGS
+    settings.mkdir()
     (folder / acp_report.FOLDER).mkdir()
     if launch.settings is not None:
-        (folder / "settings" / "settings.json").write_text(launch.settings, encoding="utf-8")
+        (settings / "settings.json").write_text(launch.settings, encoding="utf-8")
+    for name, text in ({} if launch.reports is None else launch.reports.files).items():
+        (settings / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -143,13 +146,13 @@ def _placed(launch: Launch, folder: Path) -> Program:
     """Give the program its settings, and a shared one a temporary folder that outlives its first turn."""
     program = launch.program
     confined = program.confinement
-    report = folder / acp_report.FOLDER
+    reports = launch.reports
     if confined is not None:
-        readable = (*confined.readable, str(folder / "settings"))
+        readable = (*confined.readable, str(folder / acp_report.SETTINGS))
         temporary = str(folder / "tmp") if launch.is_shared else confined.temporary
-        writable = (*confined.writable, *([str(report)] if launch.reports else ()))
+        writable = (*confined.writable, *(() if reports is None else [str(folder / acp_report.FOLDER)]))
         confined = replace(confined, readable=readable, writable=writable, temporary=temporary)
-    env = {**(acp_report.report_variables(report) if launch.reports else {}), **program.env}
+    env = {**({} if reports is None else reports.variables(folder)), **program.env}
     if launch.settings_env is not None:
-        env[launch.settings_env] = str(folder / "settings" / "settings.json")
+        env[launch.settings_env] = str(folder / acp_report.SETTINGS / "settings.json")
     return replace(program, env=env, confinement=confined)

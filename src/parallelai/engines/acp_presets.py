@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parallelai.engines import acp_reporters
+from parallelai.engines.acp_report import Reporter
 from parallelai.engines.planted import read_plain
 
 MIB = 1024 * 1024
@@ -37,7 +39,7 @@ class Preset:
         how: how to install it. memory_bytes: what one process was seen to take.
         counts_last_call: the tokens that it reports are those of a turn's last call alone.
         attach: argv that opens a session for a person, with `{session}`; empty: there is none.
-        reports: how an answer ended stands in a report of its own alone (`acp_report`).
+        reports: how it is made to report its calls (`acp_report`), of which the protocol says too little.
     """
 
     command: tuple[str, ...]
@@ -60,7 +62,7 @@ class Preset:
     read_only: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
     counts_last_call: bool = False
-    reports: bool = False
+    reports: Reporter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _opencode_settings(wanted: Wanted) -> object:
         "share": "disabled",
         "permission": ask,
         "agent": {"title": {"disable": True}},  # a call of its model for a title that nobody sees
+        "plugin": ["{env:PARALLELAI_PLUGIN}"],  # beside the user's own; it tells what its protocol does not
     }
     if wanted.base_url is None:
         return settings if wanted.model is None else {**settings, "model": wanted.model}
@@ -187,7 +190,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         how="npm install -g @google/gemini-cli@0.61.0",
         memory_bytes=270 * MIB,
-        reports=True,
+        reports=acp_reporters.GEMINI,
     ),
     "opencode": Preset(
         command=("opencode", "acp"),
@@ -205,6 +208,7 @@ PRESETS: Mapping[str, Preset] = {
         memory_bytes=620 * MIB,
         attach=("opencode", "--session", "{session}"),
         counts_last_call=True,
+        reports=acp_reporters.OPENCODE,
     ),
     "qwen": Preset(
         command=("qwen", "--acp"),
@@ -227,6 +231,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         how="npm install -g @qwen-code/qwen-code@0.24.4  # needs node 22",
         memory_bytes=400 * MIB,
+        reports=acp_reporters.QWEN,
     ),
     "cursor": Preset(
         command=("cursor-agent", "acp"),

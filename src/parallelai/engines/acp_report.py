@@ -1,15 +1,16 @@
-"""What gemini writes down of its model's answers: how each ended, which its protocol does not say.
+"""What agents write down of their calls to their models, which their protocol does not say.
 
-gemini 0.61 ends a turn with `end_turn` also where the model refused, or was cut at the most tokens. Its telemetry
-names the reason; sent to a file of the agent's own, it leaves the machine no more than without. The file holds
-JSON objects, one after the other, written every few seconds and when the agent ends. Agents may write into it.
+How an answer ended, where the protocol says `end_turn` also of one that was refused or cut; and a call that failed
+and that the agent is about to make again by itself. Each agent that has one writes its report into a file of its own,
+which leaves the machine no more than without: JSON objects, indented, one after the other. Agents may write into it.
+How one agent writes is data: `acp_reporters`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +18,97 @@ from parallelai.engines.planted import read_plain
 
 FOLDER = "report"
 """In the folder that each agent has for as long as it runs."""
+FILE = f"{FOLDER}/calls.json"
+SETTINGS = "settings"
+"""Beside it, and read-only to the agent: its settings, and what makes it report."""
+_BEGIN = "\n{\n"
 _MOST_BYTES = 4 * 1024 * 1024
-_OBJECT = re.compile(r"^\{\n.*?^\}$", re.MULTILINE | re.DOTALL)
-_EVENT = '"gemini_cli.api_response"'
 
 
-def report_variables(folder: Path) -> Mapping[str, str]:
-    """Have gemini write its report into a folder: without prompts and traces, and to nobody else."""
-    return {
-        "GEMINI_TELEMETRY_ENABLED": "true",
-        "GEMINI_TELEMETRY_TARGET": "local",
-        "GEMINI_TELEMETRY_TRACES_ENABLED": "false",
-        "GEMINI_TELEMETRY_LOG_PROMPTS": "false",
-        "GEMINI_TELEMETRY_OUTFILE": str(folder / "calls.json"),
-    }
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an agent's to its model, as its report has it.
+
+    Attributes:
+        session: the session that made it.
+        at: when, in ISO 8601, UTC, with milliseconds.
+        stop: how its answer ended, as a stop reason of the protocol; None where it brought none.
+        trouble: why it failed, where the agent is to make it again.
+        wait_seconds: how long the model's server asked to wait before that; None where it did not say.
+        is_brief: the words of `trouble` are not the server's, which may come later.
+    """
+
+    session: str
+    at: str
+    stop: str | None = None
+    trouble: str | None = None
+    wait_seconds: float | None = None
+    is_brief: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """How an agent is made to report, and what it then writes.
+
+    Attributes:
+        variables: of its environment, given the folder that it has.
+        read: gives the call that one object of the report stands for; None for any other. May raise `TypeError`,
+            `ValueError`, `KeyError` and `AttributeError` for what has not the expected shape.
+        marks: texts of which each object that counts has one.
+        own_prefix: variables that begin so are the user's own wishes for such a report, which count.
+        files: texts that lie beside its settings, by name.
+    """
+
+    variables: Callable[[Path], Mapping[str, str]]
+    read: Callable[[Mapping[str, Any]], Call | None]
+    marks: tuple[str, ...]
+    own_prefix: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_report(folder: Path) -> str:
-    """Read the end of a report; empty where there is none."""
+    """Read the end of the report in an agent's folder; empty where there is none."""
     try:
-        return read_plain(folder / "calls.json", _MOST_BYTES, is_tail=True).decode("utf-8", "replace")
+        return read_plain(folder / FILE, _MOST_BYTES, is_tail=True).decode("utf-8", "replace")
     except OSError:
         return ""
 
 
-def stop_of(report: str, session: str, since: str) -> str | None:
+class News:
+    """What comes to the report in an agent's folder from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start after what is there. Looks at the file."""
+        self._file = folder / FILE
+        try:
+            self._at = self._file.stat().st_size
+        except OSError:
+            self._at = 0
+        self._open = b""
+
+    def read(self) -> str:
+        """Give the objects that were finished since the last time, as text."""
+        try:
+            data = read_plain(self._file, _MOST_BYTES, start=self._at)
+        except OSError:
+            return ""
+        self._at += len(data)
+        whole, end, self._open = (self._open + data).rpartition(b"\n}\n")
+        self._open = self._open[-_MOST_BYTES:]
+        return (whole + end).decode("utf-8", "replace")
+
+
+def objects_of(report: str) -> Iterator[str]:
+    """Split a report into its objects, in time that grows with its size alone, whatever was written into it."""
+    for part in f"{report}\n".split("\n}\n")[:-1]:
+        yield f"{part[part.rfind(_BEGIN) + 1 :]}\n}}"
+
+
+def stop_of(reporter: Reporter, report: str, session: str, since: str) -> str | None:
     """Say how the last answer of a session's turn ended, as a stop reason of the protocol.
 
     Args:
+        reporter: how the agent reports.
         report: text of the report.
         session: the session's id.
         since: when the turn began, in ISO 8601, UTC, with milliseconds; older answers do not count.
@@ -52,29 +116,26 @@ def stop_of(report: str, session: str, since: str) -> str | None:
     Returns:
         `end_turn`, `max_tokens` or `refusal`; None where no answer of the turn is written down.
     """
-    found = None
-    for answer in _answers(report):
-        when = answer.get("event.timestamp")
-        is_turns = isinstance(when, str) and when >= since and answer.get("session.id") == session
-        if is_turns and answer.get("role") == "main":
-            found = answer
-    if found is None:
-        return None
-    reasons = found.get("finish_reasons")
-    listed = reasons if isinstance(reasons, list) else []
-    if "content_filter" in listed:
-        return "refusal"
-    return "max_tokens" if "length" in listed else "end_turn"
+    stops = [call.stop for call in _calls(reporter, report, session, since) if call.stop is not None]
+    return stops[-1] if stops else None
 
 
-def _answers(report: str) -> Iterator[dict[str, Any]]:
-    for match in _OBJECT.finditer(report):
-        if _EVENT not in match[0]:
+def trouble_of(reporter: Reporter, report: str, session: str, since: str) -> Call | None:
+    """Give a call of a session's turn that failed and is to be made again: the last one whose words are the server's.
+
+    None where there is no such call.
+    """
+    calls = [call for call in _calls(reporter, report, session, since) if call.trouble is not None]
+    return next((call for call in reversed(calls) if not call.is_brief), calls[-1] if calls else None)
+
+
+def _calls(reporter: Reporter, report: str, session: str, since: str) -> Iterator[Call]:
+    for text in objects_of(report):
+        if not any(mark in text for mark in reporter.marks):
             continue
         try:
-            data = json.loads(match[0])
-        except (ValueError, RecursionError):
+            call = reporter.read(json.loads(text))
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             continue
-        attributes = data.get("attributes")
-        if isinstance(attributes, dict) and attributes.get("event.name") == "gemini_cli.api_response":
-            yield attributes
+        if call is not None and call.session == session and call.at >= since:
+            yield call

@@ -12,10 +12,10 @@ import acp
 from acp.schema import PromptResponse
 
 from parallelai.engines.acp_agent import Agent
-from parallelai.engines.acp_errors import read_stop
+from parallelai.engines.acp_errors import read_stop, read_trouble
 from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_pool import Pool
-from parallelai.engines.acp_report import read_report, stop_of
+from parallelai.engines.acp_report import Call, News, Reporter, read_report, stop_of, trouble_of
 from parallelai.engines.acp_turn import Turn
 from parallelai.engines.acp_updates import Updates, has_broken_off, read_response_usage
 from parallelai.engines.protocol import FinalEvent, Port, Request, SessionEvent, UsageEvent
@@ -34,6 +34,10 @@ REPORT_SECONDS = 7.0
 MORE_REPORT_SECONDS = 30.0
 """How long one that has begun may take to go on with it, on a busy machine."""
 LOOK_SECONDS = 0.25
+STOP_SECONDS = 10.0
+"""How long an agent that only waits to try again may take to stop that: others may have a turn with it."""
+WORDS_SECONDS = 2.0
+"""How long after a failed call its words may come: qwen writes them within one."""
 COMMAND_MARKS = ("/", "$", "@", "!", "#")
 """A prompt that begins with one of these would be taken for a command of the agent's (gemini, qwen)."""
 PREFACE = "This is the task:\n"
@@ -46,7 +50,7 @@ async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wa
         agent.begin_turn()
         async with asyncio.TaskGroup() as group:
             turn = Turn(port, Updates(request.root), group, wall)
-            session = Session(pool, agent, turn, request, launch)
+            session = Session(pool, agent, turn, request, launch, since)
             try:
                 reply = await session.carry_out()
                 await turn.end()
@@ -58,16 +62,19 @@ async def take_turn(pool: Pool, launch: Launch, request: Request, port: Port, wa
                 agent.turns.pop(session.id, None)
         if reply.usage != Usage():
             await port.emit(UsageEvent(reply.usage))
-    if launch.reports:
+    if launch.reports is not None:
         wall.reschedule(None)  # the turn is over
-        stop = await _reported_stop(agent, session.id, since, is_awaited=request.output == "text")
+        is_awaited = request.output == "text"
+        stop = await _reported_stop(agent, launch.reports, session.id, since, is_awaited=is_awaited)
         if stop is not None and (error := read_stop(agent.name, stop)) is not None:
             raise error
     await port.emit(FinalEvent(ok=True))
     return reply if launch.is_shared else replace(reply, memory_bytes=agent.peak_memory_bytes)
 
 
-async def _reported_stop(agent: Agent, session: str, since: str, *, is_awaited: bool) -> str | None:
+async def _reported_stop(
+    agent: Agent, reporter: Reporter, session: str, since: str, *, is_awaited: bool
+) -> str | None:
     """Look up how the last answer ended in the agent's own report; None where it does not say.
 
     An agent that others still use writes its report down late: that is awaited where nothing else would tell.
@@ -75,26 +82,30 @@ async def _reported_stop(agent: Agent, session: str, since: str, *, is_awaited: 
     seconds, most = 0.0, REPORT_SECONDS
     while agent.is_alive and agent.report_folder is not None and is_awaited and seconds < most:
         text = await asyncio.to_thread(read_report, agent.report_folder)
-        if (stop := stop_of(text, session, since)) is not None:
+        stop = await asyncio.to_thread(stop_of, reporter, text, session, since)
+        if stop is not None:
             return stop
         most = MORE_REPORT_SECONDS if text else REPORT_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
         seconds += LOOK_SECONDS
     if not agent.is_alive:  # who used it last ends it, and then reads what it wrote at its end
         await agent.is_over.wait()
-    return await asyncio.to_thread(stop_of, agent.report, session, since)
+    return await asyncio.to_thread(stop_of, reporter, agent.report, session, since)
 
 
 class Session:
     """A session of an agent, for one turn. `id` is empty until it is open."""
 
-    def __init__(self, pool: Pool, agent: Agent, turn: Turn, request: Request, launch: Launch) -> None:
+    def __init__(
+        self, pool: Pool, agent: Agent, turn: Turn, request: Request, launch: Launch, since: str
+    ) -> None:
         self.id = ""
         self._pool = pool
         self._agent = agent
         self._turn = turn
         self._request = request
         self._launch = launch
+        self._since = since
         self._options: list[Any] = []
         self._usd_before: float | None = 0.0
 
@@ -194,11 +205,11 @@ class Session:
         blocks: list[Any] = [acp.text_block(text) for text in _prompt_texts(self._request)]
         task = self._agent.request(lambda c: c.prompt(self.id, blocks))
         try:
-            await asyncio.wait((task, self._turn.failed), return_when=asyncio.FIRST_COMPLETED)
+            await self._watch(task)
         except asyncio.CancelledError:
             await self._interrupt(task)
             raise
-        if not task.done():
+        if self._turn.failed.done():  # also where the agent has answered, because it was told to stop
             await self._interrupt(task)
             self._turn.failed.result()
         try:
@@ -207,9 +218,39 @@ class Session:
             await self._turn.spend(self._usage(None))
             raise
 
+    async def _watch(self, task: asyncio.Task[PromptResponse]) -> None:
+        """Wait for the answer, or until the turn fails: also by a call that the agent would make again itself."""
+        folder, reporter = self._agent.report_folder, self._launch.reports
+        news = None if folder is None or reporter is None else await asyncio.to_thread(News, folder)
+        while not (task.done() or self._turn.failed.done()):
+            either = (task, self._turn.failed)
+            seconds = None if news is None else LOOK_SECONDS
+            done, _ = await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if done or news is None or reporter is None:
+                return
+            if (call := await self._trouble(reporter, news)) is not None:
+                await self._end_retries(task, reporter, news, call)
+
+    async def _trouble(self, reporter: Reporter, news: News) -> Call | None:
+        return await asyncio.to_thread(lambda: trouble_of(reporter, news.read(), self.id, self._since))
+
+    async def _end_retries(
+        self, task: asyncio.Task[PromptResponse], reporter: Reporter, news: News, call: Call
+    ) -> None:
+        """Stop the agent before it makes a call again that failed, hear why that was, and fail the turn."""
+        await self._agent.notify(lambda c: c.cancel(self.id))
+        seconds = 0.0
+        while call.is_brief and seconds < WORDS_SECONDS:
+            await asyncio.sleep(LOOK_SECONDS)
+            seconds += LOOK_SECONDS
+            call = await self._trouble(reporter, news) or call
+        await asyncio.wait((task,), timeout=STOP_SECONDS)
+        self._turn.fail(read_trouble(self._agent.name, call.trouble or "", call.wait_seconds))
+
     async def _interrupt(self, task: asyncio.Task[PromptResponse]) -> None:
         """Have the agent stop what it does; one that does not is ended, with all its sessions."""
-        await self._agent.notify(lambda c: c.cancel(self.id))
+        if not task.done():
+            await self._agent.notify(lambda c: c.cancel(self.id))
         patience = min(INTERRUPT_SECONDS, self._request.grace_seconds)
         try:
             await asyncio.wait((task,), timeout=patience)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from parallelai.engines.client_home import Home, Look, look, take_back
 from parallelai.engines.clients import Voice, check_end, converse, installation, is_session, version_of
 from parallelai.engines.confining import confinement, loopback_port
-from parallelai.engines.context import EngineContext, refuse_unused
+from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.keys import mask_error, read_key
 from parallelai.engines.models_table import extended, model_name
 from parallelai.engines.prices import Pricing
@@ -127,6 +127,11 @@ class ClientEngine(ABC):
         self.name = name
         self.entry = entry
         self.context = context
+        has_key = entry.api_key_env or entry.api_key_file or entry.api_key_keyring
+        # What a login needs is not given beside a key.
+        variables = () if has_key else self.client.login.variables
+        if at := asked_at(entry, (name for name in variables if name.endswith("_BASE_URL"))):
+            self.capabilities = dataclasses.replace(self.capabilities, asks_at=at)
         self._table = extended(context.models)
 
     # What each client says of itself

@@ -33,7 +33,7 @@ from parallelai.engines.command_templates import (
     write_files,
 )
 from parallelai.engines.confining import confinement, loopback_port
-from parallelai.engines.context import EngineContext, refuse_unused
+from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.own_folders import (
     below,
     check_network,
@@ -86,6 +86,7 @@ class CommandEngine:
             edits=True,
             works_in_folder=True,
             is_remote=template is not _PLAIN,
+            asks_at=asked_at(entry, {"OPENAI_API_BASE"} & set(template.pass_env)),
         )
         self._entry = entry
         self._argv = tuple(entry.command or template.command)

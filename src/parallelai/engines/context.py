@@ -5,7 +5,8 @@ Given to every engine at its making: `Engine(name, entry, context)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,6 +61,15 @@ class EngineContext:
         if not found.is_relative_to(root):
             raise UsageError(f"`{relative}` leads out of the project", next="name a path below its root")
         return found
+
+
+def asked_at(entry: EngineEntry, variables: Iterable[str]) -> str:
+    """Give the address that the environment gives a client by one of `variables`; empty where its entry decides."""
+    if entry.base_url is not None:
+        return ""
+    return next(
+        (os.environ[name] for name in variables if name not in entry.env and os.environ.get(name)), ""
+    )
 
 
 def refuse_unused(name: str, entry: EngineEntry, used: frozenset[str] = frozenset()) -> None:

@@ -7,13 +7,12 @@ import stat
 from pathlib import Path
 
 
-def read_plain(path: Path, most_bytes: int, *, is_tail: bool = False) -> bytes:
-    """Read the first bytes of a plain file, or its last ones. Raises `OSError` for anything else; never waits."""
+def read_plain(path: Path, most_bytes: int, *, is_tail: bool = False, start: int = 0) -> bytes:
+    """Read bytes of a plain file from `start` on, or its last ones. Raises `OSError` for anything else; never waits."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"`{path}` is not a plain file")
-        if is_tail:
-            file.seek(max(0, status.st_size - most_bytes))
+        file.seek(max(0, status.st_size - most_bytes) if is_tail else start)
         return file.read(most_bytes)

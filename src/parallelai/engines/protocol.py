@@ -30,7 +30,8 @@ class Capabilities:
     them below the request's root. `takes_instructions`: it has a place for a request's `instructions`; for
     others they are put before the prompt. `tunes`: what it heeds of a request's `temperature` and `max_tokens`.
     `takes_price`: a `price` of its entry is what its tokens cost. `asks_at`: the address that its replies come
-    from, where its surroundings decide that and not its entry: stored replies of another one are no use.
+    from, where its surroundings decide that and not its entry: stored replies of another one are no use, and a run
+    that is gone on with asks for leave before it asks another one.
     """
 
     answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from parallelai import extensions
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Availability, Engine
 from parallelai.errors import ConfigError, NotFoundError, ParallelAIError, Unavailable
@@ -181,9 +182,7 @@ class Registry:
     def _installed(self) -> Mapping[str, EntryPoint]:
         """The entry points of other packages."""
         if self._points is None:
-            from importlib.metadata import entry_points
-
-            found = entry_points(group=GROUP)
+            found = extensions.of_group(GROUP)
             self._points = {point.name: point for point in found if point.name not in EMBEDDED}
         return self._points
 

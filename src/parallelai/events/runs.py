@@ -35,6 +35,28 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Which `engines` do some tasks of a run, why, and how many `tasks` of its plan these are."""
+
+    engines: tuple[str, ...]
+    why: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnginesTaken:
+    """Who does the tasks of a run that is gone on with; of a new run `run.created` says it.
+
+    `addresses` are where engines send their requests, without passwords; empty: where such an engine usually does.
+    """
+
+    type: ClassVar[str] = "engines.taken"
+    taken: tuple[Taken, ...]
+    addresses: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunPaused:
     type: ClassVar[str] = "run.paused"
     why: str
@@ -64,6 +86,20 @@ class LimitChanged:
     before: int | None
     after: int | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A limit of the plan, told once, keeps a ready task from starting: `at_work` of `limit` are in flight.
+
+    `what` says whose limit it is (`role`), and `name` which one.
+    """
+
+    type: ClassVar[str] = "limit.reached"
+    what: str
+    name: str
+    at_work: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +187,12 @@ class WorkspaceRepaired:
 RunData = (
     RunCreated
     | RunStarted
+    | EnginesTaken
     | RunPaused
     | RunResumed
     | RunEnded
     | LimitChanged
+    | LimitReached
     | BreakerOpened
     | BreakerClosed
     | BudgetWarned

@@ -41,6 +41,13 @@ class TaskStep:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveLapsed:
+    """A person gave leave for what the task came to (`approve: true`); it came to something else since."""
+
+    type: ClassVar[str] = "leave.lapsed"
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEnded:
     """The one final result of a task, without its text.
 
@@ -210,6 +217,7 @@ TaskData = (
     TaskExpanded
     | TaskReady
     | TaskStep
+    | LeaveLapsed
     | TaskEnded
     | AttemptReserved
     | AttemptStarted

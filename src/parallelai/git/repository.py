@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from parallelai.processes import Completed, environment, run_quick
 
 SECONDS = 600.0
 """How long one call may take: a fetch or a checkout of a large repository takes a while."""
+_INCLUDES = r"^include(if)?\."
+"""The settings by which a file of settings takes in another one."""
 _OURS = "refs/heads/parallelai/"
 _PASSED = (
     *("XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GNUPGHOME", "GPG_TTY", "GPG_AGENT_INFO"),
@@ -92,13 +95,15 @@ class Repository:
         asked = (pattern, git_dir, str(at))
         known = self._facts.settings.get(asked)
         if known is None or known[0] != marks:
-            words = ("config", "--null", "--get-regexp", pattern)
+            words = ("config", "--null", "--get-regexp", f"{pattern}|{_INCLUDES}")
             done = await self.as_user(*words, at=at, env=env)
             if done.exit not in (0, 1):  # 1: there are none
                 raise failure(words, done)
-            rows = (os.fsdecode(row).partition("\n") for row in done.stdout.split(b"\0") if row)
-            known = (marks, {key: value for key, _, value in rows})
-            self._facts.settings[asked] = known
+            rows = [os.fsdecode(row).partition("\n") for row in done.stdout.split(b"\0") if row]
+            has_others = any(re.match(_INCLUDES, key) for key, _, _ in rows)
+            known = (marks, {key: value for key, _, value in rows if not re.match(_INCLUDES, key)})
+            if not has_others:  # else they change, and the marks do not
+                self._facts.settings[asked] = known
         return known[1]
 
     async def commit(self, revision: str) -> str | None:
@@ -153,7 +158,7 @@ class Repository:
 
 
 def _marks(common: Path, git_dir: Path) -> tuple[object, ...]:
-    """By which the files of settings are known again; a file that one of them includes is taken to stay."""
+    """By which the files of settings are known again, but for those that one of them includes."""
     home = os.path.expanduser("~")  # noqa: PTH111 - a home that is not known is no error
     users = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
     named = (

@@ -43,6 +43,20 @@ async def submodules(git: Git, commit: str) -> tuple[Submodule, ...]:
     return await _listed(git, commit, git.git_dir)
 
 
+def said_of_missing(paths: Sequence[str]) -> list[str]:
+    """What a person should know of submodules that are not checked out."""
+    if not paths:
+        return []
+    advice = "`git submodule update --init --recursive` in your checkout brings them"
+    return [f"submodules that are not in your checkout are not in worktrees: {few(paths)} ({advice})"]
+
+
+def few(paths: Sequence[str]) -> str:
+    """Name some paths, and say how many more there are."""
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return ", ".join(f"`{path}`" for path in paths[:5]) + more
+
+
 async def module_folders(git: Git, commit: str) -> dict[str, Path]:
     """The user's git folders of the submodules that a commit names, by their paths; of those that are here."""
     names = await _names(git, commit)

@@ -18,6 +18,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     aliases: ClassVar[Mapping[str, str]] = {}  # import alias → canonical key
+    refused: ClassVar[Mapping[str, tuple[str, str]]] = {}  # keys of another object → why not here, what to do
 
     @model_validator(mode="before")
     @classmethod

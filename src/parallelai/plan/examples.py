@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from parallelai.plan.model import Budget, Defaults, Limits, Role, Task, Workstream
+from parallelai.plan.model import Budget, Defaults, Limits, Role, RoleLimits, Task, Workstream
 from parallelai.plan.positions import Step
 
 _SHOWN: Mapping[type[BaseModel], tuple[str, ...]] = {
@@ -17,6 +17,7 @@ _SHOWN: Mapping[type[BaseModel], tuple[str, ...]] = {
     Defaults: ("engine", "timeout"),
     Limits: ("parallel", "budget"),
     Role: ("expertise", "instructions"),
+    RoleLimits: ("parallel", "budget"),
     Task: ("id", "description"),
     Workstream: ("description", "owns"),
 }

@@ -37,6 +37,8 @@ Identifier = Annotated[
 ]
 Environment = Mapping[Variable, str]
 Count = Annotated[int, Field(ge=1)]
+AutoCount = Annotated[Count | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+"""A count, or `auto`, which is None."""
 Network = Literal["on", "loopback", "off"]
 Sandbox = Literal["auto", "required", "none"]
 SeverityName = Literal["critical", "high", "medium", "low", "info"]

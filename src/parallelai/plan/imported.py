@@ -37,12 +37,11 @@ def parse(text: str, file: str) -> Source:
     left = [entry for entry in found.entries if not entry.is_done]
     done = [entry for entry in found.entries if entry.is_done]
     if not found.entries:
-        advice = "write one as `- [ ] what is to be done`, or as a heading with `**FILES**: …` below it"
-        nothing = Problem("the task list: there is no task in it", file, 1, 1, advice)
-        raise PlanError(problems or [nothing])
+        raise PlanError(problems or [_nothing(found, file)])
     writer = _Writer(file, Names(found.entries), frozenset(entry.id for entry in done))
     source = writer.source(left, done)
     source.problems[:0] = problems
+    source.notes = (*source.notes, *_of_tables(found, file))
     return source
 
 
@@ -188,6 +187,23 @@ def _description(entry: Entry) -> str:
 
 def _finished(done: Sequence[Entry]) -> str:
     return f"all {len(done)} tasks are done" if len(done) > 1 else "its only task is done"
+
+
+def _nothing(found: Found, file: str) -> Problem:
+    """What is wrong with a list that has no task."""
+    if found.skipped:
+        at, said = found.skipped[0], "the table: none of its columns says what a task is"
+        return Problem(said, file, at.line, at.column, "call them such as `| Task | Files | Depends on |`")
+    advice = "write one as `- [ ] what is to be done`, or as a heading with `**FILES**: …` below it"
+    return Problem("the task list: there is no task in it", file, 1, 1, advice)
+
+
+def _of_tables(found: Found, file: str) -> Iterator[str]:
+    """What a reader may take for tasks, and is none."""
+    for at in found.skipped[:_FEW]:
+        yield f"{file}:{at.line}:{at.column}: the table is not read, because the list has tasks beside it"
+    if len(found.skipped) > _FEW:
+        yield f"{len(found.skipped) - _FEW} more tables are not read"
 
 
 def _notes(done: Sequence[Entry]) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ from pydantic import (
 
 from parallelai.plan import values
 from parallelai.plan.base import Model
+from parallelai.plan.elsewhere import NO_LIMITS_OF_A_ROLE
 from parallelai.plan.fields import (
+    AutoCount,
     Bytes,
     Command,
     Commands,
@@ -209,17 +211,21 @@ class EngineEntry(Model):
 class Limits(Model):
     """How much at once and in all. `parallel` is None where it is `auto`."""
 
-    parallel: Count | None = None
+    parallel: AutoCount = None
     budget: Budget = Field(default_factory=Budget)
     on_budget: Literal["finish", "cancel"] = "finish"
     unpriced: Literal["refuse", "allow"] = "refuse"
     max_wait: Seconds = 3600.0
     grace: Seconds = 5.0
 
-    @field_validator("parallel", mode="before")
-    @classmethod
-    def _auto(cls, value: Any) -> Any:
-        return None if value == "auto" else value
+
+class RoleLimits(Model):
+    """How much of a role: `parallel` attempts of all its tasks at once, `budget` for each of its tasks."""
+
+    refused = NO_LIMITS_OF_A_ROLE
+
+    parallel: AutoCount = None
+    budget: Budget = Field(default_factory=Budget)
 
 
 class Role(Model):
@@ -236,7 +242,7 @@ class Role(Model):
     reads: Patterns = ()
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_tokens: Tokens | None = None
-    limits: Limits | None = None
+    limits: RoleLimits | None = None
 
 
 class Needs(Model):
@@ -420,16 +426,11 @@ class Landing(Model):
     method: Literal["merge", "squash", "rebase"] = "merge"
     via: Literal["ref", "pr"] = "ref"
     push: bool = False
-    batch: Count | None = None
+    batch: AutoCount = None
     sync: Literal["merge", "rebase", "none"] = "merge"
     resolver: Choice | None = None
     conflicts: Conflicts = Field(default_factory=Conflicts)
     decisions: Literal["state", "commit"] = "state"
-
-    @field_validator("batch", mode="before")
-    @classmethod
-    def _auto(cls, value: Any) -> Any:
-        return None if value == "auto" else value
 
 
 class Member(Model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from parallelai.errors import PlanError, Problem
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 MOST_LINES = 20_000
 LONGEST_LINE = 50_000
 """In characters. Nobody writes such a line; what it might hold would take long to read."""
+_BAR = re.compile(r"(?<!\\)\|")
+"""What parts the cells of a table, also inside of code (GFM, "Tables")."""
+_DASHES = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?")
+MOST_COLUMNS = 50
 _NEWLINE = re.compile(r"\r\n?")
 
 
@@ -62,12 +67,16 @@ class Item:
 
 @dataclass(slots=True)
 class Block:
-    """A paragraph (`pieces`), a list (`items`), or anything else, of which only the lines are known."""
+    """A paragraph (`pieces`), a list (`items`), or anything else, of which only the lines are known.
+
+    A table has its lines as `rows`, the header first, without the line of dashes.
+    """
 
     first: int
     last: int
     pieces: list[Piece] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    rows: list[Piece] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -173,7 +182,16 @@ class _Reader:
             item.box, pieces = self._unboxed(pieces)
             item.pieces = [*pieces[:1], *self._without_boxes(pieces[1:], is_item=True)]
         else:
-            self._add(Block(first, last, self._without_boxes(pieces, is_item=False)))
+            self._text(first, last, pieces)
+
+    def _text(self, first: int, last: int, pieces: list[Piece]) -> None:
+        """Take a paragraph, the end of which may be a table: for CommonMark that is text."""
+        heads = (at for at, pair in enumerate(pairwise(pieces)) if _is_head(*pair))
+        head = next(heads, len(pieces))
+        if head:
+            self._add(Block(first, first + head, self._without_boxes(pieces[:head], is_item=False)))
+        if head < len(pieces):
+            self._add(Block(first + head, last, rows=[pieces[head], *pieces[head + 2 :]]))
 
     def _unboxed(self, pieces: list[Piece]) -> tuple[bool | None, list[Piece]]:
         """Take the checkbox off a text; one that is broken is noted, and taken for one that is not ticked."""
@@ -210,6 +228,24 @@ class _Reader:
             at = self._lines[number].rfind(text) if number < len(self._lines) else 0
             pieces.append(Piece(text, number + 1, max(at, 0) + 1))
         return pieces
+
+
+def cells(row: Piece) -> list[Piece]:
+    """The cells of a table's row."""
+    bars = [found.start() for found in _BAR.finditer(row.text)]
+    bounds = zip([0, *(at + 1 for at in bars)], [*bars, len(row.text)], strict=True)
+    found = [row.part(start, end) for start, end in bounds]
+    if bars and bars[0] == 0:
+        del found[0]
+    if len(found) > 1 and bars[-1] == len(row.text) - 1:
+        del found[-1]
+    return [cell._replace(text=cell.text.replace("\\|", "|")) for cell in found]
+
+
+def _is_head(head: Piece, line: Piece) -> bool:
+    """Whether a table begins: a header, and below it a line of dashes for as many columns."""
+    is_line = "|" in line.text and _DASHES.fullmatch(line.text) is not None
+    return is_line and len(cells(head)) == len(cells(line)) <= MOST_COLUMNS
 
 
 def _is_shown_html(token: Token) -> bool:

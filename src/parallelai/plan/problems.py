@@ -137,6 +137,8 @@ def unknown_key(key: str, models: Sequence[type[BaseModel]]) -> tuple[str, str |
         aliases = model.aliases if issubclass(model, Model) else {}
         if key in aliases:
             return f"`{key}` says the same as `{aliases[key]}`, which is there too", f"keep `{aliases[key]}`"
+        if issubclass(model, Model) and key in model.refused:
+            return model.refused[key]
         canonical |= keys(model)
         known |= keys(model) | set(aliases)
     if key.lower().endswith(_SECRET_KEYS) and key not in known:

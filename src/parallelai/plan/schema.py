@@ -99,7 +99,7 @@ def _workstreams() -> dict[str, Any]:
 def _allow_auto(definition: dict[str, Any]) -> None:
     for name in ("parallel", "batch"):
         found = definition.get("properties", {}).get(name)
-        if found is not None and definition.get("title") in {"Limits", "Landing"}:
+        if found is not None and definition.get("title") in {"Limits", "RoleLimits", "Landing"}:
             found["anyOf"] = [*found.get("anyOf", []), {"const": "auto"}]
 
 

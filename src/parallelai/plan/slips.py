@@ -26,6 +26,7 @@ _OF_FILES = re.compile(
 """`FILES TO EDIT`, but not `File format`."""
 _PROSE = frozenset({"todo", "checks", "description", "status"})
 """Keys whose names are also common words of prose: `(step: 2)`, `**Goals**: …`."""
+_LONGEST = 40
 _CLOSE, _CLOSE_LONG, _LONG = 0.8, 0.75, 6
 """How alike a name is that was meant: of a short one, of one with so many letters."""
 
@@ -87,6 +88,15 @@ def of_label(piece: Piece, *, is_sure: bool = False) -> Slip | None:
     if not is_marked and not (key in PATTERNS | {"depends_on"} and is_meant(key, found["value"])):
         return None
     return _misspelt(piece.part(*found.span("name")), meant)
+
+
+def of_header(piece: Piece) -> Slip | None:
+    """Find a column of a table whose header is nearly the name of a detail: `Fils`."""
+    meant = _meant(piece.text[:_LONGEST], [name for name, key in KEYS.items() if key in CLEAR])
+    if meant is None:
+        return None
+    said = f"no detail is called like the column `{piece.text}`"
+    return Slip(piece, said, f"did you mean `{meant}`? if it is none, call it otherwise")
 
 
 def _misspelt(at: Piece, meant: str) -> Slip:

@@ -1,4 +1,4 @@
-"""The tasks of a Markdown task list, in the two ways that people write one.
+"""The tasks of a Markdown task list, in the three ways that people write one.
 
 A checkbox is a task, and the items nested in it are its parts:
 
@@ -11,6 +11,8 @@ A heading is a task if details follow it, or if it begins like `Agent 1:` or `Ta
     **FILES**: src/gui/**
     **DEPENDENCIES**: None (can start at once)
 
+Where there is neither, each row of a table with a column `Task` is one (`tables`).
+
 Ids are made of what a task is called, also of those that are done, so that they stay the same while boxes are ticked.
 """
 
@@ -21,8 +23,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from parallelai.plan import tables
 from parallelai.plan.details import Detail, first_text, key_of, of_line, single, slug, within
-from parallelai.plan.outline import Block, Item, Outline, Piece, Section, Slip
+from parallelai.plan.outline import Block, Item, Outline, Piece, Section, Slip, cells
 from parallelai.plan.slips import in_brackets, of_label
 from parallelai.plan.values import ID, RESERVED
 
@@ -36,7 +39,6 @@ _NAMED = re.compile(
 )
 _BOLD = re.compile(r"\*\*(?P<text>[^*]{1,200})\*\*")
 _ORNAMENT = re.compile(r"\A[^\w`*(\[]+")
-_DONE = frozenset({"done", "complete", "completed", "finished", "landed", "merged"})
 _WHOSE = frozenset({"id", "owns"})
 _OF_TASKS = frozenset({"depends_on", "branch", "reads", "avoids", "contracts"})
 """Details that a heading which only groups others, or a whole list, does not have; a goal or an estimate it may."""
@@ -81,25 +83,36 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The tasks of a list, also those that are done, each with an id of its own; and what is written wrong in it."""
+    """The tasks of a list, also those that are done, each with an id of its own; and what is written wrong in it.
+
+    `skipped` are the tables that were not read: those of tasks beside other tasks, any where no task is.
+    """
 
     entries: Sequence[Entry]
     slips: Sequence[Slip]
+    skipped: Sequence[Piece] = ()
 
 
 def entries(outline: Outline) -> Found:
     """Find the tasks of a list. What is wrong in one that is done matters no more."""
     finder = _Finder(outline)
     tasks = list(finder.entries())
+    read = [(table, tables.columns(cells(table.rows[0]))) for table in finder.tables]
+    of_tasks = [(table, found) for table, found in read if found is not None]
+    skipped = [table for table, found in read if (found is not None) is bool(tasks)]
+    if not tasks:  # else a table is an overview of them, or says the same again
+        tasks = [entry for table, found in of_tasks for entry in finder.rows(table, found)]
+        skipped = [] if tasks else skipped
     _name(tasks)
     slips = [slip for entry in tasks if not entry.is_done for slip in entry.slips]
-    return Found(tasks, [*outline.slips, *finder.slips, *slips])
+    return Found(tasks, [*outline.slips, *finder.slips, *slips], [table.rows[0] for table in skipped])
 
 
 class _Finder:
     def __init__(self, found: Outline) -> None:
         self._outline = found
         self.slips: list[Slip] = []  # below headings that are no tasks
+        self.tables: list[Block] = []  # in no task
 
     def entries(self) -> Iterator[Entry]:
         sections = self._outline.sections
@@ -116,9 +129,26 @@ class _Finder:
                 for block in section.blocks:
                     yield from self._boxes(block)
 
+    def rows(self, table: Block, read: tables.Columns) -> Iterator[Entry]:
+        """The tasks of a table of tasks."""
+        self.slips += read.slips
+        for line in table.rows[1:]:
+            row = tables.row(read, cells(line))
+            if row is not None:
+                item = Item(table.first, table.last, box=row.is_done, pieces=[row.title])
+                entry = self._box(item, row.number)
+                entry.boxes.clear()  # a row has none that could be ticked
+                entry.details += row.details
+                entry.todo += row.todo
+                entry.text += ["\n".join(row.text)] * bool(row.text)
+                entry.slips += row.slips
+                yield entry
+
     # -- checkboxes
 
     def _boxes(self, block: Block) -> Iterator[Entry]:
+        if block.rows:
+            self.tables.append(block)
         for item, number in zip(block.items, _numbers(block.items), strict=True):
             if item.box is not None:
                 yield self._box(item, number)
@@ -172,7 +202,7 @@ class _Finder:
             self._below(entry, inner)
         status = entry.value("status")
         is_ticked = bool(entry.boxes) and not entry.todo
-        said = status is not None and slug(single(status).text) in _DONE
+        said = status is not None and slug(single(status).text) in tables.DONE
         entry.is_done = section.box is True or is_ticked or said
         return entry
 

@@ -12,13 +12,13 @@ import difflib
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from parallelai import extensions
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.plan.fields import Patterns, Words
 from parallelai.plan.files import read_text
@@ -143,7 +143,7 @@ def places(root: Path | None = None, user_dir: Path | None = None) -> list[Place
 
 def _packages() -> Iterator[Path]:
     """The folders that installed packages name; a package that is broken gives none."""
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    for point in sorted(extensions.of_group(GROUP), key=lambda point: (point.name, point.value)):
         try:
             spec = importlib.util.find_spec(point.module)
         except Exception:  # finding a module imports the packages above it, which may do anything

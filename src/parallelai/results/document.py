@@ -22,6 +22,8 @@ FOUND = 1
 NOT_ATTEMPTED = 3
 INCOMPLETE = 4
 OVER_BUDGET = 5
+GONE = "applied, but no longer in the checkout"
+"""Of a change that was applied, and that somebody took out again without being asked to (`git checkout .`)."""
 WAITS = "your checkout waits: "
 """How the note begins that says what keeps a checkout from following its branch."""
 _SIGNALLED = {int(signals.SIGINT): 130, int(signals.SIGTERM): 143}

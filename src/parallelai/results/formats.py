@@ -10,10 +10,10 @@ import difflib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from parallelai import extensions
 from parallelai.errors import UsageError
 from parallelai.records import RunDocument
 
@@ -85,12 +85,12 @@ def context_for(
 
 def names() -> tuple[str, ...]:
     """Name all registered formats, sorted."""
-    return tuple(sorted({point.name for point in metadata.entry_points(group=GROUP)}))
+    return tuple(sorted({point.name for point in extensions.of_group(GROUP)}))
 
 
 def find(name: str) -> Format:
     """Find a format by its name. Raises `UsageError` if there is none, or if it cannot be loaded."""
-    points = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    points = {point.name: point for point in extensions.of_group(GROUP)}
     if name not in points:
         close = difflib.get_close_matches(name, points, n=1)
         advice = f"did you mean `{close[0]}`?" if close else "one of: " + ", ".join(sorted(points))

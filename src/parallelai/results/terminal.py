@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from parallelai.records import Coverage, FileNote, Finding, Outcome, RunDocument, Severity, TaskResult
+from parallelai.records import Change, Coverage, FileNote, Finding, Outcome, RunDocument, Severity, TaskResult
 from parallelai.results import summary
+from parallelai.results.document import GONE
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
 from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
@@ -249,6 +250,14 @@ def _error(task: TaskResult, page: _Page) -> list[str]:
     return lines
 
 
+def _applied(change: Change) -> str:
+    """Whether a change is in the checkout, and why not."""
+    if change.why == GONE:
+        return f"{GONE}: {change.patch}"
+    why = f" ({change.why})" if change.why is not None else ""
+    return f"applied{why}" if change.applied else f"not applied{why}: {change.patch}"
+
+
 def _change(task: TaskResult, page: _Page) -> list[str]:
     """What became of a change: of a workstream's where it landed, of another whether it is applied."""
     change, stream = task.change, task.workstream
@@ -265,8 +274,7 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     elif stream is not None and stream["stage"] != "dropped":  # which has neither branch nor worktree
         said.append(f"{count}not landed: {stream['branch']} in {stream['worktree']}")
     elif change is not None:
-        why = f" ({change.why})" if change.why is not None else ""
-        said.append(f"{count}{'applied' if change.applied else f'not applied{why}: {change.patch}'}")
+        said.append(f"{count}{_applied(change)}")
     trespasses = stream.get("trespasses", ()) if stream is not None else ()
     if kept_out or trespasses:
         said += _kept_out(kept_out, trespasses)

@@ -8,7 +8,7 @@ which result (`Leave.result`): the reply may come to be another one meanwhile, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from parallelai.errors import CheckFailed, Unavailable, UsageError
@@ -18,6 +18,7 @@ from parallelai.events import (
     CommandDone,
     CommandReceived,
     Event,
+    LeaveLapsed,
     RunStarted,
     TaskEnded,
     TaskStep,
@@ -35,11 +36,13 @@ WAITS = TaskStep("leave", "waiting")
 class Leave:
     """What a run's events say.
 
-    `given` are tasks that a person gave leave for, with the result that it was for; `wanted` those that wait for it;
-    `refused` gives, for tasks that are to be done again, why a person refused what they came to.
+    `given` are tasks that a person gave leave for, with the result that it was for; `lapsed` those that were done
+    anew since, which nobody was told yet; `wanted` those that wait for leave; `refused` gives, for tasks that are to
+    be done again, why a person refused what they came to.
     """
 
     given: dict[str, str] = field(default_factory=dict)
+    lapsed: set[str] = field(default_factory=set)
     wanted: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     _asked: dict[int, CommandReceived] = field(default_factory=dict)
@@ -72,6 +75,9 @@ class Leave:
                 self._step[task] = data.step
                 if data.step == STEP:
                     self.wanted.add(task)
+            case LeaveLapsed():
+                self.given.pop(task, None)
+                self.lapsed.discard(task)
             case TaskEnded():
                 self._over.add(task)
                 if not is_kept_waiting(data, self._step.pop(task, None)):
@@ -81,6 +87,7 @@ class Leave:
 
     def _decided(self, command: CommandReceived) -> None:
         task = str(command.args.get("name"))
+        self.lapsed.discard(task)
         if command.kind == "approve":
             self.given[task] = str(command.args.get("result") or "")
             return
@@ -93,8 +100,8 @@ class Leave:
             self._over.discard(task)
             self._replies.pop(task, None)
         self._replies.setdefault(task, []).append(reply)
-        if is_new:
-            self.given.pop(task, None)
+        if is_new and self.given.pop(task, None) is not None:
+            self.lapsed.add(task)
 
     def result(self, task: str) -> str:
         """What a task came to last, hashed: the replies that are its result, and what they depend on.
@@ -109,10 +116,27 @@ class Leave:
         result = self.result(task)
         return bool(result) and self.given.get(task) == result
 
+    def has_lapsed(self, task: str) -> bool:
+        """Whether leave was given for something else than what the task came to last, and nobody was told yet."""
+        return task in self.lapsed or (task in self.given and not self.is_given(task))
+
     def take_all(self, events: Iterable[Event]) -> None:
         """Learn events in their order."""
         for event in events:
             self.take(event)
+
+
+def mark_of(results: Mapping[str, str]) -> str:
+    """A short name of what tasks came to (`Leave.result`, by task), by which a person says what was looked at."""
+    return digest(sorted(results.items()))[:12]
+
+
+def changed_since(run: str, task: str) -> UsageError:
+    """The error of leave that is given for something else than what the task came to."""
+    return UsageError(
+        f"what `{task}` came to changed since you looked",
+        next=f"look at it: `parallelai runs show {run}`, `parallelai runs diff {run} {task}`; then approve that",
+    )
 
 
 def is_kept_waiting(ended: TaskEnded, step: str | None) -> bool:
@@ -150,7 +174,7 @@ class Approvals:
         leave: what earlier processes of it learned; is kept up with what happens.
         is_attended: somebody is there; else a task that waits ends `blocked`.
         flush: waits until what happened is known here (`take`).
-        tell: writes down that a task waits for somebody.
+        tell: writes down that a task waits for somebody, or that leave which it had has lapsed.
     """
 
     def __init__(
@@ -160,7 +184,7 @@ class Approvals:
         *,
         is_attended: bool,
         flush: Callable[[], Awaitable[None]],
-        tell: Callable[[str], None],
+        tell: Callable[[str, TaskStep | LeaveLapsed], None],
     ) -> None:
         self._run = run
         self._leave = leave
@@ -179,14 +203,16 @@ class Approvals:
         await self._flush()
         if self._leave.is_given(task):
             return
+        if self._leave.has_lapsed(task):
+            self._tell(task, LeaveLapsed())
         if not self._is_attended:
-            other = "; what leave was given for was another result" if task in self._leave.given else ""
+            mark = mark_of({task: self._leave.result(task)})
             raise Unavailable(
-                f"it waits for a person's leave{other}",
+                "it waits for a person's leave",
                 next=f"look at it: `parallelai runs show {self._run}`, `runs diff {self._run} {task}`; then"
-                f" `parallelai work approve {task}` and `parallelai runs resume {self._run}`",
+                f" `parallelai work approve {task} --result {mark}` and `parallelai runs resume {self._run}`",
             )
-        self._tell(task)
+        self._tell(task, WAITS)
         decided = self._waiting[task] = asyncio.get_running_loop().create_future()
         try:
             await decided
@@ -199,19 +225,17 @@ class Approvals:
         `result` is what leave is given for (`Leave.result`).
         """
         waiting = self._waiting.get(task)
-        if waiting is None or waiting.done():
-            if kind == "approve" and task in self._before:
-                # an earlier process of the run has asked; `leave` compares what it comes to in this one
-                return f"`{task}` may go on"
+        is_waiting = waiting is not None and not waiting.done()
+        if not is_waiting and (kind != "approve" or task not in self._before):
             raise UsageError(
                 f"`{task}` does not wait for leave", next="`parallelai runs show` says what it does"
             )
+        if kind == "approve" and (not result or result != self._leave.result(task)):
+            raise changed_since(self._run, task)
+        if waiting is None or not is_waiting:
+            # an earlier process of the run has asked; `leave` compares what it comes to in this one
+            return f"`{task}` may go on"
         if kind == "approve":
-            if not result or result != self._leave.result(task):
-                raise UsageError(
-                    f"what `{task}` came to is not what leave was given for",
-                    next=f"look at it: `parallelai runs show {self._run}`, and approve that",
-                )
             waiting.set_result(None)
             return f"`{task}` may go on"
         waiting.set_exception(refusal(self._run, reason, by))

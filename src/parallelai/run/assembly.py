@@ -10,7 +10,7 @@ from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
 from parallelai.records import LimitKey, Usage
 from parallelai.run.job import Job
-from parallelai.run.nodes import Allowance, Member, Node, Rule
+from parallelai.run.nodes import Allowance, Member, Node, RoleLimit, Rule
 from parallelai.run.settings import Settings
 from parallelai.run.steps import PERFORM, Step
 from parallelai.run.workspaces import HOMELESS, PLAIN, Work
@@ -76,11 +76,20 @@ def _node(
         retry_on=frozenset(_kind(kind) for kind in task.retry_on) if task.retry_on else _NOTHING,
         on_failure=task.on_failure,
         phase=instance.phase,
+        role=_role_limit(job, task),
         budget=task.budget,
         unslotted=unslotted & frozenset(own) if unslotted else _NOTHING,
         finish_step=next((at for at, kind in enumerate(own) if kind in unslotted), 0),
         after_finish=_finish_is_enough(job, instance),
     )
+
+
+def _role_limit(job: Job, task: Task) -> RoleLimit | None:
+    """How many attempts of a task's role may be in flight at once; None where the role does not say."""
+    role = job.plan.roles.get(task.role) if task.role is not None else None
+    if role is None or role.limits is None or role.limits.parallel is None:
+        return None
+    return RoleLimit(task.role or "", role.limits.parallel)
 
 
 def _finish_is_enough(job: Job, instance: Instance) -> frozenset[str]:

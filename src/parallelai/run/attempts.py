@@ -121,7 +121,7 @@ class Attempts:
     # ------------------------------------------------------------------ in flight
 
     def start(self, task: TaskState, member: int, reserved: Reservation, now: float) -> None:
-        """Start an attempt; its slot, its engine's and its phase's are taken together."""
+        """Start an attempt; its slot, its engine's, its phase's and its role's are taken together."""
         task.attempts += 1
         channel = task.channels[member]
         channel.started += 1
@@ -142,7 +142,7 @@ class Attempts:
         self._roster.count_in_batch(task)
 
     def _count(self, task: TaskState, flight: Flight, change: int) -> None:
-        """Take a flight's slots (`change` 1), or give them back (-1): the run's, its engine's, its phase's."""
+        """Take a flight's slots (`change` 1), or give them back (-1): of the run, its engine, phase and role."""
         self.in_flight += change
         phase = self._queues.phase(task.node.phase)
         if phase is not None:
@@ -150,6 +150,9 @@ class Attempts:
         if flight.channel is not None:
             flight.channel.engine.in_flight += change
             flight.channel.key.in_flight += change
+            role = self._queues.role(task.node)
+            if role is not None:
+                role.in_flight += change
 
     def park(self, task: TaskState, number: int, is_waiting: bool) -> None:
         """Let an attempt in flight wait for another task without a slot, or go on, at once, with one."""

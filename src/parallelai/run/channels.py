@@ -24,6 +24,17 @@ class Count:
         return self.ceiling is not None and self.in_flight >= self.ceiling
 
 
+class RoleCount(Count):
+    """How many attempts of a role's tasks are in flight. `is_told`: somebody was told that it is full."""
+
+    __slots__ = ("is_told", "role")
+
+    def __init__(self, role: str, ceiling: int) -> None:
+        super().__init__(ceiling)
+        self.role = role
+        self.is_told = False
+
+
 class KeyState:
     """One limit key: `not_before` moves with Retry-After; a breaker is open until `until` (None: unknown)."""
 

@@ -53,9 +53,9 @@ class Finish(NamedTuple):
 class Wait(NamedTuple):
     """Nothing more can be decided now: ask again when something ended, or at `until` (None: no time is set).
 
-    `why` is what the run is bound by: one of `in_flight`, `parallel`, `phase`, `concurrency`, `batch`,
-    `rate_limited`, `retry`, `budget`, `paused`; or `ready`: these decisions made tasks ready, so ask again as
-    soon as they are carried out.
+    `why` is what the run is bound by: one of `in_flight`, `parallel`, `phase`, `role`, `concurrency`,
+    `batch`, `rate_limited`, `retry`, `memory`, `budget`, `paused`; or `ready`: these decisions made tasks
+    ready, so ask again as soon as they are carried out.
     """
 
     until: float | None

@@ -1,6 +1,6 @@
 """When a run will end: simulated with durations that vary, and told as a range (SCHEDULING, Dispatch).
 
-The simulation starts tasks in the scheduler's own order and counts slots, phases and batches; it knows no
+The simulation starts tasks in the scheduler's own order and counts slots, phases, roles and batches; it knows no
 failures and no rate limits. Durations come from history where there is any, else they scatter around the
 estimate as assistants' do (p99/p50 of about 3.5: lognormal with σ = 0.54).
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +24,8 @@ SIGMA = 0.54
 _MOST_STARTS = 200_000
 """Simulated starts in one forecast, so that ten thousand tasks take no longer than a second or so."""
 _LEAST_RUNS = 20
+_Lane = tuple[int, str | None]
+"""A phase, and a role that has a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ class Simulation:
         for place, at in enumerate(ranked):
             self._rank[at] = place
         self._by_rank = ranked
-        self._phase = [node.phase for node in nodes]
+        self._lane = [(node.phase, node.role.role if node.role is not None else None) for node in nodes]
+        self._role_parallel = {node.role.role: node.role.parallel for node in nodes if node.role is not None}
 
     def ends(self, durations: Sequence[float]) -> list[float]:
         """Give the time at which each node ends, in the order of the nodes."""
@@ -132,18 +136,19 @@ class Simulation:
 
 
 class _Pass:
-    """One simulated run: a clock, a heap of what is in flight, and a heap of what is ready for each phase."""
+    """One simulated run: a clock, a heap of what is in flight, and one of what is ready for each phase and role."""
 
     def __init__(self, simulation: Simulation, durations: Sequence[float]) -> None:
         self._of = simulation
         self._durations = durations
         self._ends = [0.0] * len(durations)
         self._missing = list(simulation.shape.preceding)
-        self._ready: dict[int, list[int]] = {}
+        self._ready: dict[_Lane, list[int]] = {}
         self._pool: list[int] = []
         self._batched = 0
         self._flying: list[tuple[float, int]] = []
-        self._in_phase: dict[int, int] = {}
+        self._in_phase: Counter[int] = Counter()
+        self._in_role: Counter[str | None] = Counter()
 
     def carry_out(self) -> list[float]:
         for at, count in enumerate(self._of.shape.preceding):
@@ -166,7 +171,7 @@ class _Pass:
         elif of._batch is not None:
             heapq.heappush(self._pool, of._rank[at])
         else:
-            heapq.heappush(self._ready.setdefault(of._phase[at], []), of._rank[at])
+            heapq.heappush(self._ready.setdefault(of._lane[at], []), of._rank[at])
 
     def _release(self, at: int) -> None:
         for follower in self._of.shape.followers[at]:
@@ -176,7 +181,7 @@ class _Pass:
 
     def _end(self, at: int, now: float) -> None:
         self._ends[at] = now
-        self._in_phase[self._of._phase[at]] -= 1
+        self._count(self._of._lane[at], -1)
         self._batched -= 1
         self._release(at)
 
@@ -186,24 +191,34 @@ class _Pass:
             self._batched = min(of._batch, len(self._pool))
             for _ in range(self._batched):
                 rank = heapq.heappop(self._pool)
-                heapq.heappush(self._ready.setdefault(of._phase[of._by_rank[rank]], []), rank)
+                heapq.heappush(self._ready.setdefault(of._lane[of._by_rank[rank]], []), rank)
         while len(self._flying) < of._parallel:
-            phase = self._best_phase()
-            if phase is None:
+            lane = self._best_lane()
+            if lane is None:
                 return
-            at = of._by_rank[heapq.heappop(self._ready[phase])]
-            self._in_phase[phase] = self._in_phase.get(phase, 0) + 1
+            at = of._by_rank[heapq.heappop(self._ready[lane])]
+            self._count(lane, 1)
             heapq.heappush(self._flying, (now + self._durations[at], at))
 
-    def _best_phase(self) -> int | None:
-        best: int | None = None
-        for phase, ready in self._ready.items():
-            ceiling = self._of._phase_parallel.get(phase)
-            if not ready or (ceiling is not None and self._in_phase.get(phase, 0) >= ceiling):
+    def _count(self, lane: _Lane, change: int) -> None:
+        phase, role = lane
+        self._in_phase[phase] += change
+        self._in_role[role] += change
+
+    def _best_lane(self) -> _Lane | None:
+        best: _Lane | None = None
+        for lane, ready in self._ready.items():
+            if not ready or self._is_full(lane):
                 continue
             if best is None or ready[0] < self._ready[best][0]:
-                best = phase
+                best = lane
         return best
+
+    def _is_full(self, lane: _Lane) -> bool:
+        phase, role = lane
+        of_phase = self._of._phase_parallel.get(phase, math.inf)
+        of_role = self._of._role_parallel.get(role, math.inf) if role is not None else math.inf
+        return self._in_phase[phase] >= of_phase or self._in_role[role] >= of_role
 
 
 def _sound(values: Sequence[float]) -> list[float]:

@@ -48,13 +48,21 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleLimit:
+    """At most `parallel` attempts of the tasks of a role are in flight at once."""
+
+    role: str
+    parallel: int
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A task as the scheduler sees it.
 
     `depends_on` names nodes, `awaits` names groups that are awaited as a whole. `steps` are carried out in
     order; `perform` by attempts of `members` as `rule` says, the others one by one. `weight` is the plan's
     priority: smaller is more urgent. `retry_on` are error kinds that are retried beside `transient`. A node
-    without members whose `prepare` does not settle it ends `blocked`.
+    without members whose `prepare` does not settle it ends `blocked`. `role` is None where its role has no limit.
 
     `unslotted` are steps that wait for others more than they work: they start at once and take no slot.
     `finish_step` is the number of steps after which those that name this node in their `after_finish` may
@@ -74,6 +82,7 @@ class Node:
     retry_on: frozenset[str] = frozenset()
     on_failure: OnFailure = "skip-dependents"
     phase: int = 0
+    role: RoleLimit | None = None
     budget: Budget | None = None
     unslotted: frozenset[str] = frozenset()
     finish_step: int = 0

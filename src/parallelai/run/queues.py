@@ -1,4 +1,4 @@
-"""What is ready, by what it needs: one lane for each choice of members and phase, and the timers.
+"""What is ready, by what it needs: one lane for each choice of members, phase and role, and the timers.
 
 A lane is a heap; the best of all lanes that have room starts next. Entries are dropped lazily: one whose
 ticket its task no longer holds is stale.
@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 from parallelai.records import LimitKey
-from parallelai.run.channels import Channel, Count, KeyState
-from parallelai.run.nodes import Member
+from parallelai.run.channels import Channel, Count, KeyState, RoleCount
+from parallelai.run.nodes import Member, Node
 from parallelai.run.tasks import TaskState
 
 FIRST = -math.inf
@@ -23,14 +23,15 @@ Entry = tuple[float, int, int, TaskState, tuple[int, ...]]
 
 
 class Lane:
-    """The entries that need the same: one of these channels (none for a step), and room in the phase."""
+    """The entries that need the same: one of these channels (none for a step), room in the phase and the role."""
 
-    __slots__ = ("channels", "heap", "is_listed", "phase")
+    __slots__ = ("channels", "heap", "is_listed", "phase", "role")
 
-    def __init__(self, channels: tuple[Channel, ...], phase: Count | None) -> None:
+    def __init__(self, channels: tuple[Channel, ...], phase: Count | None, role: RoleCount | None) -> None:
         self.is_listed = False  # among the lanes that hold something
         self.channels = channels
         self.phase = phase
+        self.role = role
         self.heap: list[Entry] = []
 
     def head(self) -> Entry | None:
@@ -47,6 +48,8 @@ class Lane:
         """Say why nothing can start here now, by one word of `Wait.why`."""
         if self.phase is not None and self.phase.is_full:
             return "phase"
+        if self.role is not None and self.role.is_full:
+            return "role"
         channels = self.channels
         if not channels:
             return None
@@ -86,7 +89,8 @@ class Queues:
         self._engines: dict[str, Count] = {}
         self._keys: dict[LimitKey, KeyState] = {}
         self._channels: dict[Member, Channel] = {}
-        self._lanes: dict[tuple[int, ...], Lane] = {}
+        self._roles: dict[str, RoleCount] = {}
+        self._lanes: dict[tuple[int | str, ...], Lane] = {}
         self._filled: list[Lane] = []
         self._timers: list[Entry] = []
         self._deadlines: list[Entry] = []
@@ -111,15 +115,27 @@ class Queues:
     def phase(self, number: int) -> Count | None:
         return self._phases.get(number)
 
+    def role(self, node: Node) -> RoleCount | None:
+        """Give the count that a node's attempts take their places of, None if its role has no limit."""
+        limit = node.role
+        if limit is None:
+            return None
+        found = self._roles.get(limit.role)
+        if found is None:
+            found = self._roles[limit.role] = RoleCount(limit.role, limit.parallel)
+        return found
+
     def push(self, task: TaskState, members: tuple[int, ...], rank: float) -> None:
         """Queue a task to start one of its members (none: its next step)."""
         phase = task.node.phase
         channels = task.channels
-        name = (phase, *[channels[member].number for member in members])
+        role = self.role(task.node) if members else None  # a step takes no place of a role
+        numbers = [channels[member].number for member in members]
+        name: tuple[int | str, ...] = (phase, "" if role is None else role.role, *numbers)
         lane = self._lanes.get(name)
         if lane is None:
             chosen = tuple(channels[member] for member in members)
-            lane = self._lanes[name] = Lane(chosen, self._phases.get(phase))
+            lane = self._lanes[name] = Lane(chosen, self._phases.get(phase), role)
         if not lane.is_listed:
             lane.is_listed = True
             self._filled.append(lane)

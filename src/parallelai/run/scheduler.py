@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from parallelai.errors import NotFoundError
-from parallelai.events import BudgetChanged, BudgetReached, EventData, LimitChanged
+from parallelai.events import BudgetChanged, BudgetReached, EventData, LimitChanged, LimitReached
 from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.attempts import Attempts
 from parallelai.run.budget import NOTHING, Reservation, Spending
@@ -34,7 +34,7 @@ from parallelai.run.tasks import STEP, Ending, State, TaskState
 __all__ = ["Scheduler"]
 
 _WHOLE_RUN = LimitKey("*", "*", "*")
-_BOUNDS = ("rate_limited", "concurrency", "phase", "memory", "budget")
+_BOUNDS = ("rate_limited", "concurrency", "role", "phase", "memory", "budget")
 _NOBODY = Ending(
     Outcome.BLOCKED,
     ErrorRecord("unavailable", "no engine can do this task", next="name an engine"),
@@ -228,7 +228,16 @@ class Scheduler:
                 self._bounds[why] = opens if known is None else min(known, opens)
             else:
                 self._bounds[why] = None
+                if why == "role":
+                    self._tell_full(lane)
         return chosen
+
+    def _tell_full(self, lane: Lane) -> None:
+        """Say once of a role that its limit keeps a task from starting."""
+        role = lane.role
+        if role is not None and role.ceiling is not None and not role.is_told:
+            role.is_told = True
+            self._events.append(LimitReached("role", role.role, role.in_flight, role.ceiling))
 
     def _withheld(self, lane: Lane) -> str | None:
         """What this round has found to keep a lane's head from starting."""

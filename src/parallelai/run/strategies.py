@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from parallelai import extensions
 from parallelai.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.metadata import EntryPoint
 
     from parallelai.run.nodes import Node
 
@@ -154,9 +154,7 @@ def find(text: str) -> Strategy:
 
 
 def _installed(name: str) -> Callable[[str | None], Strategy]:
-    from importlib.metadata import entry_points  # slow, and only for strategies that do not ship
-
-    found: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
+    found = {point.name: point for point in extensions.of_group(GROUP)}
     if name not in found:
         known = ", ".join(f"`{other}`" for other in sorted({*_BUILT_IN, *found}))
         raise UsageError(f"there is no strategy `{name}`", next=f"known are {known}; a batch is `batch:N`")

@@ -15,6 +15,9 @@ from parallelai.store.database import Database
 from parallelai.store.faults import told
 from parallelai.store.ledger import LedgerTable
 
+_CONSENTS = "{} FROM consent WHERE engine = ?1 OR substr(engine, 1, length(?1) + 1) = ?1 || ' '"
+"""The rows of an engine: its name, or its name and an address with a space between them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
@@ -78,12 +81,18 @@ class Machine:
         return [Trusted(*row) for row in found]
 
     def has_consent(self, engine: str) -> bool:
-        """Tell whether the user agreed that `auto` may take this engine."""
-        return self._has("SELECT 1 FROM consent WHERE engine = ?", engine)
+        """Tell whether the user agreed that `auto` may take this engine, wherever it asks."""
+        return bool(self.consents(engine))
 
-    def consent(self, engine: str) -> None:
-        """Keep that the user agreed to an engine."""
-        self._do("INSERT OR REPLACE INTO consent VALUES (?, ?)", engine, utc_now())
+    def consents(self, engine: str) -> frozenset[str]:
+        """Return the addresses at which the user agreed to an engine; empty for its usual one."""
+        with self._database.read() as connection:
+            rows = connection.execute(_CONSENTS.format("SELECT engine"), (engine,)).fetchall()
+        return frozenset(str(row[0]).partition(" ")[2] for row in rows)
+
+    def consent(self, engine: str, address: str = "") -> None:
+        """Keep that the user agreed to an engine at an address; empty for its usual one."""
+        self._do("INSERT OR REPLACE INTO consent VALUES (?, ?)", f"{engine} {address}".rstrip(), utc_now())
         self._do("DELETE FROM declined WHERE engine = ?", engine)
 
     def has_declined(self, engine: str) -> bool:
@@ -134,8 +143,8 @@ class Machine:
         self._do("INSERT OR REPLACE INTO conformance VALUES (?, ?, ?, ?)", *values)
 
     def revoke(self, engine: str) -> bool:
-        """Forget the consent to an engine; returns whether there was one."""
-        return self._do("DELETE FROM consent WHERE engine = ?", engine) > 0
+        """Forget the consent to an engine at all addresses; returns whether there was one."""
+        return self._do(_CONSENTS.format("DELETE"), engine) > 0
 
     def last_good_limit(self, key: LimitKey) -> int | None:
         """Return how many calls at once worked last for the key; None if unknown."""

@@ -3,7 +3,9 @@
 git runs them at the top of the folder, and what they are made of may lie there: a script of the project, a module
 that Python finds beside it, a plugin. So git is told to run each of them confined: it reads, has no network, and
 writes nothing but what it prints. Only git-lfs runs as it is, where it cannot be one of an assistant's: it runs
-nothing of the folder, and keeps files in the repository. (What a filter is: gitattributes(5).)
+nothing of the folder (see `lfs`), and keeps files in the repository. git-annex does not run: it would start programs
+that attributes of the folder name, and has to write where the only copy of the user's files may be.
+(What a filter is: gitattributes(5).)
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +23,23 @@ from parallelai import processes
 from parallelai.engines.confining import confinement
 from parallelai.engines.own_folders import installation
 from parallelai.engines.protocol import Request, Workspace
-from parallelai.errors import Unavailable
+from parallelai.engines.untrusted import clean, shorten
+from parallelai.errors import ParallelAIError, Unavailable
+from parallelai.git.plumbing import GitError, is_full
 from parallelai.git.repository import SECONDS, Repository
 from parallelai.processes import Completed
+from parallelai.work import lfs
 from parallelai.work.scratch.removing import remove
 
-PATTERN = r"^(filter\..*\.(clean|smudge|process)|lfs\.(extension|customtransfer)\..*)$"
-"""The settings that name programs of filters, and those that have git-lfs run others."""
+PATTERN = r"^(filter\..*\.(clean|smudge|process|required)|lfs\..*)$"
+"""The settings of filters, and those of git-lfs."""
 _PROGRAM = re.compile(r"filter\..*\.(?:clean|smudge|process)", re.DOTALL)
-_LFS = re.compile(r"((?:/[\w./+-]*/)?git-lfs) (?:clean|smudge|filter-process)(?: --skip)?(?: (?:-- )?%f)?")
+_ANNEX = re.compile(r"(?:/[\w./+-]*/)?git-annex (?:smudge(?: --clean)?|filter-process)(?: (?:-- )?%f)?")
+_FAILED = re.compile(r"fatal: (.*): (clean|smudge) filter '?(.*?)'? failed")
+_MOST_SAID = 500
+_WHAT_IT_MAY = (
+    "it may read files, and write what it prints: have it do no more, or take it out of git's settings"
+)
 _QUOTE_OR_NAME = re.compile(r"""\\.|'|"|%f|%%""", re.DOTALL)
 _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "SSH_ASKPASS")
 
@@ -38,11 +48,12 @@ _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "S
 class Folder:
     """Where filters run. Paths are absolute; `path` is the top, `temporary` theirs alone.
 
-    `readable` is seen wherever it lies, `hidden` is not.
+    `users` is the top of the user's own checkout; `readable` is seen wherever it lies, `hidden` is not.
     """
 
     path: Path
     temporary: Path
+    users: Path
     readable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
@@ -57,71 +68,155 @@ async def as_user(
     top: Path | None = None,
     readable: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
+    is_confined: bool = True,
 ) -> Completed:
     """`Repository.as_user` on files of assistants: where a sandbox works here, filters run in it.
 
-    `top` is where they run, if not `at`; for `readable` and `hidden` see `Folder`.
-    Raises `Unavailable` where they cannot be confined, `GitError` where git cannot read its settings.
+    `top` is where they run, if not `at`; for `readable` and `hidden` see `Folder`. Where the assistant was not
+    confined, nor need they be.
+    Raises `Unavailable` where they cannot be confined, or where one that git cannot do without fails, `GitError`
+    where git cannot read its settings.
     """
     given = dict(env or {})
-    commands = await repository.settings(PATTERN, at, given)
-    if not commands or not processes.confinements():
+    settings = await repository.settings(PATTERN, at, given)
+    if not settings:
         return await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
     temporary = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="parallelai-filters-"))
     try:
-        folder = Folder(top or at, temporary, (str(repository.common), *readable), hidden)
-        given |= _as_environment(await asyncio.to_thread(confined, commands, folder))
-        return await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
+        folder = Folder(top or at, temporary, repository.root, (str(repository.common), *readable), hidden)
+        changed = (
+            await _confined_for(repository, settings, folder) if is_confined else without_annex(settings)
+        )
+        given |= _as_environment(changed)
+        done = await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
     finally:
         await asyncio.to_thread(remove, temporary)
+    if error := failed(done, settings, changed):
+        raise error
+    return done
+
+
+async def _confined_for(
+    repository: Repository, settings: Mapping[str, str], folder: Folder
+) -> dict[str, str]:
+    """As `confined`; a worktree may have settings of its own, which git-lfs does not get unconfined."""
+    for_lfs = _of_lfs(settings)
+    is_users = not for_lfs or for_lfs == _of_lfs(await repository.settings(PATTERN, repository.root, {}))
+    return await asyncio.to_thread(confined, settings, folder, is_users=is_users)
 
 
 async def of_user(repository: Repository) -> dict[str, str]:
-    """The filters of the user's git (git-lfs is one), which run in a checkout of theirs, too.
+    """The settings of filters of the user's git, which run in a checkout of theirs, too; git-lfs's among them.
 
-    What git-lfs has fetched lies in the user's repository.
+    What git-lfs has fetched lies in the user's repository. Keys that git's `-c` would cut are left out.
     """
-    found = await repository.git.configured(r"^(filter\..*\.(clean|smudge|process|required)|lfs\.storage)$")
+    found = await repository.git.configured(PATTERN)
     if any(key.startswith("filter.lfs.") for key in found):
         storage = Path(found.get("lfs.storage", "lfs"))
         found["lfs.storage"] = str(repository.common / storage)
+    return {key: value for key, value in found.items() if "=" not in key}
+
+
+def confined(settings: Mapping[str, str], folder: Folder, *, is_users: bool = True) -> dict[str, str]:
+    """Settings of filters such that git runs those confined that could run what lies in a folder.
+
+    Without a sandbox on this machine there are none but git-annex's. `is_users` says that git-lfs is told what it
+    is told in the user's own checkout; else it is confined, too. Raises `Unavailable` where that cannot be.
+    """
+    left_out = without_annex(settings)
+    if not processes.confinements():
+        return left_out
+    path = os.environ.get("PATH", os.defpath)
+    found = {}
+    has_lfs = False
+    for key, command in settings.items():
+        if command and key not in left_out and _PROGRAM.fullmatch(key):
+            as_it_is = lfs.as_it_is(command, folder.path, path) if is_users else None
+            has_lfs = has_lfs or as_it_is is not None
+            found[key] = as_it_is or _confined(command, folder, is_one_file=not key.endswith(".process"))
+    if has_lfs:
+        found |= lfs.programs(settings, folder.users, lambda argv, words: _within(argv, folder, words))
+    return left_out | {key: value for key, value in found.items() if value != settings.get(key)}
+
+
+def without_annex(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings of filters such that git runs no git-annex, which is called as it installs itself.
+
+    Files are then what git keeps of them: those that git-annex has are its pointers, as where it was never begun.
+    """
+    keys = [key for key, value in settings.items() if _PROGRAM.fullmatch(key) and _ANNEX.fullmatch(value)]
+    needed = {f"{key.rpartition('.')[0]}.required" for key in keys} & settings.keys()
+    return dict.fromkeys(keys, "") | dict.fromkeys(needed, "false")
+
+
+def own(settings: Mapping[str, str]) -> dict[str, str]:
+    """The filters that are neither git-lfs nor git-annex, by name: the command that reads a file."""
+    found = {}
+    for kind in (".clean", ".process"):  # the latter counts, where there are both
+        for key, command in settings.items():
+            is_known = lfs.FILTER.fullmatch(command) or _ANNEX.fullmatch(command)
+            if command and key.startswith("filter.") and key.endswith(kind) and not is_known:
+                found[key.removeprefix("filter.").removesuffix(kind)] = command
     return found
 
 
-def confined(settings: Mapping[str, str], folder: Folder) -> dict[str, str]:
-    """Settings of filters such that git runs those confined that could run what lies in a folder.
+def failed(done: Completed, settings: Mapping[str, str], changed: Mapping[str, str]) -> Unavailable | None:
+    """The error of a call of git that a filter ended, in the filter's own words; None for any other outcome.
 
-    Without a sandbox on this machine there are none. Raises `Unavailable` where that cannot be.
+    `changed` are those of the filters' settings that git was given in the place of the user's.
     """
-    if not processes.confinements():
-        return {}
-    has_others = any(key.startswith(("lfs.extension.", "lfs.customtransfer.")) for key in settings)
-    path = os.environ.get("PATH", os.defpath)
-    found = {}
-    for key, command in settings.items():
-        if command and _PROGRAM.fullmatch(key):
-            own = None if has_others else as_lfs(command, folder.path, path)
-            found[key] = own or _confined(command, folder, is_one_file=not key.endswith(".process"))
-    return {key: command for key, command in found.items() if command != settings[key]}
-
-
-def as_lfs(command: str, top: Path, path: str) -> str | None:
-    """The command of a filter that is git-lfs, called as it installs itself; None for any other.
-
-    It starts no program in the folder `top`, wherever a relative part of PATH leads.
-    """
-    match = _LFS.fullmatch(command)
-    program = None if match is None else processes.find(match[1], path)
-    if match is None or program is None or Path(program).resolve().is_relative_to(top.resolve()):
+    lines = done.stderr.decode("utf-8", "replace").splitlines() if done.exit == 128 else []
+    match = next((match for match in map(_FAILED.fullmatch, lines) if match), None)
+    if match is None or is_full(done):
         return None
-    if "/" in match[1] or all(folder.startswith("/") for folder in path.split(os.pathsep)):
-        return command
-    return f"{shlex.quote(program)}{command.removeprefix(match[1])}" if "%" not in program else None
+    path, direction, name = match.groups()
+    keys = [f"filter.{name}.{kind}" for kind in ("process", direction)]
+    key = next((key for key in keys if settings.get(key)), "")
+    command = settings.get(key, "")
+    runs = changed.get(key, command)
+    is_lfs = any(Path(word).name == "git-lfs" for word in _words(runs)[:1])
+    if runs != command and not is_lfs:
+        how = "confined, as an assistant filled the folder"
+        advice = _WHAT_IT_MAY
+    else:
+        how = "as you"
+        advice = "try it in your checkout: `git add --renormalize .` runs it on every file"
+        if is_lfs:
+            advice = (
+                "`git lfs fetch` in your checkout brings files that are not here; extensions run confined"
+            )
+    its = [line for line in lines if line and not line.startswith(("fatal: ", "error: external filter "))]
+    words = shorten("; ".join(its[:3]), _MOST_SAID) or "it said nothing"
+    said = f"git's filter `{name}` (`{command}`) failed on `{path}`; it runs {how}: {words}"
+    return Unavailable(clean(said), next=advice)
+
+
+def explained(error: GitError, settings: Mapping[str, str], changed: Mapping[str, str]) -> ParallelAIError:
+    """The error of git's plumbing with the user's words for filters in the place of ours; any other as it is.
+
+    `changed` are those of the filters' settings that git was given in the place of the user's.
+    """
+    said = error.said
+    for key, command in changed.items():
+        said = said.replace(command, settings[key]) if command and key in settings else said
+    if said == error.said:
+        return error
+    return Unavailable(f"{clean(said)}; filters run confined in the folder of a gate", next=_WHAT_IT_MAY)
+
+
+def _of_lfs(settings: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in settings.items() if key.startswith("lfs.")}
 
 
 def _confined(command: str, folder: Folder, *, is_one_file: bool) -> str:
     """The command that has git run one of the user's confined; of one file git fills the name in, after ours."""
-    words = _words(command)
+    script = named(command) if is_one_file else command
+    text = shlex.join(_within(["sh", "-c", script, "sh"], folder, _words(command)))
+    return f"{text.replace('%', '%%')} %f" if is_one_file else text
+
+
+def _within(argv: Sequence[str], folder: Folder, words: Sequence[str]) -> list[str]:
+    """The words that run a command confined; `words` are the user's, a program and its arguments."""
     is_outside = bool(words) and (words[0].startswith("/") or "/" not in words[0])
     shown = installation(words[0]) if is_outside else []
     workspace = Workspace(
@@ -132,19 +227,16 @@ def _confined(command: str, folder: Folder, *, is_one_file: bool) -> str:
         hidden=folder.hidden,
     )
     asked = confinement(Request("", "filter", 0, str(folder.path), "", workspace=workspace))
-    script = named(command) if is_one_file else command
     unset = [word for name in _LOGINS for word in ("-u", name)]
     try:
         if asked is None:
             raise ValueError("no sandbox works here")
-        made = processes.confined_words(["env", *unset, "sh", "-c", script, "sh"], asked, folder.path)
+        return processes.confined_words(["env", *unset, *argv], asked, folder.path)
     except ValueError as error:
         raise Unavailable(
-            f"git's filter `{command}` cannot be confined: {error}",
+            f"git's filter `{shlex.join(words)}` cannot be confined: {error}",
             next="take the filter out of git's settings, or install bubblewrap",
         ) from None
-    text = shlex.join(made)
-    return f"{text.replace('%', '%%')} %f" if is_one_file else text
 
 
 def named(command: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -25,13 +26,13 @@ from parallelai.records import ErrorRecord, Reply
 from parallelai.run.approving import WAITS
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
-from parallelai.work.conflicts.advice import advice, has_landed, markers, unsettled
+from parallelai.work.conflicts.advice import advice, has_landed, to_settle, unsettled
 from parallelai.work.conflicts.waiting import place_of
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
-from parallelai.work.streams.record import Stream, described, with_leave
+from parallelai.work.streams.record import Stream, described, waits_for_leave, with_leave
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.revisiting import landed_again
 
@@ -122,9 +123,9 @@ class Room:
     ) -> Stream:
         """Make a workstream's worktree, or go on with the one that it has. Raises `ParallelAIError`.
 
-        What an attempt of an earlier process left that was cut off stays if its session `goes_on`, else it is taken
-        back: who begins anew must not find half of the work done. While others hold the memory or the heavy slots
-        that it needs, it waits inside of `parked`.
+        What an attempt of an earlier process left that was cut off stays if its session `goes_on`, or if a person has
+        worked on it since it was stopped; else it is taken back: who begins anew must not find half of the work done.
+        While others hold the memory or the heavy slots that it needs, it waits inside of `parked`.
         """
         self._tell(name, TaskStep("prepare", "preparing"))
         self._preparing += 1
@@ -134,8 +135,11 @@ class Room:
                 course.told, course.has_trespassed = 0, False
                 course.ended.clear()  # it may be tried again after it failed
                 self._colleagues.began(name)
+                before = self.known(name)
+                was_in_attempt = before is not None and before.in_attempt
+                stays = goes_on or course.has_begun or (was_in_attempt and await self.site.is_a_persons(name))
                 started = await self.site.prepare(name, sandbox)
-                if started.stream.in_attempt and not (goes_on or course.has_begun):
+                if started.stream.in_attempt and not stays:
                     await self.site.start_over(name, self._colleagues.leased(name))
                 course.has_begun = True
                 if not started.is_new:  # what was put right on the target since it failed has to reach it
@@ -148,7 +152,15 @@ class Room:
                 self.begun.set()
         await self.site.loans.work(name, parked)
         self._tell(name, TaskStep("perform", "working"))
-        return self.streams.update(stream.name, lambda it: dataclasses.replace(it, in_attempt=True))
+        return self.streams.update(
+            stream.name, lambda it: dataclasses.replace(it, in_attempt=True, left_at=None)
+        )
+
+    def stopped(self, name: str) -> None:
+        """Nobody works in a worktree any more: where an attempt has not come to its end, it was stopped now."""
+        stream = self.known(name)
+        if stream is not None and stream.in_attempt:
+            self.streams.update(name, lambda it: dataclasses.replace(it, left_at=time.time()))
 
     def attempted(self, name: str) -> None:
         """An attempt has come to its end, good or bad: nobody cut it off."""
@@ -210,13 +222,13 @@ class Room:
         async with self._locks[name]:
             if pause.conflict is None:
                 left = await self.site.unsettled(name)
-                return [markers(left)] if left else []
+                return [to_settle(left)] if left else []
             words = [has_landed(pause.waited.landed, self.setting.target, place_of(pause.conflict))]
             if can_tell:
                 words.append(await self.site.take_over(name))
             left = await self.site.unsettled(name)
         if left:
-            words.append(markers(left))
+            words.append(to_settle(left))
         elif not can_tell or pause.conflict.class_ == "logic":
             words.append(advice(pause.conflict))
         return [" ".join(words)]
@@ -250,10 +262,9 @@ class Room:
         self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
         self._colleagues.finished(name)
         try:
-            while not self.streams.find(name).is_approved:
+            while not (stream := self.streams.find(name)).is_approved:
                 if not self.setting.is_attended and not course.decided.is_set():
-                    said = "it waits for a person's leave to land"
-                    raise Unavailable(said, next=f"`parallelai work approve {name}`, then go on with the run")
+                    raise waits_for_leave(stream)
                 self._tell(name, WAITS)
                 await course.decided.wait()
                 course.decided.clear()
@@ -322,11 +333,11 @@ class Room:
             )
 
     async def _refuse_unsettled(self, name: str) -> None:
-        """What has conflict markers in it is not finished."""
+        """What has a conflict in it that nobody settled is not finished."""
         left = await self.site.unsettled(name)
         if left:
             self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
-            self._colleagues.keep(name, [markers(left)])
+            self._colleagues.keep(name, [to_settle(left)])
             raise unsettled(name, left)
 
     async def _await_dependencies(self, stream: Stream) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,8 +18,8 @@ from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.files import Matcher
 from parallelai.records import FilePart, changed
-from parallelai.results.printable import visible
 from parallelai.run.workspaces import Measured, Work
+from parallelai.store.files import sync_file
 from parallelai.store.lock import FileLock, owner
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.guarding import Guard, Guarded
@@ -31,22 +30,20 @@ from parallelai.work.guard.place import git_dir_of
 from parallelai.work.guard.righting import clear_specials
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Ledger
+from parallelai.work.leftovers import is_a_persons, shown, take_out
 from parallelai.work.lending import StreamLoans
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.home import home
-from parallelai.work.scratch.workspaces import SETUP_SECONDS, as_text, is_confined, tighter, write_patch
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, is_confined, tighter
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import Shelter, folder_of, is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
 from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.taking_back import TakenBack, take_back
 
 MOST_FILES = 50
 """How many files an engine without hands is given the text of."""
-MOST_NAMED = 20
-"""How many paths an assistant is told of at once."""
 
 
 class Site:
@@ -243,7 +240,7 @@ class Site:
                     branch=stream.branch,
                     rules=stream.rules,
                     folder=setting.folder / "guard" / stream.name,
-                    patches=setting.folder / "patches",
+                    patches=self._patches,
                     plan_file=_plan_file(setting),
                     brought=frozenset(stream.brought),
                     secrets_in=setting.secrets_in,
@@ -267,7 +264,7 @@ class Site:
 
     async def _judged(self, stream: Stream, leases: Collection[str]) -> Guarded:
         """Keep out what a workstream may not change, and write that down."""
-        guarded: Guarded = await self._guard_of(stream).check(leases)
+        guarded: Guarded = await self._guard_of(stream).check(leases, taking_over.settling(stream))
         known = set(stream.kept_out)
         self._keep_out(stream.name, [kept for kept in guarded.kept_out if kept not in known])
         return guarded
@@ -308,13 +305,13 @@ class Site:
 
     async def _landed_since(self, stream: Stream, tip: str) -> str:
         listed = await self._repository.git.run("diff-tree", "-r", "-z", "--name-only", stream.base, tip)
-        paths = _shown([os.fsdecode(path) for path in listed.split(b"\0") if path])
+        paths = shown([os.fsdecode(path) for path in listed.split(b"\0") if path])
         return f"What others did has landed, and is in your worktree now: {paths}."
 
     async def take_over(self, name: str) -> str:
         """Bring what has landed into a worktree also where it conflicts; gives what its assistant is to do.
 
-        Files that git cannot merge get its conflict markers, where the plan has worktrees merged.
+        Files that git cannot merge are there to be settled, where the plan has worktrees merged.
         """
         stream = self._streams.find(name)
         tip, target = await self.tip(), stream.target
@@ -331,9 +328,9 @@ class Site:
         )
 
     async def unsettled(self, name: str) -> tuple[str, ...]:
-        """The files of a workstream that have conflict markers of ours in them still, as committed."""
+        """The files of a workstream whose conflicts are not settled, as committed."""
         stream = self._streams.find(name)
-        left = await taking_over.marked(self._repository, stream.head, stream.unsettled)
+        left = await taking_over.unsettled(self._repository, stream.head, stream.unsettled)
         if left != stream.unsettled:
             self._streams.update(name, lambda it: dataclasses.replace(it, unsettled=left))
         return left
@@ -348,11 +345,13 @@ class Site:
         kept_out = tuple(dict.fromkeys(path for kept in stream.kept_out for path in kept.paths))
         return Measured(stream.base, stream.head, files, kept_out, is_guarded=True)
 
-    async def patch(self, name: str) -> bytes:
-        """The patch of all that a workstream committed since it was cut."""
+    async def write_patch(self, name: str, path: Path) -> None:
+        """Write a patch of all that a workstream committed since it was cut; git writes it, however long it is."""
         stream = self._streams.find(name)
-        options = ("-r", "-p", "--binary", "--full-index", "--find-renames")
-        return await self._repository.git.run("diff-tree", *options, stream.base, stream.head)
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        options = ("-r", "-p", "--binary", "--full-index", "--find-renames", f"--output={path}")
+        await self._repository.git.run("diff-tree", *options, stream.base, stream.head)
+        await asyncio.to_thread(sync_file, path)
 
     async def take_back(self, name: str) -> None:
         """Undo what a command left in a worktree whose work is committed: it is nobody's change."""
@@ -360,37 +359,31 @@ class Site:
         guard = self._guard_of(stream)
         git_dir = git_dir_of(self._repository, Path(stream.worktree))
         await asyncio.to_thread(clear_specials, git_dir, self._repository.common)
-        taken = await self._take_files_back(stream, "check")
+        taken = await take_out(self._repository, stream, "check", self._patches)
         if taken is not None:
             said = f"what a check left in {taken.why} was taken back, and is kept in `{taken.patch}`"
             self._tell(name, WorkspaceRepaired(stream.worktree, said))
-        await guard.check(stream.leases)  # HEAD, `.git` and refs are its to write, too
+        # HEAD, `.git` and refs are its to write, too.
+        await guard.check(stream.leases, taking_over.settling(stream))
         await guard.before()
 
-    async def _take_files_back(self, stream: Stream, whose: str, *, is_whole: bool = False) -> KeptOut | None:
-        """Take back what is not committed; gives the files in words, and the patch that keeps them."""
-        folder, kept = self._setting.folder / "patches", list[KeptOut]()
+    @property
+    def _patches(self) -> Path:
+        return self._setting.folder / "patches"
 
-        def keep(taken: TakenBack) -> None:
-            if taken.patch:
-                names = (f"{stream.name}-{whose}-{number}.patch" for number in itertools.count(1))
-                path = next(folder / name for name in names if not (folder / name).exists())
-                write_patch(path, taken.patch)
-                shown = os.path.relpath(path, self._setting.root)
-                kept.append(KeptOut((), _shown(taken.kept), shown))
-
-        await take_back(self._repository, stream, keep, is_whole=is_whole)
-        return kept[0] if kept else None
+    async def is_a_persons(self, name: str) -> bool:
+        """Whether a person has worked in a worktree since the attempt there was stopped."""
+        return await is_a_persons(self._repository, self._streams.find(name))
 
     async def start_over(self, name: str, leases: Collection[str]) -> None:
         """Take back what an attempt left that was cut off and is not gone on with; a patch of all of it is kept.
 
-        What a person edited meanwhile cannot be told apart from it, and is in the patch too.
+        Of one that was killed, what a person edited meanwhile cannot be told apart from it, and is in the patch too.
         """
         await asyncio.to_thread(processes.sweep)  # its programs may be at it still
         stream = self._streams.find(name)
         await self._judged(stream, leases)  # the branch and git are put right first
-        left = await self._take_files_back(stream, "attempt", is_whole=True)
+        left = await take_out(self._repository, stream, "attempt", self._patches, is_whole=True)
         if left is not None:
             why = f"what an attempt that was cut off left in {left.why}"
             self._keep_out(name, [dataclasses.replace(left, why=why)])
@@ -454,7 +447,7 @@ async def by_hand(
         ),
         stream.head,
     )
-    guarded = await guard.check(stream.leases)
+    guarded = await guard.check(stream.leases, taking_over.settling(stream))
     lines = stream.description.strip().splitlines()
     trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
     head = await guard.commit(f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers)
@@ -468,13 +461,6 @@ async def by_hand(
         ),
     )
     return guarded.said
-
-
-def _shown(paths: Sequence[str]) -> str:
-    """Some paths, for an assistant."""
-    named = [f"`{visible(as_text(path))}`" for path in paths[:MOST_NAMED]]
-    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
-    return f"{', '.join(named)}{more}"
 
 
 def _plan_file(setting: Setting) -> str | None:

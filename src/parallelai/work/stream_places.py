@@ -22,7 +22,7 @@ from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.place import ScratchPlace
 from parallelai.work.scratch.proposals import write_edits
 from parallelai.work.scratch.removing import remove
-from parallelai.work.scratch.workspaces import RunWorkspaces, as_text, free_patch, write_patch
+from parallelai.work.scratch.workspaces import RunWorkspaces, as_text, free_patch
 from parallelai.work.streams.record import Stream
 
 
@@ -119,7 +119,7 @@ class StreamPlace:
     async def keep(self, measured: Measured) -> Change:
         room = self._room
         path = free_patch(room.setting.folder, self._work.number)
-        await asyncio.to_thread(write_patch, path, await room.site.patch(self._name))
+        await room.site.write_patch(self._name, path)
         shown = os.path.relpath(path, room.setting.root)
         room.attempted(self._name)
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
@@ -142,5 +142,6 @@ class StreamPlace:
         return ()  # the guard does, before the next turn
 
     async def close(self, *, is_left: bool = False) -> None:
+        self._room.stopped(self._name)  # before anything is waited for: a second Ctrl-C ends that
         await self._room.site.loans.rest(self._name)
         await asyncio.to_thread(remove, Path(self.workspace.temporary))

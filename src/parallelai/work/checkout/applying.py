@@ -8,7 +8,8 @@ from pathlib import Path
 
 from parallelai.run.workspaces import Applied, Written
 from parallelai.work.checkout.changes import Before, writes_for
-from parallelai.work.checkout.writing import Checkout, NotWritten, written
+from parallelai.work.checkout.placing import read_as_git
+from parallelai.work.checkout.writing import Checkout, NotWritten, digest, written
 from parallelai.work.scratch.snapshot import Snapshot
 
 
@@ -64,6 +65,33 @@ def beyond(known: Written, task: str) -> dict[str, frozenset[str | None]]:
             reached |= {end for start, end in steps if start in reached}
         found[path] = frozenset(reached)
     return found
+
+
+def gone(root: Path, known: Written, task: str) -> tuple[str, ...] | None:
+    """Name the files of an applied change that are again as they were before it; None where that are all of them.
+
+    Nothing but these files is read. What was edited since is not among them: nobody can say what is left of it.
+    """
+    reached = beyond(known, task)
+    paths = {path for path, (before, after) in known[task].items() if before != after}
+    back = []
+    for path in sorted(paths):
+        try:
+            now = digest(read_as_git(root, path))
+        except NotWritten:  # something else than a file lies there
+            continue
+        if now in beneath(known, task, path) and now not in reached[path]:
+            back.append(path)
+    return None if back and len(back) == len(paths) else tuple(back)
+
+
+def beneath(known: Written, task: str, path: str) -> frozenset[str | None]:
+    """Give what lay at a path before a task's change, and before those that it was made upon. Pure."""
+    steps = [paths[path] for other, paths in known.items() if other != task and path in paths]
+    reached = {known[task][path][0]}
+    for _ in steps:  # each adds one at most
+        reached |= {start for start, end in steps if end in reached}
+    return frozenset(reached)
 
 
 def record_name(task: str) -> str:

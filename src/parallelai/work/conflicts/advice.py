@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from parallelai.errors import Conflict
 from parallelai.records import ConflictFile, ConflictPair
 from parallelai.results.printable import visible
+from parallelai.work.streams.beside import belongs_to
 
 MOST = 5
 
@@ -53,18 +54,35 @@ def has_landed(names: Sequence[str], target: str, where: str = "") -> str:
     return f"{shown} {what}, and what you did conflicts with that{f' in {where}' if where else ''}."
 
 
-def markers(files: Sequence[str]) -> str:
-    """Say what to do about git's conflict markers in some files."""
-    return (
-        f"git has written conflict markers into {_paths(files)}: above `=======` is what you did, below it what"
-        " has landed. Settle each place so that both still do what they are meant to, and leave no marker."
-    )
+def to_settle(files: Sequence[str]) -> str:
+    """Say what to do about files with git's conflict markers, and about what lies beside others."""
+    texts = [path for path in files if belongs_to(path) is None]
+    others = [path for path in files if belongs_to(path) is not None]
+    said = []
+    if texts:
+        said.append(
+            f"git has written conflict markers into {_paths(texts)}: above `=======` is what you did, below it what"
+            " has landed. Settle each place so that both still do what they are meant to, and leave no marker."
+        )
+    if others:
+        those = dict.fromkeys(belongs_to(path) or path for path in others)
+        said.append(
+            f"git cannot merge {_paths(list(those))}, and there is no text to put markers into. The version of"
+            f" another commit, or the only one that is left, lies beside it as {_paths(others)}. Make of each file"
+            " what it should be, or remove it, and then remove every file whose name ends in `~` and a commit: as"
+            " long as one is there, nothing lands."
+        )
+    return " ".join(said)
 
 
 def unsettled(name: str, files: Sequence[str]) -> Conflict:
-    """The error of a workstream that cannot land because of markers that are left in it."""
-    said = f"`{name}` has git's conflict markers in {_paths(files)} still"
-    return Conflict(said, next="go on with the run, or settle them in its worktree yourself")
+    """The error of a workstream that cannot land because of conflicts that are left in it."""
+    texts = [path for path in files if belongs_to(path) is None]
+    others = [path for path in files if belongs_to(path) is not None]
+    said = [f"git's conflict markers in {_paths(texts)}"] * bool(texts)
+    said += [f"{_paths(others)}, which git could not merge,"] * bool(others)
+    next = "go on with the run, or settle them in its worktree yourself"
+    return Conflict(f"`{name}` has {' and '.join(said)} still", next=next)
 
 
 def _paths(files: Sequence[str]) -> str:

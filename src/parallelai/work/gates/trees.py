@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ from parallelai.work import filters
 from parallelai.work.gates import manifest
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete, last_lines
-from parallelai.work.scratch.home import home
+from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, tighter
 
@@ -309,6 +309,9 @@ class Trees:
         except OSError as error:
             await self._drop(held)
             raise Unavailable(f"no folder for a gate can be made: {error}") from None
+        except GitError as error:
+            await self._drop(held)
+            raise filters.explained(error, self._filters, self._confined_filters(path)) from None
         except BaseException:  # cancelled too: no folder is left behind
             await self._drop(held)
             raise
@@ -395,15 +398,7 @@ class Trees:
             listed = await self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit)
             sizes = [row.split(None, 4)[3] for row in listed.split(b"\0") if row]
             size = sum(int(each) for each in sizes if each.isdigit())
-            objects = self._objects
-            self._objects = Snapshot(
-                objects.root,
-                objects.repository,
-                objects.objects,
-                objects.commit,
-                objects.head,
-                size=max(size, 1),
-            )
+            self._objects = replace(self._objects, size=max(size, 1))
         return self._objects.size
 
     def _git(self, folder: folders.Folder) -> Git:
@@ -412,13 +407,18 @@ class Trees:
 
     def _filters_in(self, path: Path) -> tuple[str, ...]:
         """The user's filters for a folder of ours: what an assistant wrote lies there, so they run confined."""
+        return tuple(
+            f"{key}={value}" for key, value in {**self._filters, **self._confined_filters(path)}.items()
+        )
+
+    def _confined_filters(self, path: Path) -> dict[str, str]:
         temporary = self._folder / "filters"
         temporary.mkdir(mode=0o700, exist_ok=True)
         # The folder appears later: what is above it has to be seen.
         readable = (str(self._folder), str(self._repository.common))
         hidden = (*self._settings.hidden, str(self._folder.parent.parent))
-        found = filters.confined(self._filters, filters.Folder(path, temporary, readable, hidden))
-        return tuple(f"{key}={value}" for key, value in {**self._filters, **found}.items())
+        folder = filters.Folder(path, temporary, self._repository.root, readable, hidden)
+        return filters.confined(self._filters, folder)
 
     async def open(self) -> None:
         """Read what has to be known before the first folder is made."""
@@ -483,6 +483,7 @@ def _begin(folder: Path) -> None:
             folders.remove(left)
     folders.remove(folder)  # of an earlier process with our number
     folder.mkdir(parents=True, mode=0o700)
+    set_apart(folder)
 
 
 def _is_alive(pid: int) -> bool:

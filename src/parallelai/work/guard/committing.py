@@ -86,7 +86,8 @@ async def reset_index(place: Place, head: str) -> bool:
     """
     index = place.settings.index.with_name("worktree-index")
     await asyncio.to_thread(shutil.copy2, place.settings.index, index)
-    await place.run("read-tree", "-m", head, index=index)
+    # With `-i` git does not look at the files, which a filter may make something else of each time.
+    await place.run("read-tree", "-i", "-m", head, index=index)
     return await asyncio.to_thread(refresh_index, place, index)
 
 

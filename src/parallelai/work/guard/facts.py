@@ -17,12 +17,16 @@ from parallelai.work.streams.record import Rules
 
 
 async def permits_of(
-    repository: Repository, rules: Rules, leases: Collection[str], plan_file: str | None
+    repository: Repository,
+    rules: Rules,
+    leases: Collection[str],
+    plan_file: str | None,
+    settling: Collection[str] = (),
 ) -> Permits:
     """The permits of a workstream, with the repository's own folder of hooks among what is protected."""
     named = (await repository.git.configured(r"^core\.hookspath$")).get("core.hookspath")
     hooks = [inside] if named and (inside := _inside(repository.root, named)) else []
-    return Permits(rules, leases, plan_file=plan_file, hooks=hooks)
+    return Permits(rules, leases, plan_file=plan_file, hooks=hooks, settling=settling)
 
 
 async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found]) -> Judged:

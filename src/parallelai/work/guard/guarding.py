@@ -86,9 +86,10 @@ class Guard:
         watch = await watch_of(settings.repository.common)
         skipped = await self._skipped(git_dir, Turn())
         opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
+        # First: an open turn is judged by it, also where its process was killed here.
+        await inside.remember(settings, self.head)
         await asyncio.to_thread(store, settings.folder, opened)
         await asyncio.to_thread(_begin_index, settings, git_dir)
-        await inside.remember(settings, self.head)
         await asyncio.to_thread(self._lay_shelter, git_dir)
         return watch
 
@@ -123,10 +124,10 @@ class Guard:
 
     # -- after a turn
 
-    async def check(self, leases: Collection[str] = ()) -> Guarded:
+    async def check(self, leases: Collection[str] = (), settling: Collection[str] = ()) -> Guarded:
         """Judge what a turn left behind, keep out what may not stay, and put the repository's state right.
 
-        `leases` are the paths that were granted beside what is owned.
+        `leases` are the paths that were granted beside what is owned, `settling` those with a conflict to settle.
 
         Raises:
             Trespass: the worktree's folder was replaced by a link.
@@ -154,7 +155,9 @@ class Guard:
         await self._adopt(turn)
         await self._put_right(state)
         await prepare(place, self.head, state.turn.skipped)
-        permits = await facts.permits_of(settings.repository, settings.rules, leases, settings.plan_file)
+        permits = await facts.permits_of(
+            settings.repository, settings.rules, leases, settings.plan_file, settling
+        )
         names = await changed_names(place)
         rules = [name for name in names if name.rpartition("/")[2] in RULE_FILES]
         if rules:  # they decide what else there is to see

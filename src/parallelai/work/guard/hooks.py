@@ -25,6 +25,7 @@ from parallelai.work.guard.measure import rows_of, with_targets
 from parallelai.work.guard.place import git_dir_of, names_of, no_secrets
 from parallelai.work.guard.rules import Judged, judge
 from parallelai.work.streams.record import Stream
+from parallelai.work.streams.taking_over import settling
 
 _MARK = "# Made by `parallelai work hooks install`; `parallelai work hooks uninstall` takes it out."
 _BEFORE = ".before-parallelai"
@@ -255,7 +256,7 @@ async def _judged(
     sides = (f"{base}^{{tree}}", f"{commit}^{{tree}}")
     listed = await git.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "-M", *sides)
     rows = await with_targets(git, rows_of(listed), Path(stream.worktree))
-    permits = await facts.permits_of(repository, stream.rules, stream.leases, plan_file)
+    permits = await facts.permits_of(repository, stream.rules, stream.leases, plan_file, settling(stream))
     existing = names_of(await git.run("ls-tree", "-r", "-z", "--name-only", base)) if rows else []
     return judge([row.change for row in rows], permits, existing=existing)
 

@@ -73,7 +73,7 @@ async def edited(settings: Settings, head: str, moved: Collection[str]) -> list[
             continue
         before = os.fsdecode(known.stdout).strip()
         after, lying = await _lying(git, settings.worktree.resolve() / found.path)
-        old = await asyncio.to_thread(_noted, git.git_dir / _APART)
+        old = await _noted(git, before, lying)
         apart = {f"{found.path}/{name}": why for name, why in lying.items() if name not in old}
         if before != after or apart:
             listed = await git.run("diff-tree", "-r", "-z", "--name-status", "--no-renames", before, after)
@@ -169,8 +169,18 @@ def _private(settings: Settings, whole: Sequence[Submodule]) -> Git:
     )
 
 
-def _noted(file: Path) -> list[str]:
-    return names_of(file.read_bytes()) if file.exists() else []
+async def _noted(git: Git, before: str, lying: Collection[str]) -> Collection[str]:
+    """What lay apart before the turn, of which `before` is the tree.
+
+    An older version of ParallelAI did not note that: what lies apart now then counts as there before, but for what
+    stands in the place of a file.
+    """
+    file = git.git_dir / _APART
+    if await asyncio.to_thread(file.exists):
+        return names_of(await asyncio.to_thread(file.read_bytes))
+    files = names_of(await git.run("ls-tree", "-r", "-z", "--name-only", before))
+    taken = {*files, *(str(parent) for name in files for parent in PurePosixPath(name).parents)}
+    return [name for name in lying if name not in taken]
 
 
 async def _begin(git: Git, whole: Sequence[Submodule]) -> None:

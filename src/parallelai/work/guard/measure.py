@@ -19,6 +19,7 @@ from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git, GitError
 from parallelai.work.guard.place import Place, listing, names_of
 from parallelai.work.guard.rules import Changed, Status, Why
+from parallelai.work.guard.steady import refuse_unsteady
 from parallelai.work.scratch.measuring import MAX_FILE_BYTES, clear_pipes, leads_out
 
 RULE_FILES = frozenset({".gitignore", ".gitattributes"})
@@ -106,6 +107,8 @@ async def measure(
     Args:
         names: those that `changed_names` gave; or some of them.
         modules: new submodules that somebody allowed; other repositories inside are special.
+
+    Raises `GitError`, and `Unavailable` where a filter of git's makes something else of a file each time.
     """
     for left in reversed(range(_TRIES)):
         look = await _look_around(place, names, modules)
@@ -115,6 +118,7 @@ async def measure(
         except GitError:  # what lies there became something else meanwhile
             if not left:
                 raise
+    await refuse_unsteady(place, look.marks)
     plumbing = place.plumbing(place.settings.index)
     tree = await plumbing.line("write-tree", "--missing-ok")
     listed = await plumbing.run(

@@ -116,21 +116,15 @@ class Place:
     async def attempt(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> Completed:
         """Call the user's git in the worktree, on an index of ours; runs no hook and no monitor. It may fail."""
         settings = self.settings
-        common = settings.repository.common
-        env = {
-            "GIT_DIR": str(self.git_dir),
-            "GIT_COMMON_DIR": str(common),
-            "GIT_WORK_TREE": str(self.worktree),
-            "GIT_INDEX_FILE": str(index or settings.index),
-            "GIT_OBJECT_DIRECTORY": str(settings.objects),
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(common / "objects"),
-        }
-        words = (*_CALM, *arguments)
-        if not settings.is_confined:  # nor was the assistant
-            return await settings.repository.as_user(*words, at=self.worktree, stdin=stdin, env=env)
-        hidden = (str(self.worktree.parent), str(settings.patches.parent))
         return await filters.as_user(
-            settings.repository, *words, at=self.worktree, stdin=stdin, env=env, hidden=hidden
+            settings.repository,
+            *_CALM,
+            *arguments,
+            at=self.worktree,
+            stdin=stdin,
+            env=self._environment(index),
+            hidden=(str(self.worktree.parent), str(settings.patches.parent)),
+            is_confined=settings.is_confined,
         )
 
     async def run(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> bytes:
@@ -139,6 +133,25 @@ class Place:
         if done.exit != 0 or done.is_truncated:
             raise failure(arguments, done)
         return done.stdout
+
+    async def own_filters(self) -> dict[str, str]:
+        """The filters of the user's git that are nobody else's, by name: the command that reads a file."""
+        settings = await self.settings.repository.settings(
+            filters.PATTERN, self.worktree, self._environment()
+        )
+        return filters.own(settings)
+
+    def _environment(self, index: Path | None = None) -> dict[str, str]:
+        settings = self.settings
+        common = settings.repository.common
+        return {
+            "GIT_DIR": str(self.git_dir),
+            "GIT_COMMON_DIR": str(common),
+            "GIT_WORK_TREE": str(self.worktree),
+            "GIT_INDEX_FILE": str(index or settings.index),
+            "GIT_OBJECT_DIRECTORY": str(settings.objects),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(common / "objects"),
+        }
 
 
 def git_dir_of(repository: Repository, worktree: Path) -> Path:

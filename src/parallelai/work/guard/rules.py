@@ -132,7 +132,8 @@ class Permits:
     """Says of single paths whether a workstream may change them.
 
     `leases` are paths, granted by policy or by a person, who alone grants what is protected or avoided.
-    `plan_file` and `hooks` (folders of git's hooks) are below the root.
+    `plan_file` and `hooks` (folders of git's hooks) are below the root. `settling` are paths with a conflict that the
+    workstream has to settle, whoever owns them; what is protected or avoided is not its to settle.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Permits:
         *,
         plan_file: str | None = None,
         hooks: Iterable[str] = (),
+        settling: Collection[str] = (),
     ) -> None:
         always = [*ALWAYS_PROTECTED, *(escape(hook).removeprefix(".") for hook in hooks)]
         if plan_file is not None:
@@ -155,6 +157,7 @@ class Permits:
         self._shared_alike = Matcher([folded(pattern) for pattern in rules.shared])
         self._owns_alike = Matcher([folded(pattern) for pattern in rules.owns])
         self._leases = frozenset(leases)
+        self._settling = frozenset(settling)
 
     def refusal(self, path: str) -> tuple[Why, str | None] | None:
         """Say why a path may not be changed, and what other file that is about; None where it may."""
@@ -165,6 +168,8 @@ class Permits:
         by_person = self.by_person(path)
         if by_person is not None:
             return by_person, None
+        if path in self._settling:
+            return None
         manifests = manifests_of(path)
         if any(self._may(manifest) for manifest in manifests):
             return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import PurePosixPath
 
+from parallelai import extensions
 from parallelai.errors import UsageError
 from parallelai.work.resolvers.checking import objection
 from parallelai.work.resolvers.records import Conflict, Rung
@@ -51,7 +51,7 @@ def rungs() -> tuple[Rung, ...]:
     Raises `UsageError` where one cannot be loaded.
     """
     found = []
-    for point in metadata.entry_points(group=GROUP):
+    for point in extensions.of_group(GROUP):
         try:
             loaded = point.load()
         except Exception as error:  # a plugin's module: whatever it does at import is told in a line

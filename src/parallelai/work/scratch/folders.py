@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from parallelai.errors import Conflict
 from parallelai.git.plumbing import Git
 from parallelai.plan.files import Matcher
+from parallelai.work.scratch import sparse
 from parallelai.work.scratch.bringing import bring, copy_in, included, link_in, to_bring
 from parallelai.work.scratch.gathering import check_room, listing
 from parallelai.work.scratch.measuring import clear_pipes, is_link_out, judge
@@ -42,6 +43,7 @@ __all__ = [
     "patch_of",
     "remove",
     "restore",
+    "skipped_in",
     "take_back",
     "to_bring",
     "untracked",
@@ -68,12 +70,16 @@ _CONFIG = """\
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder cut from `base`. `index` is ours; `brought` are paths that came from the user's checkout."""
+    """A folder cut from `base`. `index` is ours; `brought` are paths that came from the user's checkout.
+
+    `skipped` are files of the base that were not written (`sparse`).
+    """
 
     path: Path
     base: str
     index: Path
     brought: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,43 @@ class Measure:
 
 
 async def check_out(
-    snapshot: Snapshot, commit: str, path: Path, index: Path, settings: tuple[str, ...] = ()
+    snapshot: Snapshot,
+    commit: str,
+    path: Path,
+    index: Path,
+    settings: tuple[str, ...] = (),
+    wanted: tuple[str, ...] = (),
 ) -> Folder:
     """Lay the files of a commit out in a folder that does not exist yet, without a repository.
 
-    `settings` are git's for this, such as filters, as `key=value` each.
+    `settings` are git's for this, such as filters, as `key=value` each; `wanted` are patterns of the files that
+    are written, all where there is none.
     """
     await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
     await asyncio.to_thread(index.parent.mkdir, parents=True, exist_ok=True)
     git = Git(snapshot.repository, work_tree=path, index=index, settings=settings)
     await git.run("read-tree", commit)
-    await git.run("checkout-index", "--all", "--force", "--index")
-    return Folder(path, commit, index)
+    skipped = sparse.left_out(_paths(await git.run("ls-files", "-z")) if wanted else (), wanted)
+    await _write(git, skipped)
+    return Folder(path, commit, index, skipped=skipped)
+
+
+async def _write(git: Git, skipped: frozenset[str]) -> None:
+    """Write what the index holds, but what is skipped."""
+    if not skipped:
+        await git.run("checkout-index", "--all", "--force", "--index")
+        return
+    names = [name for name in _paths(await git.run("ls-files", "-z")) if name not in skipped]
+    await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(names))
+
+
+async def skipped_in(snapshot: Snapshot, commit: str, wanted: tuple[str, ...]) -> frozenset[str]:
+    """Name the files of a commit that a folder which holds only what is `wanted` has not."""
+    if not wanted:
+        return frozenset()
+    return sparse.left_out(
+        _paths(await snapshot.git.run("ls-tree", "-r", "-z", "--name-only", commit)), wanted
+    )
 
 
 async def make_repository(snapshot: Snapshot, folder: Folder) -> None:
@@ -120,6 +151,10 @@ async def make_repository(snapshot: Snapshot, folder: Folder) -> None:
     if shallow.exists():
         shutil.copyfile(shallow, git_dir / "shallow")
     shutil.copy2(folder.index, git_dir / "index")  # with its time: see `gathering`
+    if folder.skipped:  # to its own git they are not gone either
+        own = Git(snapshot.repository, work_tree=folder.path, index=git_dir / "index")
+        stdin = listing(folder.skipped)
+        await own.run("update-index", "-z", "--skip-worktree", "--stdin", stdin=stdin)
 
 
 def _escaped(path: str) -> bytes:
@@ -149,7 +184,10 @@ async def measure(
     names.update(_paths(await git.run("ls-files", "--others", "--exclude-standard", "-z")))
     known = frozenset(_paths(await git.run("ls-files", "-z")))
     brought = folder.brought | leave_out
-    wanted = {name for name in names if not _is_below(name, brought)}
+    seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
+    await _forget(snapshot, git, folder.base, await _taken(snapshot, folder, seen.unseen))
+    wanted = {name for name in seen.changed if not _is_below(name, brought)}
+    hiding = {name for name in seen.hiding if not _is_below(name, brought)}
     judged = await asyncio.to_thread(judge, folder.path, wanted, known, forbidden)
     await asyncio.to_thread(check_room, snapshot.repository, judged.size)
     if judged.gone:
@@ -162,7 +200,16 @@ async def measure(
     if links:  # put in place of a file after it was judged
         await _forget(snapshot, git, folder.base, links)
         commit, changed, _ = await _committed(snapshot, git, folder.base)
-    return Measure(commit, changed, tuple(sorted(judged.kept_out | links)))
+    return Measure(commit, changed, tuple(sorted(judged.kept_out | links | hiding)))
+
+
+async def _taken(snapshot: Snapshot, folder: Folder, unseen: frozenset[str]) -> frozenset[str]:
+    """Of skipped files those that an earlier measuring took up, and that are gone since."""
+    if not unseen:
+        return frozenset()
+    git = Git(snapshot.repository, index=folder.index)
+    differing = await git.run("diff-index", "--cached", "--name-only", "-z", "--no-renames", folder.base)
+    return unseen & frozenset(_paths(differing))
 
 
 async def _committed(snapshot: Snapshot, git: Git, base: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
@@ -192,11 +239,9 @@ async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str
     """Undo what was changed since the folder was measured last, and name what is new there."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
-    changed = {
-        name
-        for name in _paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all"))
-        if name not in leave_out
-    }
+    names = _paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all"))
+    seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
+    changed = (seen.changed | await _taken(snapshot, folder, seen.unseen)) - leave_out
     if changed:
         await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(changed))
     return await untracked(snapshot, folder) - leave_out
@@ -216,7 +261,7 @@ async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) ->
     for name in changed:
         await asyncio.to_thread(clear_away, folder.path, name)
     await git.run("read-tree", folder.base)
-    await git.run("checkout-index", "--all", "--force", "--index")
+    await _write(git, folder.skipped)
 
 
 async def patch_of(snapshot: Snapshot, base: str, commit: str) -> bytes:

@@ -24,6 +24,7 @@ from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
+from parallelai.git.submodules import said_of_missing
 from parallelai.plan import model
 from parallelai.plan.files import Matcher
 from parallelai.records import Change
@@ -34,7 +35,7 @@ from parallelai.work.ledger import Held, Ledger
 from parallelai.work.lending import TaskLoans, folders_of
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, run_in
-from parallelai.work.scratch.home import home
+from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.place import Laid, ScratchPlace, environment_of
 from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
 from parallelai.work.scratch.users_git import Look, UsersGit
@@ -106,9 +107,9 @@ class RunWorkspaces:
         self._left: set[Path] = set()
 
     @property
-    def submodules(self) -> tuple[str, ...]:
-        """Folders whose content assistants do not see."""
-        return self._snapshot.submodules
+    def notes(self) -> list[str]:
+        """What the user has to be told of what assistants do not see."""
+        return said_of_missing(self._snapshot.submodules)
 
     def digest(self, path: str) -> str:
         return self._hashes.get(path, "absent")
@@ -215,21 +216,24 @@ class RunWorkspaces:
         noted = json.loads(note.read_text(encoding="utf-8"))
         brought = frozenset(folders.to_bring(self._snapshot, (*self._copied(wanted), *wanted.link)))
         links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
-        folder = folders.Folder(path, noted["base"], self._index(path), brought)
+        was_wanted = tuple(noted.get("sparse", ()))  # the plan may say something else by now
+        skipped = await folders.skipped_in(self._snapshot, noted["base"], was_wanted)
+        folder = folders.Folder(path, noted["base"], self._index(path), brought, skipped)
         return Laid(folder, links, set(noted["left_out"]))
 
     async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> Laid:
         async with self._making:
-            await asyncio.to_thread(self._check_room)
+            await asyncio.to_thread(self._check_room, 0 if wanted.sparse else self._snapshot.size)
             await asyncio.to_thread(folders.remove, path)
-            folder = await folders.check_out(self._snapshot, base, path, self._index(path))
+            index = self._index(path)
+            folder = await folders.check_out(self._snapshot, base, path, index, wanted=wanted.sparse)
             bringing = functools.partial(self._bring, folder, wanted)
             brought, links = await asyncio.to_thread(bringing)
-            folder = folders.Folder(folder.path, folder.base, folder.index, brought)
+            folder = dataclasses.replace(folder, brought=brought)
             await folders.make_repository(self._snapshot, folder)
         laid = Laid(folder, links)
         await self._set_up(laid, work, wanted, seconds)
-        note = {"base": laid.folder.base, "left_out": sorted(laid.left_out)}
+        note = {"base": laid.folder.base, "left_out": sorted(laid.left_out), "sparse": wanted.sparse}
         self._note(path).write_text(json.dumps(note), encoding="utf-8")
         return laid
 
@@ -277,10 +281,11 @@ class RunWorkspaces:
         command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
         return await run_in(str(laid.folder.path), workspace, env, command)
 
-    def _check_room(self) -> None:
+    def _check_room(self, size: int) -> None:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        set_apart(self._home)
         free = shutil.disk_usage(self._home).free
-        if free < self._snapshot.size + SPARE_BYTES:
+        if free < size + SPARE_BYTES:
             raise Unavailable(
                 f"only {free // 1_000_000} MB are free in `{self._home}`",
                 next="make room, and resume the run",

@@ -20,6 +20,8 @@ from parallelai.work.streams.record import Stream
 SCHEMA = "parallelai/status/1"
 LOST = "lost"
 """The stage of what had landed, and is not on its target any more."""
+PENDING = "pending"
+"""The stage of what landed beside its target, because the user's checkout could not follow: nobody took it over yet."""
 INTERRUPTED = "interrupted"
 """The stage of what a run was at when it was killed."""
 
@@ -126,7 +128,7 @@ def status_of(
         branch=stream.branch,
         worktree=stream.worktree,
         target=stream.target,
-        stage=LOST if is_lost else INTERRUPTED if is_cut_off else _stage(stream, progress, commit),
+        stage=_astray(is_lost, is_pending, is_cut_off) or _stage(stream, progress, commit),
         activity="waiting" if is_cut_off else progress.activity,
         todo=Passed(min(done, len(todo)), len(todo)),
         files=files,
@@ -148,6 +150,15 @@ def status_of(
         landed=commit,
         pending=stream.landed.pending if is_pending and stream.landed is not None else None,
     )
+
+
+def _astray(is_lost: bool, is_pending: bool, is_cut_off: bool) -> str | None:
+    """The stage of what is not where its record alone would have it."""
+    if is_lost:
+        return LOST
+    if is_pending:
+        return PENDING
+    return INTERRUPTED if is_cut_off else None
 
 
 def _landed_as(stream: Stream, progress: Progress) -> str | None:

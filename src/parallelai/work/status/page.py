@@ -120,6 +120,7 @@ def _verdict(status: StreamStatus) -> str:
     said = "ready to land" if status.is_ready else str(status.why)
     if status.landed is not None:
         said = f"landed on {status.pending or status.target} as {status.landed[:10]}"
+        said += ", not yet taken over" if status.pending else ""
     extras = []
     if status.conflicts and not is_landed:
         extras.append(f"conflicts with {', '.join(status.conflicts)}")
@@ -137,26 +138,35 @@ def _verdict(status: StreamStatus) -> str:
 
 def markdown(statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> str:
     """A page of the same, for a file that is kept in the repository or watched in an editor."""
-    landed = sum(status.landed is not None for status in statuses)
+    landed = sum(_is_in_target(status) for status in statuses)
+    beside = sum(status.pending is not None for status in statuses)
     ready = sum(status.is_ready for status in statuses)
     time = f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
     lines = [
         f"# {_plain(title)}",
         "",
-        f"{landed} of {len(statuses)} landed, {ready} ready to land. As of {time}.",
+        f"{landed} of {len(statuses)} landed{f', {beside} not yet taken over' if beside else ''},"
+        f" {ready} ready to land. As of {time}.",
         "",
         "| | workstream | stage | todo | files | checks | tests | age | cost | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for status in statuses:
-        mark = "x" if status.landed is not None else " "
+        mark = "x" if _is_in_target(status) else " "
         cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False, is_whole=True)]
         lines.append(f"| [{mark}] | {' | '.join(cells)} |")
+    for why in dict.fromkeys(status.why for status in statuses if status.pending and status.why):
+        lines += ["", f"Not yet taken over: {_plain(why)}"]
     told = [status for status in statuses if status.words]
     if told:
         lines += ["", "## Last words", ""]
         lines += [f"- **{_plain(status.name)}**: {_plain(status.words or '')}" for status in told]
     return "\n".join(lines) + "\n"
+
+
+def _is_in_target(status: StreamStatus) -> bool:
+    """Whether its target has it: what landed beside that waits for a person to take it over."""
+    return status.landed is not None and status.pending is None
 
 
 _MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from parallelai.plan.model import Plan, Workstream
+from parallelai.plan.model import Plan, Task, Workstream
 from parallelai.work.status.folding import Passed, StreamStatus
 from parallelai.work.status.progress import Watched
 
@@ -16,6 +16,7 @@ def unstarted(
     started: Collection[str],
     done: Collection[str],
     target: str | None,
+    limits: Mapping[str, int],
 ) -> Iterator[StreamStatus]:
     """Say of each workstream that has no worktree yet why it has none.
 
@@ -24,12 +25,13 @@ def unstarted(
         started: the names of those that have a worktree, or had one.
         done: the ids of tasks that are done, and of workstreams that have landed.
         target: the branch that the run's workstreams land on, where that is known.
+        limits: how many attempts at once roles may have, of a run that is carried out just now.
     """
     for work in plan.workstreams:
         if work.id in started:
             continue
         progress = watched.of(work.id)
-        why = _waits_for(plan, work, done)
+        why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits)
         if progress.outcome not in (None, "ok"):
             why = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
         yield StreamStatus(
@@ -43,12 +45,12 @@ def unstarted(
             files=None,
             checks=Passed(None, len(work.checks)),
             tests=Passed(None, None),
-            why=why,
+            why=why or "it is not started yet",
             depends_on=work.depends_on,
         )
 
 
-def _waits_for(plan: Plan, work: Workstream, done: Collection[str]) -> str:
+def _waits_for(plan: Plan, work: Workstream, done: Collection[str]) -> str | None:
     missing = [name for name in work.depends_on if name not in done]
     if missing:
         return f"not started: waits for {', '.join(f'`{name}`' for name in missing)}"
@@ -57,4 +59,19 @@ def _waits_for(plan: Plan, work: Workstream, done: Collection[str]) -> str:
             break
         if phase.barrier and any(name not in done for name in phase.tasks):
             return f"not started: waits for the phase `{phase.name}`"
-    return "it is not started yet"
+    return None
+
+
+def _role_is_full(plan: Plan, work: Workstream, watched: Watched, limits: Mapping[str, int]) -> str | None:
+    """Say so where as many of its role are at work as may be."""
+    role = _role(plan, work)
+    if role is None or role not in limits:
+        return None
+    at_work = sum(watched.of(each.id).stream is not None for each in plan.works if _role(plan, each) == role)
+    if at_work < limits[role]:
+        return None
+    return f"not started: waits for the role `{role}`: {at_work} of {limits[role]} at work"
+
+
+def _role(plan: Plan, work: Task) -> str | None:
+    return work.role if work.role is not None else plan.defaults.role

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
-from parallelai.git.submodules import Submodule, submodules
+from parallelai.git.submodules import Submodule, few, said_of_missing, submodules
 from parallelai.work.scratch import bringing as shared
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.scratch.snapshot import Snapshot
@@ -110,24 +110,14 @@ async def modules(repository: Repository, stream: Stream) -> tuple[Submodule, ..
 
 
 def said_of(found: Sequence[Submodule]) -> list[str]:
-    """What a person should know of the submodules in a worktree."""
+    """What a person should know of the submodules in a worktree, at any depth."""
     there = [each.path for each in found if each.folder is not None]
-    gone = [each.path for each in found if each.folder is None]
     notes = []
     if there:
         notes.append(
-            f"submodules are there as plain files, to read; changes of them are not taken: {_few(there)}"
+            f"submodules are there as plain files, to read; changes of them are not taken: {few(there)}"
         )
-    if gone:
-        advice = "`git submodule update --init` in your checkout brings them"
-        notes.append(
-            f"submodules that are not in your checkout are not in worktrees: {_few(gone)} ({advice})"
-        )
-    return notes
-
-
-def _few(paths: Sequence[str]) -> str:
-    return ", ".join(f"`{path}`" for path in paths[:5])
+    return [*notes, *said_of_missing([each.path for each in found if each.folder is None])]
 
 
 async def _included(repository: Repository) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from parallelai.errors import UsageError
+from parallelai.errors import Unavailable, UsageError
 
 State = Literal["open", "done", "landed", "dropped"]
 """`open`: being worked on; `done`: ready to land; the others are the end."""
@@ -81,10 +81,12 @@ class Stream:
             A folder stands for all below it.
         links: what links of the worktree lead to, absolute: it has to stay readable there.
         leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
-        unsettled: files that git could not merge with the target, and wrote conflict markers into.
+        unsettled: files that git could not merge with the target: with conflict markers in them, or the other
+            version of one, which lies beside it (`streams.beside`).
         undone: the landing's commit that `work undo` took back, until the workstream is taken up again.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
         in_attempt: an attempt works in it; where none does, one was cut off there.
+        left_at: when that was, in seconds since 1970, where it was stopped; None where it was killed.
         admin: git's folder of its worktree, absolute, as it was when that was made; empty where nobody looked.
     """
 
@@ -117,6 +119,7 @@ class Stream:
     undone: str | None = None
     in_attempt: bool = False
     admin: str = ""
+    left_at: float | None = None
     approved_head: str | None = None
 
     @property
@@ -133,8 +136,17 @@ def with_leave(stream: Stream, head: str, by: str) -> Stream:
             f"`{stream.name}` waits for no leave: it is worked on", next=f"once it waits, {again}"
         )
     if stream.head != head:
-        raise UsageError(f"`{stream.name}` has changed since leave was given", next=again)
+        raise UsageError(f"`{stream.name}` has changed since you looked", next=again)
     return replace(stream, approved_by=by, approved_head=head)
+
+
+def waits_for_leave(stream: Stream) -> Unavailable:
+    """The error of a workstream that nobody is there to give leave to land; it names the commit to look at."""
+    lapsed = "; the leave that it had was for another commit, and has lapsed" if stream.approved_by else ""
+    return Unavailable(
+        f"it waits for a person's leave to land{lapsed}",
+        next=f"`parallelai work approve {stream.name} --result {stream.head[:10]}`, then go on with the run",
+    )
 
 
 def described(stream: Stream) -> dict[str, Any]:

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.gathering import listing
+from parallelai.work.streams.carrying import trees
 from parallelai.work.streams.indexes import clear_index
 from parallelai.work.streams.now import Now, find_place, measure
 from parallelai.work.streams.record import Stream
 
+LEFT = "refs/parallelai/left/"
+"""Where commits are kept of what was taken out of worktrees, and is too much for a patch."""
 MOST_KEPT = 1000
 MOST_KEPT_BYTES = 1_000_000
 """What people edit is smaller; what a build leaves is not worth keeping."""
+MOST_PATCH_BYTES = 64 * 1024 * 1024
+"""The most that a patch is made of: it is held in memory, and git applies none of more than 1 GiB."""
+_FILE = ("100644", "100755", "120000")
 
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """What was taken back: paths below the worktree, and a patch of those that are small enough to keep."""
+    """What was taken back: paths below the worktree, those of them that are kept, and the patch that holds these.
+
+    What is too much for a patch is kept as a commit instead, under the name `ref`.
+    """
 
     paths: tuple[str, ...]
     kept: tuple[str, ...]
     patch: bytes
+    ref: str | None = None
 
 
 async def take_back(
@@ -34,8 +44,8 @@ async def take_back(
 ) -> None:
     """Put a worktree's files back to what its branch has. Raises `GitError`.
 
-    A person may have edited there meanwhile: before a file is touched, `keep` is given a patch of what differs, if
-    anything does. With `is_whole` it holds all, else what is small enough.
+    A person may have edited there meanwhile: before a file is touched, `keep` is told what is kept of what differs, if
+    anything does. With `is_whole` that is all, of whatever size, else what is small enough.
     """
     place = find_place(repository, stream)
     if await asyncio.to_thread(clear_index, place.index):
@@ -43,7 +53,7 @@ async def take_back(
     now = await measure(repository, stream)
     if not now.changed:
         return
-    taken = await _patch(repository, place.path, now, is_whole=is_whole)
+    taken = await _taken(repository, stream, now, is_whole=is_whole)
     await asyncio.to_thread(keep, taken)
     listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", now.tip)
     tracked = {os.fsdecode(path) for path in listed.split(b"\0") if path}
@@ -54,19 +64,44 @@ async def take_back(
         await place.must("checkout-index", "-f", "-u", "-z", "--stdin", stdin=listing(known))
 
 
-async def _patch(repository: Repository, root: Path, now: Now, *, is_whole: bool) -> TakenBack:
+async def _taken(repository: Repository, stream: Stream, now: Now, *, is_whole: bool) -> TakenBack:
+    sizes = await _sizes(repository, now)
+    if is_whole and sum(sizes.values()) > MOST_PATCH_BYTES:
+        return TakenBack(now.changed, now.changed, b"", await _on_ref(repository, stream.name, now.commit))
+    kept = now.changed if is_whole else small_enough({path: sizes.get(path, 0) for path in now.changed})
     sides = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", now.tip, now.commit)
-    if is_whole:
-        return TakenBack(now.changed, now.changed, await repository.git.run(*sides))
-    kept = await asyncio.to_thread(lambda: [path for path in now.changed if _is_small(root / path)])
-    kept = kept[:MOST_KEPT]
-    patch = await repository.git.run(*sides, "--", *kept) if kept else b""
-    return TakenBack(now.changed, tuple(kept), patch)
+    only = () if is_whole else ("--", *kept)
+    patch = await repository.git.run(*sides, *only) if kept else b""
+    return TakenBack(now.changed, kept, patch)
 
 
-def _is_small(path: Path) -> bool:
-    """Whether a file is small enough to keep; one that was deleted is."""
-    try:
-        return path.lstat().st_size <= MOST_KEPT_BYTES
-    except OSError:
-        return True
+def small_enough(sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """Choose what of a command's leavings is kept, by path and bytes: a bounded number, small each and together."""
+    kept, left = list[str](), MOST_PATCH_BYTES
+    for path, size in sizes.items():
+        if size <= min(MOST_KEPT_BYTES, left) and len(kept) < MOST_KEPT:
+            kept.append(path)
+            left -= size
+    return tuple(kept)
+
+
+async def _sizes(repository: Repository, now: Now) -> dict[str, int]:
+    """How many bytes a patch of each changed path is about: what was there before, and what is there now."""
+    blobs = {
+        each.path: [side[1] for side in (each.before, each.after) if side is not None and side[0] in _FILE]
+        for each in await trees(repository, now.tip, now.commit)
+    }
+    names = {blob for each in blobs.values() for blob in each}
+    stdin = "".join(f"{name}\n" for name in names).encode()
+    listed = await repository.git.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=stdin)
+    bytes_of = {name: int(size) for name, size in (row.split() for row in listed.decode().splitlines())}
+    return {path: sum(bytes_of[blob] for blob in each) for path, each in blobs.items()}
+
+
+async def _on_ref(repository: Repository, name: str, commit: str) -> str:
+    """Keep a commit under a name of ours: the same for the same content. Raises `GitError`."""
+    ref = f"{LEFT}{name}-{commit[:12]}"
+    is_kept = await repository.move(ref, commit, None, "parallelai: kept")
+    if not is_kept and await repository.commit(ref) != commit:
+        raise GitError(f"`{ref}`, which is to keep what lies in the worktree of `{name}`, cannot be written")
+    return ref

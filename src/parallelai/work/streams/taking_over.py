@@ -1,7 +1,8 @@
-"""Brings the target into a worktree also where git cannot merge it: with git's markers, for its assistant to settle.
+"""Brings the target into a worktree also where git cannot merge it, for its assistant to settle.
 
-The merge is a commit of the branch, so that what the assistant makes of it merges cleanly afterwards. The files with
-markers are written into the workstream's record first: nothing lands as long as one is left in them.
+Text gets git's markers; of what has none to put them into, the other version lies beside it (`beside`). The merge is a
+commit of the branch, so that what the assistant makes of it merges cleanly afterwards. What is to be settled is written
+into the workstream's record first: nothing lands as long as a marker, or a file beside another, is left.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from parallelai.git.merging import merge
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.work.streams import syncing
+from parallelai.work.streams.beside import belongs_to, beside, held_at, with_entries
 from parallelai.work.streams.carrying import as_commit
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -24,26 +26,47 @@ MARKER = "^(<<<<<<<|>>>>>>>) [0-9a-f]{40}"
 
 
 async def take_over(repository: Repository, streams: Streams, stream: Stream, onto: str) -> Synced:
-    """Bring a commit of the target into a worktree that is committed, with markers where it conflicts.
+    """Bring a commit of the target into a worktree that is committed, to be settled where it conflicts.
 
-    What has no text to put markers into (a file that one side removed, say) is not brought in: `Synced.ok` is
-    false, and nothing is touched. Raises as `syncing.sync` does.
+    What no worktree can hold both versions of (a submodule is a commit, not a file), and what git cannot merge at all,
+    is not brought in: `Synced.ok` is false, and nothing is touched. Raises as `syncing.sync` does.
     """
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
     merged = await merge(repository.git, tip, onto)
     if merged.is_clean:
         return await syncing.sync(repository, streams, stream, onto, "merge")
-    files = tuple(conflict.path for conflict in merged.conflicts)
-    if await marked(repository, merged.tree, files) != files:
-        return Synced(False, stream, why="git cannot put both sides into one file", files=files)
+    paths = tuple(conflict.path for conflict in merged.conflicts)
+    texts = await _marked(repository, merged.tree, paths)
+    others = [conflict for conflict in merged.conflicts if conflict.path not in texts]
+    held = await held_at(repository, merged.tree, [each.path for each in others])
+    more = beside(others, held, tip, onto)
+    files = (*texts, *(more or ()), *(path for path in held if belongs_to(path) is not None))
+    if more is None or not files:
+        return Synced(False, stream, why="git cannot put both sides into one worktree", files=paths)
+    tree = await with_entries(repository, merged.tree, more) if more else merged.tree
     message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
-    made = await as_commit(repository, merged.tree, (tip, onto), message.encode())
+    made = await as_commit(repository, tree, (tip, onto), message.encode())
     streams.update(stream.name, lambda it: dataclasses.replace(it, unsettled=files, approved_head=None))
     return await syncing.sync(repository, streams, stream, made, "merge", base=onto)
 
 
-async def marked(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
-    """Those of some files of a tree or commit that have git's conflict markers in them. Raises `GitError`."""
+async def unsettled(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Those of some files of a tree or commit that are not settled: with markers, or beside another file.
+
+    Raises `GitError`.
+    """
+    texts = await _marked(repository, tree, files)
+    there = await held_at(repository, tree, [path for path in files if belongs_to(path) is not None])
+    return tuple(path for path in files if path in texts or path in there)
+
+
+def settling(stream: Stream) -> frozenset[str]:
+    """What a workstream may change for the time, whoever owns it: the files that it has to settle."""
+    return frozenset(path for each in stream.unsettled for path in (each, belongs_to(each)) if path)
+
+
+async def _marked(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Those of some files that have git's conflict markers in them. Raises `GitError`."""
     if not files:
         return ()
     arguments = ("grep", "-l", "-z", "-E", "-e", MARKER, tree, "--", *files)

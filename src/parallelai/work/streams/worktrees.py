@@ -14,7 +14,7 @@ from pathlib import Path
 
 from parallelai.errors import EngineError, Unavailable
 from parallelai.git.repository import Repository
-from parallelai.git.submodules import lay_out, names_in
+from parallelai.git.submodules import lay_out, names_in, with_inner
 from parallelai.records import utc_now
 from parallelai.work.streams import bringing, making, names
 from parallelai.work.streams.base import Base
@@ -196,7 +196,7 @@ async def _prepared(
         after = replace(stream, brought=_joined(stream.brought, new))
         stream = streams.update(stream.name, lambda known: _with_brought(known, after))
     ready = streams.update(stream.name, lambda known: replace(known, is_ready=True))
-    return ready, [*notes, *bringing.said_of(modules)]
+    return ready, [*notes, *bringing.said_of(await with_inner(modules))]
 
 
 async def _run_setup(commands: Sequence[tuple[str, ...]], path: Path, set_up: SetUp) -> None:

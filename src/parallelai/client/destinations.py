@@ -1,0 +1,120 @@
+"""Where a run's requests go: a run that is gone on with sends them to no other address without leave.
+
+An engine that a plan or config gives an address asks there: that is what was written. Where the environment gives it
+(`OPENAI_BASE_URL`), a variable may have changed since the run began, and its prompts and files would go to somebody
+else. So addresses are written down, and another one needs a yes: a person's on a terminal, or the engine named again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from parallelai.engines.http import shown_url
+from parallelai.engines.protocol import Engine
+from parallelai.errors import ConsentError, Unavailable
+from parallelai.events import EnginesTaken, Event, RunCreated
+from parallelai.run.job import Job
+
+USUAL = ""
+"""In place of an address: wherever an engine of that kind usually asks."""
+
+
+@dataclass(slots=True)
+class Known:
+    """Where a run's engines sent their requests so far, by engine. Of runs of old versions nothing is known."""
+
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Learn one event of the run."""
+        match event.data:
+            case RunCreated() as created:
+                self.addresses.update(created.options.get("addresses", {}))
+            case EnginesTaken() as taken:
+                self.addresses.update(taken.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An engine whose requests would go to another address. `is_written`: plan or config give the address."""
+
+    engine: str
+    before: str
+    now: str
+    is_written: bool
+
+    @property
+    def said(self) -> str:
+        """What the user is told."""
+        return (
+            f"`{self.engine}` sends its requests to {_named(self.now)} now; so far to {_named(self.before)}"
+        )
+
+
+def addresses(job: Job) -> dict[str, str]:
+    """Give the addresses that a job's requests go to, by engine; only of engines that ask a model."""
+    members = sorted(
+        {name for who in job.assignments.values() if not who.error for name in who.choice.members}
+    )
+    found = {name: _address(job, name) for name in members}
+    return {name: address for name, address in found.items() if address is not None}
+
+
+def moved(job: Job, known: Mapping[str, str]) -> list[Moved]:
+    """Say which engines of a job would send their requests elsewhere than the run did so far."""
+    return [
+        Moved(name, known[name], address, is_written=_written(job, name) is not None)
+        for name, address in addresses(job).items()
+        if name in known and known[name] != address
+    ]
+
+
+def agreed(found: list[Moved], named: Collection[str], just_now: Mapping[str, str]) -> list[Moved]:
+    """Give what was found, if somebody said yes to each. Raises `ConsentError`.
+
+    Args:
+        found: engines that would send their requests elsewhere than so far.
+        named: engines that this very call names.
+        just_now: addresses that the user just agreed to, by engine.
+    """
+    left = [
+        one
+        for one in found
+        if not one.is_written and one.engine not in named and just_now.get(one.engine) != one.now
+    ]
+    if not left:
+        return found
+    names = " ".join(f"--engine {one.engine}" for one in left)
+    raise ConsentError(
+        "; ".join(one.said for one in left),
+        next=f"set the variable that gives the address as it was; or, if they may go there, say `{names}`, or write"
+        " its `base_url` into plan or config",
+        addresses={one.engine: one.now for one in left},
+    )
+
+
+def _address(job: Job, name: str) -> str | None:
+    """Where an engine asks, without passwords; None for one that asks no model, or is not here."""
+    try:
+        engine: Engine = job.engines(name)
+    except Unavailable:
+        return None
+    can = engine.capabilities
+    if not (can.is_remote or can.takes_text):
+        return None
+    return shown(_written(job, name) or can.asks_at)
+
+
+def shown(written: str) -> str:
+    """Give an address that somebody wrote as it may be kept and shown: without a user, a password or a query."""
+    return shown_url(written if "://" in written else f"http://{written}") if written else USUAL
+
+
+def _written(job: Job, name: str) -> str | None:
+    entry = job.entries.get(name)
+    return entry.base_url if entry is not None else None
+
+
+def _named(address: str) -> str:
+    return address or "its usual address"

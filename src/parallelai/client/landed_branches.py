@@ -1,0 +1,91 @@
+"""What `work land --branches` has landed, read back from the journal of its runs, so that it can be taken back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from parallelai.events import LandingUndone, RunCreated, TaskEnded
+from parallelai.git.repository import Repository
+from parallelai.store import Journal
+from parallelai.work.landing.messages import LANDS
+from parallelai.work.streams.record import Landed, Rules, Stream
+
+KIND = "land"
+"""The kind of a run that lands branches which no plan made."""
+
+
+async def landed_branches(repository: Repository, journal: Journal) -> dict[str, Stream]:
+    """Give the branches that landed without a plan, by name, each as its latest landing left it.
+
+    They are told as workstreams without a plan and a worktree; one that was taken back since as ready to land. One
+    that the target held already is not among them: no landing brought that.
+    """
+    found: dict[str, Stream] = {}
+    for row in journal.runs():  # the newest first
+        if row.kind == KIND:
+            for name, stream in _of_run(journal, row.id).items():
+                found.setdefault(name, stream)
+    brought = await _brought(repository, [each.landed.commit for each in found.values() if each.landed])
+    return {
+        name: each
+        for name, each in found.items()
+        if each.landed is None or each.head in brought[each.landed.commit]
+    }
+
+
+def is_branch(stream: Stream) -> bool:
+    """Whether it is a branch that landed without a plan, of which no record is kept but the journal."""
+    return not stream.worktree
+
+
+def gates_of(journal: Journal, run: str) -> tuple[str, ...]:
+    """The gates that a landing of branches was asked to pass, as they were written."""
+    for event in journal.events(run, types={RunCreated.type}):
+        if isinstance(event.data, RunCreated):
+            return tuple(map(str, event.data.options.get("gates", ())))
+    return ()
+
+
+def _of_run(journal: Journal, run: str) -> dict[str, Stream]:
+    found: dict[str, Stream] = {}
+    for event in journal.events(run, types={TaskEnded.type, LandingUndone.type}):
+        match event.data:
+            case TaskEnded(result) if event.task is not None and (result.workstream or {}).get("landed"):
+                found[event.task] = _branch(event.task, run, result.workstream or {})
+            case LandingUndone() if event.task in found:
+                found[event.task] = taken_back(found[event.task])
+    return found
+
+
+def _branch(name: str, run: str, about: Mapping[str, Any]) -> Stream:
+    keys = ("target", "before", "commit", "tree", "pending")
+    landed = Landed(**{key: about["landed"][key] for key in keys})
+    # What a row of such a run calls its base is the tip that landed.
+    tip = str(about["base"])
+    return Stream(
+        name, "", run, name, "", landed.before, tip, landed.target, Rules(()), state="landed", landed=landed
+    )
+
+
+def taken_back(stream: Stream) -> Stream:
+    """A workstream or a branch whose landing was taken back: it is ready to land again."""
+    undone = stream.landed.commit if stream.landed is not None else stream.undone
+    return replace(stream, state="done", landed=None, undone=undone)
+
+
+async def _brought(repository: Repository, commits: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The tips that each of these commits landed, as its trailers say; nothing of one that is gone."""
+    found: dict[str, frozenset[str]] = dict.fromkeys(commits, frozenset())
+    if not found:
+        return found
+    tips = f"%H%x00%(trailers:key={LANDS},valueonly,separator=%x20)"
+    listed = await repository.git.run(
+        *("log", "--no-walk=unsorted", "--ignore-missing", f"--format={tips}", *found, "--")
+    )
+    for row in os.fsdecode(listed).splitlines():
+        commit, _, landed = row.partition("\0")
+        found[commit] = frozenset(landed.split())
+    return found

@@ -1,0 +1,82 @@
+"""What git cannot put into one file: the other version lies beside it, as `PATH~COMMIT`, until somebody decides.
+
+git itself names what it has no place for so (a file where the other side has a folder). The same name is given here to
+what it would keep in its index alone: the other side of a binary file or a link, and what only one side still has.
+Whoever settles it removes that file, so that no version is taken by silence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from parallelai.git.merging import Conflicted, Entry
+from parallelai.git.plumbing import Git
+from parallelai.git.repository import Repository
+
+_BESIDE = re.compile(r"(?P<path>.+)~(?:[0-9a-f]{40}|[0-9a-f]{64})", re.DOTALL)
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on the file systems that people have."""
+
+
+def belongs_to(path: str) -> str | None:
+    """The path that a file lies beside; None where it lies beside none."""
+    found = _BESIDE.fullmatch(path)
+    return found["path"] if found is not None else None
+
+
+def beside(
+    conflicts: Sequence[Conflicted], held: Mapping[str, Entry], ours: str, theirs: str
+) -> dict[str, Entry] | None:
+    """Say what has to lie beside files that git could not merge, and has written no markers into; pure.
+
+    Args:
+        conflicts: these files.
+        held: what the merged tree has at their paths, as far as it has something there.
+        ours: the commit of the workstream, `theirs` that of the target.
+
+    Returns:
+        Entries by path, as git names them too; None where something cannot lie in a worktree so: a submodule,
+        or a name that would be too long.
+    """
+    found: dict[str, Entry] = {}
+    there = {belongs_to(each.path) for each in conflicts}
+    for each in conflicts:
+        entry = held.get(each.path)
+        if each.kind == "submodule":
+            return None
+        if entry is None or each.path in there or belongs_to(each.path) is not None:
+            continue  # git has put the other one beside it, or the file under the name that it had before is gone
+        stage = 3 if each.stages.get(3, entry) != entry or 2 not in each.stages else 2
+        name = f"{each.path}~{theirs if stage == 3 else ours}"
+        if len(os.fsencode(name.rpartition("/")[2])) > _LONGEST_NAME:
+            return None
+        found[name] = each.stages.get(stage, entry)
+    return found
+
+
+async def held_at(repository: Repository, tree: str, paths: Collection[str]) -> dict[str, Entry]:
+    """What a tree or commit has at some paths, as far as it has a file there. Raises `GitError`."""
+    if not paths:
+        return {}
+    listed = await repository.git.run("ls-tree", "-z", "--full-tree", tree, "--", *paths)
+    found = {}
+    for row in listed.split(b"\0")[:-1]:
+        meta, _, path = row.partition(b"\t")
+        mode, kind, blob = meta.decode().split()
+        if kind != "tree":
+            found[os.fsdecode(path)] = Entry(mode, blob)
+    return found
+
+
+async def with_entries(repository: Repository, tree: str, entries: Mapping[str, Entry]) -> str:
+    """Write a tree that has these files, too. Raises `GitError`."""
+    rows = [f"{each.mode} {each.blob}\t".encode() + os.fsencode(path) for path, each in entries.items()]
+    with tempfile.TemporaryDirectory(prefix="parallelai-beside-") as folder:
+        git = Git(repository.common, index=Path(folder) / "index")
+        await git.run("read-tree", tree)
+        await git.run("update-index", "-z", "--index-info", stdin=b"".join(row + b"\0" for row in rows))
+        return await git.line("write-tree")
