@@ -9,6 +9,7 @@ from streams_support import project
 
 from parallelai.work import leftovers
 from parallelai.work.streams import taking_back
+from parallelai.work.streams.clean import removable
 from parallelai.work.streams.taking_back import small_enough
 
 
@@ -40,6 +41,12 @@ async def test_what_is_too_much_for_a_patch_is_kept_as_a_commit(
         assert (there.root / "src/a.py").read_text() == "half\n"
         assert not (there.root / "src/gone.py").exists()
     assert (left.patch is None) == (most == 10)
+    kept = (await removable(shop.repository, shop.streams)).kept
+    listed = [each.command for each in kept if each.command.startswith("git branch gui-left ")]
+    assert len(listed) == (most == 10)
+    for command in listed:  # `work clean` tells of it, and the command brings it back
+        there.git(*command.split()[1:])
+        assert there.git("cat-file", "-s", "gui-left:src/big.bin").strip() == "4000"
 
 
 def test_of_what_a_check_left_small_files_are_kept_and_not_too_many_bytes(

@@ -26,6 +26,7 @@ from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
 from parallelai.work.streams.record import State, Stream
 from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.taking_back import LEFT
 
 Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
@@ -71,7 +72,9 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
     """Say which worktrees may be removed; `in_use` are names of workstreams that somebody works on now."""
     good: list[Stream] = []
     kept: list[Kept] = []
+    left = await _left(repository)
     for stream in streams.all():
+        kept += [_taken_out(stream, ref) for ref in left.get(stream.name, ())]
         aside.put_back(Path(stream.worktree))
         if not await is_there(repository, stream):
             continue
@@ -153,6 +156,21 @@ async def is_there(repository: Repository, stream: Stream) -> bool:
     if os.path.lexists(path) or entry_of(repository, path) is not None:
         return True
     return await repository.commit(f"refs/heads/{stream.branch}") is not None
+
+
+async def _left(repository: Repository) -> dict[str, list[str]]:
+    """The refs that keep what was taken out of worktrees, by the workstream's name."""
+    listed = await repository.git.line("for-each-ref", "--format=%(refname)", LEFT)
+    found: dict[str, list[str]] = {}
+    for ref in listed.splitlines():
+        found.setdefault(ref.removeprefix(LEFT).rpartition("-")[0], []).append(ref)
+    return found
+
+
+def _taken_out(stream: Stream, ref: str) -> Kept:
+    command = f"git branch {shlex.quote(f'{stream.name}-left')} {shlex.quote(ref)}"
+    why = f"what was taken out of its worktree is kept in git: `git update-ref -d {shlex.quote(ref)}` lets it go"
+    return Kept(stream, why, command)
 
 
 async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:
