@@ -15,6 +15,7 @@ from typing import Any
 from store_samples import ended, numbered, task_events
 
 from parallelai.errors import ParallelAIError, StoreError, StoreFullError
+from parallelai.records import Reply
 from parallelai.store import Store
 from parallelai.store.writer import RunWriter
 
@@ -140,6 +141,7 @@ async def fork(state: str, gate: str) -> None:
             writer.append(data, task="a", attempt=1)
         await writer.flush()
         store.journal.runs()  # leaves an idle connection for the child to find
+        store.cache.put("k", Reply(text="a parent's"))
         if os.fork() == 0:
             said = []
             for attempt in (
@@ -152,6 +154,8 @@ async def fork(state: str, gate: str) -> None:
                     said.append("worked")
                 except StoreError:
                     said.append("refused")
+            store.cache.put("mine", Reply(text="a child's"))
+            said.append("nothing" if store.cache.get("k") is store.cache.get("mine") is None else "something")
             store.close()
             print(json.dumps(said), flush=True)
             Path(gate).read_bytes()  # a FIFO: until the test has looked

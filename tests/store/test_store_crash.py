@@ -122,7 +122,7 @@ def test_a_forked_child_is_refused_and_holds_no_lock(tmp_path: Path) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            assert json.loads(process.stdout.readline()) == ["refused"] * 3
+            assert json.loads(process.stdout.readline()) == [*["refused"] * 3, "nothing"]
             with Store.open(state) as store:
                 assert store.journal.is_owned("r-1")
                 process.stdin.write("\n")

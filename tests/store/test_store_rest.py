@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -303,10 +304,28 @@ def test_replies_of_a_burst_are_there_for_all_and_on_the_disk_after_a_flush(
     assert b"p.patch" not in b"".join(p.read_bytes() for p in store.cache.folder.iterdir())
 
 
+def test_while_another_process_writes_nothing_is_lost_nor_asked_twice(store: Store) -> None:
+    store.cache.put("before", REPLY)
+    store.cache.close()
+    other = sqlite3.connect(store.cache.folder / "stored.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for number in range(2000):  # one thread tries to write them, not a thread for each
+        store.cache.put(str(number), REPLY)
+    assert sum(thread.name == "parallelai-cache" for thread in threading.enumerate()) <= 1
+    assert store.cache.get("before") == REPLY
+    store.cache.flush()  # waits, and gives up for now
+    other.execute("ROLLBACK")
+    other.close()
+    store.cache.flush()
+    assert store.cache.info().entries == 2001
+
+
 def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(store: Store) -> None:
     store.cache.folder.write_text("in the way")
     store.cache.put("k", REPLY)
     store.cache.flush()
+    assert store.cache.get("k") == REPLY  # for as long as somebody has the cache open
+    store.cache.close()
     assert store.cache.get("k") is None
     assert store.cache.info() == store.cache.clear() == CacheInfo(0, 0)
 

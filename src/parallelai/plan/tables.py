@@ -33,7 +33,7 @@ _TITLES = ("title", "heading", "description", "id")
 _BREAK = re.compile(r"<br[ \t]{0,4}/?>", re.IGNORECASE)
 _NUMBER = re.compile(r"#?[ \t]?(?P<number>\d{1,4}(?:\.\d{1,4}){0,3})")
 DONE = frozenset({"done", "complete", "completed", "finished", "landed", "merged"})
-_TICKED = re.compile(r"(?:\[[xX]\]|[xX✓✔✅☑]|:white_check_mark:|:heavy_check_mark:|yes)\ufe0f?")
+_TICKED = re.compile(r"(?:\[[xX]\]|[xX✓✔✅☑]|:white_check_mark:|:heavy_check_mark:|yes|y|true)\ufe0f?")
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ _GROUP_SECONDS = 0.5
 _BUSY_MILLISECONDS = 500
 _LOOK_SECONDS = 0.02
 _MOST_KEYS = 100_000
+_MOST_WAITING = 8 * _GROUP
 
 
 class _Keys:
@@ -57,9 +58,11 @@ class _Keys:
         known = self._known
         return known is not None and name not in known and time.monotonic() - self._looked_at < _LOOK_SECONDS
 
-    def know(self, name: bytes) -> bool:
-        """Say whether only the file can tell that a key is not there."""
-        return self._known is None or name in self._known
+    def must_look(self, name: bytes) -> bool:
+        """Say whether only the file can tell that a key is not there: it was, or nobody has looked for a while."""
+        known = self._known
+        is_old = time.monotonic() - self._looked_at > _GROUP_SECONDS
+        return is_old or known is None or name in known
 
     def found_none(self) -> None:
         """Learn that there is no file."""
@@ -117,16 +120,20 @@ class Cache:
         self._waiting: dict[str, Reply] = {}
         self._writing: dict[str, Reply] = {}
         self._written_at = -_GROUP_SECONDS
+        self._has_writer = False
+        self._has_failed = False
 
     def get(self, key: str) -> Reply | None:
         """Find the reply that was stored for the key; None if there is none, or it is damaged."""
+        if self._is_foreign:
+            return None
         name = _name(key)
         with self._lock:
             reply = self._waiting.get(key) or self._writing.get(key)
             if reply is not None or self._keys.surely_lack(name):
                 return reply
-        if self._is_foreign or not self._file_lock.acquire(blocking=self._keys.know(name)):
-            return None  # a group is being written: as of a moment ago the key was not there
+        if not self._file_lock.acquire(blocking=self._keys.must_look(name)):
+            return None  # a group is being written: a moment ago the key was not there
         try:
             return self._stored(name)
         finally:
@@ -137,15 +144,20 @@ class Cache:
 
         One that cannot be stored (no room, no leave) will be asked for again, which is no reason for a run to fail.
         """
+        if self._is_foreign:
+            return
         with self._lock:
             self._waiting[key] = reply
             now = time.monotonic()
-            if len(self._waiting) < _GROUP and now - self._written_at < _GROUP_SECONDS:
+            is_due = now - self._written_at >= _GROUP_SECONDS
+            if self._has_writer or not (is_due or (len(self._waiting) >= _GROUP and not self._has_failed)):
                 return
             self._written_at = now
-        if not self._is_foreign:
-            with contextlib.suppress(RuntimeError):  # no room for a thread: what waits is written by `flush`
-                threading.Thread(target=self.flush, name="parallelai-cache").start()
+            self._has_writer = True
+        try:
+            threading.Thread(target=self._write_beside, name="parallelai-cache").start()
+        except RuntimeError:  # no room for a thread: what waits is written by `flush`
+            self._has_writer = False
 
     def flush(self) -> None:
         """Write what waits for its group."""
@@ -158,22 +170,34 @@ class Cache:
         if not self._is_foreign:
             with self._file_lock:
                 self._write()
+                self._forget()
                 self._let_go()
 
     def info(self) -> CacheInfo:
         """Count the entries and their bytes."""
+        if self._is_foreign:
+            return CacheInfo(0, 0)
         with self._file_lock:
             self._write()
             return self._info()
 
     def clear(self) -> CacheInfo:
         """Delete all entries; returns how much that was."""
+        if self._is_foreign:
+            return CacheInfo(0, 0)
         with self._file_lock:
             self._write()
+            self._forget()
             was = self._info()
             if was.entries:
                 self._try(_empty, None)
             return was
+
+    def _write_beside(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._has_writer = False
 
     @property
     def _is_foreign(self) -> bool:
@@ -208,11 +232,19 @@ class Cache:
         with self._lock:
             self._writing, self._waiting = self._waiting, {}
         bodies = {_name(key): body for key, reply in self._writing.items() if (body := _encode(reply))}
-        is_written = bool(bodies) and self._try(lambda connection: _store(connection, bodies), False)
+        is_written = not bodies or self._try(lambda connection: _store(connection, bodies), False)
         with self._lock:
             if is_written:
                 self._keys.add(bodies)
+            elif len(self._writing) + len(self._waiting) <= _MOST_WAITING:
+                self._waiting = {**self._writing, **self._waiting}  # another process may be done soon
             self._writing = {}
+            self._has_failed = not is_written
+
+    def _forget(self) -> None:
+        """Give up what could not be written."""
+        with self._lock:
+            self._waiting = {}
 
     def _try(self, use: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Use the file. Whatever is wrong with it, it is as if it were empty; a damaged one is made anew."""
