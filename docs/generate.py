@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import click
 import yaml
@@ -48,6 +49,9 @@ OBJECTS = {
 }
 """The objects of a plan, in the order in which a reader meets them, with their headings."""
 
+_INSIDE = re.compile(r" \(CONTRACTS §\d+\)")
+"""What only those who work on the project can look up."""
+
 
 def pages() -> dict[str, str]:
     """Give each page's text by its file name in docs/reference/."""
@@ -66,7 +70,7 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """The options of every command."""
-    context = click.Context(app, info_name="parallelai")
+    context = click.Context(app, info_name="parallelai", **app.context_settings)
     parts = [NOTE, "# Command line\n", "`parallelai COMMAND --help` says the same.\n"]
     parts += ["## Flags of all commands\n", _options(app, context)]
     for name in COMMANDS:
@@ -77,7 +81,7 @@ def cli_page() -> str:
 
 
 def _command(command: click.Command, name: str, level: int, known: frozenset[str]) -> Iterator[str]:
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, **app.context_settings)
     yield f"{'#' * level} `{name}`\n"
     yield inspect.cleandoc(command.help or "").strip() + "\n"
     if isinstance(command, click.Group):
@@ -234,13 +238,48 @@ def events_page() -> str:
         "A reader should pass over types that it does not know.\n",
     ]
     for type_, kind in events.TYPES.items():
-        doc = inspect.getdoc(kind) or ""
-        text = "" if doc.startswith(f"{kind.__name__}(") else " ".join(doc.split())
-        parts += [f"## `{type_}`\n", f"{text}\n" if text else ""]
-        rows = [f"| `{field.name}` | `{_cell(str(field.type))}` |" for field in dataclasses.fields(kind)]
-        if rows:
-            parts.append("\n".join(["| data | type |", "| --- | --- |", *rows]) + "\n")
+        parts += _fields(f"## `{type_}`\n", "data", kind)
+    parts.append("## What the data are made of\n")
+    for kind in _records(events.TYPES.values()):
+        parts += _fields(f"### `{kind.__name__}`\n", "field", kind)
     return _joined(parts)
+
+
+def _fields(heading: str, of_what: str, kind: type) -> list[str]:
+    """A heading, what the class says of itself, and a table of its fields with their types."""
+    doc = inspect.getdoc(kind) or ""
+    text = "" if doc.startswith(f"{kind.__name__}(") else _INSIDE.sub("", " ".join(doc.split()))
+    rows = [f"| `{name}` | `{_cell(type_)}` |" for name, type_ in _types(kind).items()]
+    table = "\n".join([f"| {of_what} | type |", "| --- | --- |", *rows]) + "\n" if rows else ""
+    return [heading, f"{text}\n" if text else "", table]
+
+
+def _types(kind: type) -> dict[str, str]:
+    """The fields of a dataclass, with their types as they are written; none of other classes."""
+    return (
+        {field.name: str(field.type) for field in dataclasses.fields(kind)}
+        if dataclasses.is_dataclass(kind)
+        else {}
+    )
+
+
+def _records(kinds: Iterable[type]) -> list[type]:
+    """The classes that the fields of others are made of, each once, as they come up."""
+    known = list(kinds)
+    count = len(known)
+    for kind in known:  # which grows
+        hints = get_type_hints(kind)
+        for part in (part for name in _types(kind) for part in _parts(hints[name])):
+            if isinstance(part, type) and part not in known and _types(part):
+                known.append(part)
+    return known[count:]
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """A type, and all that stand within its brackets."""
+    yield hint
+    for inner in get_args(hint):
+        yield from _parts(inner)
 
 
 EXIT_CODES = {

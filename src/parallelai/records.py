@@ -186,7 +186,8 @@ class Coverage:
 class Change:
     """A patch with the tree that it applies to (CONTRACTS §5).
 
-    `why` says why it was to be applied, and was not, or what of it is not in the user's checkout any more.
+    `why` says why it was to be applied, and was not, or what of it is not in the user's checkout any more, or was
+    edited since.
     """
 
     patch: str

@@ -55,12 +55,16 @@ def test_a_task_waits_for_leave_and_is_not_done_again_for_it(cli: Any, counted: 
     assert (called.code, found["fix"]["status"], found["after"]["status"]) == (4, "blocked", "skipped")
     assert "work approve fix" in found["fix"]["error"]["next"]
     assert "+new" in cli("runs", "diff", called.document["run"], "fix").out
+    assert f", `runs diff {called.document['run']} fix`; then" in found["fix"]["error"]["next"]
     assert cli("work", "approve", "nobody").code == 2
     Path("other.yaml").write_text("tasks:\n  - {id: fix, description: Another, engine: mock}\n")
     assert cli("execute", "other.yaml").code == 0
 
     run = called.document["run"]
     assert f"approved `fix` of run {run}" in cli("work", "approve", "fix").out
+    shown = rows(cli("runs", "show", run, "--json").document)["fix"]["error"]
+    assert shown["said"] == "it waited for a person's leave, and has it now"
+    assert shown["next"] == f"`parallelai runs resume {run}` goes on with it"
     resumed = cli("runs", "resume", run, "--json")
     found = rows(resumed.document)
     assert (resumed.code, found["fix"]["status"], found["after"]["text"]) == (0, "ok", "new\n")

@@ -177,6 +177,20 @@ def test_every_run_says_who_does_it_and_why(capsys: pytest.CaptureFixture[str]) 
     assert lines == ["run r-1", "engine: `sh` (plan)", "engine: `one`, `two` (argument)", "note: be careful"]
 
 
+@pytest.mark.parametrize(("count", "named", "more"), [(5, 5, []), (7, 4, ["engine: and 3 other choices"])])
+def test_no_line_hides_one_line(
+    capsys: pytest.CaptureFixture[str], count: int, named: int, more: list[str]
+) -> None:
+    tasks = [f"t{number}" for number in range(count)]
+    lines = told(
+        capsys, Shared(), [created(engines={t: [t] for t in tasks}, why=dict.fromkeys(tasks, "plan"))]
+    )
+    assert [line.partition(";")[0] for line in lines[1:-1]] == [
+        *(f"engine: `{task}` (plan)" for task in tasks[:named]),
+        *more,
+    ]
+
+
 def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     note = attempt(FREE, notes=("rules \x1b[31mX are unknown",))
     events = [

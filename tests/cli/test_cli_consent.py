@@ -198,16 +198,46 @@ def test_a_resumed_run_sends_nothing_to_another_server_without_a_yes(
         assert (called.code, called.error["kind"]) == (2, "consent")
         assert server.url in called.error["said"]
         assert NOBODY in called.error["said"]
-        assert "--engine openai" in called.error["next"]
+        assert re.search(r"`parallelai runs resume r-\S+ --engine openai`", called.error["next"])
     assert server.visits() == 0
 
     agreed = cli("runs", "resume", "--engine", "openai", "--json")
     assert (agreed.code, engines(agreed.document)) == (0, {"openai"})
     assert f"note: `openai` sends its requests to {server.url} now; so far to {NOBODY}" in agreed.err
     assert server.visits() == 1
+    (moved / "plan.yaml").write_text(PLAN.replace("Say it.", "Say that."))
     assert cli("runs", "resume").code == 0  # that was a yes to the address
+    assert server.visits() == 1
     monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
-    assert cli("runs", "resume").code == 2
+    for words in (["execute", "plan.yaml", "--resume"], ["runs", "resume"]):
+        shown = cli(*words, "--json")  # nothing is left: nothing goes anywhere
+        assert (shown.code, engines(shown.document)) == (0, {"openai"})
+        assert "sends its requests to" not in shown.err
+    (moved / "plan.yaml").write_text(PLAN.replace("Say it.", "Say more."))
+    called = cli("runs", "resume", "--json")
+    assert called.code == 2
+    assert f"so far to {server.url}" in called.error["said"]
+
+
+def test_what_others_did_is_not_advised_to_be_taken_from_them(
+    cli: Any, server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [
+        "{id: first, description: Say one.}",
+        "{id: left, description: Say two., when: 'false', engine: openai, model: m}",
+        "{id: after, description: Say three., depends_on: left, engine: openai, model: m}",
+    ]
+    plan = f"version: 1\ndefaults: {{engine: mock}}\ntasks: [{', '.join(parts)}]\n"
+    (here / "plan.yaml").write_text(plan)
+    assert cli("execute", "plan.yaml").code == 0
+    monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
+    assert cli("runs", "resume").code == 0  # what is skipped is not asked for
+    (here / "plan.yaml").write_text(plan.replace(", when: 'false'", ""))
+    called = cli("runs", "resume", "--json")
+    assert (called.code, called.error["kind"]) == (2, "consent")
+    assert "base_url" in called.error["next"]
+    assert "--engine" not in called.error["next"]
+    assert server.visits() == 0
 
 
 def test_on_a_terminal_it_is_asked(server: Server, moved: Path) -> None:

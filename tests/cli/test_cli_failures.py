@@ -71,6 +71,15 @@ def test_no_json_where_nobody_asked_for_it(capsys: Any) -> None:
     assert (out, err) == ("", "error: a.yaml:1:2: no\n  next: do that\n")
 
 
+def test_who_asked_for_json_and_quiet_is_told_once(capsys: Any) -> None:
+    for words in (["--json", "-q"], ["runs", "show", "--quiet", "--json"]):
+        assert tell(UsageError("no"), words) == 2
+        out, err = capsys.readouterr()
+        assert (json.loads(out)["error"]["said"], err) == ("no", "")
+    assert tell(UsageError("no"), ["--quiet", "--", "--json"]) == 2
+    assert capsys.readouterr() == ("", "error: no\n")
+
+
 def test_all_problems_of_a_plan(capsys: Any) -> None:
     problems = [Problem("one", "p.yaml", 1, 2, "do"), Problem("two", "p.yaml", 3, 4)]
     assert tell(PlanError(problems), ["--json"]) == 2

@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parallelai.cli.listings import attempt_lines
+from parallelai.client.runs import AttemptLog
+from parallelai.records import ErrorRecord, Reply
 from running import start_program
 
 
@@ -183,20 +187,39 @@ def test_logs_are_the_events(cli: Any, done: str) -> None:
     assert [line.split()[1] for line in cli("runs", "logs", "--follow").out.splitlines()] == kinds
 
 
+def test_logs_of_an_attempt_are_its_answer_where_nothing_was_streamed(tmp_path: Path) -> None:
+    told = ErrorRecord("rejected", "401 wrong key")
+    log = AttemptLog("ask", 2, "api", tmp_path / "7.jsonl")
+    assert attempt_lines(replace(log, reply=Reply("it is\nfine")))[1:] == ["it is", "fine"]
+    assert attempt_lines(replace(log, error=told))[1:] == ["[error] rejected: 401 wrong key"]
+    assert attempt_lines(log)[1:] == ["  (it printed nothing)"]
+
+    turn = '{"type":"text","delta":"did "}\n{"type":"text","delta":"it"}\n{"type":"final","ok":true}\n'
+    log.path.write_text(turn * 2)
+    assert attempt_lines(replace(log, reply=Reply("did it"))) == [
+        "ask, attempt 2, `api`",
+        "did it",
+        "did it",
+    ]
+
+
 def test_logs_of_a_task_are_what_it_printed(cli: Any, here: Path) -> None:
     (here / "say.yaml").write_text(
-        "version: 1\nengines: {sh: {use: command, command: [sh, -c, 'echo hello; printf \"\\033[31mred\\n\"']}}\n"
+        "version: 1\ndefaults: {retries: 0}\n"
+        "engines: {sh: {use: command, command: [sh, -c, 'printf \"\\033[31mred\\n\"; echo bad >&2; exit 3']}}\n"
         "tasks: [{id: say, description: x, engine: sh}]\n"
     )
-    assert cli("execute", "say.yaml").code == 0
+    assert cli("execute", "say.yaml").code == 4
 
     called, document = cli("runs", "logs", "say"), cli("runs", "logs", "say", "--json").document
 
     assert called.code == 0
-    assert called.out.splitlines()[:2] == ["hello", "red"]
-    assert "\x1b" not in called.out
-    assert "say, attempt 1, `sh`" in called.err
-    assert [attempt["task"] for attempt in document["attempts"]] == ["say"]
+    heading, *printed, error = called.out.splitlines()
+    assert heading == "say, attempt 1, `sh`"
+    assert sorted(printed) == ["bad", "red"], "of two pipes, whose order is not known"
+    assert error == "[error] internal: `sh` ended with exit 3: bad"
+    (attempt,) = document["attempts"]
+    assert (attempt["task"], attempt["error"]["kind"]) == ("say", "internal")
     assert cli("runs", "logs", "nobody").code == 2
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import git
 
 from parallelai.store import Machine
 from running import run_program
 
-FILES = ("parallelai.toml", "parallelai.yaml", ".parallelai/plan.schema.json")
+FILES = (
+    "parallelai.toml",
+    "parallelai.yaml",
+    ".parallelai/plan.schema.json",
+    ".parallelai/.gitignore",
+)
 MINE = '[engines.mine]\nuse = "command"\ncommand = ["cat"]\n'
 
 
@@ -30,6 +36,19 @@ def test_init_writes_a_config_and_a_plan_that_works(cli: Any, here: Path) -> Non
     executed = cli("execute", "parallelai.yaml", "--json")
     assert executed.code == 0
     assert executed.document["counts"]["ok"] == len(executed.document["tasks"]) == 3
+
+
+def test_what_init_makes_for_editors_is_left_out_of_commits(cli: Any, here: Path) -> None:
+    git(here, "init", "-q")
+    cli("init")
+    git(here, "add", ".")
+    added = git(here, "diff", "--cached", "--name-only").splitlines()
+    assert ".parallelai/.gitignore" in added
+    assert ".parallelai/plan.schema.json" not in added
+
+    (here / ".parallelai" / ".gitignore").write_text("# mine\n")
+    assert ".gitignore" not in cli("init", "--force").out
+    assert (here / ".parallelai" / ".gitignore").read_text() == "# mine\n"
 
 
 def test_init_as_json(cli: Any, here: Path) -> None:
@@ -280,6 +299,23 @@ def test_a_run_that_goes_on_says_again_what_is_not_trusted(cli: Any, here: Path)
     said = cli("runs", "resume").err.splitlines()
     assert (untrusted in said, never in said) == (False, True)
     assert "(parallelai.toml; ignored)" in cli("config", "show").out
+
+
+@pytest.mark.parametrize("words", ["plan check", "plan show", "plan estimate", "execute --dry-run"])
+def test_what_is_not_trusted_is_also_told_before_a_run(cli: Any, here: Path, words: str) -> None:
+    (here / ".parallelai" / "roles").mkdir(parents=True)
+    (here / ".parallelai" / "roles" / "orders.yaml").write_text("limits: {parallel: 0}\n")
+    (here / "plan.yaml").write_text(
+        "tasks: [{id: t, description: hello, engine: mock, role: orders}]\nworkspace: {sparse: nothere}\n"
+    )
+
+    called = cli(*words.split(), "plan.yaml")
+
+    assert called.code == 0
+    assert (
+        called.err.splitlines().count("note: not trusted, so ignored: roles.orders (`parallelai trust`)") == 1
+    )
+    assert ("`nothere` of `sparse` matches no file" in called.err) == (words == "plan check")
 
 
 def test_trust_for_one_call(cli: Any, here: Path) -> None:

@@ -69,6 +69,7 @@ def test_undo_without_a_name_takes_the_latest_back_whatever_it_is_called(cli: An
 
     cli("work", "clean")
     assert not git(ready, "branch", "--list", "parallelai/abe")
+    assert "\nabe: parallelai/abe has no worktree any more\n" in cli("work", "status", "abe").out
     assert cli("work", "undo").out.startswith("abe: taken back from main; what it did is on parallelai/abe: ")
     assert git(ready, "branch", "--list", "parallelai/abe")
     assert made(ready) == {"zed"}
@@ -132,7 +133,7 @@ def test_undo_takes_the_latest_back_however_it_landed(cli: Any, ready: Path, met
     assert made(ready) == {"zed"}
     assert cli("work", "undo").out.startswith("zed: taken back from main")
     assert made(ready) == set()
-    assert "nothing has landed" in cli("work", "undo").err
+    assert "all that had landed was taken back already" in cli("work", "undo").err
 
 
 @pytest.mark.parametrize("method", ["squash", "rebase"])
@@ -143,7 +144,7 @@ def test_undo_whose_gate_fails_changes_nothing(cli: Any, ready: Path, method: st
     called = cli("work", "undo", "zed", "--gate", "test -e src/zed.py")
 
     assert called.code == 4
-    assert "the gate fails" in called.err
+    assert called.err.startswith("error: `zed` stays, for the gate fails without it: gate `test -e ")
     assert (git(ready, "rev-parse", "main"), made(ready)) == (tip, {"zed"})
 
 
@@ -181,7 +182,9 @@ def test_undo_takes_back_one_of_several_branches_behind_the_gate_that_they_lande
     for name in ("idea", "more"):
         branch(shop, name, f"src/{name}.py", "x = 1\n")
     gate = "python3 -c 'import os; os.path.exists(\"broken\") and exit(1)'"
-    assert cli("work", "land", "--branches", "idea", "more", "--gate", gate).code == 0
+    landed = cli("work", "land", "--branches", "idea", "more", "--gate", gate)
+    assert (landed.code, landed.out.count("stays green with a syntax error")) == (0, 1)
+    assert "\nidea, more: gate `python3 -c" in landed.out  # what is about both is said once
     git(shop, "branch", "-D", "idea")
     (shop / "broken").write_text("x\n")
     git(shop, "add", "broken")
@@ -203,9 +206,29 @@ def test_undo_takes_back_one_of_several_branches_behind_the_gate_that_they_lande
     assert "`parallelai work land --branches idea` lands it again" in called.out
     assert git(shop, "rev-parse", "main^") == before
     assert (made(shop), git(shop, "status", "--short")) == ({"more"}, "")
-    assert "`idea` has not landed" in cli("work", "undo", "idea").err
+    again = "error: `idea` was taken back already\n  next: `parallelai work land --branches idea` lands it again\n"
+    assert cli("work", "undo", "idea").err == again
     assert cli("work", "land", "--branches", "idea").code == 0  # git made its branch again
     assert made(shop) == {"idea", "more"}
+
+
+def test_undo_gives_a_branch_whose_name_is_taken_another_one(cli: Any, shop: Path) -> None:
+    branch(shop, "s/2", "src/two.py", "x = 1\n")
+    tip = git(shop, "rev-parse", "s/2")
+    assert cli("work", "land", "--branches", "s/2", "--method", "squash").code == 0
+    git(shop, "branch", "-D", "s/2")
+    branch(shop, "s/2", "src/other.py", "x = 1\n")
+
+    called = cli("work", "undo", "s/2")
+
+    again = "parallelai work land --branches s/2-undone"
+    assert (
+        called.out == f"s/2: taken back from main; what it did is on s/2-undone: `{again}` lands it again\n"
+    )
+    assert git(shop, "rev-parse", "s/2-undone") == tip
+    assert cli("work", "undo", "s/2").err == "error: `s/2` was taken back already\n"
+    assert cli(*again.split()[1:]).code == 0
+    assert made(shop) == {"two"}
 
 
 def test_undo_without_a_name_takes_back_branches_and_workstreams_the_last_first(
@@ -235,7 +258,22 @@ def test_undo_says_what_to_do_with_what_no_landing_brought(cli: Any, shop: Path)
     assert called.code == 2
     assert "`git revert -m 1 COMMIT`" in called.err
     assert "nothing has landed yet" in cli("work", "undo").err
-    assert "is no name of a workstream" in cli("work", "undo", "feature/2").err
+    assert "no workstream or branch `feature/2` has landed here" in cli("work", "undo", "feature/2").err
+
+
+def test_undo_advises_what_takes_back_one_branch_only_once_its_run_was_deleted(cli: Any, shop: Path) -> None:
+    for name in ("idea", "more"):
+        branch(shop, name, f"src/{name}.py", "x = 1\n")
+    assert cli("work", "land", "--branches", "idea", "more").code == 0
+    assert cli("runs", "prune", "--keep", "0", "--yes").code == 0
+
+    called = cli("work", "undo", "idea", "--json")
+
+    assert (called.code, called.error["said"]) == (2, "no run that is kept landed `idea`")
+    commit = called.error["next"].partition("git revert -m 1 ")[2].partition("`")[0]
+    git(shop, "revert", "--no-edit", "-m", "1", commit)
+    assert not (shop / "src/idea.py").exists()
+    assert (shop / "src/more.py").exists()
 
 
 # -- leave
@@ -363,6 +401,37 @@ def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> N
     assert "zed" not in cli("work", "status").out
     assert "landed on main as " in cli("work", "status", "zed").out
     assert not_taken_over(cli, ready) == (True, True, "")
+
+
+def test_what_was_taken_back_beside_the_target_is_no_success_either(cli: Any, ready: Path) -> None:
+    branch(ready, "idea", "src/idea.py", "x = 1\n")
+    cli("work", "land", "zed")
+    cli("work", "land", "--branches", "idea")
+    (ready / "src" / "idea.py").write_text("mine\n")
+
+    called = cli("work", "undo")
+
+    way = "what you changed in `src/idea.py` is in the way: put it aside, then "
+    waits = "your checkout waits: {}`git merge{} parallelai/landing/main`{}\n"
+    on = "idea: taken back on parallelai/landing/main, which main has still to take over; what it did is on idea: "
+    assert (called.code, called.out.startswith(on)) == (4, True)
+    assert called.err == waits.format(way, " --ff-only", "")
+    assert cli("work", "status").out.endswith(waits.format("", " --ff-only", " takes it over"))
+    assert cli("--quiet", "work", "undo", "zed").err == waits.format(way, " --ff-only", "")
+    row = {each["name"]: each for each in streams(cli)}["zed"]
+    assert (row["stage"], row["pending"]) == ("undone", "parallelai/landing/main")
+    assert cli("work", "status").out.count("your checkout waits: ") == 1
+    cli("work", "status", "--write", "STATUS.md")
+    page = (ready / "STATUS.md").read_text()
+    assert "0 of 3 landed, 1 not yet taken over, " in page
+    assert f"\nNot yet taken over: {waits.format(way, ' --ff-only', '')}" in page
+
+    git(ready, "commit", "-qam", "Mine after all")  # which is not what was advised
+    assert cli("work", "status").out.endswith(waits.format("", "", " takes it over"))
+    git(ready, "reset", "-q", "--hard", "HEAD~")
+    git(ready, "merge", "-q", "--ff-only", "parallelai/landing/main")
+    assert "your checkout waits" not in cli("work", "status").out
+    assert made(ready) == set()
 
 
 def not_taken_over(cli: Any, shop: Path) -> tuple[bool, bool, str]:

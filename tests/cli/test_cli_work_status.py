@@ -118,7 +118,7 @@ async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) 
     assert (killed.stage, killed.activity) == ("interrupted", "waiting")
 
 
-def test_a_live_run_shows_last_words_and_in_the_end_what_to_know_of_its_landings(
+def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its_landings(
     cli: Any, shop: Path
 ) -> None:
     command = [sys.executable, "-m", "parallelai", "work", "run", "plan.yaml", "--json"]
@@ -133,6 +133,7 @@ def test_a_live_run_shows_last_words_and_in_the_end_what_to_know_of_its_landings
                 assert run.poll() is None, run.communicate()
                 called = cli("work", "status", "--json")
                 words = {row["name"]: row["words"] for row in called.document.get("workstreams", ())}
+            stopped = cli("work", "stop", "docs")  # which has neither begun nor a worktree
             (shop.parent / "shop-worktrees" / "core" / "go").write_text("")
             out, err = run.communicate()
         except BaseException:
@@ -140,13 +141,17 @@ def test_a_live_run_shows_last_words_and_in_the_end_what_to_know_of_its_landings
             raise
 
     assert words == {"core": "I look at the orders.", "gui": None, "docs": None}
-    assert run.returncode == 0, err
+    assert (stopped.code, stopped.out) == (0, "ending `docs`; its worktree stays, if it has one\n")
+    assert run.returncode == 4, err
     landed = {row["id"]: row["workstream"]["landed"] for row in json.loads(out)["tasks"] if row["workstream"]}
     assert "stays green with a syntax error" in landed["core"]["notes"][0]
-    assert "notes of what landed:\n  core, gui, docs: gate `python3 --version` stays green" in err
-    assert [row["stage"] for row in cli("work", "status", "--all", "--json").document["workstreams"]] == [
-        "landed"
-    ] * 3
+    assert "notes of what landed:\n  core, gui: gate `python3 --version` stays green" in err
+    rows = cli("work", "status", "--all", "--json").document["workstreams"]
+    assert {row["name"]: row["stage"] for row in rows} == {
+        "core": "landed",
+        "gui": "landed",
+        "docs": "cancelled",
+    }
 
 
 def document(*notes: tuple[str, ...]) -> RunDocument:

@@ -139,8 +139,16 @@ def test_a_table_of_tasks_is_carried_out_and_left_as_it_is(cli: Any, shop: Path)
 
     assert [(task["id"], task["status"]) for task in ran.document["tasks"]] == [("paint-the-door", "ok")]
     assert (shop / "door.txt").exists()
-    assert cli("work", "status", "--write", "TASKS.md").err == "nothing to tick in TASKS.md\n"
+    told = "rows of a table are not ticked: `paint-the-door` is done, set its `Status` to `done`\n"
+    assert cli("work", "status", "--write", "TASKS.md").err == told
     assert (shop / "TASKS.md").read_text() == table
+    assert cli("runs", "unapply", ran.document["run"]).code == 0
+    told = cli("work", "status", "--write", "TASKS.md").err
+    assert "puts its change here; then set its `Status` to `done`" in told
+    refused = cli("work", "run", "TASKS.md")
+    assert refused.code == 2
+    assert "`TASKS.md` has no workstreams left" in refused.err
+    assert "`parallelai execute TASKS.md`" in refused.err
 
 
 def test_a_task_of_another_plan_with_the_same_id_ticks_nothing(cli: Any, shop: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from parallelai import AsyncParallelAI
+from parallelai.client.options import CarryOut
+from parallelai.client.reviews import ReviewOptions
 
 
 async def engine_of_a_review(root: Path) -> str | None:
@@ -27,3 +29,23 @@ async def test_consent_is_the_users_own(tmp_path: Path, monkeypatch: pytest.Monk
     own.parent.mkdir(parents=True)
     own.write_text('consent = ["openai"]\n')
     assert await engine_of_a_review(tmp_path) == "openai"
+
+
+async def test_who_goes_on_with_a_review_is_not_asked_for_another_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").write_text("print()\n")
+    assert await engine_of_a_review(tmp_path) == "analyzers"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # nothing listens there
+    monkeypatch.setenv("OPENAI_API_KEY", "the-key-of-a-test")
+    same, other = ReviewOptions(patterns=("a.py",)), ReviewOptions()
+    async with AsyncParallelAI(tmp_path) as ai:
+        assert await ai.review_offer(same, CarryOut(is_resume=True)) is None
+        for options, carry in (
+            (same, CarryOut()),
+            (same, CarryOut(is_resume=True, is_new=True)),
+            (other, CarryOut(is_resume=True)),
+        ):
+            offer = await ai.review_offer(options, carry)
+            assert offer is not None
+            assert offer.engine == "openai"

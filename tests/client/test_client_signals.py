@@ -16,6 +16,7 @@ import yaml
 
 from crash_support import await_none, marked
 from parallelai.engines.protocol import Port, Request
+from parallelai.errors import BusyError
 from parallelai.records import Outcome
 from running import FakeEngine, Watcher, opened, project, run_program, start_program, statuses, tasks
 
@@ -37,7 +38,7 @@ def endless_plan(root: Path, grace: float, script: str = ENDLESS) -> Path:
 async def test_what_is_in_flight_may_end_and_nothing_starts(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    started, finish = asyncio.Event(), asyncio.Event()
+    started, finish, seen = asyncio.Event(), asyncio.Event(), Watcher()
 
     async def answer(request: Request, port: Port) -> str:
         started.set()
@@ -48,9 +49,14 @@ async def test_what_is_in_flight_may_end_and_nothing_starts(
     async with opened(tmp_path, engine) as ai:
         assert not ai.interrupt(number), "nothing is being carried out"
         async with asyncio.TaskGroup() as group:
-            call = group.create_task(ai.execute(tasks=tasks("a", "b"), engine=engine, parallel=1))
+            asked = ai.execute(tasks=tasks("a", "b"), engine=engine, parallel=1, on_events=seen)
+            call = group.create_task(asked)
             await started.wait()
             assert ai.interrupt(number)
+            await seen.until(lambda s: s.of("run.stopping"))
+            with pytest.raises(BusyError, match="is stopping") as refused:
+                await ai.runs.resume()
+            assert "when it has ended: `parallelai runs resume r-" in str(refused.value.next)
             finish.set()
         document = call.result()
         assert statuses(document) == {"a": "ok", "b": "cancelled"}

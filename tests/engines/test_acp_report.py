@@ -123,6 +123,71 @@ def test_a_garbled_recording_breaks_nothing(data: st.DataObject) -> None:
     trouble_of(reporter, garbled, session, SINCE)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just("s"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = (
+    (acp_reporters.GEMINI, ("event.name", "event.timestamp", "session.id", "role", "finish_reasons")),
+    (
+        acp_reporters.QWEN,
+        (
+            *(
+                "event.name",
+                "event.timestamp",
+                "session.id",
+                "success",
+                "llm_request.context",
+                "finish_reason",
+            ),
+            *("error_status_code", "error_type", "error_message", "retry_delay_ms", "status_code"),
+        ),
+    ),
+    (acp_reporters.OPENCODE, ("session", "at", "retry", "wait", "finish", "tools")),
+)
+GOOD = {
+    "session": "s",
+    "session.id": "s",
+    "at": "2026-11-21T10:00:01.000Z",
+    "event.timestamp": "2026-11-21T10:00:01.000Z",
+    "role": "main",
+    "finish_reasons": ["stop"],
+    "finish": "stop",
+    "retry": "429",
+    "error_message": "429",
+    "error_type": "NO_FINISH_REASON",
+}
+
+
+@given(data=st.data())
+def test_what_stands_in_a_report_gives_an_error_of_ours_or_nothing(data: st.DataObject) -> None:
+    reporter, names = data.draw(st.sampled_from(NAMES))
+    marks = st.sampled_from([mark.strip('"') for mark in reporter.marks])
+    told = {}
+    for name in names:
+        good = marks if name == "event.name" else st.just(GOOD.get(name, 5))
+        if data.draw(st.integers(0, 5)):
+            told[name] = data.draw(good if data.draw(st.booleans()) else JSON)
+    whole = told if reporter is acp_reporters.OPENCODE else {"attributes": told, "name": data.draw(marks)}
+    record = {"startTime": data.draw(JSON | st.lists(st.integers() | st.floats(), min_size=2)), **whole}
+    report = json.dumps(record, indent=2) + "\n"
+    assert stop_of(reporter, report, "s", SINCE) in {None, *STOPS.values()}
+    if (call := trouble_of(reporter, report, "s", SINCE)) is not None:
+        error = read_trouble("it", call.trouble or "", call.wait_seconds)
+        assert isinstance(error, EngineError)
+        assert not isinstance(error, RateLimited) or (error.retry_after_seconds or 0) <= 7 * 86_400
+
+
+@pytest.mark.parametrize("at", [5, None, [], {}, "", [1e17, 0], [1e308, 0], [float("nan"), 0], ["x", 0]])
+def test_a_call_at_a_time_that_is_none_does_not_count(at: Any) -> None:
+    opencodes = {"session": "s", "at": at, "retry": "429", "wait": 5}
+    failed = {"session.id": "s", "success": False, "error_type": "x"}
+    qwens = {"name": "qwen-code.llm_request", "startTime": at, "attributes": failed}
+    for reporter, record in ((acp_reporters.OPENCODE, opencodes), (acp_reporters.QWEN, qwens)):
+        assert trouble_of(reporter, json.dumps(record, indent=2) + "\n", "s", SINCE) is None
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

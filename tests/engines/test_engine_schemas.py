@@ -19,6 +19,7 @@ from parallelai.engines.protocol import (
     PlanEvent,
     Request,
     SessionEvent,
+    StderrEvent,
     TextEvent,
     ToolEvent,
     UsageEvent,
@@ -34,6 +35,7 @@ REQUEST = Draft202012Validator(schemas.request_schema())
 EXAMPLES = [
     {"type": "session", "id": "…"},
     {"type": "text", "delta": "…"},
+    {"type": "stderr", "delta": "…"},
     {"type": "tool", "id": "t1", "name": "shell", "args": {}, "state": "started", "exit": 0},
     {"type": "files", "paths": ["src/a.py"]},
     {"type": "plan", "items": ["first", "second"]},
@@ -70,6 +72,7 @@ def test_the_stream_of_the_contracts_is_valid(example: dict[str, Any]) -> None:
     [
         SessionEvent("s"),
         TextEvent("…"),
+        StderrEvent("…"),
         ToolEvent("t1", "shell", "ended", {"command": "ls"}, 0),
         FilesEvent(("src/a.py",)),
         PlanEvent(("first",)),

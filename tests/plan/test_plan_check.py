@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from parallelai.errors import PlanError
+from parallelai.plan.advice import unmatched_sparse
 from parallelai.plan.check import Names, check, is_branch
 from parallelai.plan.files import FileTree
 from parallelai.plan.load import loads
@@ -28,6 +29,18 @@ def test_patterns_that_match_nothing_are_errors_where_a_tree_is_given() -> None:
     assert _said(text) == []
     assert _said(text, tree=TREE) == [
         "p:2:36: `lib/**` matches no file of the project; correct the pattern, or leave `files` out"
+    ]
+
+
+def test_patterns_of_sparse_that_match_nothing_are_advice() -> None:
+    text = (
+        "workspace: {sparse: [src/ui, nothere]}\n"
+        "tasks:\n  - {id: a, description: x, workspace: {sparse: ['!gone', '*.md']}}\n"
+        "workstreams:\n  w: {description: x, owns: src, workspace: {sparse: 'lib/**'}}\n"
+    )
+    assert [str(found) for found in unmatched_sparse(loads(text, file="p"), TREE.paths)] == [
+        "p:1:21: `nothere` of `sparse` matches no file of the project; look whether it is written right",
+        "p:5:54: `lib/**` of `sparse` matches no file of the project; look whether it is written right",
     ]
 
 

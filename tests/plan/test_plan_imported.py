@@ -161,6 +161,12 @@ def test_rows_of_a_table_are_tasks_with_what_its_header_says() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["Needs", "Blocked by", "after", "Requires"])
+def test_what_a_row_waits_for_has_many_names(name: str) -> None:
+    table = f"| Task | {name} |\n|--|--|\n| a | |\n| b | a |\n"
+    assert works(table)["b"] == {"description": "b", "edits": True, "depends_on": ["a"]}
+
+
 def test_a_table_beside_other_tasks_is_not_read_and_that_is_said() -> None:
     other = "\n| Word | Meaning |\n|--|--|\n| a | b |\n"
     table = "\n| Task | Files |\n|--|--|\n| one | a.py |\n"
@@ -178,7 +184,18 @@ def test_a_table_beside_other_tasks_is_not_read_and_that_is_said() -> None:
             "| Word | Meaning |\n|--|--|\n| a | b |\n",
             ["t.md:1:1: the table: none of its columns says what a task is"],
         ),
-        ("| Task | Files |\n|--|--|\n", ["t.md:1:1: the task list: there is no task in it"]),
+        ("| Task | Files |\n|--|--|\n", ["t.md:1:1: the table has no rows; write one for each task"]),
+        (
+            "# Shop\n\nSoon:\n| Task | Files |\n| a | b.py |\n",
+            [
+                "t.md:4:1: the table: below its header is no line of dashes for its 2 columns; write `|---|---|`"
+            ],
+        ),
+        (
+            "| Task | Files |\n|--|--|\n| | a.py |\n| b | |\n",
+            ["t.md:3:5: the row does not say what its task is; fill in `Task`"],
+        ),
+        ("Nothing | yet\n", ["t.md:1:1: the task list: there is no task in it; write one as `- [ ] what"]),
         (
             "| Task | Fils |\n|--|--|\n| a | b.py | c |\n|  | d |\n| | |\n",
             [

@@ -54,6 +54,36 @@ def test_a_project_is_cut_where_its_weight_is() -> None:
     assert ".env" not in start.yaml
 
 
+PYTEST = ("pytest", "-q", "--junitxml={report}")
+UNITTEST = ("python3", "-m", "unittest")
+UNIT = "import unittest\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "gates"),
+    [
+        ({"test_a.py": UNIT}, [UNITTEST]),
+        ({"tests/test_a.py": "from unittest import mock\n"}, [(*UNITTEST, "discover", "tests")]),
+        ({"tests/__init__.py": "", "tests/test_a.py": UNIT}, [UNITTEST]),
+        ({"a/__init__.py": "", "a/b/test_a.py": UNIT, "c/test_a.py": UNIT},
+         [(*UNITTEST, "discover", "a/b"), (*UNITTEST, "discover", "c")]),
+        ({"t/a_test.py": UNIT}, [(*UNITTEST, "discover", "t", "-p", "*_test.py")]),
+        ({"tests/test_a.py": "def test_a(): assert True\n"}, [PYTEST]),
+        ({"tests/test_a.py": f"{UNIT}import pytest\n"}, [PYTEST]),
+        ({"test_a.py": UNIT, "conftest.py": ""}, [PYTEST]),
+        ({"test_a.py": UNIT, "requirements-dev.txt": "pytest>=8"}, [PYTEST]),
+        ({"test_a.py": UNIT, "pyproject.toml": "[tool.pytest.ini_options]"}, [PYTEST]),
+        ({"test_a.py": UNIT, "tox.ini": "# no pytest"}, [UNITTEST]),
+        ({"src/a.py": "import pytest", "Cargo.toml": ""}, [("cargo", "test")]),
+    ],
+)  # fmt: skip
+def test_the_gate_is_what_the_project_tests_itself_with(
+    texts: dict[str, str], gates: list[tuple[str, ...]]
+) -> None:
+    start = starting_plan(dict.fromkeys(texts, 1), read=texts.__getitem__)
+    assert list(start.plan.gates.landing) == gates
+
+
 def test_its_text_says_how_much_is_where_and_is_the_plan() -> None:
     start = starting_plan(SHOP, "shop")
     assert loads(start.yaml) == start.plan

@@ -130,6 +130,7 @@ HAPPENED = [
     ),
     events.RunPaused("asked"),
     events.RunResumed("asked"),
+    events.RunStopping("interrupted"),
     events.RunEnded(Outcome.OK, 0, 1.0, 2.0, {Outcome.OK: 1}, FREE),
     events.TaskExpanded(("a@1", "a@2")),
     events.TaskReady(),

@@ -23,7 +23,7 @@ from parallelai.events import (
 )
 from parallelai.records import Reply
 from parallelai.run import resume
-from parallelai.run.approving import Approvals, Leave
+from parallelai.run.approving import Approvals, Leave, looked_at, mark_of
 from parallelai.run.asking import Questions
 from parallelai.run.resume import Prior
 
@@ -49,6 +49,28 @@ async def waiting(asked: Approvals) -> asyncio.Task[None]:
     task = asyncio.create_task(asked.leave("a"))
     await asyncio.sleep(0)
     return task
+
+
+def test_a_mark_names_one_instance_of_several() -> None:
+    results, leave = {"a@a.py": "one", "a@b.py": "one"}, Leave()
+    assert looked_at("r-1", "a", results, mark_of("a@b.py", "one"), leave) == {"a@b.py": "one"}
+    with pytest.raises(UsageError, match="`a` came to") as refused:
+        looked_at("r-1", "a", results, mark_of("a@b.py", "two"), leave)
+    assert refused.value.next == "`a` is 2 tasks: name one, such as `a@a.py`"
+    leave.shown.add(mark_of("a@a.py", "two"))
+    with pytest.raises(UsageError, match="changed since you looked"):
+        looked_at("r-1", "a@a.py", {"a@a.py": "one"}, mark_of("a@a.py", "two"), leave)
+
+
+def test_the_beginning_of_a_mark_is_enough_and_what_is_none_is_said() -> None:
+    mark = mark_of("a", "one")
+    for given in (mark, mark[:7]):
+        assert looked_at("r-1", "a", {"a": "one"}, given, Leave()) == {"a": "one"}
+    for wrong in ("", mark[:6], "deadbeef", f"{mark}0"):
+        with pytest.raises(UsageError) as refused:
+            looked_at("r-1", "a", {"a": "one"}, wrong, Leave())
+        assert refused.value.said == f"`{wrong}` is no mark of what `a` came to; it is `{mark}`"
+        assert refused.value.next == "look at it: `parallelai runs show r-1`; then approve that"
 
 
 async def test_who_is_there_gives_leave_or_refuses_it() -> None:

@@ -405,3 +405,15 @@ async def test_an_engine_that_goes_away_is_said(tmp_path: Path) -> None:
         document = await ai.execute(tasks=tasks("t", "u"), engine=engine, parallel=1)
     assert statuses(document) == {"t": "blocked", "u": "ok"}
     assert document.exit == 4
+
+
+async def test_a_blocked_task_does_not_block_others_of_its_engine(tmp_path: Path) -> None:
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["cat"]}},
+        "tasks": [
+            {"id": "a", "description": "Edit outside git.", "engine": "sh", "edits": True},
+            {"id": "b", "description": "Say it.", "engine": "sh"},
+        ],
+    }
+    async with opened(tmp_path) as ai:
+        assert statuses(await ai.execute(plan)) == {"a": "blocked", "b": "ok"}

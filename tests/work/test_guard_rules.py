@@ -140,6 +140,11 @@ def test_submodules_need_the_path_and_a_commit_that_others_can_get() -> None:
     assert why([Changed("lib", "changed", None, "160000", "160000")]) == ["not_owned"]
 
 
+def test_the_content_of_a_file_of_git_annex_is_kept_out_also_where_it_is_owned_or_leased() -> None:
+    assert why([change("src/a.bin"), change("src/b.bin")], annexed={"src/a.bin"}) == ["annexed"]
+    assert why([change("a.bin")], leases=("a.bin",), annexed={"a.bin"}) == ["annexed"]
+
+
 def test_generated_files_are_said_to_be() -> None:
     assert why([change("gen/a.py")], generated={"gen/a.py"}) == ["generated"]
     assert why([change("src/a.py")], generated={"src/a.py"}) == []

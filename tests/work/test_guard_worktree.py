@@ -11,6 +11,7 @@ import pytest
 from guard_support import BASE, RULES, Room, Stream, apply
 
 from parallelai.errors import Trespass
+from parallelai.work.guard import steady
 from parallelai.work.streams.record import Rules
 
 KEY = "sk-" + "a1" * 20
@@ -49,6 +50,25 @@ async def test_what_is_owned_is_committed_as_the_user(room: Room, gui: Stream) -
     assert "src/b.txt" not in gui.files(made)
     assert room.main.git("status", "--porcelain", "--ignored") in ("", "?? .parallelai/\n")
     gui.git("fsck", "--strict")
+
+
+async def test_what_git_annex_brought_is_not_committed_in_the_place_of_its_pointer(tmp_path: Path) -> None:
+    pointers: dict[str, str | bytes] = {
+        f"src/{name}.bin": f"/annex/objects/SHA256E-s4--{name}\n" for name in "abc"
+    }
+    room = Room(tmp_path, {**BASE, **pointers, ".gitattributes": "*.bin filter=annex\n"})
+    room.main.git("config", "filter.annex.clean", "git-annex smudge --clean -- %f")
+    gui = room.worktree()
+    other = "/annex/objects/SHA256E-s5--other\n"
+    written = {"src/a.bin": "got\n", "src/b.bin": other, "src/new.bin": "new\n", "src/a.txt": "a\n"}
+    found = await gui.turn(lambda: gui.write(dict(written)))
+    assert found.files == ("src/a.txt", "src/b.bin", "src/new.bin")
+    (kept,) = found.kept_out
+    assert kept.paths == ("src/a.bin",)
+    assert "git-annex" in kept.why
+    assert (gui.root / "src/a.bin").read_text() == pointers["src/a.bin"]
+    apply(gui.patches()[0], gui.root)
+    assert (gui.root / "src/a.bin").read_text() == "got\n"
 
 
 async def test_nothing_changed_is_no_commit(room: Room, gui: Stream) -> None:
@@ -431,6 +451,27 @@ async def test_a_file_of_the_same_size_and_time_is_seen_whatever_git_was_set_to(
     found = await gui.turn(act)
     assert [each.paths for each in found.kept_out] == [("shared.txt",)]
     assert "x" not in file.read_text()
+
+
+async def test_a_file_that_goes_while_its_filter_is_tried_is_looked_at_again(
+    room: Room, gui: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.main.git("config", "filter.own.clean", "cat")
+    listed = steady._files
+
+    def going(root: Path, names: list[str]) -> list[str]:
+        found = listed(root, names)
+        if "src/soon.txt" in found:
+            (gui.root / "src/soon.txt").unlink()
+        return found
+
+    monkeypatch.setattr(steady, "_files", going)
+    files: dict[str, str | bytes] = {".gitattributes": "*.txt filter=own\n", "src/a.txt": "new\n"}
+
+    found = await gui.turn(lambda: gui.write({**files, "src/soon.txt": "gone soon\n"}), (".gitattributes",))
+
+    assert found.files == (".gitattributes", "src/a.txt")
+    assert found.kept_out == ()
 
 
 async def test_a_sparse_worktree_misses_nothing(room: Room) -> None:

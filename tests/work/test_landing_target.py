@@ -67,8 +67,8 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     assert arrival.notes[-1].endswith(f", then `{arrival.next}`")
     in_the_way = {
         "untracked": "waits: `new.txt` is in the way: move it,",
-        "dirty": "waits: what you changed in `a.txt` is in the way: commit it",
-        "staged": "waits: what you changed in `a.txt` is in the way: commit it",
+        "dirty": "waits: what you changed in `a.txt` is in the way: put it aside",
+        "staged": "waits: what you changed in `a.txt` is in the way: put it aside",
     }
     assert in_the_way.get(how, "") in arrival.notes[-1]
     assert (field.tip(), field.tip(PENDING)) == (field.base, arrival.landed.commit)
@@ -94,6 +94,21 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     assert field.status() == ""
     standing = field.run(take_over(field.repository, "main", frozenset))
     assert (standing.pending, field.has(PENDING)) == (None, False)
+
+
+def test_what_takes_over_is_a_command_that_git_does(field: Field) -> None:
+    field.checkout.write({"a.txt": "mine\n"})
+    field.land([field.branch("one", {"new.txt": "1", "a.txt": "0\n2\n3\n"})])
+    target = Target(field.repository, "main", frozenset)
+    assert field.run(target.look()).next == f"git merge --ff-only {PENDING}"
+    field.checkout.git("checkout", "-q", "--", "a.txt")
+    field.checkout.commit({"later": "1"})  # main and the pending branch went different ways
+    assert field.run(target.look()).next == f"git merge {PENDING}"
+    field.checkout.git("checkout", "-q", "-b", "other")
+    assert field.run(target.look()).next == f"git switch main && git merge {PENDING}"
+    field.checkout.git("checkout", "-q", "main")
+    field.checkout.git("merge", "-q", PENDING)
+    assert field.run(target.look()).pending is None
 
 
 def test_take_over_moves_the_checkout_once_git_would(field: Field) -> None:

@@ -76,13 +76,20 @@ def test_a_whole_batch_is_taken_back(field: Field) -> None:
     assert field.files().keys() == {"a.txt", "b.txt"}
 
 
-def test_later_work_on_the_same_lines_is_named(field: Field) -> None:
-    arrival = field.land([field.branch("one", {"a.txt": "one\n2\n3\n"})])["one"]
+@pytest.mark.parametrize(("method", "side"), [("merge", "-m 1 "), ("squash", "")])
+def test_later_work_on_the_same_lines_is_named(field: Field, method: Any, side: str) -> None:
+    one = field.branch("one", {"a.txt": "one\n2\n3\n"})
+    arrival = field.land([one], plan=Plan("main", method=method))["one"]
     field.checkout.commit({"a.txt": "one and more\n2\n3\n"})
     tip = field.tip()
-    with pytest.raises(UndoConflict, match=r"`a\.txt` \([0-9a-f]+ c\)"):
+    with pytest.raises(UndoConflict, match=r"`a\.txt` \([0-9a-f]+ c\)") as told:
         taken_back(field, arrival)
     assert field.tip() == tip
+    assert arrival.landed is not None
+    command = f"git revert {side}{arrival.landed.commit[:12]}"
+    assert told.value.next == f"`{command}`, by hand"
+    done = field.run(field.repository.as_user(*command.split()[1:]))
+    assert b"CONFLICT (content): Merge conflict in a.txt" in done.stdout  # which is what is left to a person
 
 
 def test_what_others_need_by_now_stays(field: Field) -> None:
@@ -99,6 +106,12 @@ def test_a_dirty_checkout_keeps_the_undo_pending(field: Field) -> None:
     field.checkout.write({"one.txt": "mine"})
     made = taken_back(field, arrival)
     assert made.pending == "parallelai/landing/main"
+    waits = (
+        "your checkout waits: what you changed in `one.txt` is in the way: put it aside,"
+        " then `git merge --ff-only parallelai/landing/main`"
+    )
+    assert made.notes == (waits,)
+    assert taken_back(field, arrival).notes == (waits,)
     assert (field.root / "one.txt").read_text() == "mine"
 
 

@@ -27,7 +27,7 @@ from parallelai.work.status.folding import (
     to_document,
 )
 from parallelai.work.status.progress import Watched, last_words
-from parallelai.work.streams.record import KeptOut, Landed, Rules, Stream
+from parallelai.work.streams.record import KeptOut, Landed, Rules, Stream, waits_for_leave
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 STREAM = Stream(
@@ -95,7 +95,7 @@ def test_what_a_person_changed_is_no_wait_for_a_begin() -> None:
 def test_what_landed_beside_its_target_says_what_is_in_the_way() -> None:
     note = "your checkout waits: `a` is in the way: move it, then `git merge --ff-only p`"
     landed = replace(STREAM, state="landed", landed=Landed("main", "b", "c", "t", "p", notes=("other", note)))
-    found = _status([], landed, is_pending=True)
+    found = _status([], landed, waits=note)
     assert (found.stage, found.landed, found.pending, found.why) == ("pending", "c", "p", note)
     assert (_status([], landed).stage, _status([], landed).pending) == ("landed", None)
 
@@ -147,6 +147,18 @@ def test_how_it_ended_is_its_stage_and_why(outcome: Outcome, kind: str, said: st
     assert (found.stage, found.why, found.is_ready) == (str(outcome), said, False)
     again = _status([*BEGUN, _ended(error=error), _result(outcome, error), *BEGUN])
     assert (again.stage, again.why) == ("working", "it is being worked on")
+
+
+def test_one_that_waited_for_leave_is_ready_once_it_has_that() -> None:
+    waiting = replace(STREAM, state="done")
+    has_leave = replace(waiting, approved_by="ana", approved_head=waiting.head)
+    error = ErrorRecord("unavailable", waits_for_leave(waiting).said)
+    said = [*BEGUN, _ended(), _result(Outcome.BLOCKED, error)]
+    before, after = _status(said, waiting), _status(said, has_leave)
+    assert (before.stage, before.why) == ("blocked", "it waits for a person's leave to land")
+    assert (after.stage, after.is_ready) == ("queued", True)
+    failed = _result(Outcome.FAILED, ErrorRecord("check_failed", "red"))
+    assert _status([*said, failed], has_leave).why == "red", "leave is no remedy for that"
 
 
 def test_a_landing_is_the_end_until_it_is_undone() -> None:

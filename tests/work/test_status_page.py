@@ -133,7 +133,10 @@ def test_what_others_wrote_is_no_markup() -> None:
     name = "a-long-name-" * 6
     assert name in markdown([replace(PLAIN, name=name)], title="t", at=AT), "no line ends it here"
     text = markdown([replace(PLAIN, words="a | b <script> [x](y) `c` *d*\n# e")], title="t", at=AT)
-    assert r"a \| b \<script\> \[x\](y) \`c\` \*d\* \# e" in text
+    assert r"a \| b \<script\> \[x\](y) `c` \*d\* \# e" in text
+    words = "`git merge a_b` \\`a*` ``<b>`` `a | b` c`*"
+    text = markdown([replace(PLAIN, words=words)], title="t", at=AT)
+    assert r"`git merge a_b` \\`a*` \`\`\<b\>\`\` \`a \| b\` c\`\*" in text
 
 
 def test_a_page_is_written_only_when_something_is_new(tmp_path: Path) -> None:

@@ -135,6 +135,46 @@ async def test_what_has_no_text_comes_in_with_both_versions(shop: Project) -> No
     assert left == (f"src/logo~{theirs}",)  # a decision that nobody has made
 
 
+async def test_what_is_not_settled_yet_stays_so_when_more_comes_in(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    shop.in_tree(stream).commit({"src/b.py": "mine\n", "docs/x.md": "mine\n"})
+    first = shop.user.commit({"src/b.py": "theirs\n"})
+    stream = (await take_over(shop.repository, shop.streams, stream, first)).stream
+    second = shop.user.commit({"docs/x.md": "theirs\n"})
+
+    done = await take_over(shop.repository, shop.streams, stream, second)
+
+    assert done.has_moved
+    left = await unsettled(shop.repository, done.stream.head, done.stream.unsettled)
+    assert set(left) == {"src/b.py", "docs/x.md"} <= settling(done.stream)
+    # Where the next one is refused, because of what is not committed there, nothing of that is forgotten.
+    (shop.in_tree(stream).root / "src/new.py").write_text("mine\n")
+    third = shop.user.commit({"docs/x.md": "again\n", "src/new.py": "theirs\n"})
+    refused = await take_over(shop.repository, shop.streams, done.stream, third)
+    assert not refused.ok
+    known = shop.streams.find("gui")
+    assert set(await unsettled(shop.repository, known.head, known.unsettled)) == {"src/b.py", "docs/x.md"}
+
+
+async def test_what_a_sparse_worktree_would_not_show_is_not_brought_in(shop: Project) -> None:
+    shop.user.commit({"src/logo.png": b"\0base"})
+    stream = (await shop.start("gui", sparse=("src/*.py", "src/*.png"))).stream
+    whole = (await shop.start("all", sparse=("src/",))).stream
+    for each in (stream, whole):
+        shop.in_tree(each).commit({"src/logo.png": each.name.encode() + b"\0", "src/b.py": "mine\n"})
+    theirs = shop.user.commit({"src/logo.png": b"\0theirs", "src/b.py": "theirs\n"})
+    beside = f"src/logo.png~{theirs}"
+
+    refused = await take_over(shop.repository, shop.streams, stream, theirs)
+    done = await take_over(shop.repository, shop.streams, whole, theirs)
+
+    assert (refused.ok, refused.files) == (False, (beside,))
+    assert shop.streams.find("gui").unsettled == ()
+    assert shop.in_tree(stream).git("status", "--porcelain") == ""
+    assert set(done.stream.unsettled) == {"src/b.py", beside}
+    assert (shop.in_tree(whole).root / beside).read_bytes() == b"\0theirs"
+
+
 async def test_what_git_cannot_merge_at_all_is_not_brought_in(
     shop: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,12 @@ from repositories import Repository
 
 from crash_support import await_none
 from parallelai.client import AsyncParallelAI
-from parallelai.engines.protocol import Capabilities, Port, Request, SessionEvent
+from parallelai.engines.protocol import Capabilities, Port, Request, SessionEvent, Workspace
+from parallelai.errors import StoreFullError, Unavailable
 from parallelai.events import LandingBlocked, TaskStep
-from parallelai.work.streams.record import Stream
+from parallelai.run.workspaces import Work
+from parallelai.work.stream_places import StreamPlace
+from parallelai.work.streams.record import Rules, Stream
 from parallelai.work.streams.registry import Streams
 from running import FakeEngine, Watcher, run_program, start_program, statuses
 
@@ -173,6 +177,7 @@ async def test_what_a_person_did_after_a_stop_stays_where_it_is(user: Repository
         await ai.runs.cancel()
         await call
         edited_after(ai.work.find("one"), edit)
+        user.commit({"later.txt": "what has landed meanwhile\n"})
         document = await ai.execute(user.root / "plan.yaml", engine="fake", resume=True)
     assert statuses(document) == {"one": "ok"}, document.tasks
     mine = {
@@ -182,7 +187,8 @@ async def test_what_a_person_did_after_a_stop_stays_where_it_is(user: Repository
     }
     assert found == [["a.txt"], mine[edit]]
     assert document.tasks[0].workstream is not None
-    assert document.tasks[0].workstream["kept_out"] == []
+    assert document.tasks[0].workstream["kept_out"] == (["other.txt"] if edit == "commit" else [])
+    assert not (user.root / "other.txt").exists()
 
 
 def edited_after(stream: Stream, edit: str) -> None:
@@ -196,12 +202,36 @@ def edited_after(stream: Stream, edit: str) -> None:
             mine.unlink()
             removed.unlink(missing_ok=True)
         changed = mine.parent if edit == "remove" else mine
-        if changed.stat().st_ctime > at + (1 if edit == "commit" else 0):
+        if changed.stat().st_ctime > at:
             break
         time.sleep(0.01)
-    if edit == "commit":  # git knows whole seconds
-        there.git("add", "src")
-        there.git("commit", "-qm", "mine")
+    if edit == "commit":
+        there.commit({"other.txt": "what it does not own\n"})
+
+
+async def test_what_a_failed_attempt_committed_is_judged_before_the_target_comes_in(user: Repository) -> None:
+    tries = 0
+
+    async def answer(request: Request, port: Port) -> str:
+        nonlocal tries
+        tries += 1
+        there = Repository(Path(request.root))
+        if tries == 1:
+            there.commit({"src/a.txt": "new\n", "other.txt": "what it does not own\n"})
+            user.commit({"later.txt": "what has landed meanwhile\n"})
+            raise Unavailable("it went away")
+        return "done"
+
+    plan = {"engines": {}, "workstreams": {"one": {"description": "One", "owns": "src/**"}}}
+    user.commit({"plan.yaml": yaml.safe_dump(plan)})
+    async with AsyncParallelAI(user.root, engines=[FakeEngine(answer=answer, capabilities=EDITS)]) as ai:
+        await ai.execute(user.root / "plan.yaml", engine="fake")
+        document = await ai.execute(user.root / "plan.yaml", engine="fake", resume=True)
+    assert statuses(document) == {"one": "ok"}, document.tasks
+    assert document.tasks[0].workstream is not None
+    assert document.tasks[0].workstream["kept_out"] == ["other.txt"]
+    assert (user.root / "src/a.txt").read_text() == "new\n"
+    assert not (user.root / "other.txt").exists()
 
 
 def write_plan(user: Repository) -> None:
@@ -212,6 +242,26 @@ def write_plan(user: Repository) -> None:
         "gates": {"landing": [["python3", "gate.py"]], "canary": "off"},
     }
     user.commit({"plan.yaml": yaml.safe_dump(plan)})
+
+
+async def test_a_stop_that_cannot_be_written_down_still_ends_the_attempt(tmp_path: Path) -> None:
+    temporary, rested = tmp_path / "tmp-one", list[str]()
+    temporary.mkdir()
+
+    def stopped(name: str) -> None:
+        raise StoreFullError("the disk is full")
+
+    async def rest(name: str) -> None:
+        rested.append(name)
+        raise OSError("no room for this, either")
+
+    room: Any = SimpleNamespace(stopped=stopped, site=SimpleNamespace(loans=SimpleNamespace(rest=rest)))
+    stream = Stream("one", "p", "r-1", "b", str(tmp_path), "base", "head", "main", Rules(()))
+    workspace = Workspace(edits=True, temporary=str(temporary))
+    with pytest.raises(OSError, match="no room"):
+        await StreamPlace(room, stream, workspace, Work(edits=True)).close()
+    assert rested == ["one"]
+    assert not temporary.exists()
 
 
 @pytest.fixture

@@ -70,6 +70,9 @@ async def test_a_change_is_made_apart_and_applied_when_asked(repository: Path) -
         (repository / "a.py").write_text("a = 1\n")
         shown = ai.runs.show().tasks[0].change
         assert (shown.applied, shown.why) == (True, "no longer in the checkout: a.py")
+        again = await ai.runs.resume()
+        assert again is not None
+        assert again.tasks[0].change == shown
 
         await ai.changes.unapply()
         assert (repository / "src/c.py").read_text() == "c = 3\n"
@@ -424,8 +427,18 @@ async def test_what_git_discarded_is_applied_again_and_what_was_edited_is_said(r
         assert path.read_text() == "a = 3\n"
         assert states(ai) == [(True, None), (True, None)]
         path.write_text("a = 3  # mine\n")  # nobody knows what of it is whose
-        assert states(ai) == [(True, None), (True, None)]
+        edited = [(True, "edited since: a.py")] * 2
+        assert states(ai) == edited
+        assert [one.change.why for one in ai.changes.diff()] == ["edited since: a.py"] * 2
+        assert [one.refused for one in await ai.changes.apply()] == [("a.py",)] * 2
+        assert states(ai) == edited, "what is refused changes nothing"
         path.write_text("a = 3\n")
+        assert states(ai) == [(True, None), (True, None)]
+        git(repository, "checkout", "-q", ".")
+        assert [one.why for one in await ai.changes.unapply()] == [None, None], "it was discarded"
+        assert states(ai) == [(False, None), (False, None)]
+        assert path.read_text() == "a = 1\n"
+        assert [one.why for one in await ai.changes.apply()] == [None, None]
 
         (refused,) = await ai.changes.unapply(tasks=["fix"])
         assert refused.refused == ("a.py",)
@@ -441,5 +454,5 @@ async def test_what_git_discarded_is_applied_again_and_what_was_edited_is_said(r
         assert document is not None
         change = document.tasks[1].change
         assert change is not None
-        assert (document.exit, change.applied, path.read_text()) == (4, False, "a = 4\n")
+        assert (document.exit, change.applied, path.read_text()) == (4, True, "a = 4\n")
         assert "edited since" in str(change.why)

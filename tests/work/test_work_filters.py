@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from gates_support import trees_of
 from repositories import Repository
 
 from parallelai import AsyncParallelAI, processes
-from parallelai.errors import Unavailable
+from parallelai.errors import ParallelAIError, Unavailable
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import open_repository
+from parallelai.processes import Completed, run_quick
 from parallelai.work import filters, lfs
 
 SCRIPT = """#!/bin/sh
@@ -179,6 +183,74 @@ async def test_a_transfer_of_git_lfs_runs_in_the_users_checkout(user: Repository
     with pytest.raises(Unavailable, match="`lfs`"):
         await filters.as_user(repository, *words, at=tree)
     assert not loot.exists()
+
+
+def use_server(user: Repository) -> str:
+    """Have git-lfs keep a file, and ask a server for it that answers nobody; gives its `.lfsconfig`."""
+    use_lfs(user)
+    config = "[lfs]\n\turl = http://127.0.0.1:0/the-users\n"
+    user.commit({"a.bin": "content\n", ".lfsconfig": config})
+    return config
+
+
+@needs_lfs
+async def test_git_lfs_goes_by_the_lfsconfig_of_the_user_alone(user: Repository, tmp_path: Path) -> None:
+    config = use_server(user)
+    tree = Repository(tmp_path / "tree")
+    user.git("worktree", "add", "-q", "--no-checkout", str(tree.root))
+    tree.write({".gitattributes": "*.bin filter=lfs\n"})
+    repository = await open_repository(user.root)
+
+    async def asked(*words: str, at: Path = tree.root, top: Path | None = None) -> str:
+        shutil.rmtree(user.root / ".git/lfs", ignore_errors=True)
+        with pytest.raises(Unavailable, match="`lfs`") as raised:
+            await filters.as_user(repository, *words, at=at, top=top)
+        return raised.value.said.partition("127.0.0.1:0/")[2].partition("/")[0]
+
+    look = ("cat-file", "--filters", "main:a.bin")
+    assert await asked(*look) == "the-users"  # by the one of HEAD
+    tree.write({".lfsconfig": config})
+    assert await asked(*look) == "the-users"
+    tree.write({".lfsconfig": config.replace("users", "assistants")})
+    foreign = "the-.lfsconfig-here-is-not-that-of-your-checkout"
+    assert await asked(*look) == foreign
+    words = ("hash-object", "-w", "--stdin", "--path", "new.bin")
+    await filters.as_user(repository, *words, at=tree.root, stdin=b"new\n")
+    assert list((user.root / ".git/lfs/objects").rglob("*")), "new files are kept all the same"
+    tree.git("read-tree", "main")
+    tree.git("add", ".lfsconfig")
+    tree.git("commit", "-qm", "c")
+    (tree.root / ".lfsconfig").unlink()
+    assert await asked(*look) == foreign  # git-lfs takes it from HEAD
+    for branch, server in (("main", "the-users"), ("tree", foreign)):
+        other = tmp_path / f"of-{branch}"
+        add = ("worktree", "add", "-q", "--detach", str(other), branch)
+        assert await asked(*add, at=user.root, top=other) == server
+
+
+@needs_lfs
+async def test_a_gate_goes_by_the_lfsconfig_of_the_user_and_shows_no_settings(
+    user: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = use_server(user)
+    user.git("config", "lfs.token", "s3cr3t-t0k3n")
+    good = user.git("rev-parse", "HEAD").strip()
+    bad = user.commit({".lfsconfig": config.replace("users", "assistants")})
+    user.git("reset", "-q", "--soft", good)
+    user.write({".lfsconfig": config})
+    shutil.rmtree(user.root / ".git/lfs", ignore_errors=True)
+    argvs: list[str] = []
+
+    def seen(argv: Sequence[str], *args: Any, **kwargs: Any) -> Completed:
+        argvs.extend(argv)
+        return run_quick(argv, *args, **kwargs)
+
+    monkeypatch.setattr("parallelai.git.plumbing.run_quick", seen)
+    for commit, server in ((good, "the-users"), (bad, "the-.lfsconfig-here-is-not-that-of-your-checkout")):
+        with pytest.raises(ParallelAIError, match=f"127.0.0.1:0/{server}/"):
+            async with trees_of(user.root, tmp_path / "state") as trees, trees.at(commit):
+                pass
+    assert not [word for word in argvs if "s3cr3t" in word]  # everybody on the machine sees these
 
 
 async def test_git_annex_does_not_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Port, Request
-from parallelai.errors import Rejected, Trespass, UsageError
+from parallelai.errors import ConsentError, Rejected, Trespass, UsageError
 from parallelai.events import Event, WorkspaceRepaired
 from parallelai.records import Outcome, Reply, RunDocument
 
@@ -93,6 +94,26 @@ async def test_what_was_made_lands_in_order_and_the_checkout_follows(user: Repos
     assert [line.split(":")[0] for line in subjects[:2]] == ["Merge late", "Merge first"]
     assert "ParallelAI-Task: first" in user.git("log", "--format=%B")
     assert user.git("log", "-1", "--format=%an <%ae>").strip() == "Ana <ana@example.invalid>"
+
+
+async def test_only_what_is_left_asks_for_leave_to_go_to_another_address(user: Repository) -> None:
+    plan: dict[str, Any] = {
+        "workstreams": {"one": {"description": "One", "owns": "one.txt"}},
+        "tasks": [{"id": "fix", "description": "Fix it", "files": "b.txt", "edits": True}],
+    }
+
+    def hands(address: str) -> Hands:
+        made = Hands({"one": [writes(("one.txt", "1\n"))], "fix": [writes(("b.txt", "2\n"))]})
+        made.capabilities = dataclasses.replace(made.capabilities, is_remote=True, asks_at=address)
+        return made
+
+    first = await carry_out(user, hands("http://a.invalid"), plan)
+    (user.root / "b.txt").write_text("the user's own\n")  # what is done was done from the recorded base
+    shown = await carry_out(user, hands("http://b.invalid"), plan)
+    assert (first.exit, shown.exit, shown.run) == (0, 0, first.run)
+    plan["tasks"].append({"id": "more", "description": "More"})
+    with pytest.raises(ConsentError, match=r"now; so far to http://a\.invalid"):
+        await carry_out(user, hands("http://b.invalid"), plan)
 
 
 async def test_a_trespass_is_kept_out_told_and_the_rest_lands(user: Repository) -> None:

@@ -13,6 +13,7 @@ from work_support import Hands, git, make_repository
 
 from parallelai import AsyncParallelAI, Task
 from parallelai.engines.protocol import Request
+from parallelai.events import AttemptEnded, GuardKeptOut
 from parallelai.plan.model import Workspace
 from parallelai.work.scratch import folders, sparse
 from parallelai.work.scratch.folders import Folder
@@ -66,15 +67,30 @@ async def test_only_what_is_wanted_is_written_and_nothing_is_gone(snapshot: Snap
     assert set(listed.decode().split()) == {*FILES, "src/new"}, "the change is one of the whole tree"
 
 
-async def test_what_is_written_beyond_counts_and_taking_it_away_again_deletes_nothing(
+async def test_what_is_written_over_an_unseen_file_is_kept_out_and_new_files_beside_it_count(
     snapshot: Snapshot, tmp_path: Path
 ) -> None:
     folder = await cut(snapshot, tmp_path / "w", "src")
-    own = Repository(folder.path)
-    own.write({"docs/x": "mine\n"})
-    assert (await folders.measure(snapshot, folder)).files == ("docs/x",)
+    Repository(folder.path).write({"docs/x": "mine\n", "docs/new": "mine\n"})
+    measure = await folders.measure(snapshot, folder)
+    assert measure.files == ("docs/new",)
+    assert measure.kept_out == measure.unseen == ("docs/x",)
     (folder.path / "docs" / "x").unlink()
-    assert (await folders.measure(snapshot, folder)).files == ()
+    (folder.path / "docs" / "new").unlink()
+    measure = await folders.measure(snapshot, folder)
+    assert measure.files == measure.kept_out == ()
+
+
+async def test_a_link_to_a_folder_that_is_written_over_an_unseen_one_is_kept_out(tmp_path: Path) -> None:
+    repository = Repository.start(tmp_path / "r")
+    repository.write(FILES)
+    (repository.root / "docs" / "link").symlink_to("deep")
+    repository.commit()
+    snapshot = await take_snapshot(repository.root, tmp_path / "private" / "base.git")
+    folder = await cut(snapshot, tmp_path / "w", "src")
+    (folder.path / "docs" / "link").symlink_to("../src")
+    measure = await folders.measure(snapshot, folder)
+    assert (measure.files, measure.kept_out) == ((), ("docs/link",))
 
 
 async def test_what_would_take_the_place_of_unseen_files_is_kept_out(
@@ -98,12 +114,12 @@ async def test_what_a_check_does_is_taken_back(snapshot: Snapshot, tmp_path: Pat
     own.write({"src/a": "2\n", "docs/x": "mine\n"})
     before = await folders.measure(snapshot, folder)
     own.write({"src/a": "3\n", "README": "a check's\n"})
-    (folder.path / "docs" / "x").unlink()
 
-    new = await folders.take_back(snapshot, folder, frozenset())
+    new = await folders.take_back(snapshot, folder, frozenset(before.kept_out))
     after = await folders.measure(snapshot, folder, new)
 
-    assert before.files == after.files == ("docs/x", "src/a")
+    assert before.files == after.files == ("src/a",)
+    assert before.kept_out == after.kept_out == ("docs/x",), "the check's is nobody's"
     assert (folder.path / "src" / "a").read_text() == "2\n"
 
 
@@ -114,8 +130,8 @@ async def test_a_folder_that_is_shared_is_restored_as_it_was_laid_out(
     before = files_in(folder)
     Repository(folder.path).write({"src/a": "2\n", "docs/x": "mine\n"})
     (folder.path / "src" / "b").unlink()
-    changed = (await folders.measure(snapshot, folder)).files
-    await folders.restore(snapshot, folder, changed)
+    measure = await folders.measure(snapshot, folder)
+    await folders.restore(snapshot, folder, (*measure.files, *measure.kept_out))
     assert files_in(folder) == before
     assert (folder.path / "src" / "a").read_text() == "1\n"
 
@@ -155,6 +171,47 @@ async def test_a_task_sees_a_part_and_its_change_applies_to_the_whole(tmp_path: 
     assert git(root, "status", "--porcelain", "-uall") == " D src/b\n?? src/one\n?? src/two\n"
 
 
+async def test_a_task_that_writes_over_what_it_could_not_see_loses_nobodys_work(tmp_path: Path) -> None:
+    root = make_repository(tmp_path / "repo", {name: str(text) for name, text in FILES.items()})
+    (root / "docs" / "x").write_text("1\nmine, not committed\n")
+
+    def act(request: Request, folder: Path) -> str:
+        if request.task == "prepared":
+            assert (folder / "docs" / "deep" / "y").read_text() == "the setup's\n"
+            (folder / "docs" / "deep" / "y").write_text("mine\n")
+            return "done"
+        (folder / "docs" / "x").write_text("replaced\n")
+        if request.task == "both":
+            (folder / "docs" / "new").write_text("made\n")
+        return "done"
+
+    part = Workspace(sparse=("src",))
+    setup = ("sh", "-c", "mkdir -p docs/deep && echo the setup\\'s > docs/deep/y")
+    wanted = {"both": part, "only": part, "prepared": part.model_copy(update={"setup": (setup,)})}
+    tasks = [
+        Task(id=name, description="x", engine="hands", edits=True, workspace=workspace, retries=0)
+        for name, workspace in wanted.items()
+    ]
+    async with AsyncParallelAI(root, engines=[Hands(act)]) as ai:
+        document = await ai.execute(tasks=tasks, apply=True)
+        told = [event.data for event in ai.runs.events()]
+
+    both, only, prepared = document.tasks
+    assert prepared.change is not None
+    assert (prepared.change.files, prepared.change.kept_out) == (("docs/deep/y",), ()), "it saw that one"
+    assert both.change is not None
+    assert (both.change.files, both.change.kept_out) == (("docs/new",), ("docs/x",))
+    kept_out = next(data for data in told if isinstance(data, GuardKeptOut))
+    assert (kept_out.paths, kept_out.why) == (("docs/x",), "the task could not see it (`sparse`)")
+    replies = [data.reply for data in told if isinstance(data, AttemptEnded) and data.reply is not None]
+    assert any(note.startswith("wrote `docs/x`, which it could") for reply in replies for note in reply.notes)
+    assert only.error is not None
+    assert "`docs/x`" in only.error.said
+    assert "`sparse`" in str(only.error.next)
+    assert (root / "docs" / "x").read_text() == "1\nmine, not committed\n"
+    assert (root / "docs" / "new").read_text() == "made\n"
+
+
 _NAMES = st.frozensets(st.sampled_from(["a", "d", "d/a", "d/e", "d/e/a", "f/a"]))
 
 
@@ -163,8 +220,8 @@ def test_nothing_that_changed_stands_in_the_way_of_files_that_nobody_saw(
     differing: frozenset[str], skipped: frozenset[str]
 ) -> None:
     seen = sparse.look(Path("nowhere"), differing, skipped)
-    assert seen.changed | seen.unseen | seen.hiding == differing
-    assert seen.unseen == differing & skipped
+    assert seen.changed | seen.hiding == differing - skipped
+    assert not seen.unseen, "none of them lies there"
     for name in seen.changed:
         assert not any(f"{name}/".startswith(f"{other}/") for other in skipped)
         assert not any(f"{other}/".startswith(f"{name}/") for other in skipped)

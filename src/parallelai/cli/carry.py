@@ -107,7 +107,7 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
         )
     pending = waiting(document.tasks)
     if pending is not None:
-        shared.say(visible(pending))
+        shared.insist(visible(pending))
     if document.run and document.exit in (3, 4, 5, 130, 143) and not _waits_for_the_checkout(document):
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")

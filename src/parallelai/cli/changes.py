@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from parallelai.cli.shared import Shared
 from parallelai.errors import NotFoundError
-from parallelai.results.document import GONE
+from parallelai.results.document import standing
 from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def print_diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
 def _lines(found: tuple[TaskChange, ...]) -> list[str]:
     lines = []
     for one in found:
-        state = "applied" if one.change.applied else GONE if one.change.why == GONE else "not applied"
-        lines.append(visible(f"# {one.task}: {_files(len(one.change.files))}, {state} ({one.change.patch})"))
+        said = f"{_files(len(one.change.files))}, {standing(one.change)} ({one.change.patch})"
+        lines.append(visible(f"# {one.task}: {said}"))
         lines += [visible(line) for line in one.patch.splitlines()]
         lines += [visible(f"# kept out: {path}") for path in one.change.kept_out]
     return lines

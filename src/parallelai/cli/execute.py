@@ -43,7 +43,9 @@ def preview(shared: Shared, plan: str, asked: Carrying) -> int:
     from parallelai.plan.model import positions
 
     async def work(ai: AsyncParallelAI) -> Preview:
-        return await ai.plans.preview(plan, asked.carry)
+        found = await ai.plans.preview(plan, asked.carry)
+        shared.say_ignored(ai.project)
+        return found
 
     preview = shared.call(work, is_trusted=asked.carry.is_trusted)
     where = positions(preview.plan)

@@ -45,9 +45,10 @@ def tell(failure: BaseException, arguments: list[str]) -> int:
         return 0
     if isinstance(failure, (KeyboardInterrupt, click.Abort)):
         failure = Stopped(signal.SIGINT)
-    is_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    flags = set(arguments[: arguments.index("--") if "--" in arguments else None])
     try:
-        code = _tell(failure, arguments, is_json)
+        document, lines, code = _told(failure, arguments)
+        _say(document, lines, is_json="--json" in flags, is_quiet=bool(flags & {"--quiet", "-q"}))
         if isinstance(failure, OSError) and failure.errno in _FULL:
             silence_stdout()  # what is still in its buffer would fail again at the interpreter's end
         return code
@@ -56,22 +57,26 @@ def tell(failure: BaseException, arguments: list[str]) -> int:
         return failure.exit_code if isinstance(failure, (ParallelAIError, Stopped)) else INTERNAL
 
 
-def _tell(failure: BaseException, arguments: list[str], is_json: bool) -> int:
+_Told = tuple[dict[str, Any], list[str], int]
+"""A failure as JSON, as lines for people, and as an exit code."""
+
+
+def _told(failure: BaseException, arguments: list[str]) -> _Told:
     if isinstance(failure, Stopped):
         document = _error("interrupted", str(failure), None, retry_helps=True)
-        return _say(document, [str(failure)], is_json, failure.exit_code)
+        return document, [str(failure)], failure.exit_code
     if isinstance(failure, ParallelAIError):
         # an attempt that failed is 4; an engine that is not there could not even be asked
         code = UNAVAILABLE if isinstance(failure, Unavailable) else failure.exit_code
-        return _say(failure.to_json(), _lines(failure), is_json, code)
+        return failure.to_json(), _lines(failure), code
     if isinstance(failure, OSError) and failure.errno in _FULL:
         said = "the disk, or what this prints into, is full"
         next_ = "make room; `parallelai runs show` prints a result again"
-        return _say(_error("store_full", said, next_, retry_helps=True), _of(said, next_), is_json, INTERNAL)
+        return _error("store_full", said, next_, retry_helps=True), _of(said, next_), INTERNAL
     if isinstance(failure, click.ClickException):
         said, next_ = _of_click(failure)
-        return _say(_error("usage", said, next_), _of(said, next_), is_json, USAGE)
-    return _unexpected(failure, arguments, is_json)
+        return _error("usage", said, next_), _of(said, next_), USAGE
+    return _unexpected(failure, arguments)
 
 
 def silence_stdout() -> None:
@@ -113,26 +118,26 @@ def _of(said: str, next_: str | None) -> list[str]:
     return [f"error: {said}", f"  next: {next_}"] if next_ else [f"error: {said}"]
 
 
-def _say(document: dict[str, Any], lines: list[str], is_json: bool, code: int) -> int:
+def _say(document: dict[str, Any], lines: list[str], *, is_json: bool, is_quiet: bool) -> None:
+    """Print it on stdout for programs, on stderr for people: once only for who asked for JSON and quiet."""
     if is_json:
         from parallelai.results.json import dump
 
         click.echo(dump({"error": document}, indent=None))
-    for line in lines:
+    for line in lines if not (is_json and is_quiet) else ():
         click.echo(harmless(line), err=True)
-    return code
 
 
 def _error(kind: str, said: str, next_: str | None, *, retry_helps: bool = False) -> dict[str, Any]:
     return {"kind": kind, "said": said, "where": None, "next": next_, "retry_helps": retry_helps}
 
 
-def _unexpected(failure: BaseException, arguments: list[str], is_json: bool) -> int:
+def _unexpected(failure: BaseException, arguments: list[str]) -> _Told:
     """Our own bug: keep what is needed to find it in a file, and say where it is."""
     said = f"ParallelAI failed: {type(failure).__name__}: {failure}"
     report = _report(failure, arguments)
     next_ = f"please report it with `{report}`" if report is not None else "please report it"
-    return _say(_error("internal", said, next_), _of(said, next_), is_json, INTERNAL)
+    return _error("internal", said, next_), _of(said, next_), INTERNAL
 
 
 def _report(failure: BaseException, arguments: list[str]) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from parallelai.results.compare import Comparison, TaskPair
 
 _LEAST_WIDTH = 40
-_BOOKKEEPING = ("final", "usage", "limits", "session")
+_BOOKKEEPING = ("usage", "limits", "session")
 """Events of a stream that are about the turn, and nothing that it printed; `--json` has them."""
 
 
@@ -124,23 +124,45 @@ def _line(shared: Shared, event: Event) -> str:
 
 
 def print_streams(shared: Shared, run: str | None, task: str) -> int:
-    """Print what the attempts of a task printed while they worked."""
+    """Print what the attempts of a task printed while they worked, and what they came to."""
     found = shared.read(lambda ai: ai.runs.logs(run, task))
     if shared.is_json:
         attempts = [
-            {"task": log.task, "attempt": log.attempt, "engine": log.engine, "stream": _stream(log)}
+            {
+                "task": log.task,
+                "attempt": log.attempt,
+                "engine": log.engine,
+                "stream": _stream(log),
+                "text": log.reply.text if log.reply is not None else None,
+                "error": log.error,
+            }
             for log in found
         ]
         shared.result({"attempts": attempts}, "")
         return 0
     for log in found:
-        shared.say(f"{log.task}, attempt {log.attempt}, `{log.engine}`")
-        events = _stream(log)
-        if not events:
-            shared.say("  (it printed nothing while it worked)")
-        for text in _texts(events):
+        for text in attempt_lines(log):
             click.echo(visible(text))
     return 0
+
+
+def attempt_lines(log: AttemptLog) -> list[str]:
+    """What an attempt printed and came to, below a heading."""
+    events = _stream(log)
+    lines = [*_texts(events), *_came_to(log, events)]
+    heading = f"{log.task}, attempt {log.attempt}, `{log.engine}`"
+    return [heading, *(lines or ["  (it printed nothing)"])]
+
+
+def _came_to(log: AttemptLog, events: Sequence[dict[str, Any]]) -> list[str]:
+    """An attempt's answer, unless it was streamed, and its error."""
+    has_text = any(event.get("type") in ("text", "reply") for event in events)
+    lines = (log.reply.text or "").splitlines() if log.reply is not None and not has_text else []
+    if log.reply is not None and log.reply.findings:
+        lines.append(f"[findings] {len(log.reply.findings)}: `parallelai runs show` has those that hold")
+    if log.error is not None:
+        lines.append(f"[error] {log.error.kind}: {log.error.said}")
+    return lines
 
 
 def _stream(log: AttemptLog) -> list[dict[str, Any]]:
@@ -164,6 +186,10 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
         if event.get("type") == "text":
             text += str(event.get("delta", ""))
             continue
+        if event.get("type") == "final":  # what the next turn says begins a line of its own
+            lines += text.splitlines()
+            text = ""
+            continue
         if event.get("type") == "reply":
             lines += ["[reply that could not be used]", *str(event.get("text", "")).splitlines()]
             continue
@@ -171,6 +197,9 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
             continue
         lines += text.splitlines()
         text = ""
+        if event.get("type") == "stderr":
+            lines += str(event.get("delta", "")).splitlines()
+            continue
         lines.append(_told(event))
     return [*lines, *text.splitlines()]
 

@@ -140,7 +140,9 @@ def show(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     from parallelai.plan.convert import to_data
 
     async def work(ai: AsyncParallelAI) -> Preview:
-        return await ai.plans.preview(path, CarryOut(variables=variables(pairs)))
+        found = await ai.plans.preview(path, CarryOut(variables=variables(pairs)))
+        shared.say_ignored(ai.project)
+        return found
 
     preview = shared.call(work)
     document = {"plan": to_data(preview.plan), "tasks": preview_tasks(preview)}
@@ -231,7 +233,9 @@ def estimate(shared: Shared, path: str, parallel: int | None, pairs: tuple[str, 
     import dataclasses
 
     async def work(ai: AsyncParallelAI) -> Estimated:
-        return await ai.plans.estimate(path, parallel, variables(pairs))
+        found = await ai.plans.estimate(path, parallel, variables(pairs))
+        shared.say_ignored(ai.project)
+        return found
 
     found = shared.call(work)
     document = {**dataclasses.asdict(found.forecast), "parallel": found.parallel}

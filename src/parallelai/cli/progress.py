@@ -113,11 +113,13 @@ class Progress:
 
     def _tell_engines(self, taken: Sequence[tuple[tuple[str, ...], str]], notes: Sequence[str]) -> None:
         """Say who does the tasks and why, and what else the user should know of the run."""
-        for members, why in taken[:_MOST_REASONS]:
+        is_one_more = len(taken) == _MOST_REASONS + 1  # a line that hides it would save none
+        shown = taken if is_one_more else taken[:_MOST_REASONS]
+        for members, why in shown:
             who = ", ".join(f"`{member}`" for member in members)
             self._say(f"engine: {who} ({why})")
-        if len(taken) > _MOST_REASONS:
-            self._say(f"engine: and {len(taken) - _MOST_REASONS} other choices; `runs show --json` has all")
+        if len(shown) < len(taken):
+            self._say(f"engine: and {len(taken) - len(shown)} other choices; `runs show --json` has all")
         for note in notes:
             self._note(note)
 

@@ -122,7 +122,9 @@ def _accepted(shared: Shared, options: ReviewOptions, document: RunDocument) -> 
 
 def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
     async def work(ai: AsyncParallelAI) -> tuple[list[str], list[str], str]:
-        return await ai.preview_review(based(ai.project, options), asked.carry)
+        found = await ai.preview_review(based(ai.project, options), asked.carry)
+        shared.say_ignored(ai.project)
+        return found
 
     files, engines, why = shared.call(work, is_trusted=asked.carry.is_trusted)
     count = f"{len(files)} file{'s' * (len(files) != 1)} would be reviewed"

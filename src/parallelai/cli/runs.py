@@ -134,6 +134,11 @@ def resume(shared: Shared, run: str | None, **given: Any) -> int:
     return carry_out(shared, asked, call)
 
 
+for _option in resume.params:  # all that carries out a plan takes them (CONTRACTS §4); here they say nothing
+    if isinstance(_option, click.Option) and _option.name in ("is_resume", "is_new"):
+        _option.hidden = True
+
+
 def _preview(shared: Shared, run: str | None) -> int:
     """Say what is left of a run."""
     found, left = shared.read(lambda ai: (ai.runs.find(run).id, ai.runs.left(run)))

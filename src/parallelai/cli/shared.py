@@ -86,6 +86,10 @@ class Shared:
         if not self.is_quiet:
             click.echo(harmless(text), err=True)
 
+    def insist(self, text: str) -> None:
+        """Tell the user what nobody but they can do, also with `--quiet`."""
+        click.echo(harmless(text), err=True)
+
     def result(self, document: Any, text: str | Callable[[], str]) -> None:
         """Print a result: as JSON with `--json`, else as text."""
         if self.is_json:

@@ -7,31 +7,29 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parallelai.cli import status_file
 from parallelai.cli.shared import Shared
 from parallelai.errors import UsageError
 from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
-    from parallelai.client.asked import Asked
-    from parallelai.client.work import Cleaned, Synced
-    from parallelai.records import ConflictDocument, RunDocument
+    from parallelai.client.syncs import Synced
+    from parallelai.client.work import Cleaned
+    from parallelai.records import ConflictDocument
     from parallelai.work.context.pack import Context
-    from parallelai.work.landing.records import Preview, Shadow
+    from parallelai.work.landing.records import Shadow
     from parallelai.work.status.folding import StreamStatus
     from parallelai.work.streams.record import Stream
     from parallelai.work.streams.worktrees import Started
 
 WATCH_SECONDS = 2.0
 INCOMPLETE = 4
-TITLE = "Workstreams"
-ALREADY = "it had landed already"
-"""What a landing notes of a branch that the target holds (`work.landing.session`)."""
 
 
 def print_started(shared: Shared, started: Sequence[Started]) -> int:
@@ -43,7 +41,7 @@ def print_started(shared: Shared, started: Sequence[Started]) -> int:
         lines += [f"  put right: {what}" for what in one.repaired]
         lines += [f"  {note}" for note in one.notes]
     rows = [
-        {**_stream(one.stream), "is_new": one.is_new, "repaired": one.repaired, "notes": one.notes}
+        {**stream_row(one.stream), "is_new": one.is_new, "repaired": one.repaired, "notes": one.notes}
         for one in started
     ]
     shared.result({"workstreams": rows}, "\n".join(map(visible, lines)) or "nothing to start")
@@ -53,7 +51,8 @@ def print_started(shared: Shared, started: Sequence[Started]) -> int:
     return 0
 
 
-def _stream(stream: Stream) -> dict[str, Any]:
+def stream_row(stream: Stream) -> dict[str, Any]:
+    """What a workstream, or a branch that landed without a plan, is as JSON."""
     return {
         "name": stream.name,
         "branch": stream.branch,
@@ -76,11 +75,14 @@ def print_status(
         while True:
             found = await ai.work.status(names, is_all=is_all or write is not None)
             if write is None:
-                _show_status(shared, ai, found, has_names=bool(names), is_clearing=is_watching)
+                waits = {} if names else await ai.work.waits()
+                _show_status(shared, ai, found, waits, has_names=bool(names), is_clearing=is_watching)
             else:
                 found = found if is_all or names else _current(ai, found)
                 landed = await ai.work.landed()
-                await asyncio.to_thread(_write_status, shared, ai, Path(write), found, landed)
+                await asyncio.to_thread(status_file.write, shared, ai, Path(write), found, landed)
+                if shared.is_json:
+                    shared.result(_status_document(found), "")
             if not is_watching:
                 return 0
             await asyncio.sleep(WATCH_SECONDS)
@@ -100,6 +102,7 @@ def _show_status(
     shared: Shared,
     ai: AsyncParallelAI,
     found: Sequence[StreamStatus],
+    waits: Mapping[str, str],
     *,
     has_names: bool,
     is_clearing: bool,
@@ -115,8 +118,12 @@ def _show_status(
     else:
         more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
     more += dict.fromkeys(each.why for each in found if each.pending and each.why)
-    lines += map(visible, more)
-    shared.result(_status_document(found), "\n".join(lines) or "no workstream is worked on")
+    told = {each.target for each in found if each.pending}  # of branches that no plan made, nobody else tells
+    more += (said for target, said in waits.items() if target not in told)
+    shared.result(
+        _status_document(found),
+        "\n".join([*(lines or ["no workstream is worked on"]), *map(visible, more)]),
+    )
     if not found and ai.work.all(is_all=True):
         shared.say("`--all` lists what has landed or was dropped")
 
@@ -130,8 +137,10 @@ def _status_document(found: Sequence[StreamStatus]) -> Any:
 def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
     """What a line of the table has no room for: why one cannot land, where it is, and what was kept out of it."""
     where = f"in {status.worktree}" if status.worktree is not None else "has no worktree yet"
+    if status.worktree is not None and not Path(status.worktree).is_dir():
+        where = "has no worktree any more"
     lines = ["", f"{status.name}: {status.branch} {where}"]
-    if status.landed is None and status.why:
+    if status.landed is None and status.why and not status.pending:
         lines += [f"  {line}" for line in status.why.splitlines()]
     return [*lines, *(f"  {line}" for line in _kept_out(stream))]
 
@@ -141,39 +150,6 @@ def _kept_out(stream: Stream | None) -> list[str]:
     from parallelai.client.arrivals import told
 
     return [told(kept) for kept in dict.fromkeys(stream.kept_out)] if stream is not None else []
-
-
-def _write_status(
-    shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus], landed: Collection[str]
-) -> None:
-    from parallelai.client.ticks import ticks
-    from parallelai.work.status.page import write_status
-    from parallelai.work.status.ticking import tick_file
-
-    if path.is_file() and path.stat().st_size and not _is_page(path):
-        if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
-            raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
-        found_done = ticks(ai.project, ai.runs, path)
-        is_ticked = tick_file(path, {*landed, *found_done.done}, ai.work.tasks())
-        shared.say(f"ticked in {path}" if is_ticked else f"nothing to tick in {path}")
-        for task, run in found_done.unapplied.items():
-            shared.say(
-                f"`{task}` is not ticked: `parallelai runs apply {run} {task}` puts its change here first"
-            )
-        for status in found:
-            if status.pending:
-                shared.say(visible(f"`{status.name}` is not ticked: not yet taken over: {status.why}"))
-    elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
-        shared.say(f"written to {path}")
-    if shared.is_json:
-        shared.result(_status_document(found), "")
-
-
-def _is_page(path: Path) -> bool:
-    """Whether a file is a page that `--write` made."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        head = [file.readline(500) for _ in range(3)]
-    return head[0].rstrip() == f"# {TITLE}" and " ready to land. As of " in head[2]
 
 
 def print_diff(shared: Shared, name: str) -> int:
@@ -293,121 +269,17 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
     for one in found.breaking:
         word = "break together" if len(one.names) > 1 else "breaks alone"
         lines.append(f"{word}: {', '.join(one.names)} ({one.kind.replace('_', ' ')})")
-    lines.append(f"{_gate_runs(found.runs)}; nothing was moved")
+    lines.append(f"{gate_runs(found.runs)}; nothing was moved")
     shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
     return int(is_failing and bool(found.breaking))
 
 
-def _gate_runs(count: int) -> str:
+def gate_runs(count: int) -> str:
+    """A number of gate runs, in words."""
     return f"{count} gate run{'s' * (count != 1)}" if count else "no gate runs"
 
 
-# -- landing
-
-
-def asked_of(given: dict[str, Any]) -> Asked:
-    """The options of a landing."""
-    from parallelai.client.asked import Asked
-
-    return Asked(
-        target=given["target"],
-        gates=tuple(given["gates"]),
-        method=given["method"],
-        is_pushed=given["is_pushed"],
-        is_red_allowed=given["is_red_allowed"],
-        engine=given["engine"],
-    )
-
-
-def land(shared: Shared, **given: Any) -> int:
-    """Land workstreams or branches, and print what became of each."""
-    names, patterns, asked = given["names"], given["branches"], asked_of(given)
-    if patterns and given["is_all"]:
-        raise UsageError("`--branches` is for branches that no plan made", next="leave `--all` out")
-    if patterns:  # more of them may follow the first
-        patterns, names = (*patterns, *names), ()
-    if not (patterns or names or given["is_all"]):
-        raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
-    if given["is_dry"]:
-        return _print_preview(
-            shared, shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked))
-        )
-
-    async def call(ai: AsyncParallelAI) -> RunDocument | None:
-        landings = ai.work.landings
-        if given["is_all"] and not names and not ai.work.all():
-            return None
-        return await (landings.land_branches(patterns, asked) if patterns else landings.land(names, asked))
-
-    document = shared.call(call)
-    if document is None:
-        shared.result({"tasks": []}, "nothing is left to land")
-        return 0
-    from parallelai.results.document import to_data, waiting
-
-    shared.result(to_data(document), lambda: "\n".join(_landed_lines(document)))
-    pending = waiting(document.tasks)
-    if pending is not None:
-        shared.say(visible(pending))
-    return document.exit
-
-
-def _landed_lines(document: RunDocument) -> list[str]:
-    from parallelai.results.document import WAITS
-
-    lines = []
-    for row in document.tasks:
-        landed = (row.workstream or {}).get("landed")
-        notes = row.text.splitlines() if row.text else []
-        if landed:
-            lines.append(f"{row.id}: {_landing(landed, notes)}")
-        said = row.error.said.splitlines() if row.error is not None else [str(row.status)]
-        if row.error is not None or not landed:
-            first = f"{row.id}: not {'pushed' if landed else 'landed'}: {said[0] if said else ''}"
-            lines += [first, *(f"    {line}" for line in said[1:])]
-        if row.error is not None:
-            lines += [f"  at {row.error.where}"] * bool(row.error.where)
-            lines += [f"  {row.error.next}"] * bool(row.error.next)
-        lines += [f"  {note}" for note in notes if note != ALREADY and not note.startswith(WAITS)]
-    good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
-    lines.append(f"{good} of {len(document.tasks)} landed")
-    return [visible(line) for line in lines]
-
-
-def _landing(landed: dict[str, Any], notes: Sequence[str]) -> str:
-    """How one landed; nobody shall take for tested what no gate has seen."""
-    where = f"{landed['pending'] or landed['target']} at {landed['commit'][:10]}"
-    if ALREADY in notes or landed["before"] == landed["commit"]:
-        return f"is on {where} already: nothing of it was new"
-    gates = ", ".join(gate["command"] for gate in landed["gates"])
-    return f"landed on {where}, {f'behind {gates}' if gates else 'without a gate'}"
-
-
-def _print_preview(shared: Shared, found: Preview) -> int:
-    lines = [f"{number}. {name}" for number, name in enumerate(found.order, 1)]
-    lines += [f"{name} has landed already" for name in found.landed]
-    lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
-    lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
-    more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
-    passing = " if all pass" if found.runs else ""
-    lines.append(f"{_gate_runs(found.runs)}{passing}{more}; nothing was moved")
-    shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
-    return 0
-
-
-def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
-    """Take landings back."""
-    from parallelai.client.asked import Asked
-
-    done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
-    rows = [_stream(stream) for stream in done]
-    lines = [
-        f"{stream.name}: taken back from {stream.target}; what it did is on {stream.branch}:"
-        f" `parallelai work land {'' if stream.worktree else '--branches '}{shlex.quote(stream.name)}` lands it again"
-        for stream in done
-    ]
-    shared.result({"undone": rows}, "\n".join(map(visible, lines)))
-    return 0
+# -- bringing it home
 
 
 def print_synced(shared: Shared, done: Sequence[Synced]) -> int:
@@ -421,8 +293,8 @@ def print_synced(shared: Shared, done: Sequence[Synced]) -> int:
 def print_cleaned(shared: Shared, done: Cleaned) -> int:
     """Print what was removed, and what is kept, with the command that would rescue it."""
     lines = [f"{name}: removed" for name in done.removed]
-    lines += [f"{one.stream.name}: kept: {one.why}\n  {one.command}" for one in done.kept]
-    kept = [{"name": one.stream.name, "why": one.why, "command": one.command} for one in done.kept]
+    lines += [f"{one.name}: kept: {one.why}\n  {one.command}" for one in done.kept]
+    kept = [{"name": one.name, "why": one.why, "command": one.command} for one in done.kept]
     text = "\n".join(visible(line) for each in lines for line in each.split("\n"))
     shared.result({"removed": list(done.removed), "kept": kept}, text or "nothing to clean")
     return 0

@@ -52,6 +52,7 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
     """Carry PLAN out: start what is ready, guard, land, clean. Goes on with its latest run unless `--new`."""
     from parallelai.cli.carry import carry_out
     from parallelai.client.jobs import plan_name
+    from parallelai.plan.imported import is_task_list
     from parallelai.plan.model import positions
 
     asked = Carrying.of(given)
@@ -63,8 +64,9 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
         loaded = ai.plans.load(plan, carry.variables)
         if not loaded.workstreams and not positions(loaded).finished:
+            left = " left" if is_task_list(Path(plan)) else ""
             raise UsageError(
-                f"`{plan}` has no workstreams", next=f"`parallelai execute {plan}` runs its tasks"
+                f"`{plan}` has no workstreams{left}", next=f"`parallelai execute {plan}` runs its tasks"
             )
         return await ai.work.run(loaded, plan_name(Path(plan), ai.project.root), carry)
 
@@ -289,9 +291,9 @@ def sync(shared: Shared, names: tuple[str, ...]) -> int:
 @click.option("--dry-run", "is_dry", is_flag=True, help="Show the order, expected conflicts and gate runs.")
 def land(shared: Shared, **given: Any) -> int:
     """Land workstreams that are ready, or branches: in order, behind the gates, all good ones."""
-    from parallelai.cli import streams
+    from parallelai.cli import landing
 
-    return streams.land(shared, **given)
+    return landing.land(shared, **given)
 
 
 @work.command()
@@ -301,9 +303,9 @@ def land(shared: Shared, **given: Any) -> int:
 )
 def undo(shared: Shared, names: tuple[str, ...], gates: tuple[str, ...]) -> int:
     """Take landings back by new, gated commits; without NAME the latest."""
-    from parallelai.cli import streams
+    from parallelai.cli import landing
 
-    return streams.undo(shared, names, gates)
+    return landing.undo(shared, names, gates)
 
 
 @work.command()

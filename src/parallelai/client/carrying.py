@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import parallelai
 from parallelai.client import batches, recorded
 from parallelai.client.askers import PortsOf
-from parallelai.client.destinations import Known, agreed, moved
+from parallelai.client.destinations import Known, Yes, heading
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
 from parallelai.client.growing import Growing
+from parallelai.client.in_checkout import as_it_is
 from parallelai.client.jobs import Builder
 from parallelai.client.notes import notes_of
 from parallelai.client.options import CarryOut
@@ -33,11 +35,13 @@ from parallelai.run.approving import Approvals
 from parallelai.run.asking import Questions
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.job import Job
+from parallelai.run.keeping import asked_again
 from parallelai.run.masking import Masker
 from parallelai.run.report import Report
 from parallelai.run.resume import Answered, Prior
 from parallelai.run.resume import read as read_prior
 from parallelai.run.runner import Runner
+from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
 from parallelai.work.opening import Ports
 from parallelai.work.room import Room
@@ -79,6 +83,28 @@ class _Rooms:
     approvals: Approvals
     notes: tuple[str, ...]
 
+    @property
+    def places(self) -> Workspaces | None:
+        """The folders that attempts work in; None where they work in the project's."""
+        return places_of(self.streams, self.workspaces)
+
+
+class _Past:
+    """What earlier processes of a run did; nothing of a new one."""
+
+    def __init__(self) -> None:
+        self.prior, self.report, self.known = Prior(), Report(), Known()
+
+    def read(self, events: Iterable[Event]) -> None:
+        """Learn the events of the run."""
+        self.prior = read_prior(self._reported(events))
+
+    def _reported(self, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            self.report.take(event)
+            self.known.take(event)
+            yield event
+
 
 class Carrier:
     """Carries out the reviews and plans of a project; several may be under way at once."""
@@ -102,13 +128,19 @@ class Carrier:
         if not tree.paths:
             return nothing_to_do()
         engines = _members(carry)
-        name = review_name(options, ",".join(engines) or "auto")
-        run = self._latest(name, "review") if carry.is_resume and not carry.is_new else None
+        name = _review_name(options, carry)
+        run = self.before(options, carry)
         carry = self._as_before(run, carry)
         async with self._builder(carry, {}, run, tree=tree) as builder:
             plan, graph = batches.review_graph(builder, options)
             asked = _Asked("review", name, plan, graph, run, options, engines=engines)
             return await self._carry_out(builder, asked)
+
+    def before(self, options: ReviewOptions, carry: CarryOut) -> str | None:
+        """The run that a review would go on with, by engines that are chosen already; None for a new one."""
+        if not carry.is_resume or carry.is_new:
+            return None
+        return self._latest(_review_name(options, carry), "review")
 
     async def preview(self, options: ReviewOptions, carry: CarryOut) -> tuple[list[str], list[str], str]:
         """Say what a review would do: its files, the engines, and why they would be taken."""
@@ -156,7 +188,9 @@ class Carrier:
                 room_for(self._project, job, writer, masker, Ports(), lambda note: None)
             )
             if room is None:
-                raise UsageError(f"`{name}` has no workstreams")
+                raise UsageError(
+                    f"`{name}` has no workstreams", next=f"`parallelai execute {name}` runs its tasks"
+                )
             return [await room.site.prepare(each) for each in names]
 
     # -- both
@@ -190,6 +224,7 @@ class Carrier:
         if run is None:
             return carry
         self._project.refuse_foreign_state()
+        recorded.refuse_stopping(self._project.store.journal, run)
         return recorded.options(*recorded.beginning(self._project.store.journal, run), carry)
 
     def _recorded_plan(self, created: RunCreated, variables: Iterable[str]) -> Plan:
@@ -202,44 +237,54 @@ class Carrier:
 
     async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
         """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
-        store = self._project.store
-        prior, report, known, created = Prior(), Report(), Known(), None
+        store, past, created = self._project.store, _Past(), None
         async with contextlib.AsyncExitStack() as stack:
             if asked.run is not None:  # its journal is read by its owner only: another would read too early
                 writer = await stack.enter_async_context(store.journal.writer(asked.run))
-                prior = read_prior(_reported(store.journal.events(asked.run), report, known))
-                asked = _with_added(builder, asked, prior)
-            job, news = await self._job(builder, asked, prior)
-            elsewhere = agreed(moved(job, known.addresses), asked.engines, builder.options.agreed)
+                past.read(store.journal.events(asked.run))
+                asked = _with_added(builder, asked, past.prior)
+            job, news = await self._job(builder, asked, past.prior)
             if asked.run is None:
                 created = self._creation(job, asked.plan, builder.options, asked.review)
-                prior.spare = self._spare(job)
+                past.prior.spare = self._spare(job)
                 writer = await stack.enter_async_context(store.journal.writer(job.run))
             growing = Growing(job, builder.grow)
-            rooms = await self._rooms(stack, growing, writer, prior)
+            rooms = await self._rooms(stack, growing, writer, past.prior)
             if created is not None and rooms.notes:
                 created = dataclasses.replace(created, notes=(*created.notes, *rooms.notes))
             if asked.run is not None:
-                notes = (*(one.said for one in elsewhere), *notes_of(self._project, job), *rooms.notes)
-                news = (recorded.taken(job, notes), *recorded.changes(builder.options, prior), *news)
+                news = (*self._taken(builder.options, asked, job, rooms, past), *news)
             runner = Runner(
                 job,
                 store,
                 writer,
-                prior=prior,
-                report=report,
+                prior=past.prior,
+                report=past.report,
                 created=created,
                 grow=growing.grow,
                 news=news,
                 watch=builder.options.on_events,
                 masker=rooms.masker,
-                workspaces=places_of(rooms.streams, rooms.workspaces),
+                workspaces=rooms.places,
                 steps=steps_of(rooms.streams, growing.now, rooms.workspaces, rooms.approvals),
                 steer=steer_of(rooms.streams, rooms.approvals),
                 questions=rooms.questions,
             )
             with self._running(runner):
-                return await runner.carry_out()
+                return as_it_is(await runner.carry_out(), past.report, job.root)
+
+    def _taken(
+        self, options: CarryOut, asked: _Asked, job: Job, rooms: _Rooms, past: _Past
+    ) -> tuple[EventData, ...]:
+        """Say who goes on with a run, where their requests go, and what it has now that it had not before.
+
+        Raises `ConsentError` where these go elsewhere, and nobody said that they may.
+        """
+        asks = functools.partial(asked_again, job, past.prior, past.report, rooms.places)
+        yes = Yes(asked.engines, options.agreed)
+        elsewhere, addresses = heading(job, past.known.addresses, asks, yes)
+        notes = (*(one.said for one in elsewhere), *notes_of(self._project, job), *rooms.notes)
+        return (recorded.taken(job, addresses, notes), *recorded.changes(options, past.prior))
 
     async def _job(self, builder: Builder, asked: _Asked, prior: Prior) -> tuple[Job, Sequence[EventData]]:
         """Decide the job, and say what became of the plan's workstreams in earlier runs."""
@@ -318,17 +363,13 @@ class Carrier:
         return recorded.spare(self._project.store.journal, job.name, job.kind)
 
 
-def _reported(events: Iterable[Event], report: Report, known: Known) -> Iterator[Event]:
-    """Pass events on, and let others learn them."""
-    for event in events:
-        report.take(event)
-        known.take(event)
-        yield event
-
-
 def _members(carry: CarryOut) -> tuple[str, ...]:
     """The engines that a call names."""
     return carry.engine.members if carry.engine is not None else ()
+
+
+def _review_name(options: ReviewOptions, carry: CarryOut) -> str:
+    return review_name(options, ",".join(_members(carry)) or "auto")
 
 
 def _with_added(builder: Builder, asked: _Asked, prior: Prior) -> _Asked:

@@ -3,11 +3,12 @@
 An engine that a plan or config gives an address asks there: that is what was written. Where the environment gives it
 (`OPENAI_BASE_URL`), a variable may have changed since the run began, and its prompts and files would go to somebody
 else. So addresses are written down, and another one needs a yes: a person's on a terminal, or the engine named again.
+Where an engine has nothing left to do, nothing goes there, and nobody is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parallelai.engines.http import shown_url
@@ -62,7 +63,7 @@ def addresses(job: Job) -> dict[str, str]:
 
 
 def moved(job: Job, known: Mapping[str, str]) -> list[Moved]:
-    """Say which engines of a job would send their requests elsewhere than the run did so far."""
+    """Say which engines of a job ask elsewhere now than the run did so far."""
     return [
         Moved(name, known[name], address, is_written=_written(job, name) is not None)
         for name, address in addresses(job).items()
@@ -70,28 +71,59 @@ def moved(job: Job, known: Mapping[str, str]) -> list[Moved]:
     ]
 
 
-def agreed(found: list[Moved], named: Collection[str], just_now: Mapping[str, str]) -> list[Moved]:
-    """Give what was found, if somebody said yes to each. Raises `ConsentError`.
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """Who said that requests may go to another address.
+
+    `named` are engines that this very call names, `just_now` addresses that the user just agreed to, by engine.
+    """
+
+    named: Collection[str]
+    just_now: Mapping[str, str]
+
+
+def heading(
+    job: Job, known: Mapping[str, str], asked: Callable[[], Collection[str]], yes: Yes
+) -> tuple[list[Moved], dict[str, str]]:
+    """Say which engines' requests go elsewhere from now on, and where those of all go. Raises `ConsentError`.
 
     Args:
-        found: engines that would send their requests elsewhere than so far.
-        named: engines that this very call names.
-        just_now: addresses that the user just agreed to, by engine.
+        job: a run that is gone on with.
+        known: where its requests went so far, by engine.
+        asked: names the engines that have something to do still; is called only where that matters.
+        yes: who said that they may.
     """
+    found = moved(job, known)
+    still = asked() if found else ()
+    going = [one for one in found if one.engine in still]
+    _refuse(job, going, yes)
+    stay = {one.engine: one.before for one in found if one.engine not in still}
+    return going, {**addresses(job), **stay}
+
+
+def _refuse(job: Job, found: Sequence[Moved], yes: Yes) -> None:
+    """Refuse what nobody said yes to. Raises `ConsentError`."""
     left = [
         one
         for one in found
-        if not one.is_written and one.engine not in named and just_now.get(one.engine) != one.now
+        if not one.is_written and one.engine not in yes.named and yes.just_now.get(one.engine) != one.now
     ]
     if not left:
-        return found
-    names = " ".join(f"--engine {one.engine}" for one in left)
+        return
+    how = "write `base_url` into the engine's entry, in plan or config: what it has done is done again then"
+    if _does_all(job, left[0].engine):  # else others' tasks would become its own
+        how = f"say `parallelai runs resume {job.run} --engine {left[0].engine}`"
     raise ConsentError(
         "; ".join(one.said for one in left),
-        next=f"set the variable that gives the address as it was; or, if they may go there, say `{names}`, or write"
-        " its `base_url` into plan or config",
+        next=f"set the variable that gives the address as it was; or, if they may go there, {how}",
         addresses={one.engine: one.now for one in left},
     )
+
+
+def _does_all(job: Job, engine: str) -> bool:
+    """Whether an engine alone does all tasks of a job: naming it changes who does what for none of them."""
+    choices = (who.choice for who in job.assignments.values())
+    return all(choice.members in ((), (engine,)) for choice in choices)
 
 
 def _address(job: Job, name: str) -> str | None:
@@ -108,7 +140,7 @@ def _address(job: Job, name: str) -> str | None:
 
 def shown(written: str) -> str:
     """Give an address that somebody wrote as it may be kept and shown: without a user, a password or a query."""
-    return shown_url(written if "://" in written else f"http://{written}") if written else USUAL
+    return shown_url(written if "://" in written else f"http://{written.lstrip('/')}") if written else USUAL
 
 
 def _written(job: Job, name: str) -> str | None:

@@ -267,6 +267,8 @@ class AsyncParallelAI:
         """Say which engine the user should be asked about before a review; None where there is none."""
         if carry.engine is not None or self.project.settings.defaults.engine is not None:
             return None
+        if self._carrier.before(options, carry) is not None:  # who does it was chosen then
+            return None
         from parallelai.client.consent import offer
         from parallelai.client.reviews import chosen_files
 

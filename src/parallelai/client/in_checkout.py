@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from parallelai.records import Change, RunDocument, TaskResult, changed
 from parallelai.results.document import GONE
 from parallelai.run.report import Report
-from parallelai.work.checkout.applying import gone
+from parallelai.work.checkout.applying import standing
 
 MOST_NAMED = 3
 
 
 def document_of(report: Report, root: Path) -> RunDocument:
     """Give a run's document, with what has become of its changes in the checkout at `root`."""
-    document = report.document()
+    return as_it_is(report.document(), report, root)
+
+
+def as_it_is(document: RunDocument, report: Report, root: Path) -> RunDocument:
+    """Say in a run's document, which was made of `report`, what has become of its changes in the checkout."""
     rows = tuple(_row(report, row, root) for row in document.tasks)
     return dataclasses.replace(document, tasks=rows) if rows != document.tasks else document
 
@@ -25,21 +30,25 @@ def discarded(report: Report, root: Path) -> tuple[str, ...]:
     return tuple(
         task
         for task in report.changed()
-        if task in report.written and gone(root, report.written, task) is None
+        if task in report.written and standing(root, report.written, task).is_gone
     )
 
 
 def change_of(report: Report, task: str, change: Change, root: Path) -> Change:
-    """Say of a task's change what is not in the checkout any more; all else is as it was."""
+    """Say of an applied change what is not in the checkout any more, and what was edited since."""
     if not change.applied or task not in report.written:
         return change
-    back = gone(root, report.written, task)
-    if back is None:
+    found = standing(root, report.written, task)
+    if found.is_gone:
         return dataclasses.replace(change, applied=False, why=GONE)
-    if not back:
-        return change
-    more = f" and {len(back) - MOST_NAMED} more" if len(back) > MOST_NAMED else ""
-    return dataclasses.replace(change, why=f"no longer in the checkout: {', '.join(back[:MOST_NAMED])}{more}")
+    parts = (("no longer in the checkout", found.back), ("edited since", found.edited))
+    why = "; ".join(f"{said}: {_named(paths)}" for said, paths in parts if paths)
+    return dataclasses.replace(change, why=why or None)
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return f"{', '.join(paths[:MOST_NAMED])}{more}"
 
 
 def _row(report: Report, row: TaskResult, root: Path) -> TaskResult:

@@ -21,7 +21,7 @@ async def landed_branches(repository: Repository, journal: Journal) -> dict[str,
     """Give the branches that landed without a plan, by name, each as its latest landing left it.
 
     They are told as workstreams without a plan and a worktree; one that was taken back since as ready to land. One
-    that the target held already is not among them: no landing brought that.
+    that the target held already is not among them: no landing brought that. Nor is one whose run was deleted.
     """
     found: dict[str, Stream] = {}
     for row in journal.runs():  # the newest first
@@ -70,10 +70,10 @@ def _branch(name: str, run: str, about: Mapping[str, Any]) -> Stream:
     )
 
 
-def taken_back(stream: Stream) -> Stream:
-    """A workstream or a branch whose landing was taken back: it is ready to land again."""
+def taken_back(stream: Stream, by: Landed | None = None) -> Stream:
+    """A workstream or a branch whose landing was taken back, `by` a commit: it is ready to land again."""
     undone = stream.landed.commit if stream.landed is not None else stream.undone
-    return replace(stream, state="done", landed=None, undone=undone)
+    return replace(stream, state="done", landed=None, undone=undone, undone_by=by)
 
 
 async def _brought(repository: Repository, commits: Sequence[str]) -> dict[str, frozenset[str]]:

@@ -21,7 +21,7 @@ from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_now
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
-from parallelai.client.undoing import Step, named, restore_branch, steps
+from parallelai.client.undoing import Step, branch_again, named, steps
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError
 from parallelai.events import (
     EventData,
@@ -55,10 +55,11 @@ from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.site import by_hand
+from parallelai.work.streams import adopting
 from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
-from parallelai.work.streams.record import Stream, described
+from parallelai.work.streams.record import Landed, Stream, described
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_over import unsettled as left_unsettled
 
@@ -100,10 +101,13 @@ class Landings:
     async def done(self, stream: Stream) -> str:
         """Judge and commit what a person has in a worktree, and mark it as ready to land.
 
-        Raises `Trespass` where all that was done there was kept out of it.
+        What a person merged with the target there, or put on top of it, counts as settled. Raises `Trespass` where all
+        that was done there was kept out of it, `UsageError` where a merge or rebase is not done yet.
         """
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run
+        target = await self.tip(repository, stream.target)
+        stream = await adopting.adopt(repository, self._streams, stream, target)
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
         now = self._streams.find(stream.name)
         if now.head == now.base and not self._may_be_empty(now):
@@ -223,7 +227,9 @@ class Landings:
             return []
         async with self._project.store.journal.writer(first.run) as writer:
             plan = self._standing_plan() if is_branch(first) else self._plan(first.run)
-            if is_branch(first) and not asked.gates:  # it goes through the gates that it came in by
+            if (
+                is_branch(first) and not asked.gates
+            ):  # the `--gate` that it came in by; of config's, today's count
                 asked = dataclasses.replace(asked, gates=gates_of(self._project.store.journal, first.run))
             async with self._opened(first.run, plan, asked, writer.append, first.target) as landing:
 
@@ -233,14 +239,19 @@ class Landings:
                         writer.append(data, task=name)
 
                 means = (landing.repository, landing.lander.plan, first.landed, landing.gates, tell)
-                await undo(*means, ours=self._streams.worktrees, name=first.name, commit=step.part)
-                for each in step.streams:
-                    await restore_branch(landing.repository, each)
+                made = await undo(*means, ours=self._streams.worktrees, name=first.name, commit=step.part)
+                branches = [await branch_again(landing.repository, each) for each in step.streams]
             await writer.flush()
-        return [
-            taken_back(each) if is_branch(each) else self._streams.update(each.name, taken_back)
-            for each in step.streams
-        ]
+        pairs = zip(step.streams, branches, strict=True)
+        return [self._took_back(each, made, branch) for each, branch in pairs]
+
+    def _took_back(self, stream: Stream, by: Landed, branch: str) -> Stream:
+        """Write down that a landing was taken back; of a branch without a plan the journal says so already."""
+
+        def change(it: Stream) -> Stream:
+            return dataclasses.replace(taken_back(it, by), branch=branch)
+
+        return change(stream) if is_branch(stream) else self._streams.update(stream.name, change)
 
     # -- any branches
 

@@ -15,14 +15,17 @@ from types import MappingProxyType
 from typing import Any
 
 from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.notes import of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.past import Past
 from parallelai.client.project import OpenProject
 from parallelai.client.support import unsupported
 from parallelai.errors import PlanError, Problem, UsageError
 from parallelai.plan import draw, load
+from parallelai.plan.advice import unmatched_sparse
 from parallelai.plan.check import check
 from parallelai.plan.convert import to_yaml, with_places
+from parallelai.plan.files import read_text
 from parallelai.plan.graph import TaskGraph
 from parallelai.plan.imported import is_task_list
 from parallelai.plan.model import Plan, positions
@@ -90,6 +93,8 @@ class Estimated:
     phase_names: Mapping[int, str] = field(default_factory=dict)
 
 
+_LONGEST_LOOK = 1_000_000
+"""Bytes of a file that is looked into to learn how a project is tested."""
 DRAWINGS: Mapping[str, Callable[[TaskGraph], str]] = {"mermaid": draw.mermaid, "dot": draw.dot}
 
 
@@ -122,6 +127,8 @@ class Plans:
         found = pairs(plan, self._project.tree.paths)
         notes = (
             *positions(plan).notes,
+            *of_ignored(self._project),
+            *map(str, unmatched_sparse(plan, self._project.tree.paths)),
             *(pair.said for pair in found if pair.example is not None),
         )
         own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
@@ -136,7 +143,8 @@ class Plans:
         """
         project = self._project
         if path is None:
-            start = starting_plan(_sizes(project.root, project.tree.paths), project.root.name)
+            sizes = _sizes(project.root, project.tree.paths)
+            start = starting_plan(sizes, project.root.name, read=functools.partial(_text, project.root))
             found = pairs(start.plan, project.tree.paths)
             return Proposal(start.plan, "", start.yaml, waves(start.plan, found), found)
         plan = load.load(
@@ -244,6 +252,14 @@ def _sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:
             if stat.S_ISREG(status.st_mode):
                 found[path] = status.st_size
     return found
+
+
+def _text(root: Path, path: str) -> str:
+    """What a file says; nothing where it cannot be read, or is too large to look into."""
+    try:
+        return read_text(root, path, max_bytes=_LONGEST_LOOK)
+    except (UsageError, OSError):
+        return ""
 
 
 def _check_strategy(plan: Plan) -> None:

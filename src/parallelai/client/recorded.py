@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from parallelai.client.arguments import budget_of, choice_of, severity_of, strat
 from parallelai.client.destinations import addresses
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
-from parallelai.errors import ParallelAIError, StoreCorruptError, UsageError
+from parallelai.errors import BusyError, ParallelAIError, StoreCorruptError, UsageError
 from parallelai.events import (
     AttemptEnded,
     AttemptStarted,
@@ -21,6 +21,8 @@ from parallelai.events import (
     EnginesTaken,
     EventData,
     RunCreated,
+    RunStarted,
+    RunStopping,
     Taken,
     TaskEnded,
 )
@@ -52,8 +54,16 @@ def creation(
     version: str,
 ) -> RunCreated:
     """Make a run's first event."""
-    doers = _doers(job)
-    options: dict[str, Any] = {
+    options = {**_asked(asked), **_decided(job)}
+    if review is not None:
+        options["review"] = _reviewed(review)
+    document = _without_secrets(to_data(plan))
+    return RunCreated(job.kind, job.name, str(job.root), version, document, options, notes)
+
+
+def _asked(asked: CarryOut) -> dict[str, Any]:
+    """What a run was asked for; `options` reads it back."""
+    return {
         "engine": _plain(asked.engine),
         "model": asked.model,
         "parallel": asked.parallel,
@@ -64,6 +74,13 @@ def creation(
         "only": list(asked.only),
         "is_cacheable": asked.is_cacheable,
         "fail_on": asked.fail_on,
+    }
+
+
+def _decided(job: Job) -> dict[str, Any]:
+    """Who does what in a run, why, and where requests go; `chosen` reads back what `auto` took."""
+    doers = _doers(job)
+    return {
         "chosen": {
             name: list(who.choice.members)
             for name, who in job.assignments.items()
@@ -73,25 +90,29 @@ def creation(
         "why": {name: who.why for name, who in doers.items()},
         "addresses": addresses(job),
     }
-    if review is not None:
-        options["review"] = {
-            "patterns": list(review.patterns),
-            "since": review.since,
-            "staged": review.staged,
-            "template": review.template,
-            "checklist": list(review.checklist),
-            "base": review.base,
-            "baseline": str(review.baseline) if review.baseline is not None else None,
-        }
-    document = _without_secrets(to_data(plan))
-    return RunCreated(job.kind, job.name, str(job.root), version, document, options, notes)
 
 
-def taken(job: Job, notes: tuple[str, ...]) -> EnginesTaken:
-    """Say who does what in a run that is gone on with; `notes` are what the user has to be told of it."""
+def _reviewed(review: ReviewOptions) -> dict[str, Any]:
+    """What a review is about; `review_options` reads it back."""
+    return {
+        "patterns": list(review.patterns),
+        "since": review.since,
+        "staged": review.staged,
+        "template": review.template,
+        "checklist": list(review.checklist),
+        "base": review.base,
+        "baseline": str(review.baseline) if review.baseline is not None else None,
+    }
+
+
+def taken(job: Job, asked: Mapping[str, str], notes: tuple[str, ...]) -> EnginesTaken:
+    """Say who does what in a run that is gone on with.
+
+    `asked` are the addresses that requests go to, `notes` what the user has to be told of it.
+    """
     found = Counter((who.choice.members, who.why) for who in _doers(job).values())
     rows = tuple(Taken(members, why, count) for (members, why), count in found.items())
-    return EnginesTaken(rows, addresses(job), notes)
+    return EnginesTaken(rows, dict(asked), notes)
 
 
 def _doers(job: Job) -> dict[str, Assignment]:
@@ -210,6 +231,15 @@ def created(journal: Journal, run: str) -> RunCreated:
         if isinstance(event.data, RunCreated):
             return event.data
     raise StoreCorruptError(f"run `{run}` has no beginning", next="run `parallelai doctor --repair`")
+
+
+def refuse_stopping(journal: Journal, run: str) -> None:
+    """Refuse to go on with a run that somebody is just ending. Raises `BusyError`."""
+    if not journal.is_owned(run):
+        return
+    course = [event.type for event in journal.events(run, types={RunStarted.type, RunStopping.type})]
+    if course[-1:] == [RunStopping.type]:
+        raise BusyError(f"run `{run}` is stopping", next=f"when it has ended: `parallelai runs resume {run}`")
 
 
 def spare(journal: Journal, name: str | None, kind: str) -> dict[str, dict[int, resume.Answered]]:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.client.in_checkout import document_of
+from parallelai.client.leave_given import with_leave
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.client.recorded import refuse_stopping
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (
+    AttemptEnded,
     AttemptReserved,
     CommandDone,
     CommandReceived,
@@ -29,14 +32,15 @@ from parallelai.events import (
     TaskEnded,
     event_to_json,
 )
-from parallelai.records import Outcome, RunDocument, TaskResult
+from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
-from parallelai.run.approving import Leave, changed_since, mark_of, refusal
+from parallelai.run.approving import Leave, changed_since, looked_at, refusal
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.run.validation import record_of
 from parallelai.store import RunRow
 from parallelai.work.scratch.home import forget
+from parallelai.work.streams.registry import Streams
 
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""
@@ -61,12 +65,17 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class AttemptLog:
-    """What an attempt of a task printed: the file of its stream; it is there only if it printed anything."""
+    """What an attempt of a task printed: the file of its stream; it is there only if it printed anything.
+
+    `reply` and `error` are what it came to; None where it did not, or has not ended.
+    """
 
     task: str
     attempt: int
     engine: str
     path: Path
+    reply: Reply | None = None
+    error: ErrorRecord | None = None
 
 
 class Runs:
@@ -134,7 +143,8 @@ class Runs:
 
     def show(self, run: str | None = None) -> RunDocument:
         """Give a run's document, as it now stands, and as its changes are in the checkout now."""
-        return document_of(self.report(run), self._project.root)
+        document = document_of(self.report(run), self._project.root)
+        return with_leave(document, self._leave, Streams(self._project.state))
 
     def left(self, run: str | None = None) -> tuple[str, ...]:
         """Name the tasks of a run that did not end well yet, in plan order."""
@@ -160,18 +170,18 @@ class Runs:
         """Give the logs of a run's attempts, or of one task's. Raises `NotFoundError` for an unknown task."""
         row = self.find(run)
         folder = self._project.state / "runs" / row.id
-        logs = [
-            AttemptLog(
-                event.task, event.attempt, event.data.engine, folder / "attempts" / f"{event.seq}.jsonl"
-            )
-            for event in self._project.store.journal.events(row.id, types={AttemptReserved.type})
-            if isinstance(event.data, AttemptReserved)
-            and event.task is not None
-            and event.attempt is not None
-        ]
+        logs: dict[tuple[str, int], AttemptLog] = {}
+        types = {AttemptReserved.type, AttemptEnded.type}
+        for event in self._project.store.journal.events(row.id, types=types):
+            id = (event.task or "", event.attempt or 0)
+            match event.data:
+                case AttemptReserved(engine=engine):
+                    logs[id] = AttemptLog(*id, engine, folder / "attempts" / f"{event.seq}.jsonl")
+                case AttemptEnded(reply=reply, error=error) if id in logs:
+                    logs[id] = dataclasses.replace(logs[id], reply=reply, error=error)
         if task is None:
-            return tuple(logs)
-        found = [log for log in logs if task in (log.task, _task_of(log.task))]
+            return tuple(logs.values())
+        found = [log for log in logs.values() if task in (log.task, _task_of(log.task))]
         if not found:
             raise NotFoundError(f"run `{row.id}` has no attempt of a task `{task}`", next="see `runs show`")
         return tuple(found)
@@ -185,8 +195,12 @@ class Runs:
         return (event_to_json(event) for event in self.events(run))
 
     async def resume(self, run: str | None = None, carry: CarryOut | None = None) -> RunDocument | None:
-        """Go on with a run. A live one that is paused is told to go on, and None is given."""
+        """Go on with a run. A live one that is paused is told to go on, and None is given.
+
+        Raises `BusyError` where it is just stopping.
+        """
         row = self.find(run)
+        refuse_stopping(self._project.store.journal, row.id)
         if self._project.store.journal.is_owned(row.id):
             await self.ask(row.id, "resume", {})
             return None
@@ -275,15 +289,16 @@ class Runs:
         """Give leave that what a task came to counts (`approve: true`), and its dependents go on.
 
         It is of the latest run in which it waits, and leave is for what it came to there. `result` is the mark of
-        what the person looked at (`approving.mark_of`); by default what it came to when this is called.
+        what the person looked at (`approving.mark_of`), of several instances the one's that has it; by default
+        all that it came to when this is called.
 
         Raises:
             NotFoundError: no task of that name waits.
             UsageError: it came to something else meanwhile.
         """
         run, tasks = self._waiting(task)
-        if result is not None and mark_of(tasks) != result:
-            raise changed_since(run, task)
+        if result is not None:
+            tasks = looked_at(run, task, tasks, result, self._leave(run))
         shown = ", ".join(f"`{each}`" for each in tasks)
         if not self._project.store.journal.is_owned(run):
             with contextlib.suppress(BusyError):  # somebody goes on with it since: that process is asked
@@ -305,7 +320,7 @@ class Runs:
             leave = self._leave(run)
             for task, result in tasks.items():
                 if task not in leave.wanted or leave.result(task) != result:
-                    raise changed_since(run, task)
+                    raise changed_since(run, task, leave)
             numbers = []
             for task, result in tasks.items():
                 args = {"name": task, "result": result}

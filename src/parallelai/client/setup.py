@@ -26,6 +26,12 @@ CONFIG = "parallelai.toml"
 FIRST_PLAN = "parallelai.yaml"
 SCHEMA = ".parallelai/plan.schema.json"
 """For editors: what a plan file may hold, beside the project and not on some server."""
+IGNORE = ".parallelai/.gitignore"
+"""Leaves the schema out of commits: it is large, and each version of ParallelAI has its own."""
+_IGNORED = """\
+# For editors. Each makes it with `parallelai plan schema --output .parallelai/plan.schema.json`.
+/plan.schema.json
+"""
 LANGUAGES = {
     ".py": "Python",
     ".js": "JavaScript",
@@ -92,11 +98,13 @@ def languages(project: OpenProject) -> tuple[tuple[str, int], ...]:
 async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
     """Write a commented config, a first plan and its schema. Raises `UsageError` rather than overwrite anything.
 
-    Where pyproject.toml has the config there is no other: it would hold instead.
+    Where pyproject.toml has the config there is no other: it would hold instead. What `.parallelai` leaves out of
+    commits is not touched where somebody has said it.
     """
     has_config = project.config.project_file not in (None, CONFIG)
-    files = (FIRST_PLAN, SCHEMA) if has_config else (CONFIG, FIRST_PLAN, SCHEMA)
-    there = [name for name in files if name != SCHEMA and _is_there(project.root / name)]
+    own = (FIRST_PLAN,) if has_config else (CONFIG, FIRST_PLAN)
+    files = (*own, SCHEMA) if _is_there(project.root / IGNORE) else (*own, SCHEMA, IGNORE)
+    there = [name for name in own if _is_there(project.root / name)]
     if there and not is_forced:
         raise UsageError(f"`{there[0]}` is there already", next="use it, or overwrite it with `--force`")
     found = languages(project)
@@ -106,6 +114,7 @@ async def init(project: OpenProject, *, is_forced: bool = False) -> Made:
         CONFIG: config_text(ready),
         FIRST_PLAN: plan_text(found, (project.root / ".git").exists()),
         SCHEMA: json.dumps(plan_schema(), indent=2) + "\n",
+        IGNORE: _IGNORED,
     }
     for name in files:
         write_atomically(project.root / name, texts[name])

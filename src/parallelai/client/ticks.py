@@ -20,17 +20,22 @@ from parallelai.run.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
-    """The tasks that are done, with their changes in the user's checkout; and the runs of those whose are not."""
+    """The tasks that are done, with their changes in the user's checkout; and the runs of those whose are not.
+
+    `rows` are the tasks that are rows of a table, which has no boxes, and that it does not call done.
+    """
 
     done: frozenset[str]
     unapplied: Mapping[str, str]
+    rows: frozenset[str] = frozenset()
 
 
 def ticks(project: OpenProject, runs: Runs, path: Path) -> Ticks:
     """Say what the latest runs of a task list, and of the plans that were converted from it, did of its plain tasks."""
     done: set[str] = set()
     unapplied: dict[str, str] = {}
-    wanted = _descriptions(project, path)
+    text = _text(project, path)
+    wanted = _descriptions(text, str(path))
     for run, ids in _runs_of(project, runs, plan_name(path, project.root), wanted):
         report = runs.report(run)
         waiting = {_task(each) for each in (*report.unapplied(), *discarded(report, project.root))}
@@ -40,14 +45,19 @@ def ticks(project: OpenProject, runs: Runs, path: Path) -> Ticks:
             else:
                 done.add(id)
     left = {id: run for id, run in unapplied.items() if id not in done}
-    return Ticks(frozenset(done), left)
+    return Ticks(frozenset(done), left, imported.rows(text))
 
 
-def _descriptions(project: OpenProject, path: Path) -> Mapping[str, str]:
-    """What is to be done in each plain task of the list that is not ticked."""
-    file = str(path)
+def _text(project: OpenProject, path: Path) -> str:
     try:
-        text = source.decode(source.read(path, root=project.root, file=file), file)
+        return source.decode(source.read(path, root=project.root, file=str(path)), str(path))
+    except PlanError:  # who ticks says why it cannot be read
+        return ""
+
+
+def _descriptions(text: str, file: str) -> Mapping[str, str]:
+    """What is to be done in each plain task of the list that is not ticked."""
+    try:
         return _tasks(imported.parse(text, file).data)
     except PlanError:  # what is no plan has boxes too, of workstreams
         return {}

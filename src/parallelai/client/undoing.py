@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.work.streams.record import Landed, Stream
 from parallelai.work.streams.registry import Streams
+
+_MOST_NAMED = 10
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +37,31 @@ async def named(
         return stream
     if name in branches:
         return branches[name]
-    its = next((each for each in streams.all() if each.branch == name and each.landed is not None), None)
+    known = streams.all()
+    its = next((each for each in known if each.branch == name and (each.landed or each.undone)), None)
     if its is not None:
         return its
     landed = await _merge_of(repository, name)
     if landed is None and await repository.commit(f"refs/heads/{name}") is None:
-        return streams.find(name)  # which says what there is
+        there = [each.name for each in (*known, *branches.values()) if each.landed is not None]
+        listed = ", ".join(f"`{each}`" for each in there[:_MOST_NAMED])
+        raise NotFoundError(
+            f"no workstream or branch `{name}` has landed here",
+            next=f"these have, and can be taken back: {listed}" if there else "nothing has landed yet",
+        )
     how = "`git revert -m 1 COMMIT` takes a merge back, `git revert COMMIT` another commit"
     if landed is not None:
         how = f"`git revert -m 1 {landed[:10]}` takes its merge back"
-    raise NotFoundError(f"`{name}` is a branch that `work land` has not landed here", next=how)
+    raise NotFoundError(f"no run that is kept landed `{name}`", next=how)
 
 
 async def _merge_of(repository: Repository, name: str) -> str | None:
-    """The last merge on the checked-out branch that landed a branch of this name: its trailer says so."""
+    """The last merge on the checked-out branch that landed a branch of this name alone: its trailers say so."""
     task = "%(trailers:key=ParallelAI-Task,valueonly,separator=%x00)"
     words = ("--merges", "--fixed-strings", f"--grep=ParallelAI-Task: {name}", f"--format=%H%x00{task}")
     found = await repository.git.attempt("log", *words, "HEAD", "--")
     rows = (os.fsdecode(row).split("\0") for row in found.stdout.splitlines())
-    return next((commit for commit, *names in rows if name in names), None)
+    return next((commit for commit, *names in rows if names == [name]), None)
 
 
 async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequence[Stream]) -> list[Step]:
@@ -59,11 +70,19 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     Nothing is touched. Raises `NotFoundError` and `UsageError` where something wanted has not landed.
     """
     for stream in wanted:
+        if stream.landed is None and stream.undone is not None:
+            raise UsageError(
+                f"`{stream.name}` was taken back already", next=await _lands_again(repository, stream)
+            )
         if stream.landed is None:
             raise UsageError(f"`{stream.name}` has not landed")
         if not _brought(stream):
             raise UsageError(f"`{stream.name}` brought nothing new: there is nothing to take back")
     landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])
+    if not landed and any(each.undone is not None for each in known):
+        raise NotFoundError(
+            "all that had landed was taken back already", next="`parallelai work land` lands it again"
+        )
     if not landed:
         raise NotFoundError(
             "nothing has landed yet",
@@ -77,11 +96,35 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     return found
 
 
-async def restore_branch(repository: Repository, stream: Stream) -> None:
-    """Make the branch of a workstream again, which went when it landed; what it did is to be had there again."""
-    ref = f"refs/heads/{stream.branch}"
-    if await repository.commit(ref) is None and await repository.commit(stream.head) is not None:
-        await repository.move(ref, stream.head, None, "parallelai: taken back")
+async def _lands_again(repository: Repository, stream: Stream) -> str | None:
+    """What lands again what was taken back; None where a branch is gone, or has other work."""
+    if stream.worktree:
+        return f"`parallelai work land {stream.name}` lands it again"
+    tip = await repository.commit(f"refs/heads/{stream.branch}")
+    if tip is None or not await repository.ancestor(stream.head, tip):
+        return None
+    return f"`parallelai work land --branches {shlex.quote(stream.branch)}` lands it again"
+
+
+async def branch_again(repository: Repository, stream: Stream) -> str:
+    """Give the branch that has what was taken back. It is made again where it went when that landed.
+
+    Where other work has taken its name meanwhile, or a name that stands in its way, it gets another one.
+    """
+    own = stream.branch
+    if stream.worktree and Path(stream.worktree).is_dir():
+        return own
+    flat = own.replace("/", "-")
+    for name in (own, f"{own}-undone", *(f"{flat}-undone-{number}" for number in range(2, _TRIES))):
+        tip = await repository.commit(f"refs/heads/{name}")
+        if tip is not None and await repository.ancestor(stream.head, tip):
+            return name
+        is_free = tip is None and await repository.commit(stream.head) is not None
+        if is_free and await repository.move(
+            f"refs/heads/{name}", stream.head, None, "parallelai: taken back"
+        ):
+            return name
+    return own
 
 
 async def _step(repository: Repository, stream: Stream, mates: list[Stream], names: set[str]) -> Step:

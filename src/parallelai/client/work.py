@@ -5,36 +5,31 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Collection, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.arrivals import told
 from parallelai.client.landings import Landings
+from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import plan_of, plan_seen
+from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
-from parallelai.client.seen import Seen
+from parallelai.client.syncs import Synced, bring
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
 from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
-from parallelai.git.repository import Repository, open_repository
+from parallelai.git.repository import open_repository
 from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.plan.roles import with_roles
-from parallelai.records import Outcome
-from parallelai.run.report import Report
 from parallelai.work import leaving
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
 from parallelai.work.ledger import Held, Ledger
-from parallelai.work.status.folding import StreamStatus, count, status_of
-from parallelai.work.status.progress import Watched
-from parallelai.work.status.saying import said_lately
-from parallelai.work.status.unstarted import unstarted
-from parallelai.work.streams import clean, syncing
-from parallelai.work.streams.landed import strayed
+from parallelai.work.status.folding import StreamStatus
+from parallelai.work.streams import clean
+from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
@@ -70,15 +65,6 @@ class Attach:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Synced:
-    """What became of bringing the target into a worktree."""
-
-    name: str
-    is_done: bool
-    said: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
     """The workstreams whose worktrees were removed, or would be, and why others are kept."""
 
@@ -96,6 +82,7 @@ class Work:
         self._runs = runs
         self._carry_out = carry_out
         self._start = start
+        self._looking = Looking(project, runs)
         self.landings = landings
 
     @property
@@ -139,98 +126,15 @@ class Work:
 
     async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
         """Say of each workstream how far it is; those of the plan that are not started yet come last."""
-        known = self.streams.all()
-        lost, pending = await strayed(self._project.root, known)
-        runs = self._runs_of(known)
-        seen = {run: self._seen(run) for run in runs}
-        landed = {each.name for each in known if each.landed is not None} - lost
-        waiting = {each.name: each for run in runs for each in self._unstarted(seen[run], known, landed)}
-        started = (
-            [self.find(name) for name in names if name not in waiting]
-            if names
-            else [each for each in known if is_all or not is_finished(each) or each.name in lost | pending]
-        )
-        repository = await open_repository(self._project.root) if started else None
-        found = []
-        for stream in started:
-            if stream.run not in seen:
-                seen[stream.run] = self._seen(stream.run)
-            work = seen[stream.run].work(stream.name)
-            progress = seen[stream.run].watched.of(stream.name)
-            assert repository is not None  # noqa: S101  # opened above, since there is a stream
-            found.append(
-                status_of(
-                    stream,
-                    progress,
-                    now=datetime.now(UTC),
-                    todo=work.todo if work is not None else (),
-                    checks=len(work.checks) if work is not None else 0,
-                    files=await self._files(repository, stream),
-                    landed=landed,
-                    words=self._words(stream.run, progress.stream),
-                    is_lost=stream.name in lost,
-                    is_pending=stream.name in pending,
-                    is_interrupted=self._runs.is_interrupted(stream.run),
-                )
-            )
-        return found + [each for each in waiting.values() if not names or each.name in names]
+        return await self._looking.status(names, is_all=is_all)
 
     async def landed(self) -> frozenset[str]:
         """Name those whose landing their target has: not what was lost since, nor what is not yet taken over."""
-        known = self.streams.all()
-        lost, pending = await strayed(self._project.root, known)
-        return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
+        return await self._looking.landed()
 
-    def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
-        """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
-        runs = dict.fromkeys(each.run for each in known if not is_finished(each))
-        if known:
-            runs[max(known, key=lambda each: each.started_at).run] = None
-        latest = self._project.store.journal.latest() if self._project.has_store else None
-        if latest is not None and latest.kind == "execute":
-            runs[latest.id] = None
-        return tuple(runs)
-
-    def _seen(self, run: str) -> Seen:
-        """Fold a run's events."""
-        streams = (each.name for each in self.streams.all() if each.run == run)
-        root, standing = self._project.root, self._project.settings.vars.keys()
-        seen = Seen(Report(), Watched(streams), lambda created: plan_seen(created, root, standing))
-        if self._project.has_store:
-            for event in self._runs.events(run):
-                seen.take(event)
-        return seen
-
-    def _unstarted(
-        self, seen: Seen, known: Sequence[Stream], landed: Collection[str]
-    ) -> Iterator[StreamStatus]:
-        run = seen.report.run
-        targets = [each.target for each in known if each.run == run]
-        done = {
-            *landed,
-            *(name for name, row in seen.report.results.items() if row.result.status is Outcome.OK),
-        }
-        started = {each.name for each in known}
-        if seen.report.order:  # with `--only` a run is about some of its plan
-            started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
-        target = targets[0] if targets else None
-        limits = seen.limits if run is not None and self._is_live(run) else {}
-        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
-
-    def _words(self, run: str, attempt: int | None) -> str | None:
-        """What an assistant says just now, if it works."""
-        if attempt is None or not self._is_live(run):
-            return None
-        return said_lately(self._project.state / "runs" / run / "attempts" / f"{attempt}.jsonl")
-
-    async def _files(self, repository: Repository, stream: Stream) -> Any:
-        if is_finished(stream) or not Path(stream.worktree).is_dir():
-            return None
-        try:
-            now = await current(repository, stream)
-            return await count(repository.git, stream.base, now)
-        except ParallelAIError:  # its folder is gone, which `work start` puts right
-            return None
+    async def waits(self) -> dict[str, str]:
+        """Say, by target, that the user's checkout waits for what landed or was taken back, and what takes it over."""
+        return await self._looking.waits()
 
     def _plan_of(self, run: str) -> Plan:
         created = self._runs.report(run).created
@@ -325,9 +229,9 @@ class Work:
         return self._project.has_store and self._project.store.journal.is_owned(run)
 
     async def ask(self, kind: str, names: Sequence[str] = ()) -> str:
-        """Pause, resume or stop: the whole run of these workstreams, or their assistants."""
-        wanted = [self.find(name) for name in names] if names else self.all(is_all=True)
-        runs = sorted({each.run for each in wanted})
+        """Pause, resume or stop: the whole run of these workstreams, or their assistants; also who waits to begin."""
+        wanted = {name: self._run_of(name) for name in names}
+        runs = sorted(set(wanted.values()) if names else {each.run for each in self.all(is_all=True)})
         if not runs:
             raise NotFoundError("no workstream is started", next="`parallelai work run PLAN`")
         live = [run for run in runs if self._is_live(run)]
@@ -336,9 +240,20 @@ class Work:
         if kind == "stop" and not live:
             return "nothing runs: there is nothing to stop"
         if kind == "stop" and names:
-            return "\n".join([await self._runs.ask(each.run, "stop", {"name": each.name}) for each in wanted])
+            return "\n".join(
+                [await self._runs.ask(run, "stop", {"name": name}) for name, run in wanted.items()]
+            )
         words = [await self._runs.ask(run, "cancel" if kind == "stop" else kind, {}) for run in runs]
         return "\n".join(words)
+
+    def _run_of(self, name: str) -> str:
+        """The run that a workstream is of: a live one, also where it is not begun there. Raises `NotFoundError`."""
+        stream = self.streams.get(name)
+        if stream is None or not self._is_live(stream.run):
+            for each in self._runs.list():
+                if self._is_live(each.row.id) and name in self._runs.report(each.row.id).order:
+                    return each.row.id
+        return self.find(name).run
 
     async def send(self, name: str, text: str) -> str:
         """Tell the assistant of a workstream something: with its next turn, if it can take nothing before."""
@@ -437,7 +352,7 @@ class Work:
     # -- bringing it home
 
     async def sync(self, names: Sequence[str] = ()) -> tuple[Synced, ...]:
-        """Bring what has landed since into worktrees that are at rest."""
+        """Bring what has landed since into worktrees that are at rest; see `syncs.bring`."""
         repository = await open_repository(self._project.root)
         done = []
         for stream in [self._at_rest(name) for name in names] if names else self.all():
@@ -447,15 +362,9 @@ class Work:
                 )
                 continue
             tip = await self.landings.tip(repository, stream.target)
-            how = self._plan_of(stream.run).landing.sync
-            synced = await syncing.sync(
-                repository, self.streams, stream, tip, "merge" if how == "none" else how
-            )
-            named = f": {', '.join(synced.files)}" if synced.files else ""
-            said = f"not synced: {synced.why}{named}" if not synced.ok else "synced"
-            done.append(
-                Synced(stream.name, synced.ok, said if synced.has_moved or not synced.ok else "up to date")
-            )
+            said = self._plan_of(stream.run).landing.sync
+            how: How = "merge" if said == "none" else said
+            done.append(await bring(repository, self.streams, stream, tip, how, is_named=bool(names)))
         return tuple(done)
 
     async def clean(self, *, is_dry: bool = False) -> Cleaned:

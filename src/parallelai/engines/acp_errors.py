@@ -25,6 +25,7 @@ from parallelai.errors import (
 
 MAX_SAID_CHARS = 2_000
 AUTH_REQUIRED = -32000
+_MOST_SECONDS = 7 * 86_400.0
 
 _STATUS = re.compile(
     r"(?:^|status(?:\s*code)?|code|http|error|api error|\[|\()[\s\"':=]*([45]\d\d)\b(?!\s*(?:ms|tokens|files))",
@@ -76,7 +77,7 @@ def read_trouble(agent: str, words: str, wait_seconds: float | None) -> EngineEr
     error = read_error(agent, 0, words)
     if not isinstance(error, RateLimited):
         return error if isinstance(error, Transient) else Transient(error.said)
-    asked = error.retry_after_seconds if wait_seconds is None else wait_seconds
+    asked = error.retry_after_seconds if wait_seconds is None else min(wait_seconds, _MOST_SECONDS)
     return RateLimited(error.said, retry_after_seconds=asked, is_quota=error.is_quota)
 
 
@@ -144,7 +145,7 @@ def retry_after(words: str) -> float | None:
         return None
     unit = match[2].lower()
     factor = 0.001 if unit in {"ms", "milliseconds"} else 60.0 if unit.startswith("m") else 1.0
-    return min(float(match[1]) * factor, 7 * 86_400.0)
+    return min(float(match[1]) * factor, _MOST_SECONDS)
 
 
 def _words(message: str, data: Any) -> str:

@@ -23,6 +23,10 @@ SETTINGS = "settings"
 """Beside it, and read-only to the agent: its settings, and what makes it report."""
 _BEGIN = "\n{\n"
 _MOST_BYTES = 4 * 1024 * 1024
+_MISSHAPEN = (
+    *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    OSError,  # of a time that the system has no room for
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,8 @@ class Reporter:
 
     Attributes:
         variables: of its environment, given the folder that it has.
-        read: gives the call that one object of the report stands for; None for any other. May raise `TypeError`,
-            `ValueError`, `KeyError` and `AttributeError` for what has not the expected shape.
+        read: gives the call that one object of the report stands for; None for any other. May raise what Python
+            does for what has not the expected shape.
         marks: texts of which each object that counts has one.
         own_prefix: variables that begin so are the user's own wishes for such a report, which count.
         files: texts that lie beside its settings, by name.
@@ -135,7 +139,8 @@ def _calls(reporter: Reporter, report: str, session: str, since: str) -> Iterato
             continue
         try:
             call = reporter.read(json.loads(text))
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError):
+            is_its = call is not None and call.session == session and call.at >= since
+        except _MISSHAPEN:
             continue
-        if call is not None and call.session == session and call.at >= since:
+        if call is not None and is_its:
             yield call

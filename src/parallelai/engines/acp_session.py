@@ -203,9 +203,12 @@ class Session:
 
     async def _prompt(self) -> PromptResponse:
         blocks: list[Any] = [acp.text_block(text) for text in _prompt_texts(self._request)]
+        folder = self._agent.report_folder
+        # Before the prompt is sent: an agent may report at once.
+        news = None if folder is None else await asyncio.to_thread(News, folder)
         task = self._agent.request(lambda c: c.prompt(self.id, blocks))
         try:
-            await self._watch(task)
+            await self._watch(task, news)
         except asyncio.CancelledError:
             await self._interrupt(task)
             raise
@@ -218,13 +221,12 @@ class Session:
             await self._turn.spend(self._usage(None))
             raise
 
-    async def _watch(self, task: asyncio.Task[PromptResponse]) -> None:
+    async def _watch(self, task: asyncio.Task[PromptResponse], news: News | None) -> None:
         """Wait for the answer, or until the turn fails: also by a call that the agent would make again itself."""
-        folder, reporter = self._agent.report_folder, self._launch.reports
-        news = None if folder is None or reporter is None else await asyncio.to_thread(News, folder)
+        reporter = self._launch.reports
         while not (task.done() or self._turn.failed.done()):
             either = (task, self._turn.failed)
-            seconds = None if news is None else LOOK_SECONDS
+            seconds = None if news is None or reporter is None else LOOK_SECONDS
             done, _ = await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if done or news is None or reporter is None:
                 return

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import operator
 import os
 import shutil
 import signal
@@ -49,6 +51,7 @@ from parallelai.engines.protocol import (
     FinalEvent,
     Port,
     Request,
+    StderrEvent,
     TextEvent,
     UsageEvent,
 )
@@ -67,6 +70,7 @@ MAX_PENDING_CHARS = 256 * 1024
 LAST_LINES = 10
 LAST_CHARS = 2_000
 _KEYS = frozenset({"command", "args", "env", "sandbox", "network"})
+_STDOUT = "stdout"
 HOW = "write `command: [program, argument, …]` in the engine's entry"
 
 
@@ -118,7 +122,7 @@ class CommandEngine:
         return Estimate(tokens=None, usd=None, memory_bytes=self._template.memory_bytes)
 
     async def perform(self, request: Request, port: Port) -> Reply:
-        """Run the program once, to its end or the request's time-out, streaming its stdout."""
+        """Run the program once, to its end or the request's time-out, streaming what it prints."""
         if not self._argv:
             raise Unavailable(f"engine `{self.name}` has no command", next=HOW)
         if self._template is _PLAIN:
@@ -263,23 +267,22 @@ class _Stream:
     def __init__(self, port: Port, reader: Reader) -> None:
         self._port = port
         self._reader = reader
-        self._lines: list[str] = []
+        self._pieces: list[tuple[str, str]] = []  # the stream, and what it has printed
         self._chars = 0
         self._lost = 0
         self._is_ended = False
         self._news = asyncio.Event()
 
     def take(self, stream: str, line: bytes) -> None:
-        """Take a line; of stderr nothing is streamed, it is in the log."""
-        if stream != "stdout":
-            return
-        text = clean(self._reader.take(line.decode("utf-8", "replace").rstrip("\r\n")))
+        """Take a line."""
+        said = line.decode("utf-8", "replace").rstrip("\r\n")
+        text = clean(self._reader.take(said) if stream == _STDOUT else f"{said}\n")
         if not text:
             return
         if self._chars > MAX_PENDING_CHARS:
             self._lost += 1
             return
-        self._lines.append(text)
+        self._pieces.append((stream, text))
         self._chars += len(text)
         self._news.set()
 
@@ -294,12 +297,13 @@ class _Stream:
             await self._news.wait()
             self._news.clear()
             if self._lost:
-                self._lines.append(f"[{self._lost} lines not shown]\n")
-            text = "".join(self._lines)
-            self._lines, self._chars, self._lost = [], 0, 0
-            if text:
-                await self._port.emit(TextEvent(text))
-            elif self._is_ended:
+                self._pieces.append((_STDOUT, f"[{self._lost} lines not shown]\n"))
+            pieces = self._pieces
+            self._pieces, self._chars, self._lost = [], 0, 0
+            for stream, of_stream in itertools.groupby(pieces, operator.itemgetter(0)):
+                text = "".join(text for _, text in of_stream)
+                await self._port.emit(TextEvent(text) if stream == _STDOUT else StderrEvent(text))
+            if not pieces and self._is_ended:
                 return
             if self._is_ended:
                 self._news.set()

@@ -52,10 +52,13 @@ def is_loopback(url: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """Give an address as it may be shown: without a user, a password or a query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    """Give an address as it may be shown: without a user, a password or a query; whatever somebody wrote as one."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(what is no address)"
+    path = parts.path if parts.netloc else parts.path.rpartition("@")[2]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
 
 
 def proxy_of(url: str) -> str | None:

@@ -174,6 +174,14 @@ class TextEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class StderrEvent:
+    """What a program printed beside its answer."""
+
+    delta: str
+    type: Literal["stderr"] = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
 class ToolEvent:
     id: str
     name: str
@@ -243,6 +251,7 @@ class FinalEvent:
 EngineEvent = (
     SessionEvent
     | TextEvent
+    | StderrEvent
     | ToolEvent
     | FilesEvent
     | PlanEvent

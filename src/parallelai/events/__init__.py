@@ -33,6 +33,7 @@ from parallelai.events.runs import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStopping,
     Taken,
     WorkspaceRepaired,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "RunPaused",
     "RunResumed",
     "RunStarted",
+    "RunStopping",
     "SessionOpened",
     "Taken",
     "TaskEnded",

@@ -69,6 +69,14 @@ class RunResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class RunStopping:
+    """Somebody ends the run: nothing more starts, and it ends when what is in flight has."""
+
+    type: ClassVar[str] = "run.stopping"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     type: ClassVar[str] = "run.ended"
     outcome: Outcome
@@ -90,9 +98,9 @@ class LimitChanged:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A limit of the plan, told once, keeps a ready task from starting: `at_work` of `limit` are in flight.
+    """A limit of the plan keeps a ready task from starting: `at_work` of `limit` are in flight.
 
-    `what` says whose limit it is (`role`), and `name` which one.
+    `what` says whose limit it is (`role`), and `name` which one. Each is told once by every process of the run.
     """
 
     type: ClassVar[str] = "limit.reached"
@@ -190,6 +198,7 @@ RunData = (
     | EnginesTaken
     | RunPaused
     | RunResumed
+    | RunStopping
     | RunEnded
     | LimitChanged
     | LimitReached

@@ -32,6 +32,8 @@ EXACT = (
 )
 """Settings by which git sees each file that was written, also where its size and time were put back."""
 
+_MORE = 1024 * 1024
+"""A full disk has no room for so many bytes more."""
 _SAFE = (
     "git",
     "--no-pager",
@@ -112,20 +114,24 @@ class Git:
 
     async def attempt(self, *arguments: str, stdin: bytes = b"", most_bytes: int = MOST_BYTES) -> Completed:
         """Run git, which may fail. It is ended where it prints more than so many bytes: `is_truncated` says so."""
+        call = self._call(arguments)
+        return await _to_its_end(functools.partial(call, stdin=stdin, max_output_bytes=most_bytes))
+
+    async def write(self, path: Path, *arguments: str) -> None:
+        """Have git print into a new file, however much: it is whole and down on the disk, or not there.
+
+        Raises `StoreError` where a file is there already or none can be made, `StoreFullError` for want of room,
+        `GitError` where git fails.
+        """
+        done = await _to_its_end(functools.partial(_write, self._call(arguments), path))
+        if done.exit != 0:
+            raise failure(arguments, done)
+
+    def _call(self, arguments: tuple[str, ...]) -> functools.partial[Completed]:
         cwd = self.work_tree or self.git_dir
         laid_over = [word for setting in self.settings for word in ("-c", setting)]
         argv = (*_SAFE, *laid_over, *arguments)
-        return await _to_its_end(
-            functools.partial(
-                run_quick,
-                argv,
-                cwd,
-                SECONDS,
-                env=self._environment(),
-                stdin=stdin,
-                max_output_bytes=most_bytes,
-            )
-        )
+        return functools.partial(run_quick, argv, cwd, SECONDS, env=self._environment())
 
     async def blobs(self, names: Collection[str]) -> dict[str, bytes]:
         """Give contents by their hashes, of those that are there; in one process for many of them."""
@@ -180,6 +186,22 @@ async def _to_its_end(call: Callable[[], Completed]) -> Completed:
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+
+
+def _write(call: functools.partial[Completed], path: Path) -> Completed:
+    with faults.told(path), path.open("xb") as file:
+        is_whole = False
+        try:
+            done = call(stdout=file)
+            if done.exit != 0 and not is_full(done):
+                file.write(bytes(_MORE))  # git does not always say why it could not write; the system does
+                file.flush()
+            os.fsync(file.fileno())
+            is_whole = done.exit == 0
+        finally:
+            if not is_whole:
+                path.unlink(missing_ok=True)
+    return done
 
 
 def _quoted(path: Path) -> str:

@@ -37,7 +37,7 @@ Identifier = Annotated[
 ]
 Environment = Mapping[Variable, str]
 Count = Annotated[int, Field(ge=1)]
-AutoCount = Annotated[Count | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+AutoCount = Annotated[Count | None, BeforeValidator(values.auto_count)]
 """A count, or `auto`, which is None."""
 Network = Literal["on", "loopback", "off"]
 Sandbox = Literal["auto", "required", "none"]

@@ -53,6 +53,15 @@ def boxes(text: str) -> Mapping[str, tuple[int, ...]]:
         return {}
 
 
+def rows(text: str) -> frozenset[str]:
+    """Name the tasks of a list that are not done and are rows of a table, which has no boxes to tick."""
+    try:
+        found = _found(text, "")
+    except PlanError:
+        return frozenset()
+    return frozenset(entry.id for entry in found.entries if entry.is_row and not entry.is_done)
+
+
 def _found(text: str, file: str) -> Found:
     text = text.removeprefix("\ufeff")
     refuse_unreadable(text, file)
@@ -191,10 +200,16 @@ def _finished(done: Sequence[Entry]) -> str:
 
 def _nothing(found: Found, file: str) -> Problem:
     """What is wrong with a list that has no task."""
+    if found.lacking is not None:
+        at, said, advice = found.lacking
+        return Problem(said, file, at.line, at.column, advice)
     if found.skipped:
         at, said = found.skipped[0], "the table: none of its columns says what a task is"
         return Problem(said, file, at.line, at.column, "call them such as `| Task | Files | Depends on |`")
-    advice = "write one as `- [ ] what is to be done`, or as a heading with `**FILES**: …` below it"
+    advice = (
+        "write one as `- [ ] what is to be done`, as a heading with `**FILES**: …` below it,"
+        " or as a row of a table with a column `Task`"
+    )
     return Problem("the task list: there is no task in it", file, 1, 1, advice)
 
 

@@ -101,6 +101,8 @@ def _wrong_type(name: str, wanted: str, value: Any, advice: str) -> tuple[str, s
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted == "text" and (is_number or isinstance(value, bool)):
         return f"{name}expected text, not {kind_of(value)}", f'write it in quotes: "{value}"'
+    if wanted == "a whole number" and is_number:
+        return f"{name}expected {wanted}, not {shown(value)}", "write it without a point"
     return f"{name}expected {wanted}, not {kind_of(value)}", f"write {advice}"
 
 

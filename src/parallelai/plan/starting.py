@@ -1,4 +1,4 @@
-"""A first plan of workstreams for a project, made from how its folders are cut. Pure: paths and sizes in, plan out.
+"""A first plan of workstreams for a project, made from how its folders are cut. Paths and sizes in, plan out.
 
 The code is cut where its weight is: the heaviest folder is replaced by the folders in it, again and again, until
 there are enough parts of like size. Tests and documentation wait for the code. What all of them need (lock
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallelai.errors import UsageError
+from parallelai.plan import python_tests
 from parallelai.plan.convert import to_yaml
 from parallelai.plan.load import from_mapping
 from parallelai.plan.model import Plan
@@ -28,7 +29,6 @@ _HEAVIEST_FILE: Final = 200_000  # bytes: data that lies among the code does not
 _TESTS: Final = frozenset({"test", "tests", "spec", "specs", "__tests__", "e2e"})
 _DOCS: Final = frozenset({"doc", "docs", "documentation"})
 _PAGES = re.compile(r"\.(?:md|rst|adoc|txt)\Z", re.IGNORECASE)
-_PYTHON_TEST = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_test)\.py\Z")
 _PLAIN = re.compile(r"[\w.@+/-]+\Z")
 _PROTECTED: Final = (".github", ".gitlab-ci.yml", ".circleci", ".gitlab", "Jenkinsfile")
 _HEADER = """\
@@ -69,10 +69,12 @@ class Start:
         return _HEADER + "\n".join(lines) + "\n"
 
 
-def starting_plan(sizes: Mapping[str, int], name: str = "project") -> Start:
+def starting_plan(
+    sizes: Mapping[str, int], name: str = "project", *, read: python_tests.Read = lambda path: ""
+) -> Start:
     """Propose workstreams for a project; `sizes` maps the paths of its files to bytes.
 
-    Raises `UsageError` for a project without files.
+    `read` is asked for a few of them, to learn how its tests are run. Raises `UsageError` for a project without files.
     """
     known = {path: min(size, _HEAVIEST_FILE) for path, size in sizes.items() if _is_told(path)}
     if not known:
@@ -89,13 +91,13 @@ def starting_plan(sizes: Mapping[str, int], name: str = "project") -> Start:
         parts.append(
             Part("all", ("**",), len(known), sum(known.values()), _DESCRIPTION.format("the project"))
         )
-    return Start(_plan(name, parts, known), tuple(parts))
+    return Start(_plan(name, parts, known, read), tuple(parts))
 
 
 _DESCRIPTION = "Say here what is to be done in {}."
 
 
-def _plan(name: str, parts: Sequence[Part], known: Mapping[str, int]) -> Plan:
+def _plan(name: str, parts: Sequence[Part], known: Mapping[str, int], read: python_tests.Read) -> Plan:
     streams: dict[str, dict[str, Any]] = {}
     for part in parts:
         streams[part.name] = {"description": part.description, "owns": list(part.owns)}
@@ -107,8 +109,8 @@ def _plan(name: str, parts: Sequence[Part], known: Mapping[str, int]) -> Plan:
     tops = {path.partition("/")[0] for path in known}
     if protected := [_pattern(top) for top in _PROTECTED if top in tops]:
         data["protected"] = protected
-    if gate := _gate(known):
-        data["gates"] = {"landing": [gate]}
+    if gates := _gates(known, read):
+        data["gates"] = {"landing": list(gates)}
     return from_mapping(data)
 
 
@@ -127,18 +129,12 @@ def _is_below(path: str, folders: set[str]) -> bool:
     return any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1))
 
 
-def _gate(known: Mapping[str, int]) -> str | None:
-    """The command that tests the whole, where a file says which it is."""
-    if any(_PYTHON_TEST.search(path) for path in known):
-        return "pytest -q --junitxml={report}"
-    return next(
-        (
-            command
-            for file, command in (("Cargo.toml", "cargo test"), ("go.mod", "go test ./..."))
-            if file in known
-        ),
-        None,
-    )
+def _gates(known: Mapping[str, int], read: python_tests.Read) -> tuple[str, ...]:
+    """The commands that test the whole, where files say which these are."""
+    if python := python_tests.commands(known.keys(), read):
+        return python
+    others = (("Cargo.toml", "cargo test"), ("go.mod", "go test ./..."))
+    return tuple(command for file, command in others if file in known)[:1]
 
 
 def _is_told(path: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from parallelai.plan.checkboxes import BOX
 from parallelai.plan.details import KEYS, Detail, is_none, key_of, single, slug
-from parallelai.plan.outline import Piece, Slip
+from parallelai.plan.outline import Piece, Slip, cells
 from parallelai.plan.slips import of_header
 
 _KEYS = {
@@ -23,6 +23,7 @@ _KEYS = {
     "name": "id",
     "file": "owns",
     **dict.fromkeys(("depends", "dependency", "deps", "prerequisites"), "depends_on"),
+    **dict.fromkeys(("needs", "requires", "after", "waits for"), "depends_on"),
     **dict.fromkeys(("state", "done"), "status"),
     **dict.fromkeys(("#", "no", "no.", "nr", "nr.", "number"), "number"),
     **dict.fromkeys(("task", "tasks", "todo", "to do", "work item", "workstream"), "title"),
@@ -69,11 +70,22 @@ def columns(header: Sequence[Piece]) -> Columns | None:
     return Columns(header, keys, title, [slip for slip in slips if slip is not None])
 
 
-def row(found: Columns, cells: Sequence[Piece]) -> Row | None:
+def lacking(text: Sequence[Piece]) -> Slip | None:
+    """Find the header of a table of tasks in a paragraph, which it is for want of a line of dashes below it."""
+    for line in text:
+        header = cells(line)
+        if len(header) > 1 and columns(header) is not None:
+            dashes = "|---" * len(header) + "|"
+            said = f"the table: below its header is no line of dashes for its {len(header)} columns"
+            return Slip(line, said, f"write `{dashes}` there")
+    return None
+
+
+def row(found: Columns, given: Sequence[Piece]) -> Row | None:
     """Read a row; None for one in which all cells are empty."""
-    if not any(cell.text for cell in cells):
+    if not any(cell.text for cell in given):
         return None
-    title = cells[found.title] if found.title < len(cells) else cells[0]._replace(text="")
+    title = given[found.title] if found.title < len(given) else given[0]._replace(text="")
     read = Row(title._replace(text=_BREAK.sub("\n", title.text)))
     box = BOX.match(read.title.text)
     if box is not None:
@@ -81,11 +93,12 @@ def row(found: Columns, cells: Sequence[Piece]) -> Row | None:
         read.title = read.title.part(box.end())
     if not read.title.text:
         said, advice = "the row does not say what its task is", f"fill in `{found.names[found.title].text}`"
-        read.slips.append(Slip(next(cell for cell in cells if cell.text), said, advice))
-    if len(cells) > len(found.names):
+        read.title = next(cell for cell in given if cell.text)  # so that nothing else is said about it
+        read.slips.append(Slip(read.title, said, advice))
+    if len(given) > len(found.names):
         said = "the row has more cells than the table has columns"
-        read.slips.append(Slip(cells[len(found.names)], said, r"write `\|` for a bar inside of a cell"))
-    for number, (key, name, cell) in enumerate(zip(found.keys, found.names, cells, strict=False)):
+        read.slips.append(Slip(given[len(found.names)], said, r"write `\|` for a bar inside of a cell"))
+    for number, (key, name, cell) in enumerate(zip(found.keys, found.names, given, strict=False)):
         if cell.text and number != found.title:
             _cell(read, key, name, cell)
     return read

@@ -56,7 +56,8 @@ class Entry:
 
     `title` is what it is called, `name` its first line; `details` are its keys with their values, in their order.
     `number` is its own in a numbered list or heading; `others` are names under which tasks refer to it, as slugs;
-    `boxes` the lines, from 0, of its checkboxes; `slips` what seems to be meant for a detail, but is none.
+    `boxes` the lines, from 0, of its checkboxes, of which a row of a table has none; `slips` what seems to be meant
+    for a detail, but is none.
     """
 
     place: tuple[int, int]
@@ -68,6 +69,7 @@ class Entry:
     todo: list[Piece] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
     number: str | None = None
+    is_row: bool = False
     others: list[str] = field(default_factory=list)
     boxes: list[int] = field(default_factory=list)
     slips: list[Slip] = field(default_factory=list)
@@ -85,12 +87,14 @@ class Entry:
 class Found:
     """The tasks of a list, also those that are done, each with an id of its own; and what is written wrong in it.
 
-    `skipped` are the tables that were not read: those of tasks beside other tasks, any where no task is.
+    `skipped` are the tables that were not read: those of tasks beside other tasks, any where no task is. `lacking`
+    is what a table lacks to have tasks, where there is none.
     """
 
     entries: Sequence[Entry]
     slips: Sequence[Slip]
     skipped: Sequence[Piece] = ()
+    lacking: Slip | None = None
 
 
 def entries(outline: Outline) -> Found:
@@ -103,9 +107,20 @@ def entries(outline: Outline) -> Found:
     if not tasks:  # else a table is an overview of them, or says the same again
         tasks = [entry for table, found in of_tasks for entry in finder.rows(table, found)]
         skipped = [] if tasks else skipped
+    lacking = _lacking(finder, of_tasks) if not tasks else None
     _name(tasks)
     slips = [slip for entry in tasks if not entry.is_done for slip in entry.slips]
-    return Found(tasks, [*outline.slips, *finder.slips, *slips], [table.rows[0] for table in skipped])
+    slips = [*outline.slips, *finder.slips, *slips]
+    return Found(tasks, slips, [table.rows[0] for table in skipped], lacking)
+
+
+def _lacking(finder: _Finder, of_tasks: Sequence[tuple[Block, tables.Columns]]) -> Slip | None:
+    """Say what a table lacks that has no tasks."""
+    if of_tasks:
+        header = of_tasks[0][0].rows[0]
+        return Slip(header, "the table has no rows", "write one for each task below its line of dashes")
+    found = (tables.lacking(text) for text in finder.texts)
+    return next((slip for slip in found if slip is not None), None)
 
 
 class _Finder:
@@ -113,6 +128,7 @@ class _Finder:
         self._outline = found
         self.slips: list[Slip] = []  # below headings that are no tasks
         self.tables: list[Block] = []  # in no task
+        self.texts: list[Sequence[Piece]] = []  # the same
 
     def entries(self) -> Iterator[Entry]:
         sections = self._outline.sections
@@ -137,7 +153,8 @@ class _Finder:
             if row is not None:
                 item = Item(table.first, table.last, box=row.is_done, pieces=[row.title])
                 entry = self._box(item, row.number)
-                entry.boxes.clear()  # a row has none that could be ticked
+                entry.is_row = True
+                entry.boxes.clear()
                 entry.details += row.details
                 entry.todo += row.todo
                 entry.text += ["\n".join(row.text)] * bool(row.text)
@@ -149,6 +166,8 @@ class _Finder:
     def _boxes(self, block: Block) -> Iterator[Entry]:
         if block.rows:
             self.tables.append(block)
+        if block.pieces:
+            self.texts.append(block.pieces)
         for item, number in zip(block.items, _numbers(block.items), strict=True):
             if item.box is not None:
                 yield self._box(item, number)

@@ -96,6 +96,17 @@ def _number(value: Any) -> float | None:
     return number
 
 
+def auto_count(value: Any) -> Any:
+    """Read `auto` as None. Raises `Wrong` on what is neither that nor a whole number."""
+    if value == "auto":
+        return None
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    is_short = value != "" and isinstance(value, (str, float))
+    what = shown(value) if is_short else kind_of(value)
+    raise Wrong(f"expected a whole number or `auto`, not {what}", "write `auto`, or 4, say")
+
+
 def duration(value: Any) -> float:
     """Read a duration as seconds: `90s`, `30m`, `4h`, `2d`, `1h30m`, or a number of seconds."""
     if isinstance(value, InHours):

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from parallelai.errors import ProgramError
 from parallelai.processes.environment import MARK, environment
@@ -27,13 +28,15 @@ def run_quick(
     *,
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
+    stdout: IO[bytes] | None = None,
     max_output_bytes: int = 256 * 1024 * 1024,
 ) -> Completed:
     """Run a small, known program to its end, blocking; for what takes milliseconds and starts nothing.
 
     `timeout` is in seconds; `env` is the complete environment (default: `environment()`). Of each stream the
-    first `max_output_bytes` are kept; beyond that the program is ended and `is_truncated` set. No warden:
-    at the time-out its process group gets SIGKILL. Raises `ProgramError` when it cannot be started.
+    first `max_output_bytes` are kept; beyond that the program is ended and `is_truncated` set. A file `stdout`
+    gets all that is printed there, however much, and none of it is kept. No warden: at the time-out its process
+    group gets SIGKILL. Raises `ProgramError` when it cannot be started.
     """
     given = environment() if env is None else env
     folder = cwd.resolve()
@@ -46,7 +49,7 @@ def run_quick(
             cwd=folder,
             env=complete,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
@@ -83,7 +86,7 @@ class _Exchange:
 
     def run(self, timeout_seconds: float) -> Completed:
         """Do the whole exchange."""
-        out, err = self._register()
+        self._register()
         end = self._begun + timeout_seconds
         has_ended = False
         while self._selector.get_map() and not self._is_truncated:
@@ -106,24 +109,25 @@ class _Exchange:
         return Completed(
             exit=code if code >= 0 else None,
             signal=-code if code < 0 else None,
-            stdout=bytes(self._output[out]),
-            stderr=bytes(self._output[err]),
+            stdout=self._printed(self._process.stdout),
+            stderr=self._printed(self._process.stderr),
             seconds=time.monotonic() - self._begun,
             is_truncated=self._is_truncated,
             ended_by="timeout" if is_late else None,
         )
 
-    def _register(self) -> tuple[int, int]:
+    def _register(self) -> None:
         streams = (self._process.stdout, self._process.stderr)
-        out, err = (stream.fileno() for stream in streams if stream is not None)
-        for descriptor in (out, err):
+        for descriptor in (stream.fileno() for stream in streams if stream is not None):
             os.set_blocking(descriptor, False)
             self._output[descriptor] = bytearray()
             self._selector.register(descriptor, selectors.EVENT_READ)
         if self._process.stdin is not None:
             os.set_blocking(self._process.stdin.fileno(), False)
             self._selector.register(self._process.stdin.fileno(), selectors.EVENT_WRITE)
-        return out, err
+
+    def _printed(self, stream: IO[bytes] | None) -> bytes:
+        return b"" if stream is None else bytes(self._output[stream.fileno()])
 
     def _serve(self, descriptor: int) -> None:
         if descriptor in self._output:

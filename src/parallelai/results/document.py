@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from parallelai.records import (
+    Change,
     Coverage,
     FileNote,
     Finding,
@@ -74,6 +75,14 @@ def run_outcome(
     if counted.get(Outcome.FAILED) or counted.get(Outcome.BLOCKED):
         return Outcome.FAILED
     return Outcome.CANCELLED if counted.get(Outcome.CANCELLED) else Outcome.OK
+
+
+def standing(change: Change) -> str:
+    """Say whether a change is in the user's checkout, and why not, or what of it is not."""
+    if change.why == GONE:
+        return GONE
+    why = f" ({change.why})" if change.why is not None else ""
+    return f"applied{why}" if change.applied else f"not applied{why}"
 
 
 def is_pending(task: TaskResult) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from parallelai.records import Change, Coverage, FileNote, Finding, Outcome, RunDocument, Severity, TaskResult
 from parallelai.results import summary
-from parallelai.results.document import GONE
+from parallelai.results.document import standing
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
 from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
@@ -251,11 +251,8 @@ def _error(task: TaskResult, page: _Page) -> list[str]:
 
 
 def _applied(change: Change) -> str:
-    """Whether a change is in the checkout, and why not."""
-    if change.why == GONE:
-        return f"{GONE}: {change.patch}"
-    why = f" ({change.why})" if change.why is not None else ""
-    return f"applied{why}" if change.applied else f"not applied{why}: {change.patch}"
+    """Whether a change is in the checkout, why not, and where it is else."""
+    return standing(change) if change.applied else f"{standing(change)}: {change.patch}"
 
 
 def _change(task: TaskResult, page: _Page) -> list[str]:

@@ -30,6 +30,10 @@ STEP = "approve"
 """The kind of the step in which a task waits."""
 WAITS = TaskStep("leave", "waiting")
 """What is written down when somebody is there, and is waited for."""
+UNMET = "it waits for a person's leave"
+"""How the error begins of what nobody was there to give leave for."""
+LEAST_OF_A_MARK = 7
+"""How many digits of a mark have to be given."""
 
 
 @dataclass(slots=True)
@@ -38,13 +42,14 @@ class Leave:
 
     `given` are tasks that a person gave leave for, with the result that it was for; `lapsed` those that were done
     anew since, which nobody was told yet; `wanted` those that wait for leave; `refused` gives, for tasks that are to
-    be done again, why a person refused what they came to.
+    be done again, why a person refused what they came to; `shown` has the marks under which results were named.
     """
 
     given: dict[str, str] = field(default_factory=dict)
     lapsed: set[str] = field(default_factory=set)
     wanted: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)
     _asked: dict[int, CommandReceived] = field(default_factory=dict)
     _step: dict[str, str] = field(default_factory=dict)
     _grounds: dict[tuple[str, int | None], str] = field(default_factory=dict)
@@ -80,7 +85,9 @@ class Leave:
                 self.lapsed.discard(task)
             case TaskEnded():
                 self._over.add(task)
-                if not is_kept_waiting(data, self._step.pop(task, None)):
+                if is_kept_waiting(data, self._step.pop(task, None)):
+                    self.shown.add(mark_of(task, self.result(task)))
+                else:
                     self.wanted.discard(task)
                 if data.result.status is Outcome.OK:
                     self.refused.pop(task, None)
@@ -111,6 +118,16 @@ class Leave:
         replies = self._replies.get(task, ())
         return digest(sorted((grounds, reply_digest(reply)) for grounds, reply in replies)) if replies else ""
 
+    def has_change(self, name: str) -> bool:
+        """Whether what a task, or an instance of it, came to last holds a change, which `runs diff` shows."""
+        replies = (
+            reply
+            for task, of_task in self._replies.items()
+            if name in (task, task.split("@")[0].split("#")[0])
+            for _, reply in of_task
+        )
+        return any(reply.change is not None and reply.change.files for reply in replies)
+
     def is_given(self, task: str) -> bool:
         """Whether what a task came to last may count."""
         result = self.result(task)
@@ -126,16 +143,50 @@ class Leave:
             self.take(event)
 
 
-def mark_of(results: Mapping[str, str]) -> str:
-    """A short name of what tasks came to (`Leave.result`, by task), by which a person says what was looked at."""
-    return digest(sorted(results.items()))[:12]
+def mark_of(task: str, result: str) -> str:
+    """A short name of what a task came to (`Leave.result`), by which a person says what was looked at."""
+    return digest([(task, result)])[:12]
 
 
-def changed_since(run: str, task: str) -> UsageError:
+def looked_at(run: str, task: str, results: Mapping[str, str], mark: str, leave: Leave) -> dict[str, str]:
+    """Give, of what a task or its instances came to, what a mark, or its beginning, names.
+
+    Raises `UsageError` where that is nothing, or more than one; `leave` knows the marks that were shown before.
+    """
+    marks = {name: mark_of(name, result) for name, result in results.items()}
+    found = {name: results[name] for name in marks if _begins(marks[name], mark)}
+    if len(found) == 1:
+        return found
+    if found:
+        raise UsageError(f"`{mark}` is the beginning of several marks", next="write more of it")
+    if any(_begins(each, mark) for each in leave.shown):
+        raise changed_since(run, task, leave)
+    if len(results) > 1:
+        raise UsageError(
+            f"nothing that `{task}` came to has the mark `{mark}`",
+            next=f"`{task}` is {len(results)} tasks: name one, such as `{next(iter(results))}`",
+        )
+    raise UsageError(
+        f"`{mark}` is no mark of what `{task}` came to; it is `{next(iter(marks.values()))}`",
+        next=f"{look_at(run, task, leave)}; then approve that",
+    )
+
+
+def _begins(mark: str, given: str) -> bool:
+    return len(given) >= LEAST_OF_A_MARK and mark.startswith(given)
+
+
+def look_at(run: str, task: str, leave: Leave) -> str:
+    """Say how to look at what a task came to."""
+    diff = f", `runs diff {run} {task}`" if leave.has_change(task) else ""
+    return f"look at it: `parallelai runs show {run}`{diff}"
+
+
+def changed_since(run: str, task: str, leave: Leave) -> UsageError:
     """The error of leave that is given for something else than what the task came to."""
     return UsageError(
         f"what `{task}` came to changed since you looked",
-        next=f"look at it: `parallelai runs show {run}`, `parallelai runs diff {run} {task}`; then approve that",
+        next=f"{look_at(run, task, leave)}; then approve that",
     )
 
 
@@ -206,10 +257,10 @@ class Approvals:
         if self._leave.has_lapsed(task):
             self._tell(task, LeaveLapsed())
         if not self._is_attended:
-            mark = mark_of({task: self._leave.result(task)})
+            mark = mark_of(task, self._leave.result(task))
             raise Unavailable(
-                "it waits for a person's leave",
-                next=f"look at it: `parallelai runs show {self._run}`, `runs diff {self._run} {task}`; then"
+                UNMET,
+                next=f"{look_at(self._run, task, self._leave)}; then"
                 f" `parallelai work approve {task} --result {mark}` and `parallelai runs resume {self._run}`",
             )
         self._tell(task, WAITS)
@@ -231,7 +282,7 @@ class Approvals:
                 f"`{task}` does not wait for leave", next="`parallelai runs show` says what it does"
             )
         if kind == "approve" and (not result or result != self._leave.result(task)):
-            raise changed_since(self._run, task)
+            raise changed_since(self._run, task, self._leave)
         if waiting is None or not is_waiting:
             # an earlier process of the run has asked; `leave` compares what it comes to in this one
             return f"`{task}` may go on"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from parallelai.engines.protocol import Request
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
 from parallelai.records import LimitKey, Usage
-from parallelai.run.job import Job
+from parallelai.run.job import Assignment, Job
 from parallelai.run.nodes import Allowance, Member, Node, RoleLimit, Rule
 from parallelai.run.settings import Settings
 from parallelai.run.steps import PERFORM, Step
@@ -19,7 +20,14 @@ LEAST_WEIGHT = 0.01
 USUAL_SECONDS = 60.0
 """What a task is taken to last that nobody knows anything of."""
 _NOTHING: frozenset[str] = frozenset()  # one for all: most tasks say nothing
-_Known = dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[Member, ...]]
+
+
+class _Course(NamedTuple):
+    """The steps of a task, and what the scheduler has to know of them; see `Node`."""
+
+    steps: tuple[str, ...]
+    unslotted: frozenset[str]
+    finish_step: int
 
 
 def nodes_of(
@@ -31,57 +39,68 @@ def nodes_of(
         steps: all that are registered; each instance gets those that apply to it.
         key_of: gives the limit that an engine's requests count for.
     """
-    members: _Known = {}
-    unslotted = frozenset(step.kind for step in steps if getattr(step, "is_unslotted", False))
-    return [_node(job, instance, steps, key_of, members, unslotted) for instance in instances]
+    nodes = _Nodes(job, steps, key_of)
+    return [nodes.node(instance) for instance in instances]
 
 
-def _node(
-    job: Job,
-    instance: Instance,
-    steps: Sequence[Step],
-    key_of: Callable[[str, Request], LimitKey],
-    known: _Known,
-    unslotted: frozenset[str],
-) -> Node:
-    task = instance.task
-    who = job.assignment(instance)
-    key = (who.choice.members, who.models)
-    if key not in known:
-        known[key] = (
-            ()
-            if who.error is not None
-            else tuple(
-                Member(name, key_of(name, _blank(job, instance, model)))
+class _Nodes:
+    """Makes nodes. What thousands of them have in common is made once."""
+
+    def __init__(self, job: Job, steps: Sequence[Step], key_of: Callable[[str, Request], LimitKey]) -> None:
+        self._job = job
+        self._steps = steps
+        self._key_of = key_of
+        self._unslotted = frozenset(step.kind for step in steps if getattr(step, "is_unslotted", False))
+        self._members: dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[Member, ...]] = {}
+        self._courses: dict[tuple[str, ...], _Course] = {}
+
+    def node(self, instance: Instance) -> Node:
+        task, who = instance.task, self._job.assignment(instance)
+        course = self._course(instance)
+        rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule
+        return Node(
+            id=instance.id,
+            index=instance.index,
+            depends_on=instance.depends_on,
+            awaits=instance.awaits,
+            steps=course.steps,
+            rule=rule,
+            members=() if who.error is not None else self._members_of(who, instance),
+            estimate_seconds=self._job.estimates.get(
+                task.id, task.estimate if task.estimate is not None else USUAL_SECONDS
+            ),
+            weight=max(task.priority, LEAST_WEIGHT),
+            retries=task.retries,
+            retry_on=frozenset(_kind(kind) for kind in task.retry_on) if task.retry_on else _NOTHING,
+            on_failure=task.on_failure,
+            phase=instance.phase,
+            role=_role_limit(self._job, task),
+            budget=task.budget,
+            unslotted=course.unslotted,
+            finish_step=course.finish_step,
+            after_finish=_finish_is_enough(self._job, instance),
+        )
+
+    def _members_of(self, who: Assignment, instance: Instance) -> tuple[Member, ...]:
+        key = (who.choice.members, who.models)
+        known = self._members.get(key)
+        if known is None:
+            known = self._members[key] = tuple(
+                Member(name, self._key_of(name, _blank(self._job, instance, model)))
                 for name, model in zip(who.choice.members, who.models, strict=True)
             )
-        )
-    kinds = tuple(step.kind for step in steps if step.applies(instance))
-    begun = job.performed if isinstance(task, Workstream) else ()
-    own = kinds if isinstance(task, PhaseGate) or instance.id in begun else (PERFORM, *kinds)
-    rule: Rule = "one" if who.choice.rule == "route" else who.choice.rule
-    return Node(
-        id=instance.id,
-        index=instance.index,
-        depends_on=instance.depends_on,
-        awaits=instance.awaits,
-        steps=own,
-        rule=rule,
-        members=known[key],
-        estimate_seconds=job.estimates.get(
-            task.id, task.estimate if task.estimate is not None else USUAL_SECONDS
-        ),
-        weight=max(task.priority, LEAST_WEIGHT),
-        retries=task.retries,
-        retry_on=frozenset(_kind(kind) for kind in task.retry_on) if task.retry_on else _NOTHING,
-        on_failure=task.on_failure,
-        phase=instance.phase,
-        role=_role_limit(job, task),
-        budget=task.budget,
-        unslotted=unslotted & frozenset(own) if unslotted else _NOTHING,
-        finish_step=next((at for at, kind in enumerate(own) if kind in unslotted), 0),
-        after_finish=_finish_is_enough(job, instance),
-    )
+        return known
+
+    def _course(self, instance: Instance) -> _Course:
+        kinds = tuple([step.kind for step in self._steps if step.applies(instance)])
+        begun = self._job.performed if isinstance(instance.task, Workstream) else ()
+        is_performed = isinstance(instance.task, PhaseGate) or instance.id in begun
+        own = kinds if is_performed else (PERFORM, *kinds)
+        known = self._courses.get(own)
+        if known is None:
+            finish = next((at for at, kind in enumerate(own) if kind in self._unslotted), 0)
+            known = self._courses[own] = _Course(own, self._unslotted & frozenset(own), finish)
+        return known
 
 
 def _role_limit(job: Job, task: Task) -> RoleLimit | None:

@@ -24,7 +24,7 @@ from parallelai.events import (
 )
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Choice
-from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Reply, Usage, changed
+from parallelai.records import FREE, Change, ErrorRecord, LimitKey, Outcome, Reply, Usage, changed
 from parallelai.run.assembly import key_of, work_of
 from parallelai.run.decisions import Start
 from parallelai.run.executors.base import (
@@ -256,9 +256,9 @@ class Flights:
         if change is None or measured is None:
             return
         task, attempt = news.id.task, news.id.attempt
-        if measured.kept_out and not measured.is_guarded:
-            why = "it may not be changed by an assistant"
-            self._append(GuardKeptOut(change.kept_out, why), task=task, attempt=attempt)
+        if not measured.is_guarded:
+            for kept_out in _kept_out(change, measured):
+                self._append(kept_out, task=task, attempt=attempt)
         made = ChangeMade(change.patch, change.files, measured.base, measured.commit, change.kept_out)
         self._append(made, task=task, attempt=attempt)
         self._tallies.setdefault(task, Tally()).measured[attempt] = measured
@@ -364,3 +364,14 @@ class Flights:
 
     def _record(self, error: EngineError | None) -> ErrorRecord | None:
         return None if error is None else self._masker.record(record_of(error))
+
+
+def _kept_out(change: Change, measured: Measured) -> list[GuardKeptOut]:
+    """Say what of an attempt's work is no part of its change, by reason."""
+    unseen = tuple(path for path in change.kept_out if path in measured.unseen)
+    others = tuple(path for path in change.kept_out if path not in measured.unseen)
+    found = (
+        (others, "it may not be changed by an assistant"),
+        (unseen, "the task could not see it (`sparse`)"),
+    )
+    return [GuardKeptOut(paths, why) for paths, why in found if paths]

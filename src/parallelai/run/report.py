@@ -121,9 +121,8 @@ class Report:
             case ChangeApplied():
                 self.is_applied[task] = True
                 self.written.setdefault(task, {}).update(data.written)
-            case ChangeRefused():
+            case ChangeRefused():  # an applied one stays applied: nothing was written
                 self.refusals[task] = data
-                self._not_applied(task)
 
     def _not_applied(self, task: str) -> None:
         self.is_applied.pop(task, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import os
@@ -11,28 +12,23 @@ import socket
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 from parallelai import processes
 from parallelai.engines.protocol import Message, Request
-from parallelai.errors import EngineError, ParallelAIError, UsageError
+from parallelai.errors import EngineError, ParallelAIError, StoreError, UsageError
 from parallelai.events import (
     Event,
     EventData,
     OrphanEnded,
     RunCreated,
     RunStarted,
+    RunStopping,
     TaskExpanded,
     TaskReady,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import (
-    FileNote,
-    LimitKey,
-    Outcome,
-    RunDocument,
-)
+from parallelai.records import FileNote, LimitKey, Outcome, RunDocument
 from parallelai.run import approving, assembly, closing, limiting
 from parallelai.run.applying import apply_changes
 from parallelai.run.asking import Questions, RunCoordinator
@@ -223,6 +219,8 @@ class Runner:
         """
         is_first, self._signal = self._signal is None, signal
         if is_first:
+            with contextlib.suppress(StoreError):  # whoever carries the run out is told of it
+                self._writer.append(RunStopping("interrupted"))
             self._scheduler.stop("interrupted")
             for task in self._stepping.of_kind(approving.STEP):
                 self._scheduler.cancel(task, "interrupted")
@@ -269,7 +267,7 @@ class Runner:
             has_streams=self._job.has_streams,
         ).settle()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _executing(self) -> AsyncIterator[None]:
         coordinator = RunCoordinator(self._permits.permit, self._questions.ask)
         async with asyncio.TaskGroup() as group:
@@ -468,7 +466,7 @@ class Runner:
             name = str(args.get("name"))
             if not self._scheduler.cancel(name, f"stopped by {by}" if by else "stopped"):
                 raise UsageError(f"`{name}` has already ended")
-            return f"ending what works on `{name}`; its worktree stays"
+            return f"ending `{name}`; its worktree stays, if it has one"
         return self._steer_stream(kind, args, by)
 
     # -- small things

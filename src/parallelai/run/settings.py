@@ -11,10 +11,12 @@ from parallelai.records import LimitKey
 from parallelai.run.nodes import Allowance, Budget
 from parallelai.run.strategies import DAGStrategy, Strategy
 
+_LAST_TIME = 253_402_300_799.0  # the year 9999
+
 
 def utc_text(now: float) -> str:
-    """Write a time of the Unix clock as it is stored."""
-    text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    """Write a time of the Unix clock as it is stored; one that no calendar has, which others may tell, as the last."""
+    text = datetime.fromtimestamp(max(0.0, min(_LAST_TIME, now)), UTC).isoformat(timespec="seconds")
     return text.replace("+00:00", "Z")
 
 

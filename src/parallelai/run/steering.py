@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from parallelai.errors import ParallelAIError, UsageError
-from parallelai.events import CommandDone, CommandReceived, RunPaused, RunResumed
+from parallelai.events import CommandDone, CommandReceived, RunPaused, RunResumed, RunStopping
 from parallelai.plan.model import Budget
 from parallelai.run.journaling import Append
 from parallelai.run.scheduler import Scheduler
@@ -136,6 +136,8 @@ class Steering:
         why = f"cancelled by {by}" if by else "cancelled"
         if not self._scheduler.cancel(None if task is None else str(task), why):
             raise UsageError(f"task `{task}` has already ended")
+        if task is None:
+            self._append(RunStopping(why))
         return f"cancelling {f'`{task}`' if task is not None else 'the run'}"
 
     def _pause(self, args: Mapping[str, Any], by: str) -> str:

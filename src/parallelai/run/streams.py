@@ -13,6 +13,7 @@ from parallelai.engines.protocol import (
     EngineEvent,
     FinalEvent,
     LimitsEvent,
+    StderrEvent,
     TextEvent,
     UsageEvent,
     stream_to_json,
@@ -47,6 +48,7 @@ class StreamLogs:
             return
         if isinstance(event, TextEvent):
             self._with_text.add(number)
+        if isinstance(event, (TextEvent, StderrEvent)):
             event = dataclasses.replace(event, delta=self._mask(event.delta))
         self._write(number, stream_to_json(event))
 

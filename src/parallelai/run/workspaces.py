@@ -65,8 +65,9 @@ class Measured:
     """What an assistant changed in its folder.
 
     `commit` is the result and `base` what it was cut from, in the run's own repository of snapshots;
-    `kept_out` are paths that may not be changed, and are not part of the change. `is_guarded`: of a workstream, whose
-    guard has written down already what it kept out.
+    `kept_out` are paths that may not be changed, and are not part of the change; `unseen` are those of them that its
+    folder does not hold (`sparse`). `is_guarded`: of a workstream, whose guard has written down already what it kept
+    out.
     """
 
     base: str
@@ -74,6 +75,7 @@ class Measured:
     files: tuple[str, ...]
     kept_out: tuple[str, ...] = ()
     is_guarded: bool = False
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Bring a file that another program wrote down to the disk. Raises `StoreError`."""
-    with told(path), path.open("rb") as file:
-        os.fsync(file.fileno())

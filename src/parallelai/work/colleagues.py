@@ -278,7 +278,7 @@ class Colleagues:
     def _advise(self, pair: ConflictPair, sides: dict[str, Stream]) -> None:
         for name, stream in sides.items():
             if stream.state == "open":
-                self.keep(name, [advice(pair)])
+                self.keep(name, [advice(pair, is_with_target=len(sides) == 1)])
 
     def begins_to_wait(self, name: str, other: str, pair: ConflictPair) -> None:
         """Tell the one that is waited for (`holding.Notices`)."""

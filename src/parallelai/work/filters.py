@@ -11,11 +11,12 @@ that attributes of the folder name, and has to write where the only copy of the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from parallelai.errors import ParallelAIError, Unavailable
 from parallelai.git.plumbing import GitError, is_full
 from parallelai.git.repository import SECONDS, Repository
 from parallelai.processes import Completed
-from parallelai.work import lfs
+from parallelai.work import lfs, lfs_config
 from parallelai.work.scratch.removing import remove
 
 PATTERN = r"^(filter\..*\.(clean|smudge|process|required)|lfs\..*)$"
@@ -41,6 +42,8 @@ _WHAT_IT_MAY = (
     "it may read files, and write what it prints: have it do no more, or take it out of git's settings"
 )
 _QUOTE_OR_NAME = re.compile(r"""\\.|'|"|%f|%%""", re.DOTALL)
+_WRITE_NO_FILE = frozenset({"check-attr", "diff-files", "hash-object", "ls-files", "update-index"})
+"""Commands of git for which git-lfs asks no server; most calls are one of them."""
 _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "SSH_ASKPASS")
 
 
@@ -72,8 +75,8 @@ async def as_user(
 ) -> Completed:
     """`Repository.as_user` on files of assistants: where a sandbox works here, filters run in it.
 
-    `top` is where they run, if not `at`; for `readable` and `hidden` see `Folder`. Where the assistant was not
-    confined, nor need they be.
+    `top` is where they run, if not `at`: a worktree that git is to make, of the last argument. For `readable` and
+    `hidden` see `Folder`. Where the assistant was not confined, nor need they be.
     Raises `Unavailable` where they cannot be confined, or where one that git cannot do without fails, `GitError`
     where git cannot read its settings.
     """
@@ -84,10 +87,17 @@ async def as_user(
     temporary = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="parallelai-filters-"))
     try:
         folder = Folder(top or at, temporary, repository.root, (str(repository.common), *readable), hidden)
-        changed = (
-            await _confined_for(repository, settings, folder) if is_confined else without_annex(settings)
-        )
-        given |= _as_environment(changed)
+        if is_confined:
+            changed = await _confined_for(repository, settings, folder)
+            if _command(arguments) not in _WRITE_NO_FILE:
+                read = functools.partial(_read, repository, at, dict(given))
+                revisions = ("", "HEAD") if top is None else (arguments[-1],)
+                changed |= await lfs_config.overriding(
+                    repository, settings, read, folder=folder.path, revisions=revisions
+                )
+        else:
+            changed = without_annex(settings)
+        given |= as_environment(changed)
         done = await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
     finally:
         await asyncio.to_thread(remove, temporary)
@@ -105,16 +115,33 @@ async def _confined_for(
     return await asyncio.to_thread(confined, settings, folder, is_users=is_users)
 
 
+def _command(arguments: Sequence[str]) -> str:
+    """The command that git is called with, after its own options."""
+    words = iter(arguments)
+    for word in words:
+        if word == "-c":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _read(
+    repository: Repository, at: Path, env: Mapping[str, str], stdin: bytes
+) -> Coroutine[None, None, Completed]:
+    return repository.as_user("cat-file", "--batch", at=at, env=env, stdin=stdin)
+
+
 async def of_user(repository: Repository) -> dict[str, str]:
     """The settings of filters of the user's git, which run in a checkout of theirs, too; git-lfs's among them.
 
-    What git-lfs has fetched lies in the user's repository. Keys that git's `-c` would cut are left out.
+    What git-lfs has fetched lies in the user's repository.
     """
     found = await repository.git.configured(PATTERN)
     if any(key.startswith("filter.lfs.") for key in found):
         storage = Path(found.get("lfs.storage", "lfs"))
         found["lfs.storage"] = str(repository.common / storage)
-    return {key: value for key, value in found.items() if "=" not in key}
+    return found
 
 
 def confined(settings: Mapping[str, str], folder: Folder, *, is_users: bool = True) -> dict[str, str]:
@@ -147,6 +174,12 @@ def without_annex(settings: Mapping[str, str]) -> dict[str, str]:
     keys = [key for key, value in settings.items() if _PROGRAM.fullmatch(key) and _ANNEX.fullmatch(value)]
     needed = {f"{key.rpartition('.')[0]}.required" for key in keys} & settings.keys()
     return dict.fromkeys(keys, "") | dict.fromkeys(needed, "false")
+
+
+def of_annex(settings: Mapping[str, str]) -> frozenset[str]:
+    """The names of the filters that are git-annex."""
+    keys = without_annex(settings)
+    return frozenset(key.removeprefix("filter.").rpartition(".")[0] for key in keys)
 
 
 def own(settings: Mapping[str, str]) -> dict[str, str]:
@@ -269,8 +302,11 @@ def _words(command: str) -> list[str]:
         return []
 
 
-def _as_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """`-c` would cut at the first `=`, also of a filter's name."""
+def as_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Give git settings by its environment.
+
+    `-c` would cut at the first `=`, also of a filter's name, and show everybody on the machine what may be secret.
+    """
     env = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings.items()):
         env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}

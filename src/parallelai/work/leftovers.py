@@ -63,7 +63,7 @@ async def is_a_persons(repository: Repository, stream: Stream) -> bool:
         return False
     if now.tip != stream.head:
         at = await repository.git.line("log", "--max-count=1", "--format=%ct", now.tip, "--")
-        if int(at) > stream.left_at:
+        if int(at) >= int(stream.left_at):  # git knows whole seconds
             return True
     return await asyncio.to_thread(_is_any_newer, Path(stream.worktree), now.changed, stream.left_at)
 
@@ -73,15 +73,36 @@ def _is_any_newer(root: Path, paths: Iterable[str], at: float) -> bool:
 
     What counts is when the file system noted it (`ctime`): a program that unpacks files gives them other times.
     """
-    return any(_nearest(root, root / path) > at for path in paths)
+    gone: set[Path] = set()
+    for path in paths:
+        changed = _changed_at(root / path)
+        if changed is None:
+            gone.add(_nearest(root, root / path))
+        elif changed > at:
+            return True
+    return any(_has_lost(folder, at) for folder in gone)
 
 
-def _nearest(root: Path, path: Path) -> float:
-    """When a file changed; of one that is gone when the nearest folder did that is there."""
-    while True:
-        try:
-            return path.lstat().st_ctime
-        except OSError:
-            if path == root:
-                return 0.0
-            path = path.parent
+def _changed_at(path: Path) -> float | None:
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return None
+
+
+def _nearest(root: Path, path: Path) -> Path:
+    """The nearest folder that is there, of a file that is gone."""
+    while path != root and _changed_at(path) is None:
+        path = path.parent
+    return path
+
+
+def _has_lost(folder: Path, at: float) -> bool:
+    """Whether a folder changed after a time, and nothing new in it says why: what is ignored comes without a person."""
+    if (_changed_at(folder) or 0.0) <= at:
+        return False
+    try:
+        with os.scandir(folder) as listed:
+            return all(each.stat(follow_symlinks=False).st_ctime <= at for each in listed)
+    except OSError:  # it goes on changing
+        return True

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from parallelai import processes
 from parallelai.engines.protocol import Request
 from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Unavailable, UsageError
 from parallelai.events import TaskStep
@@ -35,6 +36,7 @@ from parallelai.work.site import Site
 from parallelai.work.streams.record import Stream, described, waits_for_leave, with_leave
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.revisiting import landed_again
+from parallelai.work.streams.worktrees import Started
 
 MOST_TOLD = 6
 """Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
@@ -125,6 +127,7 @@ class Room:
 
         What an attempt of an earlier process left that was cut off stays if its session `goes_on`, or if a person has
         worked on it since it was stopped; else it is taken back: who begins anew must not find half of the work done.
+        What stays is judged and committed as after a turn.
         While others hold the memory or the heavy slots that it needs, it waits inside of `parked`.
         """
         self._tell(name, TaskStep("prepare", "preparing"))
@@ -139,8 +142,7 @@ class Room:
                 was_in_attempt = before is not None and before.in_attempt
                 stays = goes_on or course.has_begun or (was_in_attempt and await self.site.is_a_persons(name))
                 started = await self.site.prepare(name, sandbox)
-                if started.stream.in_attempt and not stays:
-                    await self.site.start_over(name, self._colleagues.leased(name))
+                await self._judge_left(name, started, stays)
                 course.has_begun = True
                 if not started.is_new:  # what was put right on the target since it failed has to reach it
                     synced = await self.site.sync(name)
@@ -155,6 +157,20 @@ class Room:
         return self.streams.update(
             stream.name, lambda it: dataclasses.replace(it, in_attempt=True, left_at=None)
         )
+
+    async def _judge_left(self, name: str, started: Started, stays: bool) -> None:
+        """Take back what an attempt left that was cut off; where it stays, judge it: a sync makes all commits ours."""
+        stream, leased = started.stream, self._colleagues.leased(name)
+        if stream.in_attempt and not stays:
+            await self.site.start_over(name, leased)
+        elif not started.is_new and (stream.in_attempt or await self._has_moved(stream)):
+            await asyncio.to_thread(processes.sweep)  # its programs may be at it still
+            said = await self.site.guard(name, leased)
+            self._colleagues.keep(name, [said] if said else [])
+
+    async def _has_moved(self, stream: Stream) -> bool:
+        """Whether its branch is not where it was left: an attempt that failed may have committed, or a person."""
+        return await self.repository.commit(f"refs/heads/{stream.branch}") != stream.head
 
     def stopped(self, name: str) -> None:
         """Nobody works in a worktree any more: where an attempt has not come to its end, it was stopped now."""

@@ -19,7 +19,6 @@ from parallelai.plan.fields import Sandbox
 from parallelai.plan.files import Matcher
 from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
-from parallelai.store.files import sync_file
 from parallelai.store.lock import FileLock, owner
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.guarding import Guard, Guarded
@@ -349,9 +348,8 @@ class Site:
         """Write a patch of all that a workstream committed since it was cut; git writes it, however long it is."""
         stream = self._streams.find(name)
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-        options = ("-r", "-p", "--binary", "--full-index", "--find-renames", f"--output={path}")
-        await self._repository.git.run("diff-tree", *options, stream.base, stream.head)
-        await asyncio.to_thread(sync_file, path)
+        options = ("-r", "-p", "--binary", "--full-index", "--find-renames")
+        await self._repository.git.write(path, "diff-tree", *options, stream.base, stream.head)
 
     async def take_back(self, name: str) -> None:
         """Undo what a command left in a worktree whose work is committed: it is nobody's change."""

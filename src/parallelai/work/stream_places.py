@@ -142,6 +142,11 @@ class StreamPlace:
         return ()  # the guard does, before the next turn
 
     async def close(self, *, is_left: bool = False) -> None:
-        self._room.stopped(self._name)  # before anything is waited for: a second Ctrl-C ends that
-        await self._room.site.loans.rest(self._name)
-        await asyncio.to_thread(remove, Path(self.workspace.temporary))
+        # Before anything is waited for: a second Ctrl-C ends that. Where it cannot be written down, as on a full disk,
+        # it counts as killed; how the attempt ended is worth more than that.
+        with contextlib.suppress(ParallelAIError, OSError):
+            self._room.stopped(self._name)
+        try:
+            await self._room.site.loans.rest(self._name)
+        finally:
+            await asyncio.to_thread(remove, Path(self.workspace.temporary))

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import functools
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -43,6 +43,11 @@ NUDGE = "You have said nothing for a while. Go on with the task, or say what kee
 KEPT_OUT = "`parallelai work status` says what was kept out, why, and where it is"
 GO_ON = "You were interrupted. Look at what is done already, and finish the task."
 EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
+UNSEEN = (
+    "This folder holds only a part of the files, and you wrote over some that it does not hold: {paths}\n"
+    "That is not taken. Do the task in the files that are here, or say why it cannot be done."
+)
+SPARSE = "let `sparse` name all that it is to change"
 UNREADABLE = (
     "Your answer could not be read: {said}\nGive the whole answer again, in the form that was asked for."
 )
@@ -287,12 +292,12 @@ class _Attempt:
         if self._work.edits and not self._work.is_empty_ok:
             measured = await self._place.measure()
             if not measured.files:
-                kept_out = ", ".join(f"`{path}`" for path in measured.kept_out[:MOST_NAMED])
-                if len(measured.kept_out) > MOST_NAMED:
-                    kept_out += f" and {len(measured.kept_out) - MOST_NAMED} more"
+                kept_out = _named(measured.kept_out)
                 said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
                 if said and measured.is_guarded:
                     return EMPTY, Trespass(said, next=KEPT_OUT)
+                if measured.unseen:
+                    return UNSEEN.format(paths=_named(measured.unseen)), Invalid(said, next=SPARSE)
                 error = Invalid(said or "the change is empty", next="write `empty: ok` if that is fine")
                 return EMPTY, error
         return await self._failed_check(self._place)
@@ -322,7 +327,8 @@ class _Attempt:
         if not self._work.edits:
             return Result(_reported(reply, measured))
         change = await self._place.keep(measured)
-        return Result(dataclasses.replace(reply, change=change, data=None), measured)
+        notes = (*reply.notes, *([_told_of_unseen(measured.unseen)] if measured.unseen else ()))
+        return Result(dataclasses.replace(reply, change=change, data=None, notes=notes), measured)
 
     async def _verified(self, reply: Reply) -> Reply:
         """Let somebody try to refute each finding with the code before him; what was refuted is kept as such."""
@@ -371,6 +377,15 @@ def _first_prompt(prompt: str, todo: tuple[str, ...]) -> str:
         return prompt
     items = "\n".join(f"{number}. {item}" for number, item in enumerate(todo, 1))
     return f"{prompt}\nThis is done in {len(todo)} parts:\n{items}\nDo number 1 now, and nothing else.\n"
+
+
+def _named(paths: Sequence[str]) -> str:
+    shown = ", ".join(f"`{path}`" for path in paths[:MOST_NAMED])
+    return shown + (f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else "")
+
+
+def _told_of_unseen(paths: Sequence[str]) -> str:
+    return f"wrote {_named(paths)}, which it could not see, so that is kept out; {SPARSE}"
 
 
 def _reported(reply: Reply, measured: Measured) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.run.workspaces import Applied, Written
@@ -42,8 +43,9 @@ class Changes:
 
     async def undo(self, task: str) -> Applied:
         """Take a change out again, byte by byte; nothing happens where something was edited since."""
+        found = standing(self._snapshot.root, self._known, task) if task in self._known else Standing()
         try:
-            writes = await asyncio.to_thread(self._checkout.undo, record_name(task))
+            writes = await asyncio.to_thread(self._checkout.undo, record_name(task), found.back)
         except NotWritten as error:
             return Applied(task, {}, error.paths, error.said)
         back = {path: (after, before) for path, (before, after) in written(writes).items()}
@@ -67,22 +69,33 @@ def beyond(known: Written, task: str) -> dict[str, frozenset[str | None]]:
     return found
 
 
-def gone(root: Path, known: Written, task: str) -> tuple[str, ...] | None:
-    """Name the files of an applied change that are again as they were before it; None where that are all of them.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an applied change lies in the checkout now: the files that are again as before it, and those edited since.
 
-    Nothing but these files is read. What was edited since is not among them: nobody can say what is left of it.
+    `is_gone`: nothing of it is there any more.
     """
+
+    back: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    is_gone: bool = False
+
+
+def standing(root: Path, known: Written, task: str) -> Standing:
+    """Say what has become of an applied change in the checkout at `root`. Nothing but its files is read."""
     reached = beyond(known, task)
-    paths = {path for path, (before, after) in known[task].items() if before != after}
-    back = []
-    for path in sorted(paths):
+    paths = sorted(path for path, (before, after) in known[task].items() if before != after)
+    back: list[str] = []
+    edited: list[str] = []
+    for path in paths:
         try:
             now = digest(read_as_git(root, path))
         except NotWritten:  # something else than a file lies there
+            edited.append(path)
             continue
-        if now in beneath(known, task, path) and now not in reached[path]:
-            back.append(path)
-    return None if back and len(back) == len(paths) else tuple(back)
+        if now not in reached[path]:
+            (back if now in beneath(known, task, path) else edited).append(path)
+    return Standing(tuple(back), tuple(edited), is_gone=bool(back) and len(back) == len(paths))
 
 
 def beneath(known: Written, task: str, path: str) -> frozenset[str | None]:

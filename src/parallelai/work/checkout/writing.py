@@ -82,10 +82,11 @@ class Checkout:
             forget(self._folder / name)
             self._write(name, writes, earlier)
 
-    def undo(self, name: str) -> list[Write]:
+    def undo(self, name: str, back: Collection[str] = ()) -> list[Write]:
         """Write back what lay there before, and forget the record; gives what is as before now.
 
-        What somebody put back before stays as it is.
+        What somebody put back before stays as it is; `back` are paths where that is known to be so, though another
+        thing lies there than lay there just before.
 
         Raises:
             NotWritten: there is no such record, or something else lies at one of the paths by now.
@@ -96,15 +97,17 @@ class Checkout:
             applied = load(record) if state_of(record) == DONE else None
             if applied is None:
                 raise NotWritten("it is not applied", [])
-            back = [Write(write.path, write.after, write.before) for write in applied.writes]
-            left = [write for write in back if not self._is(write.path, write.after)]
+            undone = [Write(write.path, write.after, write.before) for write in applied.writes]
+            left = [
+                write for write in undone if write.path not in back and not self._is(write.path, write.after)
+            ]
             changed = [write.path for write in left if not self._is(write.path, write.before)]
             if changed:
                 raise NotWritten("it was edited since", changed)
             self._write(f"{name}{_UNDO}", left, removable=applied.folders, gone=applied.modes)
             forget(record)
             forget(self._folder / f"{name}{_UNDO}")
-            return back
+            return undone
 
     def recover(self, name: str | None = None) -> None:
         """Take back what a process left half done, under any name."""

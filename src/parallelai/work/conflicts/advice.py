@@ -12,8 +12,8 @@ from parallelai.work.streams.beside import belongs_to
 MOST = 5
 
 
-def advice(pair: ConflictPair) -> str:
-    """Say what the matter is, and what each side should do about it."""
+def advice(pair: ConflictPair, *, is_with_target: bool = False) -> str:
+    """Say what the matter is, and what each side should do about it; `pair.b` may be the target."""
     if pair.class_ == "logic":
         return (
             f"{_capital(pair.why or 'One side uses what the other changed')}. git merges both without a conflict,"
@@ -26,6 +26,12 @@ def advice(pair: ConflictPair) -> str:
         return (
             f"{both} change different definitions at the same place{where}, and git cannot merge that. Keep both"
             " definitions: who lands second puts its own after the other's, unchanged."
+        )
+    if pair.conflict and is_with_target:
+        return (
+            f"What `{pair.a}` does and what `{pair.b}` has had since change the same lines{where}, and git cannot"
+            f" merge that. Look at it with `git diff HEAD...{pair.b}`, take the new state over, and make the change"
+            " again on top of it; do not undo the other's."
         )
     if pair.conflict:
         return (
@@ -79,10 +85,11 @@ def unsettled(name: str, files: Sequence[str]) -> Conflict:
     """The error of a workstream that cannot land because of conflicts that are left in it."""
     texts = [path for path in files if belongs_to(path) is None]
     others = [path for path in files if belongs_to(path) is not None]
-    said = [f"git's conflict markers in {_paths(texts)}"] * bool(texts)
-    said += [f"{_paths(others)}, which git could not merge,"] * bool(others)
-    next = "go on with the run, or settle them in its worktree yourself"
-    return Conflict(f"`{name}` has {' and '.join(said)} still", next=next)
+    said = [f"conflict markers are left in {_paths(texts)}"] * bool(texts)
+    said += [f"{_paths(others)} lies there still, beside a file that git could not merge"] * bool(others)
+    how = "make of each file what it should be, and remove what ends in `~` and a commit; " if others else ""
+    next = f"go on with the run, or settle it in its worktree: {how}then `parallelai work done {name}`"
+    return Conflict(f"`{name}` cannot land: {', and '.join(said)}", next=next)
 
 
 def _paths(files: Sequence[str]) -> str:

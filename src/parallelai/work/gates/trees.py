@@ -27,7 +27,7 @@ from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import Submodule, lay_out, submodules, with_inner
 from parallelai.plan import model
-from parallelai.work import filters
+from parallelai.work import filters, lfs_config
 from parallelai.work.gates import manifest
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete, last_lines
@@ -268,7 +268,7 @@ class Trees:
         return True
 
     async def _restore(self, held: _Held, changed: tuple[str, ...]) -> bool:
-        git = self._git(held.folder)
+        git = await self._git(held.folder, held.folder.base)
         known = {os.fsdecode(name) for name in (await git.run("ls-files", "-z")).split(b"\0") if name}
         files = [path for path in changed if path in known]
         await asyncio.to_thread(manifest.clear, held.folder.path, files)
@@ -282,7 +282,7 @@ class Trees:
         """Let a tidy folder go to another commit, as a checkout does; False where something is in the way."""
         if await self._modules(held.folder.base) != await self._modules(commit):
             return False
-        git = self._git(held.folder)
+        git = await self._git(held.folder, held.folder.base, commit)
         await git.attempt("update-index", "-q", "--refresh")
         done = await git.attempt("read-tree", "-m", "-u", held.folder.base, commit)
         if done.exit != 0:
@@ -292,16 +292,17 @@ class Trees:
         return True
 
     async def _make(self, commit: str) -> _Held:
-        number = next(self._numbers)
-        path = self._folder / f"tree-{number}"
+        path = self._folder / f"tree-{next(self._numbers)}"
         held = _Held(folders.Folder(path, commit, self._folder / "indexes" / path.name))
+        changed: dict[str, str] = {}
         try:
             await self._check_room(commit)
             modules = await self._modules(commit)
             if self._settings.lend is not None:
                 held.env = await held.stack.enter_async_context(self._settings.lend(path.name))
-            settings = await asyncio.to_thread(self._filters_in, path)
-            held.folder = await folders.check_out(self._objects, commit, path, held.folder.index, settings)
+            changed = await self._confined_filters(path, commit)
+            env = filters.as_environment({**self._filters, **changed})
+            held.folder = await folders.check_out(self._objects, commit, path, held.folder.index, env)
             for each in modules:
                 await lay_out(each, path)
             await self._finish(held)
@@ -311,7 +312,7 @@ class Trees:
             raise Unavailable(f"no folder for a gate can be made: {error}") from None
         except GitError as error:
             await self._drop(held)
-            raise filters.explained(error, self._filters, self._confined_filters(path)) from None
+            raise filters.explained(error, self._filters, changed) from None
         except BaseException:  # cancelled too: no folder is left behind
             await self._drop(held)
             raise
@@ -350,9 +351,8 @@ class Trees:
             brought, links = await asyncio.to_thread(
                 folders.bring, self._objects, folder.path, copied, wanted.link
             )
-            held.links = tuple(
-                dict.fromkeys((*held.links, *links))
-            )  # of a moved folder some are there already
+            # Of a moved folder some are there already.
+            held.links = tuple(dict.fromkeys((*held.links, *links)))
         held.folder = folders.Folder(folder.path, folder.base, folder.index, brought)
         await asyncio.to_thread(folders.remove, folder.path / ".git")
         await self._make_repository(held.folder)
@@ -401,24 +401,26 @@ class Trees:
             self._objects = replace(self._objects, size=max(size, 1))
         return self._objects.size
 
-    def _git(self, folder: folders.Folder) -> Git:
-        settings = self._filters_in(folder.path)
-        return Git(self._objects.repository, work_tree=folder.path, index=folder.index, settings=settings)
+    async def _git(self, folder: folders.Folder, *commits: str) -> Git:
+        """git in a folder of ours whose files are those of some commits, with the user's filters."""
+        env = filters.as_environment({**self._filters, **await self._confined_filters(folder.path, *commits)})
+        return Git(self._objects.repository, work_tree=folder.path, index=folder.index, env=env)
 
-    def _filters_in(self, path: Path) -> tuple[str, ...]:
-        """The user's filters for a folder of ours: what an assistant wrote lies there, so they run confined."""
-        return tuple(
-            f"{key}={value}" for key, value in {**self._filters, **self._confined_filters(path)}.items()
-        )
-
-    def _confined_filters(self, path: Path) -> dict[str, str]:
+    async def _confined_filters(self, path: Path, *commits: str) -> dict[str, str]:
+        """Settings over the user's filters, which run confined: what an assistant wrote lies there."""
         temporary = self._folder / "filters"
         temporary.mkdir(mode=0o700, exist_ok=True)
         # The folder appears later: what is above it has to be seen.
         readable = (str(self._folder), str(self._repository.common))
         hidden = (*self._settings.hidden, str(self._folder.parent.parent))
         folder = filters.Folder(path, temporary, self._repository.root, readable, hidden)
-        return filters.confined(self._filters, folder)
+        found = await asyncio.to_thread(filters.confined, self._filters, folder)
+        return found | await lfs_config.overriding(
+            self._repository, self._filters, self._read, revisions=commits
+        )
+
+    async def _read(self, stdin: bytes) -> processes.Completed:
+        return await self.git.attempt("cat-file", "--batch", stdin=stdin)
 
     async def open(self) -> None:
         """Read what has to be known before the first folder is made."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.checkout.changes import secrets_of
+from parallelai.work.guard.annexed import brought_in
 from parallelai.work.guard.measure import Entry, Found, Measured
 from parallelai.work.guard.place import Place, Settings, listing, names_of
 from parallelai.work.guard.published import unpublished
@@ -37,7 +38,8 @@ async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found
     changes = [each.change for each in rows]
     generated = await _generated(place, changes)
     lost = await unpublished(place.settings.repository.git, head, rows)
-    return judge(changes, permits, existing=existing, generated=generated, unpublished=lost)
+    annexed = await brought_in(place, rows)
+    return judge(changes, permits, existing=existing, generated=generated, unpublished=lost, annexed=annexed)
 
 
 async def _generated(place: Place, changes: Iterable[Changed]) -> set[str]:

@@ -114,11 +114,11 @@ async def measure(
         look = await _look_around(place, names, modules)
         try:
             await _take_up(place, look)
+            await refuse_unsteady(place, look.marks)
             break
         except GitError:  # what lies there became something else meanwhile
             if not left:
                 raise
-    await refuse_unsteady(place, look.marks)
     plumbing = place.plumbing(place.settings.index)
     tree = await plumbing.line("write-tree", "--missing-ok")
     listed = await plumbing.run(

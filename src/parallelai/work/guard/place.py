@@ -136,10 +136,14 @@ class Place:
 
     async def own_filters(self) -> dict[str, str]:
         """The filters of the user's git that are nobody else's, by name: the command that reads a file."""
-        settings = await self.settings.repository.settings(
-            filters.PATTERN, self.worktree, self._environment()
-        )
-        return filters.own(settings)
+        return filters.own(await self._filter_settings())
+
+    async def annex_filters(self) -> frozenset[str]:
+        """The names of the filters that are git-annex, which does not run here."""
+        return filters.of_annex(await self._filter_settings())
+
+    async def _filter_settings(self) -> dict[str, str]:
+        return await self.settings.repository.settings(filters.PATTERN, self.worktree, self._environment())
 
     def _environment(self, index: Path | None = None) -> dict[str, str]:
         settings = self.settings

@@ -36,6 +36,7 @@ Why = Literal[
     "clash",
     "in_the_way",
     "unpublished",
+    "annexed",
     "no_file",
     "too_large",
     "repository",
@@ -213,6 +214,7 @@ def judge(
     existing: Collection[str] = (),
     generated: Collection[str] = (),
     unpublished: Collection[str] = (),
+    annexed: Collection[str] = (),
 ) -> Judged:
     """Judge the changes of a worktree.
 
@@ -220,10 +222,15 @@ def judge(
         existing: the paths of the base.
         generated: paths that the repository marks as generated (`linguist-generated`).
         unpublished: submodules whose new commit no remote has: it would be lost with the worktree.
+        annexed: files of which git has a pointer of git-annex, with content in its place.
     """
     out: dict[Changed, Out] = {}
     for change in changes:
-        found = _refused(change, permits, generated, unpublished)
+        found = _refused(change, permits, generated)
+        if found is None and change.mode_after == _REPOSITORY and change.path in unpublished:
+            found = Out(change, change.path, "unpublished")
+        if found is None and change.path in annexed:
+            found = Out(change, change.path, "annexed")
         if found is not None:
             out[change] = found
     for found in _fitting(changes, set(out), existing):
@@ -232,9 +239,7 @@ def judge(
     return Judged(kept, tuple(out[change] for change in changes if change in out))
 
 
-def _refused(
-    change: Changed, permits: Permits, generated: Collection[str], unpublished: Collection[str]
-) -> Out | None:
+def _refused(change: Changed, permits: Permits, generated: Collection[str]) -> Out | None:
     """What is wrong with a change by itself."""
     for path in change.paths:
         refusal = permits.refusal(path)
@@ -243,8 +248,6 @@ def _refused(
             return Out(change, path, "generated" if why == "not_owned" and path in generated else why, about)
     if change.mode_after == _LINK and _is_bad_link(change):
         return Out(change, change.path, "leads_out")
-    if change.mode_after == _REPOSITORY and change.path in unpublished:
-        return Out(change, change.path, "unpublished")
     return None
 
 

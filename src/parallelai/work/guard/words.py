@@ -24,6 +24,8 @@ _WHY: Mapping[Why, str] = {
     "in_the_way": "in the place of a file or folder that stays",
     "unpublished": "a submodule's commit that none of its remotes has, as far as the main checkout knows (`git fetch`"
     " in the submodule there): it would be lost with the worktree",
+    "annexed": "the content of a file of git-annex's, of which git keeps a pointer; git-annex does not run where"
+    " assistants work: such files are changed in the user's checkout",
     "no_file": "no file: a pipe, a socket or a device",
     "too_large": "larger than 100 MB",
     "repository": "a repository of its own inside, and no submodule",

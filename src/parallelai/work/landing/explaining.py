@@ -45,6 +45,17 @@ def fails_alone(name: str, verdict: Verdict, worktree: str | None = None) -> Err
     return ErrorRecord("gate_failed", f"the gate fails with `{name}`: {said}", where, advice)
 
 
+def fails_without(name: str, verdict: Verdict, target: str) -> tuple[str, str]:
+    """A landing that cannot be taken back, because what is left does not pass; what happened, and what to do."""
+    said, where = _gate(verdict)
+    log = f"see `{where}`; " if where else ""
+    other = f"where the gate fails on `{target}` anyway, name another with `--gate`"
+    return (
+        f"`{name}` stays, for the gate fails without it: {said}",
+        f"{log}take back first what needs it; {other}",
+    )
+
+
 def breaks_together(name: str, with_: Sequence[str], verdict: Verdict) -> ErrorRecord:
     """A candidate passes alone, and not with others that landed before it."""
     said, where = _gate(verdict)
@@ -61,7 +72,12 @@ def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
     where = f" in {_listed(clash.paths)}" if clash.paths else f": {clash.merged.said[0]}"
     others = _listed(with_) if with_ else f"`{target}`"
     why = f"; {clash.why}" if clash.why and clash.why not in clash.merged.said else ""
-    advice = f"merge `{target}` into `{name}` and settle it there (`parallelai work sync {name}`)"
+    advice = f"merge `{target}` into `{name}`, settle it there, then land it again"
+    if clash.candidate.worktree is not None:
+        advice = (
+            f"`parallelai work sync {name}` brings both sides into its worktree: settle it there, then"
+            f" `parallelai work done {name}` and `parallelai work land {name}`"
+        )
     return ErrorRecord("conflict", f"`{name}` conflicts with {others}{where}{why}", next=advice)
 
 

@@ -42,7 +42,7 @@ async def push(repository: Repository, target: Target, bring: Bring) -> ErrorRec
         tip = await target.tip()
         if tip.pending is not None:
             waits = f"not pushed: what landed waits on `{tip.pending}`"
-            return ErrorRecord("conflict", waits, next=f"git merge --ff-only {tip.pending}")
+            return ErrorRecord("conflict", waits, next=(await target.look()).next)
         said, is_rejected = await push_commit(repository, remote.name, tip.commit, remote.branch)
         if said is None:
             return None

@@ -25,10 +25,10 @@ def reason(done: Completed) -> str:
     named += f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     if "untracked" in heading:
         return f"{named} {'is' if len(paths) == 1 else 'are'} in the way: move {'it' if len(paths) == 1 else 'them'}"
-    return f"what you changed in {named} is in the way: commit it, or put it aside"
+    return f"what you changed in {named} is in the way: put it aside"
 
 
 def waits(why: str | None, next_: str | None) -> str:
     """The note of what landed and the checkout could not follow: what is in the way, and what takes it over."""
-    said = f"{why}, then `{next_}`" if why and next_ else why or f"`{next_}`"
+    said = f"{why}, then `{next_}`" if why and next_ else why or f"`{next_}` takes it over"
     return f"{WAITS}{said}"

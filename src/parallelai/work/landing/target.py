@@ -18,7 +18,7 @@ from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
 from parallelai.work.landing.refusing import reason
 from parallelai.work.landing.room import has_room
-from parallelai.work.streams.base import PendingError, pending_of, recorded_ref
+from parallelai.work.streams.base import RECORDED, PendingError, pending_of, recorded_ref
 from parallelai.work.streams.places import entries, first_line, is_linked
 
 _LOCKED_TRIES = 8
@@ -90,7 +90,7 @@ class Target:
             return Tip(pending, self.pending)
         raise PendingError(
             f"`{self.name}` and `{self.pending}`, which holds landed work, went different ways",
-            next=f"git merge {self.pending}",
+            next=await self._command(is_diverged=True),
         )
 
     async def both(self) -> tuple[str, str | None]:
@@ -129,6 +129,15 @@ class Target:
             return self._refused(busy, place)
         return await self._with_checkout(ref, to, expected, place)
 
+    async def look(self) -> Standing:
+        """Say what there is to take over; the target stays where it is. Raises `UsageError` and `PendingError`."""
+        commit, pending = await self.both()
+        if pending is None or await self._repository.ancestor(pending, commit):
+            return Standing(self.name, None, commit)
+        is_diverged = not await self._repository.ancestor(commit, pending)
+        command = await self._command(is_diverged=is_diverged)
+        return Standing(self.name, self.pending, pending, is_diverged, next=command)
+
     async def take_over(self) -> Standing:
         """Move the target to what is pending, if git would do it now, and say what is left to do."""
         commit, pending = await self.both()
@@ -138,7 +147,8 @@ class Target:
             await self._remove(pending)
             return Standing(self.name, None, commit)
         if not await self._repository.ancestor(commit, pending):
-            return Standing(self.name, self.pending, pending, True, next=f"git merge {self.pending}")
+            command = await self._command(is_diverged=True)
+            return Standing(self.name, self.pending, pending, True, next=command)
         moved = await self.advance(self.ref, pending, commit)
         if moved.how == "moved":
             await self._remove(pending)
@@ -199,8 +209,19 @@ class Target:
         return moved if moved.how == "lost" else refused
 
     def _refused(self, why: str, place: Path) -> Moved:
+        return Moved("pending", self.pending, why, self._merge(place, is_diverged=False))
+
+    async def _command(self, *, is_diverged: bool) -> str:
+        """What takes over what is pending: where the target is checked out, else once it is."""
+        holders = await self._checkouts(self.ref)
+        place = holders[0].path if holders else self._repository.root
+        switch = "" if holders else f"git switch {shlex.quote(self.name)} && "
+        return f"{switch}{self._merge(place, is_diverged=is_diverged)}"
+
+    def _merge(self, place: Path, *, is_diverged: bool) -> str:
         at = "" if place == self._repository.root else f"-C {shlex.quote(str(place))} "
-        return Moved("pending", self.pending, why, f"git {at}merge --ff-only {self.pending}")
+        only = "" if is_diverged else "--ff-only "
+        return f"git {at}merge {only}{shlex.quote(self.pending)}"
 
     async def _remove(self, commit: str) -> None:
         """Remove the pending branch, unless somebody moved it or looks at it."""
@@ -269,6 +290,12 @@ def _busy(place: Checkout, ref: str) -> str | None:
             what = "bisection" if name.startswith("BISECT") else "rebase"
             return f"a {what} of it is not finished in `{place.path}`"
     return None
+
+
+async def pending_targets(repository: Repository) -> list[str]:
+    """Name the branches for which landings were left pending, also those that have it by now."""
+    listed = await repository.git.line("for-each-ref", "--format=%(refname)", RECORDED)
+    return [ref.removeprefix(RECORDED) for ref in listed.split("\n") if ref]
 
 
 async def take_over(repository: Repository, target: str, ours: Worktrees) -> Standing:

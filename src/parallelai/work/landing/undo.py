@@ -6,6 +6,7 @@ Where later work changed the same lines it is refused; nothing is ever settled b
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -16,9 +17,10 @@ from parallelai.git.merging import Merged
 from parallelai.git.repository import Repository
 from parallelai.work.landing import history, messages
 from parallelai.work.landing.commits import Committing
-from parallelai.work.landing.explaining import broken_gate, fails_alone
+from parallelai.work.landing.explaining import broken_gate, fails_without
 from parallelai.work.landing.judging import Judging
-from parallelai.work.landing.records import Gates, Plan, Tell
+from parallelai.work.landing.records import Gates, Plan, Tell, Verdict
+from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.session import MOVES
 from parallelai.work.landing.target import Target, Worktrees
 from parallelai.work.streams.record import Landed
@@ -47,14 +49,15 @@ async def undo(
 
     `commit`: the tip of one branch (`Candidate.commit`), where it landed together with others and only its own
     part is to be taken back. `name` is the workstream that the event is told of. Taking back what has been
-    taken back gives the commit that did it. Raises `UsageError` for what is not on the target, `UndoConflict`
-    where later work conflicts, `CheckFailed` where the gates fail.
+    taken back gives the commit that did it. Where the user's checkout could not follow, `pending` and a note say so.
+    Raises `UsageError` for what is not on the target, `UndoConflict` where later work conflicts, `CheckFailed` where
+    the gates fail.
     """
     target = Target(repository, landed.target, ours)
     committing = Committing(repository)
     judging = Judging(repository, gates)
     for _ in range(MOVES):
-        await target.take_over()
+        standing = await target.take_over()
         tip = await target.tip()
         if not await repository.ancestor(landed.commit, tip.commit):
             raise UsageError(
@@ -64,28 +67,31 @@ async def undo(
         hashes = (commit,) if commit is not None else await _brought(repository, before, after)
         done = await _done(repository, landed, tip.commit, tip.pending, hashes)
         if done is not None:
-            return done
+            notes = (waits(standing.why, standing.next),) if standing.pending else ()
+            return dataclasses.replace(done, notes=notes)
         merged = await _reverted(repository, before, after, tip.commit)
         tried = await _tried(repository, merged.tree, tip.commit)
         verdict = await judging.judge(tried, tip.commit, (name,) if name else ())
-        broken_gate(verdict)
-        if not verdict.ok:
-            record = fails_alone(name or landed.commit[:12], verdict)
-            raise CheckFailed(
-                f"without it the gate fails: {record.said}",
-                where=record.where,
-                next="take back what needs it",
-            )
+        _passing(verdict, name or landed.commit[:12], landed.target)
         title = await repository.git.line("log", "--max-count=1", "--format=%s", after, "--")
         message = messages.undoing(title, after, hashes)
         made = await committing.commit(merged.tree, (tip.commit,), message)
         moved = await target.move(made, tip)
         if moved.how != "lost":
             tell(name, LandingUndone(landed.target, made))
-            return Landed(landed.target, tip.commit, made, merged.tree, moved.pending, verdict.gates)
+            notes = (waits(moved.why, moved.next),) if moved.how == "pending" else ()
+            return Landed(landed.target, tip.commit, made, merged.tree, moved.pending, verdict.gates, notes)
     raise UndoConflict(
         f"`{landed.target}` was moved by somebody else {MOVES} times meanwhile", next="try again"
     )
+
+
+def _passing(verdict: Verdict, name: str, target: str) -> None:
+    """Raise `CheckFailed`, or the error of a gate that could not be run, where what is left does not pass."""
+    broken_gate(verdict)
+    if not verdict.ok:
+        said, advice = fails_without(name, verdict, target)
+        raise CheckFailed(said, next=advice)
 
 
 async def _tried(repository: Repository, tree: str, parent: str) -> str:
@@ -144,4 +150,13 @@ async def _reverted(repository: Repository, before: str, after: str, tip: str) -
     later = "; ".join(os.fsdecode(log.stdout).splitlines())
     listed = ", ".join(f"`{path}`" for path in paths[:_LATER])
     said = f"it cannot be taken back: later work changed the same lines of {listed}"
-    raise UndoConflict(f"{said} ({later})" if later else said, next=f"git revert {after[:12]}, by hand")
+    command = await _by_hand(repository, before, after)
+    raise UndoConflict(f"{said} ({later})" if later else said, next=f"`{command}`, by hand")
+
+
+async def _by_hand(repository: Repository, before: str, after: str) -> str:
+    """What takes back what lies between two commits, and lets a person settle it."""
+    parents = (await repository.git.line("rev-list", "--parents", "--max-count=1", after, "--")).split()[1:]
+    if len(parents) > 1:
+        return f"git revert -m 1 {after[:12]}"
+    return f"git revert {after[:12] if before in parents else f'{before[:12]}..{after[:12]}'}"

@@ -105,7 +105,7 @@ class Settling:
         """See `Resolving.settle`. Raises `GitError` where git fails."""
         files = await self._read(ours, theirs, merged)
         if isinstance(files, ErrorRecord):
-            return _advised(files, sides)
+            return files
         done: dict[str, _Done] = {}
         for file in files:
             found = await self._remembered(ours, file) or await asyncio.to_thread(self._climbed, file)
@@ -113,16 +113,16 @@ class Settling:
                 done[file.path] = found
         left = [file for file in files if file.path not in done]
         if left and not may_ask:
-            return _advised(_left(left), sides)
+            return _left(left)
         asked = [file for file in left if not self._is_made(file)]
         if asked:
             answers = await self._ask(ours, theirs, merged, sides, asked)
             if isinstance(answers, ErrorRecord):
-                return _advised(answers, sides)
+                return answers
             done.update(answers)
         failed = await self._make(merged, [file for file in left if self._is_made(file)], files, done)
         if failed is not None:
-            return _advised(failed, sides)
+            return failed
         resolved = await self._resolved(merged, files, done)
         self._settled.setdefault(sides[1].name, []).append(resolved.tree)
         return resolved
@@ -206,7 +206,7 @@ class Settling:
         if found is None:
             return None
         count = len(found.by)
-        why = f"by {found.name}" if count == 1 else f"{count} places, by {found.name}"
+        why = f"in {count} place{'s' * (count != 1)}"
         return _Done(found.text, found.name, why, True, found.is_symmetric)
 
     def _is_made(self, file: _File) -> bool:
@@ -339,9 +339,3 @@ def _left(files: Sequence[_File]) -> ErrorRecord:
     paths = ", ".join(f"`{file.path}`" for file in files[:5])
     more = f" and {len(files) - 5} more" if len(files) > 5 else ""
     return ErrorRecord("conflict", f"no resolver knows how to settle {paths}{more}")
-
-
-def _advised(error: ErrorRecord, sides: tuple[Side, Side]) -> ErrorRecord:
-    """An error with what to do about it; whoever lands names the sides and the files."""
-    advice = error.next or f"merge `{sides[0].name}` into `{sides[1].name}` by hand, then land it again"
-    return ErrorRecord(error.kind, error.said, error.where, advice, error.retry_helps)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -47,6 +48,7 @@ __all__ = [
     "take_back",
     "to_bring",
     "untracked",
+    "with_seen",
 ]
 
 BRANCH = "refs/heads/parallelai/scratch"
@@ -84,11 +86,15 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What lies in a folder beside its base: a commit, the paths that differ, those that were kept out."""
+    """What lies in a folder beside its base: a commit, the paths that differ, those that were kept out.
+
+    Of these `unseen` are files that were written over though the folder does not hold them.
+    """
 
     commit: str
     files: tuple[str, ...]
     kept_out: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 async def check_out(
@@ -96,17 +102,17 @@ async def check_out(
     commit: str,
     path: Path,
     index: Path,
-    settings: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
     wanted: tuple[str, ...] = (),
 ) -> Folder:
     """Lay the files of a commit out in a folder that does not exist yet, without a repository.
 
-    `settings` are git's for this, such as filters, as `key=value` each; `wanted` are patterns of the files that
-    are written, all where there is none.
+    `env` is for git, such as the settings of filters; `wanted` are patterns of the files that are written, all
+    where there is none.
     """
     await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
     await asyncio.to_thread(index.parent.mkdir, parents=True, exist_ok=True)
-    git = Git(snapshot.repository, work_tree=path, index=index, settings=settings)
+    git = Git(snapshot.repository, work_tree=path, index=index, env=env or {})
     await git.run("read-tree", commit)
     skipped = sparse.left_out(_paths(await git.run("ls-files", "-z")) if wanted else (), wanted)
     await _write(git, skipped)
@@ -185,9 +191,9 @@ async def measure(
     known = frozenset(_paths(await git.run("ls-files", "-z")))
     brought = folder.brought | leave_out
     seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
-    await _forget(snapshot, git, folder.base, await _taken(snapshot, folder, seen.unseen))
     wanted = {name for name in seen.changed if not _is_below(name, brought)}
     hiding = {name for name in seen.hiding if not _is_below(name, brought)}
+    unseen = {name for name in seen.unseen if not _is_below(name, brought)}
     judged = await asyncio.to_thread(judge, folder.path, wanted, known, forbidden)
     await asyncio.to_thread(check_room, snapshot.repository, judged.size)
     if judged.gone:
@@ -200,16 +206,8 @@ async def measure(
     if links:  # put in place of a file after it was judged
         await _forget(snapshot, git, folder.base, links)
         commit, changed, _ = await _committed(snapshot, git, folder.base)
-    return Measure(commit, changed, tuple(sorted(judged.kept_out | links | hiding)))
-
-
-async def _taken(snapshot: Snapshot, folder: Folder, unseen: frozenset[str]) -> frozenset[str]:
-    """Of skipped files those that an earlier measuring took up, and that are gone since."""
-    if not unseen:
-        return frozenset()
-    git = Git(snapshot.repository, index=folder.index)
-    differing = await git.run("diff-index", "--cached", "--name-only", "-z", "--no-renames", folder.base)
-    return unseen & frozenset(_paths(differing))
+    kept_out = judged.kept_out | links | hiding | unseen
+    return Measure(commit, changed, tuple(sorted(kept_out)), tuple(sorted(unseen)))
 
 
 async def _committed(snapshot: Snapshot, git: Git, base: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
@@ -241,10 +239,18 @@ async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
     names = _paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all"))
     seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
-    changed = (seen.changed | await _taken(snapshot, folder, seen.unseen)) - leave_out
+    changed = seen.changed - leave_out
     if changed:
         await git.run("checkout-index", "--force", "--index", "-z", "--stdin", stdin=listing(changed))
-    return await untracked(snapshot, folder) - leave_out
+    return (await untracked(snapshot, folder) | seen.unseen) - leave_out
+
+
+async def with_seen(folder: Folder) -> Folder:
+    """Give a folder in which nothing counts as skipped that lies there by now."""
+    if not folder.skipped:
+        return folder
+    there = await asyncio.to_thread(sparse.lying, folder.path)
+    return dataclasses.replace(folder, skipped=folder.skipped - there)
 
 
 async def untracked(snapshot: Snapshot, folder: Folder) -> frozenset[str]:

@@ -1,5 +1,7 @@
 """Folders that hold a part of the files: what is not written there is no deletion, and nothing may take its place.
 
+Nor may anything be written over it: nobody who works there has seen what that would replace.
+
 Our index holds all files all the same, so that a change is one of the whole tree.
 """
 
@@ -29,7 +31,10 @@ def left_out(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Of the names that differ: `changed` ones, `unseen` ones that were never there, `hiding` ones in their way."""
+    """Of the names that differ: `changed` ones, `unseen` files that were written over, `hiding` ones in their way.
+
+    A file that was never there, and is not now, is as it was: in none of the three.
+    """
 
     changed: frozenset[str]
     unseen: frozenset[str]
@@ -39,29 +44,30 @@ class Seen:
 def look(folder: Path, names: Iterable[str], skipped: frozenset[str]) -> Seen:
     """Tell apart what differs in a folder in which the files `skipped` were not written.
 
-    One that is there now was written by somebody, and counts; one that is not is as it was. A file in place of a
-    folder of theirs, or below one of them, would delete what nobody saw.
+    One that is there now was written by somebody who could not see it. A file in place of a folder of theirs, or
+    below one of them, would delete what nobody saw.
     """
     differing = frozenset(names)
     if not skipped:
         return Seen(differing, frozenset(), frozenset())
-    unseen = (differing & skipped) - _lying(folder)
+    unseen = differing & skipped & lying(folder)
     above = {str(parent) for name in skipped for parent in PurePosixPath(name).parents}
     hiding = {
         name
         for name in differing - skipped
         if name in above or any(str(parent) in skipped for parent in PurePosixPath(name).parents)
     }
-    return Seen(differing - unseen - hiding, unseen, frozenset(hiding))
+    return Seen(differing - skipped - hiding, unseen, frozenset(hiding))
 
 
-def _lying(folder: Path) -> frozenset[str]:
+def lying(folder: Path) -> frozenset[str]:
     """The files and links below a folder, whatever they are; nothing behind a link."""
     found: set[str] = set()
     for top, folders, files in os.walk(folder, followlinks=False):
         below = os.path.relpath(top, folder)
         prefix = "" if below == "." else f"{below}/"
         found.update(prefix + name for name in files)
+        found.update(prefix + name for name in folders if Path(top, name).is_symlink())
         if not prefix:
             folders[:] = [name for name in folders if name != ".git"]
     return frozenset(found)

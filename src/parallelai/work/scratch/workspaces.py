@@ -218,6 +218,7 @@ class RunWorkspaces:
         links = tuple(str((self._snapshot.root / name).resolve()) for name in wanted.link)
         was_wanted = tuple(noted.get("sparse", ()))  # the plan may say something else by now
         skipped = await folders.skipped_in(self._snapshot, noted["base"], was_wanted)
+        skipped -= frozenset(noted.get("seen", ()))
         folder = folders.Folder(path, noted["base"], self._index(path), brought, skipped)
         return Laid(folder, links, set(noted["left_out"]))
 
@@ -233,7 +234,12 @@ class RunWorkspaces:
             await folders.make_repository(self._snapshot, folder)
         laid = Laid(folder, links)
         await self._set_up(laid, work, wanted, seconds)
-        note = {"base": laid.folder.base, "left_out": sorted(laid.left_out), "sparse": wanted.sparse}
+        note = {
+            "base": laid.folder.base,
+            "left_out": sorted(laid.left_out),
+            "sparse": wanted.sparse,
+            "seen": sorted(folder.skipped - laid.folder.skipped),
+        }
         self._note(path).write_text(json.dumps(note), encoding="utf-8")
         return laid
 
@@ -259,7 +265,8 @@ class RunWorkspaces:
                 await asyncio.to_thread(self.drop, laid)
                 raise Unavailable(error.said, next=error.next)
         folders.remove(temporary)
-        # New files are nobody's change; tracked ones that it wrote are what the assistant begins with.
+        # New files are nobody's change; tracked ones that it wrote are what the assistant begins with, and sees.
+        laid.folder = await folders.with_seen(laid.folder)
         laid.left_out |= await folders.untracked(self._snapshot, laid.folder)
         measure = await folders.measure(self._snapshot, laid.folder, frozenset(laid.left_out))
         if measure.files:
@@ -310,7 +317,8 @@ class RunWorkspaces:
             if not is_edit and (found.files or found.kept_out):
                 await folders.restore(self._snapshot, laid.folder, (*found.files, *found.kept_out))
         files = tuple(file for file in found.files if file not in laid.left_out)
-        return Measured(laid.folder.base, found.commit, files, found.kept_out)
+        unseen = tuple(map(as_text, found.unseen))
+        return Measured(laid.folder.base, found.commit, files, found.kept_out, unseen=unseen)
 
     async def take_back(self, laid: Laid, before: Measured) -> None:
         """Undo what was done to a folder since it was measured; what is new there is no part of a change."""

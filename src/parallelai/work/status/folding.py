@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from parallelai.git.plumbing import Git
 from parallelai.records import Usage, to_json
-from parallelai.results.document import WAITS
+from parallelai.run.approving import UNMET
 from parallelai.work.status.progress import UNDONE, Progress, last_words
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Stream, is_undone, pending_part
 
 SCHEMA = "parallelai/status/1"
 LOST = "lost"
@@ -58,7 +58,8 @@ class StreamStatus:
         age_seconds: since it was started; `quiet_seconds`: since anything happened.
         is_ready: whether it could land now; `why` says why not.
         kept_out: paths that the guard kept out of it.
-        pending: the branch that holds what landed while the target could not follow; `why` says what to do then.
+        pending: the branch that holds what landed, or took a landing back, while the target could not follow; `why`
+            says what to do then.
     """
 
     name: str
@@ -99,7 +100,7 @@ def status_of(
     landed: Collection[str] = (),
     words: str | None = None,
     is_lost: bool = False,
-    is_pending: bool = False,
+    waits: str | None = None,
     is_interrupted: bool = False,
 ) -> StreamStatus:
     """Say how far a workstream is.
@@ -111,16 +112,19 @@ def status_of(
         landed: the names of those that have landed, of its run or earlier.
         words: what its assistant said after the last event, where somebody reads along.
         is_lost: what landed is not on its target any more.
-        is_pending: what landed waits for the user's checkout, on a branch of its own.
+        waits: what is said of a landing that waits for the user's checkout on a branch of its own, or of what
+            took one back and waits there.
         is_interrupted: its run was killed, so that nobody works on it.
     """
+    progress = _with_leave(stream, progress)
     is_cut_off = is_interrupted and _is_cut_off(stream, progress)
     commit = None if is_lost else _landed_as(stream, progress)
     done = len(todo) if progress.is_worked_out or stream.state in ("done", "landed") else progress.parts
     gate = progress.gate
     why = _why_not(stream, progress, frozenset(landed), files)
-    if is_lost or is_pending:
-        why = _why_lost(stream) if is_lost else _why_pending(stream)
+    beside = pending_part(stream) if waits is not None else None
+    if is_lost or waits is not None:
+        why = _why_lost(stream) if is_lost else waits
     elif is_cut_off:
         why = f"its run was interrupted: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
     return StreamStatus(
@@ -128,7 +132,8 @@ def status_of(
         branch=stream.branch,
         worktree=stream.worktree,
         target=stream.target,
-        stage=_astray(is_lost, is_pending, is_cut_off) or _stage(stream, progress, commit),
+        stage=_astray(is_lost, beside is not None and commit is not None, is_cut_off)
+        or _stage(stream, progress, commit),
         activity="waiting" if is_cut_off else progress.activity,
         todo=Passed(min(done, len(todo)), len(todo)),
         files=files,
@@ -148,7 +153,7 @@ def status_of(
         leases=tuple(progress.leases),
         kept_out=tuple(dict.fromkeys((*_paths_kept_out(stream), *progress.kept_out))),
         landed=commit,
-        pending=stream.landed.pending if is_pending and stream.landed is not None else None,
+        pending=beside.pending if beside is not None else None,
     )
 
 
@@ -168,19 +173,16 @@ def _landed_as(stream: Stream, progress: Progress) -> str | None:
     return progress.landed if stream.undone is None else None
 
 
-def _is_undone(stream: Stream) -> bool:
-    return stream.undone is not None and stream.state == "done"
-
-
 def _is_cut_off(stream: Stream, progress: Progress) -> bool:
     """Whether a run that was killed left a workstream in the middle of something."""
     return stream.state == "open" and progress.outcome is None and progress.attempts > 0
 
 
-def _why_pending(stream: Stream) -> str:
-    landed = stream.landed
-    told = next((note for note in (landed.notes if landed else ()) if note.startswith(WAITS)), None)
-    return told or f"{WAITS}`git merge --ff-only {landed.pending if landed else ''}` takes it over"
+def _with_leave(stream: Stream, progress: Progress) -> Progress:
+    """Of one that ended because nobody gave leave to land it, and that somebody gave leave since: it is ready."""
+    error = progress.error
+    waited = progress.outcome not in (None, "ok") and error is not None and error.said.startswith(UNMET)
+    return replace(progress, outcome=None, error=None) if waited and stream.is_approved else progress
 
 
 def _why_lost(stream: Stream) -> str:
@@ -193,7 +195,7 @@ def _stage(stream: Stream, progress: Progress, commit: str | None) -> str:
         return "dropped"
     if commit is not None:
         return "landed"
-    if _is_undone(stream):
+    if is_undone(stream):
         return UNDONE
     if progress.outcome is not None and progress.outcome != "ok":
         return progress.outcome
@@ -214,7 +216,7 @@ def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: 
         return "it has landed"
     if stream.state == "dropped":
         return "it was dropped"
-    if _is_undone(stream):
+    if is_undone(stream):
         return f"its landing was taken back; `parallelai work land {stream.name}` lands it again"
     if progress.outcome not in (None, "ok"):
         return progress.error.said if progress.error is not None else f"it ended {progress.outcome}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -121,6 +122,8 @@ def _verdict(status: StreamStatus) -> str:
     if status.landed is not None:
         said = f"landed on {status.pending or status.target} as {status.landed[:10]}"
         said += ", not yet taken over" if status.pending else ""
+    elif status.pending:
+        said = f"taken back on {status.pending}, not yet taken over"
     extras = []
     if status.conflicts and not is_landed:
         extras.append(f"conflicts with {', '.join(status.conflicts)}")
@@ -170,11 +173,17 @@ def _is_in_target(status: StreamStatus) -> bool:
 
 
 _MARKUP = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
+_CODE = re.compile(r"((?<!`)`[^`]+`(?!`))")
+"""What stands between back-ticks."""
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown shows it letter by letter, on one line."""
-    return visible(text).translate(_MARKUP)
+    """Text as Markdown shows it letter by letter, on one line. Code stays as it is: it is to be copied."""
+    parts = _CODE.split(visible(text))
+    return "".join(
+        part if place % 2 and "|" not in part else part.translate(_MARKUP)  # a `|` would end a table's cell
+        for place, part in enumerate(parts)
+    )
 
 
 def write_status(path: Path, statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> bool:

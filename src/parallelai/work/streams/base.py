@@ -18,7 +18,7 @@ FETCH_SECONDS = 60.0
 """How long a fetch may take before the local branch is taken."""
 LANDING = "parallelai/landing/"
 """The branch of this name and the target's holds what landed while the user's checkout could not follow."""
-_RECORDED = "refs/parallelai/pending/"
+RECORDED = "refs/parallelai/pending/"
 """Where it is written down what such a branch holds: assistants may write the branches beside their own."""
 _QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.hooksPath=/dev/null")
 
@@ -124,7 +124,7 @@ async def _tip(repository: Repository, name: str) -> str:
 
 def recorded_ref(target: str) -> str:
     """The ref that says what the landings of a target left pending."""
-    return f"{_RECORDED}{target}"
+    return f"{RECORDED}{target}"
 
 
 async def pending_of(repository: Repository, target: str) -> str | None:

@@ -35,9 +35,9 @@ _UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A workstream that is not removed: why, and the command that would save its work, or let it go."""
+    """What is kept of the workstream `name`: why, and the command that would save its work, or let it go."""
 
-    stream: Stream
+    name: str
     why: str
     command: str
 
@@ -74,7 +74,7 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
     kept: list[Kept] = []
     left = await _left(repository)
     for stream in streams.all():
-        kept += [_taken_out(stream, ref) for ref in left.get(stream.name, ())]
+        kept += [_taken_out(stream.name, ref) for ref in left.pop(stream.name, ())]
         aside.put_back(Path(stream.worktree))
         if not await is_there(repository, stream):
             continue
@@ -83,6 +83,8 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
             good.append(stream)
         else:
             kept.append(reason)
+    unknown = left.items()  # workstreams of these names are in no record any more
+    kept += [_taken_out(name, ref) for name, refs in unknown for ref in refs]
     return Cleanable(tuple(good), tuple(kept))
 
 
@@ -167,27 +169,28 @@ async def _left(repository: Repository) -> dict[str, list[str]]:
     return found
 
 
-def _taken_out(stream: Stream, ref: str) -> Kept:
-    command = f"git branch {shlex.quote(f'{stream.name}-left')} {shlex.quote(ref)}"
+def _taken_out(name: str, ref: str) -> Kept:
+    command = f"git branch {shlex.quote(f'{name}-left')} {shlex.quote(ref)}"
     why = f"what was taken out of its worktree is kept in git: `git update-ref -d {shlex.quote(ref)}` lets it go"
-    return Kept(stream, why, command)
+    return Kept(name, why, command)
 
 
 async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:
     """Why a workstream has to stay; None where it may go."""
     name = shlex.quote(stream.name)
     if stream.name in in_use:
-        return Kept(stream, "somebody works on it now", f"parallelai work stop {name}")
+        return Kept(stream.name, "somebody works on it now", f"parallelai work stop {name}")
     if stream.state == "dropped":
         return Kept(
-            stream, "it was given up, and its worktree is still there", f"parallelai work drop {name}"
+            stream.name, "it was given up, and its worktree is still there", f"parallelai work drop {name}"
         )
     if stream.landed is not None and stream.landed.pending is not None:
         pending = stream.landed.pending
-        if not await is_taken_over(repository, stream):
-            root = shlex.quote(str(repository.root))
-            command = f"git -C {root} merge --ff-only {shlex.quote(pending)}"
-            return Kept(stream, f"it landed on `{pending}`, which `{stream.target}` has not", command)
+        if not await is_taken_over(repository, stream.landed):
+            is_behind = await repository.ancestor(f"refs/heads/{stream.target}", stream.landed.commit)
+            only = "--ff-only " if is_behind else ""
+            command = f"git -C {shlex.quote(str(repository.root))} merge {only}{shlex.quote(pending)}"
+            return Kept(stream.name, f"it landed on `{pending}`, which `{stream.target}` has not", command)
     return await _worktree_reason(repository, stream) or await _branch_reason(repository, stream)
 
 
@@ -197,22 +200,24 @@ async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | Non
     shown, name = shlex.quote(str(path)), shlex.quote(stream.name)
     if entry is None:
         if os.path.lexists(path):
-            return Kept(stream, f"`{path}` is no worktree any more", f"parallelai work drop {name}")
+            return Kept(stream.name, f"`{path}` is no worktree any more", f"parallelai work drop {name}")
         return None
     if entry.locked is not None:
-        return Kept(stream, "its worktree is locked", _unlock(str(path)))
+        return Kept(stream.name, "its worktree is locked", _unlock(str(path)))
     if not path.is_dir():
         return None
     if entry.branch != stream.branch:
         command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
-        return Kept(stream, f"its worktree is not on `{stream.branch}`", command)
+        return Kept(stream.name, f"its worktree is not on `{stream.branch}`", command)
     if any((entry.admin / left).exists() for left in _UNFINISHED):
-        return Kept(stream, "a merge or rebase is not finished in its worktree", f"git -C {shown} status")
+        return Kept(
+            stream.name, "a merge or rebase is not finished in its worktree", f"git -C {shown} status"
+        )
     now = await measure(repository, stream)
     if now.changed or now.left_out:
         shown_paths = ", ".join(f"`{each}`" for each in (*now.changed, *now.left_out)[:3])
         return Kept(
-            stream, f"what is in its worktree is not committed: {shown_paths}", f"git -C {shown} status"
+            stream.name, f"what is in its worktree is not committed: {shown_paths}", f"git -C {shown} status"
         )
     return None
 
@@ -225,17 +230,17 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
     target = await repository.commit(f"refs/heads/{stream.target}")
     is_new = not is_finished(stream) and await repository.tree(tip) == await repository.tree(stream.base)
     if is_new:
-        return Kept(stream, "it has not begun to land", f"parallelai work drop {name}")
+        return Kept(stream.name, "it has not begun to land", f"parallelai work drop {name}")
     if target is None:
         return Kept(
-            stream, f"its target `{stream.target}` is gone", f"git branch {shlex.quote(stream.target)}"
+            stream.name, f"its target `{stream.target}` is gone", f"git branch {shlex.quote(stream.target)}"
         )
     if await landed_by_content(repository, tip, target):
         if stream.landed is not None or await _still_holds(repository, stream, tip, target):
             return None
         said = f"its work is not in `{stream.target}` any more: it was taken back, or changed"
-        return Kept(stream, said, f"parallelai work drop {name}")
-    return Kept(stream, f"its work is not in `{stream.target}`", f"parallelai work land {name}")
+        return Kept(stream.name, said, f"parallelai work drop {name}")
+    return Kept(stream.name, f"its work is not in `{stream.target}`", f"parallelai work land {name}")
 
 
 async def _still_holds(repository: Repository, stream: Stream, tip: str, target: str) -> bool:
@@ -272,7 +277,7 @@ async def _remove(
         stream = streams.update(stream.name, lambda known: replace(known, state="landed"))
     if not await _is_same(repository, stream, tip):
         command = f"git -C {shlex.quote(str(path))} status"
-        return Kept(stream, "it was changed while it was to be removed", command)
+        return Kept(stream.name, "it was changed while it was to be removed", command)
     branch = await _forget_worktree(repository, streams, stream, tip)
     if release is not None:
         await release(stream)

@@ -10,7 +10,7 @@ from parallelai.git.merging import merge_all
 from parallelai.git.repository import Repository, open_repository
 from parallelai.work.streams.base import LANDING, recorded_ref
 from parallelai.work.streams.now import paths
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Landed, Stream, pending_part
 
 STATES = 500
 """So many states of the target are looked at: those since it parted from the branch that touched its files."""
@@ -47,28 +47,29 @@ async def landed_by_content(repository: Repository, commit: str, target: str) ->
     return False
 
 
-async def is_taken_over(repository: Repository, stream: Stream) -> bool:
+async def is_taken_over(repository: Repository, landed: Landed) -> bool:
     """Whether the target has what landed, also where a checkout could not follow at first."""
-    target = await repository.commit(f"refs/heads/{stream.target}")
-    return (
-        stream.landed is not None
-        and target is not None
-        and await repository.ancestor(stream.landed.commit, target)
-    )
+    target = await repository.commit(f"refs/heads/{landed.target}")
+    return target is not None and await repository.ancestor(landed.commit, target)
 
 
 async def strayed(root: Path, streams: Sequence[Stream]) -> tuple[frozenset[str], frozenset[str]]:
     """Give the names of those whose landing is on its target no more, and of those where it is not there yet.
 
-    The latter landed beside their target, because a checkout could not follow.
+    The latter landed beside their target, because a checkout could not follow, or were taken back so.
     """
     landed = [each for each in streams if each.landed is not None]
-    if not landed:
+    beside = {each.name: part for each in streams if (part := pending_part(each)) is not None}
+    if not landed and not beside:
         return frozenset(), frozenset()
     repository = await open_repository(root)
     lost = await gone(repository, landed)
-    beside = [each for each in landed if each.landed and each.landed.pending and each.name not in lost]
-    return lost, frozenset([each.name for each in beside if not await is_taken_over(repository, each)])
+    waiting = [
+        name
+        for name, part in beside.items()
+        if name not in lost and not await is_taken_over(repository, part)
+    ]
+    return lost, frozenset(waiting)
 
 
 async def gone(repository: Repository, streams: Iterable[Stream]) -> frozenset[str]:

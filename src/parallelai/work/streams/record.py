@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from parallelai.errors import Unavailable, UsageError
+from parallelai.run.approving import UNMET
 
 State = Literal["open", "done", "landed", "dropped"]
 """`open`: being worked on; `done`: ready to land; the others are the end."""
@@ -83,7 +84,8 @@ class Stream:
         leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
         unsettled: files that git could not merge with the target: with conflict markers in them, or the other
             version of one, which lies beside it (`streams.beside`).
-        undone: the landing's commit that `work undo` took back, until the workstream is taken up again.
+        undone: the landing's commit that `work undo` took back, until the workstream is taken up again;
+            `undone_by`: the commit that did, and whether it waits for the user's checkout, too.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
         in_attempt: an attempt works in it; where none does, one was cut off there.
         left_at: when that was, in seconds since 1970, where it was stopped; None where it was killed.
@@ -121,11 +123,23 @@ class Stream:
     admin: str = ""
     left_at: float | None = None
     approved_head: str | None = None
+    undone_by: Landed | None = None
 
     @property
     def is_approved(self) -> bool:
         """Whether a person gave leave for what it is now: leave for what it was before is none."""
         return self.approved_by is not None and self.approved_head == self.head
+
+
+def is_undone(stream: Stream) -> bool:
+    """Whether its landing was taken back, and nobody has taken it up since."""
+    return stream.undone is not None and stream.state == "done"
+
+
+def pending_part(stream: Stream) -> Landed | None:
+    """What of a workstream did not reach its target at once: its landing, or what took that back; None for neither."""
+    last = stream.undone_by if is_undone(stream) else stream.landed
+    return last if last is not None and last.pending else None
 
 
 def with_leave(stream: Stream, head: str, by: str) -> Stream:
@@ -144,20 +158,19 @@ def waits_for_leave(stream: Stream) -> Unavailable:
     """The error of a workstream that nobody is there to give leave to land; it names the commit to look at."""
     lapsed = "; the leave that it had was for another commit, and has lapsed" if stream.approved_by else ""
     return Unavailable(
-        f"it waits for a person's leave to land{lapsed}",
+        f"{UNMET} to land{lapsed}",
         next=f"`parallelai work approve {stream.name} --result {stream.head[:10]}`, then go on with the run",
     )
 
 
 def described(stream: Stream) -> dict[str, Any]:
     """A workstream in a run's document (CONTRACTS §5). One whose landing was taken back may have no worktree."""
-    is_undone = stream.undone is not None and stream.state == "done"
-    has_worktree = not is_undone or Path(stream.worktree).is_dir()
+    has_worktree = not is_undone(stream) or Path(stream.worktree).is_dir()
     return {
         "branch": stream.branch,
         "worktree": stream.worktree if has_worktree else None,
         "base": stream.base,
-        "stage": "undone" if is_undone else stream.state,
+        "stage": "undone" if is_undone(stream) else stream.state,
         "kept_out": [path for kept in stream.kept_out for path in kept.paths],
         "landed": asdict(stream.landed) if stream.landed is not None else None,
     }

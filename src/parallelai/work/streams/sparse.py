@@ -7,8 +7,12 @@ configuration: the one setting that ParallelAI has written there, and only for a
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from parallelai.errors import UsageError
 from parallelai.work.streams.places import Place
@@ -41,3 +45,23 @@ async def check_out(place: Place, patterns: Sequence[str]) -> list[str]:
     if before == "true":
         return []
     return ["the plan says `sparse`: git set `extensions.worktreeConfig` in the repository's configuration"]
+
+
+async def left_out(place: Place, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some paths that a sparse worktree would not hold, as git says: it lays them out, empty, elsewhere.
+
+    Raises `GitError`, `Trespass`.
+    """
+    with tempfile.TemporaryDirectory(prefix="parallelai-sparse-") as folder:
+        index, top = Path(folder, "index"), Path(folder, "top")
+        top.mkdir()
+        there = Place(place.repository, replace(place.entry, path=top))
+        blob = os.fsdecode(await there.must("hash-object", "-w", "--stdin")).strip()
+        rows = b"".join(f"100644 {blob}\t".encode() + os.fsencode(name) + b"\0" for name in names)
+        await there.must("update-index", "-z", "--index-info", index=index, stdin=rows)
+        tree = os.fsdecode(await there.must("write-tree", index=index)).strip()
+        index.unlink()
+        await there.must("read-tree", "-m", "-u", tree, index=index)
+        listed = await there.must("ls-files", "-t", "-z", index=index)
+    skipped = {os.fsdecode(row[2:]) for row in listed.split(b"\0") if row.startswith(b"S ")}
+    return tuple(name for name in names if name in skipped)

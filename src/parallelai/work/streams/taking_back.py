@@ -24,6 +24,7 @@ MOST_KEPT_BYTES = 1_000_000
 MOST_PATCH_BYTES = 64 * 1024 * 1024
 """The most that a patch is made of: it is held in memory, and git applies none of more than 1 GiB."""
 _FILE = ("100644", "100755", "120000")
+_FSCK = "`git fsck` says what else is missing; get it from another clone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ def small_enough(sizes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 async def _sizes(repository: Repository, now: Now) -> dict[str, int]:
-    """How many bytes a patch of each changed path is about: what was there before, and what is there now."""
+    """How many bytes a patch of each changed path is about: what was there before, and what is there now.
+
+    Raises `GitError`, also where an object of these is missing.
+    """
     blobs = {
         each.path: [side[1] for side in (each.before, each.after) if side is not None and side[0] in _FILE]
         for each in await trees(repository, now.tip, now.commit)
@@ -94,7 +98,11 @@ async def _sizes(repository: Repository, now: Now) -> dict[str, int]:
     names = {blob for each in blobs.values() for blob in each}
     stdin = "".join(f"{name}\n" for name in names).encode()
     listed = await repository.git.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=stdin)
-    bytes_of = {name: int(size) for name, size in (row.split() for row in listed.decode().splitlines())}
+    bytes_of: dict[str, int] = {}
+    for name, size in (row.split() for row in listed.decode().splitlines()):
+        if not size.isdecimal():  # "missing", of a repository that is damaged
+            raise GitError(f"git has no object `{name}`, of a file that changed in a worktree", next=_FSCK)
+        bytes_of[name] = int(size)
     return {path: sum(bytes_of[blob] for blob in each) for path, each in blobs.items()}
 
 

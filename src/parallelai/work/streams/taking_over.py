@@ -17,8 +17,10 @@ from parallelai.git.repository import Repository
 from parallelai.work.streams import syncing
 from parallelai.work.streams.beside import belongs_to, beside, held_at, with_entries
 from parallelai.work.streams.carrying import as_commit
+from parallelai.work.streams.now import find_place
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.sparse import left_out
 from parallelai.work.streams.syncing import Synced
 
 MARKER = "^(<<<<<<<|>>>>>>>) [0-9a-f]{40}"
@@ -28,8 +30,9 @@ MARKER = "^(<<<<<<<|>>>>>>>) [0-9a-f]{40}"
 async def take_over(repository: Repository, streams: Streams, stream: Stream, onto: str) -> Synced:
     """Bring a commit of the target into a worktree that is committed, to be settled where it conflicts.
 
-    What no worktree can hold both versions of (a submodule is a commit, not a file), and what git cannot merge at all,
-    is not brought in: `Synced.ok` is false, and nothing is touched. Raises as `syncing.sync` does.
+    What no worktree can hold both versions of (a submodule is a commit, not a file), what a sparse one would not show,
+    and what git cannot merge at all, is not brought in: `Synced.ok` is false, and nothing is touched. Raises as
+    `syncing.sync` does.
     """
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
     merged = await merge(repository.git, tip, onto)
@@ -43,10 +46,19 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     files = (*texts, *(more or ()), *(path for path in held if belongs_to(path) is not None))
     if more is None or not files:
         return Synced(False, stream, why="git cannot put both sides into one worktree", files=paths)
+    if stream.is_sparse and (hidden := await left_out(find_place(repository, stream), files)):
+        why = "the worktree holds a part of the files, and would not have all that is to be settled"
+        return Synced(False, stream, why=why, files=hidden)
     tree = await with_entries(repository, merged.tree, more) if more else merged.tree
     message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
     made = await as_commit(repository, tree, (tip, onto), message.encode())
-    streams.update(stream.name, lambda it: dataclasses.replace(it, unsettled=files, approved_head=None))
+
+    def noted(it: Stream) -> Stream:
+        # What came in before stays, too: `unsettled` says, of the branch, what is settled by now.
+        files_left = tuple(dict.fromkeys((*it.unsettled, *files)))
+        return dataclasses.replace(it, unsettled=files_left, approved_head=None)
+
+    streams.update(stream.name, noted)
     return await syncing.sync(repository, streams, stream, made, "merge", base=onto)
 
 

@@ -32,7 +32,8 @@ def read_stream(data: Any) -> Stream:
         raise ValueError("it is no workstream's")
     fields["rules"] = _record(Rules, fields.get("rules"))
     fields["kept_out"] = tuple(_record(KeptOut, each) for each in _list(fields.get("kept_out", [])))
-    fields["landed"] = None if fields.get("landed") is None else _landed(fields["landed"])
+    for key in ("landed", "undone_by"):
+        fields[key] = None if fields.get(key) is None else _landed(fields[key])
     stream: Stream = _record(Stream, fields)
     if stream.state not in typing.get_args(State):
         raise ValueError(f"`{stream.state}` is no state")

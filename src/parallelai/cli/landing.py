@@ -1,0 +1,160 @@
+"""What `parallelai work land` and `work undo` print."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from parallelai.cli.shared import Shared
+from parallelai.cli.streams import INCOMPLETE, gate_runs, stream_row
+from parallelai.errors import UsageError
+from parallelai.results.printable import visible
+
+if TYPE_CHECKING:
+    from parallelai.client import AsyncParallelAI
+    from parallelai.client.asked import Asked
+    from parallelai.records import RunDocument, TaskResult
+    from parallelai.work.landing.records import Preview
+    from parallelai.work.streams.record import Stream
+
+ALREADY = "it had landed already"
+"""What a landing notes of a branch that the target holds (`work.landing.session`)."""
+
+
+def asked_of(given: dict[str, Any]) -> Asked:
+    """The options of a landing."""
+    from parallelai.client.asked import Asked
+
+    return Asked(
+        target=given["target"],
+        gates=tuple(given["gates"]),
+        method=given["method"],
+        is_pushed=given["is_pushed"],
+        is_red_allowed=given["is_red_allowed"],
+        engine=given["engine"],
+    )
+
+
+def land(shared: Shared, **given: Any) -> int:
+    """Land workstreams or branches, and print what became of each."""
+    names, patterns, asked = given["names"], given["branches"], asked_of(given)
+    if patterns and given["is_all"]:
+        raise UsageError("`--branches` is for branches that no plan made", next="leave `--all` out")
+    if patterns:  # more of them may follow the first
+        patterns, names = (*patterns, *names), ()
+    if not (patterns or names or given["is_all"]):
+        raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
+    if given["is_dry"]:
+        return _print_preview(
+            shared, shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked))
+        )
+
+    async def call(ai: AsyncParallelAI) -> RunDocument | None:
+        landings = ai.work.landings
+        if given["is_all"] and not names and not ai.work.all():
+            return None
+        return await (landings.land_branches(patterns, asked) if patterns else landings.land(names, asked))
+
+    document = shared.call(call)
+    if document is None:
+        shared.result({"tasks": []}, "nothing is left to land")
+        return 0
+    from parallelai.results.document import to_data, waiting
+
+    shared.result(to_data(document), lambda: "\n".join(_landed_lines(document)))
+    pending = waiting(document.tasks)
+    if pending is not None:
+        shared.insist(visible(pending))
+    return document.exit
+
+
+def _landed_lines(document: RunDocument) -> list[str]:
+    about: dict[str, list[str]] = {}
+    for row in document.tasks:
+        for note in _notes(row):
+            about.setdefault(note, []).append(row.id)
+    lines = []
+    for row in document.tasks:
+        lines += _landed_row(row)
+        lines += [f"  {note}" for note in _notes(row) if len(about[note]) == 1]
+    # What is said of a gate is said of all that came by it: once is enough.
+    lines += [f"{', '.join(names)}: {note}" for note, names in about.items() if len(names) > 1]
+    good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
+    lines.append(f"{good} of {len(document.tasks)} landed")
+    return [visible(line) for line in lines]
+
+
+def _landed_row(row: TaskResult) -> list[str]:
+    """What became of one."""
+    landed = (row.workstream or {}).get("landed")
+    lines = []
+    if landed:
+        lines.append(f"{row.id}: {_landing(landed, (row.text or '').splitlines())}")
+    said = row.error.said.splitlines() if row.error is not None else [str(row.status)]
+    if row.error is not None or not landed:
+        first = f"{row.id}: not {'pushed' if landed else 'landed'}: {said[0] if said else ''}"
+        lines += [first, *(f"    {line}" for line in said[1:])]
+    if row.error is not None:
+        lines += [f"  at {row.error.where}"] * bool(row.error.where)
+        lines += [f"  {row.error.next}"] * bool(row.error.next)
+    return lines
+
+
+def _notes(row: TaskResult) -> list[str]:
+    """What a person should know of a landing; what keeps the checkout from it is told at the end."""
+    from parallelai.results.document import WAITS
+
+    notes = (row.text or "").splitlines()
+    return [note for note in notes if note != ALREADY and not note.startswith(WAITS)]
+
+
+def _landing(landed: dict[str, Any], notes: Sequence[str]) -> str:
+    """How one landed; nobody shall take for tested what no gate has seen."""
+    where = f"{landed['pending'] or landed['target']} at {landed['commit'][:10]}"
+    if ALREADY in notes or landed["before"] == landed["commit"]:
+        return f"is on {where} already: nothing of it was new"
+    gates = ", ".join(gate["command"] for gate in landed["gates"])
+    return f"landed on {where}, {f'behind {gates}' if gates else 'without a gate'}"
+
+
+def _print_preview(shared: Shared, found: Preview) -> int:
+    lines = [f"{number}. {name}" for number, name in enumerate(found.order, 1)]
+    lines += [f"{name} has landed already" for name in found.landed]
+    lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
+    lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
+    more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
+    passing = " if all pass" if found.runs else ""
+    lines.append(f"{gate_runs(found.runs)}{passing}{more}; nothing was moved")
+    shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
+    return 0
+
+
+def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
+    """Take landings back; 4 where the checkout that holds the target could not follow."""
+    from parallelai.client.asked import Asked
+
+    done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
+    rows = [{**stream_row(stream), "pending": _pending(stream)} for stream in done]
+    shared.result({"undone": rows}, "\n".join(visible(_undone(stream)) for stream in done))
+    notes = (note for each in done if each.undone_by is not None for note in each.undone_by.notes)
+    for note in dict.fromkeys(notes):
+        shared.insist(visible(note))
+    return INCOMPLETE if any(map(_pending, done)) else 0
+
+
+def _pending(stream: Stream) -> str | None:
+    """The branch that holds what took a landing back, while the target could not follow."""
+    return stream.undone_by.pending if stream.undone_by is not None else None
+
+
+def _undone(stream: Stream) -> str:
+    pending = _pending(stream)
+    where = (
+        f"on {pending}, which {stream.target} has still to take over" if pending else f"from {stream.target}"
+    )
+    again = f"parallelai work land {shlex.quote(stream.name)}"
+    if not stream.worktree:  # a branch that landed without a plan
+        again = f"parallelai work land --branches {shlex.quote(stream.branch)}"
+    return f"{stream.name}: taken back {where}; what it did is on {stream.branch}: `{again}` lands it again"

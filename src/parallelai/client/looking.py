@@ -1,0 +1,144 @@
+"""How far workstreams are: from their records, what the events of their runs say, and what is in their worktrees."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from parallelai.client.project import OpenProject
+from parallelai.client.recorded import plan_seen
+from parallelai.client.runs import Runs
+from parallelai.client.seen import Seen
+from parallelai.errors import ParallelAIError
+from parallelai.git.repository import Repository, open_repository
+from parallelai.records import Outcome
+from parallelai.run.report import Report
+from parallelai.work.landing.waiting import said_of, said_to, waiting
+from parallelai.work.status.folding import Files, StreamStatus, count, status_of
+from parallelai.work.status.progress import Watched
+from parallelai.work.status.saying import said_lately
+from parallelai.work.status.unstarted import unstarted
+from parallelai.work.streams.landed import strayed
+from parallelai.work.streams.now import current
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams, is_finished
+
+
+class Looking:
+    """Looks at the workstreams of a project, and disturbs nobody."""
+
+    def __init__(self, project: OpenProject, runs: Runs) -> None:
+        self._project = project
+        self._runs = runs
+        self._streams = Streams(project.state)
+
+    async def status(self, names: Sequence[str], *, is_all: bool) -> list[StreamStatus]:
+        """See `Work.status`."""
+        known = self._streams.all()
+        lost, pending = await strayed(self._project.root, known)
+        runs = self._runs_of(known)
+        seen = {run: self._seen(run) for run in runs}
+        landed = {each.name for each in known if each.landed is not None} - lost
+        unbegun = {each.name: each for run in runs for each in self._unstarted(seen[run], known, landed)}
+        started = (
+            [self._streams.find(name) for name in names if name not in unbegun]
+            if names
+            else [each for each in known if is_all or not is_finished(each) or each.name in lost | pending]
+        )
+        repository = await open_repository(self._project.root) if started else None
+        standings = await waiting(repository, self._streams.worktrees) if repository and pending else {}
+        found = []
+        for stream in started:
+            if stream.run not in seen:
+                seen[stream.run] = self._seen(stream.run)
+            work = seen[stream.run].work(stream.name)
+            progress = seen[stream.run].watched.of(stream.name)
+            assert repository is not None  # noqa: S101  # opened above, since there is a stream
+            found.append(
+                status_of(
+                    stream,
+                    progress,
+                    now=datetime.now(UTC),
+                    todo=work.todo if work is not None else (),
+                    checks=len(work.checks) if work is not None else 0,
+                    files=await self._files(repository, stream),
+                    landed=landed,
+                    words=self._words(stream.run, progress.stream),
+                    is_lost=stream.name in lost,
+                    waits=said_to(stream, standings) if stream.name in pending else None,
+                    is_interrupted=self._runs.is_interrupted(stream.run),
+                )
+            )
+        return found + [each for each in unbegun.values() if not names or each.name in names]
+
+    async def landed(self) -> frozenset[str]:
+        """See `Work.landed`."""
+        known = self._streams.all()
+        lost, pending = await strayed(self._project.root, known)
+        return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
+
+    async def waits(self) -> dict[str, str]:
+        """See `Work.waits`."""
+        if not self._project.has_store:
+            return {}
+        try:
+            repository = await open_repository(self._project.root)
+        except ParallelAIError:  # reviews need no repository
+            return {}
+        found = await waiting(repository, self._streams.worktrees)
+        return {target: said_of(standing) for target, standing in found.items()}
+
+    def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
+        """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""
+        runs = dict.fromkeys(each.run for each in known if not is_finished(each))
+        if known:
+            runs[max(known, key=lambda each: each.started_at).run] = None
+        latest = self._project.store.journal.latest() if self._project.has_store else None
+        if latest is not None and latest.kind == "execute":
+            runs[latest.id] = None
+        return tuple(runs)
+
+    def _seen(self, run: str) -> Seen:
+        """Fold a run's events."""
+        streams = (each.name for each in self._streams.all() if each.run == run)
+        root, standing = self._project.root, self._project.settings.vars.keys()
+        seen = Seen(Report(), Watched(streams), lambda created: plan_seen(created, root, standing))
+        if self._project.has_store:
+            for event in self._runs.events(run):
+                seen.take(event)
+        return seen
+
+    def _unstarted(
+        self, seen: Seen, known: Sequence[Stream], landed: Collection[str]
+    ) -> Iterator[StreamStatus]:
+        run = seen.report.run
+        targets = [each.target for each in known if each.run == run]
+        done = {
+            *landed,
+            *(name for name, row in seen.report.results.items() if row.result.status is Outcome.OK),
+        }
+        started = {each.name for each in known}
+        if seen.report.order:  # with `--only` a run is about some of its plan
+            started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
+        target = targets[0] if targets else None
+        limits = seen.limits if run is not None and self._is_live(run) else {}
+        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
+
+    def _is_live(self, run: str) -> bool:
+        return self._project.has_store and self._project.store.journal.is_owned(run)
+
+    def _words(self, run: str, attempt: int | None) -> str | None:
+        """What an assistant says just now, if it works."""
+        if attempt is None or not self._is_live(run):
+            return None
+        return said_lately(self._project.state / "runs" / run / "attempts" / f"{attempt}.jsonl")
+
+    async def _files(self, repository: Repository, stream: Stream) -> Files | None:
+        if is_finished(stream) or not Path(stream.worktree).is_dir():
+            return None
+        try:
+            now = await current(repository, stream)
+            return await count(repository.git, stream.base, now)
+        except ParallelAIError:  # its folder is gone, which `work start` puts right
+            return None

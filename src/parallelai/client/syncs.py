@@ -1,0 +1,50 @@
+"""Brings what has landed into worktrees that are at rest, for the person who holds the wheel there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from parallelai.git.repository import Repository
+from parallelai.work.streams import syncing, taking_over
+from parallelai.work.streams.beside import belongs_to
+from parallelai.work.streams.carrying import How
+from parallelai.work.streams.record import Stream
+from parallelai.work.streams.registry import Streams
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Synced:
+    """What became of bringing the target into a worktree."""
+
+    name: str
+    is_done: bool
+    said: str
+
+
+async def bring(
+    repository: Repository, streams: Streams, stream: Stream, tip: str, how: How, *, is_named: bool
+) -> Synced:
+    """Bring the target's tip into a worktree.
+
+    Where git cannot merge both sides, and the person named this workstream, they are put into its files to be settled.
+    """
+    synced = await syncing.sync(repository, streams, stream, tip, how)
+    if synced.ok:
+        return Synced(stream.name, True, "synced" if synced.has_moved else "up to date")
+    if is_named:
+        taken = await taking_over.take_over(repository, streams, stream, tip)
+        if taken.ok and taken.has_moved:
+            return Synced(stream.name, False, _to_settle(streams.find(stream.name)))
+    named = f": {', '.join(synced.files)}" if synced.files else ""
+    advice = "" if is_named else f" (`parallelai work sync {stream.name}` puts both sides into its files)"
+    return Synced(stream.name, False, f"not synced: {synced.why}{named}{advice}")
+
+
+def _to_settle(stream: Stream) -> str:
+    files = ", ".join(f"`{path}`" for path in stream.unsettled)
+    beside = any(belongs_to(path) for path in stream.unsettled)
+    more = "; of a `PATH~COMMIT` keep what is right in `PATH`, and remove it" if beside else ""
+    return (
+        f"`{stream.target}` is brought in, and {files} have to be settled in `{stream.worktree}`{more}: then"
+        f" `parallelai work done {stream.name}`"
+    )

@@ -1,0 +1,98 @@
+"""A conflict with the target that a person settles in a worktree: by `work sync`, by a merge, or by a rebase."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLAN = """\
+version: 1
+workstreams: {one: {description: One., owns: one/**}}
+gates: {landing: ["test -d one"], canary: "off"}
+"""
+
+
+def git(folder: Path, *arguments: str, ok: bool = True) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not ok, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> Path:
+    """The worktree of a workstream that is done, and conflicts with what the target has had since."""
+    root = tmp_path / "shop"
+    (root / "one").mkdir(parents=True)
+    (root / "one" / "c.txt").write_text("1\n2\n3\n4\n")
+    (root / "plan.yaml").write_text(PLAN)
+    git(tmp_path, "init", "-qb", "main", str(root))
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "config", "user.name", "A")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    monkeypatch.chdir(root)
+    assert cli("work", "start", "plan.yaml").code == 0
+    worktree = tmp_path / "shop-worktrees" / "one"
+    (worktree / "one" / "c.txt").write_text("1\n2\nthree\n4\n")
+    assert cli("work", "done", "one").code == 0
+    (root / "one" / "c.txt").write_text("1\n2\ndrei\n4\n")
+    (root / "other.txt").write_text("of main\n")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "main moves")
+    return worktree
+
+
+def said(called: Any) -> str:
+    return str(called.out + called.err)
+
+
+def by_sync(there: Path, cli: Any) -> None:
+    refused = cli("work", "land", "one")
+    assert (refused.code, "`parallelai work sync one`" in said(refused)) == (4, True), said(refused)
+    synced = cli("work", "sync", "one")
+    assert "`one/c.txt` have to be settled in" in said(synced), said(synced)
+    assert "<<<<<<< " in (there / "one/c.txt").read_text()
+
+
+def by_merge(there: Path, cli: Any) -> None:
+    git(there, "merge", "main", ok=False)
+
+
+def by_rebase(there: Path, cli: Any) -> None:
+    git(there, "rebase", "main", ok=False)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (by_sync, ()),
+        (by_merge, ()),
+        (by_merge, ("add", "-A")),
+        (by_merge, ("commit", "-qam", "settled")),
+        (by_rebase, ("-c", "core.editor=true", "rebase", "--continue")),
+    ],
+    ids=["sync", "merge", "merge-added", "merge-committed", "rebase"],
+)
+def test_what_a_person_settles_lands(cli: Any, there: Path, begin: Any, end: tuple[str, ...]) -> None:
+    begin(there, cli)
+    left = cli("work", "done", "one")
+    if begin is not by_sync:
+        assert (left.code, "is not finished" in said(left) or "markers are left" in said(left)) == (2, True)
+    assert cli("work", "land", "one").code == 4  # with markers nothing lands
+    assert "<<<<<<<" not in git(there, "show", "main:one/c.txt")
+    (there / "one" / "c.txt").write_text("1\n2\ndrei and three\n4\n")
+    if end:
+        git(there, "add", "-A")
+        git(there, *end)
+
+    done = cli("work", "done", "one")
+    assert done.code == 0, said(done)
+    landed = cli("work", "land", "one")
+
+    assert landed.code == 0, said(landed)
+    assert git(there, "show", "main:one/c.txt") == "1\n2\ndrei and three\n4"
+    assert git(there, "show", "main:other.txt") == "of main"
+    assert "kept out" not in said(done)

@@ -1,0 +1,30 @@
+"""Addresses as they are kept in journals and shown: no user, no password, no query, whatever was written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallelai.client.destinations import shown
+from parallelai.engines.http import shown_url
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("https://u:PASS@h.example/v1?key=PASS#x", "https://h.example/v1"),
+        ("//u:PASS@h.example/v1", "http://h.example/v1"),
+        ("u:PASS@h.example", "http://h.example"),
+        ("https://h.example/~u@x/v1", "https://h.example/~u@x/v1"),
+        ("http://[::1", "(what is no address)"),
+    ],
+)
+def test_what_is_shown(written: str, expected: str) -> None:
+    assert shown(written) == expected
+
+
+@given(st.text())
+def test_anything_can_be_shown(written: str) -> None:
+    shown_url(written)
+    shown(written)
