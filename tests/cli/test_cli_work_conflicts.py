@@ -79,9 +79,14 @@ def by_rebase(there: Path, cli: Any) -> None:
 def test_what_a_person_settles_lands(cli: Any, there: Path, begin: Any, end: tuple[str, ...]) -> None:
     begin(there, cli)
     left = cli("work", "done", "one")
-    if begin is not by_sync:
-        assert (left.code, "is not finished" in said(left) or "markers are left" in said(left)) == (2, True)
-    assert cli("work", "land", "one").code == 4  # with markers nothing lands
+    if begin is by_sync:
+        assert (left.code, "are not settled in `one/c.txt`" in said(left)) == (2, True), said(left)
+    else:
+        assert (
+            left.code,
+            "is not finished" in said(left) or "are not settled in `one/c.txt`" in said(left),
+        ) == (2, True)
+    assert cli("work", "land", "one").code != 0  # with markers nothing lands
     assert "<<<<<<<" not in git(there, "show", "main:one/c.txt")
     (there / "one" / "c.txt").write_text("1\n2\ndrei and three\n4\n")
     if end:
@@ -96,3 +101,46 @@ def test_what_a_person_settles_lands(cli: Any, there: Path, begin: Any, end: tup
     assert git(there, "show", "main:one/c.txt") == "1\n2\ndrei and three\n4"
     assert git(there, "show", "main:other.txt") == "of main"
     assert "kept out" not in said(done)
+
+
+def test_what_was_never_ours_is_settled_too(cli: Any, there: Path) -> None:
+    """The person's own commits, which conflict with the target, are not known to anybody but git."""
+    git(there, "reset", "-q", "--hard", "HEAD~1")
+    cli("work", "done", "one")  # the branch is as it was at the start
+    (there / "one" / "c.txt").write_text("1\n2\ntrois\n4\n")
+    git(there, "commit", "-qam", "mine")
+    git(there, "merge", "main", ok=False)
+    git(there, "commit", "-qam", "with its markers")
+
+    refused = cli("work", "done", "one")
+
+    assert (refused.code, "are not settled in `one/c.txt`" in said(refused)) == (2, True), said(refused)
+    assert cli("work", "land", "one").code != 0
+    (there / "one" / "c.txt").write_text("1\n2\ntrois, drei\n4\n")
+    assert cli("work", "done", "one").code == 0
+    assert cli("work", "land", "one").code == 0
+    assert git(there, "show", "main:one/c.txt") == "1\n2\ntrois, drei\n4"
+
+
+def test_a_merge_without_markers_is_not_settled_by_silence(cli: Any, there: Path) -> None:
+    root = there.parent.parent / "shop"
+    git(root, "rm", "-q", "one/c.txt")
+    git(root, "commit", "-qm", "it goes")
+    git(there, "merge", "main", ok=False)
+    refused = cli("work", "done", "one")
+    assert (refused.code, "are not settled in `one/c.txt`" in said(refused)) == (2, True), said(refused)
+    git(there, "rm", "-q", "one/c.txt")
+    (there / "one").mkdir()
+    (there / "one" / "d.txt").write_text("instead\n")
+    assert cli("work", "done", "one").code == 0
+    assert cli("work", "land", "one", "--allow-red-base").code == 0
+    assert git(root, "ls-tree", "-r", "--name-only", "main", "one") == "one/d.txt"
+
+
+def test_commits_that_nobody_judged_are_not_synced(cli: Any, there: Path) -> None:
+    (there / "other.txt").write_text("not its own\n")
+    git(there, "add", "-A")
+    git(there, "commit", "-qm", "mine")
+    refused = cli("work", "sync", "one")
+    assert "`parallelai work done one` judges them first" in said(refused), said(refused)
+    assert "kept out" in said(cli("work", "done", "one"))

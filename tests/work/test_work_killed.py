@@ -83,7 +83,7 @@ def test_a_killed_run_is_finished_by_the_next(
             "two": "ok",
             "bad": "blocked",
             "last": "ok",
-        }, (was_killed, err.decode())
+        }, (was_killed, err.decode(), [row["error"] for row in document["tasks"]])
     for name in ("one", "two", "last"):
         assert (user.root / f"{name}.txt").read_text() == f"of {name}\n"
     assert (user.root / "user.txt").read_text() == "being edited\n"

@@ -253,7 +253,7 @@ class Carrier:
             if created is not None and rooms.notes:
                 created = dataclasses.replace(created, notes=(*created.notes, *rooms.notes))
             if asked.run is not None:
-                news = (*self._taken(builder.options, asked, job, rooms, past), *news)
+                news = (*self._taken(builder.options, asked, growing, rooms, past), *news)
             runner = Runner(
                 job,
                 store,
@@ -274,15 +274,17 @@ class Carrier:
                 return as_it_is(await runner.carry_out(), past.report, job.root)
 
     def _taken(
-        self, options: CarryOut, asked: _Asked, job: Job, rooms: _Rooms, past: _Past
+        self, options: CarryOut, asked: _Asked, growing: Growing, rooms: _Rooms, past: _Past
     ) -> tuple[EventData, ...]:
         """Say who goes on with a run, where their requests go, and what it has now that it had not before.
 
         Raises `ConsentError` where these go elsewhere, and nobody said that they may.
         """
+        job = growing.now()
         asks = functools.partial(asked_again, job, past.prior, past.report, rooms.places)
         yes = Yes(asked.engines, options.agreed)
         elsewhere, addresses = heading(job, past.known.addresses, asks, yes)
+        growing.addresses = addresses
         notes = (*(one.said for one in elsewhere), *notes_of(self._project, job), *rooms.notes)
         return (recorded.taken(job, addresses, notes), *recorded.changes(options, past.prior))
 

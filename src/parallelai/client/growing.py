@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from parallelai.client.destinations import moved
 from parallelai.errors import UsageError
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
@@ -27,6 +28,8 @@ class Growing:
         self._told: list[Callable[[Job], None]] = []
         self.has_folders = False
         """Whether the run makes folders to work in."""
+        self.addresses: Mapping[str, str] = {}
+        """Where engines may send requests, of a run that is gone on with; of others there is nothing to ask."""
 
     def now(self) -> Job:
         """Give the job with all that was added."""
@@ -40,7 +43,14 @@ class Growing:
     def grow(self, job: Job, arguments: Mapping[str, Any]) -> Job:
         """Add a task. Raises `UsageError` or `PlanError` where it does not fit in."""
         grown = self._grow(job, arguments)
+        elsewhere = {one.engine: one for one in moved(grown, self.addresses) if not one.is_written}
         for instance in grown.graph.instances[len(job.graph.instances) :]:
+            for engine in grown.assignment(instance).choice.members:
+                if engine in elsewhere:
+                    raise UsageError(
+                        f"`{instance.id}` would be asked elsewhere: {elsewhere[engine].said}",
+                        next=f"resume the run with `--engine {engine}`, or start another one",
+                    )
             if not self.has_folders and works_in_folder(grown, instance):
                 raise UsageError(
                     f"`{instance.id}` needs a folder of its own to work in, and this run was started without any",

@@ -107,9 +107,14 @@ class Landings:
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run
         target = await self.tip(repository, stream.target)
-        stream = await adopting.adopt(repository, self._streams, stream, target)
+        before, stream = stream, await adopting.adopt(repository, self._streams, stream, target)
         said = await by_hand(repository, self._streams, stream, folder, secrets_finder())
         now = self._streams.find(stream.name)
+        left = await adopting.left_open(repository, before, now)
+        now = self._streams.update(now.name, lambda it: dataclasses.replace(it, unsettled=left))
+        if left:
+            self._streams.update(now.name, lambda it: dataclasses.replace(it, state="open"))
+            raise adopting.not_settled(now, left)
         if now.head == now.base and not self._may_be_empty(now):
             self._streams.update(now.name, lambda it: dataclasses.replace(it, state="open"))
             refuse_empty(now, repository.root)

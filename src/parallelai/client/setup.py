@@ -29,7 +29,7 @@ SCHEMA = ".parallelai/plan.schema.json"
 IGNORE = ".parallelai/.gitignore"
 """Leaves the schema out of commits: it is large, and each version of ParallelAI has its own."""
 _IGNORED = """\
-# For editors. Each makes it with `parallelai plan schema --output .parallelai/plan.schema.json`.
+# For editors. Everybody makes their own with `parallelai plan schema --output .parallelai/plan.schema.json`.
 /plan.schema.json
 """
 LANGUAGES = {

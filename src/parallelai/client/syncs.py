@@ -22,22 +22,38 @@ class Synced:
 
 
 async def bring(
-    repository: Repository, streams: Streams, stream: Stream, tip: str, how: How, *, is_named: bool
+    repository: Repository, streams: Streams, stream: Stream, onto: str, how: How, *, is_named: bool
 ) -> Synced:
-    """Bring the target's tip into a worktree.
+    """Bring a commit of the target into a worktree.
 
     Where git cannot merge both sides, and the person named this workstream, they are put into its files to be settled.
     """
-    synced = await syncing.sync(repository, streams, stream, tip, how)
+    await syncing.recover(repository, streams, stream)
+    stream = streams.find(stream.name)
+    tip = await repository.commit(f"refs/heads/{stream.branch}")
+    if tip is not None and tip != stream.head:
+        advice = f"`parallelai work done {stream.name}` judges them first"
+        return Synced(stream.name, False, f"not synced: it has commits that nobody has judged; {advice}")
+    synced = await syncing.sync(repository, streams, stream, onto, how)
     if synced.ok:
         return Synced(stream.name, True, "synced" if synced.has_moved else "up to date")
-    if is_named:
-        taken = await taking_over.take_over(repository, streams, stream, tip)
+    if is_named and how == "merge":
+        taken = await taking_over.take_over(repository, streams, stream, onto)
         if taken.ok and taken.has_moved:
             return Synced(stream.name, False, _to_settle(streams.find(stream.name)))
     named = f": {', '.join(synced.files)}" if synced.files else ""
-    advice = "" if is_named else f" (`parallelai work sync {stream.name}` puts both sides into its files)"
-    return Synced(stream.name, False, f"not synced: {synced.why}{named}{advice}")
+    return Synced(stream.name, False, f"not synced: {synced.why}{named}{_advice(synced, how, is_named)}")
+
+
+def _advice(synced: syncing.Synced, how: How, is_named: bool) -> str:
+    name, target = synced.stream.name, synced.stream.target
+    if synced.files and how == "rebase":
+        return f" (`git rebase {target}` there, settle it, then `parallelai work done {name}`)"
+    return (
+        f" (`parallelai work sync {name}` puts both sides into its files)"
+        if synced.files and not is_named
+        else ""
+    )
 
 
 def _to_settle(stream: Stream) -> str:

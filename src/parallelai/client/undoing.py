@@ -81,7 +81,7 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
     landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])
     if not landed and any(each.undone is not None for each in known):
         raise NotFoundError(
-            "all that had landed was taken back already", next="`parallelai work land` lands it again"
+            "all that had landed was taken back already", next="`parallelai work land NAME` lands it again"
         )
     if not landed:
         raise NotFoundError(

@@ -132,7 +132,9 @@ def _one(fields: Iterator[bytes]) -> Merged:
         stages.setdefault(os.fsdecode(path), {})[int(stage)] = Entry(mode, blob)
     kinds: dict[str, ConflictKind] = {}
     said = []
-    while count := next(fields):
+    while (
+        count := next(fields)
+    ).isdigit():  # of submodules git 2.39 goes on in a form of its own, to the end
         paths = [os.fsdecode(next(fields)) for _ in range(int(count))]
         type_, message = next(fields).decode(), next(fields).decode(errors="replace").strip()
         if type_.startswith("CONFLICT"):

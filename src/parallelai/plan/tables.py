@@ -23,18 +23,21 @@ _KEYS = {
     "name": "id",
     "file": "owns",
     **dict.fromkeys(("depends", "dependency", "deps", "prerequisites"), "depends_on"),
-    **dict.fromkeys(("needs", "requires", "after", "waits for"), "depends_on"),
     **dict.fromkeys(("state", "done"), "status"),
     **dict.fromkeys(("#", "no", "no.", "nr", "nr.", "number"), "number"),
     **dict.fromkeys(("task", "tasks", "todo", "to do", "work item", "workstream"), "title"),
     **dict.fromkeys(("title", "feature", "what"), "heading"),
 }
+_BESIDE = {**_KEYS, **dict.fromkeys(("needs", "requires", "after", "waits for"), "depends_on")}
+"""The same beside a column that only tables of tasks have: tables of other things have these words, too."""
 _TITLES = ("title", "heading", "description", "id")
 """The columns that may hold what a task is called; the first that is there does."""
 _BREAK = re.compile(r"<br[ \t]{0,4}/?>", re.IGNORECASE)
 _NUMBER = re.compile(r"#?[ \t]?(?P<number>\d{1,4}(?:\.\d{1,4}){0,3})")
 DONE = frozenset({"done", "complete", "completed", "finished", "landed", "merged"})
-_TICKED = re.compile(r"(?:\[[xX]\]|[xX✓✔✅☑]|:white_check_mark:|:heavy_check_mark:|yes|y|true)\ufe0f?")
+_TICKED = re.compile(
+    r"(?:\[x\]|[x✓✔✅☑]|:white_check_mark:|:heavy_check_mark:|yes|y|true)\ufe0f?", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Columns:
 def columns(header: Sequence[Piece]) -> Columns | None:
     """Read the header of a table; None for a table of other things than tasks."""
     keys = [key_of(name.text, _KEYS) for name in header]
+    if not {"title", "owns"}.isdisjoint(keys):
+        keys = [key_of(name.text, _BESIDE) for name in header]
     title = next((keys.index(key) for key in _TITLES if key in keys), None)
     if title is None or not {"title", "owns", "depends_on"} & set(keys):
         return None

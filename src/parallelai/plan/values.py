@@ -102,6 +102,8 @@ def auto_count(value: Any) -> Any:
         return None
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
+    if isinstance(value, str) and value.isdecimal():
+        raise Wrong(f"expected a whole number or `auto`, not text: {value!r}", "write it without quotes")
     is_short = value != "" and isinstance(value, (str, float))
     what = shown(value) if is_short else kind_of(value)
     raise Wrong(f"expected a whole number or `auto`, not {what}", "write `auto`, or 4, say")

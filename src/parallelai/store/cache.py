@@ -170,7 +170,8 @@ class Cache:
         if not self._is_foreign:
             with self._file_lock:
                 self._write()
-                self._forget()
+                if self._has_failed:
+                    self._forget()
                 self._let_go()
 
     def info(self) -> CacheInfo:

@@ -93,7 +93,12 @@ async def as_user(
                 read = functools.partial(_read, repository, at, dict(given))
                 revisions = ("", "HEAD") if top is None else (arguments[-1],)
                 changed |= await lfs_config.overriding(
-                    repository, settings, read, folder=folder.path, revisions=revisions
+                    repository,
+                    settings,
+                    read,
+                    folder=folder.path,
+                    revisions=revisions,
+                    written=_trees(arguments),
                 )
         else:
             changed = without_annex(settings)
@@ -124,6 +129,13 @@ def _command(arguments: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return word
     return ""
+
+
+def _trees(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The commits and trees whose files `git read-tree` is to write."""
+    if _command(arguments) != "read-tree":
+        return ()
+    return tuple(word for word in arguments[arguments.index("read-tree") + 1 :] if not word.startswith("-"))
 
 
 def _read(

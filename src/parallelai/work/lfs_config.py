@@ -34,6 +34,7 @@ async def overriding(
     *,
     folder: Path | None = None,
     revisions: Sequence[str],
+    written: Sequence[str] = (),
 ) -> dict[str, str]:
     """Settings that lie over those given, and over a `.lfsconfig` that the user's checkout has not; else none.
 
@@ -41,14 +42,15 @@ async def overriding(
         settings: those of git that count there: one that names the server counts more than any such file.
         folder: where the file may lie; None where it is yet to be checked out.
         revisions: what has it where it does not lie there; the index is the empty one.
+        written: commits and trees whose files are about to be written into the folder, their own `.lfsconfig` too.
     """
     if settings.get(SERVER) or not any(map(lfs.FILTER.fullmatch, settings.values())):
         return {}
-    return {SERVER: NOBODY} if await _is_foreign(repository, read, folder, revisions) else {}
+    return {SERVER: NOBODY} if await _is_foreign(repository, read, folder, revisions, written) else {}
 
 
 async def _is_foreign(
-    repository: Repository, read: Read, folder: Path | None, revisions: Sequence[str]
+    repository: Repository, read: Read, folder: Path | None, revisions: Sequence[str], written: Sequence[str]
 ) -> bool:
     """Whether git-lfs would go by a file that is not the user's; where there is none, it is led by nobody."""
     try:
@@ -57,11 +59,12 @@ async def _is_foreign(
         found = []
     except OSError:  # no plain file
         return True
-    if not found:
-        done = await read(b"".join(f"{revision}:{FILE}\n".encode() for revision in revisions))
+    wanted = (*(() if found else revisions), *written)
+    if wanted:
+        done = await read(b"".join(f"{revision}:{FILE}\n".encode() for revision in wanted))
         if done.exit != 0 or done.is_truncated:
             return True
-        found = list(_contents(done.stdout))
+        found += _contents(done.stdout)
     if any(len(each) >= _MOST_BYTES for each in found):  # not read to its end
         return True
     return bool(found) and set(found) != {await _users(repository)}

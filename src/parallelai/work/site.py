@@ -255,7 +255,7 @@ class Site:
         """Keep out what a workstream may not change, and commit the rest; gives what to tell its assistant."""
         stream = self._streams.find(name)
         guarded = await self._judged(stream, leases)
-        guard = self._guard_of(stream)
+        guard = self._guards[name]  # which may have gone on from a commit that a killed process made last
         head = await guard.commit(*_message(stream, self._setting))
         self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
         await guard.before()

@@ -9,46 +9,55 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from parallelai.engines.planted import read_plain
 from parallelai.errors import UsageError
-from parallelai.git.merging import Conflicted, merge
+from parallelai.git.merging import Conflicted, Merged, merge
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.resolvers.checking import MAX_BYTES, has_marker
 from parallelai.work.resolvers.records import Conflict
-from parallelai.work.streams.carrying import as_commit
+from parallelai.work.streams.carrying import as_commit, trees
+from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.now import find_place
 from parallelai.work.streams.places import Place, first_line
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.taking_over import unsettled
 
 _REBASES = ("rebase-merge", "rebase-apply")
+_MARKER = "^(<<<<<<<|>>>>>>>)( |$)"
 
 
 async def adopt(repository: Repository, streams: Streams, stream: Stream, target: str) -> Stream:
     """Go on from what a person brought in of the target (its tip), if anything; the files stay as they are.
 
     Raises:
-        UsageError: a rebase is not finished there, or conflict markers are left.
+        UsageError: a merge or a rebase is not finished there, or it is none that can be taken.
         GitError: git failed.
     """
     place = find_place(repository, stream)
-    _refuse_rebase(place, stream)
-    brought = await _brought(repository, place, stream, target)
+    if any((place.entry.admin / name).exists() for name in _REBASES):
+        what = "`git rebase --continue` or `git rebase --abort`"
+        raise _unfinished(stream, "a rebase is not finished in the worktree", what)
+    tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
+    merging = await _merging(repository, place)
+    brought = await _brought(repository, stream, target, [tip, *([merging] if merging else [])])
     if brought is None:
         return stream
+    if place.entry.branch != stream.branch:
+        raise _unfinished(stream, "the worktree is not on its branch", f"`git switch {stream.branch}`")
     merged = await merge(repository.git, stream.head, brought)
-    left = [each.path for each in merged.conflicts if await _has_marker(repository.git, place, each)]
-    if left:
-        named = ", ".join(f"`{path}`" for path in left[:5])
-        raise UsageError(
-            f"conflict markers are left in {named}",
-            where=stream.worktree,
-            next=f"settle them there, then `parallelai work done {stream.name}` again",
-        )
-    message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
-    made = await as_commit(repository, merged.tree, (stream.head, brought), message.encode())
+    halves = [merged, *([await merge(repository.git, tip, merging)] if merging else [])]
+    await _refuse_open(repository, place, stream, halves, is_merging=merging is not None)
+    made = brought
+    if not await repository.ancestor(stream.head, brought):
+        message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
+        made = await as_commit(repository, merged.tree, (stream.head, brought), message.encode())
     paths = tuple(dict.fromkeys((*stream.unsettled, *(each.path for each in merged.conflicts))))
     return streams.update(
         stream.name,
@@ -56,25 +65,73 @@ async def adopt(repository: Repository, streams: Streams, stream: Stream, target
     )
 
 
-def _refuse_rebase(place: Place, stream: Stream) -> None:
-    if any((place.entry.admin / name).exists() for name in _REBASES):
-        raise UsageError(
-            "a rebase is not finished in the worktree",
-            where=stream.worktree,
-            next=f"`git rebase --continue` or `--abort` there, then `parallelai work done {stream.name}` again",
-        )
+async def left_open(repository: Repository, before: Stream, now: Stream) -> tuple[str, ...]:
+    """The files of a branch that are not settled: those that are known as such, and what both sides changed.
+
+    `before` is the workstream as it was before `adopt`. Raises `GitError`.
+    """
+    known = await unsettled(repository, now.head, now.unsettled)
+    both = set(now.unsettled)
+    if now.base != before.base:
+        ours = await trees(repository, before.base, now.head)
+        theirs = await trees(repository, before.base, now.base)
+        both |= {each.path for each in ours} & {each.path for each in theirs}
+    marked = [
+        path for path in await _marked(repository, now.head, both) if await _is_new(repository, now, path)
+    ]
+    return tuple(dict.fromkeys((*known, *marked)))
 
 
-async def _brought(repository: Repository, place: Place, stream: Stream, target: str) -> str | None:
+def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
+    """The error of a worktree in which conflict markers are left."""
+    named = ", ".join(f"`{path}`" for path in paths[:5])
+    return _unfinished(stream, f"conflicts are not settled in {named}", "settle them: no marker may be left")
+
+
+def _unfinished(stream: Stream, said: str, what: str) -> UsageError:
+    again = f"{what} there, then `parallelai work done {stream.name}` again"
+    return UsageError(said, where=stream.worktree, next=again)
+
+
+async def _merging(repository: Repository, place: Place) -> str | None:
+    """The commit that a merge which is not committed yet brings in."""
+    named = await asyncio.to_thread(first_line, place.entry.admin / "MERGE_HEAD")
+    return await repository.commit(named) if named else None
+
+
+async def _brought(repository: Repository, stream: Stream, target: str, heads: Iterable[str]) -> str | None:
     """The newest commit of the target that a merge or a rebase has brought, and we have not; None for none."""
-    tip = await repository.commit(f"refs/heads/{stream.branch}")
-    merging = await asyncio.to_thread(first_line, place.entry.admin / "MERGE_HEAD")
-    for head in filter(None, (merging and await repository.commit(merging), tip)):
+    newest = None
+    for head in heads:
         shared = await repository.git.attempt("merge-base", head, target)
         found = shared.stdout.decode().strip()
-        if shared.exit == 0 and not await repository.ancestor(found, stream.head):
-            return found
-    return None
+        if shared.exit != 0 or await repository.ancestor(found, stream.head):
+            continue
+        if newest is None or await repository.ancestor(newest, found):
+            newest = found
+    return newest
+
+
+async def _refuse_open(
+    repository: Repository, place: Place, stream: Stream, halves: Sequence[Merged], *, is_merging: bool
+) -> None:
+    """Refuse, before anything is touched, what is visibly not settled, or cannot be taken. Raises `UsageError`."""
+    if any(not each.is_clean and not each.conflicts for each in halves):
+        raise _unfinished(stream, f"git cannot merge `{stream.target}` by itself", "take the merge back")
+    conflicts = {each.path: each for half in halves for each in half.conflicts}
+    modules = [each.path for each in conflicts.values() if each.kind == "submodule"]
+    if modules:
+        said = f"both sides moved the submodule `{modules[0]}`, which no worktree can settle"
+        raise _unfinished(stream, said, f"move it on `{stream.target}` first, take the merge back")
+    marked = {path for half in halves for path in await _marked(repository, half.tree, conflicts)}
+    silent = (await _unmerged(place) if is_merging else frozenset()) & (conflicts.keys() - marked)
+    left = [
+        path
+        for path, each in conflicts.items()
+        if path in silent or (path in marked and await _has_marker(repository.git, place, each))
+    ]
+    if left:
+        raise not_settled(stream, left)
 
 
 async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
@@ -85,6 +142,34 @@ async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
         return False
     ours, theirs = await _blob(git, conflict, 2), await _blob(git, conflict, 3)
     return has_marker(Conflict(conflict.path, None, ours, theirs), text)
+
+
+async def _unmerged(place: Place) -> frozenset[str]:
+    """The paths that the worktree's index has in conflict."""
+    with tempfile.TemporaryDirectory(prefix="parallelai-adopt-") as folder:
+        index = Path(folder) / "index"
+        if not await asyncio.to_thread(copy_plain, place.index, index):
+            return frozenset()
+        listed = await place.outside("ls-files", "-u", "-z", index=index)
+    rows = listed.stdout.split(b"\0")
+    return frozenset(os.fsdecode(row.partition(b"\t")[2]) for row in rows if row)
+
+
+async def _marked(repository: Repository, tree: str, paths: Iterable[str]) -> list[str]:
+    """Those of some files of a tree or commit with a line that looks like a conflict marker."""
+    wanted = set(paths)
+    if not wanted:
+        return []
+    done = await repository.git.attempt("grep", "-l", "-z", "-I", "-E", "-e", _MARKER, tree, "--")
+    found = (os.fsdecode(name).partition(":")[2] for name in done.stdout.split(b"\0") if name)
+    return sorted(wanted.intersection(found))
+
+
+async def _is_new(repository: Repository, now: Stream, path: str) -> bool:
+    """Whether markers in a file of the branch are not the target's own."""
+    ours = await repository.git.attempt("cat-file", "blob", f"{now.head}:{path}")
+    theirs = await repository.git.attempt("cat-file", "blob", f"{now.base}:{path}")
+    return has_marker(Conflict(path, None, theirs.stdout, None), ours.stdout)
 
 
 async def _blob(git: Git, conflict: Conflicted, stage: int) -> bytes | None:

@@ -59,7 +59,13 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
         return dataclasses.replace(it, unsettled=files_left, approved_head=None)
 
     streams.update(stream.name, noted)
-    return await syncing.sync(repository, streams, stream, made, "merge", base=onto)
+    synced = await syncing.sync(repository, streams, stream, made, "merge", base=onto)
+    if not synced.ok:  # nothing came in, so what a person saw is what there is
+        was = (stream.unsettled, stream.approved_head)
+        streams.update(
+            stream.name, lambda it: dataclasses.replace(it, unsettled=was[0], approved_head=was[1])
+        )
+    return synced
 
 
 async def unsettled(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
