@@ -10,7 +10,7 @@ import pytest
 
 PLAN = """\
 version: 1
-workstreams: {one: {description: One., owns: one/**}}
+workstreams: {one: {description: One., owns: one/**}, two: {description: Two., owns: two/**}}
 gates: {landing: ["test -d one"], canary: "off"}
 """
 
@@ -144,3 +144,8 @@ def test_commits_that_nobody_judged_are_not_synced(cli: Any, there: Path) -> Non
     refused = cli("work", "sync", "one")
     assert "`parallelai work done one` judges them first" in said(refused), said(refused)
     assert "kept out" in said(cli("work", "done", "one"))
+
+
+def test_the_target_alone_is_no_work(cli: Any, there: Path) -> None:
+    git(there.with_name("two"), "merge", "-q", "main")
+    assert "`two` has changed nothing" in said(cli("work", "done", "two"))

@@ -321,7 +321,8 @@ class Guard:
         patches = [kept.patch for kept in state.turn.kept if kept.patch is not None]
         notes = [*state.notes]
         if state.undone:
-            notes.append(f"{len(state.undone)} commits were undone, their content stays in the files")
+            what = "a commit was" if len(state.undone) == 1 else f"{len(state.undone)} commits were"
+            notes.append(f"{what} undone, the content stays in the files")
         if state.restored:
             notes.append("put back: " + ", ".join(words.shown(each) for each in state.restored[:10]))
         said = words.for_assistant(state.out, list(dict.fromkeys(patches)), notes, secrets)

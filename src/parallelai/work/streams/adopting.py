@@ -83,9 +83,11 @@ async def left_open(repository: Repository, before: Stream, now: Stream) -> tupl
 
 
 def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
-    """The error of a worktree in which conflict markers are left."""
+    """The error of a worktree in which files are in conflict still."""
     named = ", ".join(f"`{path}`" for path in paths[:5])
-    return _unfinished(stream, f"conflicts are not settled in {named}", "settle them: no marker may be left")
+    return _unfinished(
+        stream, f"conflicts are not settled in {named}", "settle them, and `git add` what has no markers"
+    )
 
 
 def _unfinished(stream: Stream, said: str, what: str) -> UsageError:
