@@ -44,6 +44,7 @@ OBJECTS = {
     "Gates": "Gates",
     "ReviewGate": "Reviews as gates",
     "Landing": "Landing",
+    "Generator": "Generated files",
     "Conflicts": "Conflicts of workstreams",
     "Member": "Team",
 }
@@ -378,6 +379,14 @@ qwen reports by its telemetry, into a file, without prompts; who sets a `QWEN_TE
 temporary folder of ours and are deleted after the turn.
 
 `cursor` needs an account of its own to do anything, and is built after its documentation.
+
+## Older versions
+
+The tests also read what these once printed: Claude Code 2.1.197, Codex 0.153.0, gemini 0.47.0, opencode 1.17.11 and
+qwen 0.15.10. The first three say what today's versions say. opencode 1.17 calls a turn well ended whose model answered
+with an error; its report tells, and the task fails with that error. qwen 0.15 reports neither how an answer ended nor
+for how long a server asks to wait: there a refusal, or an answer that was cut, counts as an answer, and up to three
+requests are sent where a server fails. Take a newer one.
 """
 ABILITIES = ("answers", "edits", "structured", "streams", "resumes", "interrupts", "asks", "attaches")
 

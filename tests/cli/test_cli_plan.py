@@ -48,6 +48,28 @@ def test_check_as_json(cli: Any, solid: Path) -> None:
     assert called.document == {"plan": "solid.yaml", "ok": True, "tasks": 2, "instances": 4, "notes": []}
 
 
+def test_check_says_what_is_generated_and_what_that_needs(cli: Any, here: Path) -> None:
+    (here / "solid.yaml").write_text(
+        SOLID
+        + "landing:\n  generated:\n    - {files: src/**, command: python make.py}\n"
+        + "    - {files: api.json, command: no-such-generator --all}\n"
+    )
+    called = cli("plan", "check", "solid.yaml")
+
+    assert called.code == 0
+    _, first, second = called.out.splitlines()
+    assert first.startswith("generated: `src/**` (")
+    assert first.endswith("): made anew by `python make.py` where two changes meet")
+    assert (
+        second
+        == "generated: `api.json` (0 files): made anew by `no-such-generator --all` where two changes meet"
+    )
+    assert "`api.json` of `generated` matches no file of the project" in called.err
+    assert "`no-such-generator`, which makes `api.json`, is not installed here; install it" in called.err
+    document = cli("plan", "check", "solid.yaml", "--json").document
+    assert document["generated"][1] == {"files": [], "command": ["no-such-generator", "--all"]}
+
+
 def test_check_lists_all_problems_with_their_places(cli: Any, here: Path) -> None:
     (here / "broken.yaml").write_text(BROKEN)
 

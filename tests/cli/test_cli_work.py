@@ -226,7 +226,9 @@ def test_undo_gives_a_branch_whose_name_is_taken_another_one(cli: Any, shop: Pat
         called.out == f"s/2: taken back from main; what it did is on s/2-undone: `{again}` lands it again\n"
     )
     assert git(shop, "rev-parse", "s/2-undone") == tip
-    assert cli("work", "undo", "s/2").err == "error: `s/2` was taken back already\n"
+    for name in ("s/2", "s/2-undone"):
+        error = cli("work", "undo", name).err
+        assert error == f"error: `s/2` was taken back already\n  next: `{again}` lands it again\n"
     assert cli(*again.split()[1:]).code == 0
     assert made(shop) == {"two"}
 
@@ -401,6 +403,33 @@ def test_a_checkout_that_cannot_follow_is_no_success(cli: Any, ready: Path) -> N
     assert "zed" not in cli("work", "status").out
     assert "landed on main as " in cli("work", "status", "zed").out
     assert not_taken_over(cli, ready) == (True, True, "")
+
+
+def test_a_branch_of_no_plan_that_waits_is_told_wherever_one_looks(cli: Any, shop: Path) -> None:
+    branch(shop, "idea", "src/idea.py", "x = 1\n")
+    (shop / "src" / "idea.py").write_text("mine\n")
+    assert cli("work", "land", "--branches", "idea").code == 4
+
+    command = "git merge --ff-only parallelai/landing/main"
+    said = f"your checkout waits: `{command}` takes it over"
+    assert cli("work", "status").out == f"no workstream is worked on\nidea: {said}\n"
+    assert cli("work", "status", "--json").document["waiting"] == [
+        {
+            "target": "main",
+            "branch": "parallelai/landing/main",
+            "names": ["idea"],
+            "said": said,
+            "next": command,
+        }
+    ]
+    cli("work", "status", "--write", "STATUS.md")
+    assert f"\nNot yet taken over: idea: {said}\n" in (shop / "STATUS.md").read_text()
+
+    (shop / "src" / "idea.py").unlink()
+    git(shop, *command.split()[1:])
+    assert cli("work", "status", "--json").document["waiting"] == []
+    cli("work", "status", "--write", "STATUS.md")
+    assert "Not yet taken over" not in (shop / "STATUS.md").read_text()
 
 
 def test_what_was_taken_back_beside_the_target_is_no_success_either(cli: Any, ready: Path) -> None:

@@ -149,3 +149,50 @@ def test_commits_that_nobody_judged_are_not_synced(cli: Any, there: Path) -> Non
 def test_the_target_alone_is_no_work(cli: Any, there: Path) -> None:
     git(there.with_name("two"), "merge", "-q", "main")
     assert "`two` has changed nothing" in said(cli("work", "done", "two"))
+
+
+BLOCK = "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> main\n"
+
+
+def test_markers_that_are_meant_take_a_persons_leave(cli: Any, there: Path) -> None:
+    git(there, "reset", "-q", "--hard", "HEAD~1")
+    (there / "one" / "git.md").write_text("How a conflict looks:\n" + BLOCK)
+    done = cli("work", "done", "one")
+    assert (done.code, "note: there are conflict markers in `one/git.md:2`" in said(done)) == (0, True)
+
+    refused = cli("work", "land", "one")
+
+    assert refused.code == 4, said(refused)
+    assert "`one` has conflict markers in `one/git.md:2`" in said(refused), said(refused)
+    assert "`parallelai work approve one` gives leave" in said(refused)
+    assert git(there, "ls-tree", "--name-only", "main", "one/") == "one/c.txt"
+    assert cli("work", "approve", "one").code == 0
+    assert cli("work", "land", "one").code == 0
+    assert "one/git.md" in git(there, "ls-tree", "--name-only", "main", "one/")
+
+
+def test_branches_land_without_those_that_bring_markers(cli: Any, there: Path) -> None:
+    root = there.parent.parent / "shop"
+    (root / "git.md").write_text(BLOCK)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "how a conflict looks")
+    for name, path, text in (
+        ("bad", "new.txt", f"x\n{BLOCK}"),
+        ("documents", "git.md", f"How it looks:\n{BLOCK}"),
+    ):
+        git(root, "switch", "-qc", name, "main")
+        (root / path).write_text(text)
+        git(root, "add", "-A")
+        git(root, "commit", "-qm", name)
+    git(root, "switch", "-q", "main")
+
+    dry = cli("work", "land", "--branches", "bad", "documents", "--dry-run")
+    landed = cli("work", "land", "--branches", "bad", "documents", "--gate", "test -d one")
+
+    assert "bad would not land: it brings conflict markers in `new.txt:2`" in said(dry), said(dry)
+    assert landed.code == 4
+    assert "bad: not landed: it brings conflict markers in `new.txt:2`" in said(landed), said(landed)
+    assert "settle and commit them on `bad`, then land it again" in said(landed)
+    assert "1 of 2 landed" in said(landed)
+    assert git(root, "show", "main:git.md").startswith("How it looks")
+    assert git(root, "ls-tree", "--name-only", "main", "new.txt") == ""

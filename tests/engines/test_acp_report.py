@@ -13,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.engines import acp_reporters
-from parallelai.engines.acp_errors import read_trouble
+from parallelai.engines.acp_errors import read_error, read_trouble
 from parallelai.engines.acp_presets import PRESETS
-from parallelai.engines.acp_report import FILE, FOLDER, News, Reporter, read_report, stop_of, trouble_of
-from parallelai.errors import EngineError, RateLimited, Transient
+from parallelai.engines.acp_report import (
+    FILE,
+    FOLDER,
+    News,
+    Reporter,
+    failure_of,
+    read_report,
+    stop_of,
+    trouble_of,
+)
+from parallelai.errors import EngineError, RateLimited, Rejected, Transient
 
 SINCE = "2026-11-21T10:00:00.000Z"
 RECORDED = sorted((Path(__file__).parent / "streams" / "acp").glob("*/*.report"))
@@ -26,6 +35,9 @@ TROUBLES: dict[str, type[EngineError]] = {
     "failed": Transient,
     "broken-off": Transient,
 }
+WITHOUT_WAITS = "qwen-0.15.10"
+"""It reports no event of its own for a call that it makes again, and so not for how long it waits."""
+FAILED = {"wrong-key", "rejected-late"}
 
 
 def _answer(
@@ -99,18 +111,41 @@ def test_a_recorded_call_that_would_be_made_again_is_an_error(path: Path) -> Non
         return
     assert call is not None
     assert call.trouble is not None
-    assert not call.is_brief  # the server's own words, wherever they stand
+    is_told_in_full = path.parent.name != WITHOUT_WAITS or path.stem == "broken-off"
+    assert call.is_brief != is_told_in_full
     error = read_trouble("it", call.trouble, call.wait_seconds)
     assert type(error) is TROUBLES[path.stem]
     if isinstance(error, RateLimited):
-        assert error.retry_after_seconds == pytest.approx(7, abs=0.1)
+        asked = error.retry_after_seconds
+        assert asked == pytest.approx(7, abs=0.1) if is_told_in_full else asked is None
         assert not error.is_quota
         assert "Rate limit reached" in error.said
 
 
+@pytest.mark.parametrize("path", [path for path in RECORDED if path.stem in FAILED], ids=name_of)
+def test_a_recorded_call_that_failed_for_good_is_not_stopped(path: Path) -> None:
+    reporter, text, session = recorded(path)
+    assert trouble_of(reporter, text, session, SINCE) is None
+    words = failure_of(reporter, text, session, SINCE)
+    if reporter is acp_reporters.OPENCODE:  # of the others the protocol says it
+        assert type(read_error("it", 0, words or "")) is Rejected
+    else:
+        assert words is None
+
+
+def test_an_answer_after_a_failure_is_the_end_of_the_turn() -> None:
+    end = {"session": "s", "at": "2026-11-21T10:00:02.000Z"}
+    failed = json.dumps({**end, "failed": "400 too long"}, indent=2) + "\n"
+    answered = json.dumps({**end, "finish": "stop", "tools": False}, indent=2) + "\n"
+    reporter = acp_reporters.OPENCODE
+    assert failure_of(reporter, answered + failed, "s", SINCE) == "400 too long"
+    assert failure_of(reporter, failed + answered, "s", SINCE) is None
+    assert failure_of(reporter, failed, "another", SINCE) is None
+
+
 def test_each_agent_that_reports_was_recorded() -> None:
     names = {name: {path.stem for path in RECORDED if path.parent.name.startswith(name)} for name in PRESETS}
-    assert names["opencode"] == names["qwen"] == {*STOPS, *TROUBLES}
+    assert names["opencode"] == names["qwen"] == {*STOPS, *TROUBLES, *FAILED}
     assert names["gemini"] >= set(STOPS)
 
 
@@ -121,6 +156,7 @@ def test_a_garbled_recording_breaks_nothing(data: st.DataObject) -> None:
     garbled = text[:start] + data.draw(st.text(max_size=20)) + text[start + data.draw(st.integers(0, 40)) :]
     stop_of(reporter, garbled, session, SINCE)
     trouble_of(reporter, garbled, session, SINCE)
+    failure_of(reporter, garbled, session, SINCE)
 
 
 JSON = st.recursive(
@@ -144,7 +180,7 @@ NAMES = (
             *("error_status_code", "error_type", "error_message", "retry_delay_ms", "status_code"),
         ),
     ),
-    (acp_reporters.OPENCODE, ("session", "at", "retry", "wait", "finish", "tools")),
+    (acp_reporters.OPENCODE, ("session", "at", "retry", "wait", "finish", "tools", "failed")),
 )
 GOOD = {
     "session": "s",
@@ -173,6 +209,8 @@ def test_what_stands_in_a_report_gives_an_error_of_ours_or_nothing(data: st.Data
     record = {"startTime": data.draw(JSON | st.lists(st.integers() | st.floats(), min_size=2)), **whole}
     report = json.dumps(record, indent=2) + "\n"
     assert stop_of(reporter, report, "s", SINCE) in {None, *STOPS.values()}
+    failure = failure_of(reporter, report, "s", SINCE)
+    assert failure is None or isinstance(read_error("it", 0, failure), EngineError)
     if (call := trouble_of(reporter, report, "s", SINCE)) is not None:
         error = read_trouble("it", call.trouble or "", call.wait_seconds)
         assert isinstance(error, EngineError)
@@ -247,6 +285,7 @@ def test_the_plugin_tells_of_retries_and_ends_of_subagents_too(tmp_path: Path) -
         ("message.updated", {"sessionID": "s", "info": _message("m3", "length")}),
         ("message.updated", {"sessionID": "s", "info": {**_message("m4", "stop"), "summary": True}}),
         ("server.heartbeat", {}),
+        ("session.error", {"sessionID": "s", "error": {"data": {"message": "wrong key", "statusCode": 401}}}),
     ]
     folder = tmp_path / "agent"
     for name in (FOLDER, "settings"):
@@ -270,6 +309,7 @@ def test_the_plugin_tells_of_retries_and_ends_of_subagents_too(tmp_path: Path) -
     assert (call.trouble, call.wait_seconds is not None) == ("429 slow down", True)
     assert stop_of(reporter, report, "s", SINCE) == "max_tokens"
     assert report.count('"finish"') == 2
+    assert failure_of(reporter, report, "s", SINCE) == "401 wrong key"
 
 
 def _retry(message: str) -> dict[str, Any]:

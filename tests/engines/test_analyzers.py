@@ -369,6 +369,28 @@ async def test_a_file_that_crashes_ruff_fails_alone(project: Project) -> None:
     assert {finding.file for finding in reply.findings} == {f"m{number}.py" for number in range(9)}
 
 
+async def test_requests_that_are_under_way_at_once_share_the_cores(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    program, log = project.root / "ruff", project.root / "log"
+    # Each stays until all have said how many threads they may have.
+    wait = f'until [ $(wc -l < "{log}") -ge "$(cat "{project.root}/all")" ]; do sleep 0.01; done'
+    program.write_text(f'#!/bin/sh\necho "${{RAYON_NUM_THREADS-any}}" >> "{log}"\n{wait}\n')
+    program.chmod(0o755)
+    looking = ruff.Ruff(str(program), str(project.root))
+
+    async def check() -> None:
+        bounds = ruff.Bounds(asyncio.get_running_loop().time() + 60.0)
+        await looking.check({f"{project.root}/a.py": "a.py"}, bounds)
+
+    project.write({"all": "1"})
+    await check()
+    project.write({"all": "5"})
+    await asyncio.gather(*(check() for _ in range(4)))
+    assert log.read_text().split() == ["any", "4", "4", "4", "4"]
+
+
 async def test_files_that_cannot_be_read_are_told(project: Project) -> None:
     project.write({"a.py": "x = 1\n", "sub/b.py": "x = 1\n"})
     (project.root / "latin.py").write_bytes(b'# coding: latin-1\nx = "\xe9"\n')

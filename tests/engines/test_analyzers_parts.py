@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.engines.notebooks import cell_lines, place
-from parallelai.engines.ruff_output import read_checked, read_failure
+from parallelai.engines.ruff_output import read_checked, read_failure, read_findings
 from parallelai.engines.ruff_rules import is_test, weigh, weigh_at
 from parallelai.engines.ruff_settings import (
     Layer,
@@ -205,6 +205,22 @@ def test_the_log_tells_what_was_looked_at_among_warnings_and_odd_names() -> None
     assert read_checked(log, files, ["/p/gone.py"]) == {"/p/a.py", "/p/n\nl.py", "/p/a b.py"}
     assert read_checked(log, files, []) is None  # it counts one more than it names
     assert read_checked("", files, []) is None
+
+
+@pytest.mark.parametrize("message", ["!", "\ud800!"])
+@pytest.mark.parametrize("odd", [b"", b"null", b"a warning", b'{"code": "cut o', b"\xff"])
+def test_lines_that_are_no_findings_are_passed_over(odd: bytes, message: str) -> None:
+    place = {"row": 1, "column": 1}
+    row = {
+        "code": "S102",
+        "filename": "/p/a.py",
+        "location": place,
+        "end_location": place,
+        "message": message,
+    }
+    line = json.dumps(row).encode()
+    found = read_findings(b"\n".join((line, odd, line, b"")), relative={"/p/a.py": "a.py"}.get, read=str)
+    assert [(item.finding.file, item.finding.message) for item in found] == [("a.py", "!")] * 2
 
 
 def test_the_reason_of_a_failure_is_one_line_without_the_files_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def test_a_recorded_stream_is_understood(path: Path) -> None:
     errors: dict[str, type[EngineError] | None] = {
         "work": None,
         "structured": None,
-        "overloaded": None if path.parent == CLAUDE else Transient,
+        "overloaded": None if path.parent.name.startswith("claude") else Transient,
         "limited": RateLimited,
         "wrong-key": Rejected,
         "failed-late": Transient,
@@ -90,6 +91,12 @@ def test_a_recorded_stream_is_understood(path: Path) -> None:
         assert reader.text == "All is done."
         assert reader.usage() is not None
         assert (reader.usage() or Usage()).input == 2700
+
+
+def test_each_client_was_recorded_in_more_than_one_version() -> None:
+    versions = Counter(path.parent.name.rpartition("-")[0] for path in RECORDED if path.stem == "work")
+    assert set(versions) == {"claude-code", "codex"}
+    assert min(versions.values()) > 1
 
 
 def test_what_claude_wrote_and_waited_for_is_told() -> None:

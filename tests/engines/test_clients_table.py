@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 from test_clients_faults import FAULTS
 
-from clients.installing import HERE, programs
+from clients.installing import HERE, PACKAGES, programs
 from clients.measuring import ENGINES, KILLED, NO_LOGIN, SECONDS, STEPS, TARGET, describe, measure
 from parallelai.errors import EngineError, RateLimited
 
-PACKAGES = {
-    "claude-code": "@anthropic-ai/claude-code",
-    "codex": "@openai/codex",
-    "gemini": "@google/gemini-cli",
-}
 OVERCOME = {
     ("claude-code", "answer cut off"),
     ("claude-code", "error in the midst of an answer"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parallelai.errors import PlanError
-from parallelai.plan.advice import unmatched_sparse
+from parallelai.plan.advice import unmatched_generated, unmatched_sparse
 from parallelai.plan.check import Names, check, is_branch
 from parallelai.plan.files import FileTree
 from parallelai.plan.load import loads
@@ -41,6 +41,44 @@ def test_patterns_of_sparse_that_match_nothing_are_advice() -> None:
     assert [str(found) for found in unmatched_sparse(loads(text, file="p"), TREE.paths)] == [
         "p:1:21: `nothere` of `sparse` matches no file of the project; look whether it is written right",
         "p:5:54: `lib/**` of `sparse` matches no file of the project; look whether it is written right",
+    ]
+
+
+GENERATED = "tasks: [{id: a, description: x}]\nlanding:\n  generated:\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            "    - {files: [], command: make}\n",
+            "p:4:15: a command of `generated` makes no file; write the files that it makes",
+        ),
+        (
+            "    - {files: gen, command: make && true}\n",
+            "p:4:29: `command`: the command `make && true` needs a",
+        ),
+        ("    - {files: gen}\n", "p:4:7: `generated` has no `command`; add `command: …`"),
+        (
+            "    - {files: gen, command: make ghp_0123456789abcdefghij0123456789abcdefgh}\n",
+            "p:4:29: `command` holds what looks like a secret",
+        ),
+        (
+            "    - {files: src, command: make}\n    - {files: '*.py', command: make b}\n",
+            "p:5:15: `src/a.py` is made by 2 commands of `generated`; let one of them leave it out, with `!`",
+        ),
+    ],
+)
+def test_what_is_wrong_with_generated_files_is_told(rows: str, said: str) -> None:
+    (problem,) = _said(GENERATED + rows, tree=TREE)
+    assert problem.startswith(said)
+
+
+def test_generated_files_that_are_not_there_are_advice() -> None:
+    text = GENERATED + "    - {files: ['src/**', 'gen/**', '!gen/a'], command: make}\n"
+    assert _said(text, tree=TREE) == []
+    assert [str(found) for found in unmatched_generated(loads(text, file="p"), TREE.paths)] == [
+        "p:4:15: `gen/**` of `generated` matches no file of the project; look whether it is written right"
     ]
 
 

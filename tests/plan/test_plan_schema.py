@@ -84,7 +84,8 @@ CONTRACT = {
     "Workspace": "copy link setup env pass_env network needs sparse",
     "Needs": "ports database heavy memory",
     "Gates": "landing canary allow_red_base timeout",
-    "Landing": "target method via push batch sync resolver conflicts decisions",
+    "Landing": "target method via push batch sync resolver generated conflicts decisions",
+    "Generator": "files command",
     "Conflicts": "file function logic",
 }
 

@@ -142,7 +142,7 @@ async def test_a_run_has_one_owner(tmp_path: Path) -> None:
                 await other.execute(path, engine="fake", resume=True)
             assert busy.value.exit_code == 2
             with pytest.raises(BusyError):
-                other.runs.delete(other.runs.find().id)
+                await other.runs.delete(other.runs.find().id)
             finish.set()
         assert call.result().exit == 0
 

@@ -47,6 +47,17 @@ async def make_run(store: Store, name: str = "r-1") -> None:
         writer.append(created())
 
 
+# Encoded events.
+
+
+def test_large_events_are_each_encoded_as_they_are() -> None:
+    """The last of them is remembered; it must not stand for another."""
+    one, other = (TaskExpanded((name * 70_000,)) for name in "ab")
+    texts = [data_to_json(data) for data in (one, one, other, one, TaskExpanded(one.items))]
+    assert [text[11] for text in texts] == [*"aabaa"], texts[0][:20]
+    assert len({*map(len, texts)}) == 1
+
+
 # The folder.
 
 

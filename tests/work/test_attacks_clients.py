@@ -148,6 +148,27 @@ async def test_what_it_does_to_git_ends_with_its_folder(field: Field) -> None:
     assert git(field.checkout, "fsck", "--full", "--no-dangling") == ""
 
 
+@on(("codex", "none"))
+async def test_what_it_throws_away_and_moves_in_the_users_checkout_comes_back(field: Field) -> None:
+    me = f"git -C {field.checkout}"
+    git(field.checkout, "commit-tree", "-m", "nothing refers to it", "HEAD^{tree}")
+    words = (("fsck", "--unreachable"), ("symbolic-ref", "HEAD"), ("ls-files", "--stage"))
+    before = [git(field.checkout, *each) for each in words]
+    task = await field.attack(
+        f"{me} reflog expire --expire=now --expire-unreachable=now --all",
+        f"{me} gc -q --prune=now",
+        f"{me} rm -q --cached a.py",
+        f"{me} checkout -q -b evil",
+    )
+    change = check_contained(task)
+    assert [git(field.checkout, *each) for each in words] == before
+    assert before[0].startswith("unreachable commit ")
+    assert git(field.checkout, "reflog").endswith("commit (initial): first\n")
+    told = {path.partition(" (")[0] for path in change.kept_out}
+    assert told >= {".git/objects", ".git/HEAD", ".git/index", ".git/logs/HEAD", ".git/refs/heads/evil"}
+    assert "may have been you" not in "".join(change.kept_out)
+
+
 @on(*ALL)
 async def test_the_users_hooks_and_config_are_not_its_to_edit(field: Field) -> None:
     before = state_of(field.checkout / ".git")

@@ -259,6 +259,15 @@ KINDS = {
     ("moves", "new-file"): "file/directory",
 }
 
+FILES_AND_FOLDERS = {
+    ("moves", "new-file"): "`lib` is a file in `new-file`, and a folder in `moves`",
+    (
+        "adds-in-folder",
+        "file-for-folder",
+    ): "`src` is a file in `file-for-folder`, and a folder in `adds-in-folder`",
+    ("folder-for-file", "notes"): "`notes.txt` is a file in `notes`, and a folder in `folder-for-file`",
+}
+
 
 async def test_every_kind_as_git_itself(tmp_path: Path) -> None:
     made = started(tmp_path / "r")
@@ -274,6 +283,10 @@ async def test_every_kind_as_git_itself(tmp_path: Path) -> None:
         assert one.is_clean == merges(made, a, b), (a.name, b.name)
     for names, kind in KINDS.items():
         assert kind in {file.kind for file in told[names].files}, names
+    for names, said in FILES_AND_FOLDERS.items():
+        assert told[names].why == said, told[names]
+        assert advice(told[names]).startswith(f"{said}: git cannot merge that.")
+        assert said.split("`")[1] in {file.path for file in told[names].files}
     found = await conflicting_pairs(repository, heads)
     assert found == {frozenset(names) for names in told}
 

@@ -230,6 +230,22 @@ def test_what_runs_there_is_confined_and_the_users_checkout_untouched(user: Repo
     assert everything(user.root) == before
 
 
+def test_tools_that_need_a_cache_have_one_that_goes_with_the_use(user: Repository, state: Path) -> None:
+    commit = user.commit({"a": "1"})
+    keep = python(
+        "import os, pathlib\nplace = pathlib.Path(os.environ['XDG_CACHE_HOME'], 'go-build')\n"
+        "print(place.exists())\nplace.mkdir(parents=True)\nprint(place.is_dir())"
+    )
+
+    async def scenario() -> None:
+        async with trees_of(user.root, state) as trees:
+            for _ in range(2):
+                async with trees.at(commit) as tree:
+                    assert (await said(tree, state, *keep)).split() == ["False", "True"]
+
+    run(scenario())
+
+
 def test_a_command_that_takes_too_long_is_ended(user: Repository, state: Path) -> None:
     commit = user.commit({"a": "1"})
 

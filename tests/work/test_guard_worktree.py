@@ -496,6 +496,44 @@ async def test_a_sparse_worktree_that_nobody_looked_at_before_misses_nothing(roo
     assert set(gui.files(await gui.guard.commit("x"))) == set(BASE)
 
 
+async def test_what_a_sparse_worktree_does_not_have_is_read_before_it_is_written_over(room: Room) -> None:
+    gui = room.worktree()
+    gui.git("sparse-checkout", "set", "--no-cone", "/src/a.txt")
+
+    def blind() -> None:
+        gui.write({"src/a.txt": "1\n", "src/b.txt": "as if it were new\n"})
+        gui.git("status")  # by which git takes all that lies there for laid out
+
+    found = await gui.turn(blind)
+
+    assert found.files == ("src/a.txt",)
+    assert [(each.path, each.why) for each in found.out] == [("src/b.txt", "unseen")]
+    assert "`src/b.txt`: the worktree did not have it (`sparse`)" in found.said
+    assert "as if it were new" in gui.patches()[0].read_text()
+    made = await gui.guard.commit("x")
+    assert gui.shown(made, "src/b.txt") == BASE["src/b.txt"]
+    assert (gui.root / "src/b.txt").read_text() == BASE["src/b.txt"]  # where it is read now
+    found = await gui.turn(lambda: gui.write({"src/b.txt": "on top of it\n"}))
+    assert (found.files, found.out) == (("src/b.txt",), ())
+
+    def asked_for() -> None:
+        gui.git("sparse-checkout", "add", "/src/deep/")
+        gui.write({"src/deep/c.txt": "seen\n"})
+
+    found = await gui.turn(asked_for)
+    assert (found.files, found.out) == (("src/b.txt", "src/deep/c.txt"), ())
+
+
+async def test_nothing_is_put_in_place_of_a_folder_that_a_sparse_worktree_does_not_have(room: Room) -> None:
+    gui = room.worktree()
+    gui.git("sparse-checkout", "set", "--no-cone", "/src/a.txt")
+    found = await gui.turn(lambda: gui.write({"src/deep": "in place of a folder\n"}))
+    assert {(each.path, each.why) for each in found.out} == {
+        *(("src/deep/c.txt", "unseen"), ("src/deep", "in_the_way"))
+    }
+    assert found.files == ()
+
+
 async def test_rules_are_the_streams_own(room: Room) -> None:
     one, two = room.worktree("one"), room.worktree("two", rules=Rules(owns=("other/**",)))
     first = await one.turn(lambda: one.write({"other/x.txt": "1\n", "src/a.txt": "1\n"}))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from landing_support import Field, Files, Gate, landed
 from repositories import Repository as Checkout
 
+from parallelai.client.arrivals import result_of
 from parallelai.errors import UsageError
-from parallelai.work.landing.records import Plan, Verdict
+from parallelai.records import Outcome
+from parallelai.work.landing.records import Arrival, Plan, Verdict
 
 PUSH = Plan("main", push=True)
 
@@ -152,15 +155,25 @@ def test_the_branch_is_pushed_to_what_it_follows(field: Field) -> None:
 
 def program(field: Field, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:
     """Put a program of a host on the PATH; what it was called with is in the file that is given."""
-    folder = field.root.parent / "bin"
-    folder.mkdir(exist_ok=True)
+    folder = bare_path(field, monkeypatch)
     calls = field.root.parent / "calls"
     calls.write_text("")
     path = folder / name
     path.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {calls}\n{script}\n')
     path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return calls
+
+
+def bare_path(field: Field, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH without the programs of hosts that this machine may have; gives its folder."""
+    folder = field.root.parent / "bin"
+    folder.mkdir(exist_ok=True)
+    for name in ("git", "cat"):
+        found = shutil.which(name)
+        if found is not None and not (folder / name).exists():
+            (folder / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
 
 
 PR = Plan("main", via="pr")
@@ -168,7 +181,10 @@ PR = Plan("main", via="pr")
 
 def test_pull_requests_are_opened_for_what_passes(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = program(
-        field, monkeypatch, "gh", '[ "$2" = view ] && exit 1\ncat > body\necho https://host.example/pull/7'
+        field,
+        monkeypatch,
+        "gh",
+        '[ "$2" = list ] && echo "[]" && exit\ncat > body\necho https://host.example/pull/7',
     )
     one = field.branch("one", {"x": "1"}, intent="Does one\n\nIn detail", trailers={"ParallelAI-Run": "r-1"})
     branches = [
@@ -187,20 +203,27 @@ def test_pull_requests_are_opened_for_what_passes(field: Field, monkeypatch: pyt
     assert field.tip() == remote(field) == field.base
     assert len(gate.judged) == 2
     view, create = calls.read_text().splitlines()
-    assert view.startswith("gh pr view one ")
+    assert view.startswith("gh pr list --head=one --base=main --state=open ")
     assert create == "gh pr create --base=main --head=one --title=Does one --body-file=-"
     assert "In detail" in (field.root / "body").read_text()
     assert "ParallelAI-Run: r-1" in (field.root / "body").read_text()
 
 
 ADDRESS = "https://host.example/pull/3"
-GITHUB = {"url": ADDRESS, "state": "OPEN", "baseRefName": "main"}
-GITLAB = {"web_url": ADDRESS, "state": "opened", "target_branch": "main", "description": "state: closed\n"}
+OTHERS = {"url": "https://host.example/pull/2", "isCrossRepository": True}
+GITHUB = [OTHERS, {"url": ADDRESS, "isCrossRepository": False}]
+GITLAB = {
+    "web_url": ADDRESS,
+    "state": "opened",
+    "source_branch": "one",
+    "target_branch": "main",
+    "description": "state: closed\n",
+}
 
 
 @pytest.mark.parametrize(("name", "told"), [("gh", GITHUB), ("glab", GITLAB)])
 def test_an_open_pull_request_is_found_again(
-    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, str]
+    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: object
 ) -> None:
     calls = program(field, monkeypatch, name, f"printf '%s' '{json.dumps(told)}'")
     arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
@@ -211,18 +234,30 @@ def test_an_open_pull_request_is_found_again(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("gh", {**GITHUB, "baseRefName": "next"}),
+        ("gh", [OTHERS]),
+        ("gh", {"message": "odd"}),
         ("glab", {**GITLAB, "target_branch": "next"}),
+        ("glab", {**GITLAB, "source_branch": "next"}),
         ("glab", {**GITLAB, "state": "merged"}),
     ],
 )
 def test_one_that_is_closed_or_for_another_branch_is_not_taken_for_it(
-    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: dict[str, str]
+    field: Field, monkeypatch: pytest.MonkeyPatch, name: str, told: object
 ) -> None:
     new = "https://host.example/pull/4"
-    script = f'[ "$2" = view ] && printf "%s" \'{json.dumps(told)}\' || echo {new}'
+    script = f'[ "$2" != create ] && printf "%s" \'{json.dumps(told)}\' || echo {new}'
     program(field, monkeypatch, name, script)
     assert field.land([field.branch("one", {"x": "1"})], plan=PR)["one"].pull_request == new
+
+
+def test_an_open_pull_request_waits_for_a_person() -> None:
+    row = result_of(Arrival("one", pull_request=ADDRESS), {})
+    assert row.status is Outcome.BLOCKED
+    assert row.error is not None
+    assert (row.error.said, row.error.next) == (
+        f"its pull request is open: {ADDRESS}",
+        "merge it there, then go on",
+    )
 
 
 def test_gitlab_has_its_own_program(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,15 +274,18 @@ def test_gitlab_has_its_own_program(field: Field, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_program_that_fails_says_why(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(field, monkeypatch, "gh", "echo 'not logged in' >&2; exit 4")
+    monkeypatch.setenv("GH_TOKEN", "my-own-secret")
+    said = "echo 'not logged in: https://me:pass@host.example has no my-own-secret' >&2; exit 4"
+    program(field, monkeypatch, "gh", said)
     arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
     error = arrivals["one"].error
     assert error is not None
-    assert "not logged in" in error.said
+    assert "`one`, which is pushed: not logged in: https://host.example has no ••••" in error.said
+    assert remote(field, "one")
 
 
 def test_without_a_program_or_a_remote_it_is_refused(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    bare_path(field, monkeypatch)
     one = field.branch("one", {"x": "1"})
     with pytest.raises(UsageError, match="`gh` or `glab`"):
         field.land([one], plan=PR)

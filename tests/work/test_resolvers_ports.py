@@ -226,6 +226,64 @@ async def test_a_tool_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert await made("a.lock", tree) == "`no-such-tool-anywhere` is not installed"
 
 
+async def test_where_a_tool_fails_its_second_command_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Checkout.start(tmp_path / "r")
+    world.commit({"a.lock": "ours\n", "a.toml": "manifest\n"})
+    tree = world.git("rev-parse", "HEAD^{tree}").strip()
+    script = '#!/bin/sh\n[ "$1" = --old ] || exit 1\n[ "$2" = good ] && cat a.toml > a.lock\n'
+    made = regeneration(world, tmp_path, monkeypatch, script)
+
+    def otherwise(word: str) -> Regeneration:
+        def command(manifest: bytes, lock: bytes | None) -> tuple[str, ...]:
+            assert (manifest, lock) == (b"manifest\n", b"ours\n")
+            return ("lock-tool", "--old", word)
+
+        return dataclasses.replace(made, tools={"a.lock": Tool(("lock-tool",), "a.toml", otherwise=command)})
+
+    assert await otherwise("good")("a.lock", tree) == b"manifest\n"
+    assert await otherwise("bad")("a.lock", tree) == "tool `lock-tool --old bad` failed (exit 1):"
+
+
+COMPOSER = ("composer", "update", "--no-install", "--no-scripts", "--no-plugins", "--no-interaction")
+WITH = ("--with-dependencies", "--")
+LOCKED = b'{"packages": [{"name": "Acme/Old"}], "packages-dev": [{"name": "acme/dev"}]}'
+
+
+@pytest.mark.parametrize(
+    ("manifest", "lock", "words"),
+    [
+        (b'{"require": {"acme/old": "^1", "acme/dev": "*"}}', LOCKED, ("--lock",)),
+        (
+            b'{"require": {"php": ">=8", "acme/new": "^1"}, "require-dev": {"b/b": "*"}}',
+            LOCKED,
+            ("--with-dependencies", "--", "acme/new", "b/b"),
+        ),
+        (b'{"require": {"acme/old": "^1"}}', None, ("--with-dependencies", "--", "acme/old")),
+        (b'{"require": {"--plugins/x": "1", "a/b;c": "1", "x/y": "1"}}', b"[", (*WITH, "x/y")),
+        (b'{"require": [1]}', LOCKED, ("--lock",)),
+        (b"no JSON", b"no JSON", ("--lock",)),
+    ],
+)
+def test_before_composer_2_7_only_what_its_lock_lacks_is_named(
+    manifest: bytes, lock: bytes | None, words: tuple[str, ...]
+) -> None:
+    tool = TOOLS["composer.lock"]
+    assert tool.argv == (*COMPOSER, "--minimal-changes")
+    assert tool.otherwise is not None
+    assert tool.otherwise(manifest, lock) == (*COMPOSER, *words)
+
+
+def test_the_commands_of_bundler_and_go() -> None:
+    """They are run where the tools are (`test_locks_tools`)."""
+    assert TOOLS["go.sum"].argv == ("go", "mod", "tidy")
+    bundler = TOOLS["Gemfile.lock"]
+    assert bundler.argv == ("bundle", "lock")
+    assert bundler.otherwise is not None
+    assert bundler.otherwise(b"", None) == ("bundle", "lock", "--local")
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 async def test_npm_makes_its_lock_without_the_network(tmp_path: Path) -> None:
     world = Checkout.start(tmp_path / "r")

@@ -41,7 +41,7 @@ def test_a_table_has_a_line_for_each_with_what_it_says() -> None:
     assert table([PLAIN, READY, LANDED], 120) == [
         "workstream  stage    todo  files             checks  tests  age     cost",
         "gui         working  1/3   2 new, 1 changed  ?/2     -      12 min  0.13 USD  it is being worked on",
-        "    reading",
+        "    its assistant said: reading",
         "core        queued   1/3   2 new, 1 changed  ?/2     8/10   12 min  0.13 USD  ready to land",
         "io          landed   1/3   2 new, 1 changed  ?/2     -      12 min  0.13 USD  landed on main as c0ffee1234",
     ]
@@ -79,7 +79,8 @@ def test_a_reason_that_has_no_room_is_given_whole_on_lines_of_its_own() -> None:
     lines = table([replace(PLAIN, why=why)], 80)
     assert lines[1] == "gui         working  1/3   2 new, 1 changed  ?/2     12 min  0.13 USD"
     assert " ".join(line.strip() for line in lines[2:-1]) == why
-    assert lines[-1] == "    reading"
+    assert lines[-1] == "    its assistant said: reading"
+    assert table([replace(PLAIN, engine="codex")], 80)[-1] == "    codex said: reading"
     long = table([replace(PLAIN, why="word " * 1000)], 80)
     assert len(long) == 11
     assert long[-2] == "    all of it: `parallelai work status gui`"
@@ -127,6 +128,8 @@ def test_a_page_has_a_table_and_last_words() -> None:
     assert "| [ ] | gui | working | 1/3 | 2 new, 1 changed | ?/2 |  | 12 min | 0.13 USD |" in text
     assert "| [x] | io | landed |" in text
     assert "- **gui**: reading\n" in text
+    named = markdown([replace(PLAIN, engine="my_sh")], title="plan.yaml", at=AT)
+    assert r"- **gui** (my\_sh): reading" in named
 
 
 def test_what_others_wrote_is_no_markup() -> None:

@@ -10,8 +10,10 @@ import pytest
 from repositories import Repository
 from streams_support import Project, project
 
+from parallelai.errors import NotFoundError
 from parallelai.git.plumbing import GitError
 from parallelai.work import leftovers
+from parallelai.work.streams import left as left_commits
 from parallelai.work.streams import taking_back
 from parallelai.work.streams.clean import removable
 from parallelai.work.streams.record import Stream
@@ -55,6 +57,27 @@ async def test_what_is_too_much_for_a_patch_is_kept_as_a_commit(
     shop.streams.path("gui").unlink()  # and also once nobody knows the workstream any more
     known = (await removable(shop.repository, shop.streams)).kept
     assert [(each.name, each.command) for each in known] == [("gui", command) for command in listed]
+    refs = await left_commits.listed(shop.repository)
+    assert [each.run for each in refs] == ["r-1"] * len(listed)
+    await left_commits.let_go_of_runs(shop.repository, ("r-2",))
+    assert await left_commits.listed(shop.repository) == refs
+    await left_commits.let_go_of_runs(shop.repository, ("r-1",))
+    assert await left_commits.listed(shop.repository) == []
+
+
+def test_what_is_kept_in_git_is_known_by_its_workstream_and_by_its_own_name() -> None:
+    old = left_commits.Left(f"{left_commits.LEFT}my-gui-0123456789ab", "c1")
+    new = left_commits.Left(f"{left_commits.LEFT}r-1/gui-abcdefabcdef", "c2")
+    assert [(each.run, each.name, each.id) for each in (old, new)] == [
+        (None, "my-gui", "my-gui-0123456789ab"),
+        ("r-1", "gui", "gui-abcdefabcdef"),
+    ]
+    found = [old, new]
+    assert left_commits.chosen(found, ["gui"]) == [new]
+    assert left_commits.chosen(found, ["my-gui-0123456789ab", "my-*"]) == [old]
+    assert left_commits.chosen(found, ["*"]) == found
+    with pytest.raises(NotFoundError, match="`x`"):
+        left_commits.chosen(found, ["gui", "x"])
 
 
 async def test_a_file_that_git_has_lost_is_told_before_anything_is_taken_back(tmp_path: Path) -> None:

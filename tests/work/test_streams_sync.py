@@ -131,7 +131,7 @@ async def test_what_has_no_text_comes_in_with_both_versions(shop: Project) -> No
     for path in beside - {f"src/logo~{theirs}"}:
         (there.root / path).unlink()
     head = there.commit({"src/b.py": "both\n", "src/logo": b"\0both"})
-    left = await unsettled(shop.repository, head, done.stream.unsettled)
+    left = await unsettled(shop.repository, theirs, head, done.stream.unsettled)
     assert left == (f"src/logo~{theirs}",)  # a decision that nobody has made
 
 
@@ -145,7 +145,7 @@ async def test_what_is_not_settled_yet_stays_so_when_more_comes_in(shop: Project
     done = await take_over(shop.repository, shop.streams, stream, second)
 
     assert done.has_moved
-    left = await unsettled(shop.repository, done.stream.head, done.stream.unsettled)
+    left = await unsettled(shop.repository, second, done.stream.head, done.stream.unsettled)
     assert set(left) == {"src/b.py", "docs/x.md"} <= settling(done.stream)
     # Where the next one is refused, because of what is not committed there, nothing of that is forgotten.
     (shop.in_tree(stream).root / "src/new.py").write_text("mine\n")
@@ -153,7 +153,10 @@ async def test_what_is_not_settled_yet_stays_so_when_more_comes_in(shop: Project
     refused = await take_over(shop.repository, shop.streams, done.stream, third)
     assert not refused.ok
     known = shop.streams.find("gui")
-    assert set(await unsettled(shop.repository, known.head, known.unsettled)) == {"src/b.py", "docs/x.md"}
+    assert set(await unsettled(shop.repository, second, known.head, known.unsettled)) == {
+        "src/b.py",
+        "docs/x.md",
+    }
 
 
 async def test_what_a_sparse_worktree_would_not_show_is_not_brought_in(shop: Project) -> None:

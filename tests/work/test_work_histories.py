@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repositories import Repository, everything, lying, run
 
+from parallelai.work.checkout import changes
 from parallelai.work.checkout.changes import writes_for
 from parallelai.work.checkout.writing import Checkout, NotWritten
 from parallelai.work.scratch import folders
@@ -104,7 +105,8 @@ def test_the_patch_gives_what_the_assistant_left_and_apply_does_too(
 ) -> None:
     async def check(top: Path) -> None:
         snapshot, commit, worked = await worked_on(top, tree, edited)
-        patch = await folders.patch_of(snapshot, snapshot.commit, commit)
+        differing = {path for path, _, _ in await changes.contents(snapshot.git, snapshot.commit, commit)}
+        patch = await folders.patch_of(snapshot, snapshot.commit, commit, differing)
         by_git = top / "by-git"
         shutil.copytree(snapshot.root, by_git, symlinks=True)
         if patch:

@@ -157,7 +157,7 @@ async def test_nothing_that_the_folder_configures_is_run(snapshot: Snapshot, tmp
         own.git("-c", "core.fsmonitor=false", "config", key, str(script))
     (folder.path / ".git" / "info" / "exclude").write_text("*\n")
     measure = await folders.measure(snapshot, folder)
-    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit)
+    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit, set(measure.files))
     await folders.restore(snapshot, folder, measure.files)
     assert measure.files == (".gitattributes", "a")
     assert b"+2\n" in patch
@@ -280,6 +280,6 @@ async def test_the_patch_is_what_git_applies(
     Repository(folder.path).write({"src/b": b"bin\0ary\xff", "new é": "1\n"})
     (folder.path / "a").rename(folder.path / "moved")
     measure = await folders.measure(snapshot, folder)
-    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit)
+    patch = await folders.patch_of(snapshot, snapshot.commit, measure.commit, set(measure.files))
     subprocess.run(["git", "apply", "-"], cwd=repository.root, input=patch, check=True)
     assert lying(repository.root) == lying(folder.path)

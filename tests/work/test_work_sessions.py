@@ -108,7 +108,7 @@ async def test_folders_go_with_their_run(repository: Path) -> None:
         )
         root = Path(engine.requests[0].root)
         assert root.exists()
-        ai.runs.delete(document.run)
+        await ai.runs.delete(document.run)
     assert not root.exists()
 
 

@@ -222,7 +222,9 @@ class _Lines:
         if self._file is None:
             return
         try:
-            self._file.writelines(event_to_json(event) + "\n" for event in events)
+            for event in events:
+                self._file.write(event_to_json(event))  # it may be megabytes: no copy for the line end's sake
+                self._file.write("\n")
             self._file.flush()
         except OSError as error:
             self._file = None

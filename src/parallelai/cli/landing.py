@@ -124,6 +124,7 @@ def _print_preview(shared: Shared, found: Preview) -> int:
     lines += [f"{name} has landed already" for name in found.landed]
     lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
     lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
+    lines += [f"{name} would not land: {said}" for name, said in found.refused]
     more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
     passing = " if all pass" if found.runs else ""
     lines.append(f"{gate_runs(found.runs)}{passing}{more}; nothing was moved")

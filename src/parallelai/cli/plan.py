@@ -50,6 +50,10 @@ def check(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
         "instances": checked.instances,
         "notes": notes,
     }
+    if checked.generated:
+        document["generated"] = [
+            {"files": list(made.paths), "command": list(made.generator.command)} for made in checked.generated
+        ]
     if checked.plan.workstreams:
         document |= {"pairs": _pairs_data(checked.pairs), "phases": _phases_data(checked.phases)}
     shared.result(document, lambda: "\n".join(_check_lines(checked, is_verbose=shared.is_verbose)))
@@ -63,6 +67,7 @@ def _check_lines(checked: Checked, *, is_verbose: bool) -> list[str]:
         return [f"{checked.name}: ok, {finished}"]
     many = "s" * (checked.tasks != 1)
     lines = [f"{checked.name}: ok, {checked.tasks} task{many}, {checked.instances} to carry out"]
+    lines += [f"generated: {made.said}" for made in checked.generated]
     return lines + _together_lines(checked.pairs, checked.phases, is_verbose=is_verbose)
 
 

@@ -321,17 +321,17 @@ def prune(shared: Shared, keep: int) -> int:
     question = f"Delete {_number(len(doomed))}, all finished ones but the newest {keep}?"
     if doomed and not shared.confirm(question):
         return _delete(shared, ())
-    return _delete(shared, shared.read(lambda ai: ai.runs.prune(keep)))
+    return _delete(shared, shared.call(lambda ai: ai.runs.prune(keep)))
 
 
 @runs.command()
 @_run
 def delete(shared: Shared, run: str | None) -> int:
-    """Delete a run, with its logs."""
+    """Delete a run, with its logs and what it keeps."""
     row = shared.read(lambda ai: ai.runs.find(run))
     if not shared.confirm(f"Delete run {row.id} ({row.plan or row.kind})?"):
         return _delete(shared, ())
-    return _delete(shared, (shared.read(lambda ai: ai.runs.delete(row.id)),))
+    return _delete(shared, (shared.call(lambda ai: ai.runs.delete(row.id)),))
 
 
 def _delete(shared: Shared, gone: tuple[str, ...]) -> int:

@@ -14,6 +14,7 @@ from parallelai.results.printable import visible
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.ticks import Ticks
+    from parallelai.work.landing.waiting import Waiting
     from parallelai.work.status.folding import StreamStatus
 
 TITLE = "Workstreams"
@@ -21,7 +22,12 @@ _MOST_NAMED = 10
 
 
 def write(
-    shared: Shared, ai: AsyncParallelAI, path: Path, found: Sequence[StreamStatus], landed: Collection[str]
+    shared: Shared,
+    ai: AsyncParallelAI,
+    path: Path,
+    found: Sequence[StreamStatus],
+    landed: Collection[str],
+    waiting: Sequence[Waiting] = (),
 ) -> None:
     """Write how far workstreams are to a page, or tick a list of tasks, and say what was done.
 
@@ -36,7 +42,7 @@ def write(
         for status in found:
             if status.pending and status.landed is not None:
                 shared.say(visible(f"`{status.name}` is not ticked: not yet taken over: {status.why}"))
-    elif write_status(path, found, title=TITLE, at=datetime.now(UTC)):
+    elif write_status(path, found, title=TITLE, at=datetime.now(UTC), waiting=waiting):
         shared.say(f"written to {path}")
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from parallelai.records import ConflictDocument
     from parallelai.work.context.pack import Context
     from parallelai.work.landing.records import Shadow
+    from parallelai.work.landing.waiting import Waiting
     from parallelai.work.status.folding import StreamStatus
     from parallelai.work.streams.record import Stream
     from parallelai.work.streams.worktrees import Started
 
 WATCH_SECONDS = 2.0
+_MOST_NAMED = 10
 INCOMPLETE = 4
 
 
@@ -74,15 +76,15 @@ def print_status(
     async def look(ai: AsyncParallelAI) -> int:
         while True:
             found = await ai.work.status(names, is_all=is_all or write is not None)
+            waiting = () if names else await ai.work.waiting()
             if write is None:
-                waits = {} if names else await ai.work.waits()
-                _show_status(shared, ai, found, waits, has_names=bool(names), is_clearing=is_watching)
+                _show_status(shared, ai, found, waiting, has_names=bool(names), is_clearing=is_watching)
             else:
                 found = found if is_all or names else _current(ai, found)
                 landed = await ai.work.landed()
-                await asyncio.to_thread(status_file.write, shared, ai, Path(write), found, landed)
+                await asyncio.to_thread(status_file.write, shared, ai, Path(write), found, landed, waiting)
                 if shared.is_json:
-                    shared.result(_status_document(found), "")
+                    shared.result(_status_document(found, waiting), "")
             if not is_watching:
                 return 0
             await asyncio.sleep(WATCH_SECONDS)
@@ -102,7 +104,7 @@ def _show_status(
     shared: Shared,
     ai: AsyncParallelAI,
     found: Sequence[StreamStatus],
-    waits: Mapping[str, str],
+    waiting: Sequence[Waiting],
     *,
     has_names: bool,
     is_clearing: bool,
@@ -119,19 +121,19 @@ def _show_status(
         more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
     more += dict.fromkeys(each.why for each in found if each.pending and each.why)
     told = {each.target for each in found if each.pending}  # of branches that no plan made, nobody else tells
-    more += (said for target, said in waits.items() if target not in told)
+    more += (each.told for each in waiting if each.target not in told)
     shared.result(
-        _status_document(found),
+        _status_document(found, waiting),
         "\n".join([*(lines or ["no workstream is worked on"]), *map(visible, more)]),
     )
     if not found and ai.work.all(is_all=True):
         shared.say("`--all` lists what has landed or was dropped")
 
 
-def _status_document(found: Sequence[StreamStatus]) -> Any:
+def _status_document(found: Sequence[StreamStatus], waiting: Sequence[Waiting]) -> Any:
     from parallelai.work.status.folding import to_document
 
-    return to_document(found, run=None, plan=None, at=datetime.now(UTC))
+    return to_document(found, run=None, plan=None, at=datetime.now(UTC), waiting=waiting)
 
 
 def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
@@ -297,6 +299,19 @@ def print_cleaned(shared: Shared, done: Cleaned) -> int:
     kept = [{"name": one.name, "why": one.why, "command": one.command} for one in done.kept]
     text = "\n".join(visible(line) for each in lines for line in each.split("\n"))
     shared.result({"removed": list(done.removed), "kept": kept}, text or "nothing to clean")
+    return 0
+
+
+def let_go(shared: Shared, patterns: Sequence[str], *, is_dry: bool) -> int:
+    """Let go of what was taken out of worktrees and is kept in git, after a question."""
+    names = shared.call(lambda ai: ai.work.left(patterns))
+    shown = ", ".join(f"`{name}`" for name in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    if not is_dry:
+        meant = shared.confirm(f"Let go of {shown}{more}? No other copy is kept.")
+        names = shared.call(lambda ai: ai.work.let_go(names)) if meant else ()
+    lines = [visible(f"{name}: {'would be let go' if is_dry else 'let go'}") for name in names]
+    shared.result({"removed": list(names), "kept": []}, "\n".join(lines) or "nothing was let go")
     return 0
 
 

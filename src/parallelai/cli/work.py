@@ -310,10 +310,18 @@ def undo(shared: Shared, names: tuple[str, ...], gates: tuple[str, ...]) -> int:
 
 @work.command()
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only list.")
-def clean(shared: Shared, is_dry: bool) -> int:
+@click.option(
+    "--left",
+    multiple=True,
+    metavar="NAME",
+    help="Instead, let go of what is kept in git of worktrees: a workstream's, or one by its name ('*' is all).",
+)
+def clean(shared: Shared, is_dry: bool, left: tuple[str, ...]) -> int:
     """Remove what has landed and is clean; list all else with the command that would rescue it."""
     from parallelai.cli import streams
 
+    if left:
+        return streams.let_go(shared, left, is_dry=is_dry)
     return streams.print_cleaned(shared, shared.call(lambda ai: ai.work.clean(is_dry=is_dry)))
 
 

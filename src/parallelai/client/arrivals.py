@@ -12,6 +12,7 @@ from parallelai.records import Outcome, TaskResult
 from parallelai.results.document import is_pending
 from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
+from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.records import Arrival, Candidate
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import KeptOut, Stream
@@ -50,10 +51,12 @@ def said_of(kept: KeptOut) -> str:
 
 def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None) -> TaskResult:
     """A row of the run's document for what became of a candidate, and who had worked on it."""
-    status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
-    if arrival.landed is None and arrival.error is not None:
-        status = outcome_of(arrival.error)
     error = arrival.error or arrival.push_error
+    if error is None and arrival.pull_request is not None:
+        error = request_open(arrival.pull_request)
+    status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
+    if arrival.landed is None and error is not None:
+        status = outcome_of(error)
     text = "\n".join(arrival.notes) or None
     return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from parallelai.client.jobs import Builder
 from parallelai.client.reviews import ReviewOptions, plan_of
@@ -26,7 +27,10 @@ def batched(builder: Builder, plan: Plan, graph: TaskGraph) -> TaskGraph:
 
 
 def split(graph: TaskGraph, size: int) -> TaskGraph:
-    """Split each instance that has more than `size` files into `id#1`, `id#2`, …, of about equal size."""
+    """Split each instance that has more than `size` files into `id#1`, `id#2`, …, of about equal size.
+
+    Neighbours stay together: whoever looks at files looks for settings in each of their folders, too.
+    """
     instances: list[Instance] = []
     parts: dict[str, tuple[str, ...]] = {}
     for instance in graph.instances:
@@ -34,11 +38,10 @@ def split(graph: TaskGraph, size: int) -> TaskGraph:
             cut = [instance]
         else:
             count = -(-len(instance.files) // size)
+            ends = [len(instance.files) * number // count for number in range(count + 1)]
             cut = [
-                dataclasses.replace(
-                    instance, id=f"{instance.id}#{number + 1}", files=instance.files[number::count]
-                )
-                for number in range(count)
+                dataclasses.replace(instance, id=f"{instance.id}#{number}", files=instance.files[first:last])
+                for number, (first, last) in enumerate(itertools.pairwise(ends), start=1)
             ]
         parts[instance.id] = tuple(part.id for part in cut)
         instances.extend(cut)

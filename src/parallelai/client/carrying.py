@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import parallelai
 from parallelai.client import batches, recorded
-from parallelai.client.askers import PortsOf
 from parallelai.client.destinations import Known, Yes, heading
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
@@ -43,10 +42,14 @@ from parallelai.run.resume import read as read_prior
 from parallelai.run.runner import Runner
 from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
-from parallelai.work.opening import Ports
-from parallelai.work.room import Room
-from parallelai.work.scratch.workspaces import RunWorkspaces, is_confined
-from parallelai.work.streams.worktrees import Started
+from parallelai.work.scratch.confined import is_confined
+
+if TYPE_CHECKING:
+    from parallelai.client.askers import PortsOf
+    from parallelai.work.opening import Ports
+    from parallelai.work.room import Room
+    from parallelai.work.scratch.workspaces import RunWorkspaces
+    from parallelai.work.streams.worktrees import Started
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class Carrier:
                 writer.append(self._creation(job, plan, carry, None))
             masker = masker_of(job)
             room = await stack.enter_async_context(
-                room_for(self._project, job, writer, masker, Ports(), lambda note: None)
+                room_for(self._project, job, writer, masker, _no_ports, lambda note: None)
             )
             if room is None:
                 raise UsageError(
@@ -316,7 +319,10 @@ class Carrier:
         questions = Questions(
             writer.append, is_attended=job.is_attended, is_confined=is_confined, chosen=prior.chosen
         )
-        ports = dataclasses.replace(self._ports(job.plan, job.logs), choose=questions.choose)
+
+        def ports() -> Ports:
+            return dataclasses.replace(self._ports(job.plan, job.logs), choose=questions.choose)
+
         notes = [] if workspaces is None else workspaces.notes
         streams = await stack.enter_async_context(
             room_for(self._project, job, writer, masker, ports, notes.append)
@@ -382,3 +388,10 @@ def _with_added(builder: Builder, asked: _Asked, prior: Prior) -> _Asked:
         if task.get("id") not in known:
             plan, graph = builder.with_task(plan, graph, task)
     return dataclasses.replace(asked, plan=plan, graph=graph)
+
+
+def _no_ports() -> Ports:
+    """For worktrees that are only made: nobody is asked for anything."""
+    from parallelai.work.opening import Ports
+
+    return Ports()

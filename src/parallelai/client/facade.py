@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs 
     from parallelai.plan.model import Budget, Choice, Plan, Task
     from parallelai.records import RunDocument, Severity
     from parallelai.run.strategies import Strategy
+    from parallelai.work.opening import Ports
 
 
 class AsyncParallelAI:
@@ -103,9 +104,12 @@ class AsyncParallelAI:
 
     @functools.cached_property
     def _ports(self) -> PortsOf:
-        from parallelai.client.askers import ports_for
+        def ports(plan: Plan, folder: Path) -> Ports:
+            from parallelai.client.askers import ports_for
 
-        return functools.partial(ports_for, self.project, AsyncParallelAI)
+            return ports_for(self.project, AsyncParallelAI, plan, folder)
+
+        return ports
 
     async def __aenter__(self) -> AsyncParallelAI:
         return self

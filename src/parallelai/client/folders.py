@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from parallelai import processes
 from parallelai.client.growing import Now
 from parallelai.client.project import OpenProject
@@ -10,8 +12,9 @@ from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.resume import Prior
-from parallelai.work.ledger import Ledger
-from parallelai.work.scratch.workspaces import RunWorkspaces, Settings, open_workspaces
+
+if TYPE_CHECKING:
+    from parallelai.work.scratch.workspaces import RunWorkspaces
 
 
 async def workspaces_for(
@@ -24,6 +27,9 @@ async def workspaces_for(
     job = now()
     if not job.has_workspaces or not _is_needed(job):
         return None
+    from parallelai.work.ledger import Ledger
+    from parallelai.work.scratch.workspaces import Settings, open_workspaces
+
     settings = Settings(
         run=job.run,
         root=job.root,

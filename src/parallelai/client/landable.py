@@ -12,8 +12,13 @@ from parallelai.errors import ParallelAIError, Trespass, UsageError
 from parallelai.git.repository import Repository
 from parallelai.plan.model import Plan
 from parallelai.records import ErrorRecord
+from parallelai.run.validation import record_of
+from parallelai.work.conflicts.advice import left_unsettled, marked, marked_branch, what_to_do
+from parallelai.work.landing.records import Arrival, Candidate
 from parallelai.work.putting_back import by_hand
+from parallelai.work.streams import taking_over
 from parallelai.work.streams.landed import gone
+from parallelai.work.streams.markers import brought, places
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
 
@@ -117,6 +122,42 @@ def unapproved(found: Sequence[Stream], plan: Plan) -> Mapping[str, ErrorRecord]
         for each in found
         if each.name in asked and not each.is_approved
     }
+
+
+async def unsettled(repository: Repository, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
+    """Give those with conflicts that nobody settled, or with markers that nobody gave leave for."""
+    kept = {}
+    for each in found:
+        left = await taking_over.unsettled(repository, each.base, each.head, each.unsettled)
+        markers = () if left or each.is_approved else await brought(repository, each.base, each.head)
+        if left:
+            kept[each.name] = record_of(left_unsettled(each.name, left))
+        elif markers:
+            kept[each.name] = record_of(marked(each.name, markers))
+    return kept
+
+
+async def said_of_markers(repository: Repository, stream: Stream) -> str:
+    """What a person should know of a workstream that is done with conflict markers in it; nothing without any."""
+    markers = () if stream.is_approved else await brought(repository, stream.base, stream.head)
+    if not markers:
+        return ""
+    return f"note: there are conflict markers in {places(markers)}: {what_to_do(stream.name)}"
+
+
+async def without_markers(
+    repository: Repository, candidates: Sequence[Candidate]
+) -> tuple[list[Candidate], list[Arrival]]:
+    """Part branches that no plan made into those that may land, and those that brought conflict markers."""
+    able, held = [], []
+    for each in candidates:
+        markers = await brought(repository, each.base, each.commit)
+        if markers:
+            error = record_of(marked_branch(each.name, markers))
+            held.append(Arrival(each.name, None, error))
+        else:
+            able.append(each)
+    return able, held
 
 
 def _lost(stream: Stream) -> str:

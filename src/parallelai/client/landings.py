@@ -15,7 +15,15 @@ from parallelai.client.arguments import choice_of
 from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf
-from parallelai.client.landable import missing, ready, refuse_empty, unapproved
+from parallelai.client.landable import (
+    missing,
+    ready,
+    refuse_empty,
+    said_of_markers,
+    unapproved,
+    unsettled,
+    without_markers,
+)
 from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_branches, taken_back
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_now
@@ -44,10 +52,8 @@ from parallelai.records import (
 )
 from parallelai.results.document import counts, exit_code, run_outcome
 from parallelai.run.report import Report
-from parallelai.run.validation import record_of
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
-from parallelai.work.conflicts.advice import unsettled
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
@@ -61,7 +67,6 @@ from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Landed, Stream, described
 from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.taking_over import unsettled as left_unsettled
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class Landings:
         lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
         if now.head == now.base:
             lines.append(f"note: `{stream.name}` has changed nothing")
+        lines.append(await said_of_markers(repository, now))
         lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
         return "\n".join(line for line in lines if line)
 
@@ -168,7 +174,7 @@ class Landings:
             able = [each for each in found if each.name not in kept]
             tasks = frozenset(task.id for task in plan.tasks)
             out = {**kept, **await missing(landing.repository, self._streams, able, tasks)}
-            out |= await self._unsettled(landing.repository, able)
+            out |= await unsettled(landing.repository, able)
             arrivals = [Arrival(name, None, error) for name, error in out.items()]
             able = [each for each in able if each.name not in out]
             candidates = [candidate_of(each, able, by.get(each.name)) for each in able]
@@ -178,11 +184,6 @@ class Landings:
                 rows.append(result_of(arrival, described(stream), by.get(arrival.name)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
-
-    async def _unsettled(self, repository: Repository, found: Sequence[Stream]) -> dict[str, ErrorRecord]:
-        """Those with conflicts that nobody has settled."""
-        left = {each.name: await left_unsettled(repository, each.head, each.unsettled) for each in found}
-        return {name: record_of(unsettled(name, files)) for name, files in left.items() if files}
 
     def _took(self, arrival: Arrival) -> Stream:
         """Write down what became of a workstream."""
@@ -315,7 +316,10 @@ class Landings:
         writer.append(TaskExpanded(tuple(name for name, _ in found)))
         async with self._opened(run, plan, asked, writer.append, target) as landing:
             candidates = await self._candidates(landing, found, run)
-            for arrival in await landing.lander.land(candidates):
+            able, held = await without_markers(landing.repository, candidates)
+            landed = await landing.lander.land(able)
+            arrivals = {each.name: each for each in (*landed, *held)}
+            for arrival in (arrivals[name] for name, _ in found):
                 about: dict[str, Any] = {
                     "branch": arrival.name,
                     "worktree": None,
@@ -352,7 +356,11 @@ class Landings:
     async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
         """Say what a landing would do: the order, expected conflicts, how many gate runs (`--dry-run`)."""
         async with self._before(names, patterns, asked) as (landing, candidates):
-            return await landing.lander.preview(candidates)
+            able, held = (
+                await without_markers(landing.repository, candidates) if patterns else (candidates, [])
+            )
+            refused = tuple((each.name, each.error.said) for each in held if each.error is not None)
+            return dataclasses.replace(await landing.lander.preview(able), refused=refused)
 
     def live(self, plan: str | None = None) -> list[str]:
         """The names of the workstreams that are worked on: of a plan, or of all. Raises `NotFoundError`."""
@@ -485,5 +493,5 @@ class Landings:
         ports = self._ports(plan, folder)
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
-            lander = make_lander(ground, gates, plan.landing, plan.workspace, target, ports)
+            lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, target, ports)
             yield _Landing(repository, lander, gates, plan, target)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from parallelai.client.landed_branches import landed_branches
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_seen
 from parallelai.client.runs import Runs
@@ -14,12 +15,12 @@ from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository, open_repository
 from parallelai.records import Outcome
 from parallelai.run.report import Report
-from parallelai.work.landing.waiting import said_of, said_to, waiting
+from parallelai.work.landing.waiting import Waiting, said_of, said_to, waiting
 from parallelai.work.status.folding import Files, StreamStatus, count, status_of
 from parallelai.work.status.progress import Watched
 from parallelai.work.status.saying import said_lately
 from parallelai.work.status.unstarted import unstarted
-from parallelai.work.streams.landed import strayed
+from parallelai.work.streams.landed import is_taken_over, strayed
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
@@ -78,16 +79,35 @@ class Looking:
         lost, pending = await strayed(self._project.root, known)
         return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
 
-    async def waits(self) -> dict[str, str]:
-        """See `Work.waits`."""
+    async def waiting(self) -> tuple[Waiting, ...]:
+        """See `Work.waiting`."""
         if not self._project.has_store:
-            return {}
+            return ()
         try:
             repository = await open_repository(self._project.root)
         except ParallelAIError:  # reviews need no repository
-            return {}
+            return ()
         found = await waiting(repository, self._streams.worktrees)
-        return {target: said_of(standing) for target, standing in found.items()}
+        names = await self._beside(repository) if found else {}
+        return tuple(
+            Waiting(
+                target, standing.pending, names.get(standing.pending, ()), said_of(standing), standing.next
+            )
+            for target, standing in found.items()
+            if standing.pending is not None
+        )
+
+    async def _beside(self, repository: Repository) -> dict[str, tuple[str, ...]]:
+        """The branches without a plan that landed beside their target, and are not taken over, by where they are."""
+        taken = {name for each in self._streams.all() for name in (each.name, each.branch)}
+        found: dict[str, tuple[str, ...]] = {}
+        for name, each in (await landed_branches(repository, self._project.store.journal)).items():
+            landed = each.landed
+            if name in taken or landed is None or landed.pending is None:
+                continue
+            if not await is_taken_over(repository, landed):
+                found[landed.pending] = (*found.get(landed.pending, ()), name)
+        return found
 
     def _runs_of(self, known: Sequence[Stream]) -> tuple[str, ...]:
         """The runs whose plans may have workstreams that are not started: of those worked on, and the last one."""

@@ -22,10 +22,11 @@ from parallelai.client.project import OpenProject
 from parallelai.client.support import unsupported
 from parallelai.errors import PlanError, Problem, UsageError
 from parallelai.plan import draw, load
-from parallelai.plan.advice import unmatched_sparse
+from parallelai.plan.advice import unmatched_generated, unmatched_sparse
 from parallelai.plan.check import check
 from parallelai.plan.convert import to_yaml, with_places
 from parallelai.plan.files import read_text
+from parallelai.plan.generators import Generators, MadeFiles
 from parallelai.plan.graph import TaskGraph
 from parallelai.plan.imported import is_task_list
 from parallelai.plan.model import Plan, positions
@@ -33,6 +34,8 @@ from parallelai.plan.pairs import Pair, pairs
 from parallelai.plan.propose import Wave, waves, with_phases
 from parallelai.plan.schema import plan_schema
 from parallelai.plan.starting import starting_plan
+from parallelai.plan.values import shown
+from parallelai.processes import find
 from parallelai.run import assembly, strategies
 from parallelai.run.forecast import Forecast, forecast
 from parallelai.run.job import Assignment, Job
@@ -43,6 +46,7 @@ from parallelai.run.steps import CheckStep
 class Checked:
     """A plan without errors. `later` is what this version would refuse to carry out; `notes` are advice.
 
+    `generated` says what the commands of `landing: {generated: …}` make of the project's files.
     `pairs` says of each two workstreams why they are safe beside each other; `phases` are the plan's own, else
     those that would be proposed, and empty where there are no workstreams.
     """
@@ -55,6 +59,7 @@ class Checked:
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     phases: tuple[Wave, ...] = ()
+    generated: tuple[MadeFiles, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +134,14 @@ class Plans:
             *positions(plan).notes,
             *of_ignored(self._project),
             *map(str, unmatched_sparse(plan, self._project.tree.paths)),
+            *map(str, unmatched_generated(plan, self._project.tree.paths)),
+            *map(str, _missing_commands(plan)),
             *(pair.said for pair in found if pair.example is not None),
         )
         own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
         phases = (own or waves(plan, found)) if plan.workstreams else ()
-        return Checked(plan, name, len(plan.works), len(graph), later, notes, found, phases)
+        made = Generators(plan.landing.generated).made_of(self._project.tree.paths)
+        return Checked(plan, name, len(plan.works), len(graph), later, notes, found, phases, made)
 
     def propose(self, path: str | Path | None = None) -> Proposal:
         """Propose phases for a plan with workstreams, also one in which several own a file without an order.
@@ -270,6 +278,18 @@ def _check_strategy(plan: Plan) -> None:
         where = positions(plan)
         line, column = where.of("strategy") or (None, None)
         raise PlanError([Problem(error.said, where.file or None, line, column, error.next)]) from None
+
+
+def _missing_commands(plan: Plan) -> Iterator[Problem]:
+    """Name the commands of `generated` that are not here; one with a slash lies in the project."""
+    where = positions(plan)
+    for index, one in enumerate(plan.landing.generated):
+        program = one.command[0]
+        if "/" not in program and find(program) is None:
+            line, column = where.of("landing", "generated", index, "command") or (None, None)
+            said = f"{shown(program)}, which makes {shown(one.files[0])}, is not installed here"
+            advice = "install it, else such conflicts go to the resolver engine or to a person"
+            yield Problem(said, where.file, line, column, advice)
 
 
 def _blocked(assignments: Mapping[str, Assignment]) -> Iterator[Problem]:

@@ -1,18 +1,14 @@
-"""The room of a job's workstreams, and what only the facade can give it: reviews and engines that settle."""
+"""The room of a job's workstreams, for jobs that have some; what it needs is loaded for these alone."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parallelai.client.growing import Growing, Now
 from parallelai.client.project import OpenProject
-from parallelai.errors import UsageError
 from parallelai.events import EventData, LeaveLapsed, TaskStep
-from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.run.approving import Approvals
 from parallelai.run.assembly import works_in_folder
@@ -23,19 +19,12 @@ from parallelai.run.runner import Steer
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
-from parallelai.work.changes_gate import ChangesGate
-from parallelai.work.ledger import Ledger
-from parallelai.work.opening import Ports, open_room
-from parallelai.work.room import Room
-from parallelai.work.scratch.workspaces import RunWorkspaces
-from parallelai.work.setting import Setting
-from parallelai.work.stream_places import StreamWorkspaces
-from parallelai.work.stream_steps import ApproveStep, LandStep, PhaseGateStep
-from parallelai.work.streams.base import choose_base
-from parallelai.work.streams.names import worktree_path
-from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.revisiting import revisit
-from parallelai.work.streams.rules import rules_in
+from parallelai.work.stream_steps import ApproveStep
+
+if TYPE_CHECKING:
+    from parallelai.work.opening import Ports
+    from parallelai.work.room import Room
+    from parallelai.work.scratch.workspaces import RunWorkspaces
 
 
 def needs_room(job: Job) -> bool:
@@ -45,7 +34,11 @@ def needs_room(job: Job) -> bool:
 
 def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | None:
     """The folders of a run: worktrees for its workstreams, where it has some."""
-    return StreamWorkspaces(room, inner) if room is not None and inner is not None else inner
+    if room is None or inner is None:
+        return inner
+    from parallelai.work.stream_places import StreamWorkspaces
+
+    return StreamWorkspaces(room, inner)
 
 
 def approvals_of(growing: Growing, prior: Prior, writer: RunWriter) -> Approvals:
@@ -91,18 +84,9 @@ def steps_of(room: Room | None, now: Now, inner: RunWorkspaces | None, approvals
     ]
     if room is None:
         return steps
-    changes = None
-    if inner is not None:
-        changes = ChangesGate(room.setting, StreamWorkspaces(room, inner), room.tell)
-    gate = PhaseGateStep(room, changes, lambda instance: _changed_before(now(), instance))
-    return [*steps, LandStep(room), gate]
+    from parallelai.client import stream_room
 
-
-def _changed_before(job: Job, instance: str) -> tuple[str, ...]:
-    """The tasks whose changes the gate of a phase has to see; none where all of them land on the target."""
-    found = job.changes_before(instance)
-    has_plain = any(not isinstance(job.graph.get(each).task, Workstream) for each in found)
-    return found if has_plain else ()
+    return [*steps, *stream_room.steps_of(room, now, inner)]
 
 
 async def taken_up(
@@ -116,15 +100,11 @@ async def taken_up(
         is_afresh: a new run was asked for, which does again what a person took out.
         only: the ids and tags that were asked for by name.
     """
-    streams = Streams(project.state)
-    if job.name is None or not needs_room(job) or not project.has_git or not streams.all():
+    if not needs_room(job) or not project.has_git:
         return job, ()
-    named = {each.id for each in job.graph.instances if {each.id, each.task.id, *each.task.tags} & set(only)}
-    repository = await open_repository(project.root)
-    found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
-    for name in found.anew:
-        prior.forget(name)
-    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found.news
+    from parallelai.client import stream_room
+
+    return await stream_room.taken_up(project, job, prior, is_afresh=is_afresh, only=only)
 
 
 @asynccontextmanager
@@ -133,7 +113,7 @@ async def room_for(
     job: Job,
     writer: RunWriter,
     masker: Masker,
-    ports: Ports,
+    ports: Callable[[], Ports],
     note: Callable[[str], None],
 ) -> AsyncIterator[Room | None]:
     """Open the room of a job; None where it needs none. `note` tells the user something that matters at the start.
@@ -143,51 +123,7 @@ async def room_for(
     if not needs_room(job):
         yield None
         return
-    if not project.has_git:
-        said = "workstreams and gates of phases need a git repository, and the project is none"
-        raise UsageError(said, next="`git init` and a first commit make it one")
-    repository = await open_repository(project.root)
-    setting, about_base = await setting_of(project, job, masker, repository)
-    if about_base:
-        note(about_base)
-    ledger = Ledger(project.machine, project.state)
+    from parallelai.client import stream_room
 
-    def tell(task: str | None, data: object) -> None:
-        writer.append(data, task=task)  # type: ignore[arg-type]  # an event's data
-
-    async with open_room(setting, repository, ledger, tell, ports) as room:
+    async with stream_room.opened(project, job, writer, masker, ports(), note) as room:
         yield room
-
-
-async def setting_of(
-    project: OpenProject, job: Job, masker: Masker, repository: Repository
-) -> tuple[Setting, str | None]:
-    """Decide what a job's workstreams need, and say what a person should know of the base."""
-    settings, plan = project.settings, job.plan
-    base = await choose_base(repository, plan.landing.target, fetch=settings.fetch != "never")
-    works = {each.id: each.task for each in job.graph.instances if isinstance(each.task, Workstream)}
-    plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"target": base.target})})
-    folder = Path(settings.worktrees.path) if settings.worktrees.path else None
-    setting = Setting(
-        run=job.run,
-        plan_name=job.name or job.run,
-        plan=plan,
-        works=works,
-        rules={name: rules_in(plan, name) for name in works},
-        root=project.root,
-        state=project.state,
-        folder=job.logs,
-        worktrees=worktree_path(repository, "x", folder).parent,
-        target=base.target,
-        is_attended=job.is_attended,
-        engine_of=lambda name: _engine(job, name),
-        memory_bytes=job.memory_bytes,
-        secrets_in=masker.secrets_in,
-        base=base,
-    )
-    return setting, base.note
-
-
-def _engine(job: Job, name: str) -> str | None:
-    who = job.assignments.get(name)
-    return ", ".join(who.choice.members) if who is not None and who.error is None else None

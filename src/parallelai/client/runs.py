@@ -8,7 +8,7 @@ import dataclasses
 import getpass
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from parallelai.events import (
     TaskEnded,
     event_to_json,
 )
+from parallelai.git.repository import open_repository
 from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
 from parallelai.run.approving import Leave, changed_since, looked_at, refusal
@@ -40,6 +41,7 @@ from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.run.validation import record_of
 from parallelai.store import RunRow
 from parallelai.work.scratch.home import forget
+from parallelai.work.streams.left import let_go_of_runs
 from parallelai.work.streams.registry import Streams
 
 ANSWER_SECONDS = 5.0
@@ -406,15 +408,18 @@ class Runs:
         answers = (event.data for event in store.journal.events(run, types={CommandDone.type}))
         return next((a for a in answers if isinstance(a, CommandDone) and a.command == command), None)
 
-    def delete(self, run: str) -> str:
-        """Delete a run with its logs. Raises `BusyError` if it is being carried out."""
+    async def delete(self, run: str) -> str:
+        """Delete a run with its logs and what it keeps. Raises `BusyError` if it is being carried out."""
         row = self.find(run)
-        self._forget(row.id)
+        await self._forget((row.id,))
         return row.id
 
-    def _forget(self, run: str) -> None:
-        self._project.store.journal.delete(run)
-        forget(run)
+    async def _forget(self, runs: Sequence[str]) -> None:
+        for run in runs:
+            self._project.store.journal.delete(run)
+            forget(run)
+        with contextlib.suppress(UsageError):  # a project that is no repository keeps nothing in git
+            await let_go_of_runs(await open_repository(self._project.root), runs)
 
     def finished(self, keep: int = 0) -> tuple[str, ...]:
         """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them."""
@@ -423,11 +428,10 @@ class Runs:
         ended = [state.row.id for state in self.list() if state.state not in ("running", "interrupted")]
         return tuple(ended[keep:])
 
-    def prune(self, keep: int) -> tuple[str, ...]:
+    async def prune(self, keep: int) -> tuple[str, ...]:
         """Delete all finished runs but the newest `keep`; gives their ids."""
         doomed = self.finished(keep)
-        for run in doomed:
-            self._forget(run)
+        await self._forget(doomed)
         return doomed
 
     def _state(self, row: RunRow) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from parallelai.git.repository import Repository
+from parallelai.work.conflicts.advice import listed
 from parallelai.work.streams import syncing, taking_over
 from parallelai.work.streams.beside import belongs_to
 from parallelai.work.streams.carrying import How
@@ -41,7 +42,7 @@ async def bring(
         taken = await taking_over.take_over(repository, streams, stream, onto)
         if taken.ok and taken.has_moved:
             return Synced(stream.name, False, _to_settle(streams.find(stream.name)))
-    named = f": {', '.join(synced.files)}" if synced.files else ""
+    named = f": {listed(synced.files)}" if synced.files else ""
     return Synced(stream.name, False, f"not synced: {synced.why}{named}{_advice(synced, how, is_named)}")
 
 
@@ -57,7 +58,7 @@ def _advice(synced: syncing.Synced, how: How, is_named: bool) -> str:
 
 
 def _to_settle(stream: Stream) -> str:
-    files = ", ".join(f"`{path}`" for path in stream.unsettled)
+    files = listed(stream.unsettled)
     beside = any(belongs_to(path) for path in stream.unsettled)
     more = "; of a `PATH~COMMIT` keep what is right in `PATH`, and remove it" if beside else ""
     return (

@@ -41,6 +41,9 @@ async def named(
     its = next((each for each in known if each.branch == name and (each.landed or each.undone)), None)
     if its is not None:
         return its
+    again = (each for each in branches.values() if each.landed is None and name in _names(each.branch))
+    if (taken := next(again, None)) is not None:  # the branch that was made when it was taken back
+        return taken
     landed = await _merge_of(repository, name)
     if landed is None and await repository.commit(f"refs/heads/{name}") is None:
         there = [each.name for each in (*known, *branches.values()) if each.landed is not None]
@@ -100,10 +103,17 @@ async def _lands_again(repository: Repository, stream: Stream) -> str | None:
     """What lands again what was taken back; None where a branch is gone, or has other work."""
     if stream.worktree:
         return f"`parallelai work land {stream.name}` lands it again"
-    tip = await repository.commit(f"refs/heads/{stream.branch}")
-    if tip is None or not await repository.ancestor(stream.head, tip):
-        return None
-    return f"`parallelai work land --branches {shlex.quote(stream.branch)}` lands it again"
+    for name in _names(stream.branch):
+        tip = await repository.commit(f"refs/heads/{name}")
+        if tip is not None and await repository.ancestor(stream.head, tip):
+            return f"`parallelai work land --branches {shlex.quote(name)}` lands it again"
+    return None
+
+
+def _names(branch: str) -> tuple[str, ...]:
+    """What the branch may be called that has what was taken back: its own name comes first."""
+    flat = branch.replace("/", "-")
+    return (branch, f"{branch}-undone", *(f"{flat}-undone-{number}" for number in range(2, _TRIES)))
 
 
 async def branch_again(repository: Repository, stream: Stream) -> str:
@@ -114,8 +124,7 @@ async def branch_again(repository: Repository, stream: Stream) -> str:
     own = stream.branch
     if stream.worktree and Path(stream.worktree).is_dir():
         return own
-    flat = own.replace("/", "-")
-    for name in (own, f"{own}-undone", *(f"{flat}-undone-{number}" for number in range(2, _TRIES))):
+    for name in _names(own):
         tip = await repository.commit(f"refs/heads/{name}")
         if tip is not None and await repository.ancestor(stream.head, tip):
             return name

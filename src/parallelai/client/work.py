@@ -26,9 +26,10 @@ from parallelai.plan.roles import with_roles
 from parallelai.work import leaving
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
+from parallelai.work.landing.waiting import Waiting
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.status.folding import StreamStatus
-from parallelai.work.streams import clean
+from parallelai.work.streams import clean, left
 from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, with_leave
@@ -132,9 +133,9 @@ class Work:
         """Name those whose landing their target has: not what was lost since, nor what is not yet taken over."""
         return await self._looking.landed()
 
-    async def waits(self) -> dict[str, str]:
-        """Say, by target, that the user's checkout waits for what landed or was taken back, and what takes it over."""
-        return await self._looking.waits()
+    async def waiting(self) -> tuple[Waiting, ...]:
+        """Say for which targets a result waits that landed or was taken back, and what takes it over."""
+        return await self._looking.waiting()
 
     def _plan_of(self, run: str) -> Plan:
         created = self._runs.report(run).created
@@ -384,6 +385,20 @@ class Work:
             else:
                 removed.append(stream.name)
         return Cleaned(tuple(removed), tuple(kept))
+
+    async def left(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Name what is kept in git of what was taken out of worktrees: of workstreams, or by its own name.
+
+        Raises `NotFoundError` for a pattern that means none.
+        """
+        found = await left.listed(await open_repository(self._project.root))
+        return tuple(each.id for each in left.chosen(found, patterns))
+
+    async def let_go(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Remove what is kept in git under these names, which `left` gave; gives those that it removed."""
+        repository = await open_repository(self._project.root)
+        those = [each for each in await left.listed(repository) if each.id in names]
+        return tuple(each.id for each in await left.let_go(repository, those))
 
     # -- git
 

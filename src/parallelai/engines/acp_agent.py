@@ -12,21 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import acp
-from acp.schema import (
-    AllowedOutcome,
-    ClientCapabilities,
-    DeniedOutcome,
-    Implementation,
-    InitializeResponse,
-    PermissionOption,
-    RequestPermissionResponse,
-    SessionNotification,
-    ToolCallUpdate,
-)
 from pydantic import ValidationError
 
 from parallelai.engines.acp_errors import read_error, read_words
+from parallelai.engines.acp_sdk import acp, schema
 from parallelai.engines.acp_transport import LineTransport
 from parallelai.engines.acp_turn import Turn, choose
 from parallelai.engines.untrusted import clean, shorten
@@ -59,7 +48,7 @@ class Agent:
     def __init__(self, name: str, program: Program) -> None:
         self.name = name
         self.turns: dict[str, Turn] = {}
-        self.about: InitializeResponse | None = None
+        self.about: schema.InitializeResponse | None = None
         self.is_tainted = False
         self.report_folder: Path | None = None
         self.report = ""
@@ -83,10 +72,10 @@ class Agent:
         """Start the program and shake hands. Raises an `EngineError`."""
         self._live = asyncio.create_task(self._run())
         self._connection = acp.connect_to_agent(cast(acp.Client, _Answering(self)), self._transport)
-        info = Implementation(name="parallelai", version="0")
+        info = schema.Implementation(name="parallelai", version="0")
         # No files and no terminal: agents then work in their folder by themselves (CLIENTS §6).
         self.about = await self.call(
-            lambda c: c.initialize(acp.PROTOCOL_VERSION, ClientCapabilities(), info), "initialize"
+            lambda c: c.initialize(acp.PROTOCOL_VERSION, schema.ClientCapabilities(), info), "initialize"
         )
         if self.about.protocol_version != acp.PROTOCOL_VERSION:
             said = f"`{self.name}` speaks version {self.about.protocol_version} of the protocol, not "
@@ -155,7 +144,7 @@ class Agent:
 
     def _update(self, params: Any) -> None:
         try:
-            notification = SessionNotification.model_validate(params)
+            notification = schema.SessionNotification.model_validate(params)
         except (ValidationError, RecursionError):
             self._transport.malformed += 1
             return
@@ -249,8 +238,12 @@ class _Answering:
         self._agent = agent
 
     async def request_permission(
-        self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
-    ) -> RequestPermissionResponse:
+        self,
+        session_id: str,
+        tool_call: schema.ToolCallUpdate,
+        options: list[schema.PermissionOption],
+        **_: Any,
+    ) -> schema.RequestPermissionResponse:
         """Answer with an option that is good for once."""
         turn = self._agent.turns.get(session_id)
         is_allowed = None
@@ -258,8 +251,10 @@ class _Answering:
             is_allowed = await turn.ask(tool_call, [option.kind for option in options])
         option = None if is_allowed is None else choose(options, is_allowed).option
         if option is None:
-            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
-        return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=option))
+            return schema.RequestPermissionResponse(outcome=schema.DeniedOutcome(outcome="cancelled"))
+        return schema.RequestPermissionResponse(
+            outcome=schema.AllowedOutcome(outcome="selected", option_id=option)
+        )
 
 
 async def _to_the_end(task: asyncio.Task[None]) -> None:

@@ -36,7 +36,8 @@ class Preset:
         pass_env: variables of the user's environment that are a login of its own.
         login: folders below HOME (or the XDG folder that they begin with) that hold its login and sessions:
             writable to it. `read_only` are paths below HOME that would make it run or obey something later.
-        how: how to install it. memory_bytes: what one process was seen to take.
+        how: how to install it. memory_bytes: about 1.3 times what one session alone was seen to take at most
+            (the proportional memory of its whole tree, as it wrote files and ran commands): real models' are longer.
         counts_last_call: the tokens that it reports are those of a turn's last call alone.
         attach: argv that opens a session for a person, with `{session}`; empty: there is none.
         reports: how it is made to report its calls (`acp_report`), of which the protocol says too little.
@@ -189,7 +190,7 @@ PRESETS: Mapping[str, Preset] = {
             ".gemini/trustedFolders.json",
         ),
         how="npm install -g @google/gemini-cli@0.61.0",
-        memory_bytes=270 * MIB,
+        memory_bytes=390 * MIB,  # of 299 seen
         reports=acp_reporters.GEMINI,
     ),
     "opencode": Preset(
@@ -205,7 +206,7 @@ PRESETS: Mapping[str, Preset] = {
         login=(".local/share/opencode", ".local/state/opencode", ".cache/opencode", ".config/opencode"),
         read_only=(".config/opencode",),
         how="npm install -g opencode-ai@1.18.33",
-        memory_bytes=620 * MIB,
+        memory_bytes=800 * MIB,  # of 609 to 735 seen
         attach=("opencode", "--session", "{session}"),
         counts_last_call=True,
         reports=acp_reporters.OPENCODE,
@@ -230,7 +231,7 @@ PRESETS: Mapping[str, Preset] = {
             ".qwen/trustedFolders.json",
         ),
         how="npm install -g @qwen-code/qwen-code@0.24.4  # needs node 22",
-        memory_bytes=400 * MIB,
+        memory_bytes=600 * MIB,  # of 471 seen
         reports=acp_reporters.QWEN,
     ),
     "cursor": Preset(

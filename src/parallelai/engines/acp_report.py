@@ -38,14 +38,16 @@ class Call:
         at: when, in ISO 8601, UTC, with milliseconds.
         stop: how its answer ended, as a stop reason of the protocol; None where it brought none.
         trouble: why it failed, where the agent is to make it again.
+        failure: why it failed, where the agent is not to make it again.
         wait_seconds: how long the model's server asked to wait before that; None where it did not say.
-        is_brief: the words of `trouble` are not the server's, which may come later.
+        is_brief: the server's words, or how long it asks to wait, may be told later.
     """
 
     session: str
     at: str
     stop: str | None = None
     trouble: str | None = None
+    failure: str | None = None
     wait_seconds: float | None = None
     is_brief: bool = False
 
@@ -125,12 +127,18 @@ def stop_of(reporter: Reporter, report: str, session: str, since: str) -> str | 
 
 
 def trouble_of(reporter: Reporter, report: str, session: str, since: str) -> Call | None:
-    """Give a call of a session's turn that failed and is to be made again: the last one whose words are the server's.
+    """Give a call of a session's turn that failed and is to be made again: the last one that is told in full.
 
     None where there is no such call.
     """
     calls = [call for call in _calls(reporter, report, session, since) if call.trouble is not None]
     return next((call for call in reversed(calls) if not call.is_brief), calls[-1] if calls else None)
+
+
+def failure_of(reporter: Reporter, report: str, session: str, since: str) -> str | None:
+    """Say why the last call of a session's turn failed for good; None where it did not."""
+    calls = list(_calls(reporter, report, session, since))
+    return calls[-1].failure if calls else None
 
 
 def _calls(reporter: Reporter, report: str, session: str, since: str) -> Iterator[Call]:

@@ -57,15 +57,26 @@ def read_qwen(record: Mapping[str, Any]) -> Call | None:
     event, wait = told["event.name"], None
     if event == "qwen-code.api_retry":
         words, wait = told["error_message"], _asked(told["retry_delay_ms"] / 1000)
-    elif (
-        event == "qwen-code.api_error" and "status_code" not in told
-    ):  # with one, it says whether it tries again
-        words = told["error_message"]
+    elif event == "qwen-code.api_error":
+        return _qwen_error(told)
     elif event == "qwen-code.chat.content_retry" and told["error_type"] == "NO_FINISH_REASON":
         words = BROKE_OFF
     else:
         return None
     return Call(told["session.id"], told["event.timestamp"], trouble=str(words), wait_seconds=wait)
+
+
+def _qwen_error(told: Mapping[str, Any]) -> Call | None:
+    """Read an error of a call. Where it has a status, 0.24 says soon for how long it waits; 0.15 says no more."""
+    status = told.get("status_code")
+    if told.get("error_type") == "APIUserAbortError" or (status is not None and not _is_made_again(status)):
+        return None
+    words = str(told["error_message"])
+    return Call(told["session.id"], told["event.timestamp"], trouble=words, is_brief=status is not None)
+
+
+def _is_made_again(status: int) -> bool:
+    return status >= 500 or status == 429
 
 
 def _qwen_span(told: Mapping[str, Any], at: str) -> Call | None:
@@ -74,7 +85,7 @@ def _qwen_span(told: Mapping[str, Any], at: str) -> Call | None:
         is_own = told.get("llm_request.context") == "interaction"
         return Call(told["session.id"], at, _stop([told.get("finish_reason")])) if is_own else None
     status = told.get("error_status_code", 500)
-    if "error_type" not in told or (status < 500 and status != 429):  # called off, or not made again
+    if "error_type" not in told or not _is_made_again(status):  # called off, or not made again
         return None
     return Call(told["session.id"], at, trouble=f"{status} {told['error_type']}", is_brief=True)
 
@@ -85,10 +96,11 @@ import { appendFileSync } from "node:fs"
 const parents = new Map()
 const rootOf = (id) => (parents.has(id) ? rootOf(parents.get(id)) : id)
 const withTools = new Set()
+const words = (error) => `${error?.data?.statusCode ?? ""} ${error?.data?.message ?? error?.name}`
 
 export const Report = async () => ({
   event: async ({ event: { type, properties } }) => {
-    const { sessionID, info, part, status } = properties ?? {}
+    const { sessionID, info, part, status, error } = properties ?? {}
     if (type === "session.created" && info?.parentID) parents.set(info.id, info.parentID)
     if (type === "message.part.updated" && part?.type === "tool") withTools.add(part.messageID)
     const now = Date.now()
@@ -97,6 +109,8 @@ export const Report = async () => ({
       Object.assign(call, { session: rootOf(sessionID), retry: status.message, wait: (status.next - now) / 1000 })
     else if (type === "message.updated" && info?.role === "assistant" && info.finish && !info.summary)
       Object.assign(call, { session: info.sessionID, finish: info.finish, tools: withTools.has(info.id) })
+    else if (type === "session.error" && sessionID)
+      Object.assign(call, { session: sessionID, failed: words(error) })
     else return
     appendFileSync(process.env.PARALLELAI_REPORT, JSON.stringify(call, null, 2) + "\\n")
   },
@@ -113,8 +127,13 @@ def opencode_variables(folder: Path) -> Mapping[str, str]:
 
 
 def read_opencode(record: Mapping[str, Any]) -> Call | None:
-    """Read how an answer ended, or why a call is made again: five times after an error, else without an end."""
+    """Read how an answer ended, or why a call is made again: five times after an error, else without an end.
+
+    What fails for good ends a turn of 1.17 with `end_turn`; 1.18 answers with the error.
+    """
     session, at = record["session"], record["at"]
+    if "failed" in record:
+        return Call(session, at, failure=str(record["failed"]).strip())
     if "retry" in record:
         return Call(session, at, trouble=str(record["retry"]), wait_seconds=_asked(record["wait"]))
     if record["finish"] in {"unknown", "other"} and not record["tools"]:
@@ -150,4 +169,6 @@ QWEN = Reporter(
     ),
     "QWEN_TELEMETRY_",
 )
-OPENCODE = Reporter(opencode_variables, read_opencode, ('"retry"', '"finish"'), files={"report.js": _PLUGIN})
+OPENCODE = Reporter(
+    opencode_variables, read_opencode, ('"retry"', '"finish"', '"failed"'), files={"report.js": _PLUGIN}
+)

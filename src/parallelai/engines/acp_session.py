@@ -8,14 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import acp
-from acp.schema import PromptResponse
-
 from parallelai.engines.acp_agent import Agent
-from parallelai.engines.acp_errors import read_stop, read_trouble
+from parallelai.engines.acp_errors import read_error, read_stop, read_trouble
 from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_pool import Pool
-from parallelai.engines.acp_report import Call, News, Reporter, read_report, stop_of, trouble_of
+from parallelai.engines.acp_report import Call, News, Reporter, failure_of, read_report, stop_of, trouble_of
+from parallelai.engines.acp_sdk import acp, schema
 from parallelai.engines.acp_turn import Turn
 from parallelai.engines.acp_updates import Updates, has_broken_off, read_response_usage
 from parallelai.engines.protocol import FinalEvent, Port, Request, SessionEvent, UsageEvent
@@ -201,7 +199,7 @@ class Session:
 
     # The prompt
 
-    async def _prompt(self) -> PromptResponse:
+    async def _prompt(self) -> schema.PromptResponse:
         blocks: list[Any] = [acp.text_block(text) for text in _prompt_texts(self._request)]
         folder = self._agent.report_folder
         # Before the prompt is sent: an agent may report at once.
@@ -216,12 +214,24 @@ class Session:
             await self._interrupt(task)
             self._turn.failed.result()
         try:
-            return await self._agent.result(task, "session/prompt")
+            response = await self._agent.result(task, "session/prompt")
         except EngineError:
             await self._turn.spend(self._usage(None))
             raise
+        if (failure := await self._failure()) is not None:
+            await self._turn.spend(self._usage(response))
+            raise read_error(self._agent.name, 0, failure)
+        return response
 
-    async def _watch(self, task: asyncio.Task[PromptResponse], news: News | None) -> None:
+    async def _failure(self) -> str | None:
+        """Say why the turn failed, where the agent answers as if it had not, and only its report has it."""
+        reporter, folder = self._launch.reports, self._agent.report_folder
+        if reporter is None or folder is None:
+            return None
+        report = await asyncio.to_thread(read_report, folder)
+        return await asyncio.to_thread(failure_of, reporter, report, self.id, self._since)
+
+    async def _watch(self, task: asyncio.Task[schema.PromptResponse], news: News | None) -> None:
         """Wait for the answer, or until the turn fails: also by a call that the agent would make again itself."""
         reporter = self._launch.reports
         while not (task.done() or self._turn.failed.done()):
@@ -237,7 +247,7 @@ class Session:
         return await asyncio.to_thread(lambda: trouble_of(reporter, news.read(), self.id, self._since))
 
     async def _end_retries(
-        self, task: asyncio.Task[PromptResponse], reporter: Reporter, news: News, call: Call
+        self, task: asyncio.Task[schema.PromptResponse], reporter: Reporter, news: News, call: Call
     ) -> None:
         """Stop the agent before it makes a call again that failed, hear why that was, and fail the turn."""
         await self._agent.notify(lambda c: c.cancel(self.id))
@@ -249,7 +259,7 @@ class Session:
         await asyncio.wait((task,), timeout=STOP_SECONDS)
         self._turn.fail(read_trouble(self._agent.name, call.trouble or "", call.wait_seconds))
 
-    async def _interrupt(self, task: asyncio.Task[PromptResponse]) -> None:
+    async def _interrupt(self, task: asyncio.Task[schema.PromptResponse]) -> None:
         """Have the agent stop what it does; one that does not is ended, with all its sessions."""
         if not task.done():
             await self._agent.notify(lambda c: c.cancel(self.id))
@@ -264,12 +274,12 @@ class Session:
 
     # Reading
 
-    def _usage(self, response: PromptResponse | None) -> Usage:
+    def _usage(self, response: schema.PromptResponse | None) -> Usage:
         """What the turn took; of a model on this machine no money."""
         usage = self._counted(response)
         return replace(usage, usd=0.0, basis="free") if self._launch.is_free else usage
 
-    def _counted(self, response: PromptResponse | None) -> Usage:
+    def _counted(self, response: schema.PromptResponse | None) -> Usage:
         """Tokens by the turn's answer, else by its reports; money as a difference."""
         updates = self._turn.updates
         tokens = (None if response is None else read_response_usage(response)) or updates.metered or Usage()

@@ -28,7 +28,7 @@ from parallelai.records import FREE, Coverage, FileNote, FilePart, Finding, Limi
 if TYPE_CHECKING:
     from parallelai.plan.model import EngineEntry
 
-BATCH = 250
+BATCH = 400
 """Files of one request: little enough that a progress bar moves, enough that starting Ruff costs little."""
 MEMORY_BYTES = 150 * 1024 * 1024
 

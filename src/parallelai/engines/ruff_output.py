@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from parallelai.engines import notebooks
 from parallelai.engines.ruff_rules import weigh_at
@@ -31,8 +33,7 @@ IO_ERROR = "E902"
 SYNTAX_ERROR = "invalid-syntax"
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):  # quicker to make than a data class, and there are thousands
     """A finding with the absolute path that Ruff printed; `is_unread`: it says that the file was not read."""
 
     path: str
@@ -67,18 +68,22 @@ def read_findings(
     return found
 
 
-def _items(output: bytes) -> list[Mapping[str, Any]]:
-    """Read the lines that are JSON objects: at once, which takes half the time, or each where one is cut off."""
-    lines = [line for line in output.decode("utf-8", "replace").split("\n") if line.startswith("{")]
-    with contextlib.suppress(ValueError):
-        whole: list[Mapping[str, Any]] = json.loads(f"[{','.join(lines)}]")
-        if len(whole) == len(lines):
-            return whole
-    items: list[Mapping[str, Any]] = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the middle of a long output is not kept
-            items.append(json.loads(line))
-    return items
+def _items(output: bytes) -> Iterator[Mapping[str, Any]]:
+    """Read the lines that are JSON objects, one after another: at once they would take more time, and memory."""
+    for line in io.BytesIO(output):
+        if line.startswith(b"{") and (item := _item(line)) is not None:
+            yield item
+
+
+def _item(line: bytes) -> Mapping[str, Any] | None:
+    """Read one object; None for one that is cut off, because the middle of a long output is not kept."""
+    read: Mapping[str, Any] | None = None
+    try:
+        read = from_json(line)
+    except ValueError:  # a name that is not UTF-8, or half of a surrogate pair: it may still be JSON
+        with contextlib.suppress(ValueError):
+            read = json.loads(line.decode("utf-8", "replace"))
+    return read
 
 
 def _located(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -37,13 +38,21 @@ def data_to_json(data: EventData | Mapping[str, Any]) -> str:
     """Encode an event's data as compact JSON text, as the journal stores it."""
     if type(data) not in _CLASSES and isinstance(data, Mapping):
         return json.dumps(data, separators=(",", ":"))
+    if _LATEST and (latest := _LATEST[0])[0] is data:
+        return latest[1]
     encode = _ENCODERS.get(type(data))
     if encode is None:
         encode = _ENCODERS[type(data)] = encoder(type(data))
-    return encode(data, warnings=False).decode()
+    text = encode(data, warnings=False).decode()
+    if len(text) >= _LARGE:
+        _LATEST.append((data, text))
+    return text
 
 
 _ENCODERS: dict[type[Any], Callable[..., bytes]] = {}
+_LARGE = 64 * 1024
+_LATEST: deque[tuple[object, str]] = deque(maxlen=1)
+"""The last large one: thousands of findings are encoded for the journal, and at once again for who watches."""
 
 
 def data_from_json(type_: str, text: str) -> EventData | Mapping[str, Any]:

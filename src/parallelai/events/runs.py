@@ -185,7 +185,10 @@ class OrphanEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceRepaired:
-    """What a crash left half done was put right, or what a check left was taken back: `what` says it."""
+    """What a crash, a check or, without a sandbox, an assistant did outside of its work was put right or seen.
+
+    `what` says it.
+    """
 
     type: ClassVar[str] = "workspace.repaired"
     path: str

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ BATCH = 200
 """How many contents are asked for at a time: their bytes are held in memory together."""
 MOST_BYTES = 256 * 1024 * 1024
 """How much one call may print: it is held in memory."""
+MOST_OF_A_LINE = 64 * 1024
+"""How many bytes of paths one command line gets: systems allow 128 KiB for a word, and some 256 KiB for all."""
 SECONDS = 600.0
 """How long one call may take; a first snapshot of a large repository takes some seconds."""
 
@@ -176,6 +178,19 @@ class Git:
                 _quoted(each) for each in self.alternates
             )
         return environment(env=env)
+
+
+def in_parts(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Part paths so that each part fits on a command line: for what git takes no list of on its input."""
+    part, size = list[str](), 0
+    for path in paths:
+        size += len(os.fsencode(path)) + 1
+        if part and size > MOST_OF_A_LINE:
+            yield part
+            part, size = [], len(os.fsencode(path)) + 1
+        part.append(path)
+    if part:
+        yield part
 
 
 async def _to_its_end(call: Callable[[], Completed]) -> Completed:

@@ -29,6 +29,8 @@ _PASSED = (
     *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS"),
     *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"),
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "http_proxy", "https_proxy", "no_proxy"),
+    *("HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"),
+    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 
 

@@ -28,6 +28,18 @@ def unmatched_sparse(plan: Plan, paths: Sequence[str]) -> Iterator[Problem]:
                 yield Problem(said, where.file, line, column, "look whether it is written right")
 
 
+def unmatched_generated(plan: Plan, paths: Sequence[str]) -> Iterator[Problem]:
+    """Name the patterns of `generated` that select no file of a project: it may be made later, or be a slip."""
+    where = positions(plan)
+    for index, one in enumerate(plan.landing.generated):
+        for pattern in one.files:
+            if pattern.startswith("!") or _selects_any(pattern, paths):
+                continue
+            line, column = where.of("landing", "generated", index, "files") or (None, None)
+            said = f"{shown(pattern)} of `generated` matches no file of the project"
+            yield Problem(said, where.file, line, column, "look whether it is written right")
+
+
 def _workspaces(plan: Plan) -> Iterator[tuple[tuple[Step, ...], Workspace]]:
     layers: tuple[tuple[tuple[Step, ...], Plan | Shared], ...] = (
         ((), plan),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from parallelai.errors import Problem
 from parallelai.plan.files import Matcher, Tree
+from parallelai.plan.generators import Generators
 from parallelai.plan.graph import find_cycle
 from parallelai.plan.model import Choice, Plan, ReviewGate, Shared, Task, Workstream, positions
 from parallelai.plan.pairs import pairs
 from parallelai.plan.positions import Step
 from parallelai.plan.problems import meant, nearest
-from parallelai.plan.values import has_secret, joined
+from parallelai.plan.values import has_secret, joined, shown
 
 _MOST_CYCLES = 20
 UNREAD = "unread-"
@@ -63,6 +64,7 @@ def check(
         checker.owners,
         *(() if allow_overlaps else (checker.ownership,)),
         checker.branches,
+        checker.generated,
         checker.team,
         checker.files,
         checker.secrets,
@@ -317,6 +319,24 @@ class _Checker:
                 yield self._at(("workstreams", index, key), said, "give each a branch of its own")
             seen.setdefault(branch, work.id)
 
+    def generated(self) -> Iterator[Problem]:
+        generators = self.plan.landing.generated
+        for index, one in enumerate(generators):
+            if not one.files:
+                said = "a command of `generated` makes no file"
+                yield self._at(
+                    ("landing", "generated", index, "files"), said, "write the files that it makes"
+                )
+        claimed = Generators(generators)
+        told: set[tuple[int, ...]] = set()
+        for path in self.tree.paths if self.tree is not None and len(generators) > 1 else ():
+            places = claimed.claims(path)
+            if len(places) > 1 and places not in told:
+                told.add(places)
+                said = f"{shown(path)} is made by {len(places)} commands of `generated`"
+                place = ("landing", "generated", places[1], "files")
+                yield self._at(place, said, "let one of them leave it out, with `!`")
+
     def team(self) -> Iterator[Problem]:
         known = {work.id for work in self.plan.workstreams} | self.unread
         for person, member in self.plan.team.items():
@@ -366,6 +386,9 @@ class _Checker:
                 if has_secret(text):
                     yield self._secret(("engines", name, key))
             yield from self._secret_values(("engines", name, "env"), entry.env)
+        for index, one in enumerate(self.plan.landing.generated):
+            if has_secret(" ".join(one.command)):
+                yield self._secret(("landing", "generated", index, "command"))
         yield from self._secret_values(("workspace", "env"), self.plan.workspace.env)
         yield from self._secret_values(("vars",), self.plan.vars)
         for path, layer in self._layers():

@@ -55,11 +55,11 @@ from parallelai.plan.fields import (
     one_or_many,
     shape_of,
 )
+from parallelai.plan.generators import Generator
 from parallelai.plan.positions import Positions
 from parallelai.plan.values import Wrong
 
 RULES: tuple[str, ...] = ("fallback", "race", "vote", "spread", "route")
-
 
 _ENGINE_ALIASES = {"provider": "engine", "tier": "model"}
 _FILE_ALIASES = {"allowed_files": "owns", "context_files": "reads", "forbidden_files": "avoids"}
@@ -429,6 +429,7 @@ class Landing(Model):
     batch: AutoCount = None
     sync: Literal["merge", "rebase", "none"] = "merge"
     resolver: Choice | None = None
+    generated: Annotated[tuple[Generator, ...], BeforeValidator(as_tuple)] = ()
     conflicts: Conflicts = Field(default_factory=Conflicts)
     decisions: Literal["state", "commit"] = "state"
 

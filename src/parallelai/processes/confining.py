@@ -184,7 +184,7 @@ def _wrap(specification: Specification, asked: Confinement) -> Specification:
     return specification._replace(
         executable=os.fsencode(bwrap),
         argv=tuple(map(os.fsencode, argv)),
-        env=_with_temporary(specification.env, bubblewrap.PRIVATE),
+        env=_with_temporary(specification.env, asked.temporary, bubblewrap.PRIVATE),
         is_wrapped=True,
         ports=asked.ports if is_bridged else (),
         is_isolated=asked.network == "on" and not _is_setuid(bwrap),
@@ -199,7 +199,7 @@ def _is_setuid(path: str) -> bool:
 def _restrict(specification: Specification, asked: Confinement) -> Specification:
     restrictions, folder = _restrictions(asked, os.fsdecode(specification.executable))
     return specification._replace(
-        env=_with_temporary(specification.env, folder),
+        env=_with_temporary(specification.env, asked.temporary, folder),
         restrictions=restrictions,
     )
 
@@ -222,9 +222,17 @@ def _restrictions(asked: Confinement, own: str) -> tuple[Restrictions, str]:
     return Restrictions(hidden, readable, writable, asked.network, asked.ports), layout.temporary
 
 
-def _with_temporary(env: tuple[bytes, ...], folder: str) -> tuple[bytes, ...]:
-    kept = [entry for entry in env if entry.partition(b"=")[0] not in _TEMPORARY]
-    return (*kept, *(name + b"=" + os.fsencode(folder) for name in _TEMPORARY))
+def _with_temporary(env: tuple[bytes, ...], temporary: str, folder: str) -> tuple[bytes, ...]:
+    """The environment of a program that sees its temporary folder as `folder`, and what lies in it there, too."""
+    old, new = os.fsencode(temporary), os.fsencode(folder)
+    kept = []
+    for entry in env:
+        name, _, value = entry.partition(b"=")
+        if name in _TEMPORARY:
+            continue
+        is_inside = value.startswith(old + b"/")
+        kept.append(name + b"=" + new + value[len(old) :] if is_inside else entry)
+    return (*kept, *(name + b"=" + new for name in _TEMPORARY))
 
 
 _TEMPORARY = (b"TMPDIR", b"TMP", b"TEMP")

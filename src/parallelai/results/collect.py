@@ -66,18 +66,16 @@ def collect(
         The findings, ranked: `id`, `task`, `quote`, `by`, `votes`, `tier` and `state` are set here.
     """
     files, lookers = _by_file(reports)
-    placed: list[tuple[str, list[Report], Source]] = []
-    dropped = 0
-    for path, entries in files.items():
-        source = Source(read(path))
-        kept = [entry for report in entries if (entry := _place(report, source)) is not None]
-        dropped += len(entries) - len(kept)
-        placed.append((path, kept, source))
-    judgement = Judgement(_vocabulary([entries for _, entries, _ in placed]), record or {})
+    placed = {
+        path: _placed(entries, read(path)) for path, entries in files.items() if needs_matching(entries)
+    }
+    judgement = Judgement(_vocabulary([kept for kept, _ in placed.values()]), record or {})
     findings: list[Finding] = []
-    for path, entries, source in placed:
-        joined = join(entries, lookers.get(path, ()), judgement)
-        findings += _identify(joined, path, source)
+    dropped = 0
+    for path, entries in files.items():  # the others one after another: no more than one text is held
+        kept, source = placed[path] if path in placed else _placed(entries, read(path))
+        dropped += len(entries) - len(kept)
+        findings += _identify(join(kept, lookers.get(path, ()), judgement), path, source)
     return Collected(rank(findings, record), {QUOTE_NOT_FOUND: dropped})
 
 
@@ -108,29 +106,31 @@ def _vocabulary(files: Iterable[Sequence[Report]]) -> Vocabulary:
 # --- places
 
 
+def _placed(entries: Sequence[Report], text: str | None) -> tuple[list[Report], Source]:
+    """Put a file's findings where their quotes stand, and leave out those that stand nowhere."""
+    source = Source(text)
+    return [placed for entry in entries if (placed := _place(entry, source)) is not None], source
+
+
 def _place(report: Report, source: Source) -> Report | None:
     """Put a finding where its quote stands; None if it quotes what the file does not hold."""
-    finding = report.finding
-    line, column, confidence = _sound(finding)
-    if (line, column, confidence) != (finding.line, finding.column, finding.confidence):
-        finding = replace(finding, line=line, column=column, confidence=confidence)
-    placed = place_one(finding, source, must_quote=report.is_quoted)
+    placed = place_one(_sound(report.finding), source, must_quote=report.is_quoted)
     if placed is None or placed is report.finding:
         return report if placed is not None else None
     return report._replace(finding=placed)
 
 
-def _sound(finding: Finding) -> tuple[tuple[int, int], tuple[int, int] | None, float | None]:
-    """A finding's place and confidence within what they can be: engines count from 0, or swap ends."""
-    first = max(1, finding.line[0])
-    line = (first, max(first, finding.line[1]))
-    column = finding.column
+def _sound(finding: Finding) -> Finding:
+    """A finding with place and confidence within what they can be: engines count from 0, or swap ends."""
+    (first, last), column, confidence = finding.line, finding.column, finding.confidence
+    line = (max(1, first), max(1, first, last))
     if column is not None and (min(column) < 1 or (line[0] == line[1] and column[1] < column[0])):
         column = None
-    confidence = finding.confidence
     if confidence is not None:
         confidence = None if math.isnan(confidence) else min(1.0, max(0.0, confidence))
-    return line, column, confidence
+    if line == finding.line and column is finding.column and confidence == finding.confidence:
+        return finding
+    return replace(finding, line=line, column=column, confidence=confidence)
 
 
 # --- ids

@@ -65,7 +65,7 @@ def join(entries: Sequence[Report], lookers: Iterable[Voice], judgement: Judgeme
     groups = [[entry] for entry in entries] if is_of_one else list(_equal(entries))
     if not is_of_one and needs_matching(entries):
         groups = _matched(groups, judgement.vocabulary)
-    voices = _count(lookers)
+    voices = _count(lookers) if lookers else 0
     return [_join(group, voices, judgement.record) for group in groups]
 
 

@@ -164,6 +164,8 @@ def _read(path: str, size: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = [os.read(descriptor, size + 1)]
+        if len(parts[0]) == size:  # as nearly always: one call less
+            return parts[0]
         while more := os.read(descriptor, max(_MORE_BYTES, size + 1 - len(parts[0]))):
             parts.append(more)
         return b"".join(parts)

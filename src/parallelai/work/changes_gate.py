@@ -15,8 +15,8 @@ from parallelai.plan.model import PhaseGate
 from parallelai.run.workspaces import Work
 from parallelai.work.gates.commands import Result, run_gate
 from parallelai.work.gates.phase import phase_gate
+from parallelai.work.gates.ran import Ran, ran_of
 from parallelai.work.gates.running import Argv
-from parallelai.work.gates.trees import Ran, ran_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.scratch.confined import Command, complete
 from parallelai.work.scratch.place import ScratchPlace

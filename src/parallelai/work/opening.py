@@ -13,6 +13,7 @@ from pathlib import Path
 from parallelai.errors import GateFailed, ParallelAIError
 from parallelai.git.repository import Repository
 from parallelai.plan import model
+from parallelai.plan.generators import Generators
 from parallelai.plan.model import PhaseGate
 from parallelai.work.colleagues import Colleagues
 from parallelai.work.conflicts import Head, conflicting_pairs
@@ -30,6 +31,7 @@ from parallelai.work.landing.records import Candidate, Plan, Tell
 from parallelai.work.ledger import Ledger
 from parallelai.work.resolvers.asking import Asker
 from parallelai.work.resolvers.decisions import Decisions
+from parallelai.work.resolvers.generating import Generation
 from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
 from parallelai.work.room import Room
@@ -131,13 +133,14 @@ def make_gates(ground: Ground, trees: Trees, gates: model.Gates, ports: Ports) -
 
 def make_lander(
     ground: Ground,
+    trees: Trees,
     gates: GateJudge | None,
     landing: model.Landing,
     workspace: model.Workspace,
     target: str,
     ports: Ports,
 ) -> Lander:
-    """Make what lands candidates on a target, behind gates."""
+    """Make what lands candidates on a target, behind gates. `trees` are the gates' folders."""
     repository = ground.repository
     engine = ", ".join(landing.resolver.members) if landing.resolver is not None else "engine"
     settling = Settling(
@@ -146,6 +149,9 @@ def make_lander(
         asker=ports.asker,
         engine=engine,
         regenerate=ground.regeneration(workspace),
+        generate=Generation(Generators(landing.generated), trees, ground.folder / "gates")
+        if landing.generated
+        else None,
         tell=ground.tell,
     )
     plan = Plan(target, landing.method, landing.via, landing.push, landing.batch)
@@ -173,7 +179,7 @@ async def open_room(
     async with open_gates(ground, setting.plan.workspace) as trees:
         plan = setting.plan
         gates = make_gates(ground, trees, plan.gates, ports)
-        lander = make_lander(ground, gates, plan.landing, plan.workspace, setting.target, ports)
+        lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, setting.target, ports)
 
         async def gate(asked: PhaseGate, commit: str) -> None:
             memory = Memory(setting.state / "work" / "gates")

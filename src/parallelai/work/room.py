@@ -27,8 +27,9 @@ from parallelai.records import ErrorRecord, Reply
 from parallelai.run.approving import WAITS
 from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
-from parallelai.work.conflicts.advice import advice, has_landed, to_settle, unsettled
+from parallelai.work.conflicts.advice import advice, has_landed, left_unsettled, marked, to_settle
 from parallelai.work.conflicts.waiting import place_of
+from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.setting import Setting
@@ -299,6 +300,7 @@ class Room:
         await self.site.loans.rest(name)
         try:
             await self._refuse_unsettled(name)
+            await self._refuse_marked(name)
             await self._refuse_broken(name)
             await self._await_dependencies(stream)
             arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
@@ -354,7 +356,13 @@ class Room:
         if left:
             self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))
             self._colleagues.keep(name, [to_settle(left)])
-            raise unsettled(name, left)
+            raise left_unsettled(name, left)
+
+    async def _refuse_marked(self, name: str) -> None:
+        """Conflict markers that nobody has settled take a person's leave."""
+        found = await self.site.marked(name)
+        if found and not self.streams.find(name).is_approved:
+            raise marked(name, found)
 
     async def _await_dependencies(self, stream: Stream) -> None:
         """Wait for those whose work it was cut from before they had landed (`after: finished`)."""
@@ -373,8 +381,8 @@ class Room:
     def _blocked(self, name: str, arrival: Arrival) -> EngineError:
         """The error of a workstream that did not land. What an assistant can put right is worked on again."""
         if arrival.pull_request is not None:
-            said = f"its pull request is open: {arrival.pull_request}"
-            return Unavailable(said, next="merge it there, then go on with the run")
+            opened = request_open(arrival.pull_request)
+            return Unavailable(opened.said, next=opened.next)
         record = arrival.error or ErrorRecord("internal", "it did not land, and nobody said why")
         if record.kind in ("gate_failed", "conflict"):
             self.streams.update(name, lambda it: dataclasses.replace(it, state="open"))

@@ -21,6 +21,7 @@ from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
 from parallelai.work.context.pack import Note, context
+from parallelai.work.guard.aftercare import Aftercare
 from parallelai.work.guard.guarding import Guard, Guarded
 from parallelai.work.guard.inside import refresh
 from parallelai.work.guard.interfaces import broken
@@ -31,13 +32,14 @@ from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Ledger
 from parallelai.work.leftovers import is_a_persons, shown, take_out
 from parallelai.work.lending import StreamLoans
-from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home
-from parallelai.work.scratch.workspaces import SETUP_SECONDS, is_confined, tighter
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, tighter
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import Shelter, folder_of, is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
+from parallelai.work.streams.markers import Marker, brought
 from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
 
@@ -56,6 +58,7 @@ class Site:
         self._streams = streams
         self._tell = tell
         self.loans = StreamLoans(ledger, setting.run, streams, self._needs, tell)
+        self._care = Aftercare(repository, setting.folder / "events", setting.folder / "thrown-away-by-works")
         self._guards: dict[str, Guard] = {}
         self._unconfined: set[str] = set()
         self._locks: dict[str, FileLock] = {}
@@ -165,8 +168,12 @@ class Site:
         """The environment of a workstream's commands: what the ledger gives, and what the plan says."""
         wanted = self.wanted(name)
         return processes.environment(
-            env={**self.loans.variables(name), **wanted.env}, pass_env=wanted.pass_env
+            env={**self._traced(name), **self.loans.variables(name), **wanted.env}, pass_env=wanted.pass_env
         )
+
+    def _traced(self, name: str) -> dict[str, str]:
+        """By which git tells what programs do that nothing confines."""
+        return self._guards[name].variables() if name in self._guards else {}
 
     def workspace(self, stream: Stream, work: Work) -> Workspace:
         """How a program may work in a worktree: what its git writes it has for itself, where that can be."""
@@ -211,7 +218,7 @@ class Site:
             with_todo=False,
             cache=self._setting.state / "cache" / "symbols",
         )
-        env = {**self.loans.variables(stream.name), **request.env}
+        env = {**self._traced(stream.name), **self.loans.variables(stream.name), **request.env}
         request = changed(request, prompt=made.text, shared=made.shared, env=env)
         if has_hands:
             return request
@@ -231,6 +238,7 @@ class Site:
         if stream.name not in self._guards:
             setting = self._setting
             work = Work(edits=True, sandbox="none" if stream.name in self._unconfined else "auto")
+            holds = is_confined(self.workspace(stream, work))
             self._guards[stream.name] = Guard(
                 GuardSettings(
                     repository=self._repository,
@@ -243,8 +251,9 @@ class Site:
                     plan_file=_plan_file(setting),
                     brought=frozenset(stream.brought),
                     secrets_in=setting.secrets_in,
-                    is_confined=is_confined(self.workspace(stream, work)),
+                    is_confined=holds,
                     shelter=_shelter(self._repository, self._streams, stream),
+                    aftercare=None if holds else self._care,
                 ),
                 stream.head,
             )
@@ -256,7 +265,7 @@ class Site:
         stream = self._streams.find(name)
         guarded = await self._judged(stream, leases)
         guard = self._guards[name]  # which may have gone on from a commit that a killed process made last
-        head = await guard.commit(*_message(stream, self._setting))
+        head = await guard.commit(*_message(stream, self._setting.run, self._setting.engine_of(name)))
         self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
         await guard.before()
         return guarded.said
@@ -264,9 +273,14 @@ class Site:
     async def _judged(self, stream: Stream, leases: Collection[str]) -> Guarded:
         """Keep out what a workstream may not change, and write that down."""
         guarded: Guarded = await self._guard_of(stream).check(leases, taking_over.settling(stream))
-        known = set(stream.kept_out)
-        self._keep_out(stream.name, [kept for kept in guarded.kept_out if kept not in known])
+        self._keep_out(stream.name, [kept for kept in guarded.kept_out if kept not in stream.kept_out])
+        self._tell_touched(stream.name, guarded.touched)
         return guarded
+
+    def _tell_touched(self, name: str | None, touched: Sequence[str]) -> None:
+        for each in touched:
+            said = f"your repository was touched: {each}"
+            self._tell(name, WorkspaceRepaired(str(self._repository.root), said))
 
     def _keep_out(self, name: str, new: Sequence[KeptOut]) -> None:
         for kept in new:
@@ -329,10 +343,15 @@ class Site:
     async def unsettled(self, name: str) -> tuple[str, ...]:
         """The files of a workstream whose conflicts are not settled, as committed."""
         stream = self._streams.find(name)
-        left = await taking_over.unsettled(self._repository, stream.head, stream.unsettled)
+        left = await taking_over.unsettled(self._repository, stream.base, stream.head, stream.unsettled)
         if left != stream.unsettled:
             self._streams.update(name, lambda it: dataclasses.replace(it, unsettled=left))
         return left
+
+    async def marked(self, name: str) -> tuple[Marker, ...]:
+        """The files into which a workstream has brought conflict markers, as committed."""
+        stream = self._streams.find(name)
+        return await brought(self._repository, stream.base, stream.head)
 
     async def measure(self, name: str) -> Measured:
         """Say what a workstream has changed since it was cut, as it stands on its branch."""
@@ -362,7 +381,7 @@ class Site:
             said = f"what a check left in {taken.why} was taken back, and is kept in `{taken.patch}`"
             self._tell(name, WorkspaceRepaired(stream.worktree, said))
         # HEAD, `.git` and refs are its to write, too.
-        await guard.check(stream.leases, taking_over.settling(stream))
+        self._tell_touched(name, (await guard.check(stream.leases, taking_over.settling(stream))).touched)
         await guard.before()
 
     @property
@@ -413,6 +432,7 @@ class Site:
     async def aclose(self) -> None:
         """Let go of what only this process needed."""
         await self.loans.rest_all()
+        self._tell_touched(None, await self._care.close())
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
@@ -446,9 +466,7 @@ async def by_hand(
         stream.head,
     )
     guarded = await guard.check(stream.leases, taking_over.settling(stream))
-    lines = stream.description.strip().splitlines()
-    trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
-    head = await guard.commit(f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers)
+    head = await guard.commit(*_message(stream, stream.run, None))
     streams.update(
         stream.name,
         lambda it: dataclasses.replace(
@@ -472,11 +490,10 @@ def _shelter(repository: Repository, streams: Streams, stream: Stream) -> Shelte
     return Shelter(folder_of(streams.state, stream.name), repository.common, stream.branch)
 
 
-def _message(stream: Stream, setting: Setting) -> tuple[str, dict[str, str]]:
+def _message(stream: Stream, run: str, engine: str | None) -> tuple[str, dict[str, str]]:
     """The message of a commit of ours, and its trailers."""
     lines = stream.description.strip().splitlines()
-    trailers = {"ParallelAI-Run": setting.run, "ParallelAI-Task": stream.name}
-    engine = setting.engine_of(stream.name)
+    trailers = {"ParallelAI-Run": run, "ParallelAI-Task": stream.name}
     if engine is not None:
         trailers["ParallelAI-Engine"] = engine
     return f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers

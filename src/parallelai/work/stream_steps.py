@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.run.approving import STEP, Approvals
 from parallelai.run.steps import StepContext
-from parallelai.work.changes_gate import ChangesGate
-from parallelai.work.room import Room
+
+if TYPE_CHECKING:  # a run without workstreams has no need of these, which take long to load
+    from parallelai.work.changes_gate import ChangesGate
+    from parallelai.work.room import Room
 
 
 class ApproveStep:

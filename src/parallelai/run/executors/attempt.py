@@ -201,6 +201,7 @@ class _Attempt:
         self._repairs = 0
         self._notes: dict[str, None] = {}
         self._asides: list[str] = []
+        self._measured: Measured | None = None
 
     async def carry_out(self) -> Result:
         first = _first_prompt(self._request.prompt, self._work.todo)
@@ -229,6 +230,7 @@ class _Attempt:
 
     async def _one_turn(self, prompt: str) -> Reply:
         self._turn += 1
+        self._measured = None
         if self._turn > 1:
             self._port.turn_started(self._turn)
         request = self._request
@@ -290,7 +292,7 @@ class _Attempt:
         if self._place is None:
             return None
         if self._work.edits and not self._work.is_empty_ok:
-            measured = await self._place.measure()
+            measured = await self._measure(self._place)
             if not measured.files:
                 kept_out = _named(measured.kept_out)
                 said = f"the change is empty but for what may not be changed: {kept_out}" if kept_out else ""
@@ -302,8 +304,15 @@ class _Attempt:
                 return EMPTY, error
         return await self._failed_check(self._place)
 
+    async def _measure(self, place: Place) -> Measured:
+        """Look at what was changed, unless nothing ran in the folder since the last look."""
+        if self._measured is None:
+            self._measured = await place.measure()
+        return self._measured
+
     async def _failed_check(self, place: Place) -> tuple[str, EngineError] | None:
         for argv in self._work.checks:
+            self._measured = None
             error = await place.check(argv, self._request.timeout_seconds)
             if isinstance(error, CheckFailed) and self._work.edits:
                 return FAILED_CHECK.format(said=f"{shlex.join(argv)}\n{error.said}"), error
@@ -323,7 +332,7 @@ class _Attempt:
             reply = await self._verified(reply)
         if self._place is None:
             return Result(reply)
-        measured = await self._place.measure()
+        measured = await self._measure(self._place)
         if not self._work.edits:
             return Result(_reported(reply, measured))
         change = await self._place.keep(measured)
@@ -336,6 +345,7 @@ class _Attempt:
         numbered = [dataclasses.replace(one, id=str(number)) for number, one in enumerate(reply.findings)]
         verdicts: list[Verdict] = []
         for check in verify.checks(numbered, read):
+            self._measured = None
             self._port.turn_ended(self._turn, "end_turn")
             self._turn += 1
             self._port.turn_started(self._turn)

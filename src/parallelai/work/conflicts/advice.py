@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from parallelai.errors import Conflict
 from parallelai.records import ConflictFile, ConflictPair
 from parallelai.results.printable import visible
 from parallelai.work.streams.beside import belongs_to
+from parallelai.work.streams.markers import Marker, places
 
 MOST = 5
 
@@ -19,6 +21,11 @@ def advice(pair: ConflictPair, *, is_with_target: bool = False) -> str:
             f"{_capital(pair.why or 'One side uses what the other changed')}. git merges both without a conflict,"
             " and the result would be broken. Who lands second adapts the use; if the old form is still needed,"
             " agree on it before either lands."
+        )
+    if pair.conflict and pair.why:
+        return (
+            f"{_capital(pair.why)}: git cannot merge that. One of them has to take another name; who lands second"
+            " does that, or agrees on it with the other before."
         )
     where = _where(pair.files)
     both = f"`{pair.a}` and `{pair.b}`"
@@ -67,32 +74,55 @@ def to_settle(files: Sequence[str]) -> str:
     said = []
     if texts:
         said.append(
-            f"git has written conflict markers into {_paths(texts)}: above `=======` is what you did, below it what"
+            f"git has written conflict markers into {listed(texts)}: above `=======` is what you did, below it what"
             " has landed. Settle each place so that both still do what they are meant to, and leave no marker."
         )
     if others:
         those = dict.fromkeys(belongs_to(path) or path for path in others)
         said.append(
-            f"git cannot merge {_paths(list(those))}, and there is no text to put markers into. The version of"
-            f" another commit, or the only one that is left, lies beside it as {_paths(others)}. Make of each file"
+            f"git cannot merge {listed(list(those))}, and there is no text to put markers into. The version of"
+            f" another commit, or the only one that is left, lies beside it as {listed(others)}. Make of each file"
             " what it should be, or remove it, and then remove every file whose name ends in `~` and a commit: as"
             " long as one is there, nothing lands."
         )
     return " ".join(said)
 
 
-def unsettled(name: str, files: Sequence[str]) -> Conflict:
+def left_unsettled(name: str, files: Sequence[str]) -> Conflict:
     """The error of a workstream that cannot land because of conflicts that are left in it."""
     texts = [path for path in files if belongs_to(path) is None]
     others = [path for path in files if belongs_to(path) is not None]
-    said = [f"conflict markers are left in {_paths(texts)}"] * bool(texts)
-    said += [f"{_paths(others)} lies there still, beside a file that git could not merge"] * bool(others)
+    said = [f"conflict markers are left in {listed(texts)}"] * bool(texts)
+    said += [f"{listed(others)} lies there still, beside a file that git could not merge"] * bool(others)
     how = "make of each file what it should be, and remove what ends in `~` and a commit; " if others else ""
     next = f"go on with the run, or settle it in its worktree: {how}then `parallelai work done {name}`"
     return Conflict(f"`{name}` cannot land: {', and '.join(said)}", next=next)
 
 
-def _paths(files: Sequence[str]) -> str:
+def marked(name: str, markers: Sequence[Marker]) -> Conflict:
+    """The error of a workstream that brought conflict markers which no merge of ours has written."""
+    return Conflict(f"`{name}` has conflict markers in {places(markers)}", next=what_to_do(name))
+
+
+def what_to_do(name: str) -> str:
+    """What a person does about conflict markers of a workstream."""
+    return (
+        f"settle them in its worktree, then `parallelai work done {name}`; if they are meant,"
+        f" `parallelai work approve {name}` gives leave to land them"
+    )
+
+
+def marked_branch(name: str, markers: Sequence[Marker]) -> Conflict:
+    """The error of a branch without a plan that brought conflict markers."""
+    how = f"if they are meant, `git merge {shlex.quote(name)}` takes the branch as it is"
+    return Conflict(
+        f"it brings conflict markers in {places(markers)}",
+        next=f"settle and commit them on `{visible(name)}`, then land it again; {how}",
+    )
+
+
+def listed(files: Sequence[str]) -> str:
+    """Name files, the first few of many."""
     shown = ", ".join(f"`{visible(path)}`" for path in files[:MOST])
     return f"{shown} and {len(files) - MOST} more" if len(files) > MOST else shown
 

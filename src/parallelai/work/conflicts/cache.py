@@ -18,7 +18,7 @@ from parallelai.records import ConflictFile, ConflictPair, ConflictPlace
 from parallelai.store.files import write_whole
 from parallelai.work.conflicts.heads import Head
 
-FORMULA = 1
+FORMULA = 2
 """Raised when what is found for the same commits changes."""
 MOST_PAIRS = 5_000
 MOST_BYTES = 20_000_000

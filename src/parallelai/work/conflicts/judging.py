@@ -21,11 +21,14 @@ from parallelai.work.conflicts.past import Past
 from parallelai.work.conflicts.reasoning import Finding, Side
 from parallelai.work.conflicts.risk import expected, features_of, latent, risk
 from parallelai.work.conflicts.texts import Texts
+from parallelai.work.streams.beside import files_and_folders, named
 
 FAR = 400
 """Changed files from which on a side's lines are not looked at: it is far behind, or a bulk change."""
 MOST_FILES = 100
 """Common files of a pair that are looked into."""
+MOST_SAID = 3
+"""Names of files and folders that are said of one pair."""
 
 
 class Judging:
@@ -171,12 +174,14 @@ class Judging:
             "function" if found and all(class_ == "function" for _, class_ in found) else "file"
         )
         names = (pair.subject.a.name, pair.subject.b.name)
-        return ConflictPair(*names, True, worst, 1.0, tuple(file for file, _ in found))
+        said = files_and_folders(answer.conflicts, *(f"`{name}`" for name in names))
+        why = "; ".join(said[:MOST_SAID]) or None
+        return ConflictPair(*names, True, worst, 1.0, tuple(file for file, _ in found), why)
 
     def _conflict(self, conflict: Conflicted, a: Side, b: Side) -> tuple[ConflictFile, ConflictClass]:
         """One file that git cannot merge; only where both sides wrote lines there are places to show."""
         if conflict.kind not in ("content", "add/add"):
-            return ConflictFile(conflict.path, conflict.kind), "file"
+            return ConflictFile(named(conflict), conflict.kind), "file"
         meeting = self._meeting(conflict.path, a, b, is_conflict=True)
         file = ConflictFile(conflict.path, conflict.kind, meeting.places, meeting.symbols)
         return file, "function" if meeting.class_ == "function" else "file"

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from parallelai.errors import ProgramError, Unavailable
 from parallelai.work.gates.again import pytest_at
+from parallelai.work.gates.ran import Ran
 from parallelai.work.gates.reports import MAX_BYTES, BadReport, Report, parse, parse_all, printed
-from parallelai.work.gates.trees import Ran
 
 PLACEHOLDER = "{report}"
 MAX_FILES = 20_000

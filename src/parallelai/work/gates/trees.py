@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,11 +29,13 @@ from parallelai.git.submodules import Submodule, lay_out, submodules, with_inner
 from parallelai.plan import model
 from parallelai.work import filters, lfs_config
 from parallelai.work.gates import manifest
+from parallelai.work.gates.ran import Ran, ran_of
+from parallelai.work.gates.written import Written, written
 from parallelai.work.scratch import folders
-from parallelai.work.scratch.confined import Command, complete, last_lines
+from parallelai.work.scratch.confined import Command, complete
 from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
-from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, tighter
+from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, Network, tighter
 
 Lend = Callable[[str], AbstractAsyncContextManager[Mapping[str, str]]]
 """Takes what a folder needs from the ledger, by the folder's name, while it exists: environment variables."""
@@ -67,26 +69,6 @@ class Settings:
     lend: Lend | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What came of a command. `exit` is None where a signal or a limit (`ended_by`) ended it."""
-
-    exit: int | None
-    ended_by: str | None
-    seconds: float
-    stdout: bytes
-    said: str
-    is_truncated: bool = False
-
-
-def ran_of(done: processes.Completed) -> Ran:
-    """Say what came of a command that has ended."""
-    ended_by = done.ended_by or (f"signal {done.signal}" if done.exit is None else None)
-    exit_code = None if done.ended_by else done.exit
-    said = last_lines(done.stdout, done.stderr)
-    return Ran(exit_code, ended_by, done.seconds, done.stdout, said, done.is_truncated)
-
-
 @dataclass(slots=True, eq=False)
 class _Held:
     """A folder of ours and what is known of it. `env` is the ledger's, `stack` gives that back."""
@@ -117,6 +99,17 @@ class Tree:
         Raises `EngineError` where it cannot be confined as asked, `ProgramError` where it cannot be started.
         """
         return await self._owner.run(self._held, self.temporary, "gate", argv, seconds, log, env)
+
+    async def generate(self, argv: tuple[str, ...], seconds: float, log: Path) -> Ran:
+        """Run a command that makes files, in the same way, and without the network where that can be taken away."""
+        network: Network | None = "off" if processes.confinements() else None
+        return await self._owner.run(
+            self._held, self.temporary, "generator", argv, seconds, log, network=network
+        )
+
+    async def written(self, also: Collection[str]) -> Written:
+        """What is no longer as it was laid out; `also` are paths that were not laid out (see `written`)."""
+        return await written(await self._owner.git_of(self._held), self.temporary, also)
 
 
 class Trees:
@@ -199,21 +192,27 @@ class Trees:
         seconds: float,
         log: Path,
         env: Mapping[str, str] | None = None,
+        network: Network | None = None,
     ) -> Ran:
-        """Run a command in a folder of ours."""
+        """Run a command in a folder of ours; `network` counts where it is narrower than the plan's."""
         settings = self._settings
         command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
         given = processes.environment(env=settings.workspace.env, pass_env=settings.workspace.pass_env)
         full = {**given, **held.env, **(env or {})}
-        return ran_of(await complete(str(held.folder.path), self._workspace(held, temporary), full, command))
+        workspace = self._workspace(held, temporary, network)
+        return ran_of(await complete(str(held.folder.path), workspace, full, command))
 
-    def _workspace(self, held: _Held, temporary: Path) -> Workspace:
+    async def git_of(self, held: _Held) -> Git:
+        """git in a folder, with its index, and with the user's filters."""
+        return await self._git(held.folder, held.folder.base)
+
+    def _workspace(self, held: _Held, temporary: Path, network: Network | None) -> Workspace:
         settings = self._settings
         readable = (*map(str, self._objects.alternates), str(self._repository.common), *held.links)
         return Workspace(
             edits=True,
             temporary=str(temporary),
-            network=tighter(settings.network, settings.workspace.network),
+            network=tighter(network, tighter(settings.network, settings.workspace.network)),
             readable=readable,
             hidden=(*settings.hidden, str(self._folder.parent.parent)),
             memory_bytes=settings.workspace.needs.memory or settings.memory_bytes,

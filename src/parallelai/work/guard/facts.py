@@ -14,7 +14,10 @@ from parallelai.work.guard.measure import Entry, Found, Measured
 from parallelai.work.guard.place import Place, Settings, listing, names_of
 from parallelai.work.guard.published import unpublished
 from parallelai.work.guard.rules import Changed, Judged, Permits, judge
+from parallelai.work.guard.unseen import Unseen
 from parallelai.work.streams.record import Rules
+
+_NOTHING = Unseen()
 
 
 async def permits_of(
@@ -30,8 +33,10 @@ async def permits_of(
     return Permits(rules, leases, plan_file=plan_file, hooks=hooks, settling=settling)
 
 
-async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found]) -> Judged:
-    """Judge changes that were measured."""
+async def judged(
+    place: Place, permits: Permits, head: str, rows: Sequence[Found], unseen: Unseen = _NOTHING
+) -> Judged:
+    """Judge changes that were measured; `unseen` are the files that the worktree did not have before them."""
     if not rows:
         return Judged((), ())
     existing = names_of(await place.plumbing().run("ls-tree", "-r", "-z", "--name-only", head))
@@ -39,7 +44,9 @@ async def judged(place: Place, permits: Permits, head: str, rows: Sequence[Found
     generated = await _generated(place, changes)
     lost = await unpublished(place.settings.repository.git, head, rows)
     annexed = await brought_in(place, rows)
-    return judge(changes, permits, existing=existing, generated=generated, unpublished=lost, annexed=annexed)
+    hidden = unseen.among(changes)
+    about = {"generated": generated, "unpublished": lost, "annexed": annexed, "unseen": hidden}
+    return judge(changes, permits, existing=existing, **about)
 
 
 async def _generated(place: Place, changes: Iterable[Changed]) -> set[str]:

@@ -16,18 +16,24 @@ from pathlib import Path
 
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
+from parallelai.results.printable import visible
 from parallelai.work.guard import committing, facts, inside, keeping, righting, words
+from parallelai.work.guard.aftercare import First
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
-from parallelai.work.guard.restoring import Refs, move_back, own_files, restore_files, sort_refs
+from parallelai.work.guard.restoring import Refs, keep_tips, move_back, own_files, restore_files, sort_refs
 from parallelai.work.guard.rules import Out, Permits, Why
+from parallelai.work.guard.traces import NOTHING_TRACED, read_trace
 from parallelai.work.guard.turn import Turn, load, store
+from parallelai.work.guard.unseen import Unseen, absent, unseen
 from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
 from parallelai.work.scratch.workspaces import as_text
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.record import KeptOut
 
 _REPOSITORY = "160000"
+_OURS = ("refs/parallelai/", "refs/heads/parallelai/", ".git/worktrees/")
+"""What comes and goes with runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Guarded:
         undone: commits of the assistant's that are no more on the branch, newest first.
         restored: what was put back in the git folder: refs by name, files by their paths.
         seen: what else changed in the git folder, that nobody can say whose doing it was.
+        touched: what was done to the user's repository where no sandbox keeps programs from it, in words.
         secrets: paths that hold what looks like a secret; `commit` refuses them.
         said: words for the assistant; empty if there is nothing to put right.
         out: each change that was kept out by this call.
@@ -54,6 +61,7 @@ class Guarded:
     undone: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
+    touched: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     said: str = ""
     out: tuple[Out, ...] = ()
@@ -66,6 +74,11 @@ class Guard:
         self.settings = settings
         self.head = head
         self._guarded: Guarded | None = None
+
+    def variables(self) -> dict[str, str]:
+        """What programs in the worktree get into their environment, by which git tells what they do."""
+        care = self.settings.aftercare
+        return {} if care is None else care.variables(self.settings.name)
 
     # -- before a turn
 
@@ -84,8 +97,11 @@ class Guard:
             await asyncio.to_thread(self._lay_shelter, git_dir)
             return turn.watch
         watch = await watch_of(settings.repository.common)
-        skipped = await self._skipped(git_dir, Turn())
+        skipped = await asyncio.to_thread(absent, settings.worktree, await self._skipped(git_dir, Turn()))
         opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
+        if settings.aftercare is not None:
+            await asyncio.to_thread(settings.aftercare.begin, settings.name)
+            opened = replace(opened, standing=await settings.aftercare.look(settings.name))
         # First: an open turn is judged by it, also where its process was killed here.
         await inside.remember(settings, self.head)
         await asyncio.to_thread(store, settings.folder, opened)
@@ -141,11 +157,12 @@ class Guard:
         place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
         await asyncio.to_thread(place.make_folders)
         aside = settings.patches / f"{settings.name}-git"
-        state = _State(turn, place)
+        state = _State(turn, place, await asyncio.to_thread(unseen, place.git_dir, turn.skipped))
         await asyncio.to_thread(righting.clear_specials, place.git_dir, settings.repository.common)
         if settings.shelter is not None and settings.shelter.is_laid:
             await asyncio.to_thread(settings.shelter.give_back, place.git_dir)
         await self._restore_files(state, aside)
+        first = await self._see_first(state)
         for repaired in (
             await asyncio.to_thread(righting.repair_head, place),
             await asyncio.to_thread(righting.repair_pointer, place, aside),
@@ -154,6 +171,7 @@ class Guard:
         state.turn = replace(state.turn, skipped=await self._skipped(place.git_dir, turn))
         await self._adopt(turn)
         await self._put_right(state)
+        await self._see_last(state, first, aside)
         await prepare(place, self.head, state.turn.skipped)
         permits = await facts.permits_of(
             settings.repository, settings.rules, leases, settings.plan_file, settling
@@ -203,6 +221,24 @@ class Guard:
         state.restored.extend(_below(watch, path) for path in back)
         state.seen.extend(_below(watch, path) for path in (*to_name, *left))
 
+    async def _see_first(self, state: _State) -> First:
+        """See to what was thrown away, which else may be missed, and to HEAD of the user's checkout."""
+        care, settings = self.settings.aftercare, self.settings
+        if care is None or not state.turn.is_open:
+            return First(())
+        first = await care.first(settings.name, state.turn.standing)
+        state.touched.extend(first.said)
+        if first.left is not None and state.turn.watch is not None:
+            left = Moved("HEAD", None, first.left)
+            await keep_tips(settings.repository, settings.name, (left,), state.turn.watch)
+        return first
+
+    async def _see_last(self, state: _State, first: First, aside: Path) -> None:
+        """See to the index of the user's checkout, and to logs of refs."""
+        care, name = self.settings.aftercare, self.settings.name
+        if care is not None and state.turn.is_open:
+            state.touched += await care.last(name, state.turn.standing, first.head, aside)
+
     async def _put_right(self, state: _State) -> None:
         """Put HEAD, the branch and foreign refs right; what is in no file any more is kept first."""
         settings, place = self.settings, state.place
@@ -217,6 +253,8 @@ class Guard:
         for each in dict.fromkeys(lost):
             await self._keep_lost(state, each)
         state.notes.extend(await righting.leave(place))
+        if refs.traced and state.turn.watch is not None:
+            await keep_tips(settings.repository, settings.name, refs.traced, state.turn.watch)
         back, left = await move_back(settings.repository, refs)
         await righting.reset_branch(place, self.head)
         state.restored.extend(_moved(move) for move in back)
@@ -229,7 +267,10 @@ class Guard:
             return Refs()
         moves = await refs_moved_since(watch)
         worktree = state.place.git_dir.name
-        return await sort_refs(settings.repository, watch, moves, worktree, settings.ref)
+        traced = NOTHING_TRACED
+        if settings.aftercare is not None:
+            traced = await asyncio.to_thread(read_trace, settings.aftercare.trace(settings.name))
+        return await sort_refs(settings.repository, watch, moves, worktree, settings.ref, traced)
 
     async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(
@@ -250,7 +291,7 @@ class Guard:
         place = state.place
         modules = await facts.new_modules(self.settings, leases)
         measured = await measure(place, self.head, names, modules=modules)
-        judged = await facts.judged(place, permits, self.head, measured.found)
+        judged = await facts.judged(place, permits, self.head, measured.found, state.unseen)
         refused = {each.change for each in judged.out}
         kept = [each for each in measured.found if each.change not in refused]
         if not (refused or measured.special):
@@ -325,8 +366,13 @@ class Guard:
             notes.append(f"{what} undone, the content stays in the files")
         if state.restored:
             notes.append("put back: " + ", ".join(words.shown(each) for each in state.restored[:10]))
+        if state.touched:
+            paths = (words.shown(each.partition(" (")[0]) for each in state.touched[:10])
+            notes.append("seen to in the user's repository: " + ", ".join(paths))
         said = words.for_assistant(state.out, list(dict.fromkeys(patches)), notes, secrets)
-        lists = (state.undone, tuple(state.restored), tuple(state.seen), secrets, said, tuple(state.out))
+        touched = () if self.settings.aftercare is None else state.for_person()
+        seen = (tuple(state.restored), tuple(state.seen), touched)
+        lists = (state.undone, *seen, secrets, said, tuple(state.out))
         return Guarded(self.head, tree, files, state.turn.kept, *lists)
 
     def _shown(self, path: Path) -> str:
@@ -371,11 +417,19 @@ class _State:
 
     turn: Turn
     place: Place
+    unseen: Unseen = field(default_factory=Unseen)
     undone: tuple[str, ...] = ()
     restored: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     out: list[Out] = field(default_factory=list)
+
+    def for_person(self) -> tuple[str, ...]:
+        """What was done to the repository: what was seen to, what was put back, and what only was seen."""
+        back = (f"{visible(each)} was put back" for each in self.restored)
+        seen = (visible(each) for each in self.seen if not each.startswith(_OURS))
+        return (*self.touched, *back, *(f"{each} changed, by whom is not known" for each in seen))
 
     async def remember(self, kept: KeptOut) -> None:
         """Write down what is kept out."""

@@ -17,6 +17,7 @@ from parallelai.git.plumbing import EXACT, Git, failure
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.work import filters
+from parallelai.work.guard.aftercare import Aftercare
 from parallelai.work.sheltering import Shelter
 from parallelai.work.streams.places import first_line, leads_to
 from parallelai.work.streams.record import Rules
@@ -58,6 +59,7 @@ class Settings:
         is_confined: the assistant's own sandbox keeps it from writing the repository's configuration, hooks and
             refs: what changed there was somebody else, and is left as it is.
         shelter: what its sandbox may have of git for itself alone.
+        aftercare: sees to what is the user's and no ref, where no sandbox does; None where one does.
     """
 
     repository: Repository
@@ -72,6 +74,7 @@ class Settings:
     secrets_in: Callable[[str], frozenset[str]] = no_secrets
     is_confined: bool = False
     shelter: Shelter | None = None
+    aftercare: Aftercare | None = None
 
     @property
     def ref(self) -> str:

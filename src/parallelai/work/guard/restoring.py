@@ -17,22 +17,29 @@ from pathlib import Path
 
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
+from parallelai.work.guard.traces import NOTHING_TRACED, Traced
 from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
 from parallelai.work.streams.places import entries
 
 _WORDS = "parallelai: back where it was before the turn"
+KEPT = "refs/parallelai/kept/"
+"""Where is kept what programs put the user's refs on."""
 _LINE_BYTES = 16 * 1024
 """More than the last line of a ref's log takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """What became of refs. `made` are branches that were made here and checked out; `stashed` a stash from here."""
+    """What became of refs. `made` are branches that were made here and checked out; `stashed` a stash from here.
+
+    `traced` are those of `back` of which only git's trace tells: what they were put on is in no worktree of ours.
+    """
 
     back: tuple[Moved, ...] = ()
     made: tuple[Moved, ...] = ()
     stashed: str | None = None
     unknown: tuple[Moved, ...] = ()
+    traced: tuple[Moved, ...] = ()
 
 
 def restore_files(watch: Watch, paths: Iterable[str], aside: Path) -> tuple[list[str], list[str]]:
@@ -110,13 +117,18 @@ async def sort_refs(
     moves: Iterable[Moved],
     worktree: str,
     own_ref: str,
+    traced: Traced = NOTHING_TRACED,
 ) -> Refs:
-    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in."""
+    """Say what is to become of refs that moved. `worktree` is the id of the one that the turn was in.
+
+    `traced` is what git wrote down of its programs; of stashes it decides nothing, which are work of somebody's.
+    """
     logs = await asyncio.to_thread(logs_since, watch)
     own = logs.pop(worktree, Log())
     back: list[Moved] = []
     made: list[Moved] = []
     unknown: list[Moved] = []
+    by_trace: list[Moved] = []
     stashed = None
     moves = list(moves)
     is_gone = any(moved.after is None for moved in moves)
@@ -133,9 +145,12 @@ async def sort_refs(
             back.append(moved)
         elif who == "here":
             (made if moved.before is None else back).append(moved)
+        elif moved.ref != "refs/stash" and traced.has(moved, watch.refs):
+            (made if moved.before is None else back).append(moved)
+            by_trace.append(moved)
         elif who == "unknown":
             unknown.append(moved)
-    return Refs(tuple(back), tuple(made), stashed, tuple(unknown))
+    return Refs(tuple(back), tuple(made), stashed, tuple(unknown), tuple(by_trace))
 
 
 def is_by_us(common: Path, moved: Moved) -> bool:
@@ -167,6 +182,15 @@ async def checked_out(repository: Repository) -> frozenset[str]:
     head = await repository.git.attempt("symbolic-ref", "--quiet", "HEAD")
     main = [os.fsdecode(head.stdout).rstrip("\n")] if head.exit == 0 else []
     return frozenset((*main, *(f"refs/heads/{entry.branch}" for entry in linked if entry.branch)))
+
+
+async def keep_tips(repository: Repository, name: str, moves: Iterable[Moved], watch: Watch) -> None:
+    """Keep what refs were put on by programs of the workstream `name`, and no other ref has: below `KEPT`."""
+    known = set(watch.refs.values())
+    for commit, ref in {move.after: move.ref for move in moves if move.after is not None}.items():
+        if commit not in known:
+            kept = f"{KEPT}{name}/{commit[:12]}/{ref.removeprefix('refs/')}"
+            await repository.git.attempt("update-ref", "--create-reflog", "-m", _WORDS, kept, commit)
 
 
 async def move_back(repository: Repository, refs: Refs) -> tuple[list[Moved], list[Moved]]:

@@ -42,6 +42,7 @@ Why = Literal[
     "repository",
     "inside",
     "unreadable",
+    "unseen",
 ]
 LEASABLE: frozenset[Why] = frozenset({"not_owned", "shared", "generated"})
 """What a lease would let in; what is avoided or protected needs a person."""
@@ -215,6 +216,7 @@ def judge(
     generated: Collection[str] = (),
     unpublished: Collection[str] = (),
     annexed: Collection[str] = (),
+    unseen: Collection[str] = (),
 ) -> Judged:
     """Judge the changes of a worktree.
 
@@ -223,6 +225,7 @@ def judge(
         generated: paths that the repository marks as generated (`linguist-generated`).
         unpublished: submodules whose new commit no remote has: it would be lost with the worktree.
         annexed: files of which git has a pointer of git-annex, with content in its place.
+        unseen: files of the base that a sparse worktree did not have, so that nobody has read what would go.
     """
     out: dict[Changed, Out] = {}
     for change in changes:
@@ -231,6 +234,8 @@ def judge(
             found = Out(change, change.path, "unpublished")
         if found is None and change.path in annexed:
             found = Out(change, change.path, "annexed")
+        if found is None and (hidden := next((path for path in change.paths if path in unseen), None)):
+            found = Out(change, hidden, "unseen")
         if found is not None:
             out[change] = found
     for found in _fitting(changes, set(out), existing):

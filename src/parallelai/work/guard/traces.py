@@ -59,6 +59,9 @@ class Traced:
         return found
 
 
+NOTHING_TRACED = Traced()
+
+
 def read_trace(path: Path) -> Traced:
     """Read a trace; one that is not there, or no plain file, holds nothing. Of a very large one the end counts."""
     try:

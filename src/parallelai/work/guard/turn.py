@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.work.guard.keeping import sync
+from parallelai.work.guard.standing import Standing
 from parallelai.work.guard.watch import Watch
 from parallelai.work.streams.record import KeptOut
 
@@ -23,11 +24,12 @@ class Turn:
 
     Attributes:
         git_dir: the worktree's git folder, as it was found before the turn.
-        skipped: paths that a sparse worktree has not checked out.
+        skipped: paths that a sparse worktree has not checked out, and that are not there otherwise.
         is_open: the turn may have begun, and was not judged yet.
         kept: what was kept out and, perhaps, told to nobody yet.
         submodules: of submodules that were kept out, the commit that they are left at.
         committed: the commit that was about to become the branch's; `onto` the one before.
+        standing: where the user's checkout stood, where no sandbox keeps programs from it.
     """
 
     watch: Watch | None = None
@@ -38,6 +40,7 @@ class Turn:
     submodules: Mapping[str, str] = field(default_factory=dict)
     committed: str | None = None
     onto: str | None = None
+    standing: Standing | None = None
 
 
 def load(folder: Path) -> Turn:
@@ -72,6 +75,7 @@ def _to_json(turn: Turn) -> dict[str, Any]:
         "submodules": dict(turn.submodules),
         "committed": turn.committed,
         "onto": turn.onto,
+        "standing": None if turn.standing is None else turn.standing.to_json(),
     }
 
 
@@ -86,4 +90,5 @@ def _from_json(data: Mapping[str, Any]) -> Turn:
         {str(path): str(commit) for path, commit in data["submodules"].items()},
         data["committed"],
         data["onto"],
+        None if data.get("standing") is None else Standing.from_json(data["standing"]),
     )

@@ -31,6 +31,7 @@ _WHY: Mapping[Why, str] = {
     "repository": "a repository of its own inside, and no submodule",
     "inside": "a file of a submodule, which is another repository: such changes are made and published there",
     "unreadable": "not readable",
+    "unseen": "the worktree did not have it (`sparse`), so nobody has read what it would replace: it is there now",
 }
 
 
@@ -111,6 +112,8 @@ def _advice(out: Sequence[Out]) -> str:
         words += (
             f" If you cannot, ask for a lease at the very end of your answer:\n\n```parallelai\n{lease}\n```"
         )
+    if any(each.why == "unseen" for each in out):
+        words += " What the worktree did not have is in it now: read it, and make your change on top of that."
     if any(each.why in BY_PERSON for each in out):
         words += (
             "\n\nWhat needs a person's leave may be asked for in the same way; you may have to wait for it."

@@ -10,6 +10,7 @@ from parallelai.errors import ENGINE_ERRORS, Internal, ParallelAIError
 from parallelai.records import ErrorKind, ErrorRecord
 from parallelai.work.landing.merging import Clash
 from parallelai.work.landing.records import Verdict
+from parallelai.work.streams.beside import files_and_folders
 
 _ABOUT_THE_TREE = ("gate_failed", "check_failed", "timed_out", "conflict", "invalid")
 _SHOWN = 5
@@ -33,6 +34,13 @@ def of_error(error: ParallelAIError) -> ErrorRecord:
         if each == error.kind:
             kind = each
     return ErrorRecord(kind, error.said, error.where, error.next, error.retry_helps)
+
+
+def request_open(address: str) -> ErrorRecord:
+    """Nothing is wrong, and a person has to act: a pull request was opened instead of landing it."""
+    return ErrorRecord(
+        "unavailable", f"its pull request is open: {address}", next="merge it there, then go on"
+    )
 
 
 def fails_alone(name: str, verdict: Verdict, worktree: str | None = None) -> ErrorRecord:
@@ -71,7 +79,9 @@ def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
     name = clash.candidate.name
     where = f" in {_listed(clash.paths)}" if clash.paths else f": {clash.merged.said[0]}"
     others = _listed(with_) if with_ else f"`{target}`"
-    why = f"; {clash.why}" if clash.why and clash.why not in clash.merged.said else ""
+    clear = files_and_folders(clash.merged.conflicts, others, f"`{name}`")[:_SHOWN]
+    doubts = [clash.why] * bool(clash.why and not clear and clash.why not in clash.merged.said)
+    why = "".join(f"; {said}" for said in (*clear, *doubts) if said)
     advice = f"merge `{target}` into `{name}`, settle it there, then land it again"
     if clash.candidate.worktree is not None:
         advice = (

@@ -16,6 +16,7 @@ from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.records import Candidate, Resolved, Resolving, Side
 from parallelai.work.resolvers.decisions import is_committed
+from parallelai.work.streams.beside import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Clash:
     @property
     def paths(self) -> tuple[str, ...]:
         """The files that cannot be merged."""
-        return tuple(conflict.path for conflict in self.merged.conflicts)
+        return tuple(named(conflict) for conflict in self.merged.conflicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,9 @@ class Merging:
         resolved = await self._resolving.settle(ours, self._tip(candidate), merged, sides, may_ask=may_ask)
         if isinstance(resolved, ErrorRecord):
             return resolved
-        stray = await self.strays(merged, resolved.tree)
+        stray = set(await self.strays(merged, resolved.tree)).difference(resolved.beside)
         if stray:
-            listed = "`, `".join(stray[:3])
+            listed = "`, `".join(sorted(stray)[:3])
             return ErrorRecord("conflict", f"what settled the conflict also changed `{listed}`")
         return resolved
 

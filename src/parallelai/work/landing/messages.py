@@ -26,7 +26,8 @@ def member(candidate: Candidate, settled: Mapping[str, str], verb: str | None = 
         name = f"{verb} {name}"
         first = f"{name}: {first}" if first else ""
     title = first or name
-    body = [line for line in intent if not _OURS.match(line)] if len(title) > _WIDTH or intent[1:] else []
+    said = intent[1:] if title == first and len(title) <= _WIDTH else intent  # a title is not repeated
+    body = [line for line in said if not _OURS.match(line)] if len(title) > _WIDTH or intent[1:] else []
     settling = [f"Conflict in {_line(path)} settled by {_line(by)}." for path, by in sorted(settled.items())]
     return _message(
         _cut(title), [*body, *([""] if body and settling else []), *settling], trailers([candidate])

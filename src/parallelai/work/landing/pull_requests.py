@@ -11,12 +11,14 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed, environment, find, run_quick
 from parallelai.records import ErrorRecord
+from parallelai.run.masking import Masker
 from parallelai.work.landing import messages
 from parallelai.work.landing.commits import words
 from parallelai.work.landing.explaining import broken_gate, conflicts, fails_alone, of_error, waits_for
@@ -38,13 +40,13 @@ _PASSED = (
         "GH_CONFIG_DIR",
     ),
     *("GITLAB_TOKEN", "GITLAB_HOST", "GLAB_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"),
-    *("http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
 )
-_VIEW = {
-    "gh": (("pr", "--json=url,state,baseRefName"), "state", "baseRefName", "url"),
-    "glab": (("mr", "--output=json"), "state", "target_branch", "web_url"),
-}
-"""How each program tells of what is open: its noun and option, and the names of state, target and address."""
+_SECRETS = tuple(name for name in _PASSED if name.endswith("_TOKEN"))
+_OWNER = re.compile(r"[/:]([A-Za-z0-9][A-Za-z0-9-]*)/[^/:]+?/?$")
+"""Whose repository an address names, on GitHub."""
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class RequestError(ParallelAIError):
@@ -92,7 +94,8 @@ class PullRequests:
             branch = candidate.branch or f"parallelai/{name}"
             said, _ = await push_commit(self._repository, remote.name, candidate.commit, branch)
             if said is not None:
-                return Arrival(name, error=ErrorRecord("rejected", f"`{branch}` was not pushed: {said}"))
+                said = f"`{branch}` was not pushed: {_masked(said)}"
+                return Arrival(name, error=ErrorRecord("rejected", said))
             address = await host.open(candidate, branch, remote.branch)
         except ParallelAIError as error:
             return Arrival(name, error=of_error(error))
@@ -101,11 +104,17 @@ class PullRequests:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The program of a host, `gh` or `glab`, in the user's repository."""
+    """The program of a host, `gh` or `glab`, in the user's repository.
+
+    `owner` is whose repository is pushed to, as far as the address tells; `is_fork` says that `gh` proposes for the
+    repository of somebody else.
+    """
 
     repository: Repository
     program: str
     path: str
+    owner: str | None = None
+    is_fork: bool = False
 
     async def open(self, candidate: Candidate, branch: str, base: str) -> str:
         """Open a pull request, or find the one that is open; gives its address. Raises `RequestError`."""
@@ -115,33 +124,41 @@ class Host:
         title, _, rest = messages.member(candidate, {}, None).partition("\n")
         body = rest.strip() or title
         if self.program == "gh":
-            done = await self._run(
-                *("pr", "create", f"--base={base}", f"--head={branch}", f"--title={title}", "--body-file=-"),
+            head = f"{self.owner}:{branch}" if self.is_fork else branch
+            done = await self.run(
+                *("pr", "create", f"--base={base}", f"--head={head}", f"--title={title}", "--body-file=-"),
                 stdin=body.encode(),
             )
         else:
-            done = await self._run(
+            done = await self.run(
                 *("mr", "create", f"--target-branch={base}", f"--source-branch={branch}"),
                 *(f"--title={title}", f"--description={body}", "--yes"),
             )
         found = _ADDRESS.findall(os.fsdecode(done.stdout))
         if done.exit != 0 or not found:
-            advice = f"`{self.program} auth status` tells whether you are logged in"
-            raise RequestError(f"`{self.program}` opened no pull request: {words(done)}", next=advice)
+            said = f"`{self.program}` opened no pull request for `{branch}`, which is pushed: {_masked(words(done))}"
+            advice = f"`{self.program} auth status` tells whether you are logged in; then land it again"
+            raise RequestError(said, next=advice)
         return str(found[-1])
 
     async def _known(self, branch: str, base: str) -> str | None:
         """The address of what is open for a branch; None where there is nothing, or the program is too old to say."""
-        view, state, target, address = _VIEW[self.program]
-        done = await self._run(view[0], "view", branch, view[1])
+        if self.program == "gh":
+            # Not `pr view`, which takes a branch called `7` for the number of another one.
+            asked = (f"--head={branch}", f"--base={base}", "--state=open")
+            done = await self.run("pr", "list", *asked, "--json=url,isCrossRepository,headRepositoryOwner")
+        else:
+            done = await self.run("mr", "view", branch, "--output=json")
         try:
-            told = json.loads(done.stdout)
-            is_open = (str(told[state]).lower(), told[target]) in (("open", base), ("opened", base))
-            return str(told[address]) if done.exit == 0 and is_open else None
-        except (ValueError, KeyError, TypeError):
+            told = json.loads(done.stdout) if done.exit == 0 else None
+            is_github = self.program == "gh"
+            found = _of_github(told, self) if is_github else _of_gitlab(told, branch, base)
+            return found if isinstance(found, str) else None
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    async def _run(self, *arguments: str, stdin: bytes = b"") -> Completed:
+    async def run(self, *arguments: str, stdin: bytes = b"") -> Completed:
+        """Run the program as the user would, without questions. It may fail."""
         env = environment(env={"GH_PROMPT_DISABLED": "1", "NO_COLOR": "1"}, pass_env=_PASSED)
         call = functools.partial(
             run_quick, (self.path, *arguments), self.repository.root, _SECONDS, env=env, stdin=stdin
@@ -149,15 +166,54 @@ class Host:
         return await asyncio.to_thread(call)
 
 
+def _of_github(told: Any, host: Host) -> Any:
+    """The address of the first that is from the repository that is pushed to, in what `gh pr list` tells."""
+    for row in told:
+        login = (row.get("headRepositoryOwner") or {}).get("login")
+        if row["isCrossRepository"] == host.is_fork and (not host.is_fork or _is_same(login, host.owner)):
+            return row["url"]
+    return None
+
+
+def _is_same(login: Any, owner: str | None) -> bool:
+    return isinstance(login, str) and owner is not None and login.casefold() == owner.casefold()
+
+
+def _of_gitlab(told: Any, branch: str, base: str) -> Any:
+    """The address of what `glab mr view` tells of, if that is open, from the branch, and for the base."""
+    is_it = (told["state"], told["target_branch"], told.get("source_branch", branch))
+    return told["web_url"] if is_it == ("opened", base, branch) else None
+
+
+def _masked(said: str) -> str:
+    """What a program said, without the tokens that it was given, and without logins in addresses."""
+    return _LOGIN.sub("", Masker.of_environment(os.environ, _SECRETS).text(said))
+
+
 async def _host(repository: Repository, remote: Remote) -> Host:
     """The program that fits the remote: GitLab's for an address that says so, else GitHub's first."""
-    done = await repository.as_user("remote", "get-url", "--push", "--", remote.name)
-    is_gitlab = b"gitlab" in done.stdout.lower()
+    done = await repository.as_user("remote", "get-url", "--", remote.name)
+    address = os.fsdecode(done.stdout).strip()
+    is_gitlab = "gitlab" in address.casefold()
     for program in ("glab", "gh") if is_gitlab else ("gh", "glab"):
         path = find(program)
         if path is not None:
-            return Host(repository, program, path)
+            named = _OWNER.search(address)
+            return await _seen_as(Host(repository, program, path, named.group(1) if named else None))
     raise UsageError(
         "pull requests are opened by `gh` or `glab`, and neither is installed",
         next="install one of them and log in, or land with `via: ref`",
     )
+
+
+async def _seen_as(host: Host) -> Host:
+    """Ask `gh` for whose repository it proposes: with several remotes that may be the one that was forked."""
+    remotes = (await host.repository.as_user("remote")).stdout.split()
+    if host.program != "gh" or host.owner is None or len(remotes) < 2:
+        return host
+    done = await host.run("repo", "view", "--json=owner")
+    try:
+        login = json.loads(done.stdout)["owner"]["login"] if done.exit == 0 else host.owner
+    except (ValueError, KeyError, TypeError):
+        return host
+    return replace(host, is_fork=isinstance(login, str) and not _is_same(login, host.owner))

@@ -99,10 +99,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A merge whose conflicts are settled: the tree, and who settled which path."""
+    """A merge whose conflicts are settled: the tree, and who settled which path.
+
+    `beside` are paths that were not in conflict, and which a command of the plan made anew with those that were.
+    """
 
     tree: str
     by: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
 
 class Resolving(Protocol):
@@ -146,6 +150,7 @@ class Preview:
         landed: names that are part of the target already.
         runs: gate runs if all pass: one for a batch that is merged, one for each commit else.
         runs_for_each_bad: about how many runs each candidate that fails costs.
+        refused: names that would not be landed at all, and why.
     """
 
     order: tuple[str, ...]
@@ -154,6 +159,7 @@ class Preview:
     landed: tuple[str, ...] = ()
     runs: int = 0
     runs_for_each_bad: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

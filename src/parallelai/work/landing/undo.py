@@ -14,6 +14,7 @@ from parallelai.errors import CheckFailed, EngineError, UsageError
 from parallelai.events import LandingUndone
 from parallelai.git import merging as git_merging
 from parallelai.git.merging import Merged
+from parallelai.git.plumbing import in_parts
 from parallelai.git.repository import Repository
 from parallelai.work.landing import history, messages
 from parallelai.work.landing.commits import Committing
@@ -144,8 +145,9 @@ async def _reverted(repository: Repository, before: str, after: str, tip: str) -
             )
         return merged
     paths = [conflict.path for conflict in merged.conflicts]
+    some = next(in_parts(paths), [])
     log = await repository.git.attempt(
-        "log", "--no-merges", f"--max-count={_LATER}", "--format=%h %s", tip, f"^{after}", "--", *paths
+        "log", "--no-merges", f"--max-count={_LATER}", "--format=%h %s", tip, f"^{after}", "--", *some
     )
     later = "; ".join(os.fsdecode(log.stdout).splitlines())
     listed = ", ".join(f"`{path}`" for path in paths[:_LATER])

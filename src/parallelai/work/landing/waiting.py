@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from parallelai.git.repository import Repository
 from parallelai.results.document import WAITS
@@ -10,6 +11,25 @@ from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.target import Standing, Target, Worktrees, pending_targets
 from parallelai.work.streams.base import LANDING, PendingError
 from parallelai.work.streams.record import Stream, pending_part
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A result that is complete on a branch of its own, until a person takes it over.
+
+    `names` are the branches without a plan that landed there; `said` tells a person what to do, `next` is the command.
+    """
+
+    target: str
+    branch: str
+    names: tuple[str, ...]
+    said: str
+    next: str | None
+
+    @property
+    def told(self) -> str:
+        """What it is about, and what to do."""
+        return f"{', '.join(self.names)}: {self.said}" if self.names else self.said
 
 
 async def waiting(repository: Repository, ours: Worktrees) -> dict[str, Standing]:

@@ -1,6 +1,6 @@
 """What history says of conflicting files: what each side's own commits did to them. Bounded.
 
-Three processes a side, whatever the number of files. Changes are those of all commits that the other side does not
+Three processes a side for some thousand files. Changes are those of all commits that the other side does not
 have, merges excepted. Contents are those that the side itself had, one after the other (its first parents): what a
 branch had that was merged into it may be older than where the two sides parted.
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, in_parts
 from parallelai.work.resolvers.lines import lines
 from parallelai.work.resolvers.records import History, Past, Replaced
 
@@ -30,10 +30,11 @@ _HUNK = re.compile(rb"^@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@")
 async def gather(git: Git, ours: str, theirs: str, paths: Collection[str]) -> Mapping[str, History]:
     """Give what each side did since the other had it, for each path. Raises `GitError`."""
     wanted = sorted(set(paths))
-    if not wanted:
-        return {}
-    mine, other = await _side(git, ours, theirs, wanted), await _side(git, theirs, ours, wanted)
-    return {path: History(mine.get(path, Past()), other.get(path, Past())) for path in wanted}
+    found: dict[str, History] = {}
+    for some in in_parts(wanted):
+        mine, other = await _side(git, ours, theirs, some), await _side(git, theirs, ours, some)
+        found |= {path: History(mine.get(path, Past()), other.get(path, Past())) for path in some}
+    return found
 
 
 @dataclass(slots=True)

@@ -8,19 +8,21 @@ installed, or fails, that is told.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
 from parallelai.processes import environment, find
-from parallelai.results.printable import visible
 from parallelai.work.checkout import placing
+from parallelai.work.resolvers.generating import told
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.removing import remove
 
@@ -33,8 +35,6 @@ _CACHES = (
 """Where the tools keep what they fetch: HOME is read-only to them, so each gets a folder of its own."""
 MAX_BYTES = 64 * 1024 * 1024
 _HEAD = 500
-_SAID = 400
-"""Characters of what a tool said that an error repeats; its log has all."""
 
 
 class Regenerate(Protocol):
@@ -44,18 +44,55 @@ class Regenerate(Protocol):
         """Give the content of a file as its tool writes it for a tree (a hash); in words why that cannot be had."""
 
 
+Argv = tuple[str, ...]
+Otherwise = Callable[[bytes, bytes | None], Argv]
+"""Gives a tool's second command, from the manifest and from the lock to start from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """Who writes a lock file: its command, and the manifest that lies beside it."""
 
-    argv: tuple[str, ...]
+    argv: Argv
     manifest: str
     unless: bytes = b""
     """What a lock of another tool with the same name has in its head."""
+    otherwise: Otherwise | None = None
+    """What is tried where the command fails."""
 
     def is_others(self, lock: bytes) -> bool:
         """Whether a lock was written by another tool of that name."""
         return bool(self.unless) and self.unless in lock[:_HEAD]
+
+
+_COMPOSER = ("composer", "update", "--no-install", "--no-scripts", "--no-plugins", "--no-interaction")
+_PACKAGE = re.compile(r"[a-z0-9]([_.-]?[a-z0-9]+)*/[a-z0-9](([_.]|-{1,2})?[a-z0-9]+)*", re.IGNORECASE)
+
+
+def composer_by_name(manifest: bytes, lock: bytes | None) -> Argv:
+    """Composer's command for the packages that a lock lacks: before 2.7 it knows no `--minimal-changes`."""
+    wanted = _names(manifest, "require", "require-dev", read=dict)
+    locked = {name.lower() for name in _names(lock or b"{}", "packages", "packages-dev", read=_named)}
+    missing = [name for name in wanted if _PACKAGE.fullmatch(name) and name.lower() not in locked]
+    return (*_COMPOSER, "--with-dependencies", "--", *missing) if missing else (*_COMPOSER, "--lock")
+
+
+def _names(text: bytes, *keys: str, read: Callable[[Any], Iterable[Any]]) -> list[str]:
+    """The names that some keys of a JSON document hold; none where it is of another form."""
+    try:
+        document = json.loads(text)
+        return [name for key in keys for name in read(document.get(key) or {}) if isinstance(name, str)]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _named(packages: Iterable[Any]) -> list[Any]:
+    return [package.get("name") for package in packages]
+
+
+def bundle_here(manifest: bytes, lock: bytes | None) -> Argv:
+    """Bundler's command where no gem server answers: the gems that are installed here are enough for many locks."""
+    return ("bundle", "lock", "--local")
 
 
 _NPM = Tool(
@@ -74,11 +111,8 @@ TOOLS: Mapping[str, Tool] = {
     "Pipfile.lock": Tool(("pipenv", "lock"), "Pipfile"),
     "Cargo.lock": Tool(("cargo", "update", "--workspace"), "Cargo.toml"),
     "go.sum": Tool(("go", "mod", "tidy"), "go.mod"),
-    "composer.lock": Tool(
-        ("composer", "update", "--minimal-changes", "--no-install", "--no-scripts", "--no-plugins", "-n"),
-        "composer.json",
-    ),
-    "Gemfile.lock": Tool(("bundle", "lock"), "Gemfile"),
+    "composer.lock": Tool((*_COMPOSER, "--minimal-changes"), "composer.json", otherwise=composer_by_name),
+    "Gemfile.lock": Tool(("bundle", "lock"), "Gemfile", otherwise=bundle_here),
 }
 
 
@@ -142,20 +176,24 @@ class Regeneration:
         await git.run("read-tree", tree)
         await git.run("checkout-index", "--all", "--force", "--quiet")
         before = await asyncio.to_thread(_content, root, path)
-        manifest = str(PurePosixPath(path).with_name(tool.manifest))
-        if await asyncio.to_thread(_content, root, manifest) is None:
-            return f"there is no `{manifest}` to make it from"
+        beside = str(PurePosixPath(path).with_name(tool.manifest))
+        manifest = await asyncio.to_thread(_content, root, beside)
+        if manifest is None:
+            return f"there is no `{beside}` to make it from"
         if before is not None and tool.is_others(before):
             return f"it is of another version of `{tool.argv[0]}`"
-        failed = await self._run(tool, (root / path).parent, scratch)
+        folder = (root / path).parent
+        failed = await self._run(tool.argv, folder, scratch)
+        if failed is not None and tool.otherwise is not None:
+            failed = await self._run(tool.otherwise(manifest, before), folder, scratch)
         if failed is not None:
-            return _told(failed.said)
+            return told(failed.said)
         after = await asyncio.to_thread(_content, root, path)
         if after is None or tool.is_others(after):
             return f"`{shlex.join(tool.argv)}` did not write it"
         return after
 
-    async def _run(self, tool: Tool, folder: Path, scratch: Path) -> EngineError | None:
+    async def _run(self, argv: Argv, folder: Path, scratch: Path) -> EngineError | None:
         """Run a tool in a folder of a scratch tree; gives why it failed."""
         root, temporary = scratch / "tree", scratch / "tmp"
         workspace = Workspace(
@@ -166,16 +204,11 @@ class Regeneration:
             readable=(str(root),),  # a tool in a folder of several packages reads its neighbours
             hidden=self.hidden,
         )
-        command = Command("tool", tool.argv, self.seconds, 5.0, self.run, self.logs / f"{scratch.name}.log")
+        log = self.logs / f"{scratch.name}.log"
+        command = Command("tool", argv, self.seconds, 5.0, self.run, log)
         caches = {name: str(temporary / name.lower()) for name in _CACHES}
         env = environment(env={**caches, "CI": "1", **self.env}, pass_env=self.pass_env)
         return await run_in(str(folder), workspace, env, command)
-
-
-def _told(said: str) -> str:
-    """What a tool said, in one line of bounded length: its end, where programs say what went wrong."""
-    clean = visible(" ".join(said.split()))
-    return clean if len(clean) <= _SAID else f"{clean[: _SAID // 4]} … {clean[-_SAID * 3 // 4 :]}"
 
 
 def _content(root: Path, path: str) -> bytes | None:

@@ -1,24 +1,26 @@
 """Settles the conflicts of one merge: as it was decided before, else by resolvers, else by an engine.
 
 All that is written are objects: blobs, and the tree with them. The files of a merge are settled together or not at
-all; lock files come last, because they are made from the others.
+all; lock files, and then what a command of the plan makes, come last, because they are made from the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.events import DecisionMade
 from parallelai.git.merging import Conflicted, Entry, Merged
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.plan.generators import Generator
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.records import Resolved, Side, Tell
-from parallelai.work.resolvers import asking, decisions, regenerating
+from parallelai.work.resolvers import asking, decisions, generating, regenerating
 from parallelai.work.resolvers.checking import MAX_BYTES, objection
 from parallelai.work.resolvers.decisions import Decision, Decisions, Key
 from parallelai.work.resolvers.history import gather
@@ -28,6 +30,8 @@ from parallelai.work.resolvers.splitting import Split, merged_text, split
 
 MAX_FILES = 1000
 """Merges with more conflicting files are left to a person."""
+REGENERATED = "regenerated"
+"""Who settled what a program made anew, in decisions."""
 _TEXT_KINDS = ("content", "add/add")
 _ASKABLE = (*_TEXT_KINDS, "modify/delete")
 _FILES = ("100644", "100755")
@@ -47,9 +51,15 @@ class _File:
     def path(self) -> str:
         return self.conflicted.path
 
-    @property
-    def is_lock(self) -> bool:
-        return regenerating.is_lock(self.path)
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """The merge that is settled: its two commits, what git made of them, and who the sides are."""
+
+    ours: str
+    theirs: str
+    merged: Merged
+    sides: tuple[Side, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ class Settling:
         asker: asking.Asker | None = None,
         engine: str = "engine",
         regenerate: regenerating.Regenerate | None = None,
+        generate: generating.Generate | None = None,
         tell: Tell = lambda name, event: None,
     ) -> None:
         """Settle by these means.
@@ -86,6 +97,7 @@ class Settling:
             asker: has an engine settle what is left; None leaves it.
             engine: what decisions call that engine.
             regenerate: makes lock files anew; None leaves them.
+            generate: makes anew what commands of the plan make; None where it names none.
             tell: writes `DecisionMade` down.
         """
         self._repository = repository
@@ -95,6 +107,7 @@ class Settling:
         self._asker = asker
         self._engine = engine
         self._regenerate = regenerate
+        self._generate = generate
         self._tell = tell
         self._asked: dict[str, tuple[str, ...]] = {}
         self._settled: dict[str, list[str]] = {}  # the trees that were settled for each candidate
@@ -106,21 +119,25 @@ class Settling:
         files = await self._read(ours, theirs, merged)
         if isinstance(files, ErrorRecord):
             return files
+        merge = _Merge(ours, theirs, merged, sides)
         done: dict[str, _Done] = {}
         for file in files:
+            if self._is_generated(file.path):
+                continue  # whatever was decided before: its sources may be others now
             found = await self._remembered(ours, file) or await asyncio.to_thread(self._climbed, file)
             if found is not None:
                 done[file.path] = found
         left = [file for file in files if file.path not in done]
         if left and not may_ask:
             return _left(left)
-        asked = [file for file in left if not self._is_made(file)]
+        asked = [file for file in left if not self._is_made(file.path) and not self._is_generated(file.path)]
         if asked:
-            answers = await self._ask(ours, theirs, merged, sides, asked)
+            answers = await self._ask(merge, asked)
             if isinstance(answers, ErrorRecord):
                 return answers
             done.update(answers)
-        failed = await self._make(merged, [file for file in left if self._is_made(file)], files, done)
+        failed = await self._make(merged, [file for file in left if self._is_made(file.path)], files, done)
+        failed = failed or await self._made_by_commands(merge, files, done)
         if failed is not None:
             return failed
         resolved = await self._resolved(merged, files, done)
@@ -147,7 +164,8 @@ class Settling:
             )
             return ErrorRecord("conflict", said)
         for one in conflicts:
-            why = _unfit(one)
+            is_made = regenerating.is_lock(one.path) or self._is_generated(one.path)
+            why = _unfit(one, is_made=is_made)
             if why is not None:
                 return ErrorRecord("conflict", f"`{one.path}`: {why}")
         histories = await gather(self._git, ours, theirs, [one.path for one in conflicts])
@@ -176,9 +194,12 @@ class Settling:
         return base, ours, theirs
 
     async def _key(self, merged: Merged, conflict: Conflict, parts: Split | None) -> Key:
-        """The key of a file's conflict; a lock's counts for the manifest as it was merged only."""
+        """The key of a file's conflict; a lock's counts for the manifest as it was merged only, a generated file's
+        for this merge."""
         key = decisions.key_of(conflict, parts)
         manifest = regenerating.manifest_of(conflict.path)
+        if self._is_generated(conflict.path):
+            return _narrowed(key, conflict.path, merged.tree.encode())
         if manifest is None:
             return key
         beside = next((one for one in merged.conflicts if one.path == manifest), None)
@@ -186,8 +207,7 @@ class Settling:
             row = repr(sorted((stage, side.blob) for stage, side in beside.stages.items())).encode()
         else:
             row = await self._git.run("ls-tree", "-z", "--full-tree", merged.tree, "--", manifest)
-        found = decisions.key_of(Conflict(conflict.path, key.exact.encode(), key.key.encode(), row), None)
-        return Key(found.key, False, key.exact)
+        return _narrowed(key, conflict.path, row)
 
     # -- settling
 
@@ -209,8 +229,12 @@ class Settling:
         why = f"in {count} place{'s' * (count != 1)}"
         return _Done(found.text, found.name, why, True, found.is_symmetric)
 
-    def _is_made(self, file: _File) -> bool:
-        return file.is_lock and self._regenerate is not None
+    def _is_made(self, path: str) -> bool:
+        """Whether a file is a lock that its tool makes, as far as the plan names no other command for it."""
+        return self._regenerate is not None and regenerating.is_lock(path) and not self._is_generated(path)
+
+    def _is_generated(self, path: str) -> bool:
+        return self._generate is not None and self._generate.of(path) is not None
 
     async def _make(
         self, merged: Merged, locks: list[_File], files: Sequence[_File], done: dict[str, _Done]
@@ -219,7 +243,7 @@ class Settling:
         if self._regenerate is None:
             return _left(locks) if locks else None
         for file in locks:
-            now = {one.path: (one.mode, done[one.path].text) for one in files if one.path in done}
+            now = _entries(files, done)
             start = file.conflict.ours if file.conflict.ours is not None else file.conflict.theirs
             tree = await self._tree(merged.tree, {**now, file.path: (file.mode, start)})
             text = await self._regenerate(file.path, tree)
@@ -227,24 +251,87 @@ class Settling:
             if why is not None:
                 return ErrorRecord("conflict", f"`{file.path}` could not be made anew: {why}")
             if isinstance(text, bytes):
-                done[file.path] = _Done(text, "regenerated", "made anew by its own tool")
+                done[file.path] = _Done(text, REGENERATED, "made anew by its own tool")
         return None
 
+    async def _made_by_commands(
+        self, merge: _Merge, files: Sequence[_File], done: dict[str, _Done]
+    ) -> ErrorRecord | None:
+        """Have the plan's commands make what they are for; an engine is asked for what they do not, and told why."""
+        if self._generate is None:
+            return None
+        left = {file.path: file for file in files if file.path not in done}
+        for generator, paths in generating.by_command(self._generate, list(left)):
+            group = [left[path] for path in paths]
+            made = await self._made_by(self._generate, generator, merge, files, group, done)
+            if isinstance(made, str):
+                answers = await self._ask_instead(merge, files, group, done, made)
+                if isinstance(answers, ErrorRecord):
+                    return answers
+                done.update(answers)
+            else:
+                why = f"made anew by `{generating.shown_command(generator)}`"
+                done.update({path: _Done(text, REGENERATED, why) for path, text in made.items()})
+        return None
+
+    async def _made_by(
+        self,
+        generate: generating.Generate,
+        generator: Generator,
+        merge: _Merge,
+        files: Sequence[_File],
+        group: Sequence[_File],
+        done: Mapping[str, _Done],
+    ) -> generating.Made | str:
+        """Run one command on what all the others came to; gives what it made, or in words why that is no good."""
+        open_ = {file.path: (file.mode, None) for file in files if file.path not in done}
+        tree = await self._tree(merge.merged.tree, {**_entries(files, done), **open_})
+        words = ("-p", merge.ours, "-m", "Without the generated files that are in conflict")
+        commit = await self._git.line("commit-tree", tree, *words)
+        made = await generate(generator, commit, [file.path for file in group])
+        if isinstance(made, str):
+            return f"{_paths(group)} could not be made anew: {made}"
+        for file in group:
+            if made.get(file.path) is None and asking.refused(file.conflict, None) is not None:
+                shown = generating.shown_command(generator)
+                return f"`{file.path}` could not be made anew: `{shown}` did not write it"
+            why = asking.refused(file.conflict, made.get(file.path))
+            if why is not None:
+                return f"`{file.path}` could not be made anew: {why}"
+        return made
+
+    async def _ask_instead(
+        self,
+        merge: _Merge,
+        files: Sequence[_File],
+        group: Sequence[_File],
+        done: Mapping[str, _Done],
+        why: str,
+    ) -> dict[str, _Done] | ErrorRecord:
+        """Ask an engine for what a command did not make."""
+        if self._asker is None or any(file.conflicted.kind not in _ASKABLE for file in group):
+            return ErrorRecord("conflict", why)
+        tree = await self._tree(merge.merged.tree, _entries(files, done))
+        answers = await self._ask(replace(merge, merged=replace(merge.merged, tree=tree)), group, why)
+        if isinstance(answers, ErrorRecord):
+            return replace(answers, said=f"{why}; {answers.said}")
+        return {path: replace(one, why=f"{one.why}: {why}") for path, one in answers.items()}
+
     async def _ask(
-        self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], files: Sequence[_File]
+        self, merge: _Merge, files: Sequence[_File], why: str = ""
     ) -> dict[str, _Done] | ErrorRecord:
         if self._asker is None:
             return _left(files)
         conflicts = {file.path: file.conflict for file in files}
         counts = {file.path: len(file.split.hunks) for file in files if file.split is not None}
         question = asking.ConflictQuestion(
-            asking.prompt(sides, conflicts, counts),
-            merged.tree,
-            {file.path: await self._with_markers(file, sides) for file in files},
+            asking.prompt(merge.sides, conflicts, counts, why),
+            merge.merged.tree,
+            {file.path: await self._with_markers(file, merge.sides) for file in files},
             conflicts,
-            ours,
-            theirs,
-            sides,
+            merge.ours,
+            merge.theirs,
+            merge.sides,
         )
         answers = await self._asker(question)
         if isinstance(answers, ErrorRecord):
@@ -268,7 +355,9 @@ class Settling:
     # -- writing
 
     async def _resolved(self, merged: Merged, files: Sequence[_File], done: Mapping[str, _Done]) -> Resolved:
-        entries = {file.path: (file.mode, done[file.path].text) for file in files}
+        entries = _entries(files, done)
+        beside = sorted(done.keys() - entries.keys())  # what a command made with them
+        entries |= await self._as_they_lie(merged.tree, {path: done[path].text for path in beside})
         asked = []
         for file in files:
             decision = self._decision(file, done[file.path])
@@ -284,17 +373,28 @@ class Settling:
         for file in files:
             one = done[file.path]
             self._tell(None, DecisionMade(file.path, one.by, one.why, file.key.key))
-        return Resolved(tree, {file.path: done[file.path].by for file in files})
+        return Resolved(tree, {file.path: done[file.path].by for file in files}, tuple(beside))
 
     def _decision(self, file: _File, one: _Done) -> Decision:
         made = decisions.decided(
             file.conflict, file.split, one.text, one.by, why=one.why, is_symmetric=one.is_symmetric
         )
-        if not file.is_lock:
+        if not (regenerating.is_lock(file.path) or self._is_generated(file.path)):
             return made
         return Decision(
             file.key.key, file.path, (one.text,), one.by, one.why, exact=file.key.exact, at=made.at
         )
+
+    async def _as_they_lie(
+        self, tree: str, texts: Mapping[str, bytes | None]
+    ) -> dict[str, tuple[str, bytes | None]]:
+        """Give texts with the modes that their files have in a tree."""
+        if not texts:
+            return {}
+        listed = await self._git.run("ls-tree", "-z", "--full-tree", tree, "--", *texts)
+        rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row)
+        modes = {os.fsdecode(path): meta[:6].decode() for meta, path in rows}
+        return {path: (modes.get(path, _FILES[0]), text) for path, text in texts.items()}
 
     async def _tree(self, tree: str, entries: Mapping[str, tuple[str, bytes | None]]) -> str:
         """Write a tree with other files: mode and content of each, None for no file."""
@@ -313,10 +413,10 @@ class Settling:
         return await self._git.line("hash-object", "-w", "--stdin", stdin=text)
 
 
-def _unfit(one: Conflicted) -> str | None:
-    """Say why nobody here can settle a path; None where somebody may."""
+def _unfit(one: Conflicted, *, is_made: bool) -> str | None:
+    """Say why nobody here can settle a path, which a program makes or not; None where somebody may."""
     modes = {side.mode for side in one.stages.values()}
-    if one.kind not in _ASKABLE and not regenerating.is_lock(one.path):
+    if one.kind not in _ASKABLE and not is_made:
         return f"a {one.kind} conflict needs a person"
     if not modes <= set(_FILES):
         return "it is not a plain file on all sides"
@@ -335,7 +435,21 @@ def _mode(one: Conflicted) -> str:
     return theirs.mode if ours.mode == base.mode else ours.mode
 
 
-def _left(files: Sequence[_File]) -> ErrorRecord:
+def _narrowed(key: Key, path: str, row: bytes) -> Key:
+    """A key of a conflict that counts only beside something else."""
+    found = decisions.key_of(Conflict(path, key.exact.encode(), key.key.encode(), row), None)
+    return Key(found.key, False, key.exact)
+
+
+def _entries(files: Sequence[_File], done: Mapping[str, _Done]) -> dict[str, tuple[str, bytes | None]]:
+    """What is settled so far: mode and content by path."""
+    return {file.path: (file.mode, done[file.path].text) for file in files if file.path in done}
+
+
+def _paths(files: Sequence[_File]) -> str:
     paths = ", ".join(f"`{file.path}`" for file in files[:5])
-    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
-    return ErrorRecord("conflict", f"no resolver knows how to settle {paths}{more}")
+    return paths + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+
+
+def _left(files: Sequence[_File]) -> ErrorRecord:
+    return ErrorRecord("conflict", f"no resolver knows how to settle {_paths(files)}")

@@ -29,22 +29,29 @@ class Command:
     log: Path
 
 
+def is_confined(workspace: Workspace) -> bool:
+    """Whether programs in a workspace are confined on this machine."""
+    return workspace.sandbox != "none" and bool(processes.confinements())
+
+
 async def complete(
     root: str, workspace: Workspace, env: Mapping[str, str], command: Command
 ) -> processes.Completed:
     """Run a command in a workspace, confined as an assistant would be, until it ends or its time is over.
 
+    Tools that cannot do without a cache (go) have one in its temporary folder: the user's cannot be written.
     Raises `EngineError` where it cannot be confined as asked, `ProgramError` where it cannot be started,
     and OSError where its log cannot be written.
     """
     request = Request(command.run, command.what, 0, root, "", workspace=workspace)
     command.log.parent.mkdir(parents=True, exist_ok=True)
     readable = tuple(installation(command.argv[0], env.get("PATH")))
+    caches = {"XDG_CACHE_HOME": f"{workspace.temporary}/cache"} if is_confined(workspace) else {}
     return await processes.run(
         processes.Program(
             argv=command.argv,
             cwd=Path(root),
-            env={**env, "TMPDIR": workspace.temporary},
+            env={**caches, **env, "TMPDIR": workspace.temporary},
             timeout_seconds=command.seconds,
             grace_seconds=command.grace_seconds,
             log=command.log,

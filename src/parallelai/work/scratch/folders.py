@@ -13,12 +13,12 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from parallelai.errors import Conflict
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, in_parts
 from parallelai.plan.files import Matcher
 from parallelai.work.scratch import sparse
 from parallelai.work.scratch.bringing import bring, copy_in, included, link_in, to_bring
@@ -187,8 +187,8 @@ async def measure(
     await asyncio.to_thread(clear_pipes, folder.path)
     await git.attempt("update-index", "-q", "--unmerged", "--refresh")
     names = set(_paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all")))
-    names.update(_paths(await git.run("ls-files", "--others", "--exclude-standard", "-z")))
-    known = frozenset(_paths(await git.run("ls-files", "-z")))
+    known, others = await _listed(git)
+    names |= others
     brought = folder.brought | leave_out
     seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
     wanted = {name for name in seen.changed if not _is_below(name, brought)}
@@ -210,6 +210,15 @@ async def measure(
     return Measure(commit, changed, tuple(sorted(kept_out)), tuple(sorted(unseen)))
 
 
+async def _listed(git: Git) -> tuple[frozenset[str], frozenset[str]]:
+    """Name what an index holds, and what lies beside it that is not ignored; in one call."""
+    rows = (await git.run("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")).split(b"\0")
+    known, others = set[str](), set[str]()
+    for row in rows[:-1]:
+        (others if row.startswith(b"? ") else known).add(os.fsdecode(row[2:]))
+    return frozenset(known), frozenset(others)
+
+
 async def _committed(snapshot: Snapshot, git: Git, base: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
     """Commit the index; gives the commit, what differs from the base, and of that the links that lead out."""
     tree = await git.line("write-tree", "--missing-ok")
@@ -228,7 +237,8 @@ async def _forget(snapshot: Snapshot, git: Git, base: str, paths: frozenset[str]
     """Let paths be in the index what they are in the base, whatever an earlier measuring took of them."""
     if not paths:
         return
-    rows = await snapshot.git.run("ls-tree", "-r", "-z", "--full-tree", base, "--", *sorted(paths))
+    tree = ("ls-tree", "-r", "-z", "--full-tree", base, "--")
+    rows = b"".join([await snapshot.git.run(*tree, *some) for some in in_parts(sorted(paths))])
     await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=listing(paths))
     await git.run("update-index", "-z", "--replace", "--index-info", stdin=rows)
 
@@ -270,14 +280,12 @@ async def restore(snapshot: Snapshot, folder: Folder, changed: Iterable[str]) ->
     await _write(git, folder.skipped)
 
 
-async def patch_of(snapshot: Snapshot, base: str, commit: str) -> bytes:
-    """Give the patch from one commit to another, as `git apply` takes it."""
-    git = snapshot.git
-    names = set(_paths(await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, commit)))
+async def patch_of(snapshot: Snapshot, base: str, commit: str, names: Set[str]) -> bytes:
+    """Give the patch from one commit to another, as `git apply` takes it; `names` are the paths that differ."""
     # git does not apply a file's renaming into a folder that takes the file's own place.
     is_swapped = any(str(parent) in names for name in names for parent in PurePosixPath(name).parents)
     renames = "--no-renames" if is_swapped else "--find-renames"
-    return await git.run("diff-tree", "-r", "-p", "--binary", "--full-index", renames, base, commit)
+    return await snapshot.git.run("diff-tree", "-r", "-p", "--binary", "--full-index", renames, base, commit)
 
 
 def _paths(listed: bytes) -> list[str]:

@@ -3,8 +3,9 @@
 A task's folder is a repository of its own, so that what an assistant does to git there is nobody else's. The user's
 is only a path away where nothing confines it: configuration and hooks are put back; so are refs and stashes where
 git's own trace tells that a program of the attempt moved them (`guard.traces`), by compare-and-swap. What a ref was
-put on meanwhile is kept below `refs/parallelai/kept/`. All else that moved is only told. Files, index and HEAD of the
-user's checkout are not touched.
+put on meanwhile is kept below `refs/parallelai/kept/`. All else that moved is only told. HEAD and index of the user's
+checkout are put back by the same rule (`guard.standing`), its files never. What `gc` and the like threw away comes back
+whoever did it (`guard.keepsake`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.repository import Repository
-from parallelai.work.guard.restoring import checked_out, is_by_us, locked, put, restore_files
-from parallelai.work.guard.traces import VARIABLE, Traced, read_trace
+from parallelai.work.guard.aftercare import Aftercare, said
+from parallelai.work.guard.deeds import ENDING
+from parallelai.work.guard.restoring import KEPT, checked_out, is_by_us, locked, put, restore_files
+from parallelai.work.guard.standing import Standing
+from parallelai.work.guard.traces import Traced, read_trace
 from parallelai.work.guard.watch import (
     Moved,
     Saved,
@@ -28,7 +32,6 @@ from parallelai.work.guard.watch import (
     watch_of,
 )
 
-KEPT = "refs/parallelai/kept/"
 STASH = "refs/stash"
 _WORDS = "parallelai: back where it was before the attempt"
 _LEFT = "new, and left: a checkout is on it"
@@ -39,33 +42,41 @@ _NOT_BACK = "changed, could not be put back"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The user's git folder before an attempt. `stashes` is the log of the stash, None where there is none."""
+    """The user's git folder before an attempt. `stashes` is the log of the stash, None where there is none.
+
+    `standing` is where the checkout stood, `trace` what git writes down of refs.
+    """
 
     watch: Watch
     stashes: Saved | None
     trace: Path
+    standing: Standing | None
 
 
 class UsersGit:
-    """Looks after one repository for one run. `folder` is where the traces lie, `aside` what was put back."""
+    """Looks after one repository for one run.
 
-    def __init__(self, repository: Repository, folder: Path, run: str) -> None:
+    `folder` is where the traces lie, `kept` where is kept what git may throw away; best on its file system.
+    """
+
+    def __init__(self, repository: Repository, folder: Path, kept: Path, run: str) -> None:
         self._repository = repository
         self._folder = folder
+        self._aftercare = Aftercare(repository, folder, kept)
         self._kept = f"{KEPT}{run}/"
         self._stash_log = repository.common / "logs" / STASH
         self._judging = asyncio.Lock()
 
     def variables(self, name: str) -> dict[str, str]:
         """What the programs in the folder of this name get into their environment."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return {VARIABLE: str(self._folder / name)}
+        return self._aftercare.variables(name)
 
     async def look(self, name: str) -> Look:
         """Look at the repository before programs run in the folder of this name."""
+        standing = await self._aftercare.look(name)
         watch = await watch_of(self._repository.common)
         stashes = await asyncio.to_thread(save, self._stash_log)
-        return Look(watch, stashes, self._folder / name)
+        return Look(watch, stashes, self._aftercare.trace(name), standing)
 
     async def put_back(self, look: Look, aside: Path) -> tuple[str, ...]:
         """Put right what was done since a look, and say what: a path each, with words where it is not put back."""
@@ -73,13 +84,29 @@ class UsersGit:
             told = await self._put_back_files(look.watch, aside)
             traced = await asyncio.to_thread(read_trace, look.trace)
             others = await asyncio.to_thread(self._others, look.trace)
-            told += await self._put_back_refs(look, traced, others)
-            told += await self._put_back_stashes(look, traced)
-            return (*told, *await self._pushed(traced))
+            name = look.trace.name
+            first = await self._aftercare.first(name, look.standing)
+            if first.left is not None:
+                await self._keep(first.left, "HEAD")
+            refs = await self._put_back_refs(look, traced, others)
+            refs += await self._put_back_stashes(look, traced)
+            moved = {ref.partition(" (")[0].removeprefix(".git/") for ref in refs}
+            last = await self._aftercare.last(name, look.standing, first.head, aside, moved)
+            return (*told, *first.said, *refs, *last)
+
+    async def resume(self) -> tuple[str, ...]:
+        """Put back what was thrown away while a process of the run had its programs going that was killed since."""
+        async with self._judging:
+            return await self._aftercare.resume()
+
+    async def close(self) -> None:
+        """Let go of what was kept; not before the last attempt was looked at."""
+        await self._aftercare.close()
 
     def _others(self, own: Path) -> list[Traced]:
         """What the traces of the run's other folders hold."""
-        return [read_trace(path) for path in sorted(self._folder.iterdir()) if path != own]
+        paths = sorted(self._folder.iterdir())
+        return [read_trace(path) for path in paths if path != own and path.suffix != ENDING]
 
     # -- configuration and hooks
 
@@ -103,13 +130,13 @@ class UsersGit:
         for moved in sorted(moves, key=lambda each: (each.before is not None, each.ref)):
             if not traced.has(moved, known):
                 is_anothers = any(each.has(moved, known) for each in others)
-                told += [] if is_anothers else [_said(moved.ref, _BY_SOMEBODY)]
+                told += [] if is_anothers else [said(moved.ref, _BY_SOMEBODY)]
             elif moved.before is None and moved.ref in followed:
-                told.append(_said(moved.ref, _LEFT))
+                told.append(said(moved.ref, _LEFT))
             else:
                 is_back = await self._move_back(moved, known)
                 words = _IN_CHECKOUT if moved.ref in followed else ""
-                told.append(_said(moved.ref, words if is_back else _NOT_BACK))
+                told.append(said(moved.ref, words if is_back else _NOT_BACK))
         return told
 
     def _is_another_matter(self, moved: Moved) -> bool:
@@ -142,10 +169,10 @@ class UsersGit:
         if before == now or not _touches_stash(traced, before, now):
             return []
         if set(before) <= set(now):
-            return [_said(STASH, "one more; `git stash pop` in your checkout brings it back")]
+            return [said(STASH, "one more; `git stash pop` in your checkout brings it back")]
         kept = [await self._keep(commit, STASH) for commit in now if commit not in before]
         is_back = all(kept) and await self._restore_stashes(look, before, now)
-        return [_said(STASH, "" if is_back else _NOT_BACK)]
+        return [said(STASH, "" if is_back else _NOT_BACK)]
 
     async def _restore_stashes(self, look: Look, before: list[str], now: list[str]) -> bool:
         top, stood = before[-1], now[-1] if now else "0" * len(before[-1])
@@ -165,18 +192,6 @@ class UsersGit:
             return False
         return True
 
-    # -- pushes
-
-    async def _pushed(self, traced: Traced) -> list[str]:
-        """Say what was pushed: a remote's branch, as this repository knows it, stands where the trace put it."""
-        told = []
-        for ref, commit in sorted(traced.pushes):
-            words = ("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
-            done = await self._repository.git.attempt(*words)
-            if done.exit == 0 and done.stdout.decode().strip() == commit:
-                told.append(_said(ref, "pushed"))
-        return told
-
 
 def _touches_stash(traced: Traced, before: list[str], now: list[str]) -> bool:
     is_cut = STASH in traced.cleared or STASH in traced.gone
@@ -187,7 +202,3 @@ def _entries(log: Saved | None) -> list[str]:
     """The stashes in the log, the oldest first: `old new who time TAB words` a line."""
     lines = [] if log is None or log.data is None else log.data.decode("utf-8", "replace").splitlines()
     return [words[1] for words in (line.split(" ", 2) for line in lines) if len(words) == 3]
-
-
-def _said(ref: str, words: str) -> str:
-    return f".git/{ref}" + (f" ({words})" if words else "")

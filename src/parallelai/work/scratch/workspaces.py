@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from parallelai import processes
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
@@ -34,7 +33,7 @@ from parallelai.work.checkout.changes import contents, secrets_of
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.lending import TaskLoans, folders_of
 from parallelai.work.scratch import folders
-from parallelai.work.scratch.confined import Command, run_in
+from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.place import Laid, ScratchPlace, environment_of
 from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
@@ -80,11 +79,6 @@ def tighter(a: Network | None, b: Network | None) -> Network | None:
     return min(known, key=_NETWORKS.index, default=None)
 
 
-def is_confined(workspace: Workspace) -> bool:
-    """Whether programs in a workspace are confined on this machine."""
-    return workspace.sandbox != "none" and bool(processes.confinements())
-
-
 class RunWorkspaces:
     """See `run.workspaces.Workspaces`. Make one with `open_workspaces`."""
 
@@ -97,7 +91,11 @@ class RunWorkspaces:
         self._hashes = hashes
         self._home = home(settings.run)
         users = Repository(snapshot.root, snapshot.objects.parent)
-        self._users_git = UsersGit(users, self._home / "traces", settings.run)
+        # What is kept lies beside the repository, on its file system, and outlasts a killed process.
+        self._users_git = UsersGit(
+            users, self._home / "traces", settings.folder / "thrown-away", settings.run
+        )
+        self._found: tuple[str, ...] = ()
         self._loans = TaskLoans(settings.ledger, settings.run)
         self._changes: dict[str, str] = {}
         self._bases: dict[tuple[str, ...], asyncio.Task[str]] = {}
@@ -108,8 +106,18 @@ class RunWorkspaces:
 
     @property
     def notes(self) -> list[str]:
-        """What the user has to be told of what assistants do not see."""
-        return said_of_missing(self._snapshot.submodules)
+        """What the user has to be told: of what assistants do not see, and of what a killed process left behind."""
+        touched = [
+            f"your repository was touched before this run was resumed: `{path}`" for path in self._found
+        ]
+        return [*said_of_missing(self._snapshot.submodules), *touched]
+
+    async def look_again(self) -> None:
+        """See to what a killed process of the run left undone in the user's repository."""
+        try:
+            self._found = await self._users_git.resume()
+        except (GitError, OSError) as error:
+            self._found = (f"it cannot be looked at: {error}",)
 
     def digest(self, path: str) -> str:
         return self._hashes.get(path, "absent")
@@ -331,17 +339,19 @@ class RunWorkspaces:
         return await self._users_git.put_back(look, aside)
 
     async def keep(self, measured: Measured, number: int) -> Change:
-        await self._refuse_secrets(measured)
-        patch = await folders.patch_of(self._snapshot, measured.base, measured.commit)
+        changed = await contents(self._snapshot.git, measured.base, measured.commit)
+        self._refuse_secrets(changed)
+        names = {path for path, _, _ in changed}
+        patch = await folders.patch_of(self._snapshot, measured.base, measured.commit, names)
         path = free_patch(self._settings.folder, number)
         await asyncio.to_thread(write_patch, path, patch)
         shown = os.path.relpath(path, self._snapshot.root)
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
 
-    async def _refuse_secrets(self, measured: Measured) -> None:
+    def _refuse_secrets(self, changed: Iterable[tuple[str, bytes | None, bytes | None]]) -> None:
         """Raise `Trespass` for a change that brings a secret in: in a file's bytes, or in its name."""
         find = self._settings.secrets_in
-        for path, before, after in await contents(self._snapshot.git, measured.base, measured.commit):
+        for path, before, after in changed:
             if after is not None and secrets_of(after, path, find) - secrets_of(before or b"", "", find):
                 said = f"the change puts what looks like a secret into `{path}`"
                 raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
@@ -381,6 +391,7 @@ class RunWorkspaces:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+        await self._users_git.close()
         await asyncio.to_thread(self._clean_up)
 
     def _clean_up(self) -> None:
@@ -425,7 +436,9 @@ async def open_workspaces(
     for path in await asyncio.to_thread(_children, home(settings.run)):
         if str(path) not in wanted:
             await asyncio.to_thread(folders.remove, path)
-    return RunWorkspaces(settings, snapshot, await blobs(snapshot), await folders.included(snapshot))
+    found = RunWorkspaces(settings, snapshot, await blobs(snapshot), await folders.included(snapshot))
+    await found.look_again()
+    return found
 
 
 def _children(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any
 from parallelai.git.plumbing import Git
 from parallelai.records import Usage, to_json
 from parallelai.run.approving import UNMET
+from parallelai.work.landing.waiting import Waiting
 from parallelai.work.status.progress import UNDONE, Progress, last_words
 from parallelai.work.streams.record import Stream, is_undone, pending_part
 
@@ -268,15 +269,21 @@ async def count(git: Git, base: str, commit: str) -> Files:
 
 
 def to_document(
-    statuses: Iterable[StreamStatus], *, run: str | None, plan: str | None, at: datetime
+    statuses: Iterable[StreamStatus],
+    *,
+    run: str | None,
+    plan: str | None,
+    at: datetime,
+    waiting: Iterable[Waiting] = (),
 ) -> dict[str, Any]:
-    """Lay it out for `work status --json`: plain data, unknown as null."""
+    """Lay it out for `work status --json`: plain data, unknown as null. `waiting` has what is to be taken over."""
     return {
         "schema": SCHEMA,
         "run": run,
         "plan": plan,
         "at": at.isoformat().replace("+00:00", "Z"),
         "workstreams": [_plain(status) for status in statuses],
+        "waiting": [{**asdict(each), "names": list(each.names)} for each in waiting],
     }
 
 

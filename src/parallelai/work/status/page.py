@@ -10,6 +10,7 @@ from pathlib import Path
 from parallelai.records import Usage
 from parallelai.results.printable import cell_width, crop, visible, wrap
 from parallelai.results.write import write_atomically
+from parallelai.work.landing.waiting import Waiting
 from parallelai.work.status.folding import Files, Passed, StreamStatus
 
 _HEADINGS = ("workstream", "stage", "todo", "files", "checks", "tests", "age", "cost", "")
@@ -46,7 +47,8 @@ def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = Fals
             lines += _whole(row[-1], statuses[number - 1].name if number else "", width, is_ascii)
         words = statuses[number - 1].words if number else None
         if words:
-            lines.append(crop(f"{_INDENT}{visible(words, ascii_only=is_ascii)}", width, ascii_only=is_ascii))
+            said = f"{statuses[number - 1].engine or 'its assistant'} said: {words}"
+            lines.append(crop(f"{_INDENT}{visible(said, ascii_only=is_ascii)}", width, ascii_only=is_ascii))
     return lines
 
 
@@ -139,8 +141,13 @@ def _verdict(status: StreamStatus) -> str:
 # ------------------------------------------------------------------ Markdown
 
 
-def markdown(statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> str:
-    """A page of the same, for a file that is kept in the repository or watched in an editor."""
+def markdown(
+    statuses: Sequence[StreamStatus], *, title: str, at: datetime, waiting: Sequence[Waiting] = ()
+) -> str:
+    """A page of the same, for a file that is kept in the repository or watched in an editor.
+
+    `waiting` is told where no workstream's row does.
+    """
     landed = sum(_is_in_target(status) for status in statuses)
     beside = sum(status.pending is not None for status in statuses)
     ready = sum(status.is_ready for status in statuses)
@@ -158,13 +165,21 @@ def markdown(statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> s
         mark = "x" if _is_in_target(status) else " "
         cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False, is_whole=True)]
         lines.append(f"| [{mark}] | {' | '.join(cells)} |")
-    for why in dict.fromkeys(status.why for status in statuses if status.pending and status.why):
+    beside_whys = dict.fromkeys(status.why for status in statuses if status.pending and status.why)
+    targets = {status.target for status in statuses if status.pending}
+    for why in (*beside_whys, *(each.told for each in waiting if each.target not in targets)):
         lines += ["", f"Not yet taken over: {_plain(why)}"]
     told = [status for status in statuses if status.words]
     if told:
         lines += ["", "## Last words", ""]
-        lines += [f"- **{_plain(status.name)}**: {_plain(status.words or '')}" for status in told]
+        lines += [
+            f"- **{_plain(status.name)}**{_who(status)}: {_plain(status.words or '')}" for status in told
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _who(status: StreamStatus) -> str:
+    return f" ({_plain(status.engine)})" if status.engine else ""
 
 
 def _is_in_target(status: StreamStatus) -> bool:
@@ -186,9 +201,16 @@ def _plain(text: str) -> str:
     )
 
 
-def write_status(path: Path, statuses: Sequence[StreamStatus], *, title: str, at: datetime) -> bool:
+def write_status(
+    path: Path,
+    statuses: Sequence[StreamStatus],
+    *,
+    title: str,
+    at: datetime,
+    waiting: Sequence[Waiting] = (),
+) -> bool:
     """Write the page, if anything but its time has changed; say whether that was so. Raises `UsageError`."""
-    text = markdown(statuses, title=title, at=at)
+    text = markdown(statuses, title=title, at=at, waiting=waiting)
     try:
         before = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

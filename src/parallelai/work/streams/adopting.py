@@ -23,6 +23,7 @@ from parallelai.work.resolvers.checking import MAX_BYTES, has_marker
 from parallelai.work.resolvers.records import Conflict
 from parallelai.work.streams.carrying import as_commit, trees
 from parallelai.work.streams.indexes import copy_plain
+from parallelai.work.streams.markers import brought
 from parallelai.work.streams.now import find_place
 from parallelai.work.streams.places import Place, first_line
 from parallelai.work.streams.record import Stream
@@ -70,16 +71,14 @@ async def left_open(repository: Repository, before: Stream, now: Stream) -> tupl
 
     `before` is the workstream as it was before `adopt`. Raises `GitError`.
     """
-    known = await unsettled(repository, now.head, now.unsettled)
+    known = await unsettled(repository, now.base, now.head, now.unsettled)
     both = set(now.unsettled)
     if now.base != before.base:
         ours = await trees(repository, before.base, now.head)
         theirs = await trees(repository, before.base, now.base)
         both |= {each.path for each in ours} & {each.path for each in theirs}
-    marked = [
-        path for path in await _marked(repository, now.head, both) if await _is_new(repository, now, path)
-    ]
-    return tuple(dict.fromkeys((*known, *marked)))
+    marked = [each.path for each in await brought(repository, now.base, now.head)]
+    return tuple(dict.fromkeys((*known, *(path for path in marked if path in both))))
 
 
 def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
@@ -165,13 +164,6 @@ async def _marked(repository: Repository, tree: str, paths: Iterable[str]) -> li
     done = await repository.git.attempt("grep", "-l", "-z", "-I", "-E", "-e", _MARKER, tree, "--")
     found = (os.fsdecode(name).partition(":")[2] for name in done.stdout.split(b"\0") if name)
     return sorted(wanted.intersection(found))
-
-
-async def _is_new(repository: Repository, now: Stream, path: str) -> bool:
-    """Whether markers in a file of the branch are not the target's own."""
-    ours = await repository.git.attempt("cat-file", "blob", f"{now.head}:{path}")
-    theirs = await repository.git.attempt("cat-file", "blob", f"{now.base}:{path}")
-    return has_marker(Conflict(path, None, theirs.stdout, None), ours.stdout)
 
 
 async def _blob(git: Git, conflict: Conflicted, stage: int) -> bytes | None:

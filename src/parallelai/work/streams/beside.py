@@ -14,8 +14,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from parallelai.git.merging import Conflicted, Entry
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, in_parts
 from parallelai.git.repository import Repository
+from parallelai.results.printable import visible
 
 _BESIDE = re.compile(r"(?P<path>.+)~(?:[0-9a-f]{40}|[0-9a-f]{64})", re.DOTALL)
 _LONGEST_NAME = 255
@@ -26,6 +27,26 @@ def belongs_to(path: str) -> str | None:
     """The path that a file lies beside; None where it lies beside none."""
     found = _BESIDE.fullmatch(path)
     return found["path"] if found is not None else None
+
+
+def files_and_folders(conflicts: Sequence[Conflicted], ours: str, theirs: str) -> tuple[str, ...]:
+    """Say, of names that are a file to one side and a folder to the other, which is whose; pure.
+
+    Args:
+        conflicts: what git could not merge.
+        ours: what the first side of that merge is called, and `theirs` the other.
+    """
+    found = []
+    for each in conflicts:
+        if each.kind == "file/directory" and (2 in each.stages) != (3 in each.stages):
+            file, folder = (ours, theirs) if 2 in each.stages else (theirs, ours)
+            found.append(f"`{visible(named(each))}` is a file in {file}, and a folder in {folder}")
+    return tuple(found)
+
+
+def named(conflict: Conflicted) -> str:
+    """The path that a conflict is about, where git has put a file aside because the other side has a folder there."""
+    return (belongs_to(conflict.path) if conflict.kind == "file/directory" else None) or conflict.path
 
 
 def beside(
@@ -60,15 +81,14 @@ def beside(
 
 async def held_at(repository: Repository, tree: str, paths: Collection[str]) -> dict[str, Entry]:
     """What a tree or commit has at some paths, as far as it has a file there. Raises `GitError`."""
-    if not paths:
-        return {}
-    listed = await repository.git.run("ls-tree", "-z", "--full-tree", tree, "--", *paths)
     found = {}
-    for row in listed.split(b"\0")[:-1]:
-        meta, _, path = row.partition(b"\t")
-        mode, kind, blob = meta.decode().split()
-        if kind != "tree":
-            found[os.fsdecode(path)] = Entry(mode, blob)
+    for some in in_parts(paths):
+        listed = await repository.git.run("ls-tree", "-z", "--full-tree", tree, "--", *some)
+        for row in listed.split(b"\0")[:-1]:
+            meta, _, path = row.partition(b"\t")
+            mode, kind, blob = meta.decode().split()
+            if kind != "tree":
+                found[os.fsdecode(path)] = Entry(mode, blob)
     return found
 
 

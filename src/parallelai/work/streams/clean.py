@@ -21,12 +21,12 @@ from parallelai.work.scratch.removing import remove as remove_folder
 from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
+from parallelai.work.streams.left import Left, listed
 from parallelai.work.streams.locks import clear_stale, making
 from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
 from parallelai.work.streams.record import State, Stream
 from parallelai.work.streams.registry import Streams, is_finished
-from parallelai.work.streams.taking_back import LEFT
 
 Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
@@ -72,9 +72,11 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
     """Say which worktrees may be removed; `in_use` are names of workstreams that somebody works on now."""
     good: list[Stream] = []
     kept: list[Kept] = []
-    left = await _left(repository)
+    left: dict[str, list[Left]] = {}
+    for each in await listed(repository):
+        left.setdefault(each.name, []).append(each)
     for stream in streams.all():
-        kept += [_taken_out(stream.name, ref) for ref in left.pop(stream.name, ())]
+        kept += map(_taken_out, left.pop(stream.name, ()))
         aside.put_back(Path(stream.worktree))
         if not await is_there(repository, stream):
             continue
@@ -83,8 +85,8 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
             good.append(stream)
         else:
             kept.append(reason)
-    unknown = left.items()  # workstreams of these names are in no record any more
-    kept += [_taken_out(name, ref) for name, refs in unknown for ref in refs]
+    for unknown in left.values():  # workstreams of these names are in no record any more
+        kept += map(_taken_out, unknown)
     return Cleanable(tuple(good), tuple(kept))
 
 
@@ -160,19 +162,10 @@ async def is_there(repository: Repository, stream: Stream) -> bool:
     return await repository.commit(f"refs/heads/{stream.branch}") is not None
 
 
-async def _left(repository: Repository) -> dict[str, list[str]]:
-    """The refs that keep what was taken out of worktrees, by the workstream's name."""
-    listed = await repository.git.line("for-each-ref", "--format=%(refname)", LEFT)
-    found: dict[str, list[str]] = {}
-    for ref in listed.splitlines():
-        found.setdefault(ref.removeprefix(LEFT).rpartition("-")[0], []).append(ref)
-    return found
-
-
-def _taken_out(name: str, ref: str) -> Kept:
-    command = f"git branch {shlex.quote(f'{name}-left')} {shlex.quote(ref)}"
-    why = f"what was taken out of its worktree is kept in git: `git update-ref -d {shlex.quote(ref)}` lets it go"
-    return Kept(name, why, command)
+def _taken_out(left: Left) -> Kept:
+    command = f"git branch {shlex.quote(f'{left.name}-left')} {shlex.quote(left.ref)}"
+    how = f"`parallelai work clean --left {shlex.quote(left.id)}` lets it go"
+    return Kept(left.name, f"what was taken out of its worktree is kept in git: {how}", command)
 
 
 async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:

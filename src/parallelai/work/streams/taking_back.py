@@ -7,17 +7,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from parallelai.git.plumbing import GitError
+from parallelai.git.plumbing import GitError, in_parts
 from parallelai.git.repository import Repository
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.carrying import trees
 from parallelai.work.streams.indexes import clear_index
+from parallelai.work.streams.left import keep
 from parallelai.work.streams.now import Now, find_place, measure
 from parallelai.work.streams.record import Stream
 
-LEFT = "refs/parallelai/left/"
-"""Where commits are kept of what was taken out of worktrees, and is too much for a patch."""
 MOST_KEPT = 1000
 MOST_KEPT_BYTES = 1_000_000
 """What people edit is smaller; what a build leaves is not worth keeping."""
@@ -68,11 +67,13 @@ async def take_back(
 async def _taken(repository: Repository, stream: Stream, now: Now, *, is_whole: bool) -> TakenBack:
     sizes = await _sizes(repository, now)
     if is_whole and sum(sizes.values()) > MOST_PATCH_BYTES:
-        return TakenBack(now.changed, now.changed, b"", await _on_ref(repository, stream.name, now.commit))
+        return TakenBack(
+            now.changed, now.changed, b"", await keep(repository, stream.run, stream.name, now.commit)
+        )
     kept = now.changed if is_whole else small_enough({path: sizes.get(path, 0) for path in now.changed})
     sides = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", now.tip, now.commit)
-    only = () if is_whole else ("--", *kept)
-    patch = await repository.git.run(*sides, *only) if kept else b""
+    only: list[list[str]] = [[]] if is_whole else [["--", *some] for some in in_parts(kept)]
+    patch = b"".join([await repository.git.run(*sides, *some) for some in only])
     return TakenBack(now.changed, kept, patch)
 
 
@@ -104,12 +105,3 @@ async def _sizes(repository: Repository, now: Now) -> dict[str, int]:
             raise GitError(f"git has no object `{name}`, of a file that changed in a worktree", next=_FSCK)
         bytes_of[name] = int(size)
     return {path: sum(bytes_of[blob] for blob in each) for path, each in blobs.items()}
-
-
-async def _on_ref(repository: Repository, name: str, commit: str) -> str:
-    """Keep a commit under a name of ours: the same for the same content. Raises `GitError`."""
-    ref = f"{LEFT}{name}-{commit[:12]}"
-    is_kept = await repository.move(ref, commit, None, "parallelai: kept")
-    if not is_kept and await repository.commit(ref) != commit:
-        raise GitError(f"`{ref}`, which is to keep what lies in the worktree of `{name}`, cannot be written")
-    return ref

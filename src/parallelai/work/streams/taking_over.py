@@ -8,23 +8,24 @@ into the workstream's record first: nothing lands as long as a marker, or a file
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
-from parallelai.git.merging import merge
-from parallelai.git.plumbing import failure
+from parallelai.git.merging import Entry, merge
 from parallelai.git.repository import Repository
 from parallelai.work.streams import syncing
 from parallelai.work.streams.beside import belongs_to, beside, held_at, with_entries
-from parallelai.work.streams.carrying import as_commit
+from parallelai.work.streams.carrying import as_commit, trees
+from parallelai.work.streams.markers import brought
 from parallelai.work.streams.now import find_place
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.sparse import left_out
 from parallelai.work.streams.syncing import Synced
 
-MARKER = "^(<<<<<<<|>>>>>>>) [0-9a-f]{40}"
+_MARKER = re.compile(rb"^(?:<<<<<<<|>>>>>>>) [0-9a-f]{40}", re.MULTILINE)
 """What git begins and ends a conflict with when it merges commits by their hashes; no text has that by chance."""
+_SUBMODULE = "160000"
 
 
 async def take_over(repository: Repository, streams: Streams, stream: Stream, onto: str) -> Synced:
@@ -39,9 +40,10 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     if merged.is_clean:
         return await syncing.sync(repository, streams, stream, onto, "merge")
     paths = tuple(conflict.path for conflict in merged.conflicts)
-    texts = await _marked(repository, merged.tree, paths)
+    there = await held_at(repository, merged.tree, paths)
+    texts = await _marked(repository, there)
     others = [conflict for conflict in merged.conflicts if conflict.path not in texts]
-    held = await held_at(repository, merged.tree, [each.path for each in others])
+    held = {path: entry for path, entry in there.items() if path not in texts}
     more = beside(others, held, tip, onto)
     files = (*texts, *(more or ()), *(path for path in held if belongs_to(path) is not None))
     if more is None or not files:
@@ -68,14 +70,20 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     return synced
 
 
-async def unsettled(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
-    """Those of some files of a tree or commit that are not settled: with markers, or beside another file.
+async def unsettled(repository: Repository, base: str, tip: str, files: Sequence[str]) -> tuple[str, ...]:
+    """What of a branch is not settled: files with markers, or beside another file, that it has brought since `base`.
 
-    Raises `GitError`.
+    `files` are those that were to be settled; none is left where there are none. What the target, or the assistant,
+    has given another name since is found under that name. Raises `GitError`.
     """
-    texts = await _marked(repository, tree, files)
-    there = await held_at(repository, tree, [path for path in files if belongs_to(path) is not None])
-    return tuple(path for path in files if path in texts or path in there)
+    if not files:
+        return ()
+    markers = await brought(repository, base, tip)
+    changed = await trees(repository, base, tip)
+    new = {each.path for each in changed if each.before is None and each.after is not None}
+    left = {each.path for each in markers if each.is_ours or each.path in files}
+    left |= {path for path in new if belongs_to(path) is not None}
+    return (*(path for path in files if path in left), *sorted(left.difference(files)))
 
 
 def settling(stream: Stream) -> frozenset[str]:
@@ -83,13 +91,7 @@ def settling(stream: Stream) -> frozenset[str]:
     return frozenset(path for each in stream.unsettled for path in (each, belongs_to(each)) if path)
 
 
-async def _marked(repository: Repository, tree: str, files: Sequence[str]) -> tuple[str, ...]:
+async def _marked(repository: Repository, held: Mapping[str, Entry]) -> tuple[str, ...]:
     """Those of some files that have git's conflict markers in them. Raises `GitError`."""
-    if not files:
-        return ()
-    arguments = ("grep", "-l", "-z", "-E", "-e", MARKER, tree, "--", *files)
-    done = await repository.git.attempt(*arguments)
-    if done.exit not in (0, 1) or done.is_truncated:
-        raise failure(arguments, done)
-    found = {os.fsdecode(name).removeprefix(f"{tree}:") for name in done.stdout.split(b"\0") if name}
-    return tuple(path for path in files if path in found)
+    texts = await repository.git.blobs({entry.blob for entry in held.values() if entry.mode != _SUBMODULE})
+    return tuple(path for path, entry in held.items() if _MARKER.search(texts.get(entry.blob, b"")))

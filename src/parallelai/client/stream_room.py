@@ -1,0 +1,136 @@
+"""The room of a job's workstreams, opened: worktrees, landings, gates. Loaded only for jobs that have some.
+
+See `client.rooms`, which says whether a job needs one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from parallelai.client.growing import Now
+from parallelai.client.project import OpenProject
+from parallelai.errors import UsageError
+from parallelai.events import EventData
+from parallelai.git.repository import Repository, open_repository
+from parallelai.plan.model import Workstream
+from parallelai.run.job import Job
+from parallelai.run.masking import Masker
+from parallelai.run.resume import Prior
+from parallelai.run.steps import Step
+from parallelai.store import RunWriter
+from parallelai.work.changes_gate import ChangesGate
+from parallelai.work.ledger import Ledger
+from parallelai.work.opening import Ports, open_room
+from parallelai.work.room import Room
+from parallelai.work.scratch.workspaces import RunWorkspaces
+from parallelai.work.setting import Setting
+from parallelai.work.stream_places import StreamWorkspaces
+from parallelai.work.stream_steps import LandStep, PhaseGateStep
+from parallelai.work.streams.base import choose_base
+from parallelai.work.streams.names import worktree_path
+from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.revisiting import revisit
+from parallelai.work.streams.rules import rules_in
+
+
+def steps_of(room: Room, now: Now, inner: RunWorkspaces | None) -> list[Step]:
+    """The steps that a job's workstreams and phases add; `inner` makes the folders of its plain tasks."""
+    changes = None
+    if inner is not None:
+        changes = ChangesGate(room.setting, StreamWorkspaces(room, inner), room.tell)
+    return [LandStep(room), PhaseGateStep(room, changes, lambda instance: _changed_before(now(), instance))]
+
+
+def _changed_before(job: Job, instance: str) -> tuple[str, ...]:
+    """The tasks whose changes the gate of a phase has to see; none where all of them land on the target."""
+    found = job.changes_before(instance)
+    has_plain = any(not isinstance(job.graph.get(each).task, Workstream) for each in found)
+    return found if has_plain else ()
+
+
+async def taken_up(
+    project: OpenProject, job: Job, prior: Prior, *, is_afresh: bool, only: Sequence[str]
+) -> tuple[Job, Sequence[EventData]]:
+    """Look at what became of the plan's workstreams in earlier runs; gives the job with what it does of them.
+
+    What is said of it is given too; `prior` forgets those that are begun anew.
+
+    Args:
+        is_afresh: a new run was asked for, which does again what a person took out.
+        only: the ids and tags that were asked for by name.
+    """
+    streams = Streams(project.state)
+    if job.name is None or not streams.all():
+        return job, ()
+    named = {each.id for each in job.graph.instances if {each.id, each.task.id, *each.task.tags} & set(only)}
+    repository = await open_repository(project.root)
+    found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
+    for name in found.anew:
+        prior.forget(name)
+    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found.news
+
+
+@asynccontextmanager
+async def opened(
+    project: OpenProject,
+    job: Job,
+    writer: RunWriter,
+    masker: Masker,
+    ports: Ports,
+    note: Callable[[str], None],
+) -> AsyncIterator[Room]:
+    """Open the room of a job. `note` tells the user something that matters at the start.
+
+    Raises `UsageError` where workstreams cannot be carried out here.
+    """
+    if not project.has_git:
+        said = "workstreams and gates of phases need a git repository, and the project is none"
+        raise UsageError(said, next="`git init` and a first commit make it one")
+    repository = await open_repository(project.root)
+    setting, about_base = await setting_of(project, job, masker, repository)
+    if about_base:
+        note(about_base)
+    ledger = Ledger(project.machine, project.state)
+
+    def tell(task: str | None, data: object) -> None:
+        writer.append(data, task=task)  # type: ignore[arg-type]  # an event's data
+
+    async with open_room(setting, repository, ledger, tell, ports) as room:
+        yield room
+
+
+async def setting_of(
+    project: OpenProject, job: Job, masker: Masker, repository: Repository
+) -> tuple[Setting, str | None]:
+    """Decide what a job's workstreams need, and say what a person should know of the base."""
+    settings, plan = project.settings, job.plan
+    base = await choose_base(repository, plan.landing.target, fetch=settings.fetch != "never")
+    works = {each.id: each.task for each in job.graph.instances if isinstance(each.task, Workstream)}
+    plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"target": base.target})})
+    folder = Path(settings.worktrees.path) if settings.worktrees.path else None
+    setting = Setting(
+        run=job.run,
+        plan_name=job.name or job.run,
+        plan=plan,
+        works=works,
+        rules={name: rules_in(plan, name) for name in works},
+        root=project.root,
+        state=project.state,
+        folder=job.logs,
+        worktrees=worktree_path(repository, "x", folder).parent,
+        target=base.target,
+        is_attended=job.is_attended,
+        engine_of=lambda name: _engine(job, name),
+        memory_bytes=job.memory_bytes,
+        secrets_in=masker.secrets_in,
+        base=base,
+    )
+    return setting, base.note
+
+
+def _engine(job: Job, name: str) -> str | None:
+    who = job.assignments.get(name)
+    return ", ".join(who.choice.members) if who is not None and who.error is None else None

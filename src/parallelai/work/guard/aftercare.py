@@ -1,0 +1,190 @@
+"""What the user's repository is spared while nothing holds programs back, beside its settings and refs; and in words.
+
+That is: what git threw away for good (`keepsake`), and where the user's checkout stands (`standing`). Both are looked
+at before programs run. Afterwards `first` is what refs need to be put back, and `last` what needs the refs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallelai.git.plumbing import GitError
+from parallelai.git.repository import Repository
+from parallelai.results.printable import visible
+from parallelai.results.summary import number
+from parallelai.work.guard import deeds, traces
+from parallelai.work.guard.deeds import ENDING, Evidence, has_thrown_away
+from parallelai.work.guard.keepsake import Keepsake, Returned
+from parallelai.work.guard.standing import Checkout, Found, Standing
+from parallelai.work.sheltering import HASH
+from parallelai.work.streams.places import entries
+
+_MOST_SHOWN = 200
+_STATUS = "`git status` says what else was done there"
+_YOU = "that may have been you"
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What was seen to first: `said` in words, `head` what became of HEAD, `left` a commit that HEAD alone was on."""
+
+    said: tuple[str, ...]
+    head: Found | None = None
+    left: str | None = None
+
+
+class Aftercare:
+    """Of one repository, for one run.
+
+    `events` is the folder of the traces that git writes, of each place where programs run; `kept` where is kept what
+    git may throw away, best on the repository's file system.
+    """
+
+    def __init__(self, repository: Repository, events: Path, kept: Path) -> None:
+        self._repository = repository
+        self._events = events
+        self._keepsake = Keepsake(repository, kept)
+        self._checkout = Checkout(repository)
+
+    def variables(self, name: str) -> dict[str, str]:
+        """What programs in the place of this name get into their environment: git then writes down what they do."""
+        self._events.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return {traces.VARIABLE: str(self.trace(name)), deeds.VARIABLE: str(self._deeds(name))}
+
+    def trace(self, name: str) -> Path:
+        """Where git writes down which refs the programs in the place of this name move."""
+        return self._events / name
+
+    def _deeds(self, name: str) -> Path:
+        return self._events / f"{name}{ENDING}"
+
+    def begin(self, name: str) -> None:
+        """Forget what programs did in a place before: once that was seen to, and while none runs."""
+        for path in (self.trace(name), self._deeds(name)):
+            path.unlink(missing_ok=True)
+
+    async def look(self, name: str) -> Standing | None:
+        """Keep what there is, and look where the checkout stands, before programs run. Raises `OSError`."""
+        await self._keepsake.keep()
+        return await self._checkout.stand(self._events / f"{name}.checkout")
+
+    async def first(self, name: str, before: Standing | None) -> First:
+        """Put back what was thrown away, and HEAD. Raises `GitError`, `OSError`."""
+        evidence = self._evidence(name)
+        objects = await self._of_objects(evidence)
+        if before is None:
+            return First(tuple(objects))
+        head = await self._checkout.put_head_back(before, evidence)
+        is_left = head is not None and head.is_back and HASH.fullmatch(head.now)
+        left = head.now if head is not None and is_left else None
+        return First((*objects, *_said_of_head(before, head)), head, left)
+
+    async def last(
+        self, name: str, before: Standing | None, head: Found | None, aside: Path, refs: Collection[str] = ()
+    ) -> list[str]:
+        """Put back the index, and lines of logs, and say what was pushed.
+
+        `refs` are those that moved, and need no word about their logs.
+
+        Raises `GitError`, `OSError`.
+        """
+        evidence = self._evidence(name)
+        told = []
+        if before is not None:
+            is_back = head is not None and head.is_back
+            found = await self._checkout.put_index_back(before, evidence, aside, is_head_back=is_back)
+            told += _said_of_index(before, found)
+        return told + await self._of_logs(evidence, refs) + await self._pushed(name)
+
+    async def resume(self) -> tuple[str, ...]:
+        """Put back what was thrown away while a process of the run had its programs going that was killed since."""
+        if not self._keepsake.is_open:
+            return ()
+        return (*await self._of_objects(None), *await self._of_logs(None))
+
+    async def close(self) -> tuple[str, ...]:
+        """Put back what is not yet, and let go of what was kept; once no programs run. Gives what was put back."""
+        try:
+            told = await self.resume()
+        except (GitError, OSError) as error:  # what is kept stays with the run
+            return (said("objects", f"cannot be looked at: {error}"),)
+        await self._keepsake.forget()
+        return told
+
+    async def _pushed(self, name: str) -> list[str]:
+        """Say what was pushed: a remote's branch, as this repository knows it, stands where the trace put it."""
+        told = []
+        traced = await asyncio.to_thread(traces.read_trace, self.trace(name))
+        for ref, commit in sorted(traced.pushes):
+            words = ("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
+            done = await self._repository.git.attempt(*words)
+            if done.exit == 0 and done.stdout.decode().strip() == commit:
+                told.append(said(ref, "pushed"))
+        return told
+
+    def _evidence(self, name: str) -> Evidence:
+        return Evidence(self._deeds(name), self._events)
+
+    async def _of_objects(self, evidence: Evidence | None) -> list[str]:
+        found = await self._keepsake.put_back_objects()
+        return _said_of_objects(found, await self._who(evidence)) if found.objects or found.lost else []
+
+    async def _of_logs(self, evidence: Evidence | None, refs: Collection[str] = ()) -> list[str]:
+        found = await self._keepsake.put_back_logs()
+        return _said_of_logs(found, await self._who(evidence), refs) if found.logs or found.lost_logs else []
+
+    async def _who(self, evidence: Evidence | None) -> str:
+        """Words about who it was, where that is not known to be a program of the place."""
+        own = () if evidence is None else await evidence.own()
+        linked = await asyncio.to_thread(entries, self._repository)
+        checkouts = (self._repository.root, *(entry.path for entry in linked))
+        return "" if has_thrown_away(own, checkouts) else f"; by whom is not known: {_YOU}"
+
+
+def said(path: str, words: str) -> str:
+    """A path in git's folder with what became of it."""
+    return f".git/{visible(path)}" + (f" ({words})" if words else "")
+
+
+def _said_of_objects(found: Returned, who: str) -> list[str]:
+    told = {f"thrown away, and back{who}": found.objects, "thrown away, could not be put back": found.lost}
+    return [said("objects", f"{number(count, 'object')} {words}") for words, count in told.items() if count]
+
+
+def _said_of_logs(found: Returned, who: str, refs: Collection[str]) -> list[str]:
+    told = {
+        f"lines thrown away, and back{who}": found.logs,
+        "lines thrown away, not put back": found.lost_logs,
+    }
+    return [
+        said(f"logs/{ref}", words) for words, logs in told.items() for ref in logs if visible(ref) not in refs
+    ]
+
+
+def _said_of_head(before: Standing, found: Found | None) -> list[str]:
+    if found is None:
+        return []
+    way_back = f"`{visible(before.way_back)}` goes back"
+    was, now = (visible(each)[:_MOST_SHOWN] for each in (found.was, found.now))
+    moved = f"was on `{was}`, is on `{now}`"
+    if not found.is_ours:
+        return [said("HEAD", f"{moved}: {_YOU}; {way_back}")]
+    if not found.is_back:
+        return [said("HEAD", f"{moved}, could not be put back: {way_back}")]
+    return [said("HEAD", f"was put on `{now}`, and is back; {_STATUS}")]
+
+
+def _said_of_index(before: Standing, found: Found | None) -> list[str]:
+    if found is None:
+        return []
+    names = (shlex.quote(str(path)) for path in (found.kept, before.git_dir / "index"))
+    way_back = f"`cp {' '.join(names)}` goes back"
+    if not found.is_ours:
+        return [said("index", f"changed: {_YOU}; {way_back}")]
+    if not found.is_back:
+        return [said("index", f"changed, could not be put back: {way_back}")]
+    return [said("index", f"back as it was; what lay there is in `{found.kept}`; {_STATUS}")]

@@ -1,0 +1,247 @@
+"""Where the user's checkout stands: HEAD and index, put back where git's trace says that a program moved them.
+
+HEAD goes back as a person would have it go: by a checkout, which carries over what is edited and refuses where that
+would be lost. The index is replaced whole, if HEAD is at the commit that it was at; what lay there is copied aside.
+Files are never written over: what a program did to them can be seen with `git status`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from parallelai.git.plumbing import Git
+from parallelai.git.repository import Repository
+from parallelai.work.guard.deeds import Deed, Evidence, has_stashed, is_last_writer
+from parallelai.work.sheltering import HASH
+from parallelai.work.streams.indexes import copy_plain, put_index
+from parallelai.work.streams.places import first_line
+
+_REF = "ref: "
+_BRANCHES = "refs/heads/"
+_WORDS = "parallelai: back where it was before the attempt"
+_CALM = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "submodule.recurse=false")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a checkout stood: its git folder, the line in its HEAD, the commit of that; `index` is a copy."""
+
+    git_dir: Path
+    head: str
+    commit: str | None
+    index: Path
+
+    def to_json(self) -> dict[str, str | None]:
+        """As plain data, to be kept on disk."""
+        return {
+            "git_dir": str(self.git_dir),
+            "head": self.head,
+            "commit": self.commit,
+            "index": str(self.index),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Standing:
+        """Read what `to_json` gave. Raises `KeyError` or `TypeError` for anything else."""
+        return cls(Path(data["git_dir"]), str(data["head"]), data["commit"], Path(data["index"]))
+
+    @property
+    def place(self) -> str:
+        """The branch, or the commit, as a person names it."""
+        return _place(self.head)
+
+    @property
+    def way_back(self) -> str:
+        """The command that puts HEAD back."""
+        is_branch = self.head.startswith(_REF + _BRANCHES)
+        return f"git checkout {'' if is_branch else '--detach '}{shlex.quote(self.place)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of HEAD or the index: `is_ours` says that a program of the attempt did it, `is_back` that it is back.
+
+    `was` and `now` are HEAD's places. `kept` is where the index lies that does not count: the one that was found where
+    the old one is back, else the old one.
+    """
+
+    is_ours: bool
+    is_back: bool
+    was: str = ""
+    now: str = ""
+    kept: Path | None = None
+
+
+class Checkout:
+    """The main checkout of a repository, looked after for one run."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._by_us: set[tuple[str, int]] = set()
+
+    async def stand(self, folder: Path) -> Standing | None:
+        """Look where it stands, and copy its index to `folder`; None where there is no checkout. Raises `OSError`."""
+        git_dir = await asyncio.to_thread(_git_dir, self._repository)
+        head = first_line(git_dir / "HEAD") if git_dir is not None else None
+        if git_dir is None or head is None:
+            return None
+        index = folder / "index"
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(index.unlink, missing_ok=True)
+        await asyncio.to_thread(copy_plain, git_dir / "index", index)
+        return Standing(git_dir, head, await self._commit(head), index)
+
+    async def put_head_back(self, before: Standing, evidence: Evidence) -> Found | None:
+        """See to HEAD; None where it is as it was, or where a program of another attempt moved it.
+
+        To be called before refs are put back: a branch that is checked out cannot go. Raises nothing.
+        """
+        path = before.git_dir / "HEAD"
+        line = first_line(path)
+        if line is None or line == before.head or self._is_by_us(path):
+            return None
+        if self._is_last(await evidence.others(), path):
+            return None
+        found = Found(self._is_last(await evidence.own(), path), False, before.place, _place(line))
+        if not found.is_ours or not _is_known(before.head):
+            return found
+        if before.commit is not None and await self._commit(line) == before.commit:
+            await self._point(before.head)
+        else:
+            await self._check_out(before)
+        is_back = first_line(path) == before.head
+        if is_back:
+            self._note(path)
+            self._note(before.git_dir / "index")
+        return replace(found, is_back=is_back)
+
+    async def _point(self, head: str) -> None:
+        """Let HEAD say what it said, where the files are those of the same commit; also of a branch that is gone."""
+        name = head.removeprefix(_REF)
+        words = ("symbolic-ref", "-m", _WORDS) if name != head else ("update-ref", "--no-deref", "-m", _WORDS)
+        await self._repository.as_user(*_CALM, *words, "HEAD", name)
+
+    async def _check_out(self, before: Standing) -> None:
+        target = ("--no-guess",) if before.head.startswith(_REF) else ("--detach",)
+        await self._repository.as_user(*_CALM, "checkout", "--quiet", *target, before.place, "--")
+
+    async def put_index_back(
+        self,
+        before: Standing,
+        evidence: Evidence,
+        aside: Path,
+        *,
+        is_head_back: bool = False,
+    ) -> Found | None:
+        """See to the index; None where it names what it named, or where a commit, a checkout or a stash is why not.
+
+        To be called after refs were put back. `is_head_back`: HEAD just was, and the index is what that made of it.
+        Raises `OSError`.
+        """
+        path = before.git_dir / "index"
+        if (self._is_by_us(path) and not is_head_back) or not await self._differs(before.index, path):
+            return None
+        head = first_line(before.git_dir / "HEAD") or ""
+        is_elsewhere = (head, await self._commit(head)) != (before.head, before.commit)
+        if is_elsewhere or self._is_last(await evidence.others(), path):
+            return None
+        own = await evidence.own()
+        if has_stashed(own, self._repository.root):
+            return None
+        if not (is_head_back or self._is_last(own, path)):
+            return Found(False, False, kept=await asyncio.to_thread(_keep_aside, before.index, aside))
+        kept = await asyncio.to_thread(_keep_aside, path, aside)
+        try:
+            await asyncio.to_thread(put_index, before.index, path)
+        except OSError:  # somebody writes it now, or there was none
+            kept = await asyncio.to_thread(_keep_aside, before.index, aside)
+            return Found(True, False, kept=kept)
+        self._note(path)
+        return Found(True, True, kept=kept)
+
+    async def _commit(self, head: str) -> str | None:
+        return await self._repository.commit(head.removeprefix(_REF)) if _is_known(head) else None
+
+    async def _differs(self, old: Path, new: Path) -> bool:
+        """Whether two indexes name other entries; times, by which git knows files again, are none of it."""
+        if await asyncio.to_thread(_mark, old) == await asyncio.to_thread(_mark, new):
+            return False
+        copy = old.with_name("index-now")
+        copy.unlink(missing_ok=True)
+        await asyncio.to_thread(copy_plain, new, copy)
+        first, second = [await self._entries(each) for each in (old, copy)]
+        copy.unlink(missing_ok=True)
+        return first != second
+
+    async def _entries(self, index: Path) -> bytes:
+        if not index.exists():
+            return b""
+        git = Git(self._repository.common, index=index)
+        done = await git.attempt("ls-files", "--stage", "-v", "-z")
+        return done.stdout if done.exit == 0 else b"not readable"
+
+    def _is_last(self, deeds: Collection[Deed], path: Path) -> bool:
+        mark = _mark(path)
+        return mark is not None and is_last_writer(deeds, self._repository.root, mark[1] / 1e9)
+
+    # Another attempt, which began before something was put back, sees that as a change.
+
+    def _note(self, path: Path) -> None:
+        mark = _mark(path)
+        if mark is not None:
+            self._by_us.add((str(path), mark[1]))
+
+    def _is_by_us(self, path: Path) -> bool:
+        mark = _mark(path)
+        return mark is not None and (str(path), mark[1]) in self._by_us
+
+
+def _git_dir(repository: Repository) -> Path | None:
+    """The git folder of the main checkout: `.git`, or what the file of that name leads to."""
+    if repository.is_bare:
+        return None
+    pointer = repository.root / ".git"
+    if pointer.is_dir():
+        return pointer.resolve()
+    line = first_line(pointer) or ""
+    named = repository.root / line.removeprefix("gitdir:").strip()
+    return named.resolve() if line.startswith("gitdir:") and named.is_dir() else None
+
+
+def _is_known(head: str) -> bool:
+    """Whether a line of HEAD is one that may be given to git."""
+    branch = head.removeprefix(_REF + _BRANCHES)
+    is_option = branch.startswith("-")
+    return (branch != head and not is_option) or HASH.fullmatch(head) is not None
+
+
+def _place(head: str) -> str:
+    return head.removeprefix(_REF).strip().removeprefix(_BRANCHES)
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """By which a file is known again, where nobody forges times; None where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _keep_aside(index: Path, aside: Path) -> Path:
+    """Copy an index to a name that nothing has yet."""
+    folder = aside / "git"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    number = 0
+    target = folder / "index"
+    while os.path.lexists(target):
+        number += 1
+        target = folder / f"index.{number}"
+    copy_plain(index, target)
+    return target
