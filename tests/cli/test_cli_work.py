@@ -432,6 +432,30 @@ def test_a_branch_of_no_plan_that_waits_is_told_wherever_one_looks(cli: Any, sho
     assert "Not yet taken over" not in (shop / "STATUS.md").read_text()
 
 
+def test_an_open_pull_request_is_left_to_a_person(
+    cli: Any, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "https://host.example/pull/7"
+    program = tmp_path / "bin" / "gh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$2" = list ] && echo "[]" || echo {address}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    config = tmp_path / "config" / "parallelai" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[landing]\nvia = "pr"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(shop, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    branch(shop, "idea", "src/idea.py", "x = 1\n")
+
+    called = cli("work", "land", "--branches", "idea", "--json")
+
+    (row,) = called.document["tasks"]
+    assert (row["status"], row["error"]["said"]) == ("blocked", f"its pull request is open: {address}")
+    assert (called.code, called.document["exit"]) == (4, 4)  # not 3: it was tried, and pushed
+
+
 def test_what_was_taken_back_beside_the_target_is_no_success_either(cli: Any, ready: Path) -> None:
     branch(ready, "idea", "src/idea.py", "x = 1\n")
     cli("work", "land", "zed")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from parallelai import MultiEngine
-from parallelai.engines.mock import Rule
-from parallelai.engines.protocol import Capabilities, Port, Request, TextEvent, ToolEvent
+from parallelai.engines.mock import MockEngine, Rule
+from parallelai.engines.protocol import Capabilities, Estimate, Port, Request, TextEvent, ToolEvent
 from parallelai.errors import RateLimited, Refused, Transient, Unavailable
 from parallelai.plan.model import Choice, Task
 from parallelai.records import FREE, Finding, Reply, Severity
@@ -53,6 +53,31 @@ async def test_fallback_takes_over_from_one_that_cannot_even_be_made(tmp_path: P
         document = await ai.execute(tasks=tasks("t"), engine={"fallback": ["claude-code", "b"]})
     assert statuses(document) == {"t": "ok"}
     assert document.tasks[0].engine == "b"
+
+
+async def test_each_member_is_estimated_and_asked_as_its_own_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimated: list[tuple[str, str | None]] = []
+    asked: list[tuple[str, str | None, int, str]] = []
+    perform = MockEngine.perform
+
+    def estimate(engine: MockEngine, request: Request) -> Estimate:
+        estimated.append((engine.name, request.model))
+        return Estimate()
+
+    async def performed(engine: MockEngine, request: Request, port: Port) -> Reply:
+        asked.append((engine.name, request.model, request.attempt, Path(request.log or "").name))
+        return await perform(engine, request, port)
+
+    monkeypatch.setattr(MockEngine, "estimate", estimate)
+    monkeypatch.setattr(MockEngine, "perform", performed)
+    engines = {name: {"use": "mock", "model": f"model-{name}"} for name in "ab"}
+    task = {"id": "t", "description": "Do it.", "engine": {"vote": ["a", "b"]}}
+    async with opened(tmp_path) as ai:
+        await ai.execute({"engines": engines, "tasks": [task]})
+    assert estimated == [("a", "model-a"), ("b", "model-b")]
+    assert sorted(asked) == [("a", "model-a", 1, "0-1.log"), ("b", "model-b", 2, "0-2.log")]
 
 
 async def test_race_takes_the_first_good_one_and_cancels_the_others(tmp_path: Path) -> None:

@@ -523,6 +523,13 @@ async def test_what_a_sparse_worktree_does_not_have_is_read_before_it_is_written
     found = await gui.turn(asked_for)
     assert (found.files, found.out) == (("src/b.txt", "src/deep/c.txt"), ())
 
+    def asked_for_all() -> None:
+        gui.git("sparse-checkout", "disable")
+        gui.write({"protected.txt": "seen\n"})
+
+    found = await gui.turn(asked_for_all)
+    assert (found.files, found.out) == (("src/b.txt", "src/deep/c.txt"), ())
+
 
 async def test_nothing_is_put_in_place_of_a_folder_that_a_sparse_worktree_does_not_have(room: Room) -> None:
     gui = room.worktree()

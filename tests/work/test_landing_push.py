@@ -150,6 +150,19 @@ def test_the_branch_is_pushed_to_what_it_follows(field: Field) -> None:
     assert (remote(field, "trunk"), remote(field)) == (field.tip(), field.base)
 
 
+def test_what_git_says_of_a_push_is_told_without_secrets(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "my-own-secret")
+    hook = field.root / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'no: https://me:pass@host.example has no my-own-secret' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    error = field.land([field.branch("one", {"x": "1"})], plan=PUSH)["one"].push_error
+    assert error is not None
+    assert "not pushed: no: https://host.example has no ••••" in error.said
+
+
 # -- pull requests
 
 

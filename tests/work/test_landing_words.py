@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parallelai.git.merging import Conflicted, Entry, Merged
+from parallelai.work.landing import messages
 from parallelai.work.landing.explaining import conflicts
 from parallelai.work.landing.merging import Clash
 from parallelai.work.landing.records import Candidate
@@ -24,3 +25,21 @@ def test_of_a_file_and_a_folder_it_is_said_which_is_whose() -> None:
     assert "a folder in `backend`, `api`" in conflicts(clash, ("backend", "api"), "main").said
     theirs = Conflicted(f"lib~{'a' * 40}", "file/directory", {1: plain.stages[2], 2: plain.stages[2]})
     assert files_and_folders([theirs], "x", "y") == ("`lib` is a file in x, and a folder in y",)
+
+
+def test_of_many_settled_files_the_first_are_named() -> None:
+    few = {"b": "versions", "a": "regenerated", "c\n": "versions"}
+    assert messages.settled_notes(few) == [
+        "`a` was settled by the program that makes it",
+        "`b` was settled by versions",
+        "`c\n` was settled by versions",
+    ]
+    candidate = Candidate("gui", "1", "0")
+    assert "\nConflict in c settled by versions.\n" in messages.member(candidate, few)
+    many = {**few, **{f"gen/{number:02}": "regenerated" for number in range(30)}}
+    (made, *others) = messages.settled_notes(many)
+    said = (
+        "`a`, `gen/00`, `gen/01`, `gen/02`, `gen/03` and 26 more were settled by the program that makes them"
+    )
+    assert (made, others) == (said, messages.settled_notes(few)[1:])
+    assert messages.member(candidate, many).count("Conflict in ") == 3

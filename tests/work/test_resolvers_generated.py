@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,13 @@ from parallelai.errors import Unavailable
 from parallelai.events import DecisionMade, EventData
 from parallelai.git.merging import merge
 from parallelai.git.repository import open_repository
-from parallelai.plan.generators import Generator, Generators
+from parallelai.plan.generators import Generator, Generators, MadeFiles
+from parallelai.plan.model import Workspace
 from parallelai.processes import confinements
 from parallelai.records import ErrorRecord
 from parallelai.work.gates.trees import Settings, open_trees
 from parallelai.work.landing.records import Resolved, Side
+from parallelai.work.resolvers import settling
 from parallelai.work.resolvers.asking import ConflictQuestion, Contents
 from parallelai.work.resolvers.decisions import Decisions
 from parallelai.work.resolvers.generating import Generation, Made
@@ -27,6 +29,7 @@ from parallelai.work.resolvers.settling import Settling
 from running import run_program
 
 SIDES = (Side("gui", "A language selector."), Side("backend", "Export to ODS."))
+TOKEN = "s3cr3t" * 4
 MAKE = Generator(files="gen/**", command=[sys.executable, "make.py"])
 MAKER = """\
 import pathlib
@@ -42,17 +45,22 @@ BASE = {"make.py": MAKER, "src/m.txt": "", "gen/all.py": "ALL = ['m']\n", "gen/c
 class Making:
     """Stands in for a command: gives what it is told to, and remembers what it saw."""
 
-    def __init__(self, checkout: Checkout, made: Made | str) -> None:
-        self.checkout, self.made = checkout, made
+    def __init__(self, checkout: Checkout, made: Made | str, rules: Sequence[Generator] = (MAKE,)) -> None:
+        self.checkout, self.made, self.rules = checkout, made, Generators(rules)
         self.seen: list[tuple[list[str], list[str]]] = []
 
     def of(self, path: str) -> Generator | None:
-        return MAKE if path.startswith("gen/") else None
+        return self.rules.of(path)
+
+    def made_of(self, paths: Sequence[str]) -> Sequence[MadeFiles]:
+        return self.rules.made_of(paths)
 
     async def __call__(self, generator: Generator, commit: str, paths: Collection[str]) -> Made | str:
         listed = await asyncio.to_thread(self.checkout.git, "ls-tree", "-r", "--name-only", commit)
         self.seen.append((list(paths), listed.split()))
-        return self.made
+        if isinstance(self.made, str):
+            return self.made
+        return {path: text for path, text in self.made.items() if self.of(path) is generator}
 
 
 class World:
@@ -80,6 +88,7 @@ class World:
         generate: Making | Generation,
         answers: Contents | ErrorRecord | None = None,
         may_ask: bool = True,
+        commits: bool = False,
     ) -> Resolved | ErrorRecord:
         repository = await open_repository(self.checkout.root)
 
@@ -88,16 +97,16 @@ class World:
             assert answers is not None
             return answers
 
-        settling = Settling(
+        means = Settling(
             repository,
-            decisions=Decisions(self.state),
+            decisions=Decisions(self.state, commits=commits),
             asker=asker if answers is not None else None,
             engine="codex",
             generate=generate,
             tell=lambda name, event: self.told.append(event),
         )
         merged = await merge(repository.git, self.ours, self.theirs)
-        return await settling.settle(self.ours, self.theirs, merged, SIDES, may_ask=may_ask)
+        return await means.settle(self.ours, self.theirs, merged, SIDES, may_ask=may_ask)
 
     def file(self, tree: str, path: str) -> str:
         return self.checkout.git("cat-file", "blob", f"{tree}:{path}")
@@ -129,6 +138,7 @@ async def test_what_a_command_made_is_taken_with_what_it_made_beside(world: Worl
     assert (decision.path, decision.by, decision.why) == ("gen/all.py", "regenerated", told.why)
     assert isinstance(await world.settle(made), Resolved)
     assert len(made.seen) == 2  # its sources may be others: it is never remembered
+    assert await world.settle(made, commits=True) == done  # and does not land: nobody would find it
 
 
 @pytest.mark.parametrize(
@@ -148,6 +158,7 @@ async def test_what_a_command_does_not_make_is_told_and_left_to_an_engine(
     refused = await world.settle(Making(world.checkout, made), ErrorRecord("refused", "it would not"))
     assert refused == ErrorRecord("refused", f"{said}; it would not")
     assert said in world.questions[0].prompt
+    assert "<<<<<<< gui" in str(world.questions[0].files["gen/all.py"])
     done = await world.settle(Making(world.checkout, made), {"gen/all.py": b"ALL = 4\n"})
     assert isinstance(done, Resolved)
     assert (world.file(done.tree, "gen/all.py"), done.by) == ("ALL = 4\n", {"gen/all.py": "codex"})
@@ -156,14 +167,16 @@ async def test_what_a_command_does_not_make_is_told_and_left_to_an_engine(
 
 
 async def test_a_command_runs_as_a_gate_does_and_may_change_what_it_makes_only(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = await open_repository(world.checkout.root)
     logs = tmp_path / "logs"
     spoil = Generator(files="other/**", command=["sh", "-c", "echo >> make.py; rm src/m.txt; touch new"])
     absent = Generator(files="absent/**", command=["no-such-generator", "--all"])
     rules = Generators([spoil, absent, MAKE])
-    async with open_trees(repository, Settings("r-generated", logs)) as trees:
+    monkeypatch.setenv("API_TOKEN", TOKEN)
+    settings = Settings("r-generated", logs, Workspace(pass_env=("API_TOKEN",)))
+    async with open_trees(repository, settings) as trees:
         generation = Generation(rules, trees, logs)
         done = await world.settle(generation)
         assert isinstance(done, Resolved), done
@@ -174,10 +187,42 @@ async def test_a_command_runs_as_a_gate_does_and_may_change_what_it_makes_only(
         stray = await generation(spoil, world.ours, ["other/a"])
         assert isinstance(stray, str)
         assert stray.endswith("also changed `make.py` and 1 more, which its `files` do not name")
+        made = {
+            "ln -sf ../make.py gen/count.txt": "a link at `gen/count.txt`",
+            "rm gen/count.txt; mkdir gen/count.txt": "a folder at `gen/count.txt`",
+            "rm -r gen; ln -s src gen": "a link at `gen`",
+        }
+        for does, what in made.items():
+            put = Generator(files="gen/**", command=["sh", "-c", does])
+            said = await Generation(Generators([put]), trees, logs)(put, world.ours, ["gen/all.py"])
+            assert str(said).endswith(f"left {what}")
+        leaky = Generator(files="gen/**", command=["sh", "-c", "env | grep TOKEN >&2; exit 3"])
+        told = str(await generation(leaky, world.ours, ["gen/all.py"]))
+        assert "API_TOKEN=••••" in told
+        assert TOKEN not in told
         missing = await generation(absent, world.ours, ["absent/a"])
         assert isinstance(missing, str)
         assert "`no-such-generator --all` could not be run: " in missing
         assert "was not found on PATH" in missing
+
+
+async def test_commands_run_in_the_order_of_the_plan_for_one_may_read_what_another_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "MAX_FILES", 0)  # of generated files there may be any number
+    for name in ("x", "y"):
+        world.checkout.git("checkout", "-q", name)
+        world.checkout.commit({"a/client.txt": f"{name}\n", "z/schema.txt": f"{name}\n"})
+    world.ours, world.theirs = (world.checkout.git("rev-parse", name).strip() for name in ("x", "y"))
+    rules = [Generator(files=files, command="make it") for files in ("z/**", "a/**", "gen/**")]
+    files = dict.fromkeys(("a/client.txt", "z/schema.txt", "gen/all.py"), b"")
+    made = Making(world.checkout, files, rules)
+
+    assert isinstance(await world.settle(made), Resolved)
+
+    assert [paths for paths, _ in made.seen] == [["z/schema.txt"], ["a/client.txt"], ["gen/all.py"]]
+    there = [{"a/client.txt", "z/schema.txt", "gen/all.py"}.intersection(listed) for _, listed in made.seen]
+    assert there == [set(), {"z/schema.txt"}, {"a/client.txt", "z/schema.txt"}]
 
 
 @pytest.mark.skipif(not confinements(), reason="nothing can take the network away here")
@@ -213,10 +258,19 @@ def test_branches_land_with_what_the_config_says_is_generated(
     config.parent.mkdir(parents=True)
     config.write_text(f'[[landing.generated]]\nfiles = "gen/**"\ncommand = ["{sys.executable}", "make.py"]\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    seen = run_program(world.checkout.root, "work", "conflicts", "--branches", "x", "y")
+    assert "a landing makes `gen/all.py` anew, by the command that the plan names" in seen.stdout
     landed = run_program(world.checkout.root, "work", "land", "--branches", "x", "y")
     assert landed.returncode == 0, landed.stdout + landed.stderr
     assert (world.checkout.root / "gen/all.py").read_text() == "ALL = ['m', 'x', 'y']\n"
     assert (world.checkout.root / "gen/count.txt").read_text() == "3\n"
+    settled = "settled by the program that makes it"
+    assert f"`gen/all.py` was {settled}" in landed.stdout
+    assert f"Conflict in gen/all.py {settled}." in world.checkout.git("log", "-1", "--format=%B")
+    assert (
+        "gen/all.py: by the program that makes it: made"
+        in run_program(world.checkout.root, "work", "decisions").stdout
+    )
     assert world.checkout.git("status", "--porcelain") == ""
 
 

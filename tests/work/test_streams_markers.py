@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
 from streams_support import project
 
-from parallelai.git.plumbing import in_parts
-from parallelai.work.streams.markers import Marker, brought, first, places
+from parallelai.git.plumbing import Git, in_parts
+from parallelai.work.streams.markers import Marker, brought, places
 from parallelai.work.streams.syncing import sync
 from parallelai.work.streams.taking_over import take_over, unsettled
 
@@ -17,24 +18,35 @@ BLOCK = b"<<<<<<< HEAD\na\n=======\nb\n>>>>>>> main\n"
 OURS = b"<<<<<<< " + b"0" * 40 + b"\n"
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "line", "is_ours"),
-    [
-        (b"", b"x\n" + BLOCK, 2, False),
-        (b"", b"x\r\n" + BLOCK.replace(b"\n", b"\r\n"), 2, False),
-        (b"", b"half settled\n>>>>>>> main", 2, False),
-        (BLOCK, b"x\n" + BLOCK, None, False),
-        (BLOCK, BLOCK.replace(b"\n", b"\r\n"), None, False),
-        (BLOCK, BLOCK + BLOCK, 6, False),
-        (b"", OURS, 1, True),
-        (OURS, b"x\n" + OURS + BLOCK, 3, False),
-        (b"", b"Title\n=======\n\n <<<<<<< a\n<<<<<<<<<< b\n>>> doctest\n", None, False),
-    ],
-)
-def test_only_new_lines_that_are_markers_count(
-    before: bytes, after: bytes, line: int | None, is_ours: bool
-) -> None:
-    assert first("f", before, after) == (None if line is None else Marker("f", line, is_ours))
+CASES: list[tuple[bytes, bytes, int | None, bool]] = [
+    (b"", b"x\n" + BLOCK, 2, False),
+    (b"", b"x\r\n" + BLOCK.replace(b"\n", b"\r\n"), 2, False),
+    (b"", b"half settled\n>>>>>>> main", 2, False),
+    (b"", b"not in \xff UTF-8\n>>>>>>> \xff\xfe:\0\n", 2, False),
+    (BLOCK, b"x\n" + BLOCK, None, False),
+    (BLOCK, BLOCK.replace(b"\n", b"\r\n"), None, False),
+    (BLOCK, BLOCK + BLOCK, 6, False),
+    (BLOCK, b"settled\n", None, False),
+    (b"", OURS, 1, True),
+    (OURS, b"x\n" + OURS + BLOCK, 3, False),
+    (b"", b"Title\n=======\n\n <<<<<<< a\n<<<<<<<<<< b\n>>> doctest\n", None, False),
+]
+
+
+async def test_only_new_lines_that_are_markers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = await project(tmp_path, {f"{number:02}": case[0] for number, case in enumerate(CASES)})
+    base = shop.user.git("rev-parse", "HEAD").strip()
+    tip = shop.user.commit({f"{number:02}": case[1] for number, case in enumerate(CASES)})
+    found = await brought(shop.repository, base, tip)
+    assert found == tuple(
+        Marker(f"{number:02}", line, is_ours)
+        for number, (_, _, line, is_ours) in enumerate(CASES)
+        if line is not None
+    )
+    large = shop.user.commit({"large/1": b"x\n" * 2000 + BLOCK, "large/2": b"y\n" * 2000 + BLOCK})
+    holds_little = functools.partialmethod(Git.attempt, most_bytes=4000)  # less than these files
+    monkeypatch.setattr(Git, "attempt", holds_little)
+    assert await brought(shop.repository, tip, large) == (Marker("large/1", 2001), Marker("large/2", 2001))
 
 
 async def test_a_branch_answers_for_what_it_brought(tmp_path: Path) -> None:

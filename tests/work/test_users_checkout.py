@@ -24,6 +24,7 @@ from parallelai.git.repository import Repository
 from parallelai.records import TaskResult
 from parallelai.run.workspaces import Work
 from parallelai.work.guard import deeds, kept_logs
+from parallelai.work.guard.standing import Checkout
 from parallelai.work.scratch.users_git import UsersGit
 from parallelai.work.scratch.workspaces import Settings, open_workspaces
 
@@ -122,7 +123,9 @@ async def test_a_killed_process_is_followed_by_one_that_puts_back(user: Path, tm
     git(user, "prune", "--expire=now")
     shutil.rmtree(tmp_path / "traces", ignore_errors=True)
     after = UsersGit(repository, *places)
-    assert [each.partition(" (")[0] for each in await after.resume()][:1] == [".git/objects"]
+    assert [each.partition(" (")[0] for each in await after.resume(tmp_path / "aside")][:1] == [
+        ".git/objects"
+    ]
     assert there(user, name) == [name]
     assert git(user, "reflog") == logs
     await after.close()
@@ -136,13 +139,29 @@ async def test_a_run_that_is_resumed_says_what_it_put_back(
     settings = Settings(
         "r", user, user / ".parallelai" / "state", user / ".parallelai" / "state" / "runs" / "r"
     )
+    git(user, "stash", "-q")
     killed = await open_workspaces(settings)
-    name = drop(user, "x\n")
-    await killed.open("t", Work(edits=True, sandbox="none"), 60.0, nullcontext)  # type: ignore[arg-type]
+    name, before, stashes = drop(user, "x\n"), state(user), git(user, "stash", "list")
+    place = await killed.open("t", Work(edits=True, sandbox="none"), 60.0, nullcontext)  # type: ignore[arg-type]
+    git(user, "config", "alias.mine", "status")
+    git(user, "branch", "mine")
     git(user, "prune", "--expire=now")
+    for command in (
+        ["stash", "drop", "-q"],
+        ["checkout", "-q", "-b", "evil"],
+        ["rm", "-q", "--cached", "a.py"],
+    ):
+        subprocess.run(["git", "-C", str(user), *command], env=place.environment(), check=True)
     resumed = await open_workspaces(settings)
-    (said,) = resumed.notes
-    assert said.startswith("your repository was touched before this run was resumed: `.git/objects (1 object")
+    said = "\n".join(resumed.notes)
+    named = re.findall(r"^your repository was touched before this run was resumed: `([^ `]*)", said, re.M)
+    assert sorted(named) == [
+        *(".git/HEAD", ".git/config", ".git/index", ".git/objects", ".git/refs/heads/evil", ".git/refs/stash")
+    ]
+    assert ".git/config (changed since, by whom is not known)" in said
+    assert (state(user), git(user, "stash", "list")) == (before, stashes)
+    assert git(user, "branch", "--format=%(refname:short)").split() == ["main", "mine", "other"]
+    assert git(user, "config", "alias.mine") == "status\n"
     assert there(user, name) == [name]
     await resumed.aclose()
     assert not list(settings.folder.rglob("thrown-away"))
@@ -252,6 +271,66 @@ async def test_where_the_user_may_have_moved_them_they_stay_and_the_way_back_is_
     assert state(user) == before
 
 
+async def test_who_worked_on_where_a_killed_program_put_them_stays_there(user: Path, tmp_path: Path) -> None:
+    places = (tmp_path / "traces", tmp_path / "kept", "r")
+    killed = UsersGit(Repository(user, user / ".git"), *places)
+    await killed.look("one")
+    env = {**os.environ, **killed.variables("one")}
+    subprocess.run(["git", "-C", str(user), "checkout", "-q", "other"], env=env, check=True)
+    git(user, "commit", "-qam", "went on here")
+    before = state(user)
+    for path in ("index", "logs/HEAD"):
+        age(user / ".git" / path, days=-1)
+    resumed = UsersGit(Repository(user, user / ".git"), *places)
+    assert await resumed.resume(tmp_path / "aside") == ()
+    assert state(user) == before
+    await resumed.close()
+
+
+async def test_two_attempts_in_one_folder_have_each_their_own_look(user: Path, tmp_path: Path) -> None:
+    users_git = UsersGit(Repository(user, user / ".git"), tmp_path / "traces", tmp_path / "kept", "r")
+    before, one = state(user), await users_git.look("base")
+    env = {**os.environ, **users_git.variables("base")}
+    subprocess.run(["git", "-C", str(user), "add", "b.py"], env=env, check=True)
+    await users_git.look("base")
+    (said,) = await users_git.put_back(one, tmp_path / "aside")
+    assert said.startswith(".git/index (back as it was")
+    assert state(user) == before
+
+
+async def test_a_program_that_removes_its_traces_is_told_of_and_nothing_more(user: Path) -> None:
+    words = "config --local parallelai.x y; rm -rf $(dirname $GIT_TRACE_REFS)"
+    said = told(await unconfined(user, "branch evil", words))
+    assert ".git/config" in said.splitlines()
+    assert ".git/refs/heads/evil (moved, by whom is not known)" in said
+
+
+async def test_where_refs_are_no_files_the_checkout_is_left_alone(user: Path, tmp_path: Path) -> None:
+    head = (user / ".git" / "HEAD").read_text()
+    (user / ".git" / "HEAD").write_text("ref: refs/heads/.invalid\n")
+    try:
+        checkout = Checkout(Repository(user, user / ".git"))
+        assert await checkout.stand(tmp_path / "copies") is None
+    finally:
+        (user / ".git" / "HEAD").write_text(head)
+
+
+def test_a_log_that_is_too_large_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, kept = tmp_path / "logs" / "HEAD", tmp_path / "kept"
+    log.parent.mkdir()
+    line = f"{'a' * 40} {'b' * 40} A <a@b> 1 +0000\tx\n".encode()
+    log.write_bytes(line + b"half of a li")
+    kept_logs.keep_logs(tmp_path, kept)
+    assert (kept / "HEAD").read_bytes() == line
+    log.write_bytes(large := line.replace(b"a@b", b"c@d") * 20)
+    monkeypatch.setattr(kept_logs, "_MOST_BYTES", 1000)
+    assert kept_logs.cut_logs(tmp_path, kept) == {}
+    assert not kept_logs.put_lines_back(tmp_path, kept, "HEAD")
+    assert log.read_bytes() == large
+
+
 def test_lines_of_a_log_are_joined_once_each() -> None:
     a, b, c = (
         f"{n * 40} {n * 40} A <a@b> {t} +0000\tx\n".encode() for n, t in (("a", 1), ("b", 2), ("c", 3))
@@ -270,8 +349,22 @@ def test_noise_in_a_trace_of_commands_breaks_nothing() -> None:
         *(b'{"event":"start"', b'{"event":"exit","sid":"1","time":7}', b'{"event":"start",' + b"[" * 50_000),
     ]
     (deed,) = deeds.parse(lines)
-    assert (deed.commands, deed.checkout, deed.ended) == (("stash", "add"), "/x", float("inf"))
+    assert (deed.commands, deed.checkout) == (("stash", "add"), "/x")
     assert not deeds.is_last_writer([deed], Path("/x"), deed.began), "a stash's own work is in the stash"
+
+
+def test_a_process_that_was_killed_is_not_blamed_for_what_came_long_after_it() -> None:
+    lines = [
+        b'{"event":"start","sid":"1","time":"2026-01-01T00:00:00Z"}',
+        b'{"event":"def_repo","sid":"1","time":"2026-01-01T00:00:00Z","worktree":"/x"}',
+        b'{"event":"cmd_name","sid":"1","time":"2026-01-01T00:00:00Z","name":"add","hierarchy":"add"}',
+        b'{"event":"region_leave","sid":"1","time":"2026-01-01T00:01:00Z","label":"do_write_index"}',
+    ]
+    (deed,) = deeds.parse(lines)
+    assert deeds.is_last_writer([deed], Path("/x"), deed.began + 61)
+    assert not deeds.is_last_writer([deed], Path("/x"), deed.began + 70)
+    timeless = [re.sub(rb'"time":"[^"]*",?', b"", line).replace(b",}", b"}") for line in lines]
+    assert not any(deeds.is_last_writer([each], Path("/x"), deed.began) for each in deeds.parse(timeless))
 
 
 PEACEFUL = """\
@@ -319,6 +412,8 @@ async def test_a_workstreams_assistant_is_cleaned_up_after_as_well(user: Path, t
         "git reflog expire --expire=now --expire-unreachable=now --all",
         "git gc -q --prune=now",
         f"git -C {user} branch -q mine",
+        f"git -C {user} stash drop -q",
+        f"unset ${{!GIT_TRACE*}}; git -C {user} stash store -m meanwhile $(git -C {user} stash create)",
         f"git -C {user} -c user.name=e -c user.email=e@localhost commit -qam mine",
         f"git -C {user} checkout -q --detach other",
         f"git -C {user} -c user.name=e -c user.email=e@localhost commit -q --allow-empty -m alone",
@@ -330,6 +425,7 @@ async def test_a_workstreams_assistant_is_cleaned_up_after_as_well(user: Path, t
     git(user, "add", "agent.py", "evil.sh")
     git(user, "commit", "-qm", "scene")
     git(user, "stash", "pop", "-q", "--index")
+    git(user, "stash", "store", "-m", "theirs", git(user, "stash", "create").strip())
     lost, before = drop(user, "x\n"), state(user)
     branches = git(user, "branch", "--list", "main", "mine", "other", "--format=%(refname) %(objectname)")
     lines = git(user, "reflog", "--format=%H %gs")
@@ -352,9 +448,52 @@ async def test_a_workstreams_assistant_is_cleaned_up_after_as_well(user: Path, t
     kept = git(user, "for-each-ref", "--format=%(subject)", "refs/parallelai/kept")
     assert sorted(kept.split()) == ["alone", "mine"]
     assert git(user, "reflog", "--format=%H %gs").endswith(lines)
+    assert git(user, "stash", "list", "--format=%gd %gs") == "stash@{0} meanwhile\nstash@{1} theirs\n"
     said = [each.data.what for each in events if isinstance(each.data, WorkspaceRepaired)]
     names = {re.sub(r"[ (].*", "", each.partition(": ")[2]) for each in said}
+    assert ".git/refs/stash (stashes were dropped, and are back)" in "\n".join(said)
+    assert not any(" refs/stash" in each for each in said)
     own = {".git/objects", ".git/HEAD", ".git/index", ".git/logs/HEAD", ".git/logs/refs/heads/dev"}
     assert names >= own | {"refs/heads/main", "refs/heads/mine"}
     assert not any("may have been you" in each for each in said)
     assert not list((user / ".parallelai").rglob("thrown-away*"))
+
+
+async def test_what_an_ordinary_gc_takes_out_of_a_cruft_pack_is_not_put_back(user: Path) -> None:
+    listed = subprocess.run(["git", "gc", "-h"], capture_output=True, check=False)
+    if b"cruft" not in listed.stdout + listed.stderr:
+        pytest.skip("this git makes no cruft packs")
+    old, new = drop(user, "old\n", days=20), drop(user, "new\n")
+    git(user, "gc", "-q", "--cruft", "--prune=never")
+    assert list((user / ".git" / "objects" / "pack").glob("*.mtimes"))
+    assert told(await unconfined(user, "gc -q --cruft")) == ""
+    assert there(user, old, new) == [new]
+
+
+async def test_what_a_turn_did_that_failed_for_good_is_put_back_at_the_runs_end(
+    user: Path, tmp_path: Path
+) -> None:
+    git(user, "stash", "store", "-m", "theirs", git(user, "stash", "create").strip())
+    words = ("branch evil", "stash clear", "checkout -q -b worse", "rm -q --cached c.py")
+    program = " && ".join(f"git -C {user} {each}" for each in words)
+    before = state(user)
+    plan = {
+        "engines": {
+            "sh": {"use": "command", "command": ["bash", "-c", f"{program}; exit 3"], "sandbox": "none"}
+        },
+        "gates": {"landing": [["true"]], "canary": "off"},
+        "workstreams": {"one": {"description": "d", "owns": "one.txt", "engine": "sh"}},
+    }
+    events: list[Event] = []
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    async with AsyncParallelAI(user) as ai:
+        document = await ai.execute(tmp_path / "plan.json", on_events=events.extend)
+    assert document.tasks[0].status == "failed"
+    assert state(user) == before
+    assert [each for each in git(user, "branch", "--list").split() if each in ("evil", "worse")] == []
+    assert git(user, "stash", "list", "--format=%gs") == "theirs\n"
+    said = "\n".join(each.data.what for each in events if isinstance(each.data, WorkspaceRepaired))
+    for word in (".git/HEAD", ".git/index", ".git/refs/stash", "refs/heads/evil"):
+        assert word in said
+    assert not list((user / ".parallelai").rglob("thrown-away*"))
+    assert not list((user / ".parallelai" / "state" / "runs").glob("*/events"))

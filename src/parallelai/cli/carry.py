@@ -130,7 +130,7 @@ def landing_notes(document: RunDocument) -> list[str]:
     )
     if len(notes) > _MOST_NOTES:
         lines.append(f"  and {len(notes) - _MOST_NOTES} more: `parallelai runs show {document.run} --json`")
-    if any(" was settled by " in note for note in about):
+    if any(" settled by " in note for note in about):
         lines.append("  why: `parallelai work decisions`")
     return lines
 

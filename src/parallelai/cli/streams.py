@@ -360,9 +360,11 @@ def print_decisions(shared: Shared, forget: str | None) -> int:
             raise UsageError(f"there is no decision `{key}`", next="`parallelai work decisions` lists them")
         shared.result({"forgotten": key}, "forgotten")
         return 0
+    from parallelai.work.landing.messages import how
+
     found = shared.call(lambda ai: ai.work.landings.decisions())
     rows = [{"key": one.key, "path": one.path, "by": one.by, "why": one.why, "at": one.at} for one in found]
-    lines = [visible(f"{one.key[:12]} {one.path}: by {one.by}: {one.why}") for one in found]
+    lines = [visible(f"{one.key[:12]} {one.path}: {how(one.by)}: {one.why}") for one in found]
     shared.result({"decisions": rows}, "\n".join(lines) or "no conflict was settled yet")
     return 0
 

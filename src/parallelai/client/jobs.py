@@ -271,8 +271,10 @@ class Builder:
 
     def _wanted(self, plan: Plan, task: Task, resolved: Task) -> tuple[Choice | None, Source]:
         """The engine that somebody named: the task or its role, then the argument, then plan and config."""
+        if task.engine is not None:
+            return resolved.engine, "plan"
         role = role_of(plan, task, self.project.settings.defaults)
-        if task.engine is not None or (role is not None and role.engine is not None):
+        if role is not None and role.engine is not None:
             return resolved.engine, "plan"
         if self.options.engine is not None:
             return self.options.engine, "argument"
@@ -472,6 +474,8 @@ def _first_budget(*budgets: Budget) -> Budget:
 
 def _places(plan: Plan) -> dict[str, str]:
     where = positions(plan)
+    if where.root is None:  # it was not read from text
+        return {}
     places = {task.id: where.where_task(task.id) for task in plan.works}
     return {name: place for name, place in places.items() if place is not None}
 

@@ -50,17 +50,18 @@ from parallelai.records import (
     TaskResult,
     new_run_id,
 )
-from parallelai.results.document import counts, exit_code, run_outcome
+from parallelai.results.document import counts, run_outcome
 from parallelai.run.report import Report
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
+from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.gates.judge import GateJudge
+from parallelai.work.guards import by_hand
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
-from parallelai.work.site import by_hand
 from parallelai.work.streams import adopting
 from parallelai.work.streams.base import LANDING, choose_base, pending_of
 from parallelai.work.streams.landed import gone
@@ -333,8 +334,7 @@ class Landings:
         tasks = report.tasks()
         counted = counts(tasks)
         outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
-        code = exit_code(tasks, findings=(), files=report.coverage())
-        code = code or 4 * any(map(is_left, tasks))
+        code = 4 * any(map(is_left, tasks))
         writer.append(RunEnded(outcome, code, round(report.seconds, 3), 0.0, counted, FREE))
         await writer.flush()
 
@@ -421,18 +421,19 @@ class Landings:
         matrix = Matrix(repository, self._project.state / "cache" / "conflicts")
 
         async def look() -> ConflictDocument:
+            streams = [] if patterns else self._live((), plan)
             if patterns:
                 name = target or (await choose_base(repository, target, fetch=False)).target
                 heads = [Head(branch, commit) for branch, commit in await self.branches(patterns, name)]
             else:
-                streams = self._live((), plan)
                 name = target or streams[0].target
                 heads = [Head(one.name, await now_in(repository, one), one.rules.owns) for one in streams]
             tip = base and await repository.commit(base)
             if base and tip is None:
                 raise NotFoundError(f"`{base}` is no commit")
             shown = base or name
-            return await matrix.look(heads, Head(shown, tip or await self.tip(repository, name)))
+            found = await matrix.look(heads, Head(shown, tip or await self.tip(repository, name)))
+            return made_anew(found, lambda: self._plan(streams[0].run) if streams else self._standing_plan())
 
         return look
 

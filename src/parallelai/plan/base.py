@@ -24,7 +24,8 @@ class Model(BaseModel):
     @classmethod
     def _rename(cls, data: Any) -> Any:
         # A key that is there under two names stays, and is refused as unknown with a word about that.
-        if not cls.aliases or not isinstance(data, Mapping) or cls.aliases.keys().isdisjoint(data):
+        # (`dict` is named because most are one, and to ask whether something is a `Mapping` takes long.)
+        if not cls.aliases or not isinstance(data, (dict, Mapping)) or cls.aliases.keys().isdisjoint(data):
             return data
         renamed: dict[str, Any] = {}
         for key, value in data.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from parallelai.errors import Problem
 from parallelai.plan.files import Matcher, Tree
@@ -122,7 +123,8 @@ class _Checker:
     def cycles(self) -> Iterator[Problem]:
         edges: dict[str, list[str]] = {}
         for _, work in self.works:
-            edges.setdefault(work.id, []).extend(name for name in work.depends_on if name != work.id)
+            if work.depends_on:
+                edges.setdefault(work.id, []).extend(name for name in work.depends_on if name != work.id)
         if self.plan.strategy == "pipeline":
             yield from self._against_pipeline()
         for _ in range(_MOST_CYCLES):
@@ -169,10 +171,18 @@ class _Checker:
             if isinstance(gate, ReviewGate):
                 yield ("gates", "landing", index), gate
 
-    def _choices(self) -> Iterator[tuple[tuple[Step, ...], Choice | None]]:
+    def _said(self, key: str) -> Iterator[tuple[tuple[Step, ...], Any]]:
+        """What the defaults, tasks and workstreams say under a key, with its place; most say nothing."""
         for path, layer in self._layers():
-            yield (*path, "engine"), layer.engine
-            yield (*path, "verify"), layer.verify if isinstance(layer.verify, Choice) else None
+            value = getattr(layer, key)
+            if value is not None:
+                yield (*path, key), value
+
+    def _choices(self) -> Iterator[tuple[tuple[Step, ...], Choice | None]]:
+        yield from self._said("engine")
+        for path, layer in self._layers():
+            if isinstance(layer.verify, Choice):
+                yield (*path, "verify"), layer.verify
         for name, role in self.plan.roles.items():
             yield ("roles", name, "engine"), role.engine
         for path, gate in self._gates():
@@ -198,14 +208,14 @@ class _Checker:
         known = self.names.templates
         if known is None:
             return
-        used = [((*path, "template"), layer.template) for path, layer in self._layers()]
+        used = list(self._said("template"))
         used += [((*path, "review"), gate.review) for path, gate in self._gates()]
         for place, name in used:
-            if name is not None and name not in known:
+            if name not in known:
                 yield self._at(place, f"the template `{name}` is unknown", meant(name, known, "template"))
 
     def models(self) -> Iterator[Problem]:
-        used = [((*path, "model"), layer.model) for path, layer in self._layers()]
+        used = list(self._said("model"))
         used += [(("roles", name, "model"), role.model) for name, role in self.plan.roles.items()]
         used += [(("engines", name, "model"), entry.model) for name, entry in self.plan.engines.items()]
         used += [((*path, "model"), gate.model) for path, gate in self._gates()]
@@ -228,11 +238,9 @@ class _Checker:
         if self.names.roles is None:
             return
         known = self.names.roles | set(self.plan.roles)
-        for path, layer in self._layers():
-            if layer.role is not None and layer.role not in known | self.unread:
-                yield self._at(
-                    (*path, "role"), f"the role `{layer.role}` is unknown", meant(layer.role, known, "role")
-                )
+        for place, role in self._said("role"):
+            if role not in known | self.unread:
+                yield self._at(place, f"the role `{role}` is unknown", meant(role, known, "role"))
 
     def phases(self) -> Iterator[Problem]:
         if not self.plan.phases or "phases" in self.unread:
@@ -392,10 +400,10 @@ class _Checker:
         yield from self._secret_values(("workspace", "env"), self.plan.workspace.env)
         yield from self._secret_values(("vars",), self.plan.vars)
         for path, layer in self._layers():
-            yield from self._secret_values(
-                (*path, "workspace", "env"), layer.workspace.env if layer.workspace else {}
-            )
-            yield from self._secret_values((*path, "params"), layer.params)
+            if layer.workspace is not None:
+                yield from self._secret_values((*path, "workspace", "env"), layer.workspace.env)
+            if layer.params:
+                yield from self._secret_values((*path, "params"), layer.params)
 
     def _secret_values(self, path: tuple[Step, ...], found: Mapping[str, object]) -> Iterator[Problem]:
         for key, value in found.items():

@@ -15,7 +15,7 @@ from parallelai.plan.chunks import chunk
 from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
 from parallelai.plan.graph import Instance, TaskGraph, find_cycle
 from parallelai.plan.model import Chunk, Defaults, Phase, PhaseGate, Plan, Task, Workstream
-from parallelai.plan.resolve import resolve
+from parallelai.plan.resolve import resolve_all
 from parallelai.plan.templates import Template
 from parallelai.records import FileNote, FilePart
 
@@ -39,7 +39,7 @@ def expand(
         UsageError: a dependency that is no task, tasks that wait for each other, a bad pattern, a template's
             parameter that is missing.
     """
-    tasks = [_placed(resolve(plan, task, settings_defaults, templates)) for task in plan.works]
+    tasks = [_placed(task) for task in resolve_all(plan, settings_defaults, templates)]
     sieve = _Sieve(tree)
     items = {task.id: sieve.items(task) for task in tasks}
     if len(items) != len(tasks):
@@ -82,6 +82,10 @@ class _Item:
     files: tuple[FilePart, ...]
 
 
+_ONE = (_Item("", ()),)
+"""Of a task that is about no file in particular: most are."""
+
+
 @dataclass(slots=True)
 class _Sieve:
     """Selects files for tasks, looking at each file once."""
@@ -99,7 +103,7 @@ class _Sieve:
         """Spread a task over its files. Equal requests give the same tuple: tasks that pair compare fast."""
         each = task.each
         if each is None and task.files is None:
-            return (_Item("", ()),)
+            return _ONE
         is_sifted = each is not None or _is_review(task)
         size = each.chunk if isinstance(each, Chunk) else 0
         key = (task.files, "single" if each is None and not is_sifted else str(each is not None), size)

@@ -108,9 +108,9 @@ def render(
         prefix = _joined([_prefix(template, names), _checklist(task, template), _shape(task, template)])
         description = render_text(task.description, names, "the description").strip("\n")
         has_files = bool(instance.files) and not used & {"file", "files"}
-        before = _joined([prefix, description, _listed(instance.files) if has_files else ""])
-        is_told = "tasks" not in used and (instance.depends_on or instance.awaits)
-        text = _joined([before, _earlier(instance, tasks) if is_told else ""])
+        text = before = _joined([prefix, description, _listed(instance.files) if has_files else ""])
+        if "tasks" not in used and (instance.depends_on or instance.awaits):
+            text = _joined([before, _earlier(instance, tasks)])
     except UsageError as error:
         raise UsageError(error.said, where=instance.id, next=error.next) from None
     shared = 0 if in_template & _OF_INSTANCE else len(prefix)

@@ -25,9 +25,26 @@ def resolve(
     return whole if template is None else complete(whole, template)
 
 
+def resolve_all(
+    plan: Plan, settings_defaults: Defaults | None = None, templates: Mapping[str, Template] | None = None
+) -> list[Task]:
+    """Complete all tasks and workstreams of a plan, as `resolve` does one."""
+    if _says_anything(plan, settings_defaults):
+        return [resolve(plan, task, settings_defaults, templates) for task in plan.works]
+    return [  # most plans say it all in their tasks
+        task
+        if task.role is None and task.template is None
+        else resolve(plan, task, settings_defaults, templates)
+        for task in plan.works
+    ]
+
+
+def _says_anything(plan: Plan, settings_defaults: Defaults | None) -> bool:
+    return any(layer.model_fields_set - {"model"} for layer in _layers(plan, settings_defaults))
+
+
 def _over_defaults(plan: Plan, task: Task, settings_defaults: Defaults | None) -> Task:
-    said = any(layer.model_fields_set - {"model"} for layer in _layers(plan, settings_defaults))
-    if not said and task.role is None:  # most plans say it all in their tasks
+    if task.role is None and not _says_anything(plan, settings_defaults):
         return task
     given = {name: getattr(task, name) for name in task.model_fields_set}
     for layer in _layers(plan, settings_defaults):

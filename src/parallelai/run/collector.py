@@ -11,8 +11,12 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SELDOM = 100_000
-"""How many new objects there are before it looks; Python's own number is 700."""
+SELDOM = 250_000
+"""How many new objects there are before it looks; Python's own number is 700.
+
+A look at so many takes as long as hundreds of instant tasks, and ten thousand of those make fewer. Were all of them
+garbage, it would be some 25 MB.
+"""
 OLD = 100
 """How often it looks at the new ones before it looks at the older ones, which hardly ever go; Python's is 10."""
 

@@ -54,10 +54,9 @@ def definition_digest(
     variables those that its texts name."""
     used = _used(variables, task, template)
     others = digest([template and template.model_dump(mode="json"), used]) if template or used else ""
-    mappings = (
-        digest(task.model_dump(mode="json", include=_MAPPINGS)) if _MAPPINGS & task.model_fields_set else ""
-    )
-    said = task.model_dump_json(include=_WHAT_COUNTS, exclude_defaults=True)
+    given = task.model_fields_set  # what else there is are defaults
+    mappings = digest(task.model_dump(mode="json", include=_MAPPINGS)) if _MAPPINGS & given else ""
+    said = task.model_dump_json(include=_WHAT_COUNTS & given, exclude_defaults=True)
     text = f"{said}\0{mappings}\0{others}\0{doers}{_role_digest(role)}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -78,8 +77,10 @@ def doers_digest(choice: Choice, members: Iterable[tuple[str, str | None, str | 
 
 def _used(variables: Mapping[str, Any], task: Task, template: Template | None) -> dict[str, Any]:
     """The variables whose names are in the task's texts; one too many only asks once more than needed."""
+    if not variables:
+        return {}
     texts = " ".join((task.description, task.when or "", template.prompt if template is not None else ""))
-    if not variables or not _VARIABLE.search(texts):
+    if not _VARIABLE.search(texts):
         return {}
     return {name: value for name, value in variables.items() if name in texts}
 
@@ -199,6 +200,9 @@ def _place(part: FilePart) -> str:
     return f"{part.path}:{part.first}:{part.last}"
 
 
+_NOTHING_TOLD = (None, None, None)
+
+
 def cache_key(
     request: Request, engine: str, entry: str | None, files: Callable[[str], str], asks_at: str = ""
 ) -> str:
@@ -214,7 +218,7 @@ def cache_key(
     if request.schema is not None or request.checklist:
         hasher.update(f"\0s{digest([request.schema, request.checklist])}".encode())
     told = (request.instructions, request.temperature, request.max_tokens)
-    if any(one is not None for one in told):
+    if told != _NOTHING_TOLD:
         hasher.update(f"\0r{digest(told)}".encode())
     if asks_at:
         hasher.update(f"\0a{asks_at}".encode("utf-8", "surrogatepass"))

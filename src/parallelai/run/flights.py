@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,7 +40,7 @@ from parallelai.run.job import Job
 from parallelai.run.journaling import Append
 from parallelai.run.masking import Masker
 from parallelai.run.nodes import AttemptResult
-from parallelai.run.preparation import Ready, timeouts
+from parallelai.run.preparation import Ready, log_of, timeouts
 from parallelai.run.report import join
 from parallelai.run.resume import REJECTED, Prior
 from parallelai.run.streams import StreamLogs
@@ -119,7 +118,6 @@ class Flights:
         self._append = append
         self._executor = executor
         self._streams = StreamLogs(job.logs, masker.text)
-        self._output = os.path.join(job.logs, "output", "")  # noqa: PTH118  # the beginning of a log's path
         self._flights: dict[AttemptId, _Flight] = {}
         self.memory_taken: dict[str, int] = {}
 
@@ -127,7 +125,7 @@ class Flights:
         """Begin an attempt. Gives its result at once if no engine need be asked, else None."""
         who = self._job.assignment(instance)
         name, model = who.choice.members[start.member], who.models[start.member]
-        request = self._request(start, instance, ready, name, model)
+        request = self._request(start, instance, ready.request, name, model)
         key = key_of(self._job, name, request)
         id = AttemptId(instance.id, request.attempt)
         reserved = AttemptReserved(name, key, who.why, start.estimate.tokens, start.estimate.usd)
@@ -284,16 +282,19 @@ class Flights:
         self._streams.close_all()
 
     def _request(
-        self, start: Start, instance: Instance, ready: Ready, name: str, model: str | None
+        self, start: Start, instance: Instance, first: Request, name: str, model: str | None
     ) -> Request:
-        entry = self._job.entries.get(name)
-        wall, idle = timeouts(instance.task, entry)
+        """The request of an attempt; what was made ready is that of the first one, by the first member."""
         attempt = start.attempt + self._prior.attempts.get(instance.id, 0)
+        repeat = self._repeats.get(instance.id, 0)
+        if start.member == 0 and (first.attempt, first.repeat) == (attempt, repeat):
+            return first
+        wall, idle = timeouts(instance.task, self._job.entries.get(name))
         return changed(
-            ready.request,
+            first,
             attempt=attempt,
-            repeat=self._repeats.get(instance.id, 0),
-            log=f"{self._output}{instance.index}-{attempt}.log",
+            repeat=repeat,
+            log=log_of(self._job, instance, attempt),
             model=model,
             timeout_seconds=wall,
             idle_timeout_seconds=idle,

@@ -69,6 +69,8 @@ class Masker:
     def reply(self, reply: Reply) -> Reply:
         """Mask all texts of a reply; one without secrets is given back as it is."""
         text = self.text(reply.text) if reply.text else reply.text
+        if text == reply.text and not reply.findings and not reply.notes and reply.data is None:
+            return reply
         findings = self._findings(reply.findings)
         data = self._data(reply.data)
         notes = tuple(self.text(note) for note in reply.notes)

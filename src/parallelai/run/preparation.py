@@ -26,9 +26,15 @@ from parallelai.run.job import Assignment, Job
 from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
 
+NOBODY = ("", None)
+"""The engine and the model of a phase's gate."""
+
 
 class Ready(NamedTuple):
-    """A task that can start: its request (the members' models are put in at the start) and fingerprint."""
+    """A task that can start: the request of its first attempt, by the first member, and its fingerprint.
+
+    Most tasks have no other; those of others are copies of it.
+    """
 
     request: Request
     fingerprint: str
@@ -54,8 +60,9 @@ class TaskViews(Mapping[str, TaskView]):
     def ended(self, instance: str, outcome: Outcome, reply: Reply | None) -> None:
         """Remember how an instance ended."""
         self._outcomes[instance] = outcome
-        self._views.pop(instance, None)
-        self._views.pop(self._job.graph.get(instance).task.id, None)
+        if self._views:
+            self._views.pop(instance, None)
+            self._views.pop(self._job.graph.get(instance).task.id, None)
         self._digests.pop(instance, None)  # it may have been done again
         self._replies.pop(instance, None)
         if reply is not None:
@@ -151,10 +158,10 @@ class Preparation:
             mark = self.fingerprint(instance)
             if not isinstance(instance.task, Workstream) and self._prior.kept(instance.id, mark) is not None:
                 return Settled(Outcome.OK)
-            blocked = self._job.assignment(instance).error
-            if blocked is not None:
-                return Settled(Outcome.BLOCKED, blocked)
-            return Ready(self._request(instance), mark)
+            who = self._job.assignment(instance)
+            if who.error is not None:
+                return Settled(Outcome.BLOCKED, who.error)
+            return Ready(self._request(instance, who), mark)
         except ParallelAIError as failure:
             record = ErrorRecord("invalid", failure.said, failure.where, failure.next)
             return Settled(Outcome.FAILED, record)
@@ -178,14 +185,20 @@ class Preparation:
         return evaluate(str(instance.task.when), self.views, self._job.variables, instance)
 
     def _definition(self, instance: Instance) -> str:
+        """Hash what the plan says of a task; once for all its instances, and for each choice of who does them."""
         task, who = instance.task, self._job.assignment(instance)
+        if task.each is None:  # it has no other instance
+            return self._digest(task, who)
         name = (task.id, who.choice.members)
         known = self._definitions.get(name)
         if known is None:
-            known = self._definitions[name] = definition_digest(
-                task, self._template(task), self._doers_of(who), self._job.variables, self._role(task)
-            )
+            known = self._definitions[name] = self._digest(task, who)
         return known
+
+    def _digest(self, task: Task, who: Assignment) -> str:
+        return definition_digest(
+            task, self._template(task), self._doers_of(who), self._job.variables, self._role(task)
+        )
 
     def _doers_of(self, who: Assignment) -> str:
         """Hash who does a task: once for each assignment, which thousands of tasks may share."""
@@ -204,22 +217,20 @@ class Preparation:
     def _template(self, task: Task) -> Template | None:
         return self._job.templates[task.template] if task.template is not None else None
 
-    def _request(self, instance: Instance) -> Request:
-        task = instance.task
-        prompt = render(
-            instance,
-            template=self._template(task),
-            root=self._job.root,
-            tasks=self.views,
-            vars=self._job.variables,
-        )
-        refused = self._prior.leave.refused.get(instance.id)
-        output, schema = output_of(task, self._template(task))
-        workspace = self._job.plan.workspace
+    def _request(self, instance: Instance, who: Assignment) -> Request:
+        """The request of the first attempt that this process makes, by the first of who does the task."""
+        job, prior, task = self._job, self._prior, instance.task
+        template, workspace = self._template(task), job.plan.workspace
+        prompt = render(instance, template=template, root=job.root, tasks=self.views, vars=job.variables)
+        output, schema = output_of(task, template)
+        refused = prior.leave.refused.get(instance.id)
+        engine, model = next(zip(who.choice.members, who.models, strict=True), NOBODY)
+        wall, idle = timeouts(task, job.entries.get(engine))
+        attempt = prior.attempts.get(instance.id, 0) + 1
         return Request(
-            run=self._job.run,
+            run=job.run,
             task=instance.id,
-            attempt=0,
+            attempt=attempt,
             root=self._root,
             prompt=prompt.text + (told_before(refused) if refused is not None else ""),
             shared=prompt.shared,
@@ -227,14 +238,22 @@ class Preparation:
             files=instance.files,
             output=output,
             schema=schema,
-            timeout_seconds=task.timeout,
-            idle_timeout_seconds=task.idle_timeout,
-            grace_seconds=self._job.plan.limits.grace,
+            model=model,
+            repeat=prior.repeats.get(instance.id, 0),
+            log=log_of(job, instance, attempt),
+            timeout_seconds=wall,
+            idle_timeout_seconds=idle,
+            grace_seconds=job.plan.limits.grace,
             env=dict(workspace.env),
             pass_env=workspace.pass_env,
             checklist=task.checklist,
             **_of_role(self._role(task), task),
         )
+
+
+def log_of(job: Job, instance: Instance, attempt: int) -> str:
+    """The file for what an attempt prints."""
+    return f"{job.logs}/output/{instance.index}-{attempt}.log"
 
 
 def _of_role(role: Role | None, task: Task) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import dataclasses
 from parallelai.engines.protocol import Estimate, Request
 from parallelai.errors import EngineError
 from parallelai.plan.model import PhaseGate
-from parallelai.records import ErrorRecord, Outcome
+from parallelai.records import ErrorRecord, Outcome, changed
 from parallelai.run.job import Job
 from parallelai.run.nodes import Prepared, Settled
 from parallelai.run.preparation import Preparation, Ready
@@ -20,7 +20,6 @@ class Readiness:
         self._job = job
         self._preparation = preparation
         self._ready: dict[str, Ready] = {}
-        self._fingerprints: dict[str, str] = {}
         self._waiting: set[str] = set()  # what became ready in this round, and did not start
 
     def adopt(self, job: Job) -> None:
@@ -35,17 +34,18 @@ class Readiness:
         if isinstance(ready, Settled):
             return ready
         self._ready[task] = ready
-        self._fingerprints[task] = ready.fingerprint
         if isinstance(instance.task, PhaseGate):
             return Prepared()
         self._waiting.add(task)
         who = self._job.assignment(instance)
         try:
-            estimates = [self._estimate(name, ready.request) for name in who.choice.members]
+            estimates = [
+                self._estimate(name, model, ready.request)
+                for name, model in zip(who.choice.members, who.models, strict=True)
+            ]
             needed = (instance.task.workspace or self._job.plan.workspace).needs.memory
             return Prepared(tuple([_with_memory(each, needed) for each in estimates]))
         except Exception as error:  # an engine is other people's code: its bug is this task's failure
-            self._ready.pop(task)
             said = f"the engine failed: {type(error).__name__}: {error}"
             return Settled(Outcome.FAILED, ErrorRecord("internal", said))
 
@@ -62,10 +62,12 @@ class Readiness:
     def end(self, task: str) -> str:
         """Forget a task that has ended; gives its fingerprint, empty if it was never made ready."""
         self._waiting.discard(task)
-        self._ready.pop(task, None)
-        return self._fingerprints.pop(task, "")
+        ready = self._ready.pop(task, None)
+        return ready.fingerprint if ready is not None else ""
 
-    def _estimate(self, name: str, request: Request) -> Estimate:
+    def _estimate(self, name: str, model: str | None, request: Request) -> Estimate:
+        if model != request.model:  # which is the first member's
+            request = changed(request, model=model)
         try:
             estimate = self._job.engines(name).estimate(request)
         except EngineError:  # it is not there, which its attempt will say; others may take over

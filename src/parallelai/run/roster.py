@@ -81,6 +81,9 @@ class Roster:
     def _await(self, task: TaskState) -> None:
         """Count what a task waits for; it may be ready, or decided already."""
         task.missing = 0
+        if not task.node.depends_on and not task.node.awaits:
+            self._open(task)
+            return
         for name in dict.fromkeys(task.node.depends_on):
             self._await_one(task, self.tasks[name])
         for name in dict.fromkeys(task.node.awaits):

@@ -475,7 +475,7 @@ def _state_of(queues: Queues, known: dict[frozenset[str], frozenset[str]], node:
     retried = known.get(node.retry_on)
     if retried is None:
         retried = known[node.retry_on] = retried_kinds(node.retry_on)
-    return TaskState(node, tuple(queues.channel(member) for member in node.members), retried)
+    return TaskState(node, tuple([queues.channel(member) for member in node.members]), retried)
 
 
 def _over(why: str) -> Ending:

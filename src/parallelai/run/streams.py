@@ -24,7 +24,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """A stream that floods is cut here; the attempt goes on."""
 MOST_REPLY_CHARS = 200_000
 """How much is kept of a reply that could not be used."""
-_IN_JOURNAL = (FinalEvent, UsageEvent, LimitsEvent)
+IN_JOURNAL = (FinalEvent, UsageEvent, LimitsEvent)
 """What a call without a stream says of itself: a file for each of a thousand calls would tell nothing more."""
 
 
@@ -44,7 +44,7 @@ class StreamLogs:
 
     def write(self, number: int, event: EngineEvent) -> None:
         """Add one event. Usage and an end alone make no file: the journal has them."""
-        if isinstance(event, _IN_JOURNAL) and number not in self._open:
+        if isinstance(event, IN_JOURNAL) and number not in self._open:
             return
         if isinstance(event, TextEvent):
             self._with_text.add(number)

@@ -128,6 +128,8 @@ class RunState:
 
     def set_status(self, state: TaskState, status: str | None) -> None:
         """Change a task's outcome, and the counts with it."""
+        if status == state.status:
+            return
         self.counts[state.status or UNFINISHED] -= 1
         self.counts[status or UNFINISHED] += 1
         state.status = status

@@ -7,6 +7,7 @@ give it back: a thousand rows one by one could take seconds.
 from __future__ import annotations
 
 import functools
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +29,7 @@ def put(
         room = _room(len(rows) - start)
         part = rows[start : start + room]
         start += room
-        values: list[Any] = [value for row in part for value in row]
+        values: list[Any] = list(itertools.chain.from_iterable(part))
         # Only what must be NULL is: Python's module binds one four times as slowly as a number.
         values += [None, *[0] * (len(part[0]) - 1)] * (room - len(part))
         connection.execute(_statement(table, columns, len(part[0]), room, is_replacing), values)

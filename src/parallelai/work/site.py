@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from parallelai import processes
@@ -28,6 +28,7 @@ from parallelai.work.guard.interfaces import broken
 from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.guard.place import git_dir_of
 from parallelai.work.guard.righting import clear_specials
+from parallelai.work.guards import message_of, plan_file, shelter_of
 from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Ledger
 from parallelai.work.leftovers import is_a_persons, shown, take_out
@@ -36,7 +37,7 @@ from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, tighter
 from parallelai.work.setting import Setting
-from parallelai.work.sheltering import Shelter, folder_of, is_possible
+from parallelai.work.sheltering import is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
 from parallelai.work.streams.markers import Marker, brought
@@ -61,6 +62,7 @@ class Site:
         self._care = Aftercare(repository, setting.folder / "events", setting.folder / "thrown-away-by-works")
         self._guards: dict[str, Guard] = {}
         self._unconfined: set[str] = set()
+        self._begun: set[str] = set()
         self._locks: dict[str, FileLock] = {}
 
     # -- made
@@ -74,29 +76,9 @@ class Site:
             self._unconfined.add(name)
             self._guards.pop(name, None)
         await asyncio.to_thread(self._lock, name)
-        setting, work = self._setting, self._setting.works[name]
-        wanted = self.wanted(name)
-        base = await self._base_for(name)
+        asked = self._asked(name, await self._base_for(name))
         started = await worktrees.start(
-            self._repository,
-            self._streams,
-            worktrees.Wanted(
-                name=name,
-                plan=setting.plan_name,
-                run=setting.run,
-                base=base,
-                rules=setting.rules[name],
-                branch=work.branch,
-                folder=setting.worktrees,
-                sparse=wanted.sparse,
-                copy=wanted.copy_,
-                link=wanted.link,
-                setup=wanted.setup,
-                description=work.description,
-                depends_on=work.depends_on,
-                priority=work.priority,
-            ),
-            lambda folder, argv: self._set_up(name, folder, argv),
+            self._repository, self._streams, asked, lambda folder, argv: self._set_up(name, folder, argv)
         )
         stream = started.stream
         await self.loans.take(name)
@@ -106,6 +88,26 @@ class Site:
             self._tell(name, WorkspaceCreated(stream.worktree, stream.base, True))
         await self._guard_of(stream).before()
         return started
+
+    def _asked(self, name: str, base: Base) -> worktrees.Wanted:
+        """What a workstream's worktree is to be."""
+        setting, work, wanted = self._setting, self._setting.works[name], self.wanted(name)
+        return worktrees.Wanted(
+            name=name,
+            plan=setting.plan_name,
+            run=setting.run,
+            base=base,
+            rules=setting.rules[name],
+            branch=work.branch,
+            folder=setting.worktrees,
+            sparse=wanted.sparse,
+            copy=wanted.copy_,
+            link=wanted.link,
+            setup=wanted.setup,
+            description=work.description,
+            depends_on=work.depends_on,
+            priority=work.priority,
+        )
 
     def _lock(self, name: str) -> None:
         """Be the only process that works in a workstream's worktree. Raises `Unavailable`."""
@@ -145,7 +147,7 @@ class Site:
         """Run a command of `setup` in a new worktree, confined as assistants are."""
         await self.loans.take(name)
         stream = self._streams.find(name)
-        shelter = _shelter(self._repository, self._streams, stream)
+        shelter = shelter_of(self._repository, self._streams, stream)
         if is_possible() and not shelter.is_laid:
             await asyncio.to_thread(shelter.lay, git_dir_of(self._repository, folder), stream.head)
         workspace = self.workspace(stream, Work(edits=True))
@@ -173,7 +175,10 @@ class Site:
 
     def _traced(self, name: str) -> dict[str, str]:
         """By which git tells what programs do that nothing confines."""
-        return self._guards[name].variables() if name in self._guards else {}
+        variables = self._guards[name].variables() if name in self._guards else {}
+        if variables:
+            self._begun.add(name)
+        return variables
 
     def workspace(self, stream: Stream, work: Work) -> Workspace:
         """How a program may work in a worktree: what its git writes it has for itself, where that can be."""
@@ -181,7 +186,7 @@ class Site:
         common, admin = self._repository.common, git_dir_of(self._repository, Path(stream.worktree))
         setting = self._setting
         is_sheltered = work.sandbox != "none" and is_possible()
-        shelter = _shelter(self._repository, self._streams, stream)
+        shelter = shelter_of(self._repository, self._streams, stream)
         return Workspace(
             edits=True,
             temporary=str(self._temporary(stream.name)),
@@ -248,11 +253,11 @@ class Site:
                     rules=stream.rules,
                     folder=setting.folder / "guard" / stream.name,
                     patches=self._patches,
-                    plan_file=_plan_file(setting),
+                    plan_file=plan_file(setting),
                     brought=frozenset(stream.brought),
                     secrets_in=setting.secrets_in,
                     is_confined=holds,
-                    shelter=_shelter(self._repository, self._streams, stream),
+                    shelter=shelter_of(self._repository, self._streams, stream),
                     aftercare=None if holds else self._care,
                 ),
                 stream.head,
@@ -265,7 +270,7 @@ class Site:
         stream = self._streams.find(name)
         guarded = await self._judged(stream, leases)
         guard = self._guards[name]  # which may have gone on from a commit that a killed process made last
-        head = await guard.commit(*_message(stream, self._setting.run, self._setting.engine_of(name)))
+        head = await guard.commit(*message_of(stream, self._setting.run, self._setting.engine_of(name)))
         self._streams.update(name, lambda it: dataclasses.replace(it, head=head))
         await guard.before()
         return guarded.said
@@ -273,6 +278,7 @@ class Site:
     async def _judged(self, stream: Stream, leases: Collection[str]) -> Guarded:
         """Keep out what a workstream may not change, and write that down."""
         guarded: Guarded = await self._guard_of(stream).check(leases, taking_over.settling(stream))
+        self._begun.discard(stream.name)
         self._keep_out(stream.name, [kept for kept in guarded.kept_out if kept not in stream.kept_out])
         self._tell_touched(stream.name, guarded.touched)
         return guarded
@@ -382,6 +388,7 @@ class Site:
             self._tell(name, WorkspaceRepaired(stream.worktree, said))
         # HEAD, `.git` and refs are its to write, too.
         self._tell_touched(name, (await guard.check(stream.leases, taking_over.settling(stream))).touched)
+        self._begun.discard(name)
         await guard.before()
 
     @property
@@ -429,6 +436,17 @@ class Site:
             self._tell(stream.name, WorkspaceRemoved(stream.worktree))
         await self.loans.release(stream.name)
 
+    async def see_to(self, name: str) -> None:
+        """Put right what an attempt did to the user's repository that ended before it was judged."""
+        if name not in self._begun:
+            return
+        self._begun.discard(name)
+        try:
+            touched = await self._guards[name].see_to_repository()
+        except (ParallelAIError, OSError) as error:
+            touched = (f"it cannot be looked at: {error}",)
+        self._tell_touched(name, touched)
+
     async def aclose(self) -> None:
         """Let go of what only this process needed."""
         await self.loans.rest_all()
@@ -436,64 +454,3 @@ class Site:
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
-
-
-async def by_hand(
-    repository: Repository,
-    streams: Streams,
-    stream: Stream,
-    folder: Path,
-    secrets_in: Callable[[str], frozenset[str]],
-) -> str:
-    """Guard and commit what a person has in a worktree, as after a turn; gives what was kept out, in words.
-
-    Raises `Trespass` for a secret.
-    """
-    guard = Guard(
-        GuardSettings(
-            repository=repository,
-            name=stream.name,
-            worktree=Path(stream.worktree),
-            branch=stream.branch,
-            rules=stream.rules,
-            folder=folder / "guard" / stream.name,
-            patches=folder / "patches",
-            brought=frozenset(stream.brought),
-            secrets_in=secrets_in,
-            is_confined=True,  # what changed in git meanwhile was a person's doing
-            shelter=_shelter(repository, streams, stream),
-        ),
-        stream.head,
-    )
-    guarded = await guard.check(stream.leases, taking_over.settling(stream))
-    head = await guard.commit(*_message(stream, stream.run, None))
-    streams.update(
-        stream.name,
-        lambda it: dataclasses.replace(
-            it,
-            head=head,
-            kept_out=tuple(dict.fromkeys((*it.kept_out, *guarded.kept_out))),
-            in_attempt=False,  # what was left is a person's now
-        ),
-    )
-    return guarded.said
-
-
-def _plan_file(setting: Setting) -> str | None:
-    """The plan's file below the root, which no workstream may change; None where it is none."""
-    name = setting.plan_name
-    return name if not Path(name).is_absolute() and (setting.root / name).is_file() else None
-
-
-def _shelter(repository: Repository, streams: Streams, stream: Stream) -> Shelter:
-    """What the sandbox of a workstream may have of git for itself."""
-    return Shelter(folder_of(streams.state, stream.name), repository.common, stream.branch)
-
-
-def _message(stream: Stream, run: str, engine: str | None) -> tuple[str, dict[str, str]]:
-    """The message of a commit of ours, and its trailers."""
-    lines = stream.description.strip().splitlines()
-    trailers = {"ParallelAI-Run": run, "ParallelAI-Task": stream.name}
-    if engine is not None:
-        trailers["ParallelAI-Engine"] = engine
-    return f"{stream.name}: {lines[0][:72] if lines else 'work'}\n", trailers

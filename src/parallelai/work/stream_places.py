@@ -139,7 +139,7 @@ class StreamPlace:
 
     async def put_right(self) -> tuple[str, ...]:
         self._room.attempted(self._name)
-        return ()  # the guard does, before the next turn
+        return ()  # it is when the place is closed, and told in events
 
     async def close(self, *, is_left: bool = False) -> None:
         # Before anything is waited for: a second Ctrl-C ends that. Where it cannot be written down, as on a full disk,
@@ -147,6 +147,7 @@ class StreamPlace:
         with contextlib.suppress(ParallelAIError, OSError):
             self._room.stopped(self._name)
         try:
+            await self._room.site.see_to(self._name)
             await self._room.site.loans.rest(self._name)
         finally:
             await asyncio.to_thread(remove, Path(self.workspace.temporary))

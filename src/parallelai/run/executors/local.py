@@ -44,6 +44,7 @@ from parallelai.run.executors.base import (
     ExecutorEvent,
 )
 from parallelai.run.steps import disk_full
+from parallelai.run.streams import IN_JOURNAL
 from parallelai.run.workspaces import PLAIN, Workspaces
 from parallelai.store import faults
 
@@ -52,7 +53,7 @@ from parallelai.store import faults
 class _Clock:
     """The two time-outs of one attempt. Waits for permits and for answers do not count."""
 
-    wall: asyncio.Timeout
+    wall: asyncio.Timeout  # without an end, until `arm`
     last: float = 0.0
     tools: int = 0
     _waits: int = 0  # how many of the attempt's waits are under way; some wait for two permits at once
@@ -63,6 +64,13 @@ class _Clock:
         self.last = asyncio.get_running_loop().time()
         if isinstance(event, ToolEvent):
             self.tools += 1 if event.state == "started" else -1
+
+    def arm(self, deadline: float) -> None:
+        """Set when the attempt has to be done, on the loop's clock."""
+        if self._waits:
+            self._deadline = deadline
+        else:
+            self.wall.reschedule(deadline)
 
     def begin_turn(self) -> None:
         self.last, self.tools = asyncio.get_running_loop().time(), 0
@@ -108,6 +116,7 @@ class _Port:
     session: str | None = None
     calls: int = 0
     _streamed: Usage | None = None  # what the turn has reported so far
+    _has_streamed: bool = False  # something that is worth a log; most calls say no more than their end
     _turn_began: float = 0.0
     _messages: asyncio.Queue[Message] | None = None  # made when somebody needs it: few turns do
 
@@ -123,7 +132,9 @@ class _Port:
             self._streamed = event.usage if self._streamed is None else self._streamed + event.usage
         elif isinstance(event, SessionEvent):
             self.session = event.id
-        self.executor.report(AttemptStreamed(self.id, event))
+        if self._has_streamed or not isinstance(event, IN_JOURNAL):
+            self._has_streamed = True
+            self.executor.report(AttemptStreamed(self.id, event))
 
     async def permit(self, key: LimitKey, tokens: int) -> Permit:
         async with self.clock.stopped():
@@ -192,19 +203,36 @@ class LocalExecutor:
         self.coordinator = coordinator
         self._places = places
         self._group = group
+        self._loop = asyncio.get_running_loop()
         self._engine_of = engine_of
-        self._running: dict[AttemptId, asyncio.Task[AttemptDone]] = {}
+        self._running: dict[AttemptId, asyncio.Task[None]] = {}
         self._ports: dict[AttemptId, _Port] = {}
+        self._fresh: list[AttemptId] = []  # of which no time-out is set yet
         self._news: list[ExecutorEvent] = []
         self._has_news = asyncio.Event()
         self._is_closed = False
 
     def start(self, spec: AttemptSpec) -> AttemptId:
-        began = time.monotonic()
-        task = self._group.create_task(self._perform(spec, began))
-        self._running[spec.id] = task
-        task.add_done_callback(functools.partial(self._finish, spec.id, began))
+        self._to_arm(spec.id)
+        self._running[spec.id] = self._group.create_task(self._perform(spec, time.monotonic()))
         return spec.id
+
+    def _to_arm(self, id: AttemptId) -> None:
+        """Have an attempt's time-out set once it has begun: one that answers at once needs no timer."""
+        if not self._fresh:
+            self._loop.call_later(0, self._arm)
+        self._fresh.append(id)
+
+    def _arm(self) -> None:
+        """Set the time-outs of those that are still at work."""
+        fresh, self._fresh = self._fresh, []
+        now = self._loop.time()
+        for id in fresh:
+            port = self._ports.get(id)
+            if port is not None:
+                port.clock.arm(now + port.request.timeout_seconds)
+            elif id in self._running:  # it was started in this very round, and begins in the next
+                self._to_arm(id)
 
     async def events(self) -> AsyncIterator[Sequence[ExecutorEvent]]:
         while not self._is_closed or self._news:
@@ -223,8 +251,11 @@ class LocalExecutor:
 
     def cancel(self, id: AttemptId) -> None:
         task = self._running.get(id)
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return
+        task.cancel()
+        if id not in self._ports:  # it has not begun, and never will
+            self._ended(id, AttemptDone(id, 0.0))
 
     def capacity(self) -> int | None:
         return None
@@ -238,10 +269,8 @@ class LocalExecutor:
         self._is_closed = True
         self._has_news.set()
 
-    def _finish(self, id: AttemptId, began: float, task: asyncio.Task[AttemptDone]) -> None:
-        """Report an attempt's end; also of one that was cancelled before its first step."""
-        done = self._done(id, began, None, None) if task.cancelled() else task.result()
-        self._running.pop(id, None)
+    def _ended(self, id: AttemptId, done: AttemptDone) -> None:
+        del self._running[id]
         self._ports.pop(id, None)
         self.report(done)
 
@@ -256,7 +285,8 @@ class LocalExecutor:
             return AttemptDone(id, seconds, None, error, port.usage, calls=port.calls)
         return AttemptDone(id, seconds, result.reply, None, port.usage, result.measured, port.calls)
 
-    async def _perform(self, spec: AttemptSpec, began: float) -> AttemptDone:
+    async def _perform(self, spec: AttemptSpec, began: float) -> None:
+        """Carry an attempt out, and report its end, also of one that is cancelled meanwhile."""
         result: Result | None = None
         error: EngineError | None = None
         try:
@@ -270,14 +300,15 @@ class LocalExecutor:
                 error = disk_full(failure)
             else:
                 error = Internal(f"engine `{spec.engine}` failed: {type(failure).__name__}: {failure}")
-        return self._done(spec.id, began, result, error)
+        finally:
+            self._ended(spec.id, self._done(spec.id, began, result, error))
 
     async def _attempt(self, spec: AttemptSpec, began: float) -> Result:
         engine = self._engine_of(spec.engine)
         request = spec.request
         clock: _Clock | None = None
         try:
-            async with asyncio.timeout(request.timeout_seconds) as wall:
+            async with asyncio.timeout(None) as wall:
                 clock = _Clock(wall)
                 port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
                 port._turn_began = began

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from parallelai.errors import Conflict
-from parallelai.records import ConflictFile, ConflictPair
+from parallelai.plan.generators import Generators
+from parallelai.plan.model import Plan
+from parallelai.records import ConflictDocument, ConflictFile, ConflictPair
 from parallelai.results.printable import visible
 from parallelai.work.streams.beside import belongs_to
 from parallelai.work.streams.markers import Marker, places
@@ -55,6 +58,26 @@ def advice(pair: ConflictPair, *, is_with_target: bool = False) -> str:
         f"{both} work close to each other{where}. It still merges; leave lines alone that are the other's. A"
         f" conflict is likely with {pair.risk:.0%}."
     )
+
+
+def made_anew(found: ConflictDocument, plan: Callable[[], Plan]) -> ConflictDocument:
+    """Say of conflicts in files that a plan calls generated that a landing makes these anew.
+
+    The plan is read only where there is a conflict.
+    """
+    if not any(pair.conflict for pair in found.pairs):
+        return found
+    generators = Generators(plan().landing.generated)
+    pairs = tuple(_made_anew(pair, generators) for pair in found.pairs)
+    return dataclasses.replace(found, pairs=pairs)
+
+
+def _made_anew(pair: ConflictPair, generators: Generators) -> ConflictPair:
+    made = [file.path for file in pair.files if generators.of(file.path) is not None]
+    if not pair.conflict or not made:
+        return pair
+    said = f"a landing makes {listed(made)} anew, by the command that the plan names"
+    return dataclasses.replace(pair, why=f"{pair.why}; {said}" if pair.why else said)
 
 
 def has_landed(names: Sequence[str], target: str, where: str = "") -> str:

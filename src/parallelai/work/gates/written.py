@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from parallelai.errors import ParallelAIError
 from parallelai.git.plumbing import Git
 from parallelai.work.scratch.snapshot import listing
 
 _FILES = ("100644", "100755")
+MOST_BYTES = 64 * 1024 * 1024
+"""Of one file: its content is held in memory."""
+_KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
 Written = dict[str, bytes | None]
 
 
+class NotPlain(ParallelAIError):
+    """At a path that is taken lies something else than a plain file of a bearable size; `said` names both."""
+
+    kind = "invalid"
+
+
 async def written(git: Git, temporary: Path, also: Collection[str]) -> Written:
-    """Give the content of each file that is no longer as it was laid out; None is no file, or no plain one.
+    """Give the content of each file that is no longer as it was laid out; None is no file.
 
     `git` has the folder's index, which stays as it is; `also` are paths that were not laid out and are looked at,
-    too. Raises `GitError` where one cannot be read, OSError where the index cannot be copied to `temporary`.
+    too. Raises `NotPlain` where one is a link, a folder or the like, or too large, `GitError` where one cannot be
+    read, and OSError where the index cannot be copied to `temporary`.
     """
     index = temporary / "index"
     if git.index is not None:
@@ -29,6 +41,8 @@ async def written(git: Git, temporary: Path, also: Collection[str]) -> Written:
     await git.attempt("update-index", "-q", "--refresh")
     names = {os.fsdecode(name) for name in _rows(await git.run("diff-files", "-z", "--name-only"))}
     names.update(also)
+    if git.work_tree is not None:
+        await asyncio.to_thread(_check, git.work_tree, names)
     await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=listing(names))
     blobs: dict[str, str] = {}
     for row in _rows(await git.run("ls-files", "-z", "--stage")):
@@ -38,6 +52,23 @@ async def written(git: Git, temporary: Path, also: Collection[str]) -> Written:
             blobs[path] = blob
     contents = await git.blobs(set(blobs.values()))
     return {path: contents[blobs[path]] if path in blobs else None for path in names}
+
+
+def _check(root: Path, names: Collection[str]) -> None:
+    folders = {folder for name in names for folder in PurePosixPath(name).parents}
+    for folder in sorted(folders):
+        if (root / folder).is_symlink():
+            raise NotPlain(f"a link at `{folder}`")
+    for name in sorted(names):
+        try:
+            found = (root / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no plain file")
+            raise NotPlain(f"{kind} at `{name}`")
+        if found.st_size > MOST_BYTES:
+            raise NotPlain(f"more than {MOST_BYTES} bytes in `{name}`")
 
 
 def _rows(listed: bytes) -> list[bytes]:

@@ -16,10 +16,13 @@ from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.results.printable import visible
 from parallelai.results.summary import number
-from parallelai.work.guard import deeds, traces
+from parallelai.work.guard import deeds, stashes, traces
 from parallelai.work.guard.deeds import ENDING, Evidence, has_thrown_away
 from parallelai.work.guard.keepsake import Keepsake, Returned
 from parallelai.work.guard.standing import Checkout, Found, Standing
+from parallelai.work.guard.traces import Traced
+from parallelai.work.guard.watch import Saved
+from parallelai.work.scratch.removing import remove
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.places import entries
 
@@ -47,13 +50,16 @@ class Aftercare:
     def __init__(self, repository: Repository, events: Path, kept: Path) -> None:
         self._repository = repository
         self._events = events
+        self._checkouts = kept / "checkouts"
         self._keepsake = Keepsake(repository, kept)
         self._checkout = Checkout(repository)
+        self._busy = asyncio.Lock()  # two at once would stand in each other's way, at git's locks
 
     def variables(self, name: str) -> dict[str, str]:
         """What programs in the place of this name get into their environment: git then writes down what they do."""
         self._events.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return {traces.VARIABLE: str(self.trace(name)), deeds.VARIABLE: str(self._deeds(name))}
+        named = {traces.VARIABLE: str(self.trace(name)), deeds.VARIABLE: str(self._deeds(name))}
+        return {**named, **deeds.VARIABLES}
 
     def trace(self, name: str) -> Path:
         """Where git writes down which refs the programs in the place of this name move."""
@@ -65,30 +71,56 @@ class Aftercare:
     def begin(self, name: str) -> None:
         """Forget what programs did in a place before: once that was seen to, and while none runs."""
         for path in (self.trace(name), self._deeds(name)):
+            if path.is_dir() and not path.is_symlink():
+                remove(path)
             path.unlink(missing_ok=True)
 
-    async def look(self, name: str) -> Standing | None:
+    def others(self, name: str) -> list[Traced]:
+        """What the traces of refs of all other places hold."""
+        paths = sorted(self._events.glob("*"))
+        own = self.trace(name)
+        return [traces.read_trace(path) for path in paths if path != own and path.suffix != ENDING]
+
+    async def look(self) -> Standing | None:
         """Keep what there is, and look where the checkout stands, before programs run. Raises `OSError`."""
         await self._keepsake.keep()
-        return await self._checkout.stand(self._events / f"{name}.checkout")
+        return await self._checkout.stand(self._checkouts)
 
-    async def first(self, name: str, before: Standing | None) -> First:
-        """Put back what was thrown away, and HEAD. Raises `GitError`, `OSError`."""
+    async def first(self, name: str, before: Standing | None, *, is_late: bool = False) -> First:
+        """Put back what was thrown away, and HEAD. Raises `GitError`, `OSError`.
+
+        `is_late`: somebody had the repository to themselves since, and need not be told what they did.
+        """
         evidence = self._evidence(name)
         objects = await self._of_objects(evidence)
         if before is None:
             return First(tuple(objects))
-        head = await self._checkout.put_head_back(before, evidence)
+        async with self._busy:
+            head = await self._checkout.put_head_back(before, evidence, is_late=is_late)
         is_left = head is not None and head.is_back and HASH.fullmatch(head.now)
         left = head.now if head is not None and is_left else None
-        return First((*objects, *_said_of_head(before, head)), head, left)
+        told = () if is_late and _is_unknown(head) else _said_of_head(before, head)
+        return First((*objects, *told), head, left)
+
+    async def stashes(self, name: str, before: Saved | None) -> stashes.Outcome:
+        """Put stashes back that programs dropped; `before` is their log as it was. Raises `GitError`."""
+        own = await asyncio.to_thread(traces.read_trace, self.trace(name))
+        async with self._busy:
+            return await stashes.see_to(self._repository, before, own, lambda: self.others(name))
 
     async def last(
-        self, name: str, before: Standing | None, head: Found | None, aside: Path, refs: Collection[str] = ()
+        self,
+        name: str,
+        before: Standing | None,
+        head: Found | None,
+        aside: Path,
+        refs: Collection[str] = (),
+        *,
+        is_late: bool = False,
     ) -> list[str]:
         """Put back the index, and lines of logs, and say what was pushed.
 
-        `refs` are those that moved, and need no word about their logs.
+        `refs` are those that moved, and need no word about their logs; `is_late` is as for `first`.
 
         Raises `GitError`, `OSError`.
         """
@@ -96,8 +128,9 @@ class Aftercare:
         told = []
         if before is not None:
             is_back = head is not None and head.is_back
-            found = await self._checkout.put_index_back(before, evidence, aside, is_head_back=is_back)
-            told += _said_of_index(before, found)
+            async with self._busy:
+                found = await self._checkout.put_index_back(before, evidence, aside, is_head_back=is_back)
+            told += [] if is_late and _is_unknown(found) else _said_of_index(before, found)
         return told + await self._of_logs(evidence, refs) + await self._pushed(name)
 
     async def resume(self) -> tuple[str, ...]:
@@ -113,6 +146,7 @@ class Aftercare:
         except (GitError, OSError) as error:  # what is kept stays with the run
             return (said("objects", f"cannot be looked at: {error}"),)
         await self._keepsake.forget()
+        await asyncio.to_thread(remove, self._events)
         return told
 
     async def _pushed(self, name: str) -> list[str]:
@@ -143,6 +177,10 @@ class Aftercare:
         linked = await asyncio.to_thread(entries, self._repository)
         checkouts = (self._repository.root, *(entry.path for entry in linked))
         return "" if has_thrown_away(own, checkouts) else f"; by whom is not known: {_YOU}"
+
+
+def _is_unknown(found: Found | None) -> bool:
+    return found is not None and not found.is_ours
 
 
 def said(path: str, words: str) -> str:

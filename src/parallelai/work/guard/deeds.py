@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,8 @@ from typing import Any
 from parallelai.engines.planted import read_plain
 
 VARIABLE = "GIT_TRACE2_EVENT"
+VARIABLES = {"GIT_TRACE2_EVENT_BRIEF": "0"}
+"""Beside it: without times, which the user's settings may leave out, nothing is told by it."""
 WRITES_CHECKOUT = frozenset(
     (
         *("add", "am", "apply", "bisect", "branch", "checkout", "checkout-index", "cherry-pick", "commit"),
@@ -39,13 +40,17 @@ WRITES_CHECKOUT = frozenset(
 )
 """Commands that write HEAD, the index or files of a checkout; but for `stash`, whose work is in the stash."""
 STASH = "stash"
+_ONLY_STASHES = frozenset({"clear", "create", "drop", "list", "show", "store"})
+"""What can follow `stash`, and leaves the checkout as it is."""
 THROWS_AWAY = frozenset({"gc", "maintenance", "prune", "prune-packed", "reflog", "repack"})
 """Commands after which objects or lines of logs may be gone."""
 ENDING = ".events"
 """Of the name of a trace."""
 _MOST_BYTES = 32 * 1024 * 1024
 _MOST_LINE_BYTES = 64 * 1024
-_BEGINNINGS = tuple(b'{"event":"%s"' % event for event in (b"start", b"cmd_name", b"def_repo", b"exit"))
+_BEGINNING = b'{"event":"'
+_UNHEARD = 2.0
+"""Seconds: one that was killed can have written so long after the last line that it wrote."""
 _SLACK = 0.02
 """Seconds: a file's time is taken from a coarser clock than a program's."""
 
@@ -54,13 +59,15 @@ _SLACK = 0.02
 class Deed:
     """One process of git: the checkout that it worked in, and from when to when it ran (Unix time).
 
-    `commands` is its command, after those of git that called it.
+    `commands` is its command, after those of git that called it; `is_aside` says that it has to do with stashes, and
+    leaves the checkout as it is. Without lines that say so it ran at no time.
     """
 
     commands: tuple[str, ...] = ()
     checkout: str = ""
-    began: float = 0.0
-    ended: float = float("inf")
+    began: float = float("inf")
+    ended: float = float("-inf")
+    is_aside: bool = False
 
 
 class Evidence:
@@ -104,25 +111,33 @@ def parse(lines: Iterable[bytes]) -> tuple[Deed, ...]:
     """Put the lines of each process together. Pure."""
     found: dict[str, Deed] = {}
     for line in lines:
-        if len(line) > _MOST_LINE_BYTES or not line.startswith(_BEGINNINGS):
+        if len(line) > _MOST_LINE_BYTES or not line.startswith(_BEGINNING):
             continue
         try:
             row = json.loads(line)
             _take(found.setdefault(str(row["sid"]), Deed()), row)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return tuple(found.values())
 
 
 def _take(deed: Deed, row: dict[str, Any]) -> None:
-    if row["event"] == "start":
-        deed.began = _time(row)
-    elif row["event"] == "exit":
-        deed.ended = _time(row)
-    elif row["event"] == "cmd_name":
+    event = row["event"]
+    if event == "cmd_name":
         deed.commands = tuple(str(row["hierarchy"]).split("/"))
-    elif not deed.checkout:  # the first is its own; others are submodules
-        deed.checkout = os.path.realpath(str(row["worktree"]))
+    elif event == "def_repo" and not deed.checkout:  # the first is its own; others are submodules
+        deed.checkout = str(row["worktree"])
+    when = _time(row)
+    if event == "start":
+        deed.began = when
+        deed.is_aside = _is_aside(row.get("argv"))
+    deed.ended = when if event == "exit" else max(deed.ended, when + _UNHEARD)
+
+
+def _is_aside(argv: object) -> bool:
+    words = argv if isinstance(argv, list) else []
+    after = words[words.index(STASH) + 1 :] if STASH in words else []
+    return bool(after) and after[0] in _ONLY_STASHES
 
 
 def _time(row: dict[str, Any]) -> float:
@@ -141,7 +156,7 @@ def is_last_writer(deeds: Iterable[Deed], checkout: Path, written: float) -> boo
 
 def has_stashed(deeds: Iterable[Deed], checkout: Path) -> bool:
     """Whether one of these put aside what was in a checkout, or took it out again. Pure."""
-    return any(STASH in deed.commands for deed in _in(deeds, checkout))
+    return any(STASH in deed.commands and not deed.is_aside for deed in _in(deeds, checkout))
 
 
 def has_thrown_away(deeds: Iterable[Deed], checkouts: Iterable[Path]) -> bool:

@@ -11,29 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
-from parallelai.results.printable import visible
-from parallelai.work.guard import committing, facts, inside, keeping, righting, words
-from parallelai.work.guard.aftercare import First
+from parallelai.work.guard import committing, facts, inside, keeping, righting, stashes, users, words
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
-from parallelai.work.guard.restoring import Refs, keep_tips, move_back, own_files, restore_files, sort_refs
 from parallelai.work.guard.rules import Out, Permits, Why
-from parallelai.work.guard.traces import NOTHING_TRACED, read_trace
+from parallelai.work.guard.state import REPOSITORY, State
 from parallelai.work.guard.turn import Turn, load, store
-from parallelai.work.guard.unseen import Unseen, absent, unseen
-from parallelai.work.guard.watch import Moved, Watch, files_changed_since, refs_moved_since, watch_of
+from parallelai.work.guard.unseen import absent, unseen
+from parallelai.work.guard.watch import Watch, watch_of
 from parallelai.work.scratch.workspaces import as_text
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.record import KeptOut
-
-_REPOSITORY = "160000"
-_OURS = ("refs/parallelai/", "refs/heads/parallelai/", ".git/worktrees/")
-"""What comes and goes with runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +67,7 @@ class Guard:
         self.settings = settings
         self.head = head
         self._guarded: Guarded | None = None
+        self._has_looked = False
 
     def variables(self) -> dict[str, str]:
         """What programs in the worktree get into their environment, by which git tells what they do."""
@@ -92,22 +86,37 @@ class Guard:
         git_dir = await asyncio.to_thread(self._git_dir, turn)
         await asyncio.to_thread(righting.clear_specials, git_dir, settings.repository.common)
         if turn.is_open and turn.watch is not None:
+            watch = turn.watch
+            if turn.is_seen_to:
+                now = await watch_of(settings.repository.common)
+                watch = replace(watch, files=now.files, hooks=now.hooks)
+                turn = await self._looked(replace(turn, watch=watch, is_seen_to=False))
             skipped = await self._skipped(git_dir, turn)
             await asyncio.to_thread(store, settings.folder, replace(turn, skipped=skipped))
             await asyncio.to_thread(self._lay_shelter, git_dir)
-            return turn.watch
+            return watch
         watch = await watch_of(settings.repository.common)
         skipped = await asyncio.to_thread(absent, settings.worktree, await self._skipped(git_dir, Turn()))
-        opened = Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
-        if settings.aftercare is not None:
-            await asyncio.to_thread(settings.aftercare.begin, settings.name)
-            opened = replace(opened, standing=await settings.aftercare.look(settings.name))
+        opened = await self._looked(
+            Turn(watch, str(git_dir), skipped, True, (), turn.submodules, turn.committed, turn.onto)
+        )
         # First: an open turn is judged by it, also where its process was killed here.
         await inside.remember(settings, self.head)
         await asyncio.to_thread(store, settings.folder, opened)
         await asyncio.to_thread(_begin_index, settings, git_dir)
         await asyncio.to_thread(self._lay_shelter, git_dir)
         return watch
+
+    async def _looked(self, turn: Turn) -> Turn:
+        """The turn with what has to be known of the user's repository where no sandbox keeps programs from it."""
+        care, settings = self.settings.aftercare, self.settings
+        if care is None:
+            return turn
+        self._has_looked = True
+        await asyncio.to_thread(care.begin, settings.name)
+        standing = await care.look()
+        log = await asyncio.to_thread(stashes.saved, settings.repository)
+        return replace(turn, standing=standing, stashes=log)
 
     def _lay_shelter(self, git_dir: Path) -> None:
         """Let the sandbox's git begin where the branch is; what was done in there and not judged yet stays."""
@@ -153,36 +162,13 @@ class Guard:
         settings = self.settings
         if settings.worktree.is_symlink():
             raise Trespass("the folder that it worked in was replaced by a link", next="look at what it did")
-        turn = await asyncio.to_thread(load, settings.folder)
-        place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
+        state = await self._begin()
+        place = state.place
         await asyncio.to_thread(place.make_folders)
-        aside = settings.patches / f"{settings.name}-git"
-        state = _State(turn, place, await asyncio.to_thread(unseen, place.git_dir, turn.skipped))
-        await asyncio.to_thread(righting.clear_specials, place.git_dir, settings.repository.common)
         if settings.shelter is not None and settings.shelter.is_laid:
             await asyncio.to_thread(settings.shelter.give_back, place.git_dir)
-        await self._restore_files(state, aside)
-        first = await self._see_first(state)
-        for repaired in (
-            await asyncio.to_thread(righting.repair_head, place),
-            await asyncio.to_thread(righting.repair_pointer, place, aside),
-        ):
-            state.notes.extend([repaired] if repaired is not None else [])
-        state.turn = replace(state.turn, skipped=await self._skipped(place.git_dir, turn))
-        await self._adopt(turn)
-        await self._put_right(state)
-        await self._see_last(state, first, aside)
-        await prepare(place, self.head, state.turn.skipped)
-        permits = await facts.permits_of(
-            settings.repository, settings.rules, leases, settings.plan_file, settling
-        )
-        names = await changed_names(place)
-        rules = [name for name in names if name.rpartition("/")[2] in RULE_FILES]
-        if rules:  # they decide what else there is to see
-            await self._keep_out(state, permits, leases, rules)
-            names = await changed_names(place)
-        kept = await self._keep_out(state, permits, leases, names)
-        await self._keep_out_inside(state, kept)
+        await self._put_git_right(state)
+        kept = await self._judge(state, leases, settling)
         # Of what was judged, and nothing that came later.
         tree = await keeping.tree_of(place, self.head, kept)
         files = tuple(sorted({path for each in kept for path in each.change.paths}))
@@ -194,6 +180,37 @@ class Guard:
             await asyncio.to_thread(settings.shelter.settle)
         self._guarded = guarded
         return guarded
+
+    async def see_to_repository(self) -> tuple[str, ...]:
+        """Put right what a turn did to the user's repository, where nobody judges it any more; says what that was.
+
+        Raises `GitError`, `OSError`.
+        """
+        return await users.see_to_all(await self._begin())
+
+    async def _begin(self) -> State:
+        """Take up the turn as it was remembered, where nothing lies that git would wait for."""
+        settings = self.settings
+        turn = await asyncio.to_thread(load, settings.folder)
+        place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
+        await asyncio.to_thread(righting.clear_specials, place.git_dir, settings.repository.common)
+        hidden = await asyncio.to_thread(unseen, place.git_dir, turn.skipped)
+        return State(turn, place, hidden, is_late=not self._has_looked)
+
+    async def _put_git_right(self, state: State) -> None:
+        """Put right what the turn did to git: its worktree's, and the repository's."""
+        place, turn = state.place, state.turn
+        await users.restore_settings(state)
+        first = await users.see_first(state)
+        for repaired in (
+            await asyncio.to_thread(righting.repair_head, place),
+            await asyncio.to_thread(righting.repair_pointer, place, state.aside),
+        ):
+            state.notes.extend([repaired] if repaired is not None else [])
+        state.turn = replace(state.turn, skipped=await self._skipped(place.git_dir, turn))
+        await self._adopt(turn)
+        await self._put_right(state)
+        await users.see_last(state, first)
 
     def _git_dir(self, turn: Turn) -> Path:
         known = None if turn.git_dir is None else Path(turn.git_dir)
@@ -209,43 +226,13 @@ class Guard:
         if await settings.repository.commit(settings.ref) == turn.committed:
             self.head = turn.committed
 
-    async def _restore_files(self, state: _State, aside: Path) -> None:
-        """Put configuration and hooks back, before git is called in their reach."""
-        watch = state.turn.watch
-        if watch is None or not state.turn.is_open:
-            return
-        changed = await files_changed_since(watch)
-        worktree = state.place.git_dir.name
-        to_restore, to_name = own_files(watch, changed, worktree, is_confined=self.settings.is_confined)
-        back, left = await asyncio.to_thread(restore_files, watch, to_restore, aside)
-        state.restored.extend(_below(watch, path) for path in back)
-        state.seen.extend(_below(watch, path) for path in (*to_name, *left))
-
-    async def _see_first(self, state: _State) -> First:
-        """See to what was thrown away, which else may be missed, and to HEAD of the user's checkout."""
-        care, settings = self.settings.aftercare, self.settings
-        if care is None or not state.turn.is_open:
-            return First(())
-        first = await care.first(settings.name, state.turn.standing)
-        state.touched.extend(first.said)
-        if first.left is not None and state.turn.watch is not None:
-            left = Moved("HEAD", None, first.left)
-            await keep_tips(settings.repository, settings.name, (left,), state.turn.watch)
-        return first
-
-    async def _see_last(self, state: _State, first: First, aside: Path) -> None:
-        """See to the index of the user's checkout, and to logs of refs."""
-        care, name = self.settings.aftercare, self.settings.name
-        if care is not None and state.turn.is_open:
-            state.touched += await care.last(name, state.turn.standing, first.head, aside)
-
-    async def _put_right(self, state: _State) -> None:
+    async def _put_right(self, state: State) -> None:
         """Put HEAD, the branch and foreign refs right; what is in no file any more is kept first."""
-        settings, place = self.settings, state.place
+        place = state.place
         righted = await righting.put_right(place, self.head, state.turn.skipped)
         state.undone, lost = righted.undone, list(righted.lost)
         state.notes.extend(righted.notes)
-        refs = await self._moved_refs(state)
+        refs = await users.moved_refs(state)
         if refs.stashed is not None:
             lost.append(righting.Lost(refs.stashed, "what was stashed"))
         tips = [*righted.made, *(move.after for move in refs.made if move.after is not None)]
@@ -253,26 +240,10 @@ class Guard:
         for each in dict.fromkeys(lost):
             await self._keep_lost(state, each)
         state.notes.extend(await righting.leave(place))
-        if refs.traced and state.turn.watch is not None:
-            await keep_tips(settings.repository, settings.name, refs.traced, state.turn.watch)
-        back, left = await move_back(settings.repository, refs)
+        await users.move_refs(state, refs)
         await righting.reset_branch(place, self.head)
-        state.restored.extend(_moved(move) for move in back)
-        state.seen.extend(_moved(move) for move in (*refs.unknown, *left))
 
-    async def _moved_refs(self, state: _State) -> Refs:
-        """What is to become of the refs that moved since before the turn."""
-        settings, watch = self.settings, state.turn.watch
-        if watch is None or not state.turn.is_open or settings.is_confined:
-            return Refs()
-        moves = await refs_moved_since(watch)
-        worktree = state.place.git_dir.name
-        traced = NOTHING_TRACED
-        if settings.aftercare is not None:
-            traced = await asyncio.to_thread(read_trace, settings.aftercare.trace(settings.name))
-        return await sort_refs(settings.repository, watch, moves, worktree, settings.ref, traced)
-
-    async def _keep_lost(self, state: _State, lost: righting.Lost) -> None:
+    async def _keep_lost(self, state: State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(
             state.place, self.head, f"{lost.commit}^{{tree}}", self.settings.name
         )
@@ -284,8 +255,24 @@ class Guard:
 
     # -- judging
 
+    async def _judge(self, state: State, leases: Collection[str], settling: Collection[str]) -> list[Found]:
+        """Judge all that differs, and take out of the worktree what may not stay; gives what stays."""
+        settings, place = self.settings, state.place
+        await prepare(place, self.head, state.turn.skipped)
+        permits = await facts.permits_of(
+            settings.repository, settings.rules, leases, settings.plan_file, settling
+        )
+        names = await changed_names(place)
+        rules = [name for name in names if name.rpartition("/")[2] in RULE_FILES]
+        if rules:  # they decide what else there is to see
+            await self._keep_out(state, permits, leases, rules)
+            names = await changed_names(place)
+        kept = await self._keep_out(state, permits, leases, names)
+        await self._keep_out_inside(state, kept)
+        return kept
+
     async def _keep_out(
-        self, state: _State, permits: Permits, leases: Collection[str], names: Collection[str]
+        self, state: State, permits: Permits, leases: Collection[str], names: Collection[str]
     ) -> list[Found]:
         """Measure paths, judge them, take out of the worktree what may not stay; gives what stays."""
         place = state.place
@@ -313,7 +300,7 @@ class Guard:
         state.out.extend(out)
         return kept
 
-    async def _keep_out_inside(self, state: _State, kept: Iterable[Found]) -> None:
+    async def _keep_out_inside(self, state: State, kept: Iterable[Found]) -> None:
         """Take edits of submodules' files back, which are of other repositories."""
         settings = self.settings
         changes = (*(each.change for each in kept), *(each.change for each in state.out))
@@ -337,7 +324,7 @@ class Guard:
             state.notes.extend(f"{words.shown(path)} could not be taken out of its place" for path in stuck)
 
     async def _remember(
-        self, state: _State, out: Sequence[Out], found: Iterable[Found], written: keeping.Written
+        self, state: State, out: Sequence[Out], found: Iterable[Found], written: keeping.Written
     ) -> None:
         """Write down what is kept out, by reason, before anything is taken out of the worktree."""
         patch = None if written.patch is None else self._shown(written.patch)
@@ -352,13 +339,13 @@ class Guard:
         left = {
             each.change.path: each.after[1]
             for each in found
-            if each.after is not None and each.after[0] == _REPOSITORY
+            if each.after is not None and each.after[0] == REPOSITORY
         }
         state.turn = replace(state.turn, submodules={**state.turn.submodules, **left})
         for (reason, where), paths in groups.items():
             await state.remember(KeptOut(tuple(sorted(as_text(path) for path in paths)), reason, where))
 
-    def _told(self, state: _State, tree: str, files: tuple[str, ...], secrets: tuple[str, ...]) -> Guarded:
+    def _told(self, state: State, tree: str, files: tuple[str, ...], secrets: tuple[str, ...]) -> Guarded:
         patches = [kept.patch for kept in state.turn.kept if kept.patch is not None]
         notes = [*state.notes]
         if state.undone:
@@ -411,54 +398,12 @@ class Guard:
         return made
 
 
-@dataclass(slots=True)
-class _State:
-    """What one `check` has found so far."""
-
-    turn: Turn
-    place: Place
-    unseen: Unseen = field(default_factory=Unseen)
-    undone: tuple[str, ...] = ()
-    restored: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    touched: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    out: list[Out] = field(default_factory=list)
-
-    def for_person(self) -> tuple[str, ...]:
-        """What was done to the repository: what was seen to, what was put back, and what only was seen."""
-        back = (f"{visible(each)} was put back" for each in self.restored)
-        seen = (visible(each) for each in self.seen if not each.startswith(_OURS))
-        return (*self.touched, *back, *(f"{each} changed, by whom is not known" for each in seen))
-
-    async def remember(self, kept: KeptOut) -> None:
-        """Write down what is kept out."""
-        self.turn = replace(self.turn, kept=(*self.turn.kept, kept))
-        await asyncio.to_thread(store, self.place.settings.folder, self.turn)
-
-    def is_known(self, found: Found) -> bool:
-        """Whether this is a submodule that was kept out before, and left where it is."""
-        known = self.turn.submodules.get(found.change.path)
-        return known is not None and found.after == (_REPOSITORY, known)
-
-
 def _begin_index(settings: Settings, git_dir: Path) -> None:
     """Begin with the worktree's own index, as it was made with the worktree: its times save reading all files."""
     if settings.index.exists():
         return
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     copy_plain(git_dir / "index", settings.index)
-
-
-def _below(watch: Watch, path: str) -> str:
-    return os.path.relpath(path, Path(watch.git_dir).parent) if path.startswith(watch.git_dir) else path
-
-
-def _moved(moved: Moved) -> str:
-    before, after = (None if each is None else each[:10] for each in (moved.before, moved.after))
-    if before is None:
-        return f"{moved.ref} (new, at {after})"
-    return f"{moved.ref} ({before} → {after or 'deleted'})"
 
 
 def _remove_empty(folder: Path) -> None:

@@ -34,8 +34,10 @@ def keep_logs(common: Path, kept: Path) -> None:
         # A name may stand where another one, of a ref that is gone, needs a folder.
         with contextlib.suppress(FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError):
             ours.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ours.write_bytes(joined(_read(ours) or b"", data))
-            shutil.copystat(theirs, ours, follow_symlinks=False)
+            beside = ours.with_name(f"{ours.name}.lock")
+            beside.write_bytes(joined(_read(ours) or b"", data))
+            shutil.copystat(theirs, beside, follow_symlinks=False)
+            beside.replace(ours)  # a disk that is full leaves no half of it
 
 
 def cut_logs(common: Path, kept: Path) -> Mapping[str, tuple[bytes, ...]]:
@@ -45,7 +47,8 @@ def cut_logs(common: Path, kept: Path) -> Mapping[str, tuple[bytes, ...]]:
         theirs = common / "logs" / ref
         if _is_same(theirs, kept / ref):
             continue
-        lost = missing(_read(kept / ref) or b"", _read(theirs) or b"")
+        now = _read(theirs)
+        lost = missing(_read(kept / ref) or b"", now) if now is not None else ()
         if lost:
             found[ref] = lost
     return found
@@ -60,7 +63,10 @@ def put_lines_back(common: Path, kept: Path, ref: str) -> bool:
             if folder.resolve() != folder:  # a link, which leads elsewhere
                 return False
         with locked(common / ref):
-            replace_whole(theirs, joined(_read(kept / ref) or b"", _read(theirs) or b""))
+            now = _read(theirs)
+            if now is None:
+                return False
+            replace_whole(theirs, joined(_read(kept / ref) or b"", now))
     except OSError:
         return False
     return True
@@ -114,9 +120,11 @@ def _is_same(theirs: Path, ours: Path) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
-    """A log's bytes; None where it is none that can be read whole."""
+    """A log's whole lines, none where it is gone; None where it is nothing that can be read whole."""
     try:
         data = read_plain(path, _MOST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
     except OSError:
-        return None
-    return data if len(data) <= _MOST_BYTES else None
+        return None if path.is_file() else b""  # what is no file has none
+    return data[: data.rfind(b"\n") + 1] if len(data) <= _MOST_BYTES else None

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import errno
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from parallelai.engines.planted import read_plain
 
 MOST_LOOSE = 250_000
 """Of single objects that are kept; git's own `gc` packs them from about 7,000 on."""
@@ -20,6 +25,13 @@ _PREFIX = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK = re.compile(r"(pack-[0-9a-f]{40}(?:[0-9a-f]{24})?)\.(pack|idx)")
 _KINDS = ("pack", "idx")
+_TIMES = "mtimes"
+"""Beside a pack of what nothing refers to (a cruft pack): when each of its objects was written."""
+_TIMES_MARK = b"MTME\0\0\0\1"
+_TIMES_START = 12
+_MOST_TIMES = 256 * 1024 * 1024
+_LOOKS = 3
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _INDEX_MARK = b"\xfftOc\0\0\0\2"
 _FANOUT_END = 8 + 256 * 4
 _PIECE = 100_000
@@ -67,35 +79,54 @@ def link_new(objects: Path, kept: Path) -> Listing:
     """Keep what a store has and `kept` has not; gives what the store has. Raises `OSError` where `kept` takes nothing.
 
     Of a single object that cannot be linked the name is kept, with its time, as an empty file: so much can be told.
+    Where git moved some to a pack meanwhile, it is looked at again.
     """
     (kept / "pack").mkdir(parents=True, exist_ok=True, mode=0o700)
-    now = list_store(objects)
+    now = Listing()
+    for _ in range(_LOOKS):
+        now = list_store(objects)
+        if _link_all(now, objects, kept):
+            break
+    return now
+
+
+def _link_all(now: Listing, objects: Path, kept: Path) -> bool:
+    """Keep what `kept` has not of a listing; says whether all of it still was there."""
     known = list_store(kept)
     new = now.without(known)
     room = max(0, MOST_LOOSE - len(known.loose))
     by_folder: dict[str, list[str]] = {}
     for name in sorted(new.loose)[:room]:
         by_folder.setdefault(name[:2], []).append(name[2:])
+    is_whole = True
     for top, names in by_folder.items():
         (kept / top).mkdir(exist_ok=True, mode=0o700)
-        _link(objects / top, kept / top, names, is_marked=True)
+        is_whole &= _link(objects / top, kept / top, names, is_marked=True)
+    _link(objects / "pack", kept / "pack", [f"{stem}.{_TIMES}" for stem in new.packs])
     # In this order: git takes a pack as there when its index is.
-    _link(objects / "pack", kept / "pack", [f"{stem}.{kind}" for stem in new.packs for kind in _KINDS])
-    return now
+    packs = [f"{stem}.{kind}" for stem in new.packs for kind in _KINDS]
+    return _link(objects / "pack", kept / "pack", packs) and is_whole
 
 
-def _link(source: Path, target: Path, names: Collection[str], *, is_marked: bool = False) -> None:
+def _link(source: Path, target: Path, names: Collection[str], *, is_marked: bool = False) -> bool:
+    """Link files of one folder into another; says whether all of them still were there."""
     with _opened(source) as theirs, _opened(target) as ours:
         if theirs is None or ours is None:
-            return
+            return not names
+        is_whole = True
         for name in names:
             try:
                 os.link(name, name, src_dir_fd=theirs, dst_dir_fd=ours, follow_symlinks=False)
-            except (FileNotFoundError, FileExistsError):  # packed meanwhile
+            except FileExistsError:
                 continue
-            except OSError:
+            except FileNotFoundError:  # packed meanwhile
+                is_whole = False
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
                 if is_marked:
                     _mark(name, theirs, ours)
+        return is_whole
 
 
 @contextlib.contextmanager
@@ -124,7 +155,11 @@ def names_in(kept: Path, gone: Listing) -> Iterator[dict[str, float]]:
     yield {name: _time(kept / name[:2] / name[2:]) for name in gone.loose}
     for stem in sorted(gone.packs):
         when = _time(kept / "pack" / f"{stem}.pack")
-        yield from (dict.fromkeys(names, when) for names in _names_in_pack(kept / "pack" / f"{stem}.idx"))
+        times, at = _times(kept / "pack" / f"{stem}.{_TIMES}"), 0
+        for names in _names_in_pack(kept / "pack" / f"{stem}.idx"):
+            found = times[at : at + len(names)] or [when] * len(names)
+            yield dict(zip(names, found, strict=False))
+            at += len(names)
 
 
 def is_kept(kept: Path, name: str) -> bool:
@@ -140,6 +175,20 @@ def _time(path: Path) -> float:
         return path.lstat().st_mtime
     except OSError:
         return 0.0
+
+
+def _times(file: Path) -> Sequence[float]:
+    """Read when the objects of a pack were written (Unix time), in the order of their names; none without the file."""
+    try:
+        data = read_plain(file, _MOST_TIMES)
+    except OSError:
+        return ()
+    if not data.startswith(_TIMES_MARK):
+        return ()
+    found = array.array("I", data[_TIMES_START : len(data) // 4 * 4])
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
 
 
 def _names_in_pack(index: Path) -> Iterator[list[str]]:
@@ -166,6 +215,6 @@ def forget(kept: Path, gone: Listing) -> None:
     """Let go of what need not be kept any more."""
     paths = [kept / name[:2] / name[2:] for name in gone.loose]
     # The index first: without it there is no pack.
-    paths += [kept / "pack" / f"{stem}.{kind}" for kind in reversed(_KINDS) for stem in gone.packs]
+    paths += [kept / "pack" / f"{stem}.{kind}" for kind in (*reversed(_KINDS), _TIMES) for stem in gone.packs]
     for path in paths:
         path.unlink(missing_ok=True)

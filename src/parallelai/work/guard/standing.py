@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from parallelai.work.streams.places import first_line
 
 _REF = "ref: "
 _BRANCHES = "refs/heads/"
+_NO_FILES = "ref: refs/heads/.invalid"
+"""In HEAD where refs are kept otherwise (git's `reftable`)."""
 _WORDS = "parallelai: back where it was before the attempt"
 _CALM = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "submodule.recurse=false")
 
@@ -86,20 +89,23 @@ class Checkout:
         self._by_us: set[tuple[str, int]] = set()
 
     async def stand(self, folder: Path) -> Standing | None:
-        """Look where it stands, and copy its index to `folder`; None where there is no checkout. Raises `OSError`."""
+        """Look where it stands, and copy its index to `folder`; None where there is no checkout. Raises `OSError`.
+
+        Looks at the same index share a copy. Where refs are no files, HEAD says nothing, and nothing is looked after.
+        """
         git_dir = await asyncio.to_thread(_git_dir, self._repository)
         head = first_line(git_dir / "HEAD") if git_dir is not None else None
-        if git_dir is None or head is None:
+        if git_dir is None or head is None or head == _NO_FILES:
             return None
-        index = folder / "index"
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        await asyncio.to_thread(index.unlink, missing_ok=True)
-        await asyncio.to_thread(copy_plain, git_dir / "index", index)
+        index = await asyncio.to_thread(_copy_of, git_dir / "index", folder)
         return Standing(git_dir, head, await self._commit(head), index)
 
-    async def put_head_back(self, before: Standing, evidence: Evidence) -> Found | None:
+    async def put_head_back(
+        self, before: Standing, evidence: Evidence, *, is_late: bool = False
+    ) -> Found | None:
         """See to HEAD; None where it is as it was, or where a program of another attempt moved it.
 
+        If `is_late`, somebody may have gone on where it is now: then its log says so, and it stays.
         To be called before refs are put back: a branch that is checked out cannot go. Raises nothing.
         """
         path = before.git_dir / "HEAD"
@@ -108,7 +114,10 @@ class Checkout:
             return None
         if self._is_last(await evidence.others(), path):
             return None
-        found = Found(self._is_last(await evidence.own(), path), False, before.place, _place(line))
+        paths = (path, before.git_dir / "logs" / "HEAD") if is_late else (path,)
+        own = await evidence.own()
+        is_ours = all(self._is_last(own, each) for each in paths if each.exists())
+        found = Found(is_ours, False, before.place, _place(line))
         if not found.is_ours or not _is_known(before.head):
             return found
         if before.commit is not None and await self._commit(line) == before.commit:
@@ -172,8 +181,7 @@ class Checkout:
         """Whether two indexes name other entries; times, by which git knows files again, are none of it."""
         if await asyncio.to_thread(_mark, old) == await asyncio.to_thread(_mark, new):
             return False
-        copy = old.with_name("index-now")
-        copy.unlink(missing_ok=True)
+        copy = old.with_name(f"now-{secrets.token_hex(8)}")
         await asyncio.to_thread(copy_plain, new, copy)
         first, second = [await self._entries(each) for each in (old, copy)]
         copy.unlink(missing_ok=True)
@@ -232,6 +240,24 @@ def _mark(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def _copy_of(index: Path, folder: Path) -> Path:
+    """The copy of an index as it is now: a name where there is none, if there is no index."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder / _named(_mark(index))
+    if found.exists():
+        return found
+    part = folder / f"part-{secrets.token_hex(8)}"
+    if not copy_plain(index, part):
+        return folder / _named(None)
+    found = folder / _named(_mark(part))
+    part.replace(found)
+    return found
+
+
+def _named(mark: tuple[int, int] | None) -> str:
+    return "none" if mark is None else f"{mark[0]}-{mark[1]}"
 
 
 def _keep_aside(index: Path, aside: Path) -> Path:

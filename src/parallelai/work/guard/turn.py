@@ -11,7 +11,7 @@ from typing import Any
 
 from parallelai.work.guard.keeping import sync
 from parallelai.work.guard.standing import Standing
-from parallelai.work.guard.watch import Watch
+from parallelai.work.guard.watch import Saved, Watch
 from parallelai.work.streams.record import KeptOut
 
 _VERSION = 1
@@ -30,6 +30,9 @@ class Turn:
         submodules: of submodules that were kept out, the commit that they are left at.
         committed: the commit that was about to become the branch's; `onto` the one before.
         standing: where the user's checkout stood, where no sandbox keeps programs from it.
+        stashes: the log of the stash, where no sandbox keeps programs from it; None where there was none.
+        is_seen_to: what its programs did to the user's repository was put right at a run's end, and the rest was not
+            judged: what changed there since is the user's doing.
     """
 
     watch: Watch | None = None
@@ -41,6 +44,8 @@ class Turn:
     committed: str | None = None
     onto: str | None = None
     standing: Standing | None = None
+    stashes: Saved | None = None
+    is_seen_to: bool = False
 
 
 def load(folder: Path) -> Turn:
@@ -76,6 +81,8 @@ def _to_json(turn: Turn) -> dict[str, Any]:
         "committed": turn.committed,
         "onto": turn.onto,
         "standing": None if turn.standing is None else turn.standing.to_json(),
+        "stashes": None if turn.stashes is None else turn.stashes.to_json(),
+        "is_seen_to": turn.is_seen_to,
     }
 
 
@@ -91,4 +98,6 @@ def _from_json(data: Mapping[str, Any]) -> Turn:
         data["committed"],
         data["onto"],
         None if data.get("standing") is None else Standing.from_json(data["standing"]),
+        None if data.get("stashes") is None else Saved.from_json(data["stashes"]),
+        bool(data.get("is_seen_to")),
     )

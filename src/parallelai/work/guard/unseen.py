@@ -6,6 +6,7 @@ Whoever wants such a file has git lay it out, by the worktree's own patterns; th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from parallelai.plan.files import Matcher
 from parallelai.work.guard.rules import Changed
 
 _MOST_BYTES = 64 * 1024
+_OFF = re.compile(rb"^\s*sparsecheckout\s*=\s*(false|no|off|0)\s*$", re.IGNORECASE | re.MULTILINE)
+"""What `git sparse-checkout disable` leaves in a worktree's settings, once it has laid all out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,17 @@ def absent(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
 
 def unseen(git_dir: Path, paths: Sequence[str]) -> Unseen:
     """What was not there, with the patterns that a worktree's git folder has now; git is not asked."""
-    if not paths:
+    if not paths or _OFF.search(_read(git_dir / "config.worktree")):
         return Unseen()
+    patterns = os.fsdecode(_read(git_dir / "info" / "sparse-checkout")).splitlines()
+    return Unseen(frozenset(paths), tuple(patterns))
+
+
+def _read(path: Path) -> bytes:
     try:
-        text = read_plain(git_dir / "info" / "sparse-checkout", _MOST_BYTES)
+        return read_plain(path, _MOST_BYTES)
     except OSError:
-        text = b""
-    return Unseen(frozenset(paths), tuple(os.fsdecode(text).splitlines()))
+        return b""
 
 
 def _matcher(patterns: Sequence[str]) -> Matcher | None:

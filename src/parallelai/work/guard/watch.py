@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,17 @@ class Saved:
     def is_link(self) -> bool:
         return stat.S_ISLNK(self.mode)
 
+    def to_json(self) -> list[int | str | None]:
+        """As plain data, to be kept on disk."""
+        data = None if self.data is None else base64.b64encode(self.data).decode()
+        return [self.mode, self.digest, data]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Saved:
+        """Read what `to_json` gave. Raises `TypeError` or `ValueError` for anything else."""
+        mode, digest, kept = data
+        return cls(int(mode), str(digest), None if kept is None else base64.b64decode(kept))
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -63,18 +74,10 @@ class Watch:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, to be kept on disk."""
-        files = {
-            path: [
-                saved.mode,
-                saved.digest,
-                None if saved.data is None else base64.b64encode(saved.data).decode(),
-            ]
-            for path, saved in self.files.items()
-        }
         return {
             "git_dir": self.git_dir,
             "refs": dict(self.refs),
-            "files": files,
+            "files": {path: saved.to_json() for path, saved in self.files.items()},
             "logs": dict(self.logs),
             "hooks": self.hooks,
         }
@@ -82,10 +85,7 @@ class Watch:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Watch:
         """Read what `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        files = {
-            str(path): Saved(int(mode), str(digest), None if kept is None else base64.b64decode(kept))
-            for path, (mode, digest, kept) in data["files"].items()
-        }
+        files = {str(path): Saved.from_json(saved) for path, saved in data["files"].items()}
         logs = {str(name): int(size) for name, size in data["logs"].items()}
         refs = {str(ref): str(commit) for ref, commit in data["refs"].items()}
         return cls(str(data["git_dir"]), refs, files, logs, data["hooks"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from parallelai.work.landing.records import Candidate
+from parallelai.work.landing.records import REGENERATED, Candidate
 
 LANDS = "ParallelAI-Lands"
 """Trailer of a landing's commit: the full hash of the branch's tip that it brought."""
@@ -13,6 +13,8 @@ UNDOES = "ParallelAI-Undoes"
 """Trailer of a commit that takes a landing back: the same hash."""
 
 _WIDTH = 72
+_MOST_SETTLED, _SHOWN = 20, 5
+"""Of so many settled files each is named; of more the first few."""
 _OURS = re.compile(rf"^\s*({LANDS}|{UNDOES})\s*:", re.IGNORECASE)
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
@@ -28,10 +30,33 @@ def member(candidate: Candidate, settled: Mapping[str, str], verb: str | None = 
     title = first or name
     said = intent[1:] if title == first and len(title) <= _WIDTH else intent  # a title is not repeated
     body = [line for line in said if not _OURS.match(line)] if len(title) > _WIDTH or intent[1:] else []
-    settling = [f"Conflict in {_line(path)} settled by {_line(by)}." for path, by in sorted(settled.items())]
+    settling = [f"Conflict in {paths} settled {how}." for paths, _, how in _settled(settled, _line)]
     return _message(
         _cut(title), [*body, *([""] if body and settling else []), *settling], trailers([candidate])
     )
+
+
+def settled_notes(settled: Mapping[str, str]) -> list[str]:
+    """What a person is told of conflicts that were settled, by path who settled it; of many files the first few."""
+    rows = _settled(settled, lambda path: f"`{path}`")
+    return [f"{paths} {'were' if is_many else 'was'} settled {how}" for paths, is_many, how in rows]
+
+
+def _settled(settled: Mapping[str, str], word: Callable[[str], str]) -> list[tuple[str, bool, str]]:
+    """Paths in words, whether these are many, and how they were settled: a row for each, or one for many."""
+    rows = []
+    for by in dict.fromkeys(by for _, by in sorted(settled.items())):
+        paths = [word(path) for path, each in sorted(settled.items()) if each == by]
+        is_many = len(paths) > _MOST_SETTLED
+        if is_many:
+            paths = [f"{', '.join(paths[:_SHOWN])} and {len(paths) - _SHOWN} more"]
+        rows += [(path, is_many, _line(how(by, is_many=is_many))) for path in paths]
+    return rows
+
+
+def how(by: str, *, is_many: bool = False) -> str:
+    """How a conflict was settled, in words, by who settled it."""
+    return f"by the program that makes {'them' if is_many else 'it'}" if by == REGENERATED else f"by {by}"
 
 
 def batch(candidates: Sequence[Candidate]) -> str:

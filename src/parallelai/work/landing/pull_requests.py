@@ -18,35 +18,26 @@ from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed, environment, find, run_quick
 from parallelai.records import ErrorRecord
-from parallelai.run.masking import Masker
 from parallelai.work.landing import messages
 from parallelai.work.landing.commits import words
 from parallelai.work.landing.explaining import broken_gate, conflicts, fails_alone, of_error, waits_for
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.merging import Merging
-from parallelai.work.landing.push import Remote, push_commit, remote_of
+from parallelai.work.landing.push import TOKENS, Remote, masked, push_commit, remote_of
 from parallelai.work.landing.records import Arrival, Candidate, Plan
 from parallelai.work.landing.target import Tip
 
 _SECONDS = 120.0
 _ADDRESS = re.compile(r"https?://[^\s\"'<>]+")
 _PASSED = (
-    *(
-        "GH_TOKEN",
-        "GITHUB_TOKEN",
-        "GH_HOST",
-        "GH_ENTERPRISE_TOKEN",
-        "GITHUB_ENTERPRISE_TOKEN",
-        "GH_CONFIG_DIR",
-    ),
-    *("GITLAB_TOKEN", "GITLAB_HOST", "GLAB_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"),
+    *TOKENS,
+    *("GH_HOST", "GH_CONFIG_DIR", "GITLAB_HOST", "GLAB_CONFIG_DIR"),
+    *("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
 )
-_SECRETS = tuple(name for name in _PASSED if name.endswith("_TOKEN"))
 _OWNER = re.compile(r"[/:]([A-Za-z0-9][A-Za-z0-9-]*)/[^/:]+?/?$")
 """Whose repository an address names, on GitHub."""
-_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class RequestError(ParallelAIError):
@@ -94,7 +85,7 @@ class PullRequests:
             branch = candidate.branch or f"parallelai/{name}"
             said, _ = await push_commit(self._repository, remote.name, candidate.commit, branch)
             if said is not None:
-                said = f"`{branch}` was not pushed: {_masked(said)}"
+                said = f"`{branch}` was not pushed: {said}"
                 return Arrival(name, error=ErrorRecord("rejected", said))
             address = await host.open(candidate, branch, remote.branch)
         except ParallelAIError as error:
@@ -136,7 +127,7 @@ class Host:
             )
         found = _ADDRESS.findall(os.fsdecode(done.stdout))
         if done.exit != 0 or not found:
-            said = f"`{self.program}` opened no pull request for `{branch}`, which is pushed: {_masked(words(done))}"
+            said = f"`{self.program}` opened no pull request for `{branch}`, which is pushed: {masked(words(done))}"
             advice = f"`{self.program} auth status` tells whether you are logged in; then land it again"
             raise RequestError(said, next=advice)
         return str(found[-1])
@@ -183,11 +174,6 @@ def _of_gitlab(told: Any, branch: str, base: str) -> Any:
     """The address of what `glab mr view` tells of, if that is open, from the branch, and for the base."""
     is_it = (told["state"], told["target_branch"], told.get("source_branch", branch))
     return told["web_url"] if is_it == ("opened", base, branch) else None
-
-
-def _masked(said: str) -> str:
-    """What a program said, without the tokens that it was given, and without logins in addresses."""
-    return _LOGIN.sub("", Masker.of_environment(os.environ, _SECRETS).text(said))
 
 
 async def _host(repository: Repository, remote: Remote) -> Host:

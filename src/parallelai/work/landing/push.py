@@ -7,17 +7,22 @@ branch, gates included, and pushed again: the target's own commits stay its firs
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
+from parallelai.run.masking import Masker
 from parallelai.work.landing.commits import words
 from parallelai.work.landing.records import Arrival, Candidate
 from parallelai.work.landing.target import Target, Tip
 
 TRIES = 5
 """So often a push is tried, with what others pushed merged in between."""
+TOKENS = ("GH_TOKEN", "GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN", "GITLAB_TOKEN")
+"""Variables by which git's helpers, and the hosts' programs, log in."""
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 _REJECTED = ("[rejected]", "fetch first", "non-fast-forward")
 
 Bring = Callable[[Candidate, Tip], Awaitable[Arrival]]
@@ -64,9 +69,14 @@ async def push_commit(
     if done.exit == 0:
         return None, False
     answer = [line for line in os.fsdecode(done.stdout).splitlines() if line.startswith("!")]
-    said = "; ".join(line.split("\t")[-1] for line in answer) or words(done)
+    said = masked("; ".join(line.split("\t")[-1] for line in answer) or words(done))
     is_rejected = any(any(word in line for word in _REJECTED) for line in answer)
     return said, is_rejected
+
+
+def masked(said: str) -> str:
+    """What a program said, without the tokens that it was given, and without logins in addresses."""
+    return _LOGIN.sub("", Masker.of_environment(os.environ, TOKENS).text(said))
 
 
 async def remote_of(repository: Repository, branch: str) -> Remote | None:
@@ -96,7 +106,7 @@ async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring:
     )
     theirs = await repository.commit(kept)
     if fetched.exit != 0 or theirs is None:
-        return ErrorRecord("transient", f"not pushed: {words(fetched)}", retry_helps=True)
+        return ErrorRecord("transient", f"not pushed: {masked(words(fetched))}", retry_helps=True)
     await repository.git.attempt("update-ref", "-d", kept, theirs)
     name = f"{remote.name}/{remote.branch}"
     arrival = await bring(Candidate(name, theirs, tip.commit, intent="what others pushed meanwhile"), tip)

@@ -12,6 +12,8 @@ from parallelai.work.streams.record import GateRun, Landed
 
 Tell = Callable[[str | None, EventData], None]
 """Write an event down, of a workstream (its name) or of the whole landing (None)."""
+REGENERATED = "regenerated"
+"""Who settled what a program made anew: a lock file, or what the plan calls generated."""
 
 
 @dataclass(frozen=True, slots=True)

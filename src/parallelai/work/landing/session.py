@@ -30,6 +30,7 @@ from parallelai.work.landing.explaining import (
 from parallelai.work.landing.ground import Ground, Landing
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.merging import Chain, Clash, Member, Merging, subset
+from parallelai.work.landing.messages import settled_notes
 from parallelai.work.landing.order import closure
 from parallelai.work.landing.rebasing import Step
 from parallelai.work.landing.records import Arrival, Candidate, Plan, Side, Tell, Verdict
@@ -357,7 +358,7 @@ class Session:
         name, moved = member.candidate.name, landing.moved
         at = landing.placed[name]
         landed = Landed(self._means.plan.target, at.before, at.commit, at.tree, moved.pending, verdict.gates)
-        settled = [f"`{path}` was settled by {by}" for path, by in sorted(member.settled.items())]
+        settled = settled_notes(member.settled)
         why = [waits(moved.why, moved.next)] if moved.how == "pending" else []
         self._state.arrivals[name] = Arrival(
             name,

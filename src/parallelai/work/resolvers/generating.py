@@ -6,6 +6,7 @@ write is not there. What it wrote beside them counts only where the plan says th
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai.errors import ParallelAIError
-from parallelai.plan.generators import Generator, Generators
+from parallelai.plan.generators import Generator, Generators, MadeFiles
 from parallelai.results.printable import visible
+from parallelai.run.masking import Masker
 from parallelai.work.gates.ran import Ran
 from parallelai.work.gates.trees import Trees
+from parallelai.work.gates.written import NotPlain
 
 SECONDS = 600.0
 _SAID = 400
@@ -31,6 +34,9 @@ class Generate(Protocol):
 
     def of(self, path: str) -> Generator | None:
         """What makes a file; None for one that nothing makes."""
+
+    def made_of(self, paths: Sequence[str]) -> Sequence[MadeFiles]:
+        """What each command makes of these files, in the plan's order: one may read what an earlier one made."""
 
     async def __call__(self, generator: Generator, commit: str, paths: Collection[str]) -> Made | str:
         """Make files anew at a commit that lacks them; in words why that cannot be had.
@@ -52,6 +58,10 @@ class Generation:
         """See `Generate.of`."""
         return self.generators.of(path)
 
+    def made_of(self, paths: Sequence[str]) -> Sequence[MadeFiles]:
+        """See `Generate.made_of`."""
+        return self.generators.made_of(paths)
+
     async def __call__(self, generator: Generator, commit: str, paths: Collection[str]) -> Made | str:
         """See `Generate`. Never raises for what a command does, or where it cannot be run."""
         shown = shown_command(generator)
@@ -60,15 +70,21 @@ class Generation:
             async with self.trees.at(commit) as tree:
                 ran = await tree.generate(generator.command, self.seconds, log)
                 if ran.exit != 0:
-                    return told(f"`{shown}` {_ended(ran, self.seconds)}")
+                    return self._told(f"`{shown}` {_ended(ran, self.seconds)}")
                 made = await tree.written(paths)
+        except NotPlain as error:
+            return self._told(f"`{shown}` left {error.said}")
         except (ParallelAIError, OSError) as error:
-            return told(f"`{shown}` could not be run: {error}")
+            return self._told(f"`{shown}` could not be run: {error}")
         stray = sorted(path for path in made if self.of(path) is not generator)
         if stray:
             more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
-            return told(f"`{shown}` also changed `{stray[0]}`{more}, which its `files` do not name")
+            return self._told(f"`{shown}` also changed `{stray[0]}`{more}, which its `files` do not name")
         return made
+
+    def _told(self, said: str) -> str:
+        workspace = self.trees.workspace
+        return told(said, workspace.env, workspace.pass_env)
 
 
 def shown_command(generator: Generator) -> str:
@@ -76,19 +92,13 @@ def shown_command(generator: Generator) -> str:
     return visible(shlex.join(generator.command))
 
 
-def by_command(generate: Generate, paths: Sequence[str]) -> list[tuple[Generator, list[str]]]:
-    """The paths that something makes, for each command, in the order in which they are given."""
-    found: dict[int, tuple[Generator, list[str]]] = {}
-    for path in paths:
-        generator = generate.of(path)
-        if generator is not None:
-            found.setdefault(id(generator), (generator, []))[1].append(path)
-    return list(found.values())
+def told(said: str, env: Mapping[str, str], pass_env: Sequence[str]) -> str:
+    """What a tool said, in one line of bounded length: its end, where programs say what went wrong.
 
-
-def told(said: str) -> str:
-    """What a tool said, in one line of bounded length: its end, where programs say what went wrong."""
-    clean = visible(" ".join(said.split()))
+    The secrets that it was given, by value (`env`) or by name, are masked: an engine may be told, too.
+    """
+    masker = Masker.of_environment({**os.environ, **env}, (*pass_env, *env))
+    clean = visible(" ".join(masker.text(said).split()))
     return clean if len(clean) <= _SAID else f"{clean[: _SAID // 4]} … {clean[-_SAID * 3 // 4 :]}"
 
 

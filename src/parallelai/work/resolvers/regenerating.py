@@ -187,7 +187,7 @@ class Regeneration:
         if failed is not None and tool.otherwise is not None:
             failed = await self._run(tool.otherwise(manifest, before), folder, scratch)
         if failed is not None:
-            return told(failed.said)
+            return told(failed.said, self.env, self.pass_env)
         after = await asyncio.to_thread(_content, root, path)
         if after is None or tool.is_others(after):
             return f"`{shlex.join(tool.argv)}` did not write it"

@@ -15,23 +15,21 @@ from pathlib import Path
 
 from parallelai.events import DecisionMade
 from parallelai.git.merging import Conflicted, Entry, Merged
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, in_parts
 from parallelai.git.repository import Repository
 from parallelai.plan.generators import Generator
 from parallelai.records import ErrorRecord
-from parallelai.work.landing.records import Resolved, Side, Tell
+from parallelai.work.landing.records import REGENERATED, Resolved, Side, Tell
 from parallelai.work.resolvers import asking, decisions, generating, regenerating
 from parallelai.work.resolvers.checking import MAX_BYTES, objection
 from parallelai.work.resolvers.decisions import Decision, Decisions, Key
 from parallelai.work.resolvers.history import gather
 from parallelai.work.resolvers.ladder import climb, rungs
-from parallelai.work.resolvers.records import Conflict, Rung
+from parallelai.work.resolvers.records import Conflict, History, Rung
 from parallelai.work.resolvers.splitting import Split, merged_text, split
 
 MAX_FILES = 1000
 """Merges with more conflicting files are left to a person."""
-REGENERATED = "regenerated"
-"""Who settled what a program made anew, in decisions."""
 _TEXT_KINDS = ("content", "add/add")
 _ASKABLE = (*_TEXT_KINDS, "modify/delete")
 _FILES = ("100644", "100755")
@@ -116,7 +114,10 @@ class Settling:
         self, ours: str, theirs: str, merged: Merged, sides: tuple[Side, Side], *, may_ask: bool
     ) -> Resolved | ErrorRecord:
         """See `Resolving.settle`. Raises `GitError` where git fails."""
-        files = await self._read(ours, theirs, merged)
+        generated = [one.path for one in merged.conflicts if self._is_generated(one.path)]
+        if generated and not may_ask:
+            return _left(generated)
+        files = await self._read(ours, theirs, merged, generated)
         if isinstance(files, ErrorRecord):
             return files
         merge = _Merge(ours, theirs, merged, sides)
@@ -129,7 +130,7 @@ class Settling:
                 done[file.path] = found
         left = [file for file in files if file.path not in done]
         if left and not may_ask:
-            return _left(left)
+            return _left([file.path for file in left])
         asked = [file for file in left if not self._is_made(file.path) and not self._is_generated(file.path)]
         if asked:
             answers = await self._ask(merge, asked)
@@ -156,9 +157,11 @@ class Settling:
 
     # -- reading
 
-    async def _read(self, ours: str, theirs: str, merged: Merged) -> list[_File] | ErrorRecord:
+    async def _read(
+        self, ours: str, theirs: str, merged: Merged, generated: Sequence[str]
+    ) -> list[_File] | ErrorRecord:
         conflicts = merged.conflicts
-        if not conflicts or len(conflicts) > MAX_FILES:
+        if not conflicts or len(conflicts) - len(generated) > MAX_FILES:
             said = (
                 merged.said[0] if merged.said and not conflicts else f"{len(conflicts)} files are in conflict"
             )
@@ -168,14 +171,17 @@ class Settling:
             why = _unfit(one, is_made=is_made)
             if why is not None:
                 return ErrorRecord("conflict", f"`{one.path}`: {why}")
-        histories = await gather(self._git, ours, theirs, [one.path for one in conflicts])
+        made = frozenset(generated)  # for these nobody looks at lines, unless their command fails
+        paths = [one.path for one in conflicts if one.path not in made]
+        histories = await gather(self._git, ours, theirs, paths)
         files = []
         for one in conflicts:
             texts = await self._texts(one)
             if texts is None:
                 return ErrorRecord("conflict", f"`{one.path}` is larger than {MAX_BYTES} bytes")
-            conflict = Conflict(one.path, *texts, one.kind, histories[one.path])
-            parts = await split(self._git, conflict) if one.kind in _TEXT_KINDS else None
+            conflict = Conflict(one.path, *texts, one.kind, histories.get(one.path, History()))
+            is_text = one.kind in _TEXT_KINDS and one.path not in made
+            parts = await split(self._git, conflict) if is_text else None
             files.append(_File(one, conflict, parts, await self._key(merged, conflict, parts), _mode(one)))
         return files
 
@@ -241,7 +247,7 @@ class Settling:
     ) -> ErrorRecord | None:
         """Have lock files made from what all the others came to; gives why one could not be made."""
         if self._regenerate is None:
-            return _left(locks) if locks else None
+            return _left([file.path for file in locks]) if locks else None
         for file in locks:
             now = _entries(files, done)
             start = file.conflict.ours if file.conflict.ours is not None else file.conflict.theirs
@@ -261,8 +267,10 @@ class Settling:
         if self._generate is None:
             return None
         left = {file.path: file for file in files if file.path not in done}
-        for generator, paths in generating.by_command(self._generate, list(left)):
-            group = [left[path] for path in paths]
+        for one in self._generate.made_of(list(left)):
+            if not one.paths:
+                continue
+            generator, group = one.generator, [left[path] for path in one.paths]
             made = await self._made_by(self._generate, generator, merge, files, group, done)
             if isinstance(made, str):
                 answers = await self._ask_instead(merge, files, group, done, made)
@@ -290,7 +298,7 @@ class Settling:
         commit = await self._git.line("commit-tree", tree, *words)
         made = await generate(generator, commit, [file.path for file in group])
         if isinstance(made, str):
-            return f"{_paths(group)} could not be made anew: {made}"
+            return f"{_named([file.path for file in group])} could not be made anew: {made}"
         for file in group:
             if made.get(file.path) is None and asking.refused(file.conflict, None) is not None:
                 shown = generating.shown_command(generator)
@@ -312,16 +320,20 @@ class Settling:
         if self._asker is None or any(file.conflicted.kind not in _ASKABLE for file in group):
             return ErrorRecord("conflict", why)
         tree = await self._tree(merge.merged.tree, _entries(files, done))
-        answers = await self._ask(replace(merge, merged=replace(merge.merged, tree=tree)), group, why)
+        parted = [replace(file, split=await self._parts(file)) for file in group]
+        answers = await self._ask(replace(merge, merged=replace(merge.merged, tree=tree)), parted, why)
         if isinstance(answers, ErrorRecord):
             return replace(answers, said=f"{why}; {answers.said}")
         return {path: replace(one, why=f"{one.why}: {why}") for path, one in answers.items()}
+
+    async def _parts(self, file: _File) -> Split | None:
+        return await split(self._git, file.conflict) if file.conflicted.kind in _TEXT_KINDS else None
 
     async def _ask(
         self, merge: _Merge, files: Sequence[_File], why: str = ""
     ) -> dict[str, _Done] | ErrorRecord:
         if self._asker is None:
-            return _left(files)
+            return _left([file.path for file in files])
         conflicts = {file.path: file.conflict for file in files}
         counts = {file.path: len(file.split.hunks) for file in files if file.split is not None}
         question = asking.ConflictQuestion(
@@ -365,7 +377,7 @@ class Settling:
                 await asyncio.to_thread(self._decisions.record, decision)
             if done[file.path].by == self._engine:
                 asked.append(decision.key)
-            if self._decisions.commits:
+            if self._decisions.commits and not self._is_generated(file.path):  # that is never found again
                 path = f"{decisions.COMMITTED}/{decision.key}.json"
                 entries[path] = ("100644", decisions.encode(decision))
         tree = await self._tree(merged.tree, entries)
@@ -391,9 +403,11 @@ class Settling:
         """Give texts with the modes that their files have in a tree."""
         if not texts:
             return {}
-        listed = await self._git.run("ls-tree", "-z", "--full-tree", tree, "--", *texts)
-        rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row)
-        modes = {os.fsdecode(path): meta[:6].decode() for meta, path in rows}
+        modes: dict[str, str] = {}
+        for part in in_parts(texts):
+            listed = await self._git.run("ls-tree", "-z", "--full-tree", tree, "--", *part)
+            rows = (row.split(b"\t", 1) for row in listed.split(b"\0") if row)
+            modes |= {os.fsdecode(path): meta[:6].decode() for meta, path in rows}
         return {path: (modes.get(path, _FILES[0]), text) for path, text in texts.items()}
 
     async def _tree(self, tree: str, entries: Mapping[str, tuple[str, bytes | None]]) -> str:
@@ -446,10 +460,11 @@ def _entries(files: Sequence[_File], done: Mapping[str, _Done]) -> dict[str, tup
     return {file.path: (file.mode, done[file.path].text) for file in files if file.path in done}
 
 
-def _paths(files: Sequence[_File]) -> str:
-    paths = ", ".join(f"`{file.path}`" for file in files[:5])
-    return paths + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+def _named(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths[:5]) + (
+        f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    )
 
 
-def _left(files: Sequence[_File]) -> ErrorRecord:
-    return ErrorRecord("conflict", f"no resolver knows how to settle {_paths(files)}")
+def _left(paths: Sequence[str]) -> ErrorRecord:
+    return ErrorRecord("conflict", f"no resolver knows how to settle {_named(paths)}")

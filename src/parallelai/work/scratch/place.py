@@ -107,6 +107,8 @@ class ScratchPlace:
 
     async def close(self, *, is_left: bool = False) -> None:
         await self.put_right()
+        if self._look is not None:
+            await self._owner.forget(self._look)
         await self._stack.aclose()
         await asyncio.to_thread(folders.remove, Path(self.workspace.temporary))
         if is_left:

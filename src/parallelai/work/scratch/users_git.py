@@ -11,46 +11,86 @@ whoever did it (`guard.keepsake`).
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import os
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.repository import Repository
+from parallelai.work.guard import stashes
 from parallelai.work.guard.aftercare import Aftercare, said
-from parallelai.work.guard.deeds import ENDING
-from parallelai.work.guard.restoring import KEPT, checked_out, is_by_us, locked, put, restore_files
+from parallelai.work.guard.restoring import KEPT, checked_out, is_by_us, restore_files
 from parallelai.work.guard.standing import Standing
-from parallelai.work.guard.traces import Traced, read_trace
+from parallelai.work.guard.traces import STASH, Traced, read_trace
 from parallelai.work.guard.watch import (
     Moved,
     Saved,
     Watch,
     files_changed_since,
     refs_moved_since,
-    save,
     watch_of,
 )
 
-STASH = "refs/stash"
 _WORDS = "parallelai: back where it was before the attempt"
 _LEFT = "new, and left: a checkout is on it"
 _IN_CHECKOUT = "moved back; `git status` in its checkout says what else was done there"
 _BY_SOMEBODY = "moved, by whom is not known"
+_CHANGED = "changed since, by whom is not known"
 _NOT_BACK = "changed, could not be put back"
+_OF_STASHES: Mapping[stashes.Outcome, str] = {
+    "back": "",
+    "not_back": _NOT_BACK,
+    "more": "one more; `git stash pop` in your checkout brings it back",
+    "unknown": "stashes are gone, by whom is not known",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The user's git folder before an attempt. `stashes` is the log of the stash, None where there is none.
+    """The user's git folder before an attempt in the folder of this `name`. `stashes` is the log of the stash.
 
-    `standing` is where the checkout stood, `trace` what git writes down of refs.
+    `standing` is where the checkout stood. `note` is where all of it is written down, for who comes after a killed
+    process; there `is_late` is true.
     """
 
+    name: str
     watch: Watch
     stashes: Saved | None
-    trace: Path
     standing: Standing | None
+    note: Path
+    is_late: bool = False
+
+    def write(self) -> None:
+        """Write it down, readable by its owner alone. Raises `OSError`."""
+        self.note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data = {
+            "name": self.name,
+            "watch": self.watch.to_json(),
+            "stashes": None if self.stashes is None else self.stashes.to_json(),
+            "standing": None if self.standing is None else self.standing.to_json(),
+        }
+        part = self.note.with_suffix(".part")
+        part.write_text(json.dumps(data), encoding="utf-8")
+        part.replace(self.note)
+
+    @classmethod
+    def read(cls, note: Path) -> Look | None:
+        """Read what a killed process wrote down; None where that is nothing of ours."""
+        try:
+            data = json.loads(note.read_text(encoding="utf-8"))
+            return cls(
+                str(data["name"]),
+                Watch.from_json(data["watch"]),
+                None if data["stashes"] is None else Saved.from_json(data["stashes"]),
+                None if data["standing"] is None else Standing.from_json(data["standing"]),
+                note,
+                is_late=True,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
 
 class UsersGit:
@@ -61,10 +101,9 @@ class UsersGit:
 
     def __init__(self, repository: Repository, folder: Path, kept: Path, run: str) -> None:
         self._repository = repository
-        self._folder = folder
         self._aftercare = Aftercare(repository, folder, kept)
+        self._looks = kept / "looks"
         self._kept = f"{KEPT}{run}/"
-        self._stash_log = repository.common / "logs" / STASH
         self._judging = asyncio.Lock()
 
     def variables(self, name: str) -> dict[str, str]:
@@ -73,63 +112,85 @@ class UsersGit:
 
     async def look(self, name: str) -> Look:
         """Look at the repository before programs run in the folder of this name."""
-        standing = await self._aftercare.look(name)
+        standing = await self._aftercare.look()
         watch = await watch_of(self._repository.common)
-        stashes = await asyncio.to_thread(save, self._stash_log)
-        return Look(watch, stashes, self._aftercare.trace(name), standing)
+        log = await asyncio.to_thread(stashes.saved, self._repository)
+        note = self._looks / f"{secrets.token_hex(8)}.json"
+        look = Look(name, watch, log, standing, note)
+        await asyncio.to_thread(look.write)
+        return look
 
     async def put_back(self, look: Look, aside: Path) -> tuple[str, ...]:
         """Put right what was done since a look, and say what: a path each, with words where it is not put back."""
         async with self._judging:
-            told = await self._put_back_files(look.watch, aside)
-            traced = await asyncio.to_thread(read_trace, look.trace)
-            others = await asyncio.to_thread(self._others, look.trace)
-            name = look.trace.name
-            first = await self._aftercare.first(name, look.standing)
-            if first.left is not None:
-                await self._keep(first.left, "HEAD")
-            refs = await self._put_back_refs(look, traced, others)
-            refs += await self._put_back_stashes(look, traced)
-            moved = {ref.partition(" (")[0].removeprefix(".git/") for ref in refs}
-            last = await self._aftercare.last(name, look.standing, first.head, aside, moved)
-            return (*told, *first.said, *refs, *last)
+            return await self._put_back(look, aside)
 
-    async def resume(self) -> tuple[str, ...]:
-        """Put back what was thrown away while a process of the run had its programs going that was killed since."""
+    async def _put_back(self, look: Look, aside: Path) -> tuple[str, ...]:
+        told = await self._put_back_files(look, aside)
+        traced = await asyncio.to_thread(read_trace, self._aftercare.trace(look.name))
+        first = await self._aftercare.first(look.name, look.standing, is_late=look.is_late)
+        if first.left is not None:
+            await self._keep(first.left, "HEAD")
+        refs = await self._put_back_refs(look, traced)
+        outcome = await self._aftercare.stashes(look.name, look.stashes)
+        if outcome != "same" and not (look.is_late and outcome == "unknown"):
+            refs.append(said(STASH, _OF_STASHES[outcome]))
+        moved = {ref.partition(" (")[0].removeprefix(".git/") for ref in refs}
+        last = await self._aftercare.last(
+            look.name, look.standing, first.head, aside, moved, is_late=look.is_late
+        )
+        return (*told, *first.said, *refs, *last)
+
+    async def forget(self, look: Look) -> None:
+        """Take in that an attempt is over, and was looked at for the last time."""
+        await asyncio.to_thread(look.note.unlink, missing_ok=True)
+
+    async def resume(self, aside: Path) -> tuple[str, ...]:
+        """Put back what a process of the run left undone that was killed while its programs were going.
+
+        Somebody may have worked on for days: what is no program's doing by git's trace stays, and settings and hooks
+        are told.
+        """
         async with self._judging:
-            return await self._aftercare.resume()
+            told: list[str] = []
+            for note in sorted(self._looks.glob("*.json")):
+                look = await asyncio.to_thread(Look.read, note)
+                if look is not None:
+                    told += await self._put_back(look, aside)
+                await asyncio.to_thread(note.unlink, missing_ok=True)
+            return (*dict.fromkeys(told), *await self._aftercare.resume())
 
     async def close(self) -> None:
         """Let go of what was kept; not before the last attempt was looked at."""
         await self._aftercare.close()
 
-    def _others(self, own: Path) -> list[Traced]:
-        """What the traces of the run's other folders hold."""
-        paths = sorted(self._folder.iterdir())
-        return [read_trace(path) for path in paths if path != own and path.suffix != ENDING]
-
     # -- configuration and hooks
 
-    async def _put_back_files(self, watch: Watch, aside: Path) -> list[str]:
-        changed = await files_changed_since(watch)
-        back, left = await asyncio.to_thread(restore_files, watch, changed, aside)
+    async def _put_back_files(self, look: Look, aside: Path) -> list[str]:
+        changed = await files_changed_since(look.watch)
         above = self._repository.common.parent
+        if look.is_late:
+            return [f"{os.path.relpath(path, above)} ({_CHANGED})" for path in changed]
+        back, left = await asyncio.to_thread(restore_files, look.watch, changed, aside)
         told = {os.path.relpath(path, above): "" for path in back}
         told |= {os.path.relpath(path, above): f" ({_NOT_BACK})" for path in left}
         return [f"{path}{words}" for path, words in sorted(told.items())]
 
     # -- branches, tags and other refs
 
-    async def _put_back_refs(self, look: Look, traced: Traced, others: Iterable[Traced]) -> list[str]:
+    async def _put_back_refs(self, look: Look, traced: Traced) -> list[str]:
         moves = [each for each in await refs_moved_since(look.watch) if not self._is_another_matter(each)]
         if not moves:
             return []
         followed, known = await checked_out(self._repository), look.watch.refs
+        others = functools.cache(lambda: self._aftercare.others(look.name))
         told = []
         # New names first: they may stand in the way of one that comes back.
         for moved in sorted(moves, key=lambda each: (each.before is not None, each.ref)):
             if not traced.has(moved, known):
-                is_anothers = any(each.has(moved, known) for each in others)
+                is_anothers = look.is_late or any(
+                    each.has(moved, known) for each in await asyncio.to_thread(others)
+                )
                 told += [] if is_anothers else [said(moved.ref, _BY_SOMEBODY)]
             elif moved.before is None and moved.ref in followed:
                 told.append(said(moved.ref, _LEFT))
@@ -159,46 +220,3 @@ class UsersGit:
     async def _keep(self, commit: str, ref: str) -> bool:
         name = f"{self._kept}{commit[:12]}/{ref.removeprefix('refs/')}"
         return (await self._repository.git.attempt("update-ref", "-m", _WORDS, name, commit)).exit == 0
-
-    # -- stashes: a ref on the last one, the others in its log
-
-    async def _put_back_stashes(self, look: Look, traced: Traced) -> list[str]:
-        """Put stashes back that were dropped; what was stashed is the user's, or came from the user's checkout."""
-        after = await asyncio.to_thread(save, self._stash_log)
-        before, now = _entries(look.stashes), _entries(after)
-        if before == now or not _touches_stash(traced, before, now):
-            return []
-        if set(before) <= set(now):
-            return [said(STASH, "one more; `git stash pop` in your checkout brings it back")]
-        kept = [await self._keep(commit, STASH) for commit in now if commit not in before]
-        is_back = all(kept) and await self._restore_stashes(look, before, now)
-        return [said(STASH, "" if is_back else _NOT_BACK)]
-
-    async def _restore_stashes(self, look: Look, before: list[str], now: list[str]) -> bool:
-        top, stood = before[-1], now[-1] if now else "0" * len(before[-1])
-        git = self._repository.git
-        names = "".join(f"{commit}\n" for commit in before).encode()
-        there = await git.attempt("cat-file", "--batch-check", stdin=names)
-        if there.exit != 0 or b" missing" in there.stdout or look.stashes is None:
-            return False  # collected as garbage meanwhile
-        done = await git.attempt("update-ref", "-m", _WORDS, "--create-reflog", STASH, top, stood)
-        return done.exit == 0 and await asyncio.to_thread(self._write_stash_log, look.stashes)
-
-    def _write_stash_log(self, saved: Saved) -> bool:
-        try:
-            with locked(self._repository.common / STASH):
-                put(self._stash_log, saved)
-        except OSError:
-            return False
-        return True
-
-
-def _touches_stash(traced: Traced, before: list[str], now: list[str]) -> bool:
-    is_cut = STASH in traced.cleared or STASH in traced.gone
-    return is_cut or any((STASH, commit) in traced.updates for commit in set(now) - set(before))
-
-
-def _entries(log: Saved | None) -> list[str]:
-    """The stashes in the log, the oldest first: `old new who time TAB words` a line."""
-    lines = [] if log is None or log.data is None else log.data.decode("utf-8", "replace").splitlines()
-    return [words[1] for words in (line.split(" ", 2) for line in lines) if len(words) == 3]

@@ -115,7 +115,7 @@ class RunWorkspaces:
     async def look_again(self) -> None:
         """See to what a killed process of the run left undone in the user's repository."""
         try:
-            self._found = await self._users_git.resume()
+            self._found = await self._users_git.resume(self._settings.folder / "patches" / "git-resumed")
         except (GitError, OSError) as error:
             self._found = (f"it cannot be looked at: {error}",)
 
@@ -338,6 +338,10 @@ class RunWorkspaces:
         aside = self._settings.folder / "patches" / f"git-{number + 1:04}"
         return await self._users_git.put_back(look, aside)
 
+    async def forget(self, look: Look) -> None:
+        """Take in that an attempt is over, and was looked at for the last time."""
+        await self._users_git.forget(look)
+
     async def keep(self, measured: Measured, number: int) -> Change:
         changed = await contents(self._snapshot.git, measured.base, measured.commit)
         self._refuse_secrets(changed)
@@ -432,12 +436,12 @@ async def open_workspaces(
             snapshot = await take_snapshot(settings.root, repository)
         except GitError as error:
             raise UsageError(error.said, next=error.next) from None
+    found = RunWorkspaces(settings, snapshot, await blobs(snapshot), await folders.included(snapshot))
+    await found.look_again()  # by traces, which are among what is removed
     wanted = set(keep)
     for path in await asyncio.to_thread(_children, home(settings.run)):
         if str(path) not in wanted:
             await asyncio.to_thread(folders.remove, path)
-    found = RunWorkspaces(settings, snapshot, await blobs(snapshot), await folders.included(snapshot))
-    await found.look_again()
     return found
 
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from parallelai.git.plumbing import failure, in_parts
 from parallelai.git.repository import Repository
 from parallelai.results.printable import visible
 
 _CHANGED = "-G^(<<<<<<<|>>>>>>>)( |\r?$)"
-_LINE = re.compile(rb"^(?:<{7}|>{7})(?: [^\n]*|\r?)$", re.MULTILINE)
+_LINE = "^(<<<<<<<|>>>>>>>)( .{0,80}|\r?$)"
 _OURS = re.compile(rb"[<>]{7} [0-9a-f]{40}")
 _FILE = "100"
 _MOST = 5
+_MOST_OF_A_FILE = 5000
+
+Line = tuple[int, bytes]
+"""A line that is a marker, as far as it is told apart from others: its number, from 1, and its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +44,40 @@ async def brought(repository: Repository, base: str, tip: str) -> tuple[Marker, 
     kind = ("--raw", "--no-abbrev", "--find-renames", "--text", "--no-ext-diff", "--no-textconv")
     listed = await repository.git.run("diff-tree", "-r", "-z", *kind, _CHANGED, base, tip)
     rows = _rows(listed)
-    texts = await repository.git.blobs({blob for _, *blobs in rows for blob in blobs})
-    found = (first(path, texts.get(before, b""), texts.get(after, b"")) for path, before, after in rows)
+    lines = await _marked(repository, {blob for _, *blobs in rows for blob in blobs if blob.strip("0")})
+    found = (first(path, lines.get(before, ()), lines.get(after, ())) for path, before, after in rows)
     return tuple(sorted((marker for marker in found if marker is not None), key=lambda each: each.path))
 
 
-def first(path: str, before: bytes, after: bytes) -> Marker | None:
-    """The first marker in a text that was not in what the text was before; None where there is none. Pure."""
-    known = Counter(line.rstrip(b"\r") for line in _LINE.findall(before))
+def first(path: str, before: Sequence[Line], after: Sequence[Line]) -> Marker | None:
+    """The first marker in a file that was not in what the file was before; None where there is none. Pure."""
+    known = Counter(text for _, text in before)
     new = []
-    for each in _LINE.finditer(after):
-        text = each[0].rstrip(b"\r")
+    for line, text in after:
         known[text] -= 1
         if known[text] < 0:
-            new.append(each)
-    if not new:
-        return None
-    line = after.count(b"\n", 0, new[0].start()) + 1
-    return Marker(path, line, any(_OURS.match(each[0]) for each in new))
+            new.append((line, text))
+    return Marker(path, new[0][0], any(_OURS.match(text) for _, text in new)) if new else None
 
 
 def places(markers: Sequence[Marker]) -> str:
     """Name the files and lines, the first few of many."""
     named = ", ".join(f"`{visible(each.path)}:{each.line}`" for each in markers[:_MOST])
     return f"{named} and {len(markers) - _MOST} more" if len(markers) > _MOST else named
+
+
+async def _marked(repository: Repository, blobs: Collection[str]) -> Mapping[str, Sequence[Line]]:
+    """The markers in contents, by their hashes. git reads them: of a large one not even its lines are held here."""
+    found: dict[str, list[Line]] = {}
+    words = ("grep", "--text", "-n", "-o", "-E", f"--max-count={_MOST_OF_A_FILE}", "-e", _LINE)
+    for part in in_parts(sorted(blobs)):
+        done = await repository.git.attempt(*words, *part, "--")
+        if done.exit not in (0, 1) or done.is_truncated:
+            raise failure(words, done)
+        for row in done.stdout.split(b"\n")[:-1]:
+            blob, line, text = row.split(b":", 2)
+            found.setdefault(blob.decode(), []).append((int(line), text.rstrip(b"\r")))
+    return found
 
 
 def _rows(listed: bytes) -> list[tuple[str, str, str]]:
