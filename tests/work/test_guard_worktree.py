@@ -523,12 +523,17 @@ async def test_what_a_sparse_worktree_does_not_have_is_read_before_it_is_written
     found = await gui.turn(asked_for)
     assert (found.files, found.out) == (("src/b.txt", "src/deep/c.txt"), ())
 
+
+async def test_what_was_laid_out_by_ending_the_sparse_checkout_was_seen(room: Room) -> None:
+    gui = room.worktree()
+    gui.git("sparse-checkout", "set", "--no-cone", "/src/a.txt")
+
     def asked_for_all() -> None:
         gui.git("sparse-checkout", "disable")
-        gui.write({"protected.txt": "seen\n"})
+        gui.write({"src/b.txt": "seen\n"})
 
     found = await gui.turn(asked_for_all)
-    assert (found.files, found.out) == (("src/b.txt", "src/deep/c.txt"), ())
+    assert (found.files, found.out) == (("src/b.txt",), ())
 
 
 async def test_nothing_is_put_in_place_of_a_folder_that_a_sparse_worktree_does_not_have(room: Room) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from repositories import Repository as Checkout
 
-from parallelai.errors import Unavailable
+from parallelai.errors import Unavailable, UsageError
 from parallelai.events import DecisionMade, EventData
 from parallelai.git.merging import merge
 from parallelai.git.repository import open_repository
 from parallelai.plan.generators import Generator, Generators, MadeFiles
-from parallelai.plan.model import Workspace
+from parallelai.plan.model import Landing, Plan, Workspace
 from parallelai.processes import confinements
-from parallelai.records import ErrorRecord
+from parallelai.records import ConflictDocument, ConflictFile, ConflictPair, ErrorRecord
+from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.gates.trees import Settings, open_trees
 from parallelai.work.landing.records import Resolved, Side
 from parallelai.work.resolvers import settling
@@ -285,3 +286,18 @@ def test_the_first_command_that_names_a_file_makes_it() -> None:
     (first, second) = both.made_of(["gen/a.py", "gen/b/c.py", "x"])
     assert first.said == "`gen/**`, `!gen/b/**` (1 file): made anew by `make a` where two changes meet"
     assert second.paths == ("gen/b/c.py",)
+
+
+def test_of_conflicts_it_is_said_what_a_landing_makes_anew() -> None:
+    files = tuple(ConflictFile(path, "content") for path in ("a.py", "gen/b.py"))
+    pairs = tuple(ConflictPair("x", "y", conflict, None, 0.5, files) for conflict in (True, False))
+    found = ConflictDocument("main", "main", ("x", "y"), pairs)
+    plan = Plan(landing=Landing(generated=(MAKE,)))
+    told, silent = made_anew(found, lambda: plan).pairs
+    assert told.why == "a landing makes `gen/b.py` anew, by the command that the plan names"
+    assert silent == pairs[1]
+
+    def unread() -> Plan:
+        raise UsageError("the plan is broken")
+
+    assert made_anew(found, unread) == found

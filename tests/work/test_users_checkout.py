@@ -287,6 +287,23 @@ async def test_who_worked_on_where_a_killed_program_put_them_stays_there(user: P
     await resumed.close()
 
 
+@pytest.mark.parametrize("who", ["user", "program"])
+async def test_the_log_of_a_branch_that_the_user_made_anew_stays_new(
+    user: Path, tmp_path: Path, who: str
+) -> None:
+    users_git = UsersGit(Repository(user, user / ".git"), tmp_path / "traces", tmp_path / "kept", "r")
+    before, look = git(user, "reflog", "other"), await users_git.look("one")
+    env = {**os.environ, **(users_git.variables("one") if who == "program" else {})}
+    for command in (["branch", "-q", "-D", "other"], ["branch", "-q", "other", "main"]):
+        subprocess.run(["git", "-C", str(user), *command], env=env, check=True)
+    now = git(user, "reflog", "other")
+    (said,) = await users_git.put_back(look, tmp_path / "aside")
+    assert said.startswith(".git/refs/heads/other")
+    after = git(user, "log", "-g", "--format=%H %gs", "other").splitlines()
+    assert len(after) == (len(now.splitlines()) if who == "user" else len((now + before).splitlines()) + 1)
+    await users_git.close()
+
+
 async def test_two_attempts_in_one_folder_have_each_their_own_look(user: Path, tmp_path: Path) -> None:
     users_git = UsersGit(Repository(user, user / ".git"), tmp_path / "traces", tmp_path / "kept", "r")
     before, one = state(user), await users_git.look("base")

@@ -80,15 +80,19 @@ def keep_gemini_session(home: Path, session: str) -> None:
     """Rename the file of a session that gemini is to load.
 
     gemini 0.61 names a session's file after the minute, and empties the file of this minute before it loads: a
-    session that is continued within its first minute would be lost.
+    session that is continued within its first minute would be lost. It goes on in the file that was renamed, and
+    leaves the one of this minute without a word: that one must not take its place at the next turn.
     """
     for file in home.glob(f".gemini/tmp/*/chats/session-2*-{glob.escape(session[:8])}.jsonl"):
         try:
             is_it = session.encode() in read_plain(file, 10_000).partition(b"\n")[0]
         except OSError:
             continue
-        if is_it:
-            file.rename(file.with_name(f"session-kept-{file.name.removeprefix('session-')}"))
+        kept = file.with_name(f"session-kept-{file.name.removeprefix('session-')}")
+        if is_it and kept.exists():
+            file.unlink()
+        elif is_it:
+            file.rename(kept)
 
 
 def _gemini_settings(wanted: Wanted) -> object:

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
 
-from parallelai.errors import Conflict
+from parallelai.errors import Conflict, ParallelAIError
 from parallelai.plan.generators import Generators
 from parallelai.plan.model import Plan
 from parallelai.records import ConflictDocument, ConflictFile, ConflictPair
@@ -63,11 +63,14 @@ def advice(pair: ConflictPair, *, is_with_target: bool = False) -> str:
 def made_anew(found: ConflictDocument, plan: Callable[[], Plan]) -> ConflictDocument:
     """Say of conflicts in files that a plan calls generated that a landing makes these anew.
 
-    The plan is read only where there is a conflict.
+    The plan is read only where there is a conflict; one that cannot be read names none.
     """
     if not any(pair.conflict for pair in found.pairs):
         return found
-    generators = Generators(plan().landing.generated)
+    try:
+        generators = Generators(plan().landing.generated)
+    except ParallelAIError:  # whoever carries it out is told; conflicts are there without it
+        return found
     pairs = tuple(_made_anew(pair, generators) for pair in found.pairs)
     return dataclasses.replace(found, pairs=pairs)
 

@@ -76,7 +76,7 @@ class Aftercare:
             path.unlink(missing_ok=True)
 
     def others(self, name: str) -> list[Traced]:
-        """What the traces of refs of all other places hold."""
+        """What the traces of refs of all other places hold; of an empty name these are all places."""
         paths = sorted(self._events.glob("*"))
         own = self.trace(name)
         return [traces.read_trace(path) for path in paths if path != own and path.suffix != ENDING]
@@ -168,8 +168,11 @@ class Aftercare:
         return _said_of_objects(found, await self._who(evidence)) if found.objects or found.lost else []
 
     async def _of_logs(self, evidence: Evidence | None, refs: Collection[str] = ()) -> list[str]:
-        found = await self._keepsake.put_back_logs()
+        found = await self._keepsake.put_back_logs(self._deleted)
         return _said_of_logs(found, await self._who(evidence), refs) if found.logs or found.lost_logs else []
+
+    def _deleted(self) -> frozenset[str]:
+        return frozenset(ref for each in self.others("") for ref in each.gone)
 
     async def _who(self, evidence: Evidence | None) -> str:
         """Words about who it was, where that is not known to be a program of the place."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,18 +83,26 @@ class Keepsake:
                 await self._forget(left, before)
             return returned
 
-    async def put_back_logs(self) -> Returned:
-        """Put lines of logs back, after the refs: those of a ref that is there. Raises `GitError`, `OSError`."""
+    async def put_back_logs(self, deleted: Callable[[], Collection[str]]) -> Returned:
+        """Put lines of logs back, after the refs: those of a ref that is there. Raises `GitError`, `OSError`.
+
+        `deleted` gives the refs that programs deleted: who else deletes one and makes it again wants a new log.
+        """
         async with self._busy:
             cut, self._cut = {**self._cut, **await self._cut_logs()}, {}
             if not cut:
                 return Returned()
             since = await self._since(*_LINES_LAST)
             there = await self._refs()
+            gone = await asyncio.to_thread(deleted)
             back: list[str] = []
             lost: list[str] = []
             for ref, lines in sorted(cut.items()):
-                if ref not in there or not any(kept_logs.time_of(line) > since for line in lines):
+                is_anew = ref not in gone and await asyncio.to_thread(
+                    kept_logs.is_anew, self._repository.common, self._logs, ref
+                )
+                is_old = not any(kept_logs.time_of(line) > since for line in lines)
+                if ref not in there or is_old or is_anew:
                     await asyncio.to_thread(kept_logs.forget, self._logs, ref)
                     continue
                 common = self._repository.common

@@ -72,6 +72,19 @@ def put_lines_back(common: Path, kept: Path, ref: str) -> bool:
     return True
 
 
+def is_anew(common: Path, kept: Path, ref: str) -> bool:
+    """Whether a ref was deleted and made again: then its log is another one."""
+    return begins_anew(_read(kept / ref) or b"", _read(common / "logs" / ref) or b"")
+
+
+def begins_anew(kept: bytes, now: bytes) -> bool:
+    """Whether a log begins with the making of its ref, which is none of the lines that were kept. Pure."""
+    old, _, rest = now.partition(b"\n")[0].partition(b" ")
+    # git can cut a log so that its first line gets another old hash.
+    known = {line.partition(b" ")[2] for line in kept.splitlines()}
+    return set(old) == {ord("0")} and rest not in known
+
+
 def forget(kept: Path, ref: str) -> None:
     """Let go of what was kept of a ref's log: what it has now counts."""
     (kept / ref).unlink(missing_ok=True)
