@@ -388,7 +388,17 @@ with an error; its report tells, and the task fails with that error. qwen 0.15 r
 for how long a server asks to wait: there a refusal, or an answer that was cut, counts as an answer, and up to three
 requests are sent where a server fails. Take a newer one.
 """
-ABILITIES = ("answers", "edits", "structured", "streams", "resumes", "interrupts", "asks", "attaches")
+ABILITIES = (
+    "answers",
+    "edits",
+    "structured",
+    "streams",
+    "resumes",
+    "interrupts",
+    "asks",
+    "attaches",
+    "messages",
+)
 
 
 def engines_page() -> str:

@@ -254,6 +254,13 @@ def user_file(env: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_config_dir("parallelai", appauthor=False)) / "config.toml"
 
 
+def machine_path() -> Path:
+    """Where what belongs to the machine is kept: trust, consent, what was learned of limits."""
+    import platformdirs  # only needed here
+
+    return platformdirs.user_state_path("parallelai", appauthor=False) / "machine.db"
+
+
 _Read = tuple[str, dict[str, Any], str]
 """A file as it was read: its origin, its values, its text."""
 

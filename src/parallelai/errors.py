@@ -14,7 +14,7 @@
     │   └── StoreFullError
     ├── ProgramError            exit 3: a program could not be started
     └── EngineError             why an attempt failed; `kind` is one of CONTRACTS §5
-        ├── RateLimited  Transient  Rejected  Refused  TimedOut  Invalid
+        ├── RateLimited  Transient  Rejected (SessionGone)  Refused  TimedOut  Invalid
         └── Unavailable  CheckFailed  Internal
 
 An error says what happened (`said`), where (`where`), what to do next (`next`), and whether the same call
@@ -203,6 +203,10 @@ class Rejected(EngineError):
     """The request or its credentials were not accepted; the same request will not be either."""
 
     kind = "rejected"
+
+
+class SessionGone(Rejected):
+    """A client does not know the session that it was to go on with: the task is begun anew in another one."""
 
 
 class Refused(EngineError):

@@ -318,6 +318,11 @@ class ConflictPair:
         """Whether the two do not fit together now: git cannot merge them, or what it merges would not work."""
         return self.conflict or self.class_ == "logic"
 
+    @property
+    def is_deletion(self) -> bool:
+        """Whether all that git cannot merge are files that one changed and the other deleted."""
+        return self.conflict and {file.kind for file in self.files} == {"modify/delete"}
+
 
 @dataclass(frozen=True, slots=True)
 class ConflictDocument:

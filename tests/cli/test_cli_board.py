@@ -174,7 +174,14 @@ def test_every_run_says_who_does_it_and_why(capsys: pytest.CaptureFixture[str]) 
     engines = {"a": ["sh"], "b": ["sh"], "c": ["one", "two"]}
     why = {"a": "plan", "b": "plan", "c": "argument"}
     lines = told(capsys, Shared(), [created(engines=engines, why=why)])
-    assert lines == ["run r-1", "engine: `sh` (plan)", "engine: `one`, `two` (argument)", "note: be careful"]
+    assert lines == [
+        "run r-1",
+        "engine: `sh` (plan), 2 tasks",
+        "engine: `one`, `two` (argument), 1 task",
+        "note: be careful",
+    ]
+    del engines["c"], why["c"]
+    assert told(capsys, Shared(), [created(engines=engines, why=why)])[1] == "engine: `sh` (plan)"
 
 
 @pytest.mark.parametrize(("count", "named", "more"), [(5, 5, []), (7, 4, ["engine: and 3 other choices"])])
@@ -186,7 +193,7 @@ def test_no_line_hides_one_line(
         capsys, Shared(), [created(engines={t: [t] for t in tasks}, why=dict.fromkeys(tasks, "plan"))]
     )
     assert [line.partition(";")[0] for line in lines[1:-1]] == [
-        *(f"engine: `{task}` (plan)" for task in tasks[:named]),
+        *(f"engine: `{task}` (plan), 1 task" for task in tasks[:named]),
         *more,
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -491,3 +492,19 @@ def test_stdout_is_empty_on_failure_of_a_program(here: Path) -> None:
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "nope.yaml" in ended.stderr
+
+
+def test_where_nobody_is_chosen_those_who_are_ready_are_named(
+    cli: Any, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "bin" / "codex"
+    client.parent.mkdir()
+    client.write_text("#!/bin/sh\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(client.parent), prepend=":")
+    (here / "auto.yaml").write_text("tasks: [{id: a, description: x, edits: true}]\n")
+    (row,) = cli("execute", "auto.yaml", "--json").document["tasks"]
+    assert re.match(
+        "ready, but not chosen: .*`codex`.*; name an engine, by `--engine NAME`", row["error"]["next"]
+    )
+    assert "mock" not in row["error"]["next"]

@@ -153,6 +153,11 @@ def test_nouns_have_two_numbers(cli: Any, other: str, noun: str) -> None:
         ),
         (["execute"], "missing argument 'PLAN'", "see `parallelai execute --help`"),
         (
+            ["work", "land", "--branches"],
+            "option '--branches' requires an argument",
+            "see `parallelai work land --help`",
+        ),
+        (
             ["execute", "p", "--parallel", "0"],
             "invalid value for '--parallel'",
             "see `parallelai execute --help`",

@@ -6,16 +6,28 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parallelai import __version__
+from parallelai.cli.following import Story, Told
 from parallelai.cli.listings import attempt_lines
+from parallelai.cli.words import WORDS, said_of, said_of_wait, told
 from parallelai.client.runs import AttemptLog
-from parallelai.records import ErrorRecord, Reply
+from parallelai.events import (
+    TYPES,
+    AttemptEnded,
+    AttemptReserved,
+    Event,
+    EventData,
+    SessionOpened,
+)
+from parallelai.records import FREE, ErrorRecord, LimitKey, Reply, Usage
+from parallelai.run.report import Report
 from running import start_program
 
 
@@ -149,20 +161,37 @@ def test_who_does_it_and_why_is_said_again_where_a_run_goes_on(cli: Any, here: P
     plan.write_text(text)
     first = cli("execute", plan)
     named, auto = first.err.splitlines()[1:3]
-    assert (named, auto.split()[:2]) == ("engine: `mock` (plan)", ["engine:", "`analyzers`"])
+    assert (named, auto.split()[:2]) == ("engine: `mock` (plan), 2 tasks", ["engine:", "`analyzers`"])
 
     for words in (["runs", "resume"], ["runs", "resume", "--json"], ["execute", plan, "--resume"]):
         again = cli(*words).err.splitlines()
-        assert again[1:3] == [named, f"{auto[:-1]}; as in the run so far)"], words
+        assert again[1:3] == [named, auto.replace("), 1", "; as in the run so far), 1")], words
     found = {
         row["id"]: (row["engine"], row["why"]) for row in cli("runs", "resume", "--json").document["tasks"]
     }
     assert found == {
         "one": ("mock", "plan"),
         "two": ("mock", "plan"),
-        "look": ("analyzers", auto.partition("(")[2][:-1]),
+        "look": ("analyzers", auto.partition("(")[2].removesuffix("), 1 task")),
     }
     assert "(argument)" in cli("runs", "resume", "--engine", "analyzers").err
+
+
+def test_a_resume_with_nothing_left_to_do_says_so_and_takes_no_time(cli: Any, done: str) -> None:
+    seconds = cli("runs", "show", "--json").document["seconds"]
+    called = cli("runs", "resume")
+
+    assert called.err.splitlines()[-1] == "nothing was left to do"
+    assert "resume" not in cli("execute", "plan.yaml").err
+    assert cli("runs", "resume", done, "--json").document["seconds"] == seconds
+
+
+def test_only_attempts_that_finished_count_for_the_speed_up() -> None:
+    report = Report()
+    ends = (("ok", True, None), ("bad", False, ErrorRecord("refused", "no")), ("cancelled", False, None))
+    for task, is_ok, error in ends:
+        report.take(Event("r-1", 1, "", "", AttemptEnded("sh", is_ok, 13.0, FREE, None, error), task, 1))
+    assert report.seconds_one_by_one == 26.0
 
 
 def test_a_review_that_goes_on_says_it_too(cli: Any, here: Path) -> None:
@@ -177,14 +206,59 @@ def test_a_review_that_goes_on_says_it_too(cli: Any, here: Path) -> None:
 def test_logs_are_the_events(cli: Any, done: str) -> None:
     called, document = cli("runs", "logs"), cli("runs", "logs", done, "--json").document
 
-    kinds = [line.split()[1] for line in called.out.splitlines()]
-    assert kinds[:2] == ["run.created", "run.started"]
-    assert kinds[-1] == "run.ended"
-    data = [json.loads(line[line.index("{") :]) for line in called.out.splitlines() if "{" in line]
-    assert data == [event["data"] for event in document["events"] if event["data"]], "whole, whoever reads it"
-    assert document["run"] == done
-    assert [event["type"] for event in document["events"]] == kinds
-    assert [line.split()[1] for line in cli("runs", "logs", "--follow").out.splitlines()] == kinds
+    lines = [line.partition(" ")[2] for line in called.out.splitlines()]
+    kinds = [event["type"] for event in document["events"]]
+    assert (kinds[0], kinds[-1], document["run"]) == ("run.created", "run.ended", done)
+    assert (len(lines), "{" in called.out) == (len(kinds), False), "a line for each, and no data"
+    assert lines[:3] == [
+        f" run of plan.yaml, by version {__version__}",
+        " started, at most 50 at once",
+        " 2 tasks",
+    ]
+    assert "one  attempt 1 by mock started" in lines
+    assert any(re.fullmatch(r"two  attempt 1 by mock ended, .+ s", line) for line in lines)
+    assert re.fullmatch(r" the run ended, ok \(exit 0\): 2 ok, .+ s", lines[-1])
+    assert cli("runs", "logs", "--follow").out == called.out
+    followed = [json.loads(line) for line in cli("runs", "logs", "--follow", "--json").out.splitlines()]
+    assert followed == document["events"]
+
+
+def test_what_an_assistant_does_is_told_when_it_does_it(tmp_path: Path) -> None:
+    def told(lines: Iterable[Told]) -> list[str]:
+        return [f"{line.at} {line.task} {line.words}" for line in lines]
+
+    def happened(at: str, seq: int, data: EventData) -> list[str]:
+        return told(story.take(Event("r-1", seq, at, data.type, data, "fix", 1)))
+
+    story, stream = Story(tmp_path), tmp_path / "attempts/7.jsonl"
+    stream.parent.mkdir()
+    assert happened("01", 7, AttemptReserved("codex", LimitKey("codex"), "plan")) == [
+        "01 fix attempt 1 by codex is due (plan)"
+    ]
+    stream.write_text(
+        '{"at":"02","type":"text","delta":"I look\\nat "}\n{"at":"02","type":"text","delta":"it"}\n'
+        '{"at":"03","type":"tool","id":"1","name":"shell","args":{"command":"ls"},"state":"started"}\n'
+        '{"at":"05","type":"text","delta":"do'
+    )
+    assert happened("02", 8, SessionOpened("s1")) == ["02 fix session s1"], "it is still saying it"
+    assert told(story.written()) == ["02 fix says: at it", "03 fix [shell] ls"], "of several lines the last"
+    assert told(story.written()) == [], "once"
+    with stream.open("a") as file:
+        file.write('ne"}\n')
+    failed = AttemptEnded(
+        "codex", False, 3.0, Usage(9, 0, 1, 0, 0.02, "prices"), None, ErrorRecord("refused", "no\nmore")
+    )
+    assert happened("06", 9, failed) == [
+        "05 fix says: done",
+        "06 fix attempt 1 by codex failed after 3.00 s, 9 tokens in, 1 out, 0.02 USD: refused: no",
+    ]
+    story.close()
+
+
+def test_every_event_has_words() -> None:
+    special = (said_of, said_of_wait, told)
+    known = {name for each in special for name in each.__code__.co_names} | {kind.__name__ for kind in WORDS}
+    assert {kind.__name__ for kind in TYPES.values()} <= known
 
 
 def test_logs_of_an_attempt_are_its_answer_where_nothing_was_streamed(tmp_path: Path) -> None:
@@ -331,8 +405,10 @@ def test_a_live_run_is_seen(cli: Any, live: Live) -> None:
     assert (row["id"], row["state"]) == (live.run, "running")
     assert shown.code == 0
     assert f"run {live.run} is running; this is where it stands" in shown.err
+    assert "2 tasks have not ended (1 at work, 1 waiting):\n" in shown.err
+    assert shown.out.startswith("no task has ended yet")
     assert document["run"] == live.run
-    assert cli("runs", "logs").out.count("attempt.started") == 1
+    assert cli("runs", "logs").out.count("started\n") == 1
     assert cli("runs", "delete", "--yes", "--json").error["kind"] == "busy"
     assert cli("runs", "prune", "--keep", "0", "--yes").out == "deleted no runs\n"
     assert cli("execute", "live.yaml", "--resume", "--json").error["kind"] == "busy"

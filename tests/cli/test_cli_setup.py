@@ -336,6 +336,9 @@ def test_trust_where_there_is_nothing_to_trust(cli: Any, here: Path) -> None:
 
     assert called.code == 2
     assert "nothing to trust" in called.error["said"]
+    (here / "parallelai.toml").write_text("# as `init` writes it: all of it is comments\n")
+    called = cli("trust")
+    assert (called.code, called.out) == (0, f"`parallelai.toml` sets nothing that needs trust: {here}\n")
     assert cli("trust", "--revoke").code == 0
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from parallelai.client.usage import Fold
+from parallelai.events import AttemptEnded, AttemptReserved, Event
+from parallelai.records import LimitKey
 from parallelai.store.journal import Journal
 
 SCRIPT = """\
@@ -60,6 +63,21 @@ def test_by_engine(cli: Any, used: Path) -> None:
     assert found["priced"]["usd"] == pytest.approx(2 * (1000 * 1.0 + 100 * 10.0) / 1e6)
     assert called.document["total"]["attempts"] == 4
     assert called.document["runs"] == 1
+
+
+def test_a_command_has_no_model_and_costs_nothing_however_it_ended() -> None:
+    at: tuple[Any, ...] = ("r-1", 1, "2026-11-20T00:00:00Z", "")
+    fold = Fold("model", True)
+    key = LimitKey("sh")
+    events = [
+        Event(*at, AttemptReserved("sh", key, "plan", 0, 0.0), "a", 1),
+        Event(*at, AttemptEnded("sh", False, 3.0), "a", 1),  # cancelled before it could say anything
+        Event(*at, AttemptReserved("api", key, "plan", 900, None), "b", 1),
+        Event(*at, AttemptEnded("api", False, 3.0), "b", 1),
+    ]
+    fold.take(events)
+    found = {name: (row.usd, row.unpriced, row.uncounted) for name, row in fold.rows.items()}
+    assert found == {"-": (0.0, 0, 0), "unknown": (0.0, 1, 1)}
 
 
 def test_what_is_unknown_is_unknown(cli: Any, used: Path) -> None:

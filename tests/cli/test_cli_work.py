@@ -100,7 +100,7 @@ def test_undo_takes_a_whole_batch_back_at_once(cli: Any, ready: Path) -> None:
     assert {line.split(":")[0] for line in called.out.splitlines()} == {"abe", "cat", "zed"}
     assert made(ready) == set()
     assert int(git(ready, "rev-list", "--count", "--first-parent", "main")) == int(before) + 1
-    assert cli("work", "land", "--all").code == 0
+    assert cli("work", "land", "abe", "cat", "zed").code == 0
     assert made(ready) == {"abe", "cat", "zed"}
 
 
@@ -657,11 +657,8 @@ def test_a_worktree_that_somebody_removed_hides_no_other(cli: Any, ready: Path) 
 
 
 def test_leave_names_the_command_that_goes_on(cli: Any, ready: Path) -> None:
-    assert (
-        cli("work", "approve", "zed").out
-        == "`zed` may land: `parallelai work run plan.yaml` goes on with it\n"
-    )
-    assert "`parallelai work run plan.yaml`" in cli("work", "reject", "zed").out
+    assert cli("work", "approve", "zed").out == "`zed` may land: `parallelai work land zed` lands it\n"
+    assert "then `parallelai work done zed`" in cli("work", "reject", "zed").out, "no run did it"
 
 
 def test_stop_where_nothing_runs_says_so(cli: Any, ready: Path) -> None:

@@ -222,7 +222,7 @@ def test_who_did_the_work_is_named_also_where_it_lands_by_hand(cli: Any, shop: P
     (shop / "agent.py").write_text(AGENT.replace("a.txt", "b.txt"))
     git(shop, "commit", "-qam", "more")
     assert cli("work", "run", "plan.yaml").code == 4  # nobody gave leave
-    assert "b: not landed: it waits for a person's leave to land" in cli("work", "land", "--all").out
+    assert "b: left out: it waits for a person's leave to land" in cli("work", "land", "--all").out
 
     landed = cli("work", "land", "b")
 

@@ -53,8 +53,9 @@ def by_sync(there: Path, cli: Any) -> None:
     refused = cli("work", "land", "one")
     assert (refused.code, "`parallelai work sync one`" in said(refused)) == (4, True), said(refused)
     synced = cli("work", "sync", "one")
-    assert "`one/c.txt` have to be settled in" in said(synced), said(synced)
-    assert "<<<<<<< " in (there / "one/c.txt").read_text()
+    assert "`one/c.txt` has to be settled in" in said(synced), said(synced)
+    text = (there / "one/c.txt").read_text()
+    assert ("<<<<<<< one " in text, ">>>>>>> main " in text) == (True, True), text
 
 
 def by_merge(there: Path, cli: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from parallelai import AsyncParallelAI
 from parallelai.client.options import CarryOut
 from parallelai.client.reviews import ReviewOptions
+from parallelai.engines.protocol import Capabilities
+from running import FakeEngine, Watcher, opened
 
 
 async def engine_of_a_review(root: Path) -> str | None:
@@ -49,3 +52,27 @@ async def test_who_goes_on_with_a_review_is_not_asked_for_another_engine(
             offer = await ai.review_offer(options, carry)
             assert offer is not None
             assert offer.engine == "openai"
+
+
+async def test_the_list_of_engines_marks_the_one_that_a_review_takes(tmp_path: Path) -> None:
+    (tmp_path / "parallelai.toml").write_text('[engines.own]\nuse = "mock"\n[defaults]\nengine = "own"\n')
+    for trust, taken in ((False, "analyzers"), (True, "own")):
+        async with AsyncParallelAI(tmp_path, trust=trust) as ai:
+            assert [row.name for row in await ai.engines.list() if row.is_default] == [taken]
+
+
+async def test_whom_permissions_do_not_bind_is_told_before_the_run(tmp_path: Path) -> None:
+    able = Capabilities(answers=frozenset({"text"}), is_remote=True, works_in_folder=True)
+    asks = dataclasses.replace(able, asks=True)
+    engines = [FakeEngine("mute", capabilities=able), FakeEngine("polite", capabilities=asks)]
+    seen = Watcher()
+    plan = {
+        "permissions": "deny",
+        "tasks": [{"id": e.name, "description": "x", "engine": e.name} for e in engines],
+    }
+    async with opened(tmp_path, *engines) as ai:
+        await ai.execute(plan, on_events=seen)
+    (created,) = seen.of("run.created")
+    assert [note for note in created.data.notes if "never asks" in note] == [
+        "`mute` never asks for leave: `permissions: deny` does not keep it from running commands"
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parallelai.client import AsyncParallelAI
-from parallelai.engines.protocol import Estimate, Port, Request
+from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.errors import BusyError, Refused, UsageError
 from parallelai.plan.model import Task
 from parallelai.records import Outcome, Reply, RunDocument, Usage
@@ -283,3 +283,22 @@ async def test_two_cannot_carry_out_the_same_run(tmp_path: Path) -> None:
         assert other.runs.state().state == "running"
         gate.release_all()
     assert call.result().exit == 0
+
+
+async def test_a_message_that_nobody_can_take_is_refused(tmp_path: Path) -> None:
+    gate, seen = Gate(), Watcher()
+    async with running(tmp_path, gate, plan_of(*tasks("a")), seen) as (other, call):
+        with pytest.raises(UsageError, match="`gate` takes no message while it works"):
+            await other.runs.send(None, "a", "look at the tests")
+        gate.release_all()
+    assert call.result().exit == 0
+
+
+async def test_a_message_that_came_too_late_is_told_of(tmp_path: Path) -> None:
+    gate, seen = Gate(), Watcher()
+    gate.engine.capabilities = Capabilities(messages=True)
+    async with running(tmp_path, gate, plan_of(*tasks("a")), seen) as (other, _):
+        assert await other.runs.send(None, "a", "look at the tests") == "sent"
+        gate.release_all()
+    (ended,) = seen.of("attempt.ended")
+    assert ended.data.reply.notes == ("was not told: look at the tests",)

@@ -19,7 +19,8 @@ import pytest
 from scripted_agent import block
 
 from parallelai.engines.acp import AcpEngine
-from parallelai.engines.acp_presets import PRESETS, Wanted, settings_text
+from parallelai.engines.acp_errors import read_error, read_no_load
+from parallelai.engines.acp_presets import PRESETS, Wanted, keep_gemini_session, settings_text
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.own_folders import likely_folders
@@ -44,6 +45,7 @@ from parallelai.errors import (
     RateLimited,
     Refused,
     Rejected,
+    SessionGone,
     TimedOut,
     Transient,
     Unavailable,
@@ -323,11 +325,35 @@ async def test_a_session_goes_on_and_its_past_is_not_its_answer(world: World, ca
 
 
 async def test_a_session_that_is_gone_or_cannot_be_continued_is_said(world: World) -> None:
-    with pytest.raises(Rejected, match="cannot continue a session"):
+    with pytest.raises(SessionGone, match="cannot continue a session"):
         await world.do({"say": "x"}, session="s-1")
-    with pytest.raises(EngineError, match="Session not found: s-1") as caught:
+    with pytest.raises(SessionGone, match="Session not found: s-1") as caught:
         await world.do({"say": "x"}, engine=world.engine(can={"load": True}), session="s-1")
     assert "--new" in (caught.value.next or "")
+
+
+def test_gemini_keeps_a_session_that_goes_on_twice_within_a_minute(tmp_path: Path) -> None:
+    chats = tmp_path / ".gemini/tmp/shop/chats"
+    chats.mkdir(parents=True)
+    file, kept = (chats / f"session-{name}2026-11-21T21-29-38d7b49a.jsonl" for name in ("", "kept-"))
+    for words in ("what was said", "nothing: what a load leaves behind"):
+        file.write_text('{"sessionId": "38d7b49a-1"}\n' + words)
+        keep_gemini_session(tmp_path, "38d7b49a-1")
+        assert not file.exists()
+    assert kept.read_text().endswith("\nwhat was said")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("No previous sessions found for this project.", SessionGone),
+        ('Invalid session identifier "s-1". Searched for sessions in /x', SessionGone),
+        ("Resource not found: s-1", SessionGone),
+        ("out of memory", Internal),
+    ],
+)
+def test_an_agent_that_knows_no_such_session_is_told_from_one_that_fails(said: str, kind: type) -> None:
+    assert type(read_no_load(read_error("it", -32603, said))) is kind
 
 
 async def test_read_only_turns_share_an_agent_and_edits_do_not(world: World, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from parallelai.engines.protocol import (
     WaitingEvent,
     stream_to_json,
 )
-from parallelai.errors import EngineError, Invalid, RateLimited, Refused, Rejected, Transient
+from parallelai.errors import EngineError, Invalid, RateLimited, Refused, Rejected, SessionGone, Transient
 from parallelai.processes import Completed
 from parallelai.records import LimitKey, Usage
 
@@ -102,7 +102,9 @@ def test_each_client_was_recorded_in_more_than_one_version() -> None:
 def test_what_claude_wrote_and_waited_for_is_told() -> None:
     _, events, _ = read(CLAUDE / "work.jsonl")
     assert FilesEvent(("a.txt",)) in events
-    assert "".join(event.delta for event in events if isinstance(event, TextEvent)).count("All is done.") == 1
+    told = "".join(event.delta for event in events if isinstance(event, TextEvent))
+    assert told.count("All is done.") == 1
+    assert told.endswith("All is done.\n")  # what the next turn says begins on a line of its own
     _, events, _ = read(CLAUDE / "overloaded.jsonl")
     assert [event.why for event in events if isinstance(event, WaitingEvent)] == ["overloaded"]
 
@@ -294,3 +296,15 @@ def test_any_words_are_some_error(words: str, status: int | None) -> None:
     error = judge("it", words, status=status)
     assert isinstance(error, EngineError)
     assert error.said.startswith("`it`")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "No conversation found with session ID: 11111111-2222-4333-8444-555555555555",
+        "Error: thread/resume: thread/resume failed: no rollout found for thread id 1111-22 (code -32600)",
+    ],
+)
+def test_a_session_that_a_client_does_not_know_is_told_from_other_refusals(words: str) -> None:
+    assert type(judge("it", words)) is SessionGone
+    assert type(judge("it", "invalid api key")) is Rejected

@@ -101,6 +101,10 @@ async def test_lists_all_with_what_can_be_used_first(tmp_path: Path, monkeypatch
     assert by_name["sh"].origin == "configured"
     assert "nothing-here" in by_name["sh"].availability.said
     assert [row.name for row in listing if row.is_default] == ["analyzers"]
+    for name in ("acp", "azure", "command", "replay"):
+        assert (by_name[name].state, by_name[name].availability.said) == ("found", "needs an entry")
+    ollama = by_name["ollama"].availability
+    assert f"{ollama.said} {ollama.how}".count("11434") == 1
     states = [row.state for row in listing]
     assert states == sorted(states, key=["ready", "found", "missing"].index)
 

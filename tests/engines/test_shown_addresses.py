@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.client.destinations import shown
+from parallelai.client.addresses import shown
 from parallelai.engines.http import shown_url
 
 

@@ -109,7 +109,7 @@ failed      fix  codex · 8.10 s · 2 attempts
 skipped     after
 
 3 tasks: 1 ok, 1 failed, 1 skipped · 71.4 s · 41,200 tokens in (30,000 cached),
-2,100 out, cost unknown · by claude (plan), codex · run r-20261120-7f3a
+2,100 out, cost unknown · run r-20261120-7f3a
 """
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 
 from parallelai.engines.mock import MockEngine
 from parallelai.engines.protocol import Answer, Permit, Port, Question, Request, Workspace
+from parallelai.errors import SessionGone
 from parallelai.records import LimitKey, Reply
 from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, ExecutorEvent
 from parallelai.run.executors.local import LocalExecutor
@@ -95,3 +97,34 @@ async def test_an_attempt_that_takes_too_long_is_ended_whenever_it_was_started()
         ended = [done async for done in _ends(executor, len(started))]
     assert {done.id for done in ended} == set(started)
     assert {done.error.kind for done in ended if done.error is not None} == {"timed_out"}
+
+
+class _Forgets(MockEngine):
+    """Knows no session that it is asked to go on with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capabilities = dataclasses.replace(self.capabilities, resumes=True)
+        self.told: list[tuple[str | None, str]] = []
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        self.told.append((request.session, request.prompt))
+        if request.session is not None:
+            raise SessionGone("No conversation found with session ID: s-0")
+        return dataclasses.replace(await super().perform(request, port), session="s-1")
+
+
+async def test_a_session_that_is_gone_is_begun_anew_with_the_whole_task() -> None:
+    engine = _Forgets()
+    spec = _spec()
+    async with asyncio.TaskGroup() as group:
+        executor = LocalExecutor(group, lambda name: engine, _Slow())
+        executor.start(spec._replace(request=dataclasses.replace(spec.request, session="s-0")))
+        (done,) = [done async for done in _ends(executor, 1)]
+    assert done.error is None
+    assert done.reply is not None
+    assert [session for session, _ in engine.told] == ["s-0", None]
+    assert engine.told[1][1].startswith("Do it.")
+    assert "interrupted" in engine.told[1][1]
+    assert done.reply.session == "s-1"
+    assert "its session was gone" in done.reply.notes[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parallelai.engines.protocol import Answer, Question
+from parallelai.engines.protocol import Answer, Question, Workspace
 from parallelai.errors import CheckFailed, Unavailable, UsageError
 from parallelai.events import (
     AttemptEnded,
@@ -25,6 +25,7 @@ from parallelai.records import Reply
 from parallelai.run import resume
 from parallelai.run.approving import Approvals, Leave, looked_at, mark_of
 from parallelai.run.asking import Questions
+from parallelai.run.executors.base import AttemptId
 from parallelai.run.resume import Prior
 
 ASKED = Question("q", "conflict of `a` with `b`", ("wait", "go-on"), "both change `x`")
@@ -175,3 +176,14 @@ async def test_what_a_person_chose_is_not_asked_again_in_a_later_process() -> No
     ):
         with pytest.raises(Unavailable):
             await other
+
+
+@pytest.mark.parametrize(
+    ("permissions", "helps"), [("ask", "`permissions: auto` in a sandbox"), ("auto", "a sandbox")]
+)
+async def test_what_helps_where_nobody_is_there_to_answer(permissions: Any, helps: str) -> None:
+    asked = Questions(lambda *_, **__: None, is_attended=False, is_confined=lambda _: False)  # type: ignore[arg-type, return-value]
+    workspace = Workspace(edits=True, temporary="/tmp", permissions=permissions)
+    with pytest.raises(Unavailable) as caught:
+        await asked.ask(AttemptId("a", 1), Question("q", "shell", ("allow_once", "deny")), workspace)
+    assert helps in (caught.value.next or "")

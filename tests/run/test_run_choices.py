@@ -27,11 +27,17 @@ def failing(kind: str, name: str, **rule: object) -> object:
 
 @pytest.mark.parametrize("kind", ["unavailable", "rejected", "transient", "timed_out"])
 async def test_fallback_goes_over(tmp_path: Path, kind: str) -> None:
-    a, b = failing(kind, "a"), FakeEngine("b")
+    a, b, seen = failing(kind, "a"), FakeEngine("b"), Watcher()
     async with opened(tmp_path, a, b) as ai:
-        document = await ai.execute(tasks=tasks("t", retries=0), engine={"fallback": ["a", "b"]})
+        document = await ai.execute(
+            tasks=tasks("t", retries=0), engine={"fallback": ["a", "b"]}, on_events=seen
+        )
     (row,) = document.tasks
     assert (str(row.status), row.engine, row.attempts) == ("ok", "b", 2)
+    (note,) = [
+        note for event in seen.of("attempt.ended") if event.data.reply for note in event.data.reply.notes
+    ]
+    assert note.startswith("`a` was passed over: ")
 
 
 @pytest.mark.parametrize("kind", ["refused", "invalid"])

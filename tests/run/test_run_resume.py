@@ -14,6 +14,7 @@ from parallelai.engines.protocol import Port, Request
 from parallelai.errors import BusyError, PlanError, Refused, UsageError
 from parallelai.events import (
     AttemptEnded,
+    AttemptReserved,
     AttemptStarted,
     Event,
     RunStarted,
@@ -280,13 +281,15 @@ async def test_a_review_is_resumed_by_the_same_words(tmp_path: Path) -> None:
     assert again.exit == 0
 
 
-def test_the_time_between_two_processes_is_nobodys_work() -> None:
+def test_the_time_between_processes_and_of_one_that_finds_nothing_to_do_is_nobodys_work() -> None:
     report = Report()
     steps = [
         ("10:00:00", RunStarted(1, "h", 1, "dag")),
         ("10:00:04", TaskExpanded(("a",))),
         ("11:00:00", RunStarted(2, "h", 1, "dag", True)),
-        ("11:00:03", TaskExpanded(("a",))),
+        ("11:00:03", AttemptReserved("sh", LimitKey("sh"), "plan")),
+        ("12:00:00", RunStarted(3, "h", 1, "dag", True)),
+        ("12:00:02", TaskExpanded(("a",))),
     ]
     for seq, (at, data) in enumerate(steps, start=1):
         report.take(Event("r-1", seq, f"2026-01-01T{at}.000000Z", data.type, data))

@@ -27,7 +27,7 @@ from parallelai.work.status.folding import (
     to_document,
 )
 from parallelai.work.status.progress import Watched, last_words
-from parallelai.work.streams.record import KeptOut, Landed, Rules, Stream, waits_for_leave
+from parallelai.work.streams.record import KeptOut, Landed, Rules, Stream, refused, waits_for_leave
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 STREAM = Stream(
@@ -159,6 +159,19 @@ def test_one_that_waited_for_leave_is_ready_once_it_has_that() -> None:
     assert (after.stage, after.is_ready) == ("queued", True)
     failed = _result(Outcome.FAILED, ErrorRecord("check_failed", "red"))
     assert _status([*said, failed], has_leave).why == "red", "leave is no remedy for that"
+
+
+def test_one_that_a_person_refused_says_so_until_it_is_worked_on_again() -> None:
+    stream = refused(replace(STREAM, state="done"), "ana", "the name is wrong")
+    said = [*BEGUN, _ended(), _result(Outcome.BLOCKED, ErrorRecord("unavailable", "it waits"))]
+    found = _status(said, stream)
+    assert (found.stage, (found.why or "").split(";")[0]) == (
+        "rejected",
+        "rejected by ana: the name is wrong",
+    )
+    assert stream.mail == ("Its landing was rejected by ana: the name is wrong",), "its assistant is told"
+    assert _status([*said, *BEGUN], stream).stage == "working"
+    assert _status(said, replace(stream, head="i")).stage == "blocked", "it is another by now"
 
 
 def test_a_landing_is_the_end_until_it_is_undone() -> None:

@@ -12,7 +12,7 @@ from streams_support import project
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.work.streams.markers import Marker, brought, places
 from parallelai.work.streams.syncing import sync
-from parallelai.work.streams.taking_over import take_over, unsettled
+from parallelai.work.streams.taking_over import labelled, take_over, unsettled
 
 BLOCK = b"<<<<<<< HEAD\na\n=======\nb\n>>>>>>> main\n"
 OURS = b"<<<<<<< " + b"0" * 40 + b"\n"
@@ -28,6 +28,7 @@ CASES: list[tuple[bytes, bytes, int | None, bool]] = [
     (BLOCK, BLOCK + BLOCK, 6, False),
     (BLOCK, b"settled\n", None, False),
     (b"", OURS, 1, True),
+    (b"", b"x\n" + labelled(OURS, {"0" * 40: "n" * 120}), 2, True),
     (OURS, b"x\n" + OURS + BLOCK, 3, False),
     (b"", b"Title\n=======\n\n <<<<<<< a\n<<<<<<<<<< b\n>>> doctest\n", None, False),
 ]
@@ -47,6 +48,16 @@ async def test_only_new_lines_that_are_markers_count(tmp_path: Path, monkeypatch
     holds_little = functools.partialmethod(Git.attempt, most_bytes=4000)  # less than these files
     monkeypatch.setattr(Git, "attempt", holds_little)
     assert await brought(shop.repository, tip, large) == (Marker("large/1", 2001), Marker("large/2", 2001))
+
+
+def test_markers_name_the_sides_beside_their_commits() -> None:
+    ours, theirs = "1" * 40, "2" * 40
+    text = f"<<<<<<< {ours}:old name.txt\r\na\n=======\n<<<<<<<<< {ours}\n{ours}\n>>>>>>> {theirs}"
+    marked = labelled(text.encode(), {ours: "one", theirs: "release/\\1"}).decode()
+    assert marked == text.replace(f"<<<<<<< {ours}:", f"<<<<<<< one {ours}:").replace(
+        f">>>>>>> {theirs}", f">>>>>>> release/\\1 {theirs}"
+    )
+    assert labelled(text.encode(), {ours: "o" * 121}) == text.encode()
 
 
 async def test_a_branch_answers_for_what_it_brought(tmp_path: Path) -> None:

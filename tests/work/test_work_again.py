@@ -129,6 +129,41 @@ async def test_leave_that_a_person_gave_before_is_taken_up_by_the_next_run(user:
     assert (user.root / "src/a.txt").read_text() == "a\n"
 
 
+# -- told while it works
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+async def test_who_takes_no_message_is_told_with_the_next_turn_or_it_is_said(
+    user: Repository, resumes: bool
+) -> None:
+    begun, sent = asyncio.Event(), asyncio.Event()
+    told: list[str] = []
+
+    async def answer(request: Request, port: Port) -> str:
+        told.append(request.prompt)
+        await port.emit(SessionEvent("s-1"))
+        (Path(request.root) / "src" / "a.txt").write_text("new\n")
+        begun.set()
+        await sent.wait()
+        return "done"
+
+    plan = {"engines": {}, "workstreams": {"one": {"description": "One", "owns": "src/**"}}}
+    user.commit({"plan.yaml": yaml.safe_dump(plan)})
+    engine = FakeEngine(answer=answer, capabilities=dataclasses.replace(EDITS, resumes=resumes))
+    seen = Watcher()
+    async with AsyncParallelAI(user.root, engines=[engine]) as ai:
+        call = asyncio.create_task(ai.execute(user.root / "plan.yaml", engine="fake", on_events=seen))
+        await begun.wait()
+        said = await ai.work.send("one", "Mind the gap.")
+        sent.set()
+        assert statuses(await call) == {"one": "ok"}
+    assert said == "`fake` takes no message while it works: `one` is told with its next turn, if there is one"
+    (ended,) = seen.of("attempt.ended")
+    assert len(told) == 1 + resumes
+    assert ("Mind the gap." in told[-1]) is resumes
+    assert ended.data.reply.notes == (() if resumes else ("was not told: Mind the gap.",))
+
+
 # -- interrupted
 
 
@@ -255,7 +290,11 @@ async def test_a_stop_that_cannot_be_written_down_still_ends_the_attempt(tmp_pat
         rested.append(name)
         raise OSError("no room for this, either")
 
-    room: Any = SimpleNamespace(stopped=stopped, site=SimpleNamespace(loans=SimpleNamespace(rest=rest)))
+    async def see_to(name: str) -> None:
+        assert name == "one"
+
+    site = SimpleNamespace(see_to=see_to, loans=SimpleNamespace(rest=rest))
+    room: Any = SimpleNamespace(stopped=stopped, site=site)
     stream = Stream("one", "p", "r-1", "b", str(tmp_path), "base", "head", "main", Rules(()))
     workspace = Workspace(edits=True, temporary=str(temporary))
     with pytest.raises(OSError, match="no room"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from work_support import Hands, git, make_repository
 from parallelai import AsyncParallelAI, Task
 from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Request
+from parallelai.errors import NotFoundError
 from parallelai.records import Outcome
 from parallelai.results import formats
 from parallelai.results.document import GONE
@@ -218,9 +220,21 @@ async def test_a_check_that_keeps_failing_fails_the_task(repository: Path) -> No
 
     task = Task(id="t", description="x", engine="hands", edits=True, checks=[["false"]], retries=0)
     async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
-        document = await ai.execute(tasks=[task])
-    assert document.tasks[0].error is not None
-    assert document.tasks[0].error.kind == "check_failed"
+        document = await ai.execute(tasks=[task], apply=True)
+        kept = ai.changes.kept()
+        assert (ai.changes.diff(), await ai.changes.apply()) == ((), ()), "it is no change to take"
+        with pytest.raises(NotFoundError, match="no change to take") as refused:
+            await ai.changes.apply(None, ["t"])
+    (result,) = document.tasks
+    assert result.error is not None
+    assert (result.error.kind, result.change) == ("check_failed", None)
+    assert result.error.said == "check `false` failed (exit 1)", "nothing follows where it printed nothing"
+    log, patch = re.findall(r"`(.+?)`", result.error.next or "")
+    assert (repository / log).is_file()
+    assert kept == {"t": patch}
+    assert "-a = 1\n" in (repository / patch).read_text()
+    assert patch in (refused.value.next or "")
+    assert (repository / "a.py").read_text() == FILES["a.py"]
 
 
 async def test_todo_is_done_in_one_session_and_folder(repository: Path) -> None:
@@ -323,7 +337,7 @@ async def test_what_may_not_be_changed_is_kept_out(repository: Path) -> None:
 
 async def test_a_secret_in_a_change_blocks_it(repository: Path) -> None:
     def act(request: Request, root: Path) -> str:
-        (root / "a.py").write_text(f"KEY = '{'sk-' + 'a1' * 20}'\n")
+        (root / "a.py").write_text(f"a = 1\nKEY = '{'sk-' + 'a1' * 20}'\n")
         return "done"
 
     async with AsyncParallelAI(repository, engines=[Hands(act)]) as ai:
@@ -331,8 +345,12 @@ async def test_a_secret_in_a_change_blocks_it(repository: Path) -> None:
     result = document.tasks[0]
     assert (result.status, result.change) == (Outcome.BLOCKED, None)
     assert result.error is not None
-    assert (result.error.kind, "a.py" in result.error.said) == ("trespass", True)
-    assert not list(repository.rglob("*.patch"))
+    assert result.error.kind == "trespass"
+    assert result.error.said.endswith("a secret into `a.py:2`: a key of a model server")
+    (patch,) = repository.rglob("*.patch")
+    assert f"what it changed is kept in `{patch.relative_to(repository)}`" in (result.error.next or "")
+    assert patch.stat().st_mode & 0o777 == 0o600
+    assert "a1a1" not in formats.render("terminal", document, formats.RenderContext())
 
 
 async def test_nothing_is_left_when_the_run_has_ended(repository: Path, tmp_path: Path) -> None:

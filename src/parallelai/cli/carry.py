@@ -62,6 +62,8 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
         if document is None:
             return 0
         show(shared, asked, ai.project.root, document)
+        if progress.is_idle:
+            shared.say("nothing was left to do")
         for line in landing_notes(document):
             shared.say(line)
         _tell_what_is_left(shared, document)
@@ -112,7 +114,9 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")
         more = " --budget …" if document.exit == 5 else ""
-        shared.say(f"what is done is kept; go on with `parallelai runs resume {document.run}{more}`")
+        is_kept = any(task.status is Outcome.OK for task in document.tasks)
+        done = "what is done is kept; " if is_kept else ""
+        shared.say(f"{done}go on with `parallelai runs resume {document.run}{more}`")
 
 
 def landing_notes(document: RunDocument) -> list[str]:

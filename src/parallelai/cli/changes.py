@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from parallelai.cli.shared import Shared
@@ -21,12 +22,21 @@ INCOMPLETE = 4
 def print_diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
     """Print patches, each after a line that names its task."""
     run, tasks = shared.read(lambda ai: _named(ai, run, tasks))
-    found = shared.read(lambda ai: ai.changes.diff(run, tasks))
+    found, kept = shared.read(lambda ai: (ai.changes.diff(run, tasks), {} if tasks else ai.changes.kept(run)))
     rows = [{"task": one.task, **dataclasses.asdict(one.change), "text": one.patch} for one in found]
-    shared.result(
-        {"changes": rows}, lambda: "\n".join(_lines(found)) or "no task of this run changed anything"
-    )
+    asides = [{"task": task, "patch": patch} for task, patch in kept.items()]
+    shared.result({"changes": rows, "kept": asides}, lambda: "\n".join(_lines(found)) or _nothing(kept))
+    if found and kept:
+        shared.say(_aside(kept))
     return 0
+
+
+def _nothing(kept: Mapping[str, str]) -> str:
+    return f"no change to take; {_aside(kept)}" if kept else "no task of this run changed anything"
+
+
+def _aside(kept: Mapping[str, str]) -> str:
+    return visible(f"kept of failed tasks: {', '.join(kept.values())}")
 
 
 def _lines(found: tuple[TaskChange, ...]) -> list[str]:
@@ -64,6 +74,9 @@ def put(shared: Shared, run: str | None, tasks: tuple[str, ...], *, is_undo: boo
         {"changes": rows}, lambda: "\n".join(_told(one, verb) for one in done) or f"nothing to be {verb}"
     )
     held = shared.read(lambda ai: ai.changes.held(run)) if not is_undo else ()
+    kept = shared.read(lambda ai: ai.changes.kept(run)) if not (is_undo or done) else {}
+    if kept:
+        shared.say(_aside(kept))
     if held:
         shared.say(visible(f"not ended well, so not applied: {', '.join(held)}; `runs show` says why"))
     return INCOMPLETE if any(one.why is not None for one in done) else 0

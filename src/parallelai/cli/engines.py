@@ -55,7 +55,8 @@ def list_(shared: Shared) -> int:
 
 def _line(row: EngineRow) -> str:
     mark = "*" if row.is_default else " "
-    how = f"; {row.availability.how}" if row.availability.how and row.state != "ready" else ""
+    told = ": " if row.availability.needs_entry else "; "
+    how = f"{told}{row.availability.how}" if row.availability.how and row.state != "ready" else ""
     return f"{mark} {row.name:<16} {row.state:<8} {row.availability.said}{how}"
 
 

@@ -29,9 +29,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Stopped(BaseException):
     """A signal ended a command that had nothing to carry out yet, or no more."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, next: str | None = None) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
+        self.next = next
 
     def __str__(self) -> str:
         return "interrupted" if self.exit_code == INTERRUPTED else "terminated"
@@ -63,8 +64,8 @@ _Told = tuple[dict[str, Any], list[str], int]
 
 def _told(failure: BaseException, arguments: list[str]) -> _Told:
     if isinstance(failure, Stopped):
-        document = _error("interrupted", str(failure), None, retry_helps=True)
-        return document, [str(failure)], failure.exit_code
+        document = _error("interrupted", str(failure), failure.next, retry_helps=True)
+        return document, [str(failure), *[f"  next: {failure.next}"] * bool(failure.next)], failure.exit_code
     if isinstance(failure, ParallelAIError):
         # an attempt that failed is 4; an engine that is not there could not even be asked
         code = UNAVAILABLE if isinstance(failure, Unavailable) else failure.exit_code

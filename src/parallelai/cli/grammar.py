@@ -5,9 +5,10 @@ Loads nothing but click, so that help and completion are quick.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import click
@@ -78,12 +79,26 @@ def _format_sections(command: click.Command, ctx: click.Context, formatter: clic
             formatter.write_dl(rows)
 
 
+@contextlib.contextmanager
+def _of_this(ctx: click.Context) -> Iterator[None]:
+    """Name the command in mistakes of which click does not know whose they are: an option without its value."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
 class Command(click.Command):
     """A command with the global flags; its function gets a `Shared` as the argument `shared`."""
 
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         self.params.extend(global_options())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _of_this(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         from parallelai.cli.shared import Shared
@@ -124,7 +139,8 @@ class Group(click.Group):
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
-        return super().parse_args(ctx, args)
+        with _of_this(ctx):
+            return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

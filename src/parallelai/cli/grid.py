@@ -13,6 +13,7 @@ LEAST_PAIRS = 2
 MEANING = (
     "F same lines, f other definitions of a file, L logic, G another conflict of git, ? may come, . none"
 )
+DELETED = "D changed by one, deleted by the other"
 _SIGNS = {"file": "F", "function": "f", "logic": "L", None: "G"}
 
 
@@ -41,8 +42,11 @@ def _drawn(names: Sequence[str], target: str, known: dict[frozenset[str], str]) 
         row = " ".join(cell.rjust(digits) for cell in cells)
         last = known.get(frozenset((name, target)), ".")
         lines.append(f"{f'{numbers[at]} {name}':{width}}  {row}  {last}")
-    return [*lines, MEANING, ""]
+    meaning = [MEANING, *([DELETED] if "D" in known.values() else [])]
+    return [*lines, *meaning, ""]
 
 
 def _sign(pair: ConflictPair) -> str:
+    if pair.is_deletion:
+        return "D"
     return _SIGNS[pair.class_] if pair.is_broken else "?"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from parallelai.cli.failures import Stopped
 from parallelai.cli.shared import Shared
 from parallelai.cli.streams import INCOMPLETE, gate_runs, stream_row
 from parallelai.errors import UsageError
@@ -46,21 +49,20 @@ def land(shared: Shared, **given: Any) -> int:
         patterns, names = (*patterns, *names), ()
     if not (patterns or names or given["is_all"]):
         raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
+    if given["is_all"] and not names and _is_nothing_left(shared):
+        return 0
     if given["is_dry"]:
         return _print_preview(
-            shared, shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked))
+            shared,
+            shared.call(lambda ai: ai.work.landings.preview(names, patterns, asked), is_noted=True),
         )
 
-    async def call(ai: AsyncParallelAI) -> RunDocument | None:
+    async def call(ai: AsyncParallelAI) -> RunDocument:
         landings = ai.work.landings
-        if given["is_all"] and not names and not ai.work.all():
-            return None
         return await (landings.land_branches(patterns, asked) if patterns else landings.land(names, asked))
 
-    document = shared.call(call)
-    if document is None:
-        shared.result({"tasks": []}, "nothing is left to land")
-        return 0
+    with _interruptible(["land", *_words(given, names)]):
+        document = shared.call(call, is_noted=True)
     from parallelai.results.document import to_data, waiting
 
     shared.result(to_data(document), lambda: "\n".join(_landed_lines(document)))
@@ -68,6 +70,41 @@ def land(shared: Shared, **given: Any) -> int:
     if pending is not None:
         shared.insist(visible(pending))
     return document.exit
+
+
+def _is_nothing_left(shared: Shared) -> bool:
+    """Say that nothing is left to land, where that is so, and what a landing of all leaves out."""
+    left, live = shared.read(
+        lambda ai: (ai.work.landings.left_out(), {stream.name for stream in ai.work.all()})
+    )
+    if live - left.keys():
+        return False
+    lines = ["nothing is left to land", *(f"{name}: left out: {why}" for name, why in left.items())]
+    rows = [{"id": name, "status": "skipped", "because": why} for name, why in left.items()]
+    shared.result({"tasks": rows}, "\n".join(map(visible, lines)))
+    return True
+
+
+def _words(given: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """What was said after `work land`, but what is said once for all."""
+    words = ["--branches", *given["branches"]] if given["branches"] else []
+    words += [*names, *["--all"] * given["is_all"]]
+    for flag, values in (("--gate", given["gates"]), ("--target", [given["target"]])):
+        words += [word for value in values if value is not None for word in (flag, value)]
+    for flag, value in (("--method", given["method"]), ("--engine", given["engine"])):
+        words += [flag, value] if value is not None else []
+    flags = (("--push", given["is_pushed"]), ("--allow-red-base", given["is_red_allowed"]))
+    return [*words, *(flag for flag, is_said in flags if is_said)]
+
+
+@contextlib.contextmanager
+def _interruptible(words: Sequence[str]) -> Iterator[None]:
+    """Say after Ctrl-C what goes on with a call of `work`. Raises `Stopped`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = visible(shlex.join(["parallelai", "work", *words]))
+        raise Stopped(signal.SIGINT, next=f"call `{again}` again; what had landed stays") from None
 
 
 def _landed_lines(document: RunDocument) -> list[str]:
@@ -81,20 +118,41 @@ def _landed_lines(document: RunDocument) -> list[str]:
         lines += [f"  {note}" for note in _notes(row) if len(about[note]) == 1]
     # What is said of a gate is said of all that came by it: once is enough.
     lines += [f"{', '.join(names)}: {note}" for note, names in about.items() if len(names) > 1]
-    good = sum(bool((row.workstream or {}).get("landed")) for row in document.tasks)
-    lines.append(f"{good} of {len(document.tasks)} landed")
+    lines.append(_counted(document.tasks))
     return [visible(line) for line in lines]
+
+
+def _counted(rows: Sequence[TaskResult]) -> str:
+    """How many landed; what the target held already, or was left out, is told apart."""
+    from parallelai.client.arrivals import THERE
+    from parallelai.records import Outcome
+
+    out = sum(row.status is Outcome.SKIPPED for row in rows)
+    landed = [row for row in rows if (row.workstream or {}).get("landed")]
+    there = sum((row.workstream or {})["stage"] == THERE for row in landed)
+    if not (there or out):
+        return f"{len(landed)} of {len(rows)} landed"
+    parts = (
+        (len(landed) - there, "landed"),
+        (there, f"{'was' if there == 1 else 'were'} there already"),
+        (len(rows) - len(landed) - out, "not landed"),
+        (out, "left out"),
+    )
+    return ", ".join(f"{count} {word}" for count, word in parts if count)
 
 
 def _landed_row(row: TaskResult) -> list[str]:
     """What became of one."""
+    if row.because is not None:
+        return [f"{row.id}: left out: {row.because}"]
     landed = (row.workstream or {}).get("landed")
     lines = []
     if landed:
         lines.append(f"{row.id}: {_landing(landed, (row.text or '').splitlines())}")
     said = row.error.said.splitlines() if row.error is not None else [str(row.status)]
     if row.error is not None or not landed:
-        first = f"{row.id}: not {'pushed' if landed else 'landed'}: {said[0] if said else ''}"
+        word = f"not {'pushed' if landed else 'landed'}: "
+        first = f"{row.id}: {word}{said[0].removeprefix(word) if said else ''}"
         lines += [first, *(f"    {line}" for line in said[1:])]
     if row.error is not None:
         lines += [f"  at {row.error.where}"] * bool(row.error.where)
@@ -123,8 +181,11 @@ def _print_preview(shared: Shared, found: Preview) -> int:
     lines = [f"{number}. {name}" for number, name in enumerate(found.order, 1)]
     lines += [f"{name} has landed already" for name in found.landed]
     lines += [f"{a} × {b}: git cannot merge them; {a} comes first" for a, b in found.conflicts]
-    lines += [f"{name}: git cannot merge it with the target" for name in found.with_target]
+    how = dict(found.settled)
+    lines += [f"{name}: git cannot merge it with the target" for name in found.with_target if name not in how]
+    lines += [f"{name}: {said}" for name, said in found.settled]
     lines += [f"{name} would not land: {said}" for name, said in found.refused]
+    lines += [f"note: {note}" for note in found.notes]
     more = f", and about {found.runs_for_each_bad} for each that fails" if found.runs_for_each_bad else ""
     passing = " if all pass" if found.runs else ""
     lines.append(f"{gate_runs(found.runs)}{passing}{more}; nothing was moved")
@@ -136,7 +197,9 @@ def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
     """Take landings back; 4 where the checkout that holds the target could not follow."""
     from parallelai.client.asked import Asked
 
-    done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))))
+    again = ["undo", *names, *(word for gate in gates for word in ("--gate", gate))]
+    with _interruptible(again):
+        done = shared.call(lambda ai: ai.work.landings.undo(names, Asked(gates=tuple(gates))), is_noted=True)
     rows = [{**stream_row(stream), "pending": _pending(stream)} for stream in done]
     shared.result({"undone": rows}, "\n".join(visible(_undone(stream)) for stream in done))
     notes = (note for each in done if each.undone_by is not None for note in each.undone_by.notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from parallelai.cli.shared import Shared
-from parallelai.events import Event, event_to_json
 from parallelai.results.printable import visible
 from parallelai.results.summary import seconds as lasting
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from parallelai.results.compare import Comparison, TaskPair
 
 _LEAST_WIDTH = 40
-_BOOKKEEPING = ("usage", "limits", "session")
+BOOKKEEPING = ("usage", "limits", "session")
 """Events of a stream that are about the turn, and nothing that it printed; `--json` has them."""
 
 
@@ -85,42 +83,19 @@ def questions(found: Sequence[Question]) -> list[str]:
     return lines
 
 
-def print_events(shared: Shared, run: str | None, *, is_export: bool = False) -> int:
-    """Print a run's events: as lines of JSON to export them, as one document with `--json`, else for people."""
+def print_events(shared: Shared, run: str | None) -> int:
+    """Print a run's events as lines of JSON; with `--json` as one document."""
 
     def work(ai: AsyncParallelAI) -> None:
         if shared.is_json:
             events = [json.loads(line) for line in ai.runs.export(run)]
             shared.result({"run": ai.runs.find(run).id, "events": events}, "")
             return
-        for event in ai.runs.events(run):
-            click.echo(event_to_json(event) if is_export else _line(shared, event))
+        for line in ai.runs.export(run):
+            click.echo(line)
 
     shared.read(work)
     return 0
-
-
-def follow(shared: Shared, run: str | None) -> int:
-    """Print a run's events as they come, until it ends."""
-
-    async def work(ai: AsyncParallelAI) -> None:
-        async for event in ai.runs.follow(run):
-            click.echo(event_to_json(event) if shared.is_json else _line(shared, event))
-
-    shared.call(work)
-    return 0
-
-
-def _line(shared: Shared, event: Event) -> str:
-    data = event_to_json(event).partition('"data":')[2][:-1]
-    who = f" {event.task}" if event.task else ""
-    what = "" if data == "{}" else f" {data}"
-    line = visible(f"{_local(event.at):%H:%M:%S} {event.type:<17}{who}{what}")
-    if shared.is_verbose or not sys.stdout.isatty():  # a program that reads it needs the data whole
-        return line
-    width = max(shared.width, _LEAST_WIDTH)
-    mark = "~" if shared.is_ascii else "…"
-    return line if len(line) <= width else line[: width - 1] + mark
 
 
 def print_streams(shared: Shared, run: str | None, task: str) -> int:
@@ -193,21 +168,21 @@ def _texts(events: Sequence[dict[str, Any]]) -> list[str]:
         if event.get("type") == "reply":
             lines += ["[reply that could not be used]", *str(event.get("text", "")).splitlines()]
             continue
-        if event.get("type") in _BOOKKEEPING:
+        if event.get("type") in BOOKKEEPING:
             continue
         lines += text.splitlines()
         text = ""
         if event.get("type") == "stderr":
             lines += str(event.get("delta", "")).splitlines()
             continue
-        lines.append(_told(event))
+        lines.append(told_of_stream(event))
     return [*lines, *text.splitlines()]
 
 
 _SHOWN_OF_A_TOOL = ("command", "file_path", "path", "pattern", "query", "url")
 
 
-def _told(event: dict[str, Any]) -> str:
+def told_of_stream(event: dict[str, Any]) -> str:
     """An event of a stream as a line for people; `--json` has all of it."""
     match event.get("type"):
         case "tool" if event.get("state") == "ended":

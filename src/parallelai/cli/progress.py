@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from parallelai.cli.board import Standing, draw
 from parallelai.cli.shared import Shared
+from parallelai.cli.words import said_of, said_of_wait
 from parallelai.events import (
     AttemptEnded,
-    BreakerOpened,
-    BudgetReached,
-    BudgetWarned,
     ConflictWaited,
     ConflictWaiting,
     EnginesTaken,
     Event,
     LeaveLapsed,
-    LimitReached,
-    OrphanEnded,
     RunCreated,
     RunEnded,
-    RunPaused,
-    RunResumed,
     RunStarted,
+    Taken,
     TaskStep,
-    WorkstreamRevisited,
 )
 from parallelai.records import Reply
-from parallelai.results.summary import seconds
+from parallelai.results.summary import number
+from parallelai.run.report import WORK
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -63,6 +58,7 @@ class Progress:
         self._began: float | None = None
         self._told = 0.0
         self._said: set[str] = set()
+        self._is_idle = False
 
     def __enter__(self) -> Progress:
         return self
@@ -72,10 +68,17 @@ class Progress:
     ) -> None:
         self._stop()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a run was gone on with in which nothing was left to do."""
+        return self._is_idle
+
     def take(self, events: Sequence[Event]) -> None:
         """Show what happened."""
         for event in events:
             self._standing.take(event)
+            if type(event.data) in WORK:
+                self._is_idle = False
             self._tell(event)
         if self._began is not None and not self._is_live:
             self._tell_standing(self._began)
@@ -85,11 +88,12 @@ class Progress:
             case RunCreated() as data:
                 self._tell_beginning(event.run, data)
             case RunStarted() as data:
+                self._is_idle = data.is_resume
                 if data.is_resume:
                     self._say(f"run {event.run}, going on")
                 self._start()
             case EnginesTaken(taken=taken, notes=notes):
-                self._tell_engines([(one.engines, one.why) for one in taken], notes)
+                self._tell_engines(taken, notes)
             case AttemptEnded(reply=Reply(notes=notes)):
                 for note in notes:
                     self._note(note)
@@ -100,24 +104,25 @@ class Progress:
                     f"`{event.task}` came to something else than leave was given for: that leave has lapsed"
                 )
             case ConflictWaiting() | ConflictWaited() | TaskStep() as data if event.task is not None:
-                self._say(_said_of_wait(event.task, data))
+                self._say(said_of_wait(event.task, data))
             case _:
-                self._say(_said(event.data))
+                self._say(said_of(event.data))
 
     def _tell_beginning(self, run: str, data: RunCreated) -> None:
         engines = data.options.get("engines", {})
         whys = data.options.get("why", {})
-        taken = dict.fromkeys((tuple(engines.get(task, ())), why) for task, why in whys.items())
+        found = Counter((tuple(engines.get(task, ())), why) for task, why in whys.items())
         self._say(f"run {run}")
-        self._tell_engines(list(taken), data.notes)
+        self._tell_engines([Taken(who, why, count) for (who, why), count in found.items()], data.notes)
 
-    def _tell_engines(self, taken: Sequence[tuple[tuple[str, ...], str]], notes: Sequence[str]) -> None:
-        """Say who does the tasks and why, and what else the user should know of the run."""
+    def _tell_engines(self, taken: Sequence[Taken], notes: Sequence[str]) -> None:
+        """Say who does how many tasks and why, and what else the user should know of the run."""
         is_one_more = len(taken) == _MOST_REASONS + 1  # a line that hides it would save none
         shown = taken if is_one_more else taken[:_MOST_REASONS]
-        for members, why in shown:
-            who = ", ".join(f"`{member}`" for member in members)
-            self._say(f"engine: {who} ({why})")
+        for one in shown:
+            who = ", ".join(f"`{member}`" for member in one.engines)
+            share = f", {number(one.tasks, 'task')}" if len(taken) > 1 else ""  # one alone does all of them
+            self._say(f"engine: {who} ({one.why}){share}")
         if len(shown) < len(taken):
             self._say(f"engine: and {len(taken) - len(shown)} other choices; `runs show --json` has all")
         for note in notes:
@@ -181,56 +186,3 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def _said_of_wait(name: str, data: ConflictWaiting | ConflictWaited | TaskStep) -> str | None:
-    """What the user is told when a task begins to wait for others or for a person, and when it goes on."""
-    if isinstance(data, TaskStep):
-        waits = {
-            "leave": f"leave: `parallelai work approve {shlex.quote(name)}`, or `reject`",
-            "wait": "what others hold of this machine: see `parallelai work ledger`",
-        }
-        return f"`{name}` waits for {waits[data.step]}" if data.step in waits else None
-    if isinstance(data, ConflictWaiting):
-        from parallelai.work.conflicts.waiting import said_of  # the few runs that have conflicts need it
-
-        return f"`{name}` waits for {_names(data.names)} to land: {said_of(data.where, data.why)}"
-    ends = ((data.landed, "landed"), (data.left, "ended without landing"))
-    said = [f"{_names(names)} {'has' if len(names) == 1 else 'have'} {how}" for names, how in ends if names]
-    return f"`{name}` goes on: {', '.join(said) or 'what it does fits again'}"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
-
-
-def _amount(what: str, value: float) -> str:
-    """Write an amount of a budget: `0.03 usd`, `5,000 tokens`, `2m 30s`."""
-    if what == "time":
-        return seconds(value)
-    return f"{value:,.0f} tokens" if what == "tokens" else f"{value:.4g} {what}"
-
-
-def _said(data: object) -> str | None:
-    """What the user is told of an event in words, None for nothing."""
-    match data:
-        case RunPaused():
-            return f"{data.why}; `parallelai runs resume` lets it go on"
-        case RunResumed():
-            return data.why
-        case BudgetWarned():
-            used, limit = _amount(data.what, data.used), _amount(data.what, data.limit)
-            return f"budget: {used} of {limit} are used or reserved"
-        case BudgetReached():
-            return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
-        case LimitReached():
-            return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work"
-        case BreakerOpened():
-            until = f" until {data.until}" if data.until else ""
-            return f"`{data.key.engine}` waits{until}: {data.why}"
-        case OrphanEnded():
-            return f"ended a process that an earlier run left behind: {data.pid} {data.command}"
-        case WorkstreamRevisited():
-            how = "is begun anew" if data.is_anew else "lands again from its branch"
-            return f"`{data.name}` {data.why}; it {how}"
-    return None

@@ -76,17 +76,19 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
     elif state == "running":
         shared.say(f"run {document.run} is running; this is where it stands")
     show(shared, asked, root, document)
-    _tell_unfinished(shared, left)
+    _tell_unfinished(shared, left, is_running=state == "running")
     return 0
 
 
-def _tell_unfinished(shared: Shared, left: Sequence[Unfinished]) -> None:
-    """Name the tasks that have not ended; those that have begun first."""
+def _tell_unfinished(shared: Shared, left: Sequence[Unfinished], *, is_running: bool) -> None:
+    """Name the tasks that have not ended, those that have begun first; of a running run, how many run and wait."""
     if not left:
         return
     begun = sorted(left, key=lambda one: one.state == "not started")
     shown = begun if shared.is_verbose else begun[:_MOST_UNFINISHED]
-    shared.say(f"{len(left):,} {'task has' if len(left) == 1 else 'tasks have'} not ended:")
+    busy = sum(one.is_at_work for one in left)
+    standing = f" ({busy:,} at work, {len(left) - busy:,} waiting)" if is_running else ""
+    shared.say(f"{len(left):,} {'task has' if len(left) == 1 else 'tasks have'} not ended{standing}:")
     for one in shown:
         shared.say(f"  {one.task}: {one.state}")
     if len(shown) < len(left):
@@ -98,18 +100,18 @@ def _tell_unfinished(shared: Shared, left: Sequence[Unfinished]) -> None:
 @_task
 @click.option("--follow", "-f", "is_following", is_flag=True, help="Go on until the run ends.")
 def logs(shared: Shared, run: str | None, task: str | None, is_following: bool) -> int:
-    """Print the events of a run, or with TASK what its attempts printed.
+    """Print what happened in a run, a line for each event, or with TASK what its attempts printed.
 
-    With --json and --follow: a line of JSON for each event, as it comes.
+    With --json: the events whole; with --follow, too, a line of JSON for each, as it comes.
     """
-    from parallelai.cli import listings
+    from parallelai.cli import following, listings
 
     run, task = shared.read(lambda ai: ai.runs.named(run, task))
     if task is not None:
         return listings.print_streams(shared, run, task)
     if is_following:
-        return listings.follow(shared, run)
-    return listings.print_events(shared, run)
+        return following.follow(shared, run)
+    return listings.print_events(shared, run) if shared.is_json else following.print_logs(shared, run)
 
 
 @runs.command()
@@ -296,7 +298,7 @@ def export(shared: Shared, run: str | None, output: str | None) -> int:
     from parallelai.cli import listings
 
     if output is None:
-        return listings.print_events(shared, run, is_export=True)
+        return listings.print_events(shared, run)
     from parallelai.results.write import write_atomically
 
     text = shared.read(lambda ai: "".join(f"{line}\n" for line in ai.runs.export(run)))

@@ -35,8 +35,19 @@ class Shared:
     is_verbose: bool = False
     color: str = "auto"
 
-    def call(self, work: Callable[[AsyncParallelAI], Awaitable[T]], *, is_trusted: bool = False) -> T:
+    def call(
+        self,
+        work: Callable[[AsyncParallelAI], Awaitable[T]],
+        *,
+        is_trusted: bool = False,
+        is_noted: bool = False,
+    ) -> T:
         """Open the project, await something of it, and close it.
+
+        Args:
+            work: what is awaited.
+            is_trusted: the user lets run what the project's config names.
+            is_noted: what of that config does not hold is said first, and not only where something is refused.
 
         Raises:
             UsageError: the folder or its config is wrong, or what was asked cannot be done.
@@ -45,10 +56,13 @@ class Shared:
 
         async def opened() -> T:
             async with self._open(is_trusted) as ai:
+                if is_noted:
+                    self._tell_ignored(ai)
                 try:
                     return await work(ai)
                 except UsageError:
-                    self._tell_ignored(ai)
+                    if not is_noted:
+                        self._tell_ignored(ai)
                     raise
 
         return run_apart(opened)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 _MOST_NAMED = 10
 INCOMPLETE = 4
+DELETION = "changed by one, deleted by the other"
 
 
 def print_started(shared: Shared, started: Sequence[Started]) -> int:
@@ -220,7 +221,7 @@ def print_conflicts(shared: Shared, **given: Any) -> int:
                 return int(is_failing and any(pair.is_broken for pair in found.pairs))
             await asyncio.sleep(WATCH_SECONDS)
 
-    return shared.call(look)
+    return shared.call(look, is_noted=True)
 
 
 def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
@@ -243,7 +244,8 @@ def _matrix_lines(found: ConflictDocument) -> list[str]:
         for file in pair.files[:10]:
             symbols = f": {', '.join(file.symbols[:4])}" if file.symbols else ""
             places = f" lines {file.places[0].a[0]}-{file.places[0].a[1]}" if file.places else ""
-            lines.append(f"  {file.path} ({file.kind}){places}{symbols}")
+            kind = DELETION if file.kind == "modify/delete" else file.kind
+            lines.append(f"  {file.path} ({kind}){places}{symbols}")
         if pair.why:
             lines.append(f"  {pair.why}")
     count = sum(pair.is_broken for pair in found.pairs)
@@ -266,11 +268,12 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
         landings = ai.work.landings
         return await landings.shadow(() if patterns else landings.live(given["plan"]), patterns, asked)
 
-    found = shared.call(look)
+    found = shared.call(look, is_noted=True)
     lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits) or 'none'}"]
     for one in found.breaking:
         word = "break together" if len(one.names) > 1 else "breaks alone"
         lines.append(f"{word}: {', '.join(one.names)} ({one.kind.replace('_', ' ')})")
+        lines += [f"  {one.said}"] * (one.kind == "conflict")
     lines.append(f"{gate_runs(found.runs)}; nothing was moved")
     shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
     return int(is_failing and bool(found.breaking))

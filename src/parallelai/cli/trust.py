@@ -39,7 +39,9 @@ def trust(shared: Shared, is_revoked: bool, engines: tuple[str, ...]) -> int:
             said = "not trusted any more" if was_trusted else "there was no trust to take back"
             return root, said, None, ()
         gained = ai.project.untrusted  # what does not hold yet
-        return root, "trusted", setup.trust(ai.project), gained
+        digest = setup.trust(ai.project)
+        file = ai.project.config.project_file
+        return root, "trusted" if digest else f"`{file}` sets nothing that needs trust", digest, gained
 
     root, said, digest, gained = shared.call(work)
     as_it_is = ", as its config is now" if digest else ""

@@ -97,10 +97,10 @@ def status(shared: Shared, names: tuple[str, ...], write: str | None, is_watchin
 @click.option("--follow", "-f", "is_following", is_flag=True, help="Go on until the run ends.")
 def logs(shared: Shared, name: str, is_following: bool) -> int:
     """Print what the assistant of a workstream said and did; with --follow the run's events as they come."""
-    from parallelai.cli import listings
+    from parallelai.cli import following, listings
 
-    run_id = shared.read(lambda ai: ai.work.find(name).run)
-    return listings.follow(shared, run_id) if is_following else listings.print_streams(shared, run_id, name)
+    run_id = shared.read(lambda ai: ai.work.run_of(name))
+    return following.follow(shared, run_id) if is_following else listings.print_streams(shared, run_id, name)
 
 
 @work.command()

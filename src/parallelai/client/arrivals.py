@@ -14,8 +14,12 @@ from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
 from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.records import Arrival, Candidate
+from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import KeptOut, Stream
+from parallelai.work.streams.record import KeptOut, Landed, Stream, described
+
+THERE = "there"
+"""The stage of what the target held already, in the document of a landing: nothing of it was new."""
 
 
 def candidate_of(stream: Stream, others: Sequence[Stream], engine: str | None = None) -> Candidate:
@@ -57,8 +61,19 @@ def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None
     status = Outcome.OK if arrival.landed is not None else Outcome.FAILED
     if arrival.landed is None and error is not None:
         status = outcome_of(error)
+    if arrival.landed is not None and (ALREADY in arrival.notes or _moved_nothing(arrival.landed)):
+        about = {**about, "stage": THERE}
     text = "\n".join(arrival.notes) or None
     return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
+
+
+def row_left_out(stream: Stream, why: str) -> TaskResult:
+    """A row of the run's document for what `work land --all` leaves out."""
+    return TaskResult(stream.name, Outcome.SKIPPED, workstream=described(stream), because=why)
+
+
+def _moved_nothing(landed: Landed) -> bool:
+    return landed.before == landed.commit
 
 
 def is_left(row: TaskResult) -> bool:

@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from parallelai.client.arguments import choice_of
+from parallelai.client.engines import require
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Engine
 from parallelai.errors import Unavailable
@@ -20,6 +22,7 @@ from parallelai.git.repository import open_repository
 from parallelai.plan.model import Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
+from parallelai.run.executors.attempt import EMPTY_IS_FINE
 from parallelai.work.opening import Ports
 from parallelai.work.resolvers import asking
 from parallelai.work.resolvers.asking import ConflictQuestion, Contents
@@ -28,6 +31,7 @@ from parallelai.work.scratch.snapshot import open_objects
 
 TURNS = 20
 """How many turns of its own an engine may take to settle a conflict."""
+OTHERS = "another one may: `parallelai work land --engine NAME`"
 _numbers = itertools.count(1)
 
 PortsOf = Callable[[Plan, Path], Ports]
@@ -59,6 +63,15 @@ class Open(Protocol):
     def __call__(
         self, project: Path, *, config: Mapping[str, Any], engines: Iterable[Engine]
     ) -> AbstractAsyncContextManager[Nested]: ...
+
+
+async def refuse_unknown(project: OpenProject, plan: Plan, engine: Any) -> None:
+    """Refuse an engine that a landing is to ask, and that nobody knows. Raises `NotFoundError`, `UsageError`."""
+    registry = project.registry(plan.engines)
+    try:
+        require(registry, choice_of(engine)[0])
+    finally:
+        await registry.aclose()
 
 
 def ports_for(project: OpenProject, open_nested: Open, plan: Plan, folder: Path) -> Ports:
@@ -114,7 +127,7 @@ class Engines:
                 )
             row = document.tasks[0]
             if row.error is not None or row.change is None:
-                return row.error or ErrorRecord("conflict", "the engine changed nothing")
+                return _unsettled(row.error, row.engine)
             contents = await asking.read(question, folder)
             if isinstance(contents, ErrorRecord):
                 return contents
@@ -152,6 +165,14 @@ class Engines:
         finally:
             for folder in ("tree", "base.git"):
                 await asyncio.to_thread(folders.remove, top / folder)
+
+
+def _unsettled(error: ErrorRecord | None, engine: str | None) -> ErrorRecord:
+    """Why an engine settled nothing. Of one that left all as it was, what helps is another one, or a person."""
+    if error is not None and error.next != EMPTY_IS_FINE:
+        return error
+    shown = f"`{engine}`" if engine is not None else "the engine"
+    return ErrorRecord("conflict", f"{shown} was asked, and changed nothing", next=OTHERS)
 
 
 def _lay_over(folder: Path, files: Mapping[str, bytes | None]) -> None:

@@ -13,12 +13,14 @@ from parallelai.client import batches, recorded
 from parallelai.client.destinations import Known, Yes, heading
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
+from parallelai.client.gates_of_config import TO_RUN, refuse_ignored_gate
 from parallelai.client.growing import Growing
 from parallelai.client.in_checkout import as_it_is
 from parallelai.client.jobs import Builder
 from parallelai.client.notes import notes_of
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.client.ready import with_ready
 from parallelai.client.reviews import ReviewOptions, chosen_files, nothing_to_do, review_name
 from parallelai.client.rooms import approvals_of, places_of, room_for, steer_of, steps_of, taken_up
 from parallelai.client.secrets import masker_of
@@ -27,7 +29,7 @@ from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
 from parallelai.plan.files import Tree
 from parallelai.plan.graph import TaskGraph
-from parallelai.plan.model import Plan, positions
+from parallelai.plan.model import Plan, Workstream, positions
 from parallelai.records import RunDocument, new_run_id
 from parallelai.results import baseline
 from parallelai.run.approving import Approvals
@@ -240,6 +242,8 @@ class Carrier:
 
     async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
         """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
+        if any(isinstance(each.task, Workstream) for each in asked.graph.instances):
+            refuse_ignored_gate(self._project, asked.plan, next=TO_RUN)
         store, past, created = self._project.store, _Past(), None
         async with contextlib.AsyncExitStack() as stack:
             if asked.run is not None:  # its journal is read by its owner only: another would read too early
@@ -294,6 +298,7 @@ class Carrier:
     async def _job(self, builder: Builder, asked: _Asked, prior: Prior) -> tuple[Job, Sequence[EventData]]:
         """Decide the job, and say what became of the plan's workstreams in earlier runs."""
         job = builder.job(asked.run or new_run_id(), asked.kind, asked.name, asked.plan, asked.graph)
+        job = await with_ready(job, builder.registry)
         is_afresh = asked.run is None and (builder.options.is_new or not builder.options.is_resume)
         job, news = await taken_up(self._project, job, prior, is_afresh=is_afresh, only=asked.named)
         if asked.review is not None and asked.review.baseline is not None:

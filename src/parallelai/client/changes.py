@@ -53,6 +53,10 @@ class RunChanges:
         change = Change(made.patch, made.files, is_applied, made.kept_out)
         return TaskChange(task, change_of(report, task, change, self._project.root), patch)
 
+    def kept(self, run: str | None = None) -> dict[str, str]:
+        """Where the work of tasks is kept that failed or are blocked, by task: patches that nobody applies."""
+        return self._runs.report(run).kept()
+
     def held(self, run: str | None = None) -> tuple[str, ...]:
         """Name the tasks whose changes are not to be applied yet: they have not ended well, or wait for leave."""
         report = self._runs.report(run)
@@ -126,5 +130,16 @@ def chosen(report: Report, tasks: Sequence[str], among: Sequence[str] | None = N
             if any(name in (task, task.split("@")[0]) for task in report.made()):
                 said = f"task `{name}` of run `{report.run}` has not ended well, so its change is not taken"
                 raise UsageError(said, next=f"`runs diff {report.run} {name}` shows it, `runs show` says why")
-            raise NotFoundError(f"task `{name}` of run `{report.run}` has no change", next="see `runs show`")
+            raise _no_change(report, name)
     return tuple(task for task in changed if task in tasks or task.split("@")[0] in tasks)
+
+
+def _no_change(report: Report, name: str) -> NotFoundError:
+    """Say that a task has no change to take, and where its work is if it failed."""
+    said = f"task `{name}` of run `{report.run}` has no change"
+    kept = [patch for task, patch in report.kept().items() if name in (task, task.split("@")[0])]
+    shown = ", ".join(f"`{patch}`" for patch in kept)
+    return NotFoundError(
+        f"{said} to take" if kept else said,
+        next=f"it did not end well, and what it changed is kept in {shown}" if kept else "see `runs show`",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parallelai.client.destinations import USUAL, shown
+from parallelai.client.addresses import USUAL, shown
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Engine, OutputKind, Request
 from parallelai.engines.registry import Registry

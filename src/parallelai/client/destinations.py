@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from parallelai.engines.http import shown_url
+from parallelai.client.addresses import shown
 from parallelai.engines.protocol import Engine
 from parallelai.errors import ConsentError, Unavailable
 from parallelai.events import EnginesTaken, Event, RunCreated
 from parallelai.run.job import Job
-
-USUAL = ""
-"""In place of an address: wherever an engine of that kind usually asks."""
 
 
 @dataclass(slots=True)
@@ -136,11 +133,6 @@ def _address(job: Job, name: str) -> str | None:
     if not (can.is_remote or can.takes_text):
         return None
     return shown(_written(job, name) or can.asks_at)
-
-
-def shown(written: str) -> str:
-    """Give an address that somebody wrote as it may be kept and shown: without a user, a password or a query."""
-    return shown_url(written if "://" in written else f"http://{written.lstrip('/')}") if written else USUAL
 
 
 def _written(job: Job, name: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from parallelai.client.project import OpenProject
 from parallelai.engines.registry import EngineRow, Registry
 from parallelai.engines.selection import AUTO
-from parallelai.errors import UntrustedError
+from parallelai.errors import ParallelAIError, UntrustedError
 
 if TYPE_CHECKING:
     from parallelai.client.adding import Added
@@ -32,9 +32,24 @@ class Engines:
         """Say what is here and what is missing; starts no client and calls no model."""
         registry = self._project.registry()
         try:
-            return await registry.listing()
+            return await registry.listing(defaults=self._taken(registry))
         finally:
             await registry.aclose()
+
+    def _taken(self, registry: Registry) -> tuple[str, ...]:
+        """Say who would do a review where nobody names another; nobody, where that cannot be."""
+        from parallelai.client.consent import has_consent
+        from parallelai.engines.selection import select
+
+        try:
+            return select(
+                self._project.settings.defaults.engine,
+                output="findings",
+                registry=registry,
+                consent=lambda name: has_consent(self._project, registry, name),
+            ).choice.members
+        except ParallelAIError:  # an engine that is not here, or gives no findings
+            return ()
 
     async def test(self, name: str) -> tuple[Reply, float]:
         """Do one small real request; gives the reply and the seconds that it took.

@@ -19,7 +19,7 @@ from parallelai.work.putting_back import by_hand
 from parallelai.work.streams import taking_over
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.markers import brought, places
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Stream, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
 MOST_NAMED = 10
@@ -33,14 +33,16 @@ class NothingReady(ParallelAIError):
     exit_code = 4
 
 
-async def ready(repository: Repository, streams: Streams, names: Sequence[str]) -> list[Stream]:
-    """Give the workstreams that are meant: those named, or all that are ready.
+async def ready(
+    repository: Repository, streams: Streams, names: Sequence[str], left: Collection[str] = ()
+) -> list[Stream]:
+    """Give the workstreams that are meant: those named, or all that are ready but `left`.
 
     One that had landed, and is not on its target any more, is ready again as long as its branch is there. Nothing
     is written. Raises `UsageError` where one may not land, and `NothingReady` where none is ready.
     """
     if not names:
-        found = [each for each in streams.all() if each.state == "done"]
+        found = [each for each in streams.all() if each.state == "done" and each.name not in left]
     else:
         named = [streams.find(name) for name in names]
         lost = await gone(repository, named)
@@ -113,15 +115,31 @@ async def missing(
     return missing
 
 
-def unapproved(found: Sequence[Stream], plan: Plan) -> Mapping[str, ErrorRecord]:
-    """Give those that nobody gave the leave that their plan asks for, and why that keeps them from landing."""
-    asked = {work.id for work in plan.works if work.approve}
-    said = "it waits for a person's leave to land"
-    return {
-        each.name: ErrorRecord("unavailable", said, None, f"`parallelai work approve {each.name}`")
-        for each in found
-        if each.name in asked and not each.is_approved
-    }
+def left_out(waiting: Sequence[Stream], plans: Mapping[str, Plan]) -> dict[str, str]:
+    """Name those that a landing of all leaves out, unless they are named, and say why.
+
+    These are what a person took back, what nobody gave the leave that its plan asks for, and what depends on such.
+
+    Args:
+        waiting: those that are ready to land.
+        plans: the plan of each run that they are of.
+    """
+    left = {each.name: why for each in waiting if (why := _why_left_out(each, plans[each.run])) is not None}
+    while True:
+        because = ((each.name, other) for each in waiting for other in each.depends_on if other in left)
+        more = next(((name, other) for name, other in because if name not in left), None)
+        if more is None:
+            return left
+        left[more[0]] = f"`{more[1]}`, which it depends on, is left out"
+
+
+def _why_left_out(stream: Stream, plan: Plan) -> str | None:
+    if is_undone(stream):
+        return f"it was taken back: `parallelai work land {stream.name}` lands it again"
+    asks = any(work.id == stream.name and work.approve for work in plan.works)
+    if asks and not stream.is_approved:
+        return f"it waits for a person's leave to land: `parallelai work approve {stream.name}`"
+    return None
 
 
 async def unsettled(repository: Repository, found: Sequence[Stream]) -> dict[str, ErrorRecord]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from parallelai.errors import UsageError
 from parallelai.events import LandingUndone, RunCreated, TaskEnded
 from parallelai.git.repository import Repository
 from parallelai.store import Journal
@@ -73,7 +75,27 @@ def _branch(name: str, run: str, about: Mapping[str, Any]) -> Stream:
 def taken_back(stream: Stream, by: Landed | None = None) -> Stream:
     """A workstream or a branch whose landing was taken back, `by` a commit: it is ready to land again."""
     undone = stream.landed.commit if stream.landed is not None else stream.undone
-    return replace(stream, state="done", landed=None, undone=undone, undone_by=by)
+    return replace(
+        stream,
+        state="done",
+        landed=None,
+        undone=undone,
+        undone_by=by,
+        approved_by=None,
+        approved_head=None,  # leave was for the landing that is no more
+    )
+
+
+def land_again(created: RunCreated) -> UsageError:
+    """The error of who goes on with a landing of branches as if it were a plan; it names the call that does."""
+    options = created.options
+    words = ["parallelai", "work", "land", "--branches", *map(str, options.get("branches", ()))]
+    words += ["--target", str(options.get("target", ""))]
+    words += [word for gate in options.get("gates", ()) for word in ("--gate", str(gate))]
+    return UsageError(
+        "a landing of branches has no plan to go on with",
+        next=f"call `{shlex.join(words)}` again; what had landed stays",
+    )
 
 
 async def _brought(repository: Repository, commits: Sequence[str]) -> dict[str, frozenset[str]]:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
-from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, told
+from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, row_left_out, told
 from parallelai.client.asked import Asked
-from parallelai.client.askers import PortsOf
+from parallelai.client.askers import PortsOf, refuse_unknown
+from parallelai.client.branches_meant import branches_meant, candidates_of
+from parallelai.client.gates_of_config import TO_LAND, ignored_gate, over_config, refuse_ignored_gate
 from parallelai.client.landable import (
+    left_out,
     missing,
     ready,
     refuse_empty,
     said_of_markers,
-    unapproved,
     unsettled,
     without_markers,
 )
 from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_branches, taken_back
+from parallelai.client.logic_notes import Logic, logic_conflicts, with_notes
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import plan_now
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
+from parallelai.client.stream_plans import StreamPlans
 from parallelai.client.undoing import Step, branch_again, named, steps
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError
 from parallelai.events import (
@@ -45,7 +47,6 @@ from parallelai.plan.model import Plan
 from parallelai.records import (
     FREE,
     ConflictDocument,
-    ErrorRecord,
     RunDocument,
     TaskResult,
     new_run_id,
@@ -58,12 +59,12 @@ from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.guards import by_hand
 from parallelai.work.landing.lander import Lander
-from parallelai.work.landing.records import Arrival, Candidate, Preview, Shadow
+from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.streams import adopting
-from parallelai.work.streams.base import LANDING, choose_base, pending_of
+from parallelai.work.streams.base import choose_base, pending_of
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Landed, Stream, described
@@ -72,13 +73,14 @@ from parallelai.work.streams.registry import Streams
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Landing:
-    """One landing by hand: on which ground, by whom, under which run."""
+    """One landing by hand: on which ground, by whom, under which run; `ignored` says which gate would not run."""
 
     repository: Repository
     lander: Lander
     gates: GateJudge | None
     plan: Plan
     target: str
+    ignored: str | None
 
 
 class Landings:
@@ -87,7 +89,7 @@ class Landings:
     def __init__(self, project: OpenProject, runs: Runs, ports: PortsOf) -> None:
         """`ports` gives what the landings of a plan may ask engines for."""
         self._project = project
-        self._runs = runs
+        self._plans = StreamPlans(project, runs)
         self._ports = ports
 
     @property
@@ -135,30 +137,41 @@ class Landings:
 
     def _may_be_empty(self, stream: Stream) -> bool:
         """Whether its plan says that it need not change anything."""
-        works = self._plan(stream.run).works
+        works = self._plans.of(stream).works
         return any(work.id == stream.name and work.empty == "ok" for work in works)
 
     async def land(self, names: Sequence[str], asked: Asked) -> RunDocument:
-        """Land workstreams that are ready, in order, behind the gates. Raises `BusyError` while their run is live."""
-        found = await ready(await open_repository(self._project.root), self._streams, names)
+        """Land workstreams that are ready, in order, behind the gates; without names all but `left_out`.
+
+        Raises `BusyError` while their run is live.
+        """
+        left = {} if names else self.left_out()  # who names one gives leave
+        found = await ready(await open_repository(self._project.root), self._streams, names, left)
         run = found[0].run
         if self._project.store.journal.is_owned(run):
             raise BusyError(f"run `{run}` is carried out, and lands them itself", next="`runs logs --follow`")
-        plan = self._plan(run)
-        async with self._project.store.journal.writer(run) as writer:
+        plan = self._plans.of(found[0])
+        refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
+        await refuse_unknown(self._project, plan, asked.engine)
+        async with self._plans.writer(found[0]) as writer:
             report = Report()
             for event in self._project.store.journal.events(run):
                 report.take(event)
             leave = writer.subscribe(into(report))
             try:
-                out = {} if names else unapproved(found, plan)  # who names one gives leave
-                rows = await self._land_streams(found, asked, plan, report, writer, out)
+                rows = await self._land_streams(found, asked, plan, report, writer)
                 await writer.flush()
             finally:
                 leave()
         document = report.document()  # of the whole run, which a start by hand told of no task
         is_done = not any(map(is_left, rows))
+        rows += tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
         return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
+
+    def left_out(self) -> dict[str, str]:
+        """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""
+        waiting = [each for each in self._streams.all() if each.state == "done"]
+        return left_out(waiting, {each.run: self._plans.of(each) for each in waiting})
 
     async def _land_streams(
         self,
@@ -167,19 +180,19 @@ class Landings:
         plan: Plan,
         report: Report,
         writer: RunWriter,
-        kept: Mapping[str, ErrorRecord],
     ) -> tuple[TaskResult, ...]:
         rows = []
         by = {name: ended.result.engine for name, ended in report.results.items()}
         async with self._opened(found[0].run, plan, asked, writer.append, found[0].target) as landing:
-            able = [each for each in found if each.name not in kept]
             tasks = frozenset(task.id for task in plan.tasks)
-            out = {**kept, **await missing(landing.repository, self._streams, able, tasks)}
-            out |= await unsettled(landing.repository, able)
+            out = {**await missing(landing.repository, self._streams, found, tasks)}
+            out |= await unsettled(landing.repository, found)
             arrivals = [Arrival(name, None, error) for name, error in out.items()]
-            able = [each for each in able if each.name not in out]
+            able = [each for each in found if each.name not in out]
             candidates = [candidate_of(each, able, by.get(each.name)) for each in able]
-            arrivals += await landing.lander.land(candidates) if candidates else []
+            logic = await self._logic(landing, candidates)
+            landed = await landing.lander.land(candidates) if candidates else []
+            arrivals += with_notes(landed, logic)
             for arrival in arrivals:
                 stream = self._took(arrival)
                 rows.append(result_of(arrival, described(stream), by.get(arrival.name)))
@@ -232,12 +245,13 @@ class Landings:
         first = step.streams[0]
         if first.landed is None:
             return []
-        async with self._project.store.journal.writer(first.run) as writer:
-            plan = self._standing_plan() if is_branch(first) else self._plan(first.run)
+        async with self._plans.writer(first) as writer:
+            plan = self._standing_plan() if is_branch(first) else self._plans.of(first)
             if (
                 is_branch(first) and not asked.gates
             ):  # the `--gate` that it came in by; of config's, today's count
                 asked = dataclasses.replace(asked, gates=gates_of(self._project.store.journal, first.run))
+            refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
             async with self._opened(first.run, plan, asked, writer.append, first.target) as landing:
 
                 def tell(task: str | None, data: EventData) -> None:
@@ -262,35 +276,14 @@ class Landings:
 
     # -- any branches
 
-    async def branches(self, patterns: Sequence[str], target: str) -> list[tuple[str, str]]:
-        """Names and tips of the local branches that patterns name, but the target.
-
-        Raises `NotFoundError` where there is none, or none of a name without a `*`.
-        """
-        repository = await open_repository(self._project.root)
-        listed = await repository.git.line(
-            "for-each-ref", "--format=%(refname)%00%(objectname)", "refs/heads/"
-        )
-        rows = [line.removeprefix("refs/heads/").split("\0") for line in listed.split("\n") if line]
-        known = {name: commit for name, commit in rows if not name.startswith(LANDING)}
-        unknown = [one for one in patterns if one not in known and not any(sign in one for sign in "*?[")]
-        found = [
-            (name, commit)
-            for name, commit in known.items()
-            if name != target
-            and any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        ]
-        if unknown or not found:
-            shown = ", ".join(f"`{pattern}`" for pattern in unknown or patterns)
-            raise NotFoundError(f"no branch is named by {shown}", next="`git branch` lists them")
-        return found
-
     async def land_branches(self, patterns: Sequence[str], asked: Asked) -> RunDocument:
         """Land branches that no plan made. Raises `NotFoundError`, `UsageError`."""
         run, plan = new_run_id(), self._standing_plan()
+        refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
+        await refuse_unknown(self._project, plan, asked.engine)
         repository = await open_repository(self._project.root)
         target = (await choose_base(repository, asked.target, fetch=False)).target
-        found = await self.branches(patterns, target)
+        found = await branches_meant(repository, patterns, target)
         report = Report()
         async with self._project.store.journal.writer(run) as writer:
             leave = writer.subscribe(into(report))
@@ -318,7 +311,8 @@ class Landings:
         async with self._opened(run, plan, asked, writer.append, target) as landing:
             candidates = await self._candidates(landing, found, run)
             able, held = await without_markers(landing.repository, candidates)
-            landed = await landing.lander.land(able)
+            logic = await self._logic(landing, able)
+            landed = with_notes(await landing.lander.land(able), logic)
             arrivals = {each.name: each for each in (*landed, *held)}
             for arrival in (arrivals[name] for name, _ in found):
                 about: dict[str, Any] = {
@@ -342,25 +336,24 @@ class Landings:
         self, landing: _Landing, found: Sequence[tuple[str, str]], run: str
     ) -> list[Candidate]:
         tip = await self.tip(landing.repository, landing.target)
-        candidates = []
-        for name, commit in found:
-            base = await landing.repository.git.attempt("merge-base", tip, commit)
-            intent = await landing.repository.git.line("log", "-1", "--format=%s", commit)
-            parted = os.fsdecode(base.stdout).strip() or tip
-            trailers = {"ParallelAI-Run": run, "ParallelAI-Task": name}
-            candidates.append(Candidate(name, commit, parted, name, intent, trailers=trailers))
-        return candidates
+        return await candidates_of(landing.repository, tip, found, run)
 
     # -- before landing
 
     async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
         """Say what a landing would do: the order, expected conflicts, how many gate runs (`--dry-run`)."""
-        async with self._before(names, patterns, asked) as (landing, candidates):
-            able, held = (
-                await without_markers(landing.repository, candidates) if patterns else (candidates, [])
-            )
+        async with self._before(names, patterns, asked) as (landing, able, held):
             refused = tuple((each.name, each.error.said) for each in held if each.error is not None)
-            return dataclasses.replace(await landing.lander.preview(able), refused=refused)
+            found = await landing.lander.preview(able)
+            notes = [f"nothing would land: {landing.ignored} ({TO_LAND})"] if landing.ignored else []
+            notes += (each.said for each in await self._logic(landing, able))
+            left = {} if names or patterns else self.left_out()
+            notes += (f"`{name}` is left out: {why}" for name, why in left.items())
+            return dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
+
+    async def _logic(self, landing: _Landing, candidates: Sequence[Candidate]) -> Sequence[Logic]:
+        target = Head(landing.target, await self.tip(landing.repository, landing.target))
+        return await logic_conflicts(landing.repository, self._project.state, candidates, target)
 
     def live(self, plan: str | None = None) -> list[str]:
         """The names of the workstreams that are worked on: of a plan, or of all. Raises `NotFoundError`."""
@@ -368,34 +361,39 @@ class Landings:
 
     async def shadow(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Shadow:
         """Try a landing of all that is live, gates included; nothing moves."""
-        async with self._before(names, patterns, asked, is_shadow=True) as (landing, candidates):
-            return await landing.lander.shadow(candidates)
+        async with self._before(names, patterns, asked, is_shadow=True) as (landing, able, held):
+            found = await landing.lander.shadow(able)
+            out = (Breaking((one.name,), "conflict", one.error.said) for one in held if one.error is not None)
+            return dataclasses.replace(found, breaking=(*found.breaking, *out))
 
     @asynccontextmanager
     async def _before(
         self, names: Sequence[str], patterns: Sequence[str], asked: Asked, *, is_shadow: bool = False
-    ) -> AsyncIterator[tuple[_Landing, list[Candidate]]]:
-        def untold(data: EventData, *, task: str | None = None) -> None:
-            """What is only tried is no fact of a run."""
-
+    ) -> AsyncIterator[tuple[_Landing, list[Candidate], list[Arrival]]]:
+        """Open a landing that is only tried: what may land, and what conflict markers keep from it."""
         run = new_run_id()
         if patterns:
             repository = await open_repository(self._project.root)
             target = (await choose_base(repository, asked.target, fetch=False)).target
-            found = await self.branches(patterns, target)
-            async with self._opened(run, self._standing_plan(), asked, untold, target) as landing:
-                yield landing, await self._candidates(landing, found, run)
+            found = await branches_meant(repository, patterns, target)
+            async with self._opened(run, self._standing_plan(), asked, None, target) as landing:
+                candidates = await self._candidates(landing, found, run)
+                yield landing, *(await without_markers(landing.repository, candidates))
             return
         if is_shadow:
             streams = self._live(names)
         else:
-            streams = await ready(await open_repository(self._project.root), self._streams, names)
-        plan = self._plan(streams[0].run)
-        async with self._opened(run, plan, asked, untold, streams[0].target) as landing:
+            out = () if names else self.left_out()
+            streams = await ready(await open_repository(self._project.root), self._streams, names, out)
+        plan = self._plans.of(streams[0])
+        async with self._opened(run, plan, asked, None, streams[0].target) as landing:
             if is_shadow:  # what is in the worktrees now, committed or not
                 tips = {each.name: await now_in(landing.repository, each) for each in streams}
                 streams = [dataclasses.replace(each, head=tips[each.name]) for each in streams]
-            yield landing, [candidate_of(each, streams) for each in streams]
+            left = await unsettled(landing.repository, streams)
+            able = [each for each in streams if each.name not in left]
+            held = [Arrival(name, None, error) for name, error in left.items()]
+            yield landing, [candidate_of(each, able) for each in able], held
 
     def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
         from parallelai.client.jobs import plan_name
@@ -424,7 +422,10 @@ class Landings:
             streams = [] if patterns else self._live((), plan)
             if patterns:
                 name = target or (await choose_base(repository, target, fetch=False)).target
-                heads = [Head(branch, commit) for branch, commit in await self.branches(patterns, name)]
+                heads = [
+                    Head(branch, commit)
+                    for branch, commit in await branches_meant(repository, patterns, name)
+                ]
             else:
                 name = target or streams[0].target
                 heads = [Head(one.name, await now_in(repository, one), one.rules.owns) for one in streams]
@@ -433,7 +434,7 @@ class Landings:
                 raise NotFoundError(f"`{base}` is no commit")
             shown = base or name
             found = await matrix.look(heads, Head(shown, tip or await self.tip(repository, name)))
-            return made_anew(found, lambda: self._plan(streams[0].run) if streams else self._standing_plan())
+            return made_anew(found, lambda: self._plans.of(streams[0]) if streams else self._standing_plan())
 
         return look
 
@@ -452,22 +453,9 @@ class Landings:
 
     # -- what a landing needs
 
-    def _plan(self, run: str) -> Plan:
-        """The plan of a run: its file as it is now, as for a run that goes on, else as it was recorded."""
-        created = self._runs.report(run).created
-        if created is None:
-            return self._standing_plan()
-        return self._over_config(plan_now(created, self._project.root, self._project.settings.vars))
-
     def _standing_plan(self) -> Plan:
         """What config says, where there is no plan."""
-        return self._over_config(Plan())
-
-    def _over_config(self, plan: Plan) -> Plan:
-        settings = self._project.settings
-        keys = ("workspace", "gates", "landing")
-        given = {key: getattr(settings, key) for key in keys if key not in plan.model_fields_set}
-        return plan.model_copy(update={**given, "engines": {**settings.engines, **plan.engines}})
+        return over_config(Plan(), self._project.settings)
 
     @asynccontextmanager
     async def _opened(
@@ -482,11 +470,14 @@ class Landings:
         hidden = (str(self._project.state), str(worktrees))
 
         def tell(task: str | None, data: EventData) -> None:
-            append(data, task=task)
+            if append is not None:  # what is only tried is no fact of a run
+                append(data, task=task)
 
         state, grace = self._project.state, plan.limits.grace
         ledger = Ledger(self._project.machine, state)
-        ground = Ground(repository, run, state, folder, hidden, tell, grace, ledger=ledger)
+        is_tried = append is None
+        ground = Ground(repository, run, state, folder, hidden, tell, grace, ledger=ledger, is_tried=is_tried)
+        ignored = ignored_gate(self._project, plan, asked.gates)
         plan = asked.over(plan)
         if asked.engine is not None:
             choice, _ = choice_of(asked.engine)
@@ -495,4 +486,4 @@ class Landings:
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
             lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, target, ports)
-            yield _Landing(repository, lander, gates, plan, target)
+            yield _Landing(repository, lander, gates, plan, target, ignored)

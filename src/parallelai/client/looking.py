@@ -124,7 +124,7 @@ class Looking:
         streams = (each.name for each in self._streams.all() if each.run == run)
         root, standing = self._project.root, self._project.settings.vars.keys()
         seen = Seen(Report(), Watched(streams), lambda created: plan_seen(created, root, standing))
-        if self._project.has_store:
+        if self._runs.is_kept(run):  # of one that was deleted, its workstreams' records say all that is known
             for event in self._runs.events(run):
                 seen.take(event)
         return seen
@@ -142,7 +142,7 @@ class Looking:
         if seen.report.order:  # with `--only` a run is about some of its plan
             started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
         target = targets[0] if targets else None
-        limits = seen.limits if run is not None and self._is_live(run) else {}
+        limits = seen.limits if run and self._is_live(run) else {}
         return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
 
     def _is_live(self, run: str) -> bool:

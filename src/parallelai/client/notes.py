@@ -30,9 +30,32 @@ def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     members = {member for who in job.assignments.values() for member in who.choice.members}
     uses = {entry.use for name, entry in job.entries.items() if name in members}
     notes += confinement_notes(job)
+    notes += _of_permissions(job, members)
     if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
         notes.append("`analyzers` has rules of its own: the checklist is for models")
     return (*positions(job.plan).notes, *notes, *_of_templates(job))
+
+
+def _of_permissions(job: Job, members: set[str]) -> list[str]:
+    """Say whom `permissions` do not bind: assistants that never ask."""
+    permissions = job.plan.permissions
+    if permissions == "auto":
+        return []
+    return [
+        f"`{name}` never asks for leave: `permissions: {permissions}` does not keep it from running commands"
+        for name in sorted(members)
+        if _never_asks(job, name)
+    ]
+
+
+def _never_asks(job: Job, name: str) -> bool:
+    from parallelai.errors import ParallelAIError
+
+    try:
+        able = job.engines(name).capabilities
+    except ParallelAIError:  # it is not here, which its attempt will say
+        return False
+    return able.is_remote and able.works_in_folder and not able.asks
 
 
 def _of_templates(job: Job) -> list[str]:

@@ -136,6 +136,8 @@ class OpenProject:
         """
         if engine in self.settings.consent:  # never the project's word, see `settings_for`
             return True
+        if "machine" not in self.__dict__ and not config.machine_path().exists():
+            return False  # nobody was asked anything yet
         try:
             agreed = self.machine.consents(engine)
         except StoreError:

@@ -35,6 +35,7 @@ from parallelai.run.job import Assignment, Job
 from parallelai.run.masking import is_secret
 from parallelai.run.strategies import Strategy
 from parallelai.store import Journal
+from parallelai.work.streams.record import Stream
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,6 +214,20 @@ def last_budget(created: RunCreated, changed: BudgetChanged | None) -> Budget | 
     if changed is None:
         return budget_of(created.options.get("budget"))
     return Budget(usd=changed.usd, tokens=changed.tokens, time=changed.time)
+
+
+def begun_anew(stream: Stream, root: Path, version: str, standing: Iterable[str] = ()) -> RunCreated:
+    """Make the first event of a workstream's run that was deleted, of its plan as its file is now.
+
+    Raises `UsageError` where that is gone, too, and `PlanError` where it is no plan.
+    """
+    path = root / stream.plan
+    if not path.is_file():
+        said = f"run `{stream.run}` of `{stream.name}` was deleted, and its plan `{stream.plan}` is gone"
+        raise UsageError(said, next=f"bring the plan back; what it did is on `{stream.branch}`")
+    plan = load.load(path, root=root, names=Names(vars=frozenset(standing)), allow_overlaps=True)
+    document = _without_secrets(to_data(plan))
+    return RunCreated("execute", stream.plan, str(root), version, document, {})
 
 
 def beginning(journal: Journal, run: str) -> tuple[RunCreated, BudgetChanged | None]:

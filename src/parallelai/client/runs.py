@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.client.in_checkout import document_of
+from parallelai.client.landed_branches import KIND, land_again
 from parallelai.client.leave_given import with_leave
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import refuse_stopping
+from parallelai.client.recorded import created, refuse_stopping
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (
@@ -35,11 +36,13 @@ from parallelai.events import (
 from parallelai.git.repository import open_repository
 from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
+from parallelai.results.document import run_outcome
 from parallelai.run.approving import Leave, changed_since, looked_at, refusal
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.run.validation import record_of
 from parallelai.store import RunRow
+from parallelai.store.projections import UNFINISHED
 from parallelai.work.scratch.home import forget
 from parallelai.work.streams.left import let_go_of_runs
 from parallelai.work.streams.registry import Streams
@@ -47,6 +50,8 @@ from parallelai.work.streams.registry import Streams
 ANSWER_SECONDS = 5.0
 """How long a run may take to answer."""
 _POLL_SECONDS = 0.05
+BY_HAND = "by hand"
+"""The state of a run that nobody carried out: its workstreams were started, and are worked on, by a person."""
 LATEST = "latest"
 """What may stand for a run's id."""
 
@@ -59,7 +64,7 @@ class Resume(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A line of `runs list`. `state` is running, interrupted, or the run's outcome."""
+    """A line of `runs list`. `state` is running, interrupted, by hand, or the run's outcome."""
 
     row: RunRow
     state: str
@@ -97,6 +102,13 @@ class Runs:
         """Whether whoever carried a run out was killed; also False where nothing is known of it."""
         try:
             return self._state(self.find(run)) == "interrupted"
+        except NotFoundError:
+            return False
+
+    def is_kept(self, run: str) -> bool:
+        """Whether a run is there: not one that `runs delete` or `runs prune` deleted. `run` is a whole id."""
+        try:
+            return self.find(run).id == run
         except NotFoundError:
             return False
 
@@ -189,7 +201,18 @@ class Runs:
         return tuple(found)
 
     def compare(self, a: str, b: str | None = None) -> Comparison:
-        """Say what was fixed, what is new and what stayed from run `a` to run `b`."""
+        """Say what was fixed, what is new and what stayed from run `a` to run `b`, which has to be another one."""
+        if self.find(a).id == self.find(b).id:
+            others = len(self._project.store.journal.runs()) > 1
+            said = (
+                "a run is not compared with itself"
+                if others
+                else "there is only one run: nothing to compare with"
+            )
+            raise UsageError(
+                said,
+                next="name another one: `parallelai runs list`" if others else "do it again, then compare",
+            )
         return compare(self.show(a), self.show(b))
 
     def export(self, run: str | None = None) -> Iterator[str]:
@@ -202,6 +225,8 @@ class Runs:
         Raises `BusyError` where it is just stopping.
         """
         row = self.find(run)
+        if row.kind == KIND:
+            raise land_again(created(self._project.store.journal, row.id))
         refuse_stopping(self._project.store.journal, row.id)
         if self._project.store.journal.is_owned(row.id):
             await self.ask(row.id, "resume", {})
@@ -275,7 +300,7 @@ class Runs:
                 f"nobody carries out run `{row.id}`",
                 next=f"`parallelai runs resume {row.id}` starts it again",
             )
-        number = store.commands.ask(row.id, kind, args, _user())
+        number = store.commands.ask(row.id, kind, args, user())
         answer = self._answer(row.id, number)
         deadline = time.monotonic() + ANSWER_SECONDS
         while answer is None:
@@ -317,7 +342,7 @@ class Runs:
             BusyError: somebody carries it out now.
             UsageError: somebody did since `tasks` was looked at, and one of them came to something else.
         """
-        by, store = _user(), self._project.store
+        by, store = user(), self._project.store
         async with store.journal.writer(run) as writer:  # nobody goes on with it while this looks and writes
             leave = self._leave(run)
             for task, result in tasks.items():
@@ -350,7 +375,7 @@ class Runs:
 
     async def _refuse(self, run: str, task: str, reason: str) -> None:
         """Write down that a person refused what a task came to, in a run that nobody carries out."""
-        by, args = _user(), {"name": task, "reason": reason}
+        by, args = user(), {"name": task, "reason": reason}
         store = self._project.store
         waits = TaskEnded(TaskResult(id=task, status=Outcome.BLOCKED))  # a killed run wrote down no end
         ended = self.report(run).results.get(task, waits)
@@ -425,7 +450,9 @@ class Runs:
         """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them."""
         if keep < 0:
             raise UsageError("`keep` is a number of runs", next="write `--keep 20`, say")
-        ended = [state.row.id for state in self.list() if state.state not in ("running", "interrupted")]
+        ended = [
+            state.row.id for state in self.list() if state.state not in ("running", "interrupted", BY_HAND)
+        ]
         return tuple(ended[keep:])
 
     async def prune(self, keep: int) -> tuple[str, ...]:
@@ -437,6 +464,11 @@ class Runs:
     def _state(self, row: RunRow) -> str:
         if self._project.store.journal.is_owned(row.id):
             return "running"
+        if row.outcome is Outcome.FAILED and not row.tasks.get(UNFINISHED):
+            counted = {each: row.tasks.get(each, 0) for each in Outcome}
+            return str(run_outcome(counted))  # what failed may have landed since, by hand
+        if row.outcome is None and row.started_at is None and not row.tasks.get(UNFINISHED):
+            return BY_HAND
         return str(row.outcome) if row.outcome is not None else "interrupted"
 
 
@@ -445,7 +477,7 @@ def _task_of(instance: str) -> str:
     return instance.split("@")[0].split("#")[0]
 
 
-def _user() -> str:
+def user() -> str:
     """Who asks. In a container the user may have a number and no name."""
     try:
         return getpass.getuser()

@@ -190,9 +190,14 @@ tasks:
 """
 
 
-def trust(project: OpenProject) -> str:
-    """Let what the project's config names run, as long as its content stays as it is; gives its digest."""
+def trust(project: OpenProject) -> str | None:
+    """Let what the project's config names run, as long as its content stays as it is; gives its digest.
+
+    None where it has a config that sets nothing. Raises `UsageError` where it has none.
+    """
     digest = project.config.project_digest
+    if digest is None and project.config.project_file is not None:
+        return None
     if digest is None:
         raise UsageError("there is nothing to trust here: this project has no config of its own")
     project.machine.trust(project.root, digest)

@@ -61,7 +61,8 @@ def _to_settle(stream: Stream) -> str:
     files = listed(stream.unsettled)
     beside = any(belongs_to(path) for path in stream.unsettled)
     more = "; of a `PATH~COMMIT` keep what is right in `PATH`, and remove it" if beside else ""
+    verb = "has" if len(stream.unsettled) == 1 else "have"
     return (
-        f"`{stream.target}` is brought in, and {files} have to be settled in `{stream.worktree}`{more}: then"
+        f"`{stream.target}` is brought in, and {files} {verb} to be settled in `{stream.worktree}`{more}: then"
         f" `parallelai work done {stream.name}`"
     )

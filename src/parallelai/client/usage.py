@@ -9,13 +9,15 @@ from typing import Literal, get_args
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
-from parallelai.events import AttemptEnded, AttemptStarted, Event
-from parallelai.records import Usage
+from parallelai.events import AttemptEnded, AttemptReserved, AttemptStarted, Event
+from parallelai.records import FREE, Usage
 
 By = Literal["engine", "model", "task", "day", "month"]
 BY: tuple[By, ...] = get_args(By)
 
-_TYPES = (AttemptStarted.type, AttemptEnded.type)
+NO_MODEL = "-"
+"""The name of the row of engines that ask no model: commands, analysers."""
+_TYPES = (AttemptReserved.type, AttemptStarted.type, AttemptEnded.type)
 
 
 @dataclass(slots=True)
@@ -41,8 +43,8 @@ class UsageRow:
     unpriced: int = 0
     subscription: int = 0
 
-    def add(self, ended: AttemptEnded) -> None:
-        """Count an attempt."""
+    def add(self, ended: AttemptEnded, *, is_free: bool = False) -> None:
+        """Count an attempt. `is_free`: its engine never costs anything, also where it was ended before it said so."""
         if ended.is_cached:
             self.reused += 1
             return
@@ -50,7 +52,7 @@ class UsageRow:
         self.failed += not ended.ok
         if _has_not_left(ended):
             return
-        usage = ended.usage or Usage()
+        usage = ended.usage or (FREE if is_free else Usage())
         self.input += usage.input or 0
         self.cached += usage.cached or 0
         self.output += usage.output or 0
@@ -83,33 +85,41 @@ class UsageReport:
 
 
 @dataclass(slots=True)
-class _Fold:
-    """Sums up events, run by run."""
+class Fold:
+    """Sums up the events of runs, one run after another."""
 
     by: By
     is_utc: bool
     rows: dict[str, UsageRow] = field(default_factory=dict)
     total: UsageRow = field(default_factory=lambda: UsageRow("total"))
     _models: dict[tuple[str | None, int | None], str | None] = field(default_factory=dict)
+    _free: set[tuple[str | None, int | None]] = field(default_factory=set)
 
     def take(self, events: Iterable[Event]) -> None:
         """Add one run."""
         self._models.clear()
+        self._free.clear()
         for event in events:
-            data = event.data
-            if isinstance(data, AttemptStarted):
-                self._models[event.task, event.attempt] = data.model
-            elif isinstance(data, AttemptEnded):
-                name = self._name(event, data)
-                self.rows.setdefault(name, UsageRow(name)).add(data)
-                self.total.add(data)
+            match event.data:
+                case AttemptReserved(tokens=0, usd=0.0):  # what it could cost at most
+                    self._free.add((event.task, event.attempt))
+                case AttemptStarted() as data:
+                    self._models[event.task, event.attempt] = data.model
+                case AttemptEnded() as data:
+                    name, is_free = self._name(event, data), self._is_free(event)
+                    self.rows.setdefault(name, UsageRow(name)).add(data, is_free=is_free)
+                    self.total.add(data, is_free=is_free)
+
+    def _is_free(self, event: Event) -> bool:
+        return (event.task, event.attempt) in self._free
 
     def _name(self, event: Event, ended: AttemptEnded) -> str:
         if self.by == "engine":
             return ended.engine
         if self.by == "model":
             answered = ended.reply.model if ended.reply is not None else None
-            return answered or self._models.get((event.task, event.attempt)) or "unknown"
+            nobody = NO_MODEL if self._is_free(event) else "unknown"
+            return answered or self._models.get((event.task, event.attempt)) or nobody
         if self.by == "task":
             return (event.task or "").split("@")[0].split("#")[0]
         at = datetime.fromisoformat(event.at)
@@ -132,7 +142,7 @@ def read_usage(project: OpenProject, by: str = "engine", *, is_utc: bool = False
     if by not in known:
         raise UsageError(f"usage by `{by}` is not known", next=f"write one of {', '.join(BY)}")
     kind: By = BY[known.index(by)]
-    fold = _Fold(kind, is_utc)
+    fold = Fold(kind, is_utc)
     journal = project.store.journal if project.has_store else None
     runs = journal.runs() if journal is not None else []
     if journal is not None:

@@ -14,7 +14,7 @@ from parallelai.client.landings import Landings
 from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
-from parallelai.client.runs import Runs
+from parallelai.client.runs import BY_HAND, Runs, user
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.syncs import Synced, bring
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
@@ -32,7 +32,7 @@ from parallelai.work.status.folding import StreamStatus
 from parallelai.work.streams import clean, left
 from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream, with_leave
+from parallelai.work.streams.record import Stream, refused, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.worktrees import Started
 
@@ -125,6 +125,14 @@ class Work:
 
     # -- looking
 
+    def run_of(self, name: str) -> str:
+        """Give the run whose logs tell of a workstream. Raises `NotFoundError`, also where it was deleted."""
+        stream = self.find(name)
+        if not self._runs.is_kept(stream.run):
+            said = f"run `{stream.run}` of `{name}` was deleted, and its logs with it"
+            raise NotFoundError(said, next=f"`parallelai work status {name}` says how it stands")
+        return stream.run
+
     async def status(self, names: Sequence[str] = (), *, is_all: bool = False) -> list[StreamStatus]:
         """Say of each workstream how far it is; those of the plan that are not started yet come last."""
         return await self._looking.status(names, is_all=is_all)
@@ -138,15 +146,18 @@ class Work:
         return await self._looking.waiting()
 
     def _plan_of(self, run: str) -> Plan:
-        created = self._runs.report(run).created
+        created = self._runs.report(run).created if self._runs.is_kept(run) else None
         if created is None:
             return Plan()
         return plan_of(created, self._project.settings.vars)
 
     def tasks(self) -> frozenset[str]:
         """Give the ids of all tasks and workstreams of the plans that workstreams were started of."""
-        plans = [self._plan_of(run) for run in {each.run for each in self.streams.all()}]
-        return frozenset(work.id for plan in plans for work in plan.works)
+        streams = self.streams.all()
+        plans = [self._plan_of(run) for run in {each.run for each in streams}]
+        return frozenset(
+            (*(each.name for each in streams), *(work.id for plan in plans for work in plan.works))
+        )
 
     async def diff(self, name: str) -> str:
         """Give all that a workstream changed since it was cut, committed or not, as a patch."""
@@ -168,6 +179,8 @@ class Work:
         stream = self.streams.get(name)
         if plan is None and stream is None:
             raise NotFoundError(f"no workstream `{name}` is started", next="name its plan: `--plan FILE`")
+        if plan is None and stream is not None and not self._runs.is_kept(stream.run):
+            plan = self._project.root / stream.plan
         whole = self._load(plan)[0] if plan is not None else self._plan_of(stream.run if stream else "")
         if not any(work.id == name for work in whole.workstreams):
             raise NotFoundError(f"the plan has no workstream `{name}`", next="`plan show` lists them")
@@ -203,6 +216,8 @@ class Work:
     def _session(self, stream: Stream) -> tuple[str, str] | None:
         """The engine and the id of the last session of a workstream's assistant."""
         engine = session = None
+        if not self._runs.is_kept(stream.run):
+            return None
         for event in self._runs.events(stream.run):
             if event.task != stream.name:
                 continue
@@ -244,6 +259,11 @@ class Work:
             return "\n".join(
                 [await self._runs.ask(run, "stop", {"name": name}) for name, run in wanted.items()]
             )
+        if not live:
+            plans = dict.fromkeys(each.plan for each in self.all(is_all=True) if each.run in runs)
+            again = ", ".join(f"`parallelai work run {shlex.quote(plan)}`" for plan in plans)
+            said = f"no run of workstreams is carried out: there is nothing to {kind}"
+            raise UsageError(said, next=f"{again} carries one out")
         words = [await self._runs.ask(run, "cancel" if kind == "stop" else kind, {}) for run in runs]
         return "\n".join(words)
 
@@ -314,10 +334,19 @@ class Work:
             it = dataclasses.replace(it, undone=None)
             if kind == "approve":
                 return with_leave(it, args["head"], "a person")
-            return dataclasses.replace(it, approved_by=None, state="open")
+            return refused(it, user(), args["reason"])
 
         self.streams.update(name, change)
-        return f"{said}: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
+        return f"{said}: {self._next_of(stream, kind)}"
+
+    def _next_of(self, stream: Stream, kind: str) -> str:
+        """What comes after a person's word: the run goes on, or where there is none but a start by hand, the person."""
+        name = shlex.quote(stream.name)
+        if not self._runs.is_kept(stream.run) or self._runs.state(stream.run).state != BY_HAND:
+            return f"`parallelai work run {shlex.quote(stream.plan)}` goes on with it"
+        if kind == "approve":
+            return f"`parallelai work land {name}` lands it"
+        return f"put it right in `{stream.worktree}`, then `parallelai work done {name}`"
 
     def _at_rest(self, name: str) -> Stream:
         """A workstream that no assistant works on. Raises `UsageError` where one may."""

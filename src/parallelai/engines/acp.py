@@ -33,7 +33,7 @@ from parallelai.engines.own_folders import (
     package_version,
     read_key,
 )
-from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request
+from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request, needs_entry
 from parallelai.errors import EngineError, TimedOut, Unavailable
 from parallelai.processes import Confinement, Program, environment, find
 from parallelai.records import LimitKey, Reply
@@ -84,7 +84,7 @@ class AcpEngine:
     async def detect(self) -> Availability:
         """Look for the program: on the PATH, or below the project's root where its name holds a `/`."""
         if not self._command:
-            return Availability(False, "no command is configured", how=HOW)
+            return needs_entry(HOW)
         program = self._command[0]
         path = find(str(self._root / program) if "/" in program else program)
         if path is None:

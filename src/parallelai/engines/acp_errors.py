@@ -19,6 +19,7 @@ from parallelai.errors import (
     RateLimited,
     Refused,
     Rejected,
+    SessionGone,
     Transient,
     Unavailable,
 )
@@ -56,6 +57,11 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("rejected", r": APIError$"),  # opencode's name for what it does not ask again for, without the status
     )
 )  # fmt: skip
+_NO_SESSION = re.compile(
+    r"no (?:previous )?(?:sessions?|rollout|conversation|thread) found|(?:invalid|unknown|no such) session"
+    r"|(?:session|resource)\b.{0,80}(?:not found|does not exist|notfound)",
+    re.IGNORECASE,
+)
 _BY_STATUS: Mapping[int, str] = {
     400: "rejected", 401: "rejected", 402: "quota", 403: "rejected", 404: "rejected", 408: "transient",
     409: "transient", 413: "rejected", 422: "rejected", 425: "transient", 429: "limited", 529: "transient",
@@ -70,6 +76,13 @@ def read_error(agent: str, code: int, message: str, data: Any = None) -> EngineE
     if kind == "login" or (code == AUTH_REQUIRED and kind in {"", "transient"}):
         return Unavailable(said, next=f"log in to `{agent}` once, or give it a key")
     return _made(kind, said, words, code)
+
+
+def read_no_load(error: EngineError) -> EngineError:
+    """Tell an agent that does not know the session that it was to go on with from one that fails otherwise."""
+    if isinstance(error, Internal | Rejected) and _NO_SESSION.search(error.said):
+        return SessionGone(error.said, next=error.next)
+    return error
 
 
 def read_trouble(agent: str, words: str, wait_seconds: float | None) -> EngineError:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from parallelai.engines.acp_agent import Agent
-from parallelai.engines.acp_errors import read_error, read_stop, read_trouble
+from parallelai.engines.acp_errors import read_error, read_no_load, read_stop, read_trouble
 from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_pool import Pool
 from parallelai.engines.acp_report import Call, News, Reporter, failure_of, read_report, stop_of, trouble_of
@@ -19,7 +19,7 @@ from parallelai.engines.acp_updates import Updates, has_broken_off, read_respons
 from parallelai.engines.protocol import FinalEvent, Port, Request, SessionEvent, UsageEvent
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean, shorten
-from parallelai.errors import EngineError, Invalid, Rejected, Transient
+from parallelai.errors import EngineError, Invalid, Rejected, SessionGone, Transient
 from parallelai.records import Reply, Usage
 
 INTERRUPT_SECONDS = 2.0
@@ -167,13 +167,13 @@ class Session:
                 self._options = list(loaded.config_options or ())
                 await self._turn.quiet(QUIET_SECONDS, REPLAY_SECONDS)
             else:
-                raise Rejected(
+                raise SessionGone(
                     f"`{self._agent.name}` cannot continue a session", next="start the task anew (`--new`)"
                 )
         except EngineError as error:
             if error.next is None:
                 error.next = "start the task anew (`--new`), if its session is gone"
-            raise
+            raise read_no_load(error) from None
         if self._usd_before is None:
             self._usd_before = self._turn.updates.usd
 

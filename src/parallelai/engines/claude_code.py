@@ -98,6 +98,7 @@ class ClaudeCodeEngine(ClientEngine):
         works_in_folder=True,
         takes_instructions=True,
         takes_price=True,
+        messages=True,
     )
 
     def reader(self, request: Request, launch: Launch) -> ClaudeReader:

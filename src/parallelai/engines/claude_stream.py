@@ -66,6 +66,7 @@ class ClaudeReader:
         self._tools: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._streamed: set[str] = set()  # messages whose text came in pieces
         self._message = ""
+        self._is_in_text = False  # a piece of text came, and its end did not
         self._spent: Usage | None = None  # of the results
         self._partial: dict[str, Usage] = {}  # of messages since the last result
         self._takers: Mapping[str, Callable[[Mapping[str, Any]], list[EngineEvent | Ask]]] = {
@@ -154,7 +155,7 @@ class ClaudeReader:
         events: list[EngineEvent | Ask] = []
         for part in message["content"]:
             if part["type"] == "text" and str(message.get("id")) not in self._streamed:
-                events.append(TextEvent(clean(str(part["text"]))))
+                events.append(TextEvent(clean(str(part["text"])) + "\n"))
             elif part["type"] == "tool_use":
                 events += self._started(part)
         return events
@@ -193,12 +194,17 @@ class ClaudeReader:
         event = data["event"]
         if event["type"] == "message_start":
             self._message = str(event["message"].get("id"))
-        if data.get("parent_tool_use_id") or event["type"] != "content_block_delta":
+        is_own = not data.get("parent_tool_use_id")
+        if is_own and self._is_in_text and event["type"] == "content_block_stop":
+            self._is_in_text = False
+            return [TextEvent("\n")]  # else the next text would begin on the same line
+        if not is_own or event["type"] != "content_block_delta":
             return [TextEvent("")]
         delta = event["delta"]
         if delta["type"] != "text_delta":
             return [TextEvent("")]
         self._streamed.add(self._message)
+        self._is_in_text = True
         return [TextEvent(clean(str(delta["text"])))]
 
     def _request(self, data: Mapping[str, Any]) -> list[EngineEvent | Ask]:

@@ -17,6 +17,7 @@ from parallelai.errors import (
     RateLimited,
     Refused,
     Rejected,
+    SessionGone,
     Transient,
 )
 
@@ -32,6 +33,7 @@ _AFTER = re.compile(
 _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
+        ("session", r"no (?:rollout|conversation) found"),
         ("quota", r"quota exceeded|exceeded your (?:current )?quota|insufficient[_ ]quota|credit balance"
                   r"|out of (?:\w+ )?credits|(?:usage|session|weekly|spend\w*|\d+-hour) limit|(?<!rate )limit reached"
                   r"|billing|hit your limit"),
@@ -47,7 +49,7 @@ _WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
                   r"|unknown|invalid)|unknown model|no such model|model_not_found"),
         ("rejected", r"invalid.{0,20}(?:api[ _-]?key|token|credential)|incorrect api key|unauthorized"
                      r"|forbidden|failed to authenticate|permission[_ ]denied|invalid[_ ]request"
-                     r"|missing environment variable|no (?:rollout|conversation) found"),
+                     r"|missing environment variable"),
         ("transient", r"overloaded|at capacity|high demand|unavailable|timed? ?out|disconnected|connection"
                       r"|network|transport|econn\w+|socket|server error|bad gateway|try again|parse error"
                       r"|reset by peer|dns|unable to connect"),
@@ -82,6 +84,8 @@ def judge(client: str, words: str, *, status: int | None = None, after: float | 
 
 
 def _plain(kind: str, shown: str) -> EngineError:
+    if kind == "session":
+        return SessionGone(shown, next="start the task anew (`--new`)")
     if kind in {"rejected", "model", "too_long"}:
         return Rejected(shown, next=_NEXT.get(kind))
     if kind == "refused":

@@ -54,6 +54,7 @@ from parallelai.engines.protocol import (
     StderrEvent,
     TextEvent,
     UsageEvent,
+    needs_entry,
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean
@@ -100,7 +101,7 @@ class CommandEngine:
     async def detect(self) -> Availability:
         """Look for the program: on the PATH, or below the project's root where its name holds a `/`."""
         if not self._argv:
-            return Availability(False, "no command is configured", how=HOW)
+            return needs_entry(HOW)
         program = self._argv[0]
         path = find(str(self._root / program) if "/" in program else program)
         if path is None:

@@ -52,6 +52,7 @@ from parallelai.engines.protocol import (
     Request,
     TextEvent,
     UsageEvent,
+    needs_entry,
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean, shorten
@@ -204,7 +205,7 @@ class ModelEngine:
     async def detect(self) -> Availability:
         """Look for a key, or for a server's program and whether something listens; asks no server."""
         if not self._url:
-            return Availability(False, "no address is configured", how="write `base_url` in its entry")
+            return needs_entry("write its `base_url`")
         where = shown_url(self._url)
         if self._is_local:
             return self._detect_local(where)
@@ -221,9 +222,7 @@ class ModelEngine:
         if listens or (listens is None and path is not None):
             return Availability(True, f"calls {where}", path=path)
         installed = f"`{kind.programs[0]}` found; " if path else ""
-        how = (
-            f"start it: `{kind.start}`" if path else f"install and start it, or correct `base_url` ({where})"
-        )
+        how = f"start it: `{kind.start}`" if path else "install and start it, or correct `base_url`"
         return Availability(False, f"{installed}nothing listens at {where}", path=path, how=how)
 
     def is_here(self) -> bool:

@@ -31,7 +31,8 @@ class Capabilities:
     others they are put before the prompt. `tunes`: what it heeds of a request's `temperature` and `max_tokens`.
     `takes_price`: a `price` of its entry is what its tokens cost. `asks_at`: the address that its replies come
     from, where its surroundings decide that and not its entry: stored replies of another one are no use, and a run
-    that is gone on with asks for leave before it asks another one.
+    that is gone on with asks for leave before it asks another one. `messages`: it listens to the port's `inbox`
+    while it works; what is sent to another one is kept for its next turn, or refused.
     """
 
     answers: frozenset[OutputKind] = frozenset({"text", "findings", "schema"})
@@ -51,17 +52,27 @@ class Capabilities:
     tunes: frozenset[Tuning] = frozenset()
     takes_price: bool = False
     asks_at: str = ""
+    messages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What `detect` found. `how` says what to do where the engine is missing."""
+    """What `detect` found. `how` says what to do where the engine is missing.
+
+    `needs_entry`: nothing is missing but an entry of the plan or config that says what it is to run or ask.
+    """
 
     is_available: bool
     said: str
     version: str | None = None
     path: str | None = None
     how: str | None = None
+    needs_entry: bool = False
+
+
+def needs_entry(how: str) -> Availability:
+    """Say that an engine can be used once an entry says what `how` names."""
+    return Availability(False, "needs an entry", how=how, needs_entry=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,24 +196,25 @@ class Registry:
         hint = f"did you mean `use: {near[0]}`?" if near else "`parallelai engines list` shows all"
         return NotFoundError(f"engine `{name}` uses `{use}`, which is not registered", next=hint)
 
-    async def listing(self, *, default: str = DEFAULT) -> list[EngineRow]:
+    async def listing(self, *, defaults: Collection[str] = (DEFAULT,)) -> list[EngineRow]:
         """Say of every name whether it can be used here; those that can come first.
 
+        `defaults` are those that are taken where nobody names another.
         Starts no client and asks no server. An engine that does not answer in time is listed as missing.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._row(name, default)) for name in sorted(self.names)]
+            tasks = [group.create_task(self._row(name, name in defaults)) for name in sorted(self.names)]
         order = ("ready", "found", "missing")
         return sorted((task.result() for task in tasks), key=lambda row: (order.index(row.state), row.name))
 
-    async def _row(self, name: str, default: str) -> EngineRow:
+    async def _row(self, name: str, is_default: bool) -> EngineRow:
         entry = self.entry(name)
         use = None if entry is None else entry.use
         availability = await self._detect(name)
         state: State = "ready" if availability.is_available else "missing"
-        if state == "missing" and availability.path is not None:
+        if state == "missing" and (availability.path is not None or availability.needs_entry):
             state = "found"
-        return EngineRow(name, use, state, self._origin(name), availability, name == default)
+        return EngineRow(name, use, state, self._origin(name), availability, is_default)
 
     async def _detect(self, name: str) -> Availability:
         try:

@@ -37,6 +37,7 @@ from parallelai.engines.protocol import (
     Question,
     Request,
     UsageEvent,
+    needs_entry,
 )
 from parallelai.errors import ENGINE_ERRORS, ConfigError, EngineError, RateLimited, Rejected, Unavailable
 from parallelai.records import LimitKey, Reply, Usage, from_json, to_json
@@ -253,7 +254,7 @@ class ReplayEngine:
     async def detect(self) -> Availability:
         """Look whether the recording is there."""
         if self._folder is None:
-            return Availability(False, "no recording is configured", how=HOW)
+            return needs_entry(HOW)
         if not self._folder.is_dir():
             return Availability(False, f"there is no folder `{self._folder.name}`", how=HOW)
         return Availability(True, f"plays `{self._folder.name}` back", path=str(self._folder))

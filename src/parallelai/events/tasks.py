@@ -89,7 +89,8 @@ class AttemptStarted:
 class AttemptEnded:
     """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked.
 
-    `calls` is how many requests a model engine had leave for: one, but for repairs and second passes.
+    `calls` is how many requests a model engine had leave for: one, but for repairs and second passes. `kept` is the
+    patch, relative to the root, of what an attempt changed that failed; nobody applies it.
     """
 
     type: ClassVar[str] = "attempt.ended"
@@ -101,6 +102,7 @@ class AttemptEnded:
     error: ErrorRecord | None = None
     is_cached: bool = False
     calls: int = 0
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,8 @@ def is_failing(findings: Iterable[Finding], fail_on: Severity) -> bool:
 def _is_nothing_attempted(tasks: Iterable[TaskResult]) -> bool:
     """No engine could serve any task; what was skipped, such as their dependents, does not count."""
     due = [task for task in tasks if task.status is not Outcome.SKIPPED]
+    if any(task.status is Outcome.OK for task in due):  # such as one that landed, and could not be pushed
+        return False
     return bool(due) and all(task.error is not None and task.error.kind == "unavailable" for task in due)
 
 

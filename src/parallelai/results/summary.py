@@ -53,7 +53,9 @@ def task_counts(document: RunDocument) -> str:
         f"{document.counts[outcome]:,} {outcome.value}" for outcome in Outcome if document.counts.get(outcome)
     ]
     total = sum(document.counts.values())
-    return f"{number(total, 'task')}: {', '.join(said)}" if said else "no tasks"
+    if not said:  # what is shown while a run goes on, or of one that was killed, has no outcome
+        return "no tasks" if document.outcome is Outcome.OK else "no task has ended yet"
+    return f"{number(total, 'task')}: {', '.join(said)}"
 
 
 def kept_out(tasks: Sequence[TaskResult]) -> str:
@@ -70,7 +72,11 @@ def time(document: RunDocument) -> str:
 
 
 def cost(document: RunDocument) -> str:
-    usage = document.usage
+    return spent(document.usage)
+
+
+def spent(usage: Usage) -> str:
+    """Tokens and money; nothing of what is free."""
     if usage.basis == "free":
         return ""
     return f"{_tokens(usage)}, {_money(usage)}"

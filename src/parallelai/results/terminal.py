@@ -186,8 +186,7 @@ def _code(finding: Finding, page: _Page) -> str | None:
 
 def _task_block(document: RunDocument, page: _Page) -> list[str]:
     """The tasks with a text, a change, or a reason why they are not ok; all, if no files were reviewed."""
-    is_review = bool(document.findings or document.files != Coverage())
-    tasks = [task for task in document.tasks if not is_review or _has_something_to_say(task)]
+    tasks = [task for task in document.tasks if not _is_review(document) or _has_something_to_say(task)]
     groups = [[task] for task in tasks] if page.limit is None else _alike(tasks)
     shown = groups[: page.limit]
     lines = [line for group in shown for line in _group(group, page)]
@@ -196,6 +195,11 @@ def _task_block(document: RunDocument, page: _Page) -> list[str]:
         rest = f"{left:,} more tasks are not shown: `--verbose` or `--format json` lists all"
         lines += page.fill(rest, hang=f"{page.more} ")
     return lines
+
+
+def _is_review(document: RunDocument) -> bool:
+    """Whether files were looked at: tasks with nothing to say of themselves are then not listed."""
+    return bool(document.findings or document.files != Coverage())
 
 
 def _has_something_to_say(task: TaskResult) -> bool:
@@ -338,13 +342,16 @@ def _closing(document: RunDocument, page: _Page) -> list[str]:
     reviewed = summary.reviewed(document)
     lines = [page.style(line, "bold") for sentence in reviewed[:1] for line in page.fill(sentence)]
     lines += [line for sentence in reviewed[1:] for line in page.fill(sentence)]
+    has_voters = any(task.voters for task in document.tasks)
     facts = [
         summary.task_counts(document),
         summary.kept_out(document.tasks),
         summary.reused(document.tasks),
         summary.time(document),
         summary.cost(document),
-        summary.engines(document.tasks),
+        summary.engines(document.tasks)
+        if _is_review(document) or has_voters
+        else "",  # else each task names its own
     ]
     facts.append(f"run {document.run}")
     ended = page.fill(page.dot.join(fact for fact in facts if fact))

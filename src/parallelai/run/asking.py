@@ -41,6 +41,13 @@ def verdict(question: Question, workspace: Workspace | None, *, is_confined: boo
     return "allow" if is_confined or question.what in EDITS else "ask"
 
 
+def _unattended(workspace: Workspace | None) -> str:
+    """What to do where nobody is there to answer: with `ask`, a sandbox alone does not help."""
+    if workspace is not None and workspace.permissions == "ask":
+        return "run it on a terminal, or with `permissions: auto` in a sandbox, or with `permissions: deny`"
+    return "run it on a terminal, with a sandbox, or with `permissions: deny`"
+
+
 def option_for(is_allowed: bool, options: tuple[str, ...]) -> str:
     """Choose the option that means yes once, or no; never one that lasts."""
     wanted = "allow_once" if is_allowed else "reject_once"
@@ -92,7 +99,7 @@ class Questions:
             self._append(PermissionAnswered(name, "deny", POLICY), task=id.task, attempt=id.attempt)
             raise Unavailable(
                 f"it asks leave for `{question.what}`, and nobody is there to answer",
-                next="run it on a terminal, with a sandbox, or with `permissions: deny`",
+                next=_unattended(workspace),
             )
         else:
             given = await self._by_person(name, question)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from parallelai.engines.protocol import Message, Request
+from parallelai.engines.untrusted import shorten
 from parallelai.errors import EngineError, Invalid, RateLimited
 from parallelai.events import (
     AttemptEnded,
@@ -43,10 +44,14 @@ from parallelai.run.nodes import AttemptResult
 from parallelai.run.preparation import Ready, log_of, timeouts
 from parallelai.run.report import join
 from parallelai.run.resume import REJECTED, Prior
+from parallelai.run.retry import goes_over
 from parallelai.run.streams import StreamLogs
 from parallelai.run.validation import record_of, wrong_with
 from parallelai.run.workspaces import Measured
 from parallelai.store import Cache
+
+MOST_SAID = 300
+"""Characters of an error in a note."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,7 @@ class Tally:
     good: dict[int, Reply] = field(default_factory=dict)
     addresses: dict[int, str] = field(default_factory=dict)  # in the cache, of the good replies
     measured: dict[int, Measured] = field(default_factory=dict)  # the changes of the good replies
+    passed: dict[str, str] = field(default_factory=dict)  # engines of a fallback that could not, as notes
 
     @property
     def change(self) -> Measured | None:
@@ -168,9 +174,14 @@ class Flights:
             self._executor().cancel(id)
 
     def send(self, task: str, message: Message) -> bool:
-        """Pass a message to what is in flight for a task; False if nothing is."""
+        """Pass a message to what is in flight for a task; False if nothing is that can take one."""
         sent = [self._executor().send(id, message) for id in self._flights if id.task == task]
         return any(sent)
+
+    def mute(self, task: str) -> str | None:
+        """Say that whoever works on a task takes no message just then; None if nobody works on it."""
+        engine = next((flight.engine for id, flight in self._flights.items() if id.task == task), None)
+        return None if engine is None else f"`{engine}` takes no message while it works"
 
     def adopt(self, job: Job) -> None:
         """Go on with a job that has more tasks."""
@@ -206,6 +217,8 @@ class Flights:
             error = wrong_with(reply, flight.request)
             reply = self._masker.reply(reply) if error is None else None
         self._keep_unreadable(flight.log, news.id.task, error)
+        if error is not None and news.kept is not None:
+            _advise(error, f"what it changed is kept in `{news.kept}`")
         self._streams.close(flight.log)
         usage = news.usage
         task, attempt = news.id.task, news.id.attempt
@@ -213,27 +226,40 @@ class Flights:
             reason = "end_turn" if reply is not None else "error"
             self._append(TurnEnded(flight.turns, news.seconds, usage, reason), task=task, attempt=attempt)
         record = self._record(error)
+        reply = self._over_whom(flight, reply, record)
         if reply is not None:
             self._changed(news, reply)
             self._learn_memory(flight.engine, reply.memory_bytes)
         self._append(
             AttemptEnded(
-                flight.engine, reply is not None, news.seconds, usage, reply, record, calls=news.calls
+                flight.engine,
+                reply is not None,
+                news.seconds,
+                usage,
+                reply,
+                record,
+                calls=news.calls,
+                kept=news.kept,
             ),
             task=task,
             attempt=attempt,
         )
         self._count(flight, news.seconds, usage, reply, turns=flight.turns)
-        limited = error if isinstance(error, RateLimited) else None
-        result = AttemptResult(
-            ok=reply is not None,
-            seconds=news.seconds,
-            usage=usage,
-            error=record,
-            retry_after_seconds=limited.retry_after_seconds if limited is not None else None,
-            is_quota=limited is not None and limited.is_quota,
-        )
-        return news.id.task, flight.number, result
+        return task, flight.number, _result(news, error, record, ok=reply is not None)
+
+    def _over_whom(self, flight: _Flight, reply: Reply | None, record: ErrorRecord | None) -> Reply | None:
+        """Have the reply of a fallback's member say which ones before it could not, and why."""
+        task = flight.id.task
+        tally = self._tallies.get(task)
+        if reply is not None:
+            passed = () if tally is None else (n for who, n in tally.passed.items() if who != flight.engine)
+            notes = (*reply.notes, *passed)
+            return reply if len(notes) == len(reply.notes) else dataclasses.replace(reply, notes=notes)
+        rule = self._job.assignment(self._job.graph.get(task)).choice.rule
+        if record is not None and rule == "fallback" and goes_over(record.kind):
+            said = f"`{flight.engine}` was passed over: {shorten(record.said, MOST_SAID)}"
+            self._tallies.setdefault(task, Tally()).passed[flight.engine] = said
+        return None
 
     def _keep_unreadable(self, log: int, task: str, error: EngineError | None) -> None:
         """Keep the text of a reply that could not be used, and say where it is."""
@@ -241,7 +267,7 @@ class Flights:
             return
         self._streams.keep_reply(log, error.reply)
         place = f"`parallelai runs logs {self._job.run} {shlex.quote(task)}` shows what came"
-        error.next = f"{error.next}; {place}" if error.next else place
+        _advise(error, place)
 
     def _learn_memory(self, engine: str, taken: int | None) -> None:
         """Remember for later runs what a session took; the highest of this run is kept at its end."""
@@ -266,7 +292,11 @@ class Flights:
         tally = self._tallies.pop(task, None)
         if tally is not None and outcome is Outcome.OK:
             for attempt, address in tally.addresses.items():
-                self._cache.put(address, tally.good[attempt])
+                good = tally.good[attempt]  # who else could not answer is of this run, not of the reply
+                notes = tuple(note for note in good.notes if note not in tally.passed.values())
+                self._cache.put(
+                    address, good if len(notes) == len(good.notes) else changed(good, notes=notes)
+                )
         elif tally is not None and outcome in REJECTED:  # who tries again does not want the same replies
             self._repeats[task] = self._repeats.get(task, 0) + len(tally.good)
         return tally
@@ -367,6 +397,11 @@ class Flights:
         return None if error is None else self._masker.record(record_of(error))
 
 
+def _advise(error: EngineError, words: str) -> None:
+    """Say one thing more of what to do about an error."""
+    error.next = f"{error.next}; {words}" if error.next else words
+
+
 def _kept_out(change: Change, measured: Measured) -> list[GuardKeptOut]:
     """Say what of an attempt's work is no part of its change, by reason."""
     unseen = tuple(path for path in change.kept_out if path in measured.unseen)
@@ -376,3 +411,18 @@ def _kept_out(change: Change, measured: Measured) -> list[GuardKeptOut]:
         (unseen, "the task could not see it (`sparse`)"),
     )
     return [GuardKeptOut(paths, why) for paths, why in found if paths]
+
+
+def _result(
+    news: AttemptDone, error: EngineError | None, record: ErrorRecord | None, *, ok: bool
+) -> AttemptResult:
+    """What the scheduler is to know of an attempt."""
+    limited = error if isinstance(error, RateLimited) else None
+    return AttemptResult(
+        ok=ok,
+        seconds=news.seconds,
+        usage=news.usage,
+        error=record,
+        retry_after_seconds=limited.retry_after_seconds if limited is not None else None,
+        is_quota=limited is not None and limited.is_quota,
+    )

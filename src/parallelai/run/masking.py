@@ -22,21 +22,28 @@ _FINDING_TEXTS = ("message", "suggestion", "quote", "rule", "category")
 _texts_of: Callable[[Finding], tuple[str | None, ...]] = operator.attrgetter(*_FINDING_TEXTS)
 
 _SECRET_NAME = re.compile(r"(key|token|secret|passw|credential|auth)", re.IGNORECASE)
-_KNOWN_FORMS = (
-    r"sk-[A-Za-z0-9_-]{20,}",  # OpenAI, Anthropic
-    r"gh[pousr]_[A-Za-z0-9]{36,}",  # GitHub
-    r"github_pat_[A-Za-z0-9_]{50,}",
-    r"glpat-[A-Za-z0-9_-]{20,}",  # GitLab
-    r"xox[abprs]-[A-Za-z0-9-]{10,}",  # Slack
-    r"(?:AKIA|ASIA)[A-Z0-9]{16}",  # AWS
-    r"AIza[A-Za-z0-9_-]{35}",  # Google
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----",
-)
+_KNOWN_FORMS = {
+    r"sk-[A-Za-z0-9_-]{20,}": "a key of a model server",  # OpenAI, Anthropic
+    r"gh[pousr]_[A-Za-z0-9]{36,}": "a GitHub token",
+    r"github_pat_[A-Za-z0-9_]{50,}": "a GitHub token",
+    r"glpat-[A-Za-z0-9_-]{20,}": "a GitLab token",
+    r"xox[abprs]-[A-Za-z0-9-]{10,}": "a Slack token",
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}": "an AWS key",
+    r"AIza[A-Za-z0-9_-]{35}": "a Google key",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----": "a private key",
+}
+"""The forms of secrets that are known, and what has each."""
 
 
 def is_secret(name: str, value: str) -> bool:
     """Say whether a variable holds a secret, by its name or the form of its value."""
     return bool(_SECRET_NAME.search(name)) or bool(re.search("|".join(_KNOWN_FORMS), value))
+
+
+def kind_of(secret: str) -> str:
+    """Say of which kind a secret is, for people who are not shown it."""
+    kinds = (kind for form, kind in _KNOWN_FORMS.items() if re.fullmatch(form, secret))
+    return next(kinds, "what a variable holds that an engine or a command is given")
 
 
 class Masker:

@@ -21,6 +21,7 @@ from parallelai.events import (
     TaskEnded,
     TaskExpanded,
     TaskReady,
+    TaskStep,
     TurnEnded,
     TurnStarted,
 )
@@ -40,6 +41,8 @@ from parallelai.results.collect import Reported
 from parallelai.results.document import counts, join_coverage
 from parallelai.run.workspaces import Digests
 
+WORK = frozenset({AttemptReserved, TaskStep, ChangeApplied, ChangeRefused})
+"""Events by which a process that goes on with a run shows that something was left to do."""
 _OF_ATTEMPTS = frozenset({AttemptStarted, TurnStarted, TurnEnded})
 
 
@@ -68,6 +71,7 @@ class Report:
         self.refusals: dict[str, ChangeRefused] = {}
         self._seconds_before = 0.0
         self._span: tuple[str, str] | None = None
+        self._has_worked = True
 
     def take(self, event: Event) -> None:
         """Learn one event."""
@@ -76,6 +80,8 @@ class Report:
         if self._span is not None and is_carried_out:
             self._span = (self._span[0], event.at)  # the time until a next process came is nobody's work
         data = event.data
+        if type(data) in WORK:
+            self._has_worked = True
         if type(data) in _OF_ATTEMPTS:  # most events: an attempt's course, of which only the end counts here
             return
         match data:
@@ -100,6 +106,7 @@ class Report:
             case RunStarted():
                 self._seconds_before = self.seconds
                 self._span = (at, at)
+                self._has_worked = not data.is_resume
                 self.ended, self.findings = None, None
                 self.refusals.clear()  # whoever goes on may apply them again, or not
             case FindingRecorded():
@@ -144,6 +151,17 @@ class Report:
             and self.results[task].result.workstream is None  # which has landed
         )
 
+    def kept(self) -> dict[str, str]:
+        """The patches of what tasks changed that failed or are blocked, in plan order: no changes to be taken."""
+        bad = (Outcome.FAILED, Outcome.BLOCKED)
+        found = {}
+        for task in self.order:
+            if task in self.results and self.results[task].result.status in bad:
+                attempts = self.replies.get(task, {})
+                patches = [attempts[number].kept for number in sorted(attempts)]
+                found[task] = next((patch for patch in reversed(patches) if patch is not None), None)
+        return {task: patch for task, patch in found.items() if patch is not None}
+
     def unapplied(self) -> tuple[str, ...]:
         """Name the tasks whose changes were not put into the user's checkout, in plan order."""
         return tuple(task for task in self.changed() if not self.is_applied.get(task, False))
@@ -152,7 +170,8 @@ class Report:
         if event.task is None or event.attempt is None:
             return
         self.replies.setdefault(event.task, {})[event.attempt] = data
-        self.seconds_one_by_one += data.seconds
+        if data.ok or data.error is not None:  # one that was cancelled would have gone on
+            self.seconds_one_by_one += data.seconds
         if data.usage is not None and not data.is_cached:
             self.usage = data.usage if self.usage is None else self.usage + data.usage
 
@@ -177,8 +196,11 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """How long processes worked on the run, without the time between them."""
-        if self._span is None:
+        """How long processes worked on the run, without the time between them.
+
+        A process that went on with the run and found nothing to do took none.
+        """
+        if self._span is None or not self._has_worked:
             return self._seconds_before
         began, latest = (datetime.fromisoformat(at) for at in self._span)
         return self._seconds_before + max((latest - began).total_seconds(), 0.0)

@@ -454,9 +454,11 @@ class Runner:
     def send(self, task: str, text: str, by: str) -> str:
         if self._flights.send(task, Message(text, by)):
             return "sent"
+        mute = self._flights.mute(task)
         if self._steer_stream is not None and self._job.has_streams:
-            return self._steer_stream("send", {"name": task, "text": text}, by)
-        raise UsageError(f"task `{task}` is not running")
+            said = self._steer_stream("send", {"name": task, "text": text}, by)
+            return f"{mute}: {said}" if mute else said
+        raise UsageError(mute or f"task `{task}` is not running")
 
     def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
         is_leave = kind in ("approve", "reject") and self._job.has_leave

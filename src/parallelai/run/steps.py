@@ -113,4 +113,5 @@ async def _check(argv: tuple[str, ...], instance: Instance, context: StepContext
         said = (completed.stderr.strip() or completed.stdout.strip()).decode(errors="replace")
         last = "\n".join(said.splitlines()[-5:])[-1000:]
         end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
-        raise CheckFailed(f"check `{shown}` failed ({end}): {last}", next=f"see `{context.log.name}`")
+        failed = ": ".join(filter(None, (f"check `{shown}` failed ({end})", last)))
+        raise CheckFailed(failed, next=f"see `{os.path.relpath(context.log, context.root)}`")

@@ -80,10 +80,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any."""
+    """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any.
+
+    `untold` is what people said that it is not told, unless it has another turn after all.
+    """
 
     words: str = ""
     aside: str = ""
+    untold: tuple[str, ...] = ()
 
 
 NOTHING_TOLD = Told()
@@ -113,6 +117,12 @@ class Place(Protocol):
 
     async def keep(self, measured: Measured) -> Change:
         """Write the change down as a patch. Raises `Trespass` if it holds what looks like a secret."""
+
+    async def keep_aside(self) -> str | None:
+        """Keep what an attempt changed that failed, as a patch that nobody applies; gives its path below the root.
+
+        None where nothing was changed, where it stays in its folder, or where it cannot be kept.
+        """
 
     async def write(self, edits: Any) -> None:
         """Write the edits that a model proposed (`engines.edits`). Raises `Invalid` where they do not fit."""

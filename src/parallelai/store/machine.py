@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from parallelai.config import machine_path
 from parallelai.records import LimitKey, utc_now
 from parallelai.store import migrations, place
 from parallelai.store.database import Database
@@ -37,7 +38,7 @@ class Machine:
     @classmethod
     def open(cls, path: Path | None = None) -> Self:
         """Open the database at `path`, or the user's own, making it if needed. Raises `StoreError`."""
-        path = (path or _default_path()).absolute()
+        path = (path or machine_path()).absolute()
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # No WAL: it is written rarely, and home folders on network file systems are common.
@@ -165,12 +166,6 @@ class Machine:
     def _do(self, statement: str, *values: str | int) -> int:
         with self._database.write() as connection:
             return connection.execute(statement, values).rowcount
-
-
-def _default_path() -> Path:
-    import platformdirs  # only where no path was given
-
-    return platformdirs.user_state_path("parallelai", appauthor=False) / "machine.db"
 
 
 def _name(path: Path) -> str:

@@ -55,7 +55,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where landings happen. `folder` is the run's, `hidden` what no gate may see."""
+    """Where landings happen. `folder` is the run's, `hidden` what no gate may see; `is_tried`: nothing is to last."""
 
     repository: Repository
     run: str
@@ -66,6 +66,7 @@ class Ground:
     grace_seconds: float = 5.0
     memory_bytes: int | None = None
     ledger: Ledger | None = None
+    is_tried: bool = False
 
     @property
     def decisions(self) -> Path:
@@ -145,7 +146,9 @@ def make_lander(
     engine = ", ".join(landing.resolver.members) if landing.resolver is not None else "engine"
     settling = Settling(
         repository,
-        decisions=Decisions(ground.decisions, commits=landing.decisions == "commit"),
+        decisions=Decisions(
+            ground.decisions, commits=landing.decisions == "commit", is_kept=not ground.is_tried
+        ),
         asker=ports.asker,
         engine=engine,
         regenerate=ground.regeneration(workspace),

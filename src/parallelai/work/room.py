@@ -25,7 +25,7 @@ from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate
 from parallelai.records import ErrorRecord, Reply
 from parallelai.run.approving import WAITS
-from parallelai.run.workspaces import NOTHING_TOLD, Measured, Parked, Told
+from parallelai.run.workspaces import Measured, Parked, Told
 from parallelai.work.colleagues import Colleagues, Pause
 from parallelai.work.conflicts.advice import advice, has_landed, left_unsettled, marked, to_settle
 from parallelai.work.conflicts.waiting import place_of
@@ -34,7 +34,7 @@ from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Candidate, Tell
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
-from parallelai.work.streams.record import Stream, described, waits_for_leave, with_leave
+from parallelai.work.streams.record import Stream, described, refused, waits_for_leave, with_leave
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.revisiting import landed_again
 from parallelai.work.streams.worktrees import Started
@@ -54,6 +54,8 @@ class _Course:
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
     broken: set[str] = field(default_factory=set)
+    sent: list[str] = field(default_factory=list)
+    """What people said to it that it was not told yet."""
 
 
 class Room:
@@ -199,6 +201,7 @@ class Room:
         """Put a workstream's context before what its assistant is asked."""
         stream = self.streams.find(name)
         notes = self._colleagues.notes(name)
+        self._courses[name].sent.clear()
         return await self.site.brief(stream, request, notes, has_hands=has_hands)
 
     async def heard(self, name: str, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
@@ -226,13 +229,16 @@ class Room:
         if not can_tell:
             self._colleagues.keep(name, words)
             words = []
+        else:
+            course.sent.clear()
+        untold = tuple(course.sent)
         if not words and not work.checks and not work.todo:
-            return NOTHING_TOLD
+            return Told(untold=untold)
         course.told += bool(words)
         async with self._locks[name]:
             synced = await self.site.sync(name)
         asides = [synced, *self._colleagues.asides(name)]
-        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)))
+        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)), untold)
 
     async def _put_right(self, name: str, pause: Pause, can_tell: bool) -> list[str]:
         """Bring in what a workstream waited for, where it can be told; gives what it has to put right."""
@@ -409,14 +415,15 @@ class Room:
                 return f"`{name}` may land"
             case "reject":
                 reason = str(args.get("reason") or "")
-                self.streams.update(name, lambda it: dataclasses.replace(it, approved_by=None, state="open"))
+                self.streams.update(name, lambda it: refused(it, by or "somebody", reason))
                 self._colleagues.keep(name, [f"Its landing was refused by {by}: {reason}"])
                 self._courses[name].refusal = reason or "no reason was given"
                 self._courses[name].decided.set()
                 return f"`{name}` does not land; it is worked on again when the run goes on"
             case "send":
                 self._colleagues.keep(name, [f"{by or 'Somebody'} says: {args.get('text') or ''}"])
-                return f"`{name}` is told with its next turn"
+                self._courses[name].sent.append(str(args.get("text") or ""))
+                return f"`{name}` is told with its next turn, if there is one"
             case "lease":
                 paths = tuple(str(path) for path in args.get("paths") or ())
                 return self._colleagues.give(name, paths, by)

@@ -154,7 +154,7 @@ class Site:
         env = self.environment(name)
         log = self._setting.folder / "steps" / f"{name}-setup.log"
         grace = self._setting.plan.limits.grace
-        command = Command("setup", argv, SETUP_SECONDS, grace, self._setting.run, log)
+        command = Command("setup", argv, SETUP_SECONDS, grace, self._setting.run, log, self._setting.root)
         return await run_in(str(folder), workspace, env, command)
 
     # -- how a program may work in it

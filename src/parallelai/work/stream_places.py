@@ -118,11 +118,14 @@ class StreamPlace:
 
     async def keep(self, measured: Measured) -> Change:
         room = self._room
-        path = free_patch(room.setting.folder, self._work.number)
+        path = free_patch(room.setting.folder, f"{self._work.number + 1:04}")
         await room.site.write_patch(self._name, path)
         shown = os.path.relpath(path, room.setting.root)
         room.attempted(self._name)
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
+
+    async def keep_aside(self) -> str | None:
+        return None  # its worktree stays
 
     async def write(self, edits: Any) -> None:
         await asyncio.to_thread(write_edits, Path(self.root), edits)
@@ -131,7 +134,7 @@ class StreamPlace:
         room = self._room
         log = room.setting.folder / "steps" / f"{self._name}-check.log"
         grace = room.setting.plan.limits.grace
-        command = Command("check", argv, seconds, grace, room.setting.run, log)
+        command = Command("check", argv, seconds, grace, room.setting.run, log, room.setting.root)
         env = room.site.environment(self._name)
         error = await run_in(self.root, self.workspace, env, command)
         await room.take_back(self._name)  # what a check leaves behind is nobody's change

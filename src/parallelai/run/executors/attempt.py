@@ -23,6 +23,7 @@ from parallelai.errors import (
     Internal,
     Invalid,
     ParallelAIError,
+    SessionGone,
     TimedOut,
     Trespass,
     Unavailable,
@@ -42,7 +43,9 @@ MOST_REPAIRS = 2
 NUDGE = "You have said nothing for a while. Go on with the task, or say what keeps you from finishing it."
 KEPT_OUT = "`parallelai work status` says what was kept out, why, and where it is"
 GO_ON = "You were interrupted. Look at what is done already, and finish the task."
+BEGUN_ANEW = "its session was gone, so that it was told the task anew in another one"
 EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
+EMPTY_IS_FINE = "write `empty: ok` if that is fine"
 UNSEEN = (
     "This folder holds only a part of the files, and you wrote over some that it does not hold: {paths}\n"
     "That is not taken. Do the task in the files that are here, or say why it cannot be done."
@@ -60,6 +63,12 @@ class AttemptPort(Port, Protocol):
     """The port of an attempt, which lasts over all its turns."""
 
     session: str | None
+    kept: str | None
+    """The patch of what an attempt changed that failed, once it is kept."""
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the time-out is what ends the attempt."""
 
     def placed(self, path: str, base: str, edits: bool, *, is_over: bool = False) -> None:
         """Tell which folder the attempt works in, and what it was cut from; or that it is removed."""
@@ -166,9 +175,13 @@ async def _opened(
         yield place
     except asyncio.CancelledError:
         is_left = _may_go_on(engine, port)
+        if port.is_out_of_time and work.edits:
+            port.kept = await place.keep_aside()
         raise
     except EngineError as error:
         is_left = isinstance(error, TimedOut) and _may_go_on(engine, port)
+        if work.edits:
+            port.kept = await place.keep_aside()
         error.said = "; ".join((error.said, *await place.put_right()))
         raise
     finally:
@@ -201,6 +214,7 @@ class _Attempt:
         self._repairs = 0
         self._notes: dict[str, None] = {}
         self._asides: list[str] = []
+        self._untold: tuple[str, ...] = ()
         self._measured: Measured | None = None
 
     async def carry_out(self) -> Result:
@@ -241,7 +255,7 @@ class _Attempt:
             )
         elif prompt is not request.prompt:
             request = dataclasses.replace(request, prompt=prompt)
-        reply = await self._perform(completed(self._engine, request))
+        reply = await self._performed(request)
         if not isinstance(reply, Reply):
             raise TypeError(f"it gave no reply, but {type(reply).__name__}")
         if reply.session is not None:
@@ -249,6 +263,22 @@ class _Attempt:
         self._port.used(reply.usage)
         self._notes.update(dict.fromkeys(reply.notes))
         return reply
+
+    async def _performed(self, request: Request) -> Reply:
+        """Do a turn; one whose session is gone is done in another, which is told the whole task before it."""
+        try:
+            return await self._perform(completed(self._engine, request))
+        except SessionGone:
+            if request.session is None:
+                raise
+        self._port.session = None
+        self._notes[BEGUN_ANEW] = None
+        task = self._request
+        # Of its parts one is under way already, if it is not the first turn.
+        told = _first_prompt(task.prompt, self._work.todo) if request.turn == 1 else task.prompt
+        prompt = f"{told}\n{request.prompt}\n"
+        request = dataclasses.replace(request, prompt=prompt, session=None, shared=task.shared)
+        return await self._perform(completed(self._engine, request))
 
     @property
     def _continues(self) -> bool:
@@ -259,6 +289,7 @@ class _Attempt:
         """Let the folder take in what was said and done in a turn, which may give further ones."""
         while self._place is not None and self._work.edits:
             told = await self._place.heard(reply, self._continues, self._port.parked)
+            self._untold = told.untold
             if told.aside:
                 self._asides.append(told.aside)
             if not told.words:
@@ -300,7 +331,7 @@ class _Attempt:
                     return EMPTY, Trespass(said, next=KEPT_OUT)
                 if measured.unseen:
                     return UNSEEN.format(paths=_named(measured.unseen)), Invalid(said, next=SPARSE)
-                error = Invalid(said or "the change is empty", next="write `empty: ok` if that is fine")
+                error = Invalid(said or "the change is empty", next=EMPTY_IS_FINE)
                 return EMPTY, error
         return await self._failed_check(self._place)
 
@@ -327,7 +358,8 @@ class _Attempt:
             await self._place.write(reply.data)
 
     async def _result(self, reply: Reply) -> Result:
-        reply = dataclasses.replace(reply, notes=tuple(self._notes))  # of all turns
+        untold = (f"was not told: {text}" for text in self._untold)
+        reply = dataclasses.replace(reply, notes=(*self._notes, *untold))  # of all turns
         if self._work.verify is not None and self._request.output == "findings":
             reply = await self._verified(reply)
         if self._place is None:

@@ -60,7 +60,8 @@ class AttemptTurned(NamedTuple):
 class AttemptDone(NamedTuple):
     """The end of an attempt: a reply or an error, never both. `error` is None too if it was cancelled.
 
-    `measured` is the change of one that edits, `calls` how many permits were granted.
+    `measured` is the change of one that edits, `calls` how many permits were granted; `kept` is the patch, below
+    the root, of what one that failed had changed.
     """
 
     id: AttemptId
@@ -70,6 +71,7 @@ class AttemptDone(NamedTuple):
     usage: Usage | None = None
     measured: Measured | None = None
     calls: int = 0
+    kept: str | None = None
 
 
 class AttemptParked(NamedTuple):

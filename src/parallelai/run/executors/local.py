@@ -115,10 +115,16 @@ class _Port:
     usage: Usage | None = None
     session: str | None = None
     calls: int = 0
+    kept: str | None = None
+    takes_messages: bool = False
     _streamed: Usage | None = None  # what the turn has reported so far
     _has_streamed: bool = False  # something that is worth a log; most calls say no more than their end
     _turn_began: float = 0.0
     _messages: asyncio.Queue[Message] | None = None  # made when somebody needs it: few turns do
+
+    @property
+    def is_out_of_time(self) -> bool:
+        return self.clock.wall.expired()
 
     @property
     def messages(self) -> asyncio.Queue[Message]:
@@ -147,8 +153,16 @@ class _Port:
             return await self.executor.coordinator.ask(self.id, question, self.request.workspace)
 
     async def inbox(self) -> AsyncIterator[Message]:
+        self.takes_messages = True  # also of an engine that did not say so
         while True:
             yield await self.messages.get()
+
+    def untold(self) -> tuple[str, ...]:
+        """The messages that came too late for the last turn, as notes."""
+        late = self._messages
+        if late is None:
+            return ()
+        return tuple(f"was not told: {late.get_nowait().text}" for _ in range(late.qsize()))
 
     def used(self, usage: Usage) -> None:
         """Count a turn that ended with a reply: its own figure, rather than the sum of what it reported."""
@@ -244,7 +258,7 @@ class LocalExecutor:
 
     def send(self, id: AttemptId, message: Message) -> bool:
         port = self._ports.get(id)
-        if port is None:
+        if port is None or not port.takes_messages:
             return False
         port.messages.put_nowait(message)
         return True
@@ -282,8 +296,11 @@ class LocalExecutor:
             return AttemptDone(id, seconds, error=error)
         port.settle()
         if result is None:
-            return AttemptDone(id, seconds, None, error, port.usage, calls=port.calls)
-        return AttemptDone(id, seconds, result.reply, None, port.usage, result.measured, port.calls)
+            return AttemptDone(id, seconds, None, error, port.usage, calls=port.calls, kept=port.kept)
+        reply = result.reply
+        if untold := port.untold():
+            reply = dataclasses.replace(reply, notes=(*reply.notes, *untold))
+        return AttemptDone(id, seconds, reply, None, port.usage, result.measured, port.calls)
 
     async def _perform(self, spec: AttemptSpec, began: float) -> None:
         """Carry an attempt out, and report its end, also of one that is cancelled meanwhile."""
@@ -312,6 +329,7 @@ class LocalExecutor:
                 clock = _Clock(wall)
                 port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
                 port._turn_began = began
+                port.takes_messages = engine.capabilities.messages
                 # Most attempts are that; all else is for those with more.
                 if spec.work is PLAIN and is_one_turn(engine):
                     return await self._only_turn(engine, port, request)

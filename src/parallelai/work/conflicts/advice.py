@@ -32,6 +32,11 @@ def advice(pair: ConflictPair, *, is_with_target: bool = False) -> str:
         )
     where = _where(pair.files)
     both = f"`{pair.a}` and `{pair.b}`"
+    if pair.is_deletion:
+        return (
+            f"Of {both} one changed what the other deleted{where}, and git cannot merge that. Agree whether it stays;"
+            " who lands second takes that over."
+        )
     if pair.conflict and pair.class_ == "function":
         return (
             f"{both} change different definitions at the same place{where}, and git cannot merge that. Keep both"

@@ -154,7 +154,9 @@ class Checkout:
         Raises `OSError`.
         """
         path = before.git_dir / "index"
-        if (self._is_by_us(path) and not is_head_back) or not await self._differs(before.index, path):
+        if not _is_kept(before.index) or (self._is_by_us(path) and not is_head_back):
+            return None
+        if not await self._differs(before.index, path):
             return None
         head = first_line(before.git_dir / "HEAD") or ""
         is_elsewhere = (head, await self._commit(head)) != (before.head, before.commit)
@@ -182,6 +184,7 @@ class Checkout:
         if await asyncio.to_thread(_mark, old) == await asyncio.to_thread(_mark, new):
             return False
         copy = old.with_name(f"now-{secrets.token_hex(8)}")
+        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         await asyncio.to_thread(copy_plain, new, copy)
         first, second = [await self._entries(each) for each in (old, copy)]
         copy.unlink(missing_ok=True)
@@ -256,8 +259,16 @@ def _copy_of(index: Path, folder: Path) -> Path:
     return found
 
 
+_NO_INDEX = "none"
+
+
 def _named(mark: tuple[int, int] | None) -> str:
-    return "none" if mark is None else f"{mark[0]}-{mark[1]}"
+    return _NO_INDEX if mark is None else f"{mark[0]}-{mark[1]}"
+
+
+def _is_kept(index: Path) -> bool:
+    """Whether a copy is there, or there was nothing to copy; a full disk may have cost it."""
+    return index.name == _NO_INDEX or index.exists()
 
 
 def _keep_aside(index: Path, aside: Path) -> Path:

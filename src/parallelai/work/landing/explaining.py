@@ -94,7 +94,8 @@ def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
 def not_settled(clash: Clash, with_: Sequence[str], target: str, error: ErrorRecord) -> ErrorRecord:
     """A conflict that whoever was asked did not settle."""
     plain = conflicts(dataclasses.replace(clash, why=error.said), with_, target)
-    return ErrorRecord("conflict", plain.said, error.where, error.next or plain.next, error.retry_helps)
+    advice = f"{error.next}; or {plain.next}" if error.next else plain.next
+    return ErrorRecord("conflict", plain.said, error.where, advice, error.retry_helps)
 
 
 def waits_for(name: str, need: str, error: ErrorRecord | None) -> ErrorRecord:

@@ -19,6 +19,7 @@ from parallelai.records import ErrorRecord
 from parallelai.work.landing import history
 from parallelai.work.landing.commits import Committing
 from parallelai.work.landing.explaining import of_error
+from parallelai.work.landing.foreseeing import foresee
 from parallelai.work.landing.ground import Firm, Ground, Shadowed
 from parallelai.work.landing.judging import PARALLEL, Judging
 from parallelai.work.landing.merging import Merging
@@ -121,17 +122,18 @@ class Lander:
         names = order(left, pairs, clashing)
         place = {name: number for number, name in enumerate(names)}
         sorted_pairs = [sorted(pair, key=lambda name: place[name]) for pair in pairs]
-        fitting = len((await merging.chain(tip, [_named(left, name) for name in names])).members)
-        runs = 0 if self._gates is None or not fitting else fitting
-        if runs and self.plan.method == "merge":
-            runs = -(-fitting // (self.plan.batch or fitting))
+        chain = await merging.chain(tip, [_named(left, name) for name in names])
+        foreseen = await foresee(merging, chain, left, may_ask=self.plan.via == "ref")
+        runs = foreseen.runs(self.plan) if self._gates is not None else 0
         return Preview(
             names,
             tuple(sorted((pair[0], pair[1]) for pair in sorted_pairs)),
             tuple(name for name in names if name in clashing),
             tuple(sorted(found.landed)),
             runs,
-            max(1, fitting.bit_length()) if runs else 0,
+            max(1, sum(foreseen.rounds).bit_length()) if runs else 0,
+            foreseen.refused,
+            foreseen.settled,
         )
 
     async def shadow(self, candidates: Sequence[Candidate]) -> Shadow:

@@ -131,6 +131,15 @@ class Merging:
         """Have a conflict settled by whoever can, an engine too; the result keeps to the conflicting files."""
         return await self._settled(clash.ours, clash.candidate, clash.merged, side, may_ask=True)
 
+    async def foresee(self, ours: str, candidate: Candidate) -> Mapping[str, str] | ErrorRecord:
+        """Say by path who would settle the conflicts of a candidate with a commit, or why nobody would."""
+        merged = await self._one(ours, self._tip(candidate))
+        if merged.is_clean:
+            return {}
+        if self._resolving is None:
+            return _unmerged(merged)
+        return await self._resolving.foresee(ours, self._tip(candidate), merged)
+
     async def _put(self, ours: str, candidate: Candidate, side: Side) -> Member | Clash:
         merged = await self._one(ours, self._tip(candidate))
         tree, settled = merged.tree, dict(self._by.get(candidate.commit, {}))
@@ -146,7 +155,7 @@ class Merging:
         self, ours: str, candidate: Candidate, merged: Merged, side: Side, *, may_ask: bool
     ) -> Resolved | ErrorRecord:
         if self._resolving is None:
-            return ErrorRecord("conflict", "; ".join(merged.said[:3]) or "git cannot merge it")
+            return _unmerged(merged)
         sides = (side, Side(candidate.name, candidate.intent))
         resolved = await self._resolving.settle(ours, self._tip(candidate), merged, sides, may_ask=may_ask)
         if isinstance(resolved, ErrorRecord):
@@ -201,6 +210,10 @@ class Merging:
             merged = await merge_all(self._attributes, missing)
             self._known.update(zip(missing, merged, strict=True))
         return [self._known[pair] for pair in pairs]
+
+
+def _unmerged(merged: Merged) -> ErrorRecord:
+    return ErrorRecord("conflict", "; ".join(merged.said[:3]) or "git cannot merge it")
 
 
 def subset(candidates: Sequence[Candidate], names: Collection[str]) -> list[Candidate]:

@@ -123,6 +123,9 @@ class Resolving(Protocol):
         which take no time; an engine is asked outside the queue.
         """
 
+    async def foresee(self, ours: str, theirs: str, merged: Any) -> Mapping[str, str] | ErrorRecord:
+        """Say of each conflicting file of a merge who would settle it, or why nobody would; nothing is kept."""
+
     async def failed(self, name: str) -> None:
         """Take in that a candidate did not pass its gates: what an engine settled for it is asked anew."""
 
@@ -153,6 +156,8 @@ class Preview:
         runs: gate runs if all pass: one for a batch that is merged, one for each commit else.
         runs_for_each_bad: about how many runs each candidate that fails costs.
         refused: names that would not be landed at all, and why.
+        settled: names that git cannot merge, and how each of their conflicts would be settled.
+        notes: what else a person should know before.
     """
 
     order: tuple[str, ...]
@@ -162,6 +167,8 @@ class Preview:
     runs: int = 0
     runs_for_each_bad: int = 0
     refused: tuple[tuple[str, str], ...] = ()
+    settled: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

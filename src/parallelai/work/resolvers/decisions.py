@@ -170,14 +170,18 @@ def decode(data: bytes, key: str) -> Decision | None:
 class Decisions:
     """The decisions below the state: one file each, written whole or not at all."""
 
-    def __init__(self, folder: Path, *, commits: bool = False, checkout: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, commits: bool = False, checkout: Path | None = None, is_kept: bool = True
+    ) -> None:
         """Keep decisions in a folder, which is made when the first one is.
 
         Args:
             folder: where they lie, below the state.
             commits: they also land with what they were made for, and are found in the target.
             checkout: where the ones that landed lie in the user's checkout; these are listed, never written.
+            is_kept: new ones are written; not where a landing is only tried.
         """
+        self._is_kept = is_kept
         self._folder = folder
         self.commits = commits
         self._checkout = checkout
@@ -202,7 +206,7 @@ class Decisions:
     def record(self, decision: Decision) -> None:
         """Keep a decision, in place of an earlier one of the same conflict. Raises OSError."""
         data = encode(decision)
-        if len(data) > MAX_BYTES or not _KEY.fullmatch(decision.key):
+        if not self._is_kept or len(data) > MAX_BYTES or not _KEY.fullmatch(decision.key):
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace_whole(self._path(decision.key), data)

@@ -19,6 +19,7 @@ from parallelai.git.plumbing import Git, in_parts
 from parallelai.git.repository import Repository
 from parallelai.plan.generators import Generator
 from parallelai.records import ErrorRecord
+from parallelai.work.landing.messages import how
 from parallelai.work.landing.records import REGENERATED, Resolved, Side, Tell
 from parallelai.work.resolvers import asking, decisions, generating, regenerating
 from parallelai.work.resolvers.checking import MAX_BYTES, objection
@@ -28,6 +29,8 @@ from parallelai.work.resolvers.ladder import climb, rungs
 from parallelai.work.resolvers.records import Conflict, History, Rung
 from parallelai.work.resolvers.splitting import Split, merged_text, split
 
+ASK = "`parallelai work land --engine NAME`, or `landing: {resolver: NAME}`, has an engine settle it"
+"""What helps where no resolver knows."""
 MAX_FILES = 1000
 """Merges with more conflicting files are left to a person."""
 _TEXT_KINDS = ("content", "add/add")
@@ -144,6 +147,27 @@ class Settling:
         resolved = await self._resolved(merged, files, done)
         self._settled.setdefault(sides[1].name, []).append(resolved.tree)
         return resolved
+
+    async def foresee(self, ours: str, theirs: str, merged: Merged) -> Mapping[str, str] | ErrorRecord:
+        """See `Resolving.foresee`. Raises `GitError` where git fails."""
+        generated = [one.path for one in merged.conflicts if self._is_generated(one.path)]
+        files = await self._read(ours, theirs, merged, generated)
+        if isinstance(files, ErrorRecord):
+            return files
+        found = {file.path: await self._foreseen(ours, file) for file in files}
+        left = [path for path, how in found.items() if not how]
+        return _left(left) if left else {path: f"`{path}` would be {how}" for path, how in found.items()}
+
+    async def _foreseen(self, ours: str, file: _File) -> str:
+        """What a landing would do with one file, in words; empty where nobody would settle it."""
+        if self._generate is not None and (generator := self._generate.of(file.path)) is not None:
+            return f"made anew by `{generating.shown_command(generator)}`"
+        done = await self._remembered(ours, file) or await asyncio.to_thread(self._climbed, file)
+        if done is not None:
+            return f"settled {how(done.by)}{'' if done.is_new else ', as it was decided before'}"
+        if self._is_made(file.path):
+            return "made anew by its own tool"
+        return f"asked of `{self._engine}`" if self._asker is not None else ""
 
     async def failed(self, name: str) -> None:
         """See `Resolving.failed`."""
@@ -467,4 +491,4 @@ def _named(paths: Sequence[str]) -> str:
 
 
 def _left(paths: Sequence[str]) -> ErrorRecord:
-    return ErrorRecord("conflict", f"no resolver knows how to settle {_named(paths)}")
+    return ErrorRecord("conflict", f"no resolver knows how to settle {_named(paths)}", next=ASK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ LAST_CHARS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to run in a workspace. `what` is how errors call it: `check`, `setup`."""
+    """A command to run in a workspace. `what` is how errors call it: `check`, `setup`.
+
+    `root` is the folder from which errors tell the path of its log; None: they tell the whole path.
+    """
 
     what: str
     argv: tuple[str, ...]
@@ -27,6 +31,7 @@ class Command:
     grace_seconds: float
     run: str
     log: Path
+    root: Path | None = None
 
 
 def is_confined(workspace: Workspace) -> bool:
@@ -80,14 +85,10 @@ async def run_in(
         return None
     end = f"exit {completed.exit}" if completed.exit is not None else f"signal {completed.signal}"
     said = last_lines(completed.stdout, completed.stderr)
+    log = command.log if command.root is None else os.path.relpath(command.log, command.root)
     return CheckFailed(
-        f"{command.what} `{shown}` failed ({end}): {said}", next=f"see `{_shown(command.log)}`"
+        ": ".join(filter(None, (f"{command.what} `{shown}` failed ({end})", said))), next=f"see `{log}`"
     )
-
-
-def _shown(log: Path) -> str:
-    """A log's place below the state folder: `runs/<id>/steps/<name>`."""
-    return "/".join(("runs", *log.parts[-3:]))
 
 
 def last_lines(*outputs: bytes) -> str:

@@ -91,6 +91,13 @@ class ScratchPlace:
     async def keep(self, measured: Measured) -> Change:
         return await self._owner.keep(measured, self._work.number)
 
+    async def keep_aside(self) -> str | None:
+        try:
+            measured = await self.measure()
+            return await self._owner.keep_aside(measured, self._work.number) if measured.files else None
+        except (ParallelAIError, OSError):  # why the attempt failed is worth more
+            return None
+
     async def heard(self, reply: Reply, can_go_on: bool, parked: Parked) -> Told:
         return NOTHING_TOLD
 

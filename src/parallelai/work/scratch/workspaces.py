@@ -14,13 +14,13 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from parallelai.engines.protocol import Workspace
-from parallelai.errors import EngineError, Trespass, Unavailable, UsageError
+from parallelai.errors import EngineError, Unavailable, UsageError
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import said_of_missing
@@ -29,13 +29,14 @@ from parallelai.plan.files import Matcher
 from parallelai.records import Change
 from parallelai.run.workspaces import Applied, Measured, Parked, Work, Written
 from parallelai.work.checkout.applying import Changes
-from parallelai.work.checkout.changes import contents, secrets_of
+from parallelai.work.checkout.changes import contents
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.lending import TaskLoans, folders_of
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.place import Laid, ScratchPlace, environment_of
+from parallelai.work.scratch.secrets import refuse_secrets
 from parallelai.work.scratch.snapshot import Snapshot, blobs, open_snapshot, take_snapshot
 from parallelai.work.scratch.users_git import Look, UsersGit
 
@@ -293,7 +294,7 @@ class RunWorkspaces:
         settings = self._settings
         log = settings.folder / "steps" / f"{laid.folder.path.name}-{what}.log"
         env = environment_of(wanted)
-        command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
+        command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log, settings.root)
         return await run_in(str(laid.folder.path), workspace, env, command)
 
     def _check_room(self, size: int) -> None:
@@ -344,21 +345,19 @@ class RunWorkspaces:
 
     async def keep(self, measured: Measured, number: int) -> Change:
         changed = await contents(self._snapshot.git, measured.base, measured.commit)
-        self._refuse_secrets(changed)
-        names = {path for path, _, _ in changed}
-        patch = await folders.patch_of(self._snapshot, measured.base, measured.commit, names)
-        path = free_patch(self._settings.folder, number)
-        await asyncio.to_thread(write_patch, path, patch)
-        shown = os.path.relpath(path, self._snapshot.root)
+        refuse_secrets(changed, self._settings.secrets_in)
+        shown = await self._write_patch(measured, {path for path, _, _ in changed}, f"{number + 1:04}")
         return Change(shown, measured.files, kept_out=tuple(map(as_text, measured.kept_out)))
 
-    def _refuse_secrets(self, changed: Iterable[tuple[str, bytes | None, bytes | None]]) -> None:
-        """Raise `Trespass` for a change that brings a secret in: in a file's bytes, or in its name."""
-        find = self._settings.secrets_in
-        for path, before, after in changed:
-            if after is not None and secrets_of(after, path, find) - secrets_of(before or b"", "", find):
-                said = f"the change puts what looks like a secret into `{path}`"
-                raise Trespass(said, next="look at it, and take the secret out or make the change yourself")
+    async def keep_aside(self, measured: Measured, number: int) -> str:
+        """Write down what an attempt changed that failed, whatever it holds; gives the patch's path from the root."""
+        return await self._write_patch(measured, set(measured.files), f"failed-{number + 1:04}")
+
+    async def _write_patch(self, measured: Measured, names: Set[str], name: str) -> str:
+        patch = await folders.patch_of(self._snapshot, measured.base, measured.commit, names)
+        path = free_patch(self._settings.folder, name)
+        await asyncio.to_thread(write_patch, path, patch)
+        return os.path.relpath(path, self._snapshot.root)
 
     def gave_up(self, task: str) -> None:
         """Nobody waits for a plain task but by the graph."""
@@ -452,18 +451,22 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def free_patch(folder: Path, number: int) -> Path:
-    """A name for the patch of an instance, by its place in the plan, that no file of the run has yet."""
-    again = (f"{number + 1:04}-{count}.patch" for count in itertools.count(2))
-    names = itertools.chain([f"{number + 1:04}.patch"], again)
+def free_patch(folder: Path, name: str) -> Path:
+    """A path for a patch that no file of the run has yet."""
+    again = (f"{name}-{count}.patch" for count in itertools.count(2))
+    names = itertools.chain([f"{name}.patch"], again)
     patches = folder / "patches"
     return next(patches / name for name in names if not (patches / name).exists())
 
 
 def write_patch(path: Path, patch: bytes) -> None:
-    """Write a patch, down to the disk."""
+    """Write a patch, down to the disk, for its owner's eyes: what is kept of a failed task may hold a secret."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
+    with open(path, "xb", opener=_as_ours) as file:
         file.write(patch)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _as_ours(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -16,13 +16,15 @@ from parallelai.records import Usage, to_json
 from parallelai.run.approving import UNMET
 from parallelai.work.landing.waiting import Waiting
 from parallelai.work.status.progress import UNDONE, Progress, last_words
-from parallelai.work.streams.record import Stream, is_undone, pending_part
+from parallelai.work.streams.record import Stream, is_refused, is_undone, pending_part
 
 SCHEMA = "parallelai/status/1"
 LOST = "lost"
 """The stage of what had landed, and is not on its target any more."""
 PENDING = "pending"
 """The stage of what landed beside its target, because the user's checkout could not follow: nobody took it over yet."""
+REJECTED = "rejected"
+"""The stage of what a person refused to let land as it is."""
 INTERRUPTED = "interrupted"
 """The stage of what a run was at when it was killed."""
 
@@ -198,6 +200,8 @@ def _stage(stream: Stream, progress: Progress, commit: str | None) -> str:
         return "landed"
     if is_undone(stream):
         return UNDONE
+    if _is_refused(stream, progress):
+        return REJECTED
     if progress.outcome is not None and progress.outcome != "ok":
         return progress.outcome
     if stream.state == "done" and progress.stage in ("waiting", "working"):
@@ -213,12 +217,9 @@ def _checks(progress: Progress, count: int) -> Passed:
 
 def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: Files | None) -> str | None:
     """Why a workstream cannot land now; None if it can."""
-    if _landed_as(stream, progress) is not None:
-        return "it has landed"
-    if stream.state == "dropped":
-        return "it was dropped"
-    if is_undone(stream):
-        return f"its landing was taken back; `parallelai work land {stream.name}` lands it again"
+    decided = _why_decided(stream, progress)
+    if decided is not None:
+        return decided
     if progress.outcome not in (None, "ok"):
         return progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
     if progress.blocked is not None:
@@ -235,6 +236,28 @@ def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: 
     if progress.gate is not None and not progress.gate.ok:
         return f"the gate failed: {progress.gate.why or progress.gate.command}"
     return None
+
+
+def _why_decided(stream: Stream, progress: Progress) -> str | None:
+    """What became of it, or what a person decided of it, that keeps it from landing; None for neither."""
+    if _landed_as(stream, progress) is not None:
+        return "it has landed"
+    if stream.state == "dropped":
+        return "it was dropped"
+    if is_undone(stream):
+        return f"its landing was taken back; `parallelai work land {stream.name}` lands it again"
+    return f"{stream.refused}; {_after_refusal(stream)}" if _is_refused(stream, progress) else None
+
+
+def _is_refused(stream: Stream, progress: Progress) -> bool:
+    """Whether a person refused it, and no assistant has taken it up again since."""
+    is_at_rest = progress.outcome is not None or progress.stream is None
+    return is_refused(stream) and is_at_rest
+
+
+def _after_refusal(stream: Stream) -> str:
+    again = f"`parallelai work run {shlex.quote(stream.plan)}` has it worked on again"
+    return f"{again}; if you put it right yourself, say `parallelai work done {stream.name}`"
 
 
 def _why_open(stream: Stream, progress: Progress, files: Files | None) -> str:

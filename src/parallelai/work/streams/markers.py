@@ -17,8 +17,10 @@ from parallelai.git.repository import Repository
 from parallelai.results.printable import visible
 
 _CHANGED = "-G^(<<<<<<<|>>>>>>>)( |\r?$)"
-_LINE = "^(<<<<<<<|>>>>>>>)( .{0,80}|\r?$)"
-_OURS = re.compile(rb"[<>]{7} [0-9a-f]{40}")
+_LINE = "^(<<<<<<<|>>>>>>>)( .{0,200}|\r?$)"
+LONGEST_LABEL = 120
+"""Bytes of the name that a merge made here puts before the commit of a side."""
+_OURS = re.compile(rb"[<>]{7} (?:[^ ]{1,%d} )?[0-9a-f]{40}" % LONGEST_LABEL)
 _FILE = "100"
 _MOST = 5
 _MOST_OF_A_FILE = 5000

@@ -89,6 +89,7 @@ class Stream:
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
         in_attempt: an attempt works in it; where none does, one was cut off there.
         left_at: when that was, in seconds since 1970, where it was stopped; None where it was killed.
+        refused: by whom it was refused that it lands, and why; `refused_head`: for which head.
         admin: git's folder of its worktree, absolute, as it was when that was made; empty where nobody looked.
     """
 
@@ -124,6 +125,8 @@ class Stream:
     left_at: float | None = None
     approved_head: str | None = None
     undone_by: Landed | None = None
+    refused: str | None = None
+    refused_head: str | None = None
 
     @property
     def is_approved(self) -> bool:
@@ -134,6 +137,25 @@ class Stream:
 def is_undone(stream: Stream) -> bool:
     """Whether its landing was taken back, and nobody has taken it up since."""
     return stream.undone is not None and stream.state == "done"
+
+
+def refused(stream: Stream, by: str, reason: str) -> Stream:
+    """Write down that a person refused to let it land as it is: it is worked on again, and its assistant is told."""
+    said = f"rejected by {by}: {reason}" if reason else f"rejected by {by}"
+    told = f"Its landing was {said}"
+    return replace(
+        stream,
+        state="open",
+        approved_by=None,
+        refused=said,
+        refused_head=stream.head,
+        mail=(*stream.mail, told),
+    )
+
+
+def is_refused(stream: Stream) -> bool:
+    """Whether a person refused to let it land as it is now, and nobody has called it ready since."""
+    return stream.refused is not None and stream.refused_head == stream.head and stream.state == "open"
 
 
 def pending_part(stream: Stream) -> Landed | None:

@@ -16,7 +16,7 @@ from parallelai.git.repository import Repository
 from parallelai.work.streams import syncing
 from parallelai.work.streams.beside import belongs_to, beside, held_at, with_entries
 from parallelai.work.streams.carrying import as_commit, trees
-from parallelai.work.streams.markers import brought
+from parallelai.work.streams.markers import LONGEST_LABEL, brought
 from parallelai.work.streams.now import find_place
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -51,7 +51,9 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     if stream.is_sparse and (hidden := await left_out(find_place(repository, stream), files)):
         why = "the worktree holds a part of the files, and would not have all that is to be settled"
         return Synced(False, stream, why=why, files=hidden)
-    tree = await with_entries(repository, merged.tree, more) if more else merged.tree
+    labels = {tip: stream.name, onto: stream.target}
+    named = {path: await _written(repository, there[path], text, labels) for path, text in texts.items()}
+    tree = await with_entries(repository, merged.tree, {**more, **named})
     message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
     made = await as_commit(repository, tree, (tip, onto), message.encode())
 
@@ -91,7 +93,25 @@ def settling(stream: Stream) -> frozenset[str]:
     return frozenset(path for each in stream.unsettled for path in (each, belongs_to(each)) if path)
 
 
-async def _marked(repository: Repository, held: Mapping[str, Entry]) -> tuple[str, ...]:
-    """Those of some files that have git's conflict markers in them. Raises `GitError`."""
+def labelled(text: bytes, labels: Mapping[str, str]) -> bytes:
+    """Put the names of commits before their hashes in git's conflict markers; too long a name is left out. Pure."""
+    for commit, name in labels.items():
+        label = name.encode()
+        if len(label) <= LONGEST_LABEL:
+            marker = rb"^(<<<<<<<|>>>>>>>) (?=" + commit.encode() + rb"(?:[:\r\n]|\Z))"
+            named = rb"\g<0>" + label.replace(b"\\", rb"\\") + b" "
+            text = re.sub(marker, named, text, flags=re.MULTILINE)
+    return text
+
+
+async def _written(repository: Repository, held: Entry, text: bytes, labels: Mapping[str, str]) -> Entry:
+    """Write a file with conflict markers that say whose each side is. Raises `GitError`."""
+    blob = await repository.git.line("hash-object", "-w", "--stdin", stdin=labelled(text, labels))
+    return Entry(held.mode, blob)
+
+
+async def _marked(repository: Repository, held: Mapping[str, Entry]) -> dict[str, bytes]:
+    """The contents of those of some files that have git's conflict markers in them. Raises `GitError`."""
     texts = await repository.git.blobs({entry.blob for entry in held.values() if entry.mode != _SUBMODULE})
-    return tuple(path for path, entry in held.items() if _MARKER.search(texts.get(entry.blob, b"")))
+    found = {path: texts.get(entry.blob, b"") for path, entry in held.items()}
+    return {path: text for path, text in found.items() if _MARKER.search(text)}

@@ -1,0 +1,117 @@
+"""What `work land --dry-run` and `work conflicts --shadow` foresee of a landing, as it then is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shops import commit, git, shop_with
+
+MAKER = """\
+import pathlib
+names = sorted(path.name for path in pathlib.Path("src").iterdir())
+pathlib.Path("gen.txt").write_text("\\n".join(names))
+"""
+ASKED = "`parallelai work land --engine NAME`, or `landing: {resolver: NAME}`, has an engine settle it"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose versions, generated file, and text change on both sides."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    own = tmp_path / "config" / "parallelai" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(
+        '[gates]\nlanding = ["true"]\ncanary = "off"\n[engines.idle]\nuse = "command"\ncommand = "true"\n'
+        f'[[landing.generated]]\nfiles = "gen.txt"\ncommand = ["{sys.executable}", "make.py"]\n'
+    )
+    files = {"v.txt": "version = 1.0.0\n", "gen.txt": "app.py", "make.py": MAKER, "a.txt": "a\n"}
+    root = shop_with(tmp_path, monkeypatch, files)
+    branch(root, "rule", {"v.txt": "version = 1.2.0\n"})
+    branch(root, "made", {"gen.txt": "app.py\nb.py", "src/b.py": "b = 1\n"})
+    branch(root, "text", {"a.txt": "branch\n"})
+    branch(root, "plain", {"plain.txt": "plain\n"})
+    for path, text in {"v.txt": "version = 1.1.0\n", "gen.txt": "app.py\nc.py", "a.txt": "main\n"}.items():
+        (root / path).write_text(text)
+    (root / "src" / "c.py").write_text("c = 1\n")
+    commit(root, "main moves")
+    return root
+
+
+def branch(shop: Path, name: str, files: dict[str, str | None]) -> None:
+    git(shop, "checkout", "-qb", name, "main")
+    for path, text in files.items():
+        if text is None:
+            (shop / path).unlink()
+        else:
+            (shop / path).write_text(text)
+    commit(shop, name)
+    git(shop, "checkout", "-q", "main")
+
+
+def test_a_dry_run_says_who_would_settle_what(cli: Any, shop: Path) -> None:
+    land = ("work", "land", "--branches", "rule", "made", "text", "plain")
+    shown = cli(*land, "--dry-run").out
+    assert "rule: `v.txt` would be settled by versions\n" in shown
+    assert f"made: `gen.txt` would be made anew by `{sys.executable} make.py`\n" in shown
+    assert f"text would not land: no resolver knows how to settle `a.txt` ({ASKED})" in shown
+    assert "2 gate runs if all pass" in shown  # what fits, and what is made anew when that has landed
+    assert cli("work", "decisions", "--json").document["decisions"] == []  # nothing of it was decided
+
+    asked = cli(*land, "--dry-run", "--engine", "idle").out
+    assert "text: `a.txt` would be asked of `idle`\n" in asked
+    assert "would not land" not in asked
+
+    before = git(shop, "rev-parse", "HEAD")
+    landed = cli(*land)
+    assert "3 of 4 landed" in landed.out, landed.out
+    assert f"{ASKED}; or merge `main` into `text`" in landed.out
+    git(shop, "reset", "-q", "--hard", before)
+    again = cli("work", "land", "--branches", "rule", "--dry-run").out
+    assert "rule: `v.txt` would be settled by versions, as it was decided before" in again
+
+
+def test_an_engine_that_did_nothing_is_named(cli: Any, shop: Path) -> None:
+    (row,) = cli("work", "land", "--branches", "text", "--engine", "idle", "--json").document["tasks"]
+    assert row["error"]["said"].endswith("; `idle` was asked, and changed nothing")
+    assert row["error"]["next"] == (
+        "another one may: `parallelai work land --engine NAME`;"
+        " or merge `main` into `text`, settle it there, then land it again"
+    )
+
+
+def test_a_use_of_what_is_gone_is_told_before_and_after(cli: Any, shop: Path) -> None:
+    branch(
+        shop,
+        "base",
+        {"src/calc.py": "def subtract(a, b):\n    return a - b\n\n\ndef add(a):\n    return a\n"},
+    )
+    git(shop, "merge", "-q", "base")
+    branch(shop, "gone", {"src/calc.py": "def add(a):\n    return a\n"})
+    branch(shop, "use", {"src/use.py": "from src.calc import subtract\n\n\nX = subtract(2, 1)\n"})
+    land = ("work", "land", "--branches", "gone", "use")
+    said = "logic conflict, which git merges: `use` calls `subtract(a, b)`, which `gone` removed"
+    assert f"note: {said}" in cli(*land, "--dry-run").out
+    landed = cli(*land)
+    assert (landed.code, landed.out.count(f"gone, use: {said}")) == (0, 1)
+
+
+def test_a_shadow_landing_keeps_out_what_brings_markers(cli: Any, shop: Path) -> None:
+    branch(shop, "marks", {"m.txt": "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n"})
+    shadow = ("work", "conflicts", "--branches", "marks", "plain", "--shadow")
+    called = cli(*shadow, "--fail")
+    assert (called.code, "1 fit together on main: plain" in called.out) == (1, True)
+    assert "breaks alone: marks (conflict)\n  it brings conflict markers in `m.txt:1`\n" in called.out
+    assert json.loads(cli("--json", *shadow).out)["breaking"][0]["names"] == ["marks"]
+
+
+def test_of_what_one_deleted_it_is_not_said_that_both_changed_the_same_lines(cli: Any, shop: Path) -> None:
+    branch(shop, "edits", {"plan.txt": "x\n", "a.txt": "edited\n"})
+    branch(shop, "removes", {"a.txt": None})
+    drawn = cli("work", "conflicts", "--branches", "edits", "removes", "text").out
+    assert "1 edits    - D F  ." in drawn, drawn
+    assert "\nD changed by one, deleted by the other\n" in drawn
+    assert "  a.txt (changed by one, deleted by the other)\n" in drawn
