@@ -243,7 +243,7 @@ async def test_where_a_tool_fails_its_second_command_is_tried(
         return dataclasses.replace(made, tools={"a.lock": Tool(("lock-tool",), "a.toml", otherwise=command)})
 
     assert await otherwise("good")("a.lock", tree) == b"manifest\n"
-    assert await otherwise("bad")("a.lock", tree) == "tool `lock-tool --old bad` failed (exit 1):"
+    assert await otherwise("bad")("a.lock", tree) == "tool `lock-tool --old bad` failed (exit 1)"
 
 
 COMPOSER = ("composer", "update", "--no-install", "--no-scripts", "--no-plugins", "--no-interaction")

@@ -353,7 +353,12 @@ class Landings:
 
     async def _logic(self, landing: _Landing, candidates: Sequence[Candidate]) -> Sequence[Logic]:
         target = Head(landing.target, await self.tip(landing.repository, landing.target))
-        return await logic_conflicts(landing.repository, self._project.state, candidates, target)
+        return await logic_conflicts(landing.repository, self._conflicts_cache, candidates, target)
+
+    @property
+    def _conflicts_cache(self) -> Path | None:
+        """Where it is kept what was found of pairs: nowhere in a project that has no state, which a look makes none."""
+        return self._project.state / "cache" / "conflicts" if self._project.has_store else None
 
     def live(self, plan: str | None = None) -> list[str]:
         """The names of the workstreams that are worked on: of a plan, or of all. Raises `NotFoundError`."""
@@ -416,7 +421,7 @@ class Landings:
     ) -> Callable[[], Awaitable[ConflictDocument]]:
         """What looks for conflicts again and again, in a tenth of the time from the second look on."""
         repository = await open_repository(self._project.root)
-        matrix = Matrix(repository, self._project.state / "cache" / "conflicts")
+        matrix = Matrix(repository, self._conflicts_cache)
 
         async def look() -> ConflictDocument:
             streams = [] if patterns else self._live((), plan)

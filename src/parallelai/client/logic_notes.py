@@ -21,12 +21,12 @@ class Logic:
 
 
 async def logic_conflicts(
-    repository: Repository, state: Path, candidates: Sequence[Candidate], target: Head
+    repository: Repository, cache: Path | None, candidates: Sequence[Candidate], target: Head
 ) -> tuple[Logic, ...]:
     """Find the logic conflicts of candidates with each other and with the target. A gate may see them, or not."""
     heads = [Head(one.name, one.commit, one.owns) for one in candidates]
     try:
-        found = await Matrix(repository, state / "cache" / "conflicts").look(heads, target)
+        found = await Matrix(repository, cache).look(heads, target)
     except ParallelAIError:  # only a note: it keeps nothing from landing
         return ()
     return tuple(
