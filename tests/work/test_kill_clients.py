@@ -108,7 +108,8 @@ def check_resumed(field: Field, word: str) -> None:
     """Go on with the run: the sessions continue, and what was done is not done again."""
     before = len(field.server.requests)
     done, most = run_program(field.checkout, "runs", "resume"), 3
-    if "timed_out" in done.stdout:  # on a busy machine Claude Code was seen not to end; then it goes on once more
+    # On a busy machine Claude Code was seen not to end; then it goes on once more.
+    if "timed_out" in done.stdout:
         done, most = run_program(field.checkout, "runs", "resume"), 6
     assert done.returncode == 0, done.stdout + done.stderr
     shown = json.loads(run_program(field.checkout, "runs", "show", "--json").stdout)
