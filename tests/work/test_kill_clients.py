@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
-from attack_support import KEY, Field, with_word
+from attack_support import KEY, Field, running, with_word
 from work_support import git, make_repository
 
 from clients.installing import programs
@@ -89,11 +90,17 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def asleep(word: str) -> list[psutil.Process]:
+    """The tools that have come to their sleep: nothing else is called by the word."""
+    return running(lambda process: process.cmdline()[:1] == [word])
+
+
 def interrupt(field: Field, word: str, number: int) -> int:
     """Carry the plan out, and send a signal when the tools of both clients run."""
     program = start_program(field.checkout, "execute", "plan.yaml")
     try:
-        wait_until(lambda: len(with_word(word)) >= len(BOTH) or program.poll() is not None)
+        # Codex writes its script by a shell, whose command line holds the word, too, before its tool has begun.
+        wait_until(lambda: len(asleep(word)) >= len(BOTH) or program.poll() is not None)
         assert program.poll() is None, program.communicate()
         program.send_signal(number)
         program.communicate(timeout=SECONDS)
