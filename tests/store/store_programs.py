@@ -8,7 +8,10 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +161,8 @@ async def fork(state: str, gate: str) -> None:
             said.append("nothing" if store.cache.get("k") is store.cache.get("mine") is None else "something")
             store.close()
             print(json.dumps(said), flush=True)
-            Path(gate).read_bytes()  # a FIFO: until the test has looked
+            with open(gate, "rb") as opened:  # a FIFO: until the test has looked
+                opened.read(1)
             os._exit(0)
         await asyncio.to_thread(sys.stdin.readline)
         writer.append(numbered(6))
@@ -167,5 +171,47 @@ async def fork(state: str, gate: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fork_while_busy(state: str, times: str) -> None:
+    """Fork again and again while a thread is within SQLite; each child closes what it has inherited."""
+    store = Store.open(Path(state))
+    is_over = threading.Event()
+
+    def be_busy() -> None:
+        while not is_over.is_set():
+            sqlite3.connect(":memory:").close()
+
+    threads = [threading.Thread(target=be_busy) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(int(times)):
+        store.journal.runs()  # leaves an idle connection for the child to find
+        child = os.fork()
+        if child == 0:
+            store.close()
+            os._exit(0)
+        if not _has_ended(child, seconds=20):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            print("hangs")
+            break
+    else:
+        print("closed")
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    store.close()
+
+
+def _has_ended(child: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
 if __name__ == "__main__":
-    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))
+    program = globals()[sys.argv[1]](*sys.argv[2:])
+    if program is not None:
+        asyncio.run(program)

@@ -118,7 +118,8 @@ def test_processes_that_start_at_once_make_one_journal(tmp_path: Path) -> None:
 def test_a_forked_child_is_refused_and_holds_no_lock(tmp_path: Path) -> None:
     state, gate = tmp_path / "state", tmp_path / "gate"
     os.mkfifo(gate)
-    with start("fork", state, gate) as process:
+    # Open both ways, so that nobody waits for the other to come.
+    with gate.open("r+b", buffering=0) as opened, start("fork", state, gate) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -135,8 +136,13 @@ def test_a_forked_child_is_refused_and_holds_no_lock(tmp_path: Path) -> None:
                 assert store.journal.check() == []
         finally:
             process.kill()
-            gate.open("w").close()
+            opened.write(b"!")
         assert process.stdout.read() == ""  # ends when the child has
+
+
+def test_a_forked_child_closes_the_store_whatever_its_parent_was_doing(tmp_path: Path) -> None:
+    out, said = start("fork_while_busy", tmp_path / "state", 200).communicate()
+    assert (out, said) == ("closed\n", "")
 
 
 def test_repair_waits_for_nobody(tmp_path: Path) -> None:

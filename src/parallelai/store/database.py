@@ -23,6 +23,10 @@ BUSY_SECONDS = 60.0
 _SETUP_SECONDS = 30.0
 _IDLE = 4
 
+# The connections that a forked child found open. It may not even close them: a thread of its parent that was
+# within SQLite at the fork has left SQLite's own locks taken for ever.
+_inherited: list[list[sqlite3.Connection]] = []
+
 
 class Database:
     """A file of the given schema, open in this process.
@@ -59,6 +63,9 @@ class Database:
     def close(self) -> None:
         """Close every connection. What is still in use elsewhere closes when it is given back."""
         self._is_open = False
+        if self._is_foreign:
+            _inherited.append(self._idle)
+            self._idle = []
         while self._idle:
             self._idle.pop().close()
         self._guard.release()
@@ -71,11 +78,15 @@ class Database:
 
     def refuse_fork(self) -> None:
         """Raise `StoreError` in a child that was forked after the file was opened."""
-        if os.getpid() != self._process:
+        if self._is_foreign:
             raise StoreError(
                 f"`{self.path}` was opened before this process was forked, and cannot be used in it",
                 next="open the store anew in the child, or start it with `spawn`",
             )
+
+    @property
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._process
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
