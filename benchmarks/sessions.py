@@ -114,7 +114,7 @@ class _Bench:
     def environment(self) -> Mapping[str, str]:
         return {**environment(), "HOME": str(self.base / "home"), KEY: "sk-of-a-benchmark", **_xdg(self.base)}
 
-    def prompt(self, name: str) -> str:
+    def prompt(self, name: str, side: str) -> str:
         pause = {"delay": DELAY_SECONDS}
         steps = [
             pause,
@@ -124,7 +124,8 @@ class _Bench:
             pause,
             {"say": "done"},
         ]
-        return f"Do what is asked.\n```script\n{json.dumps({'id': name, 'steps': steps})}\n```\n"
+        script = f"{self.base.name}-{side}-{name}"  # the server makes each script wait but once
+        return f"Do what is asked.\n```script\n{json.dumps({'id': script, 'steps': steps})}\n```\n"
 
     # One after the other: what is measured
 
@@ -134,7 +135,7 @@ class _Bench:
         for name, use in self.sessions:
             tree = self.base / "trees" / name
             subprocess.run(["git", "worktree", "add", "-q", "--detach", tree], cwd=self.checkout, check=True)
-            (self.base / f"{name}.prompt").write_text(self.prompt(name))
+            (self.base / f"{name}.prompt").write_text(self.prompt(name, "xargs"))
             words = shlex.join([str(self.clients / PROGRAMS[use]), *_arguments(use, self.url)])
             script = f"cd {shlex.quote(str(tree))} && PWD=$(pwd) exec {words}"
             (self.base / f"{name}.sh").write_text(f"{script} < ../../{name}.prompt > ../../{name}.out 2>&1\n")
@@ -189,7 +190,13 @@ class _Bench:
             for use in PROGRAMS
         }
         tasks = [
-            {"id": name, "engine": use, "edits": True, "retries": 0, "description": self.prompt(name)}
+            {
+                "id": name,
+                "engine": use,
+                "edits": True,
+                "retries": 0,
+                "description": self.prompt(name, "execute"),
+            }
             for name, use in self.sessions
         ]
         return {"version": 1, "engines": engines, "tasks": tasks, "limits": {"parallel": len(tasks)}}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 import threading
 from collections.abc import Mapping
@@ -115,12 +116,14 @@ class AcpEngine:
         """Do one turn in a session of the agent's. Raises an `EngineError`."""
         if not self._command:
             raise Unavailable(f"engine `{self.name}` has no command", next=HOW)
-        from parallelai.engines.acp_pool import Pool  # the protocol's SDK takes half a second to load
+        # The protocol's SDK takes long to load: meanwhile, others have sessions to start.
+        loading = asyncio.to_thread(importlib.import_module, "parallelai.engines.acp_session")
+        launch, _ = await asyncio.gather(asyncio.to_thread(self._launch, request), loading)
+        from parallelai.engines.acp_pool import Pool
         from parallelai.engines.acp_session import take_turn
 
         if self._pool is None:
             self._pool = Pool()
-        launch = await asyncio.to_thread(self._launch, request)
         try:
             async with asyncio.timeout(request.timeout_seconds) as wall:
                 return await take_turn(self._pool, launch, request, port, wall)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from parallelai.errors import Unavailable, UsageError
 from parallelai.events import TaskStep
 from parallelai.plan import model
 from parallelai.run.workspaces import Parked
-from parallelai.work.landing.records import Tell
 from parallelai.work.ledger import Held, Lacking, Ledger
-from parallelai.work.streams.registry import Streams
+
+if TYPE_CHECKING:  # runs without workstreams land nothing, and need not load how that is done
+    from parallelai.work.landing.records import Tell
+    from parallelai.work.streams.registry import Streams
 
 NOTHING = model.Needs()
 
