@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
 def execute(shared: Shared, plan: str, **given: Any) -> int:
     """Carry out the plan in the file PLAN."""
     from parallelai.cli.carry import carry_out
-    from parallelai.client.jobs import plan_name
 
     asked = Carrying.of(given)
     if asked.is_dry:
         return preview(shared, plan, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        loaded = ai.plans.load(plan, carry.variables)
-        return await ai.carry_out_plan(loaded, plan_name(Path(plan), ai.project.root), carry)
+        return await ai.carry_out_plan(*ai.load_plan(plan, carry.variables), carry)
 
     return carry_out(shared, asked, call)
 

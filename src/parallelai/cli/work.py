@@ -51,9 +51,8 @@ def start(shared: Shared, plan: str, names: tuple[str, ...]) -> int:
 def run(shared: Shared, plan: str, **given: Any) -> int:
     """Carry PLAN out: start what is ready, guard, land, clean. Goes on with its latest run unless `--new`."""
     from parallelai.cli.carry import carry_out
-    from parallelai.client.jobs import plan_name
-    from parallelai.plan.imported import is_task_list
     from parallelai.plan.model import positions
+    from parallelai.plan.source import is_task_list
 
     asked = Carrying.of(given)
     if asked.is_dry:
@@ -62,13 +61,13 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
         return preview(shared, plan, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        loaded = ai.plans.load(plan, carry.variables)
+        loaded, name = ai.load_plan(plan, carry.variables)
         if not loaded.workstreams and not positions(loaded).finished:
             left = " left" if is_task_list(Path(plan)) else ""
             raise UsageError(
                 f"`{plan}` has no workstreams{left}", next=f"`parallelai execute {plan}` runs its tasks"
             )
-        return await ai.work.run(loaded, plan_name(Path(plan), ai.project.root), carry)
+        return await ai.work.run(loaded, name, carry)
 
     return carry_out(shared, asked, call)
 
@@ -330,7 +329,7 @@ def clean(shared: Shared, is_dry: bool, left: tuple[str, ...]) -> int:
 
 @work.group(cls=Group)  # click's own group would not give `shared` to its commands
 def hooks() -> None:
-    """Give people in worktrees the guard's check: git hooks that warn before a commit and a push."""
+    """Give people in worktrees the guard's check: git hooks that refuse a commit or a push."""
 
 
 @hooks.command("install")

@@ -13,33 +13,13 @@ from parallelai.results.document import is_pending
 from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
 from parallelai.work.landing.explaining import request_open
-from parallelai.work.landing.records import Arrival, Candidate
+from parallelai.work.landing.records import Arrival
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import KeptOut, Landed, Stream, described
 
 THERE = "there"
 """The stage of what the target held already, in the document of a landing: nothing of it was new."""
-
-
-def candidate_of(stream: Stream, others: Sequence[Stream], engine: str | None = None) -> Candidate:
-    """A workstream as it is to land, beside others that land with it; `engine` worked on it last, if one did."""
-    landing = {each.name for each in others}
-    trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
-    if engine is not None:
-        trailers["ParallelAI-Engine"] = engine
-    return Candidate(
-        name=stream.name,
-        commit=stream.head,
-        base=stream.base,
-        branch=stream.branch,
-        intent=stream.description,
-        depends_on=tuple(name for name in stream.depends_on if name in landing),
-        priority=stream.priority,
-        trailers=trailers,
-        owns=stream.rules.owns,
-        worktree=stream.worktree,
-    )
 
 
 def told(kept: KeptOut) -> str:

@@ -284,6 +284,13 @@ class AsyncParallelAI:
         told = [template.prompt, *(checklist.get(name, "") for name in options.checklist or checklist)]
         return await offer(self.project, tree.paths, prompt="\n".join(told))
 
+    def load_plan(self, path: str | Path, variables: Iterable[str] = ()) -> tuple[Plan, str]:
+        """Load a plan's file, and say what it is known by. Raises `PlanError` with all problems."""
+        from parallelai.client.jobs import plan_name
+        from parallelai.client.loading import load_plan
+
+        return load_plan(self.project, Path(path), variables), plan_name(Path(path), self.project.root)
+
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
         return await self._carrier.plan(plan, name, carry)
@@ -318,7 +325,6 @@ class AsyncParallelAI:
         variables: Iterable[str] = (),
     ) -> tuple[Plan, str | None]:
         """Load a plan, and say what it is known by; None for one that is not a file."""
-        from parallelai.client.jobs import plan_name
         from parallelai.plan import load
         from parallelai.plan.model import Plan
 
@@ -332,6 +338,4 @@ class AsyncParallelAI:
         if plan is None:
             given = {"tasks": list(tasks or ())}
             return load.from_mapping(given, names=names, tree=self.project.tree), None
-        path = Path(plan)
-        loaded = load.load(path, root=self.project.root, names=names, tree=self.project.tree)
-        return loaded, plan_name(path, self.project.root)
+        return self.load_plan(plan, variables)

@@ -11,7 +11,7 @@ from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
-from parallelai.client.arrivals import candidate_of, into, is_left, now_in, result_of, row_left_out, told
+from parallelai.client.arrivals import into, is_left, now_in, result_of, row_left_out, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf, refuse_unknown
 from parallelai.client.branches_meant import branches_meant, candidates_of
@@ -59,7 +59,7 @@ from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.guards import by_hand
 from parallelai.work.landing.lander import Lander
-from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow
+from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow, candidate_of
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
@@ -189,7 +189,7 @@ class Landings:
             out |= await unsettled(landing.repository, found)
             arrivals = [Arrival(name, None, error) for name, error in out.items()]
             able = [each for each in found if each.name not in out]
-            candidates = [candidate_of(each, able, by.get(each.name)) for each in able]
+            candidates = [candidate_of(each, among=able, engine=by.get(each.name)) for each in able]
             logic = await self._logic(landing, candidates)
             landed = await landing.lander.land(candidates) if candidates else []
             arrivals += with_notes(landed, logic)
@@ -398,7 +398,7 @@ class Landings:
             left = await unsettled(landing.repository, streams)
             able = [each for each in streams if each.name not in left]
             held = [Arrival(name, None, error) for name, error in left.items()]
-            yield landing, [candidate_of(each, able) for each in able], held
+            yield landing, [candidate_of(each, among=able) for each in able], held
 
     def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
         from parallelai.client.jobs import plan_name

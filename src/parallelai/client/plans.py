@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.loading import load_plan
 from parallelai.client.notes import of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.past import Past
@@ -28,15 +29,15 @@ from parallelai.plan.convert import to_yaml, with_places
 from parallelai.plan.files import read_text
 from parallelai.plan.generators import Generators, MadeFiles
 from parallelai.plan.graph import TaskGraph
-from parallelai.plan.imported import is_task_list
 from parallelai.plan.model import Plan, positions
 from parallelai.plan.pairs import Pair, pairs
 from parallelai.plan.propose import Wave, waves, with_phases
 from parallelai.plan.schema import plan_schema
+from parallelai.plan.source import is_task_list
 from parallelai.plan.starting import starting_plan
 from parallelai.plan.values import shown
 from parallelai.processes import find
-from parallelai.run import assembly, strategies
+from parallelai.run import assembly
 from parallelai.run.forecast import Forecast, forecast
 from parallelai.run.job import Assignment, Job
 from parallelai.run.steps import CheckStep
@@ -111,10 +112,7 @@ class Plans:
 
     def load(self, path: str | Path, variables: Iterable[str] = ()) -> Plan:
         """Load a plan; `variables` are set beside it. Raises `PlanError` with all problems."""
-        project = self._project
-        plan = load.load(Path(path), root=project.root, names=project.names(variables), tree=project.tree)
-        _check_strategy(plan)
-        return plan
+        return load_plan(self._project, Path(path), variables)
 
     def check(self, path: str | Path, variables: Iterable[str] = ()) -> Checked:
         """Check all that can be checked before a run. Raises `PlanError` with all problems."""
@@ -268,16 +266,6 @@ def _text(root: Path, path: str) -> str:
         return read_text(root, path, max_bytes=_LONGEST_LOOK)
     except (UsageError, OSError):
         return ""
-
-
-def _check_strategy(plan: Plan) -> None:
-    """Raise `PlanError` for a strategy that is not installed, or not made so."""
-    try:
-        strategies.find(plan.strategy)
-    except UsageError as error:
-        where = positions(plan)
-        line, column = where.of("strategy") or (None, None)
-        raise PlanError([Problem(error.said, where.file or None, line, column, error.next)]) from None
 
 
 def _missing_commands(plan: Plan) -> Iterator[Problem]:

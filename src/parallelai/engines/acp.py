@@ -35,7 +35,8 @@ from parallelai.engines.own_folders import (
     read_key,
 )
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request, needs_entry
-from parallelai.errors import EngineError, TimedOut, Unavailable
+from parallelai.engines.turns import first_error
+from parallelai.errors import TimedOut, Unavailable
 from parallelai.processes import Confinement, Program, environment, find
 from parallelai.records import LimitKey, Reply
 
@@ -133,7 +134,7 @@ class AcpEngine:
             said = f"`{self.name}` was not done after {request.timeout_seconds:g} s"
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
 
     def _launch(self, request: Request) -> Launch:
         """Say how the agent of a request is started. Looks at files; makes the agent's own home, where it has one."""
@@ -280,16 +281,3 @@ def _own_home(preset: Preset, settings: str) -> Path:
     except OSError as error:
         raise Unavailable(f"`{home}`, the agent's own folder, cannot be made: {error.strerror}") from None
     return home
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that counts of a group: an engine's before any other, however deep it lies."""
-    found: list[BaseException] = []
-    todo: list[BaseException] = [errors]
-    while todo:
-        error = todo.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            todo += error.exceptions
-        else:
-            found.append(error)
-    return next((error for error in found if isinstance(error, EngineError)), found[0])

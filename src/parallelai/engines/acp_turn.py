@@ -14,6 +14,7 @@ from typing import Any
 
 from parallelai.engines.acp_updates import Updates
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent, UsageEvent
+from parallelai.engines.turns import joined
 from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import Invalid
 from parallelai.records import Usage
@@ -146,7 +147,7 @@ class Turn:
             self._chars, lost, self._lost = 0, self._lost, 0
             if lost:
                 pending.append(TextEvent(f"\n[{lost} pieces not shown]\n"))
-            for event in _joined(pending):
+            for event in joined(pending):
                 await self._port.emit(event)
             if self._is_ended and not self._pending:
                 return
@@ -200,15 +201,3 @@ def choose(options: Sequence[Any], is_allowed: bool) -> Choice:
             if option.kind == kind:
                 return Choice(option.option_id)
     return Choice(None)
-
-
-def _joined(events: Sequence[EngineEvent]) -> list[EngineEvent]:
-    """Make one text of texts that follow each other."""
-    joined: list[EngineEvent] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextEvent) and isinstance(last, TextEvent):
-            joined[-1] = TextEvent(last.delta + event.delta)
-        else:
-            joined.append(event)
-    return joined

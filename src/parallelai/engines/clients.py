@@ -18,6 +18,7 @@ from typing import Protocol
 from parallelai.engines.client_errors import judge
 from parallelai.engines.own_folders import package_version
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent
+from parallelai.engines.turns import first_error, joined
 from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, Transient, Unavailable
 from parallelai.processes import Completed, Feed, Program, run
@@ -88,7 +89,7 @@ async def converse(
             talk = _Conversation(program, reader, port, wall, voice, group)
             return await talk.hold()
     except BaseExceptionGroup as errors:
-        raise _translated(_first(errors)) from None
+        raise _translated(first_error(errors)) from None
 
 
 class _Conversation:
@@ -226,18 +227,6 @@ class _Conversation:
             self._feed.write(self._voice.answer(ask, answer))
 
 
-def joined(events: Sequence[EngineEvent]) -> list[EngineEvent]:
-    """Put pieces of text that follow each other together."""
-    result: list[EngineEvent] = []
-    for event in events:
-        last = result[-1] if result else None
-        if isinstance(event, TextEvent) and isinstance(last, TextEvent):
-            result[-1] = TextEvent(last.delta + event.delta)
-        else:
-            result.append(event)
-    return result
-
-
 def check_end(client: str, version: str | None, reader: Reader, completed: Completed | None) -> None:
     """Raise the error that the end of a turn stands for; return where its final event says that all is well."""
     if reader.failure is not None:
@@ -312,19 +301,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that counts of a group: an engine's before any other, however deep it lies."""
-    found: list[BaseException] = []
-    todo: list[BaseException] = [errors]
-    while todo:
-        error = todo.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            todo += error.exceptions
-        else:
-            found.append(error)
-    return next((error for error in found if isinstance(error, EngineError | ProgramError)), found[0])
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from parallelai.errors import PlanError, Problem
@@ -19,15 +18,9 @@ from parallelai.plan.referring import Names
 from parallelai.plan.source import MOST_VALUES, Source, refuse_unreadable
 from parallelai.plan.tasklist import Entry, Found, entries
 
-SUFFIXES = frozenset({".md", ".markdown"})
 _MOST_SHOWN = 10
 _FEW = 3
 _LONGEST_SHOWN = 100
-
-
-def is_task_list(file: PurePath) -> bool:
-    """Say whether a plan file is a Markdown task list, by its name."""
-    return file.suffix.lower() in SUFFIXES
 
 
 def parse(text: str, file: str) -> Source:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from parallelai.errors import PlanError, Problem
-from parallelai.plan import imported, source
+from parallelai.plan import source
 from parallelai.plan.check import UNREAD, Names, check
 from parallelai.plan.files import Tree
 from parallelai.plan.model import Plan, positions
@@ -42,9 +42,15 @@ def load(
     """
     file = _shown_path(path, root)
     text = source.decode(source.read(path, root=root, file=file), file)
-    found = imported.parse(text, file) if imported.is_task_list(path) else source.parse(text, file)
+    found = _parse_list(text, file) if source.is_task_list(path) else source.parse(text, file)
     place = Positions(file, found.place, _aliases(), notes=found.notes, finished=found.finished)
     return _build(found.data, place, found.problems, names, tree, allow_overlaps=allow_overlaps)
+
+
+def _parse_list(text: str, file: str) -> source.Source:
+    from parallelai.plan import imported  # few plans are task lists
+
+    return imported.parse(text, file)
 
 
 def loads(text: str, *, file: str = "plan", names: Names | None = None, tree: Tree | None = None) -> Plan:

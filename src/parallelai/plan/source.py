@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -21,6 +21,7 @@ from parallelai.errors import PlanError, Problem
 from parallelai.plan.positions import Place
 from parallelai.plan.values import shown
 
+TASK_LISTS = frozenset({".md", ".markdown"})
 LARGEST_BYTES = 10_000_000
 DEEPEST = 40
 MOST_COPIES = 100_000
@@ -40,6 +41,11 @@ _CONSTANTS: dict[str, Any] = {
 }
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset({"int", "float", "bool", "null"})
+
+
+def is_task_list(file: PurePath) -> bool:
+    """Say whether a plan file is a Markdown task list, by its name."""
+    return file.suffix.lower() in TASK_LISTS
 
 
 class Refused(Exception):

@@ -31,7 +31,7 @@ from parallelai.work.conflicts.advice import advice, has_landed, left_unsettled,
 from parallelai.work.conflicts.waiting import place_of
 from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.queue import LandingQueue
-from parallelai.work.landing.records import Arrival, Candidate, Tell
+from parallelai.work.landing.records import Arrival, Tell, candidate_of
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.record import Stream, described, refused, waits_for_leave, with_leave
@@ -309,7 +309,8 @@ class Room:
             await self._refuse_marked(name)
             await self._refuse_broken(name)
             await self._await_dependencies(stream)
-            arrival: Arrival = await self._queue.land(self.candidate(self.streams.find(name)))
+            candidate = candidate_of(self.streams.find(name), engine=self.setting.engine_of(name))
+            arrival = await self._queue.land(candidate)
             if arrival.landed is None:
                 raise self._blocked(name, arrival)
             landed = landed_again(arrival.landed, undone)
@@ -328,24 +329,6 @@ class Room:
         """Take in that a workstream ended without landing: nobody need wait for it."""
         self._courses[name].ended.set()
         self._colleagues.gave_up(name)
-
-    def candidate(self, stream: Stream) -> Candidate:
-        """A workstream as it is to land."""
-        trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
-        engine = self.setting.engine_of(stream.name)
-        if engine is not None:
-            trailers["ParallelAI-Engine"] = engine
-        return Candidate(
-            name=stream.name,
-            commit=stream.head,
-            base=stream.base,
-            branch=stream.branch,
-            intent=stream.description,
-            priority=stream.priority,
-            trailers=trailers,
-            owns=stream.rules.owns,
-            worktree=stream.worktree,
-        )
 
     async def _refuse_broken(self, name: str) -> None:
         """A promised interface that is broken takes a person's leave."""
@@ -415,8 +398,7 @@ class Room:
                 return f"`{name}` may land"
             case "reject":
                 reason = str(args.get("reason") or "")
-                self.streams.update(name, lambda it: refused(it, by or "somebody", reason))
-                self._colleagues.keep(name, [f"Its landing was refused by {by}: {reason}"])
+                self.streams.update(name, lambda it: _refused(it, by or "somebody", reason))
                 self._courses[name].refusal = reason or "no reason was given"
                 self._courses[name].decided.set()
                 return f"`{name}` does not land; it is worked on again when the run goes on"
@@ -440,3 +422,9 @@ class Room:
         for course in self._courses.values():
             course.ended.set()
         await self.site.aclose()
+
+
+def _refused(stream: Stream, by: str, reason: str) -> Stream:
+    """Write down that a person refused it. A reason is told from the run's journal: mail would say it once more."""
+    now = refused(stream, by, reason)
+    return dataclasses.replace(now, mail=stream.mail) if reason else now

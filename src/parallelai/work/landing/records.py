@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from parallelai.events import EventData
 from parallelai.records import ErrorRecord
-from parallelai.work.streams.record import GateRun, Landed
+from parallelai.work.streams.record import GateRun, Landed, Stream
 
 Tell = Callable[[str | None, EventData], None]
 """Write an event down, of a workstream (its name) or of the whole landing (None)."""
@@ -42,6 +42,26 @@ class Candidate:
     trailers: Mapping[str, str] = field(default_factory=dict)
     owns: tuple[str, ...] = ()
     worktree: str | None = None
+
+
+def candidate_of(stream: Stream, *, among: Sequence[Stream] = (), engine: str | None = None) -> Candidate:
+    """A workstream as it is to land, `among` others that land with it; `engine` worked on it last, if one did."""
+    landing = {each.name for each in among}
+    trailers = {"ParallelAI-Run": stream.run, "ParallelAI-Task": stream.name}
+    if engine is not None:
+        trailers["ParallelAI-Engine"] = engine
+    return Candidate(
+        name=stream.name,
+        commit=stream.head,
+        base=stream.base,
+        branch=stream.branch,
+        intent=stream.description,
+        depends_on=tuple(name for name in stream.depends_on if name in landing),
+        priority=stream.priority,
+        trailers=trailers,
+        owns=stream.rules.owns,
+        worktree=stream.worktree,
+    )
 
 
 @dataclass(frozen=True, slots=True)
