@@ -127,6 +127,21 @@ def test_a_signal_before_anything_runs_ends_with_its_code(here: Path, number: in
     assert stopped.value.exit_code == code
 
 
+def test_a_signal_counts_also_where_nobody_reads_what_is_said_of_it(here: Path, monkeypatch: Any) -> None:
+    async def call(ai: Any, carry: CarryOut) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await asyncio.Event().wait()
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        with pytest.raises(Stopped) as stopped:
+            carry_out(Shared(), Carrying(CarryOut()), call)
+    assert stopped.value.exit_code == 143
+
+
 def test_a_cancellation_that_no_signal_asked_for_is_passed_on(here: Path) -> None:
     async def call(ai: Any, carry: CarryOut) -> None:
         raise asyncio.CancelledError

@@ -146,6 +146,9 @@ def test_nouns_have_two_numbers(cli: Any, other: str, noun: str) -> None:
         (["reviw"], "there is no command `reviw`", "did you mean `review`?"),
         (["runs", "lst"], "there is no command `runs lst`", "did you mean `list`?"),
         (["zzzz"], "there is no command `zzzz`", "`parallelai --help` lists them"),
+        (["land"], "there is no command `land`", "did you mean `work land`?"),
+        (["diff"], "there is no command `diff`", "did you mean `work diff` or `runs diff`?"),
+        (["work", "path"], "there is no command `work path`", "`parallelai work --help` lists them"),
         (
             ["review", "--sincee", "x"],
             "no such option '--sincee'. (Did you mean",

@@ -56,6 +56,13 @@ def test_everything_is_reviewed_and_told(cli: Any, here: Path) -> None:
     assert called.err.splitlines()[1].startswith("engine: `analyzers` (auto")
 
 
+def test_who_has_only_files_that_nobody_reads_is_told_of_other_engines(cli: Any, here: Path) -> None:
+    called = cli("review", "notes.txt")
+
+    assert (called.code, "Nothing was looked at\n" in called.out) == (0, True)
+    assert "name an engine: `--engine NAME`; `parallelai engines list` shows all\n" in called.err
+
+
 @pytest.mark.parametrize(
     ("folder", "patterns", "found"),
     [

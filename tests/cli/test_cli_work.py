@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -564,6 +565,28 @@ def test_conflicts_are_drawn_as_a_matrix(cli: Any, shop: Path) -> None:
     ]
     assert "3 pairs do not fit" in called.out
     assert cli("work", "conflicts", "--branches", "alone").out.startswith("1 compared")
+
+
+def test_conflicts_are_watched_and_told_when_they_change(
+    cli: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, path in (("one", "same"), ("two", "other"), ("later", "same")):
+        branch(shop, name, f"src/{path}.py", f"x = '{name}'\n")
+    looks = []
+
+    async def between_looks(_: float) -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            git(shop, "branch", "-f", "two", "later")
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("parallelai.cli.streams.asyncio", SimpleNamespace(sleep=between_looks))
+    called = cli("work", "conflicts", "--branches", "one", "two", "--watch")
+
+    assert called.code == 130
+    told = [line.rpartition(": ")[2] for line in called.out.splitlines() if "compared" in line]
+    assert told == ["0 pairs do not fit", "1 pair does not fit"]
 
 
 def test_several_branches_may_follow_the_flag(cli: Any, shop: Path) -> None:

@@ -14,6 +14,7 @@ from parallelai.client.landings import Landings
 from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskExpanded
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
 from parallelai.results.document import exit_code
+from parallelai.work.scratch.home import home
 
 PLAN = """\
 version: 1
@@ -59,6 +60,7 @@ def row(cli: Any, name: str) -> dict[str, Any]:
 def test_all_are_those_that_a_person_wants(cli: Any, ready: Path) -> None:
     first = cli("work", "land", "--all")
     assert first.code == 0, first.err
+    assert not list(home("any").parent.iterdir())  # nothing is left of what was only needed meanwhile
     assert first.out.splitlines()[-2:] == [LEAVE, "1 landed, 1 left out"]
 
     cli("work", "undo", "abe")
@@ -164,6 +166,22 @@ def test_ctrl_c_says_what_goes_on(cli: Any, shop: Path, monkeypatch: pytest.Monk
         called.err == "interrupted\n"
         "  next: call `parallelai work land --branches one --gate 'make test'` again; what had landed stays\n"
     )
+
+
+def test_what_goes_on_with_a_landing_of_branches_is_the_same_call(
+    cli: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Landings, "_candidates", stopped)
+        assert cli("work", "land", "--branches", "one", "--gate", "make test").code == 130
+
+    shown = cli("runs", "show").err
+    assert "go on with `parallelai work land --branches one --target main --gate 'make test'`" in shown
+    assert cli("work", "land", "--branches", "one", "--gate", "false").code == 4
+    assert "not landed: one\n" in cli("runs", "show").out
 
 
 # -- runs

@@ -138,6 +138,25 @@ def test_a_merge_without_markers_is_not_settled_by_silence(cli: Any, there: Path
     assert git(root, "ls-tree", "-r", "--name-only", "main", "one") == "one/d.txt"
 
 
+def test_a_file_of_one_side_that_is_a_folder_of_the_other_is_told_as_that(cli: Any, there: Path) -> None:
+    (there / "one" / "c.txt").unlink()
+    (there / "one" / "c.txt").mkdir()
+    (there / "one" / "c.txt" / "part").write_text("1\n")
+    assert cli("work", "done", "one").code == 0
+
+    synced, left = said(cli("work", "sync", "one")), said(cli("work", "done", "one"))
+
+    (other,) = (there / "one").glob("c.txt~*")
+    what = f"folder on one side and a file on the other, which lies beside it as `one/{other.name}`: take over what"
+    assert "`one/c.txt` has to be settled in" in synced, synced
+    for each in (synced, left):
+        assert f"`one/c.txt` is a {what} is right, and remove `one/{other.name}`" in each, each
+    assert "markers" not in left
+    other.unlink()
+    assert cli("work", "done", "one").code == 0
+    assert cli("work", "land", "one").code == 0
+
+
 def test_commits_that_nobody_judged_are_not_synced(cli: Any, there: Path) -> None:
     (there / "other.txt").write_text("not its own\n")
     git(there, "add", "-A")
@@ -170,6 +189,22 @@ def test_markers_that_are_meant_take_a_persons_leave(cli: Any, there: Path) -> N
     assert cli("work", "approve", "one").code == 0
     assert cli("work", "land", "one").code == 0
     assert "one/git.md" in git(there, "ls-tree", "--name-only", "main", "one/")
+
+
+def test_a_file_that_was_in_conflict_and_is_about_markers_is_merged_by_hand(cli: Any, there: Path) -> None:
+    by_sync(there, cli)
+    (there / "one" / "c.txt").write_text(f"How a conflict looks:\n{BLOCK}")
+
+    refused = cli("work", "done", "one")
+
+    how = "see that it is committed there, and `git merge parallelai/one` where `main` is checked out"
+    assert (refused.code, how in said(refused)) == (2, True), said(refused)
+    root = there.parent.parent / "shop"
+    assert git(there, "status", "--short") == ""
+    git(root, "merge", "-q", "--no-edit", "parallelai/one")
+    assert BLOCK.strip() in git(root, "show", "main:one/c.txt")
+    assert "one: removed" in said(cli("work", "clean"))
+    assert "conflicts with" not in said(cli("work", "status", "one"))
 
 
 def test_branches_land_without_those_that_bring_markers(cli: Any, there: Path) -> None:

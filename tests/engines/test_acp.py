@@ -18,6 +18,7 @@ import psutil
 import pytest
 from scripted_agent import block
 
+from parallelai.engines import acp_transport
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.acp_errors import read_error, read_no_load
 from parallelai.engines.acp_presets import PRESETS, Wanted, keep_gemini_session, settings_text
@@ -579,6 +580,13 @@ async def test_a_flood_of_reports_ends_the_turn(world: World) -> None:
     plan = {"sessionUpdate": "plan", "entries": [{"content": "x", "priority": "low", "status": "pending"}]}
     with pytest.raises(Invalid, match="more than anybody can follow"):
         await world.do({"flood": 30_000, "update": plan}, {"hang": "x"})
+
+
+async def test_a_flood_without_end_ends_the_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acp_transport, "MAX_BYTES", 100_000)
+    with pytest.raises(Invalid, match="sent more than is read"):
+        async with asyncio.timeout(60):
+            await world.do({"flood": 300, "update": CHUNK}, {"hang": "polite"})
 
 
 # --- Cancel and time-out

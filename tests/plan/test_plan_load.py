@@ -333,6 +333,26 @@ def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
             load(tmp_path / name, root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("plans/fix.yml", "did you mean `plans/fix.yaml`?"),
+        ("else.yaml", "name a plan that is there; `parallelai init` writes a first one"),
+        (
+            "Fix src/a.py",
+            "a plan is a file: `parallelai init` writes a first one; put these words there as a `description`",
+        ),
+    ],
+)
+def test_who_names_no_plan_is_told_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / "plans").mkdir()
+    for each in ("fix.yaml", "fix.py"):
+        (tmp_path / "plans" / each).write_text("")
+    with pytest.raises(PlanError) as caught:
+        load(tmp_path / name, root=tmp_path)
+    assert caught.value.problems[0].next == advice
+
+
 def test_bytes_that_are_no_text_are_placed(tmp_path: Path) -> None:
     cases = {
         b"tasks:\n  - id: \xff\n": "p.yaml:2:9: the plan is not UTF-8 text: byte 0xff; save it as UTF-8",

@@ -288,6 +288,15 @@ def test_undefined_names_are_found_before_anything_runs() -> None:
     assert len(found) == 5
 
 
+def test_a_name_that_is_right_is_not_corrected_to_one_that_is_mistyped() -> None:
+    task = Task(id="sum", description="{{ tasks['review'].text }}", depends_on=("reviw",))
+    plan = Plan(tasks=(Task(id="review", description="x"), task))
+    (said,) = undefined(task, plan)
+    assert said == (
+        "`description`: `tasks['review']` is nothing that this task depends on; add it to `depends_on`"
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "text", "said"),
     [

@@ -162,6 +162,13 @@ def test_files_that_nobody_looked_at_are_said():
     assert "1,201 files skipped: 1,200 generated, 1 binary" in out
 
 
+def test_that_nothing_was_found_is_not_said_where_nothing_was_looked_at():
+    skipped = Coverage(skipped=(FileNote("web/a.ts", "no analyser for this kind of file"),))
+    out = shown(reviewed([], files=skipped))
+    assert "Nothing was looked at" in out
+    assert "No findings" not in out
+
+
 def test_a_long_list_is_cut_with_a_word_on_how_to_see_all():
     many = [finding(f"src/{n:04}.py", message=f"Number {n}") for n in range(1234)]
     out = shown(reviewed(many))

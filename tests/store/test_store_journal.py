@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,20 @@ async def test_a_watcher_that_raises_stops_neither_the_others_nor_the_run(store:
             await writer.flush()
     assert [event.seq for event in seen] == [1, 2, 3]
     assert [str(context["exception"]) for context in reported] == ["no screen"]
+
+
+async def test_a_run_that_no_thread_could_be_started_for_is_given_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as busy, pytest.raises(StoreError, match="can't start new thread"):
+        busy.setattr(threading.Thread, "start", refuses)
+        async with store.journal.writer("r-1"):
+            pass
+    async with store.journal.writer("r-1") as writer:
+        writer.append(created())
 
 
 async def test_a_run_has_one_writer_and_the_next_goes_on_where_it_left(store: Store) -> None:

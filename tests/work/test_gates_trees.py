@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -334,16 +335,35 @@ def test_a_cancelled_use_leaves_a_tree_that_can_be_used(user: Repository, state:
     assert not home("r-gates").exists()
 
 
-def test_folders_of_a_killed_process_are_removed(user: Repository, state: Path) -> None:
+TAKES = """\
+import sys
+from parallelai.work.gates.owned import take
+taken = take("r-of-another")
+(taken.path / "tree-1").mkdir()
+print(taken.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_landing_left_goes_with_the_next_of_any_run(user: Repository, state: Path) -> None:
     commit = user.commit({"a": "1"})
-    left = home("r-gates") / "gates-4194399-1" / "tree-1"
-    left.mkdir(parents=True)
 
     async def scenario() -> None:
         async with trees_of(user.root, state) as trees, trees.at(commit):
-            assert not left.exists()
+            pass
+
+    with subprocess.Popen(
+        [sys.executable, "-c", TAKES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        left = Path(other.stdout.readline().strip())
+        run(scenario())
+        assert (left / "tree-1").is_dir()  # it is at work still
+        other.kill()
 
     run(scenario())
+
+    assert not left.parent.exists()
 
 
 def test_the_users_filters_run_as_in_their_checkout(user: Repository, state: Path) -> None:

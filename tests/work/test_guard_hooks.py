@@ -189,8 +189,12 @@ async def test_what_is_staged_is_judged_by_the_same_rules(room: Room) -> None:
     assert [each.path for each in judged.kept] == ["src/a.txt"]
     assert [(each.path, each.why) for each in judged.out] == [("other/x.txt", "not_owned")]
     found = await check(room.repository, [one], gui.root / "src")
-    assert "`other/x.txt`" in found.refused
-    assert "other/new.txt" not in found.refused
+    assert found.refused.splitlines() == [
+        "The commit is refused. The workstream `gui` may not change this:",
+        "- `other/x.txt`: not among the files that it owns",
+        "`git restore --staged PATH` takes a file out of the commit; `parallelai work lease gui other/x.txt` gives"
+        " leave to change it.",
+    ]
     leased = stream(room, gui, leases=("other/x.txt",))
     assert (await check(room.repository, [leased], gui.root)).refused == ""
     assert (await check(room.repository, [one], room.main.root)).refused == ""
@@ -217,6 +221,8 @@ async def test_links_secrets_and_protected_files_are_seen(room: Room) -> None:
     found = await check(room.repository, [stream(room, gui)], gui.root, secrets_in=find)
     for path in ("src/link", "src/key.txt", "AGENTS.md"):
         assert f"`{path}`" in found.refused
+    assert "`parallelai work lease gui AGENTS.md`" in found.refused  # for a link out there is no leave
+    assert "The commit is refused. What looks like a secret is in `src/key.txt`" in found.refused
     assert KEY not in found.refused
 
 
@@ -231,10 +237,19 @@ async def test_what_is_pushed_is_judged_since_the_base(room: Room) -> None:
     assert [each.path for each in (await check_push(room.repository, one, bad)).out] == ["other/x.txt"]
     zero = "0" * 40
 
-    async def pushed(line: str) -> str:
-        return (await check(room.repository, [one], room.main.root, pushed=line)).refused
+    async def pushed(line: str, folder: Path = room.main.root) -> str:
+        return (await check(room.repository, [one], folder, pushed=line)).refused
 
-    assert "`other/x.txt`" in await pushed(f"refs/heads/parallelai/gui {bad} refs/heads/x {zero}\n")
+    # `git push origin HEAD`, and a commit that is pushed to the branch's name
+    assert "`other/x.txt`" in await pushed(f"HEAD {bad} refs/heads/x {zero}\n", gui.root)
+    assert "`other/x.txt`" in await pushed(f"{bad} {bad} refs/heads/parallelai/gui {zero}\n")
+    assert await pushed(f"HEAD {bad} refs/heads/x {zero}\n") == ""
+
+    refused = await pushed(f"refs/heads/parallelai/gui {bad} refs/heads/x {zero}\n")
+    assert refused.startswith(
+        "The push is refused. The workstream `gui` may not change this:\n- `other/x.txt`:"
+    )
+    assert "`parallelai work done gui` takes it out of the branch, and keeps it as a patch;" in refused
     assert await pushed(f"refs/heads/parallelai/gui {good} refs/heads/x {zero}\n") == ""
     assert await pushed(f"refs/heads/main {bad} refs/heads/x {zero}\n") == ""
     assert await pushed(f"(delete) {zero} refs/heads/parallelai/gui {bad}\nnonsense\n") == ""

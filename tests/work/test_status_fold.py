@@ -192,6 +192,12 @@ def test_a_landing_is_the_end_until_it_is_undone() -> None:
     assert _status([], record).landed == "abc"
 
 
+def test_what_a_person_merged_has_landed_whatever_kept_it_from_that_before() -> None:
+    record = replace(STREAM, state="landed")
+    found = _status([*BEGUN, _ended(), _result(Outcome.BLOCKED)], record)
+    assert (found.stage, found.landed, found.is_ready, found.why) == ("landed", None, False, "it has landed")
+
+
 def test_what_was_dropped_says_so() -> None:
     found = _status([*BEGUN], replace(STREAM, state="dropped"))
     assert (found.stage, found.why) == ("dropped", "it was dropped")

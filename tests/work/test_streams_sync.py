@@ -14,6 +14,7 @@ from streams_support import Project, project
 
 from parallelai.errors import UsageError
 from parallelai.git.merging import Merged
+from parallelai.work.streams.beside import lying_beside
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Rules, Stream, with_leave
 from parallelai.work.streams.syncing import How, sync
@@ -128,6 +129,10 @@ async def test_what_has_no_text_comes_in_with_both_versions(shop: Project) -> No
     assert {name: (src / name).read_text() for name in texts} == texts
     assert (src / "new/in").read_text() == "mine\n"
     assert there.git("status", "--porcelain") == ""
+    assert lying_beside(there.root, [f"src/logo~{theirs}", "src/b.py"]) == [
+        f"the other version of `src/logo` lies beside it as `src/logo~{theirs}`: make of `src/logo` what it should be,"
+        f" or remove it, and remove `src/logo~{theirs}`"
+    ]
     for path in beside - {f"src/logo~{theirs}"}:
         (there.root / path).unlink()
     head = there.commit({"src/b.py": "both\n", "src/logo": b"\0both"})

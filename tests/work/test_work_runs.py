@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from acting_hands import Act, Hands, writes
 from repositories import Repository, everything
 
 from parallelai.client import AsyncParallelAI
+from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Port, Request
 from parallelai.errors import ConsentError, Rejected, Trespass, UsageError
 from parallelai.events import Event, WorkspaceRepaired
+from parallelai.plan.load import load
 from parallelai.records import Outcome, Reply, RunDocument
+from parallelai.run.approving import WAITS
+from parallelai.work.scratch.home import home
 
 GATE = ["python3", "gate.py"]
 CHECK = "import pathlib, sys; sys.exit(any('BROKEN' in p.read_text() for p in pathlib.Path('.').rglob('*.txt')))\n"
@@ -85,6 +90,7 @@ async def test_what_was_made_lands_in_order_and_the_checkout_follows(user: Repos
         "late": Outcome.OK,
     }
     assert document.exit == 0
+    assert not home(document.run).exists()
     assert seen_by_late == ["of first\n"]
     assert (user.root / "late.txt").read_text() == "late\n"
     assert (user.root / "notes.txt").read_text() == "the user's own\n"
@@ -317,6 +323,82 @@ async def test_approval_is_asked_for_and_work_is_not_done_twice(user: Repository
     assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
     assert len(hands.told["one"]) == 1
     assert (user.root / "one.txt").read_text() == "1\n"
+
+
+async def test_who_is_refused_while_a_run_waits_does_it_again_with_the_reason(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n")), writes(("one.txt", "2\n"))]})
+    work = {"description": "One", "owns": "one.txt", "approve": True}
+    path = user.root / "plan.json"
+    path.write_text(json.dumps({"defaults": {"engine": "hands"}, "workstreams": {"one": work}}))
+
+    async def waited_for(person: Callable[[AsyncParallelAI], Awaitable[str]]) -> tuple[str, Any]:
+        """Carry the plan out, and have a person say something as soon as it waits; gives what that came to."""
+        waits = asyncio.Event()
+
+        def see(events: list[Event]) -> None:
+            if any(event.data == WAITS for event in events):
+                waits.set()
+
+        carry = CarryOut(is_resume=True, is_attended=True, on_events=see)
+        async with AsyncParallelAI(user.root, engines=[hands]) as ai, asyncio.TaskGroup() as group:
+            running = group.create_task(ai.carry_out_plan(load(path, root=user.root), "plan.json", carry))
+            await waits.wait()
+            said = await person(ai)
+        return said, rows(running.result())["one"]
+
+    said, row = await waited_for(lambda ai: ai.work.reject("one", "it is to be two"))
+    assert said == "`one` does not land; it is worked on again when the run goes on"
+    assert (row.status, row.error.said) == (Outcome.BLOCKED, "its landing was refused: it is to be two")
+    assert not (user.root / "one.txt").exists()
+
+    _, row = await waited_for(lambda ai: ai.work.approve("one"))
+    assert row.status is Outcome.OK, row.error
+    assert hands.told["one"][1].count("it is to be two") == 1
+    assert "A person looked at what came of this task before, and refused it" in hands.told["one"][1]
+    assert (user.root / "one.txt").read_text() == "2\n"
+
+
+async def test_what_it_is_told_when_it_is_worked_on_again_is_to_be_heeded(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "BROKEN\n")), writes(("one.txt", "2\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    await carry_out(user, hands, plan)
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        await ai.work.reject("one", "It is to be two.")
+
+    assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
+
+    words = hands.told["one"][1].partition("## For you")[2].partition("\n## ")[0]
+    assert "It is to be two." in words
+    assert "It did not land: the gate fails" in words
+    assert "follow no instruction" not in words
+
+
+async def test_who_builds_on_another_is_told_what_that_made_and_how_its_conflicts_were_settled(
+    user: Repository,
+) -> None:
+    user.commit({"version.txt": "version = 1.0.0\n"})
+
+    mine = writes(("version.txt", "version = 1.1.0\n"), says="load(path) gives rows")
+
+    def first(hands: Hands, request: Request) -> Any:
+        user.commit({"version.txt": "version = 1.2.0\n"})
+        return mine(hands, request)
+
+    late = [writes(("late.txt", "BROKEN\n")), writes(("late.txt", "late\n"))]
+    hands = Hands({"first": [first, mine], "late": late})  # it is told of the conflict, and stays with it
+    plan = {
+        "workstreams": {
+            "first": {"description": "First", "owns": "version.txt"},
+            "late": {"description": "Late", "owns": "late.txt", "depends_on": ["first"]},
+        }
+    }
+    await carry_out(user, hands, plan)
+    await carry_out(user, hands, plan)  # another process knows it as well
+
+    assert len(hands.told["late"]) == 2
+    for told in hands.told["late"]:
+        assert "`first`, what it finished:\n```\nload(path) gives rows\n" in told
+        assert "`first`, how a conflict was settled:\n```\n`version.txt` was settled by " in told
 
 
 async def test_leave_for_what_a_gate_refused_is_none_for_what_comes_after(user: Repository) -> None:

@@ -15,6 +15,7 @@ from typing import TextIO
 
 import click
 
+from parallelai.cli.aside import say_aside
 from parallelai.cli.failures import Stopped, silence_stdout
 from parallelai.cli.flags import Carrying
 from parallelai.cli.progress import Progress
@@ -29,7 +30,7 @@ from parallelai.results import formats
 from parallelai.results.document import WAITS, is_pending, to_data, waiting
 from parallelai.results.json import dump
 from parallelai.results.printable import harmless, visible
-from parallelai.results.summary import more_needed
+from parallelai.results.summary import UNREAD, more_needed, reviewed
 from parallelai.results.write import refuse_link_out, write_atomically
 
 NOTHING = "nothing to review: of the files that you asked for, none has changed"
@@ -102,7 +103,11 @@ def check_output(asked: Carrying) -> None:
 
 
 def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
-    """Say how to go on with a run that is not done, or with changes that are not applied."""
+    """Say how to go on with a run that is not done, or that read nothing, or with changes that are not applied."""
+    if document.files.skipped and not document.files.failed and reviewed(document) == [UNREAD]:
+        shared.say(
+            "to have such files read, name an engine: `--engine NAME`; `parallelai engines list` shows all"
+        )
     if any(_is_left(task) for task in document.tasks):
         shared.say(
             "look at what was changed with `parallelai runs diff`, take it with `parallelai runs apply`"
@@ -275,7 +280,7 @@ def _signals(ai: AsyncParallelAI) -> Iterator[None]:
         told = (
             "ending what runs now" if stopping else f"stopping: what runs may end first; {again} ends it now"
         )
-        click.echo(told, err=True)
+        say_aside(told)
         stopping.append(number)
         if not ai.interrupt(number) and task is not None:
             stopped.append(number)

@@ -25,7 +25,8 @@ def print_diff(shared: Shared, run: str | None, tasks: tuple[str, ...]) -> int:
     found, kept = shared.read(lambda ai: (ai.changes.diff(run, tasks), {} if tasks else ai.changes.kept(run)))
     rows = [{"task": one.task, **dataclasses.asdict(one.change), "text": one.patch} for one in found]
     asides = [{"task": task, "patch": patch} for task, patch in kept.items()]
-    shared.result({"changes": rows, "kept": asides}, lambda: "\n".join(_lines(found)) or _nothing(kept))
+    document = {"run": run, "changes": rows, "kept": asides}
+    shared.result(document, lambda: "\n".join(_lines(found)) or _nothing(kept))
     if found and kept:
         shared.say(_aside(kept))
     return 0
@@ -71,7 +72,8 @@ def put(shared: Shared, run: str | None, tasks: tuple[str, ...], *, is_undo: boo
         for one in done
     ]
     shared.result(
-        {"changes": rows}, lambda: "\n".join(_told(one, verb) for one in done) or f"nothing to be {verb}"
+        {"run": run, "changes": rows},
+        lambda: "\n".join(_told(one, verb) for one in done) or f"nothing to be {verb}",
     )
     held = shared.read(lambda ai: ai.changes.held(run)) if not is_undo else ()
     kept = shared.read(lambda ai: ai.changes.kept(run)) if not (is_undo or done) else {}

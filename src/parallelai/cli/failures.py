@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 import parallelai
+from parallelai.cli.aside import silence
 from parallelai.errors import ParallelAIError, PlanError, Unavailable
 from parallelai.results.printable import harmless
 
@@ -82,7 +83,7 @@ def _told(failure: BaseException, arguments: list[str]) -> _Told:
 
 def silence_stdout() -> None:
     """Whoever read us has gone, as `head` does; let the interpreter not complain at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    silence(sys.stdout)
 
 
 def _essence(failure: BaseException) -> BaseException:

@@ -20,6 +20,8 @@ NAMES = ("project", "is_json", "is_yes", "is_quiet", "is_verbose", "color")
 """The global flags, by the names that `Shared` gives them."""
 _WHOLE = 1_000
 """More characters than any sentence of a help text has."""
+_CLOSE = 0.7
+"""How like a command a word has to be, to be meant for it: `lst` is like `list`, `path` is not like `attach`."""
 
 
 class SectionOption(click.Option):
@@ -157,9 +159,16 @@ class Group(click.Group):
             return UsageError(
                 f"`{path}` is not built yet in this version of ParallelAI", next=self.later[name]
             )
-        close = difflib.get_close_matches(written, [*self.list_commands(ctx), *self.same, *self.later], n=1)
-        advice = f"did you mean `{close[0]}`?" if close else f"`{ctx.command_path} --help` lists them"
+        known = [*self.list_commands(ctx), *self.same, *self.later]
+        deeper = [f"`{each} {written}`" for each in self.list_commands(ctx) if self._has(ctx, each, written)]
+        close = deeper or [f"`{each}`" for each in difflib.get_close_matches(written, known, 1, _CLOSE)]
+        advice = f"did you mean {' or '.join(close)}?" if close else f"`{ctx.command_path} --help` lists them"
         return UsageError(f"there is no command `{path}`", next=advice)
+
+    def _has(self, ctx: click.Context, group: str, verb: str) -> bool:
+        """Whether a group of this one has the verb: people leave the group out."""
+        found = self.get_command(ctx, group)
+        return isinstance(found, click.Group) and verb in found.list_commands(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _format_sections(self, ctx, formatter)

@@ -61,18 +61,20 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
     """Show what a run came to, or where it stands."""
     from parallelai.cli.carry import check_output, show
     from parallelai.client.options import CarryOut
+    from parallelai.results.printable import visible
 
     asked = Carrying(CarryOut(), format=format_, output=output)
     check_output(asked)
 
-    def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str, tuple[Unfinished, ...]]:
+    def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str, str, tuple[Unfinished, ...]]:
         state = ai.runs.state(run).state
         is_open = state in ("interrupted", "running")
-        return ai.runs.show(run), ai.project.root, state, ai.runs.unfinished(run) if is_open else ()
+        left = ai.runs.unfinished(run) if is_open else ()
+        return ai.runs.show(run), ai.project.root, state, ai.runs.going_on(run), left
 
-    document, root, state, left = shared.read(found)
+    document, root, state, going_on, left = shared.read(found)
     if state == "interrupted":
-        shared.say(f"run {document.run} is interrupted; go on with `parallelai runs resume {document.run}`")
+        shared.say(visible(f"run {document.run} is interrupted; go on with `{going_on}`"))
     elif state == "running":
         shared.say(f"run {document.run} is running; this is where it stands")
     show(shared, asked, root, document)

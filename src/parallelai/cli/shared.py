@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from parallelai.cli.aside import say_aside
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.results.printable import harmless
 
@@ -98,11 +99,11 @@ class Shared:
     def say(self, text: str) -> None:
         """Tell the user something that is not a result."""
         if not self.is_quiet:
-            click.echo(harmless(text), err=True)
+            say_aside(harmless(text))
 
     def insist(self, text: str) -> None:
         """Tell the user what nobody but they can do, also with `--quiet`."""
-        click.echo(harmless(text), err=True)
+        say_aside(harmless(text))
 
     def result(self, document: Any, text: str | Callable[[], str]) -> None:
         """Print a result: as JSON with `--json`, else as text."""

@@ -54,9 +54,21 @@ async def ready(
     return found
 
 
+def finished(stream: Stream) -> UsageError:
+    """What is told where nothing more can be done with a workstream that has landed, or was dropped."""
+    name, plan, branch = (shlex.quote(each) for each in (stream.name, stream.plan, stream.branch))
+    advice = f"`parallelai work start {plan} {name}` begins it anew"
+    if stream.state == "landed" and Path(stream.worktree).is_dir():
+        advice = (
+            f"what you commit in `{stream.worktree}` now lands with `parallelai work land --branches {branch}`; "
+            f"once that is done, {advice}"
+        )
+    return UsageError(f"`{stream.name}` is {stream.state} already", next=advice)
+
+
 def _able(stream: Stream) -> Stream:
     if is_finished(stream):
-        raise UsageError(f"`{stream.name}` is {stream.state} already")
+        raise finished(stream)
     if stream.state != "done":
         raise UsageError(
             f"`{stream.name}` is not ready to land",

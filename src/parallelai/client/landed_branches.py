@@ -86,15 +86,20 @@ def taken_back(stream: Stream, by: Landed | None = None) -> Stream:
     )
 
 
-def land_again(created: RunCreated) -> UsageError:
-    """The error of who goes on with a landing of branches as if it were a plan; it names the call that does."""
+def again(created: RunCreated) -> str:
+    """The command that goes on with a landing of branches: the same as before."""
     options = created.options
     words = ["parallelai", "work", "land", "--branches", *map(str, options.get("branches", ()))]
     words += ["--target", str(options.get("target", ""))]
     words += [word for gate in options.get("gates", ()) for word in ("--gate", str(gate))]
+    return shlex.join(words)
+
+
+def land_again(created: RunCreated) -> UsageError:
+    """The error of who goes on with a landing of branches as if it were a plan; it names the call that does."""
     return UsageError(
         "a landing of branches has no plan to go on with",
-        next=f"call `{shlex.join(words)}` again; what had landed stays",
+        next=f"call `{again(created)}` again; what had landed stays",
     )
 
 

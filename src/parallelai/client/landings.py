@@ -166,7 +166,12 @@ class Landings:
         document = report.document()  # of the whole run, which a start by hand told of no task
         is_done = not any(map(is_left, rows))
         rows += tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
-        return dataclasses.replace(document, tasks=rows, exit=0 if is_done else 4, counts=counts(rows))
+        counted = counts(rows)
+        code, outcome = (
+            0 if is_done else 4,
+            run_outcome(counted),
+        )  # not those of the run, which may have no end
+        return dataclasses.replace(document, tasks=rows, exit=code, outcome=outcome, counts=counted)
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""

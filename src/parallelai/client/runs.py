@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.client.in_checkout import document_of
-from parallelai.client.landed_branches import KIND, land_again
+from parallelai.client.landed_branches import KIND, again, land_again
 from parallelai.client.leave_given import with_leave
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
@@ -147,6 +147,13 @@ class Runs:
         """Say how a run stands."""
         row = self.find(run)
         return RunState(row, self._state(row))
+
+    def going_on(self, run: str | None = None) -> str:
+        """Give the command that goes on with a run that was interrupted."""
+        row = self.find(run)
+        if row.kind == KIND:
+            return again(created(self._project.store.journal, row.id))
+        return f"parallelai runs resume {row.id}"
 
     def report(self, run: str | None = None) -> Report:
         """Fold a run's events."""

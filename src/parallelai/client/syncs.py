@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from parallelai.git.repository import Repository
-from parallelai.work.conflicts.advice import listed
+from parallelai.work.conflicts.advice import MOST, listed
 from parallelai.work.streams import syncing, taking_over
-from parallelai.work.streams.beside import belongs_to
+from parallelai.work.streams.beside import belongs_to, lying_beside
 from parallelai.work.streams.carrying import How
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -58,11 +59,11 @@ def _advice(synced: syncing.Synced, how: How, is_named: bool) -> str:
 
 
 def _to_settle(stream: Stream) -> str:
-    files = listed(stream.unsettled)
-    beside = any(belongs_to(path) for path in stream.unsettled)
-    more = "; of a `PATH~COMMIT` keep what is right in `PATH`, and remove it" if beside else ""
-    verb = "has" if len(stream.unsettled) == 1 else "have"
+    files = list(dict.fromkeys(belongs_to(path) or path for path in stream.unsettled))
+    beside = lying_beside(Path(stream.worktree), stream.unsettled)
+    more = "".join(f"; {each}" for each in beside[:MOST])
+    verb = "has" if len(files) == 1 else "have"
     return (
-        f"`{stream.target}` is brought in, and {files} {verb} to be settled in `{stream.worktree}`{more}: then"
+        f"`{stream.target}` is brought in, and {listed(files)} {verb} to be settled in `{stream.worktree}`{more}; then"
         f" `parallelai work done {stream.name}`"
     )

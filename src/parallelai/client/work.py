@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.arrivals import told
+from parallelai.client.landable import finished
 from parallelai.client.landings import Landings
 from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
@@ -32,7 +33,7 @@ from parallelai.work.status.folding import StreamStatus
 from parallelai.work.streams import clean, left
 from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream, refused, with_leave
+from parallelai.work.streams.record import Stream, is_undone, refused, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.worktrees import Started
 
@@ -160,15 +161,19 @@ class Work:
         )
 
     async def diff(self, name: str) -> str:
-        """Give all that a workstream changed since it was cut, committed or not, as a patch."""
+        """Give all that a workstream changed since it was cut, committed or not, as a patch.
+
+        Of one that is finished: what it brought, and where its worktree is still there, what came to that since.
+        """
         stream = self.find(name)
-        if not is_finished(stream) and not Path(stream.worktree).is_dir():
+        is_there = Path(stream.worktree).is_dir()
+        if not is_finished(stream) and not is_there:
             again = (
                 f"`parallelai work start {shlex.quote(stream.plan)} {name}` makes it again from its branch"
             )
             raise UsageError(f"the worktree of `{name}` is gone: `{stream.worktree}`", next=again)
         repository = await open_repository(self._project.root)
-        now = stream.head if is_finished(stream) else await current(repository, stream)
+        now = await current(repository, stream) if is_there else stream.head
         options = ("-r", "-p", "--find-renames", "--full-index")
         patch = await repository.git.run("diff-tree", *options, stream.base, now)
         return patch.decode("utf-8", "replace")
@@ -198,8 +203,9 @@ class Work:
     async def attach(self, name: str) -> Attach:
         """Say how a person opens the session of a workstream's assistant; a shell where there is none."""
         stream = self.find(name)
-        if is_finished(stream):
-            raise UsageError(f"`{name}` is {stream.state}: its worktree is gone")
+        if is_finished(stream) and not Path(stream.worktree).is_dir():
+            again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(name)}` begins it anew"
+            raise UsageError(f"`{name}` is {stream.state}: its worktree is gone", next=again)
         opened = self._session(stream)
         if opened is not None:
             registry = self._project.registry(self._plan_of(stream.run).engines)
@@ -318,7 +324,7 @@ class Work:
         """
         stream, wanted = self.find(name), leaving.checked(paths)
         if is_finished(stream):
-            raise UsageError(f"`{name}` is {stream.state} already")
+            raise finished(stream)
         if self._is_live(stream.run):
             return await self._runs.ask(stream.run, "lease", {"name": name, "paths": wanted})
         return await leaving.leave(self.streams, self._project.root, stream, wanted)
@@ -326,7 +332,7 @@ class Work:
     async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
         stream = self.find(name)
         if is_finished(stream):
-            raise UsageError(f"`{name}` is {stream.state} already")
+            raise finished(stream)
         if self._is_live(stream.run):
             return await self._runs.ask(stream.run, kind, {"name": name, **args})
 
@@ -352,7 +358,7 @@ class Work:
         """A workstream that no assistant works on. Raises `UsageError` where one may."""
         stream = self.find(name)
         if is_finished(stream):
-            raise UsageError(f"`{name}` is {stream.state} already")
+            raise finished(stream)
         if self._is_live(stream.run) and not self._has_ended(stream):
             raise UsageError(
                 f"run `{stream.run}` is carried out, and works on `{name}`",
@@ -385,7 +391,10 @@ class Work:
         """Bring what has landed since into worktrees that are at rest; see `syncs.bring`."""
         repository = await open_repository(self._project.root)
         done = []
-        for stream in [self._at_rest(name) for name in names] if names else self.all():
+        those = [self._at_rest(name) for name in names] if names else self.all()
+        for stream in those:
+            if not names and is_undone(stream) and not Path(stream.worktree).is_dir():
+                continue  # `work clean` took its worktree, which had landed
             if self._is_live(stream.run) and not self._has_ended(stream):
                 done.append(
                     Synced(stream.name, False, "its assistant works on it, and is synced between turns")

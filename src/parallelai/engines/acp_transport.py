@@ -88,7 +88,8 @@ class LineTransport:
     def _flooded(self) -> None:
         if not self.is_flooded:
             self.is_flooded = True
-            self._received = asyncio.Queue()
+            while not self._received.empty():  # not another queue: somebody may wait at this one
+                self._received.get_nowait()
             self.end()
 
     def _write(self, message: dict[str, Any]) -> None:

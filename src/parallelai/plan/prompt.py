@@ -435,7 +435,7 @@ def _wrong_names(
         if not isinstance(base, nodes.Name) or used is None or node in guarded:
             continue
         if base.name in known and base.name in allowed and used not in known[base.name]:
-            yield _not_there(base.name, used, known[base.name])
+            yield _not_there(base.name, used, known[base.name], plan)
 
 
 def _allowed(key: str, task: Task) -> frozenset[str]:
@@ -447,11 +447,12 @@ def _allowed(key: str, task: Task) -> frozenset[str]:
     return frozenset(allowed)
 
 
-def _not_there(base: str, name: str, known: Collection[str]) -> str:
-    advice = did_you_mean(name, known)
-    if base == "tasks":
-        return f"`tasks['{name}']` is nothing that this task depends on{advice or '; add it to `depends_on`'}"
-    return f"`{base}.{name}` is not defined{advice}"
+def _not_there(base: str, name: str, known: Collection[str], plan: Plan | None) -> str:
+    if base != "tasks" or plan is None:
+        return f"`{base}.{name}` is not defined{did_you_mean(name, known)}"
+    there = {work.id for work in plan.works}  # `depends_on` may be what is mistyped
+    advice = "" if name in there else did_you_mean(name, there.intersection(known))
+    return f"`tasks['{name}']` is nothing that this task depends on{advice or '; add it to `depends_on`'}"
 
 
 def _before(task: Task, plan: Plan) -> frozenset[str]:

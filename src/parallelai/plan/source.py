@@ -7,6 +7,7 @@ scalars follow YAML 1.2's core schema (`on`, `yes`, `012` and `12:30` are text),
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -22,6 +23,7 @@ from parallelai.plan.positions import Place
 from parallelai.plan.values import shown
 
 TASK_LISTS = frozenset({".md", ".markdown"})
+PLANS = TASK_LISTS | {".yaml", ".yml"}
 LARGEST_BYTES = 10_000_000
 DEEPEST = 40
 MOST_COPIES = 100_000
@@ -70,6 +72,22 @@ class Source:
     finished: str = ""
 
 
+def _instead(path: Path, file: str) -> str:
+    """What to do about a plan that is not there."""
+    if " " in file and path.suffix.lower() not in PLANS:
+        return (
+            "a plan is a file: `parallelai init` writes a first one; put these words there as a `description`"
+        )
+    try:
+        beside = [each.name for each in path.parent.iterdir() if each.suffix.lower() in PLANS]
+    except OSError:
+        beside = []
+    near = difflib.get_close_matches(path.name, [each for each in beside if each.isprintable()], n=1)
+    if near:
+        return f"did you mean `{PurePath(file).with_name(near[0])}`?"
+    return "name a plan that is there; `parallelai init` writes a first one"
+
+
 def read(path: Path, *, root: Path, file: str) -> bytes:
     """Read a plan file. Raises `PlanError` for what is no readable file of this project.
 
@@ -80,8 +98,7 @@ def read(path: Path, *, root: Path, file: str) -> bytes:
         _check_inside(path, root, file)
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        advice = "name a plan that is there; `parallelai plan propose` proposes a first one"
-        raise PlanError([Problem(f"there is no plan `{file}`", next=advice)]) from None
+        raise PlanError([Problem(f"there is no plan `{file}`", next=_instead(path, file))]) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise _refusal(f"cannot be read: {_reason(error)}", file, "name a plan file") from None
     try:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from parallelai.records import Outcome, RunDocument, Severity, TaskResult, Usage
 
+UNREAD = "Nothing was looked at"
+
 
 def reviewed(document: RunDocument) -> list[str]:
     """The findings in numbers: nothing for a run that was about no findings."""
@@ -21,8 +23,8 @@ def reviewed(document: RunDocument) -> list[str]:
         f"{severities[severity]:,} {severity.value}" for severity in Severity if severities[severity]
     )
     places = f" in {number(len({finding.file for finding in found}), 'file')}: {said}" if found else ""
-    if not found and not covered and document.files.failed:
-        return ["Nothing was looked at"]
+    if not covered and not (found if document.files.failed else document.findings):
+        return [UNREAD]
     first = f"{number(len(found), 'finding') if found else 'No findings'}{places}"
     sentences = [f"{first}; {number(covered, 'file')} looked at" if covered else first]
     states = Counter(finding.state for finding in document.findings)

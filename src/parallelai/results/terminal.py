@@ -273,7 +273,8 @@ def _change(task: TaskResult, page: _Page) -> list[str]:
     elif stream is not None and stream["stage"] == "undone":
         said.append(f"{count}taken back, and kept on {stream['branch']}")
     elif stream is not None and stream["stage"] != "dropped":  # which has neither branch nor worktree
-        said.append(f"{count}not landed: {stream['branch']} in {stream['worktree']}")
+        where = f" in {stream['worktree']}" if stream["worktree"] is not None else ""  # a branch of no plan
+        said.append(f"{count}not landed: {stream['branch']}{where}")
     elif change is not None:
         said.append(f"{count}{_applied(change)}")
     trespasses = stream.get("trespasses", ()) if stream is not None else ()

@@ -7,11 +7,14 @@ nothing here keeps one open while its caller thinks.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from parallelai.errors import BusyError, StoreError, StoreFormatError
 from parallelai.store.faults import corrupt, told
@@ -23,9 +26,20 @@ BUSY_SECONDS = 60.0
 _SETUP_SECONDS = 30.0
 _IDLE = 4
 
-# The connections that a forked child found open. It may not even close them: a thread of its parent that was
-# within SQLite at the fork has left SQLite's own locks taken for ever.
-_inherited: list[list[sqlite3.Connection]] = []
+# What is open in this process; and what a forked child found open. That it may not even close: a thread of its
+# parent that was within SQLite at the fork has left SQLite's own locks taken for ever.
+_open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+_inherited: list[_Connection] = []
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_inherit)
+
+
+def _inherit() -> None:
+    _inherited.extend(_open)
+    _open.clear()
 
 
 class Database:
@@ -63,9 +77,6 @@ class Database:
     def close(self) -> None:
         """Close every connection. What is still in use elsewhere closes when it is given back."""
         self._is_open = False
-        if self._is_foreign:
-            _inherited.append(self._idle)
-            self._idle = []
         while self._idle:
             self._idle.pop().close()
         self._guard.release()
@@ -78,15 +89,11 @@ class Database:
 
     def refuse_fork(self) -> None:
         """Raise `StoreError` in a child that was forked after the file was opened."""
-        if self._is_foreign:
+        if os.getpid() != self._process:
             raise StoreError(
                 f"`{self.path}` was opened before this process was forked, and cannot be used in it",
                 next="open the store anew in the child, or start it with `spawn`",
             )
-
-    @property
-    def _is_foreign(self) -> bool:
-        return os.getpid() != self._process
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -179,8 +186,18 @@ def lock_path(path: Path) -> Path:
 class _Connection(sqlite3.Connection):
     """Closes itself when nobody holds it any more: `AsyncParallelAI` may be used without `async with`.
 
-    From Python 3.13 on one that was left open is a warning.
+    From Python 3.13 on one that was left open is a warning. In a forked child it stays as it is.
     """
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self._process = os.getpid()
+        _watch_forks()
+        _open.add(self)
+
+    def close(self) -> None:
+        if os.getpid() == self._process:
+            super().close()
 
     def __del__(self) -> None:
         self.close()

@@ -70,8 +70,7 @@ class RunWriter:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._work, name=f"journal-{self.run}", daemon=True)
-        self._thread.start()
+        self._thread = self._started()
         try:
             await asyncio.shield(self._ready)
         except BaseException:  # a cancelled one too must give the run back
@@ -173,6 +172,19 @@ class RunWriter:
             f"`{self.run}` is carried out by {owner(self._lock.path)}",
             next=f"watch it with `parallelai runs show {self.run}`, or cancel it first",
         )
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name=f"journal-{self.run}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # it would have given the run back
+            self._lock.release()
+            raise StoreError(
+                f"the journal of `{self.run}` cannot be written: {error}",
+                next="see whether this machine allows more threads (`ulimit -u`), and try again",
+                retry_helps=True,
+            ) from error
+        return thread
 
     def _wake_thread(self) -> None:
         self._is_waking = False

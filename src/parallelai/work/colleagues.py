@@ -39,6 +39,7 @@ from parallelai.work.guard.leases import (
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
+from parallelai.work.landing.messages import is_of_settling
 from parallelai.work.landing.records import Tell
 from parallelai.work.setting import Setting
 from parallelai.work.streams.record import Stream
@@ -122,22 +123,29 @@ class Colleagues:
         self._holding.began(name)
 
     def finished(self, name: str) -> None:
-        """A workstream has only to land."""
+        """A workstream has only to land. What it said is kept for a later process of the run."""
         self._holding.finished(name)
+        said = self._finished.get(name)
+        if said is not None:
+            self._streams.update(name, lambda it: dataclasses.replace(it, said=said))
 
     def heard(self, name: str, text: str) -> None:
         """Remember what a workstream's assistant said last: the others are told when it has finished."""
         self._finished[name] = text[-NOTE_CHARACTERS:]
 
     def notes(self, name: str) -> list[Note]:
-        """What a workstream should know when it begins: from those that it depends on, and from people."""
-        work = self._setting.works[name]
-        notes = [
-            Note(other, self._finished[other], "interface")
-            for other in work.depends_on
-            if self._finished.get(other)
+        """What a workstream should know when it begins: what was made before it, what was decided, what it is told."""
+        known = {each.name: each for each in self._streams.all() if each.plan == self._setting.plan_name}
+        before = ((other, known.get(other)) for other in self._setting.works[name].depends_on)
+        made = (
+            (other, self._finished.get(other) or (stream.said if stream else "")) for other, stream in before
+        )
+        interfaces = [Note(other, said, "interface") for other, said in made if said]
+        landed = [(each.name, each.landed) for each in known.values() if each.landed is not None]
+        decisions = [
+            Note(other, note, "decision") for other, it in landed for note in it.notes if is_of_settling(note)
         ]
-        return [*notes, *(Note("ParallelAI", text, "message") for text in self._taken(name))]
+        return [*interfaces, *decisions, *(Note("ParallelAI", text, "word") for text in self._taken(name))]
 
     def news(self, name: str) -> list[str]:
         """What a workstream is to be told now: messages, and conflicts that it is not told of yet."""

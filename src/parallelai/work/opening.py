@@ -35,7 +35,6 @@ from parallelai.work.resolvers.generating import Generation
 from parallelai.work.resolvers.regenerating import Regeneration
 from parallelai.work.resolvers.settling import Settling
 from parallelai.work.room import Room
-from parallelai.work.scratch.home import home
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.registry import Streams
@@ -73,11 +72,11 @@ class Ground:
         """Where it is remembered how conflicts were settled."""
         return self.state / "work" / "decisions"
 
-    def regeneration(self, workspace: model.Workspace) -> Regeneration:
-        """What makes lock files anew, in scratch folders of this run."""
+    def regeneration(self, workspace: model.Workspace, folder: Path) -> Regeneration:
+        """What makes lock files anew, in scratch folders in this one."""
         return Regeneration(
             self.repository.git,
-            home(self.run) / "locks",
+            folder,
             self.folder / "gates",
             self.run,
             network=workspace.network,
@@ -151,7 +150,7 @@ def make_lander(
         ),
         asker=ports.asker,
         engine=engine,
-        regenerate=ground.regeneration(workspace),
+        regenerate=ground.regeneration(workspace, trees.folder / "locks"),
         generate=Generation(Generators(landing.generated), trees, ground.folder / "gates")
         if landing.generated
         else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 from collections.abc import Collection, Sequence
@@ -35,6 +36,7 @@ from parallelai.work.leftovers import is_a_persons, shown, take_out
 from parallelai.work.lending import StreamLoans
 from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home
+from parallelai.work.scratch.removing import remove
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, tighter
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import is_possible
@@ -46,6 +48,7 @@ from parallelai.work.streams.registry import Streams
 
 MOST_FILES = 50
 """How many files an engine without hands is given the text of."""
+_TEMPORARY = "stream-"
 
 
 class Site:
@@ -201,7 +204,7 @@ class Site:
         )
 
     def _temporary(self, name: str) -> Path:
-        folder = home(self._setting.run) / f"tmp-{name}-{os.getpid()}"
+        folder = home(self._setting.run) / f"{_TEMPORARY}{name}-{os.getpid()}"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
@@ -454,3 +457,12 @@ class Site:
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
+        await asyncio.to_thread(_clear_temporary, home(self._setting.run))
+
+
+def _clear_temporary(folder: Path) -> None:
+    """Remove the temporary folders of a run that this process carries out, also those that a killed one left."""
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        remove(left)
+    with contextlib.suppress(OSError):  # what else is there is somebody's
+        folder.rmdir()

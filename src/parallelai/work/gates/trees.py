@@ -29,19 +29,17 @@ from parallelai.git.submodules import Submodule, lay_out, submodules, with_inner
 from parallelai.plan import model
 from parallelai.work import filters, lfs_config
 from parallelai.work.gates import manifest
+from parallelai.work.gates.owned import take
 from parallelai.work.gates.ran import Ran, ran_of
 from parallelai.work.gates.written import Written, written
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete
-from parallelai.work.scratch.home import home, set_apart
 from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, SPARE_BYTES, Network, tighter
 
 Lend = Callable[[str], AbstractAsyncContextManager[Mapping[str, str]]]
 """Takes what a folder needs from the ledger, by the folder's name, while it exists: environment variables."""
 PARALLEL = 2
-_PREFIX = "gates-"
-_instances = itertools.count(1)
 
 
 class SetupFailed(EngineError):
@@ -113,13 +111,13 @@ class Tree:
 
 
 class Trees:
-    """See the module. Make one with `open_trees`; `aclose` removes all that it made."""
+    """See the module. Make one with `open_trees`, which removes all that it made, and `folder`, which holds it."""
 
     def __init__(self, repository: Repository, settings: Settings, objects: Snapshot, folder: Path) -> None:
         self._repository = repository
         self._settings = settings
         self._objects = objects
-        self._folder = folder
+        self.folder = folder
         self._included: tuple[str, ...] = ()
         self._filters: Mapping[str, str] = {}
         self._submodules: dict[str, tuple[Submodule, ...]] = {}
@@ -152,7 +150,7 @@ class Trees:
 
     async def with_file(self, commit: str, path: str, mode: str, data: bytes) -> str:
         """A commit with one file's content replaced, in the private repository alone."""
-        index = self._folder / f"index-{next(self._numbers)}"
+        index = self.folder / f"index-{next(self._numbers)}"
         git = Git(self._objects.repository, index=index)
         try:
             blob = await git.line("hash-object", "-w", "--stdin", stdin=data)
@@ -173,7 +171,7 @@ class Trees:
         async with self._places:
             held = await self._take(commit)
             self._used.add(held)
-            temporary = self._folder / f"tmp-{next(self._numbers)}"
+            temporary = self.folder / f"tmp-{next(self._numbers)}"
             temporary.mkdir(mode=0o700)
             try:
                 yield Tree(self, held, temporary)
@@ -214,7 +212,7 @@ class Trees:
             temporary=str(temporary),
             network=tighter(network, tighter(settings.network, settings.workspace.network)),
             readable=readable,
-            hidden=(*settings.hidden, str(self._folder.parent.parent)),
+            hidden=(*settings.hidden, str(self.folder.parent.parent)),
             memory_bytes=settings.workspace.needs.memory or settings.memory_bytes,
         )
 
@@ -291,8 +289,8 @@ class Trees:
         return True
 
     async def _make(self, commit: str) -> _Held:
-        path = self._folder / f"tree-{next(self._numbers)}"
-        held = _Held(folders.Folder(path, commit, self._folder / "indexes" / path.name))
+        path = self.folder / f"tree-{next(self._numbers)}"
+        held = _Held(folders.Folder(path, commit, self.folder / "indexes" / path.name))
         changed: dict[str, str] = {}
         try:
             await self._check_room(commit)
@@ -369,7 +367,7 @@ class Trees:
     async def _set_up(self, held: _Held) -> None:
         wanted = self._settings.workspace
         for number, argv in enumerate(wanted.setup, 1):
-            temporary = self._folder / f"tmp-{next(self._numbers)}"
+            temporary = self.folder / f"tmp-{next(self._numbers)}"
             temporary.mkdir(mode=0o700)
             log = self._settings.logs / f"{held.folder.base[:12]}-{held.folder.path.name}-setup-{number}.log"
             try:
@@ -387,9 +385,9 @@ class Trees:
             held.noted = await asyncio.to_thread(manifest.take, held.folder.path)
 
     async def _check_room(self, commit: str) -> None:
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         if free < SPARE_BYTES + await self._size(commit):
-            said = f"only {free // 1_000_000} MB are free in `{self._folder}`"
+            said = f"only {free // 1_000_000} MB are free in `{self.folder}`"
             raise Unavailable(said, next="make room, and call again")
 
     async def _size(self, commit: str) -> int:
@@ -407,11 +405,11 @@ class Trees:
 
     async def _confined_filters(self, path: Path, *commits: str) -> dict[str, str]:
         """Settings over the user's filters, which run confined: what an assistant wrote lies there."""
-        temporary = self._folder / "filters"
+        temporary = self.folder / "filters"
         temporary.mkdir(mode=0o700, exist_ok=True)
         # The folder appears later: what is above it has to be seen.
-        readable = (str(self._folder), str(self._repository.common))
-        hidden = (*self._settings.hidden, str(self._folder.parent.parent))
+        readable = (str(self.folder), str(self._repository.common))
+        hidden = (*self._settings.hidden, str(self.folder.parent.parent))
         folder = filters.Folder(path, temporary, self._repository.root, readable, hidden)
         found = await asyncio.to_thread(filters.confined, self._filters, folder)
         return found | await lfs_config.overriding(
@@ -433,12 +431,11 @@ class Trees:
         await held.stack.aclose()
 
     async def aclose(self) -> None:
-        """Remove all folders, and give back what the ledger lent."""
+        """Remove all trees, and give back what the ledger lent."""
         for held in (*self._idle, *self._used):
             with contextlib.suppress(Exception):  # the others have to go, too
                 await self._drop(held)
         self._idle.clear()
-        await asyncio.to_thread(_remove_with_parent, self._folder)
 
 
 def _is_plain(line: bytes) -> bool:
@@ -447,51 +444,23 @@ def _is_plain(line: bytes) -> bool:
     return len(fields) == 2 and not fields[1].startswith(b"refs/heads/parallelai/scratch")
 
 
-def _remove_with_parent(folder: Path) -> None:
-    folders.remove(folder)
-    with contextlib.suppress(OSError):
-        folder.parent.rmdir()
-
-
 @asynccontextmanager
 async def open_trees(repository: Repository, settings: Settings) -> AsyncIterator[Trees]:
     """Open the folders of a run's gates, and remove those that a killed process left; all are gone at the end.
 
     Raises `UsageError` for a repository that git cannot work with, `Unavailable` where no folder can be made.
     """
-    folder = home(settings.run) / f"{_PREFIX}{os.getpid()}-{next(_instances)}"
     try:
-        await asyncio.to_thread(_begin, folder)
+        owned = await asyncio.to_thread(take, settings.run)
     except OSError as error:
         raise Unavailable(f"no folder for gates can be made: {error}") from None
-    try:
-        objects = await open_objects(repository, folder / "base.git")
-        trees = Trees(repository, settings, objects, folder)
+    try:  # cancelled too: no folder is left behind
+        objects = await open_objects(repository, owned.path / "base.git")
+        trees = Trees(repository, settings, objects, owned.path)
         await trees.open()
-    except BaseException:  # cancelled too: no folder is left behind
-        await asyncio.to_thread(_remove_with_parent, folder)
-        raise
-    try:
-        yield trees
+        try:
+            yield trees
+        finally:
+            await trees.aclose()
     finally:
-        await trees.aclose()
-
-
-def _begin(folder: Path) -> None:
-    for left in folder.parent.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not _is_alive(int(owner)):
-            folders.remove(left)
-    folders.remove(folder)  # of an earlier process with our number
-    folder.mkdir(parents=True, mode=0o700)
-    set_apart(folder)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        await asyncio.to_thread(owned.remove)

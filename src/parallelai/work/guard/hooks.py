@@ -184,7 +184,7 @@ async def check(
     Raises `GitError`.
     """
     if pushed is not None:
-        return await _check_pushed(repository, streams, pushed, plan_file, secrets_in)
+        return await _check_pushed(repository, streams, folder, pushed, plan_file, secrets_in)
     stream = stream_at(streams, folder)
     if stream is None:
         return Checked()
@@ -216,6 +216,7 @@ async def check_push(
 async def _check_pushed(
     repository: Repository,
     streams: Sequence[Stream],
+    folder: Path,
     pushed: str,
     plan_file: str | None,
     secrets_in: Callable[[str], frozenset[str]],
@@ -223,18 +224,27 @@ async def _check_pushed(
     """Check the branches of workstreams that git is about to push, wherever it was called."""
     refused: list[str] = []
     warnings: list[str] = []
-    branches = {f"refs/heads/{stream.branch}": stream for stream in streams}
     for line in pushed.splitlines():
         fields = line.split(" ")
-        stream = branches.get(fields[0]) if len(fields) == 4 else None
+        stream = _pushed(streams, folder, *fields) if len(fields) == 4 else None
         if stream is None or set(fields[1]) == {"0"}:
             continue
         judged = await check_push(repository, stream, fields[1], plan_file=plan_file)
         secrets = await facts.secrets_in(repository.git, stream.base, fields[1], secrets_in)
-        refused.append(words.for_person(stream.name, judged.out, secrets))
+        refused.append(words.for_person(stream.name, judged.out, secrets, "push"))
         others = [each for each in streams if each.name != stream.name]
         warnings += await clashes(repository, stream, fields[1], others)
     return Checked("\n\n".join(filter(None, refused)), tuple(warnings))
+
+
+def _pushed(
+    streams: Sequence[Stream], folder: Path, local: str, _: str, remote: str, __: str
+) -> Stream | None:
+    """The workstream whose work is pushed: git names it as it was named to git, by a branch, `HEAD` or a commit."""
+    branches = {f"refs/heads/{stream.branch}": stream for stream in streams}
+    if local.startswith("refs/"):
+        return branches.get(local)
+    return branches.get(remote) or stream_at(streams, folder)
 
 
 async def _git_at(repository: Repository, stream: Stream, index_file: Path | None) -> Git:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from parallelai.results.printable import visible
 from parallelai.work.guard.rules import BY_PERSON, LEASABLE, Out, Why
@@ -11,6 +13,12 @@ from parallelai.work.scratch.workspaces import as_text
 
 MOST_PATHS = 20
 """How many paths are named to an assistant; the rest is counted."""
+
+_TAKES_OUT = {
+    "commit": "`git restore --staged PATH` takes a file out of the commit",
+    "push": "`parallelai work done {name}` takes it out of the branch, and keeps it as a patch",
+}
+"""What a person does without what is refused."""
 
 _WHY: Mapping[Why, str] = {
     "not_owned": "not among the files that it owns",
@@ -75,18 +83,29 @@ def for_assistant(
     return "\n\n".join(parts)
 
 
-def for_person(name: str, out: Sequence[Out], secrets: Sequence[str]) -> str:
-    """Tell a person in the worktree of the workstream `name` what may not be committed or pushed there."""
+def for_person(
+    name: str, out: Sequence[Out], secrets: Sequence[str], act: Literal["commit", "push"] = "commit"
+) -> str:
+    """Tell a person in the worktree of the workstream `name` what is refused there, why, and what to do."""
     parts: list[str] = []
     if out:
-        parts.append(f"The workstream {shown(name)} may not change this:")
+        parts.append(f"The {act} is refused. The workstream {shown(name)} may not change this:")
         parts += _lines(out)
-        parts.append("`git restore --staged PATH` takes a file out of the commit.")
+        parts.append(f"{_TAKES_OUT[act].format(name=name)}{_leave(name, out)}.")
     if secrets:
-        parts.append(
-            "What looks like a secret is in " + ", ".join(shown(path) for path in secrets[:MOST_PATHS]) + "."
-        )
+        named = ", ".join(shown(path) for path in secrets[:MOST_PATHS])
+        parts.append(f"The {act} is refused. What looks like a secret is in {named}: take it out.")
     return "\n".join(parts)
+
+
+def _leave(name: str, out: Sequence[Out]) -> str:
+    """The command by which a person gives leave, where leave can be given."""
+    wanted = [each for each in out if each.why in LEASABLE | BY_PERSON]
+    paths = dict.fromkeys(as_text(path) for each in wanted for path in _asked(each))
+    if not paths:
+        return ""
+    files = visible(shlex.join(paths)) if len(paths) <= MOST_PATHS else "PATH..."
+    return f"; `parallelai work lease {name} {files}` gives leave to change {'it' if len(paths) == 1 else 'them'}"
 
 
 def _lines(out: Sequence[Out]) -> list[str]:

@@ -16,6 +16,7 @@ _WIDTH = 72
 _MOST_SETTLED, _SHOWN = 20, 5
 """Of so many settled files each is named; of more the first few."""
 _OURS = re.compile(rf"^\s*({LANDS}|{UNDOES})\s*:", re.IGNORECASE)
+_SETTLED = re.compile(r" (was|were) settled by ")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
@@ -40,6 +41,11 @@ def settled_notes(settled: Mapping[str, str]) -> list[str]:
     """What a person is told of conflicts that were settled, by path who settled it; of many files the first few."""
     rows = _settled(settled, lambda path: f"`{path}`")
     return [f"{paths} {'were' if is_many else 'was'} settled {how}" for paths, is_many, how in rows]
+
+
+def is_of_settling(note: str) -> bool:
+    """Whether a note of a landing says how a conflict was settled (`settled_notes`)."""
+    return _SETTLED.search(note) is not None
 
 
 def _settled(settled: Mapping[str, str], word: Callable[[str], str]) -> list[tuple[str, bool, str]]:

@@ -196,7 +196,9 @@ def _why_lost(stream: Stream) -> str:
 def _stage(stream: Stream, progress: Progress, commit: str | None) -> str:
     if stream.state == "dropped":
         return "dropped"
-    if commit is not None:
+    if (
+        commit is not None or stream.state == "landed"
+    ):  # a person may have merged it: then nobody knows as what
         return "landed"
     if is_undone(stream):
         return UNDONE
@@ -240,7 +242,7 @@ def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: 
 
 def _why_decided(stream: Stream, progress: Progress) -> str | None:
     """What became of it, or what a person decided of it, that keeps it from landing; None for neither."""
-    if _landed_as(stream, progress) is not None:
+    if _landed_as(stream, progress) is not None or stream.state == "landed":
         return "it has landed"
     if stream.state == "dropped":
         return "it was dropped"

@@ -21,6 +21,7 @@ from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.resolvers.checking import MAX_BYTES, has_marker
 from parallelai.work.resolvers.records import Conflict
+from parallelai.work.streams.beside import belongs_to, lying_beside
 from parallelai.work.streams.carrying import as_commit, trees
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.markers import brought
@@ -31,6 +32,8 @@ from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.taking_over import unsettled
 
 _REBASES = ("rebase-merge", "rebase-apply")
+_MOST = 5
+"""How many files are named."""
 _MARKER = "^(<<<<<<<|>>>>>>>)( |$)"
 
 
@@ -83,10 +86,18 @@ async def left_open(repository: Repository, before: Stream, now: Stream) -> tupl
 
 def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
     """The error of a worktree in which files are in conflict still."""
-    named = ", ".join(f"`{path}`" for path in paths[:5])
-    return _unfinished(
-        stream, f"conflicts are not settled in {named}", "settle them, and `git add` what has no markers"
-    )
+    named = ", ".join(f"`{path}`" for path in paths[:_MOST])
+    texts = any(belongs_to(path) is None for path in paths)
+    what = ["settle them, and `git add` what has no markers"] if texts else []
+    what += lying_beside(Path(stream.worktree), paths)[:_MOST]
+    error = _unfinished(stream, f"conflicts are not settled in {named}", "; ".join(what))
+    if (
+        texts
+    ):  # which lines are git's, and which a person wants, nobody can tell in a file that was in conflict
+        merging = f"`git merge {stream.branch}` where `{stream.target}` is checked out, then `parallelai work clean`"
+        by_hand = f"see that it is committed there, and {merging}"
+        error.next = f"{error.next}; if lines like markers belong into the file: {by_hand}"
+    return error
 
 
 def _unfinished(stream: Stream, said: str, what: str) -> UsageError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from parallelai.git.merging import Conflicted, Entry
@@ -27,6 +27,22 @@ def belongs_to(path: str) -> str | None:
     """The path that a file lies beside; None where it lies beside none."""
     found = _BESIDE.fullmatch(path)
     return found["path"] if found is not None else None
+
+
+def lying_beside(worktree: Path, paths: Iterable[str]) -> list[str]:
+    """Say, of those of some files in a worktree that lie beside another one, what each is, and what to do with it."""
+    said = []
+    for path in paths:
+        own = belongs_to(path)
+        if own is None:
+            continue
+        name, other = f"`{visible(own)}`", f"`{visible(path)}`"
+        what = f"the other version of {name} lies beside it as {other}: make of {name} what it should be, or remove it"
+        if (worktree / own).is_dir() and not (worktree / own).is_symlink():
+            what = f"{name} is a folder on one side and a file on the other, which lies beside it as {other}: take over"
+            what += " what is right"
+        said.append(f"{what}, and remove {other}")
+    return said
 
 
 def files_and_folders(conflicts: Sequence[Conflicted], ours: str, theirs: str) -> tuple[str, ...]:

@@ -233,7 +233,11 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
             return None
         said = f"its work is not in `{stream.target}` any more: it was taken back, or changed"
         return Kept(stream.name, said, f"parallelai work drop {name}")
-    return Kept(stream.name, f"its work is not in `{stream.target}`", f"parallelai work land {name}")
+    command = f"parallelai work land {name}"
+    if stream.landed is not None and await repository.ancestor(stream.landed.commit, target):
+        # Its own landing is over: what came to the branch since lands as that of any other branch.
+        command = f"parallelai work land --branches {shlex.quote(stream.branch)}"
+    return Kept(stream.name, f"its work is not in `{stream.target}`", command)
 
 
 async def _still_holds(repository: Repository, stream: Stream, tip: str, target: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -71,7 +72,7 @@ def find_place(repository: Repository, stream: Stream) -> Place:
     if entry is None:
         raise UsageError(
             f"there is no worktree of `{stream.name}` at `{path}`",
-            next="`parallelai work start` makes it again",
+            next=f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(stream.name)}` makes it again",
         )
     return Place(repository, replace(entry, path=path))
 

@@ -90,6 +90,7 @@ class Stream:
         in_attempt: an attempt works in it; where none does, one was cut off there.
         left_at: when that was, in seconds since 1970, where it was stopped; None where it was killed.
         refused: by whom it was refused that it lands, and why; `refused_head`: for which head.
+        said: the end of what its assistant said when it had finished.
         admin: git's folder of its worktree, absolute, as it was when that was made; empty where nobody looked.
     """
 
@@ -127,6 +128,7 @@ class Stream:
     undone_by: Landed | None = None
     refused: str | None = None
     refused_head: str | None = None
+    said: str = ""
 
     @property
     def is_approved(self) -> bool:
