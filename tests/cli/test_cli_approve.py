@@ -54,7 +54,8 @@ def test_a_task_waits_for_leave_and_is_not_done_again_for_it(cli: Any, counted: 
     found = rows(called.document)
     assert (called.code, found["fix"]["status"], found["after"]["status"]) == (4, "blocked", "skipped")
     assert "work approve fix" in found["fix"]["error"]["next"]
-    assert "+new" in cli("runs", "diff", called.document["run"], "fix").out
+    diff = cli("runs", "diff", "latest", "fix", "--json").document
+    assert (diff["run"], "+new" in diff["changes"][0]["text"]) == (called.document["run"], True)
     assert f", `runs diff {called.document['run']} fix`; then" in found["fix"]["error"]["next"]
     assert cli("work", "approve", "nobody").code == 2
     Path("other.yaml").write_text("tasks:\n  - {id: fix, description: Another, engine: mock}\n")
@@ -163,7 +164,8 @@ def test_what_only_waits_for_leave_ends_at_the_first_ctrl_c(cli: Any, counted: P
 
 def test_a_change_that_waits_for_leave_is_named_when_it_is_to_be_applied(cli: Any, counted: Path) -> None:
     assert "runs apply" not in cli("execute", "plan.yaml").err
-    applied = cli("runs", "apply")
+    applied = cli("runs", "apply", "--json")
     assert (applied.code, "not applied: fix" in applied.err) == (0, True)
+    assert applied.document == {"run": cli("runs", "show", "--json").document["run"], "changes": []}
     assert cli("runs", "apply", "fix").code == 2
     assert Path("a.txt").read_text() == "old\n"

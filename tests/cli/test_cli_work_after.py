@@ -54,3 +54,20 @@ def test_sync_leaves_out_what_was_taken_back_and_has_no_worktree(cli: Any, place
     assert cli("work", "sync").code == 0
     named = cli("work", "sync", "abe")
     assert (named.code, "`parallelai work start plan.yaml abe` makes it again" in named.err) == (2, True)
+
+
+def test_a_dry_run_foresees_what_is_left_alone_or_refused(cli: Any, place: Path) -> None:
+    dry = cli("work", "run", "plan.yaml", "--dry-run")
+    assert (dry.code, "note: landed already, and left alone: `abe`\n" in dry.err) == (0, True)
+    assert cli("work", "undo", "abe").code == 0
+    assert cli("work", "run", "plan.yaml", "--dry-run", "--json").document["landed"] == []
+
+    Path("tasks.yaml").write_text("tasks: [{id: a, description: x, engine: mock}]\n")
+    refused = cli("work", "run", "tasks.yaml", "--dry-run")
+    assert (refused.code, "`tasks.yaml` has no workstreams" in refused.err) == (2, True)
+
+
+def test_who_takes_a_branch_for_a_workstream_is_told_how_branches_are_named(cli: Any, place: Path) -> None:
+    called = cli("work", "land", "feature/b", "--json")
+    assert called.error["said"] == "`feature/b` is no name of a workstream"
+    assert "`--branches`" in called.error["next"]

@@ -232,3 +232,20 @@ def test_branches_land_without_those_that_bring_markers(cli: Any, there: Path) -
     assert "1 of 2 landed" in said(landed)
     assert git(root, "show", "main:git.md").startswith("How it looks")
     assert git(root, "ls-tree", "--name-only", "main", "new.txt") == ""
+
+
+def test_the_status_names_what_does_not_fit_now_where_no_run_looked(cli: Any, there: Path) -> None:
+    def conflicts() -> dict[str, list[str]]:
+        rows = cli("work", "status", "--json").document["workstreams"]
+        return {row["name"]: row["conflicts"] for row in rows}
+
+    assert conflicts() == {"one": ["main"], "two": []}
+
+    other = there.parent / "two" / "one" / "c.txt"
+    before = other.read_text()
+    other.write_text("1\n2\ntrois\n4\n")  # not committed
+
+    assert conflicts() == {"one": ["main", "two"], "two": ["main", "one"]}
+    assert "conflicts with main, two" in said(cli("work", "status", "one"))
+    other.write_text(before)
+    assert conflicts() == {"one": ["main"], "two": []}

@@ -105,6 +105,36 @@ async def test_who_waits_for_a_place_in_its_role_says_so_as_long_as_the_run_live
     assert killed.why == "it is not started yet"
 
 
+async def test_the_context_is_what_an_assistant_would_be_told_now_and_showing_it_takes_nothing_away(
+    cli: Any, shop: Path
+) -> None:
+    async def told(name: str) -> dict[str, Any]:
+        called = await asyncio.to_thread(cli, "work", "context", name, "--json")
+        assert isinstance(called.document, dict)
+        return called.document
+
+    await asyncio.to_thread(cli, "work", "start", "plan.yaml", "core", "gui")
+    before = await told("gui")
+    await asyncio.to_thread(cli, "work", "reject", "gui", "--reason", "x is no name")
+    async with AsyncParallelAI(shop) as ai:
+        ai.work.streams.update("core", lambda it: dataclasses.replace(it, said="I made x."))
+
+    after = await told("gui")
+
+    heeded = after["text"].partition("## For you\n")[2].partition("\n## ")[0]
+    others = after["text"].partition("## From the others\n")[2].partition("\n## ")[0]
+    assert "## For you" not in before["text"]
+    assert (": x is no name\n" in heeded, "I made x." in heeded) == (True, False), heeded
+    assert "`core`, what it finished:\n```\nI made x.\n" in others, others
+    assert {part["name"] for part in after["parts"]} - {part["name"] for part in before["parts"]} == {
+        "words",
+        "notes",
+    }
+    assert after["tokens"] > before["tokens"]
+    assert await told("gui") == after
+    assert "x is no name" not in (await told("core"))["text"]
+
+
 async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) -> None:
     await asyncio.to_thread(cli, "work", "start", "plan.yaml", "core")
     async with AsyncParallelAI(shop) as ai:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from scripted_agent import block
 from parallelai.engines import acp_transport
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.acp_errors import read_error, read_no_load
+from parallelai.engines.acp_launch import Launch
+from parallelai.engines.acp_pool import Pool
 from parallelai.engines.acp_presets import PRESETS, Wanted, keep_gemini_session, settings_text
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
@@ -52,6 +55,7 @@ from parallelai.errors import (
     Unavailable,
 )
 from parallelai.plan.model import EngineEntry
+from parallelai.processes import Program, environment
 from parallelai.records import Reply, Usage
 
 AGENT = (sys.executable, str(Path(__file__).with_name("scripted_agent.py")))
@@ -589,7 +593,31 @@ async def test_a_flood_without_end_ends_the_turn(world: World, monkeypatch: pyte
             await world.do({"flood": 300, "update": CHUNK}, {"hang": "polite"})
 
 
+def test_models_of_others_are_their_own_while_the_sdk_is_loaded() -> None:
+    from parallelai.engines.acp_sdk import _lean_models
+
+    with _lean_models():
+        from pydantic import ConfigDict  # as any thread may do just then
+    assert ConfigDict(use_attribute_docstrings=True) == {"use_attribute_docstrings": True}
+
+
 # --- Cancel and time-out
+
+
+async def test_a_turn_that_is_cancelled_at_its_very_start_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use() -> None:
+        async with Pool().agent(Launch("x", Program(("true",), cwd=tmp_path, env=environment()))):
+            pass
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    turn = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    turn.cancel()
+    await asyncio.wait({turn})
+    await asyncio.get_running_loop().shutdown_default_executor()  # also what threads still do
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["polite", "deaf"])

@@ -14,7 +14,8 @@ import pytest
 from processes_support import HERE, Ready, alive, open_files, python, run_until_ready, shell, token
 
 from parallelai.errors import ProgramError
-from parallelai.processes import Program, environment, run
+from parallelai.processes import Program, environment, launch, run
+from parallelai.processes.zygote import is_supported, zygote_pid
 
 
 async def test_tells_exit_code_output_and_time() -> None:
@@ -172,6 +173,18 @@ async def test_a_cancelled_program_may_clean_up_within_its_grace(tmp_path: Path)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (tmp_path / "bye").exists()
+
+
+@pytest.mark.skipif(not is_supported(), reason="nobody starts programs for us here")
+async def test_a_time_out_is_kept_where_nobody_starts_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_ABANDON_SECONDS", 0.0)
+    os.kill(zygote_pid(), signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            done = await run(shell("exit 3", timeout_seconds=0.1, grace_seconds=0.0))
+    finally:
+        os.kill(zygote_pid(), signal.SIGCONT)
+    assert (done.exit, done.signal, done.ended_by) == (None, None, "timeout")
 
 
 async def test_a_time_out_ends_what_ignores_signals() -> None:

@@ -172,7 +172,7 @@ async def fork(state: str, gate: str) -> None:
 
 
 def fork_while_busy(state: str, times: str) -> None:
-    """Fork again and again while a thread is within SQLite; each child closes what it has inherited."""
+    """Fork again and again while a thread is within SQLite; each child closes what it has inherited, or drops it."""
     store = Store.open(Path(state))
     is_over = threading.Event()
 
@@ -183,11 +183,13 @@ def fork_while_busy(state: str, times: str) -> None:
     threads = [threading.Thread(target=be_busy) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(int(times)):
+    for number in range(int(times)):
         store.journal.runs()  # leaves an idle connection for the child to find
         child = os.fork()
         if child == 0:
-            store.close()
+            if number % 2:
+                store.close()
+            del store
             os._exit(0)
         if not _has_ended(child, seconds=20):
             os.kill(child, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from store_samples import ended, numbered, run, start
 from parallelai.errors import BusyError
 from parallelai.records import Outcome
 from parallelai.store import Store
+from parallelai.store.lock import FileLock
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -140,9 +142,36 @@ def test_a_forked_child_is_refused_and_holds_no_lock(tmp_path: Path) -> None:
         assert process.stdout.read() == ""  # ends when the child has
 
 
-def test_a_forked_child_closes_the_store_whatever_its_parent_was_doing(tmp_path: Path) -> None:
-    out, said = start("fork_while_busy", tmp_path / "state", 200).communicate()
+def test_a_forked_child_lets_go_of_the_store_whatever_its_parent_was_doing(tmp_path: Path) -> None:
+    out, said = start("fork_while_busy", tmp_path / "state", 100).communicate()
     assert (out, said) == ("closed\n", "")
+
+
+def test_a_child_that_is_forked_while_a_lock_is_taken_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[int] = []
+    take = fcntl.flock
+
+    def take_and_fork(descriptor: int, how: int) -> None:
+        take(descriptor, how)
+        if not children:  # another thread forks just then
+            children.append(os.fork())
+            if children[0] == 0:
+                signal.pause()
+                os._exit(0)
+
+    monkeypatch.setattr(fcntl, "flock", take_and_fork)
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    try:
+        assert first.acquire()
+        first.release()
+        assert second.acquire()
+    finally:
+        second.release()
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def test_repair_waits_for_nobody(tmp_path: Path) -> None:

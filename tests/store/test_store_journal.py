@@ -108,10 +108,10 @@ async def test_a_run_that_no_thread_could_be_started_for_is_given_back(
     def refuses(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as busy, pytest.raises(StoreError, match="can't start new thread"):
+    with monkeypatch.context() as busy:
         busy.setattr(threading.Thread, "start", refuses)
-        async with store.journal.writer("r-1"):
-            pass
+        with pytest.raises(StoreError, match="can't start new thread"):
+            await store.journal.writer("r-1").__aenter__()
     async with store.journal.writer("r-1") as writer:
         writer.append(created())
 

@@ -21,6 +21,7 @@ from work_support import git, make_repository
 from clients.installing import programs
 from running import run_program, start_program
 from scripted import ScriptedServer, serving
+from scripted.script import place
 
 BOTH = ("codex", "claude-code")
 SECONDS = 60.0
@@ -69,10 +70,12 @@ def write_plan(field: Field, seconds: int = 80) -> str:
         field.use = use
         sleep = f"bash -c 'exec -a {word} sleep 300'"
         script = f"echo begun >> {use}.txt; [ $(wc -l < {use}.txt) -gt 1 ] || {sleep}\n"
+        done = {"tool": "write", "path": f"{use}-done.txt", "text": "done\n"}
         steps = (
             {"tool": "write", "path": f"{use}.sh", "text": script},
             {"tool": "shell", "command": f"bash {use}.sh", **waiting[use]},
-            {"tool": "write", "path": f"{use}-done.txt", "text": "done\n"},
+            done,
+            done,  # on a busy machine a client still hears of its tool's end, and begins this when it is ended
             {"say": "all done"},
         )
         plan = field.plan(*steps, settings={}, id=use, engine=use, timeout=seconds, depends_on=["quick"])
@@ -133,9 +136,11 @@ def check_resumed(field: Field, word: str) -> None:
     again = field.server.requests[before:]
     for use, change in changes.items():
         assert set(change["files"]) == {f"{use}.sh", f"{use}.txt", f"{use}-done.txt"}
-        own = [request for request in again if f"{use}.sh" in request.user_text]
-        assert 2 <= len(own) <= 3, "the first step is not done again"
-        assert all("You were interrupted" in request.user_text for request in own)
+        # A client that was being ended may have asked as late as this: it was not told so.
+        told = [request.call for request in again if "You were interrupted" in request.user_text]
+        own = [place(call) for call in told if f"{use}.sh" in call.user_text]
+        assert own, "its session goes on"
+        assert all(results > 0 for _, results in own), "the first step is not done again"
     assert with_word(word) == []
     assert not any((field.home / ".cache/parallelai/workspaces").glob("*"))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -23,6 +25,29 @@ def text(data: str, mode: int = 0o644) -> Content:
 
 def link(target: str) -> Content:
     return Content(target.encode(), 0o777, is_link=True)
+
+
+def test_a_child_that_is_forked_meanwhile_keeps_nobody_waiting(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[int] = []
+
+    def forks(checkout: Checkout) -> None:
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.pause()
+            os._exit(0)
+
+    monkeypatch.setattr(Checkout, "_recover", forks)
+    folder = tmp_path / "records"
+    try:
+        Checkout(root, folder).write("one", [])
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 @pytest.fixture

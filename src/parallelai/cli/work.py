@@ -16,6 +16,7 @@ from parallelai.errors import UsageError
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.options import CarryOut
+    from parallelai.plan.model import Plan
     from parallelai.records import RunDocument
 
 _name = click.argument("name", shell_complete=completing.streams)
@@ -54,19 +55,22 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
     from parallelai.plan.model import positions
     from parallelai.plan.source import is_task_list
 
-    asked = Carrying.of(given)
-    if asked.is_dry:
-        from parallelai.cli.execute import preview
-
-        return preview(shared, plan, asked)
-
-    async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        loaded, name = ai.load_plan(plan, carry.variables)
+    def check(loaded: Plan) -> None:
         if not loaded.workstreams and not positions(loaded).finished:
             left = " left" if is_task_list(Path(plan)) else ""
             raise UsageError(
                 f"`{plan}` has no workstreams{left}", next=f"`parallelai execute {plan}` runs its tasks"
             )
+
+    asked = Carrying.of(given)
+    if asked.is_dry:
+        from parallelai.cli.execute import preview
+
+        return preview(shared, plan, asked, check)
+
+    async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
+        loaded, name = ai.load_plan(plan, carry.variables)
+        check(loaded)
         return await ai.work.run(loaded, name, carry)
 
     return carry_out(shared, asked, call)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from parallelai.client.conflicts_now import conflicts_now
 from parallelai.client.landed_branches import landed_branches
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_seen
@@ -49,6 +50,8 @@ class Looking:
         )
         repository = await open_repository(self._project.root) if started else None
         standings = await waiting(repository, self._streams.worktrees) if repository and pending else {}
+        now = {each.name: await self._now(repository, each) for each in started if repository}
+        conflicts = await self._conflicts(repository, known, now) if repository else {}
         found = []
         for stream in started:
             if stream.run not in seen:
@@ -63,12 +66,13 @@ class Looking:
                     now=datetime.now(UTC),
                     todo=work.todo if work is not None else (),
                     checks=len(work.checks) if work is not None else 0,
-                    files=await self._files(repository, stream),
+                    files=await self._files(repository, stream, now[stream.name]),
                     landed=landed,
                     words=self._words(stream.run, progress.stream),
                     is_lost=stream.name in lost,
                     waits=said_to(stream, standings) if stream.name in pending else None,
                     is_interrupted=self._runs.is_interrupted(stream.run),
+                    conflicts=conflicts.get(stream.name),
                 )
             )
         return found + [each for each in unbegun.values() if not names or each.name in names]
@@ -154,11 +158,36 @@ class Looking:
             return None
         return said_lately(self._project.state / "runs" / run / "attempts" / f"{attempt}.jsonl")
 
-    async def _files(self, repository: Repository, stream: Stream) -> Files | None:
+    async def _conflicts(
+        self, repository: Repository, known: Sequence[Stream], now: Mapping[str, str | None]
+    ) -> dict[str, frozenset[str]]:
+        """What does not fit of those that no run carries out, by what is in their worktrees; a run looks itself.
+
+        `now` has what was looked at already.
+        """
+        resting = [each for each in known if not is_finished(each) and not self._is_live(each.run)]
+        if not any(each.name in now for each in resting):
+            return {}
+        commits = {}
+        for each in resting:
+            found = now[each.name] if each.name in now else await self._now(repository, each)
+            commits[each.name] = found or each.head
+        cache = self._project.state / "cache" / "conflicts"
+        return await conflicts_now(repository, resting, commits, cache)
+
+    async def _now(self, repository: Repository, stream: Stream) -> str | None:
+        """What is in a worktree, as a commit; None where there is none to look at."""
         if is_finished(stream) or not Path(stream.worktree).is_dir():
             return None
         try:
-            now = await current(repository, stream)
-            return await count(repository.git, stream.base, now)
+            return await current(repository, stream)
         except ParallelAIError:  # its folder is gone, which `work start` puts right
+            return None
+
+    async def _files(self, repository: Repository, stream: Stream, now: str | None) -> Files | None:
+        if now is None:
+            return None
+        try:
+            return await count(repository.git, stream.base, now)
+        except ParallelAIError:  # what it was cut from is gone
             return None

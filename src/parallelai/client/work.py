@@ -25,6 +25,7 @@ from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.plan.roles import with_roles
 from parallelai.work import leaving
+from parallelai.work.context.notes import notes_of
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
 from parallelai.work.landing.waiting import Waiting
@@ -179,25 +180,41 @@ class Work:
         return patch.decode("utf-8", "replace")
 
     async def context(self, name: str, plan: str | Path | None = None) -> Context:
-        """Give what the assistant of a workstream is told of it, before its task. Raises `NotFoundError`."""
+        """Give what the assistant of a workstream would be told now if it began; takes nothing of that away.
+
+        The task is told as the plan has it: what a run renders of it (variables, templates, results of plain tasks)
+        comes only there. Raises `NotFoundError`.
+        """
         repository = await open_repository(self._project.root)
         stream = self.streams.get(name)
         if plan is None and stream is None:
             raise NotFoundError(f"no workstream `{name}` is started", next="name its plan: `--plan FILE`")
         if plan is None and stream is not None and not self._runs.is_kept(stream.run):
             plan = self._project.root / stream.plan
-        whole = self._load(plan)[0] if plan is not None else self._plan_of(stream.run if stream else "")
-        if not any(work.id == name for work in whole.workstreams):
+        if plan is not None:
+            whole, plan_name = self._load(plan)
+        else:
+            whole, plan_name = self._plan_of(stream.run if stream else ""), stream.plan if stream else ""
+        work = next((work for work in whole.workstreams if work.id == name), None)
+        if work is None:
             raise NotFoundError(f"the plan has no workstream `{name}`", next="`plan show` lists them")
         whole = with_roles(whole, self._project.roles, self._project.settings.defaults.role)
         target = stream.target if stream is not None else (await repository.branch() or "HEAD")
         commit = await repository.commit(stream.head if stream is not None else "HEAD")
         if commit is None:
             raise UsageError("there is no commit yet", next="make a first commit")
-        landed = [each.name for each in self.streams.all() if each.landed is not None]
-        cache = self._project.state / "cache" / "symbols"
+        known = self.streams.all()
+        is_its = stream is not None and stream.plan == plan_name and not is_finished(stream)
+        mail = stream.mail if stream is not None and is_its else ()
         return await context(
-            repository, whole, name, commit=commit, target=target, landed=landed, cache=cache
+            repository,
+            whole,
+            name,
+            commit=commit,
+            target=target,
+            landed=[each.name for each in known if each.landed is not None],
+            notes=notes_of([each for each in known if each.plan == plan_name], work.depends_on, mail),
+            cache=self._project.state / "cache" / "symbols",
         )
 
     async def attach(self, name: str) -> Attach:

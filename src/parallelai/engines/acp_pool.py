@@ -90,7 +90,7 @@ class Pool:
         await self._end(shared.agent, shared.folder, at_once=is_tainted)
 
     async def _start(self, launch: Launch) -> tuple[Agent, Path]:
-        folder = await asyncio.to_thread(_make_folder, launch)
+        folder = _make_folder(launch)  # not in a thread: who is cancelled there would never hear of it
         agent = Agent(launch.name, _placed(launch, folder))
         agent.report_folder = None if launch.reports is None else folder
         self._running[agent] = folder
@@ -131,6 +131,15 @@ def _key(launch: Launch) -> Hashable:
 
 def _make_folder(launch: Launch) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="parallelai-acp-")).resolve()
+    try:
+        _fill(folder, launch)
+    except BaseException:  # no room, or an interrupt: nobody else knows of it
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _fill(folder: Path, launch: Launch) -> None:
     (folder / "tmp").mkdir()
     settings = folder / acp_report.SETTINGS
     settings.mkdir()
@@ -139,7 +148,6 @@ def _make_folder(launch: Launch) -> Path:
         (settings / "settings.json").write_text(launch.settings, encoding="utf-8")
     for name, text in ({} if launch.reports is None else launch.reports.files).items():
         (settings / name).write_text(text, encoding="utf-8")
-    return folder
 
 
 def _placed(launch: Launch, folder: Path) -> Program:

@@ -8,6 +8,7 @@ https://docs.pydantic.dev/latest/api/config/ (`use_attribute_docstrings`, `defer
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,10 +20,13 @@ __all__ = ["acp", "schema"]
 
 @contextmanager
 def _lean_models() -> Iterator[None]:
-    """Have models that are defined meanwhile read no docstrings, and build their validators at their first use."""
+    """Have the SDK's models, defined meanwhile, read no docstrings, and build their validators at their first use."""
     settings = pydantic.ConfigDict
 
     def lean(**asked: Any) -> pydantic.ConfigDict:
+        # Other threads may define models meanwhile, or take this name over for good: that is none of ours.
+        if sys._getframe(1).f_globals.get("__name__") != "acp.schema":
+            return settings(**asked)
         return settings(**{**asked, "use_attribute_docstrings": False, "defer_build": True})
 
     pydantic.ConfigDict = lean  # type: ignore[misc, assignment]

@@ -177,7 +177,8 @@ class Turn:
 
     async def _wait_for(self, question: Question) -> Answer:
         began, deadline = self._loop.time(), self._wall.when()
-        self._wall.reschedule(None)
+        with contextlib.suppress(RuntimeError):  # it ran out just now: the turn is being ended
+            self._wall.reschedule(None)
         try:
             return await self._port.ask(question)
         finally:

@@ -7,6 +7,7 @@ pure: lines in, events out, and at the end what the client said of its own succe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 import signal
@@ -216,13 +217,15 @@ class _Conversation:
         self._open += 1
         if self._open == 1:
             self._stopped, self._deadline = self._loop.time(), self._wall.when()
-            self._wall.reschedule(None)
+            with contextlib.suppress(RuntimeError):  # it ran out just now: the turn is being ended
+                self._wall.reschedule(None)
         try:
             answer = await self._port.ask(ask.question)
         finally:
             self._open -= 1
             if not self._open and self._deadline is not None:
-                self._wall.reschedule(self._deadline + self._loop.time() - self._stopped)
+                with contextlib.suppress(RuntimeError):
+                    self._wall.reschedule(self._deadline + self._loop.time() - self._stopped)
         if self._feed is not None and self._voice is not None:
             self._feed.write(self._voice.answer(ask, answer))
 

@@ -128,7 +128,8 @@ class CommandEngine:
             raise Unavailable(f"engine `{self.name}` has no command", next=HOW)
         if self._template is _PLAIN:
             return await self._run(request, port, None)
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="parallelai-command-")).resolve()
+        # Not in a thread: who is cancelled there would never hear of the folder.
+        folder = Path(tempfile.mkdtemp(prefix="parallelai-command-")).resolve()
         try:
             return await self._run(request, port, folder)
         finally:

@@ -217,7 +217,7 @@ class _Execution:
 
     def lost(self, *, is_started: bool) -> None:
         if not is_started:
-            self.is_lost = True
+            self.is_lost = self._ended_by is None  # what is out of time is not tried again
         else:
             self._seconds = self._elapsed() if self._seconds is None else self._seconds
             try:

@@ -84,8 +84,13 @@ class WardenLink:
         self._send(KILL if at_once else END)
 
     def abandon(self) -> None:
-        if self._control is not None and self._warden:
+        if self._control is None:
+            return
+        if self._warden:
             send(self._warden, signal.SIGKILL)
+        else:  # the zygote is stopped, or hangs: a warden that it still forks finds nobody, and ends
+            self.close()
+            self._watcher.lost(is_started=False)
 
     def close(self) -> None:
         control, self._control = self._control, None

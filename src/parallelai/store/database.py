@@ -190,8 +190,8 @@ class _Connection(sqlite3.Connection):
     """
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        super().__init__(*args, **given)
         self._process = os.getpid()
+        super().__init__(*args, **given)
         _watch_forks()
         _open.add(self)
 

@@ -87,6 +87,8 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None and descriptor in _held:
             _held.discard(descriptor)
+            # Closing would leave it to a child that was forked before the descriptor was among the held ones.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

@@ -24,6 +24,7 @@ from parallelai.run.workspaces import Parked
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import advice
 from parallelai.work.conflicts.waiting import cause_of
+from parallelai.work.context.notes import notes_of
 from parallelai.work.context.text import Note
 from parallelai.work.guard.leases import (
     Answer,
@@ -39,7 +40,6 @@ from parallelai.work.guard.leases import (
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
-from parallelai.work.landing.messages import is_of_settling
 from parallelai.work.landing.records import Tell
 from parallelai.work.setting import Setting
 from parallelai.work.streams.record import Stream
@@ -135,17 +135,8 @@ class Colleagues:
 
     def notes(self, name: str) -> list[Note]:
         """What a workstream should know when it begins: what was made before it, what was decided, what it is told."""
-        known = {each.name: each for each in self._streams.all() if each.plan == self._setting.plan_name}
-        before = ((other, known.get(other)) for other in self._setting.works[name].depends_on)
-        made = (
-            (other, self._finished.get(other) or (stream.said if stream else "")) for other, stream in before
-        )
-        interfaces = [Note(other, said, "interface") for other, said in made if said]
-        landed = [(each.name, each.landed) for each in known.values() if each.landed is not None]
-        decisions = [
-            Note(other, note, "decision") for other, it in landed for note in it.notes if is_of_settling(note)
-        ]
-        return [*interfaces, *decisions, *(Note("ParallelAI", text, "word") for text in self._taken(name))]
+        mine = [each for each in self._streams.all() if each.plan == self._setting.plan_name]
+        return notes_of(mine, self._setting.works[name].depends_on, self._taken(name), self._finished)
 
     def news(self, name: str) -> list[str]:
         """What a workstream is to be told now: messages, and conflicts that it is not told of yet."""

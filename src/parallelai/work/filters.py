@@ -84,7 +84,8 @@ async def as_user(
     settings = await repository.settings(PATTERN, at, given)
     if not settings:
         return await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
-    temporary = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="parallelai-filters-"))
+    # Not in a thread: who is cancelled there would never hear of the folder.
+    temporary = Path(tempfile.mkdtemp(prefix="parallelai-filters-"))
     try:
         folder = Folder(top or at, temporary, repository.root, (str(repository.common), *readable), hidden)
         if is_confined:

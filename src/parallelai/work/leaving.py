@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parallelai.errors import UsageError
+from parallelai.results.printable import visible
 from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
@@ -24,7 +25,7 @@ def checked(paths: Sequence[str]) -> list[str]:
     bad = [text for text, path in found if path is None]
     if bad:
         raise UsageError(
-            f"`{bad[0]!a}` is no file of the project", next="name files by their paths from its root"
+            f"`{visible(bad[0])}` is no file of the project", next="name files by their paths from its root"
         )
     return [path for _, path in found if path is not None]
 

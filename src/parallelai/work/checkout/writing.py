@@ -127,6 +127,7 @@ class Checkout:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing leaves it to a child that was forked meanwhile
             os.close(lock)
 
     def _still_there(self, name: str, but: set[str]) -> Pending | None:

@@ -105,6 +105,7 @@ def status_of(
     is_lost: bool = False,
     waits: str | None = None,
     is_interrupted: bool = False,
+    conflicts: Collection[str] | None = None,
 ) -> StreamStatus:
     """Say how far a workstream is.
 
@@ -118,6 +119,7 @@ def status_of(
         waits: what is said of a landing that waits for the user's checkout on a branch of its own, or of what
             took one back and waits there.
         is_interrupted: its run was killed, so that nobody works on it.
+        conflicts: what it does not fit with now, where somebody looked; else the events say it.
     """
     progress = _with_leave(stream, progress)
     is_cut_off = is_interrupted and _is_cut_off(stream, progress)
@@ -152,7 +154,7 @@ def status_of(
         is_ready=why is None,
         why=why,
         depends_on=stream.depends_on,
-        conflicts=tuple(sorted(progress.conflicts)),
+        conflicts=tuple(sorted(progress.conflicts if conflicts is None else conflicts)),
         leases=tuple(progress.leases),
         kept_out=tuple(dict.fromkeys((*_paths_kept_out(stream), *progress.kept_out))),
         landed=commit,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import BusyError, NotFoundError, StoreCorruptError, StoreError, UsageError
+from parallelai.results.printable import visible
 from parallelai.store.faults import told
 from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
@@ -129,7 +130,8 @@ class Streams:
     def path(self, name: str) -> Path:
         """The file of a workstream: it is there as long as the workstream is."""
         if not name or "/" in name or name.startswith(".") or "\0" in name:
-            raise UsageError(f"`{name!a}` is no name of a workstream")
+            advice = "`parallelai work status --all` lists them; a branch is named by `--branches`, where it may be"
+            raise UsageError(f"`{visible(name)}` is no name of a workstream", next=advice)
         return self.folder / f"{name}.json"
 
     # -- writing
