@@ -59,6 +59,16 @@ def test_a_landing_is_taken_back_by_a_new_commit_and_lands_again(field: Field, m
     assert field.files().keys() == {"a.txt", "b.txt", "later", "one.txt", "two.txt"}
 
 
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_what_was_taken_back_stays_so_where_a_branch_was_cut_meanwhile(field: Field, method: Any) -> None:
+    plan = Plan("main", method=method)
+    arrival = field.land([field.branch("one", {"one.txt": "1"})], plan=plan)["one"]
+    other = field.branch("other", {"other.txt": "1"}, base=field.tip())
+    taken_back(field, arrival, name="one")
+    assert landed(field.land([other], plan=plan)) == {"other"}
+    assert field.files().keys() == {"a.txt", "b.txt", "other.txt"}
+
+
 def test_one_branch_of_a_batch_is_taken_back(field: Field) -> None:
     branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(4)]
     arrivals = field.land(branches)

@@ -152,12 +152,15 @@ async def _stand_in(
 ) -> None:
     """Where work of a candidate was landed and taken back, git's merge base would leave it out for good.
 
-    So it is merged as if it had been cut where it first left the target.
+    So it is merged as if it had been cut where it first left the target. What was cut from the target meanwhile
+    holds that work, too, but it is not its own: there it stays taken back.
     """
     for commit, (row, is_landed) in newest.items():
         if is_landed or not await repository.ancestor(commit, candidate.commit):
             continue
         landed = await introduced(repository, row.commit, commit)
+        if landed.commit != commit and await repository.ancestor(landed.commit, candidate.commit):
+            continue
         before = landed.parents[0] if landed.parents else candidate.base
         fork = await repository.git.attempt("merge-base", before, candidate.commit)
         if fork.exit == 0:
