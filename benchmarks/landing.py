@@ -50,13 +50,6 @@ class _Bench(sessions._Bench):
         self.sessions = [(f"task-{number}", "codex") for number in range(TASKS)]
         self.side = "xargs"
 
-    def prompt(self, name: str) -> str:
-        """The server delays each script once: every side and round has scripts of its own."""
-        script = json.dumps({"id": name})[1:-1]
-        return (
-            super().prompt(name).replace(script, json.dumps({"id": f"{self.base}-{self.side}-{name}"})[1:-1])
-        )
-
     def lay_again(self) -> None:
         """A fresh checkout, without what the other side merged."""
         self.side = "ours"

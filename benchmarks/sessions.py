@@ -97,6 +97,7 @@ class _Bench:
         self.clients = clients
         self.url = url
         self.checkout = base / "checkout"
+        self.side = ""
         self.sessions = [(f"{use}-{number}", use) for number in range(EACH) for use in PROGRAMS]
 
     def lay(self) -> None:
@@ -114,7 +115,7 @@ class _Bench:
     def environment(self) -> Mapping[str, str]:
         return {**environment(), "HOME": str(self.base / "home"), KEY: "sk-of-a-benchmark", **_xdg(self.base)}
 
-    def prompt(self, name: str, side: str) -> str:
+    def prompt(self, name: str) -> str:
         pause = {"delay": DELAY_SECONDS}
         steps = [
             pause,
@@ -124,18 +125,18 @@ class _Bench:
             pause,
             {"say": "done"},
         ]
-        script = f"{self.base.name}-{side}-{name}"  # the server makes each script wait but once
+        script = f"{self.base.name}-{self.side}-{name}"  # the server makes each script wait but once
         return f"Do what is asked.\n```script\n{json.dumps({'id': script, 'steps': steps})}\n```\n"
 
     # One after the other: what is measured
 
     def by_xargs(self, peaks: list[int]) -> float:
         """Carry all sessions out with xargs, each in a work tree that is there."""
-        names = []
+        self.side, names = "xargs", []
         for name, use in self.sessions:
             tree = self.base / "trees" / name
             subprocess.run(["git", "worktree", "add", "-q", "--detach", tree], cwd=self.checkout, check=True)
-            (self.base / f"{name}.prompt").write_text(self.prompt(name, "xargs"))
+            (self.base / f"{name}.prompt").write_text(self.prompt(name))
             words = shlex.join([str(self.clients / PROGRAMS[use]), *_arguments(use, self.url)])
             script = f"cd {shlex.quote(str(tree))} && PWD=$(pwd) exec {words}"
             (self.base / f"{name}.sh").write_text(f"{script} < ../../{name}.prompt > ../../{name}.out 2>&1\n")
@@ -155,6 +156,7 @@ class _Bench:
 
     def by_execute(self, peaks: list[int]) -> float:
         """Carry all sessions out with ParallelAI, which makes their folders, confines and measures them."""
+        self.side = "execute"
         (self.checkout / "plan.json").write_text(json.dumps(self.plan()))
         argv = [installed("parallelai"), "execute", "plan.json", "--json"]
         with tempfile.TemporaryFile() as output:
@@ -195,7 +197,7 @@ class _Bench:
                 "engine": use,
                 "edits": True,
                 "retries": 0,
-                "description": self.prompt(name, "execute"),
+                "description": self.prompt(name),
             }
             for name, use in self.sessions
         ]
