@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from landing_support import Field, Gate, landed
@@ -306,6 +307,22 @@ def test_a_hook_that_refuses_the_message_keeps_it_from_landing(field: Field) -> 
     arrivals = field.land([field.branch("two", {"y": "1"}, intent="TICKET 7")])
     assert landed(arrivals) == {"two"}
     assert "Checked: yes" in field.message("main")
+
+
+@pytest.mark.parametrize(("method", "source"), [("merge", "merge"), ("squash", "message")])
+def test_a_hook_that_prepares_the_message_is_heard_before_the_one_that_judges_it(
+    field: Field, method: Any, source: str
+) -> None:
+    hooks = field.root / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name, script in (
+        ("prepare-commit-msg", 'echo "TICKET 7, of a $2" >> "$1"'),
+        ("commit-msg", 'grep -q TICKET "$1"'),
+    ):
+        (hooks / name).write_text(f"#!/bin/sh\n{script}\n")
+        (hooks / name).chmod(0o755)
+    assert landed(field.land([field.branch("one", {"x": "1"})], plan=Plan("main", method=method))) == {"one"}
+    assert f"TICKET 7, of a {source}" in field.message("main")
 
 
 def test_commits_are_signed_where_the_user_signs(field: Field) -> None:

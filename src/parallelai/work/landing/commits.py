@@ -1,9 +1,9 @@
-"""The commits of a landing, made as the user's git would make them: identity, signature, `commit-msg` hook.
+"""The commits of a landing, made as the user's git would make them: identity, signature, hooks of the message.
 
 What is tried in gates are commits of plumbing (`merging`); only what lands is made here, with the tree that was
-tried. Of the hooks only `commit-msg` is run: it needs nothing but the message. `pre-merge-commit` and
-`pre-commit` look at the files of a checkout, and there is none that holds what lands: the gates do their work,
-confined, on the tree itself.
+tried. Of the hooks `prepare-commit-msg` and `commit-msg` are run (https://git-scm.com/docs/githooks): they need
+nothing but the message. `pre-merge-commit` and `pre-commit` look at the files of a checkout, and there is none that
+holds what lands: the gates do their work, confined, on the tree itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _NOBODY = {
 }
 
 
+_HOOKS = ("prepare-commit-msg", "commit-msg")
+
+
 class CommitRefusedError(ParallelAIError):
     """The user's git would not make a commit: its hook refused the message, or it could not be signed."""
 
@@ -41,7 +44,7 @@ class Committing:
     repository: Repository
     _identity: Mapping[str, str] | None = None
     _signing: tuple[str, ...] = ()
-    _has_hook: bool = False
+    _hooks: tuple[str, ...] = ()
     _looked_up: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def commit(
@@ -52,8 +55,8 @@ class Committing:
         Raises `CommitRefusedError`, `StoreFullError`.
         """
         identity = await self._look_up()
-        if self._has_hook:
-            message = await self._hooked(message)
+        if self._hooks:
+            message = await self._hooked(message, "merge" if len(parents) > 1 else "message")
         above = [word for parent in parents for word in ("-p", parent)]
         done = await self.repository.as_user(
             *("commit-tree", *self._signing, *above, "-F", "-", tree),
@@ -67,33 +70,37 @@ class Committing:
         return os.fsdecode(done.stdout).strip()
 
     async def _look_up(self) -> Mapping[str, str]:
-        """Who the user is to git (nobody: ParallelAI), whether they sign, whether they have the hook."""
+        """Who the user is to git (nobody: ParallelAI), whether they sign, which hooks they have."""
         async with self._looked_up:  # several commits may be the first
             if self._identity is None:
                 ask = self.repository.as_user
                 known = await ask("var", "GIT_COMMITTER_IDENT")
                 signs = await ask("config", "--type=bool", "--get", "commit.gpgSign")
-                hook = await ask("rev-parse", "--git-path", "hooks/commit-msg")
-                path = self.repository.root / os.fsdecode(hook.stdout).rstrip("\n")
-                self._has_hook = hook.exit == 0 and path.is_file() and os.access(path, os.X_OK)
+                hooks = await ask("rev-parse", "--git-path", "hooks")
+                folder = self.repository.root / os.fsdecode(hooks.stdout).rstrip("\n")
+                self._hooks = tuple(name for name in _HOOKS if hooks.exit == 0 and _is_hook(folder / name))
                 self._signing = ("-S",) if signs.stdout.strip() == b"true" else ()
                 self._identity = {} if known.exit == 0 else _NOBODY
             return self._identity
 
-    async def _hooked(self, message: str) -> str:
+    async def _hooked(self, message: str, source: str) -> str:
+        """Have the hooks of the message run, as git runs them; `source` is where it is from, for the first of them."""
         with tempfile.TemporaryDirectory(prefix="parallelai-message-") as folder:
             path = Path(folder) / "COMMIT_EDITMSG"
             path.write_text(message, encoding="utf-8", errors="replace")
-            done = await self.repository.as_user(
-                "hook", "run", "--ignore-missing", "commit-msg", "--", str(path)
-            )
-            if done.exit != 0:
-                advice = "change the hook, or land without it"
-                raise CommitRefusedError(
-                    f"the repository's `commit-msg` hook refused `{message.splitlines()[0]}`: {words(done)}",
-                    next=advice,
-                )
+            for name in self._hooks:
+                told = (str(path), *([source] if name == "prepare-commit-msg" else ()))
+                done = await self.repository.as_user("hook", "run", "--ignore-missing", name, "--", *told)
+                if done.exit != 0:
+                    raise CommitRefusedError(
+                        f"the repository's `{name}` hook refused `{message.splitlines()[0]}`: {words(done)}",
+                        next="change the hook, or land without it",
+                    )
             return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _is_hook(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 def words(done: Completed) -> str:
