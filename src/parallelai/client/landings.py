@@ -167,11 +167,10 @@ class Landings:
         is_done = not any(map(is_left, rows))
         rows += tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
         counted = counts(rows)
-        code, outcome = (
-            0 if is_done else 4,
-            run_outcome(counted),
-        )  # not those of the run, which may have no end
-        return dataclasses.replace(document, tasks=rows, exit=code, outcome=outcome, counts=counted)
+        code = 0 if is_done else 4  # and the outcome: not those of the run, which may have no end
+        return dataclasses.replace(
+            document, tasks=rows, exit=code, outcome=run_outcome(counted), counts=counted
+        )
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""

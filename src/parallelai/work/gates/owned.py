@@ -56,7 +56,7 @@ def take(run: str) -> Owned:
         remove(path)  # of an earlier process with our number
         path.mkdir(mode=0o700)
         set_apart(path)
-    except BaseException:
+    except BaseException:  # an interrupt too: nobody else would remove it
         owned.remove()
         raise
     return owned

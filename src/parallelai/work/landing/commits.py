@@ -26,7 +26,6 @@ _NOBODY = {
     for what, value in (("NAME", "ParallelAI"), ("EMAIL", "parallelai@localhost"))
 }
 
-
 _HOOKS = ("prepare-commit-msg", "commit-msg")
 
 

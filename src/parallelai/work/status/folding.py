@@ -198,9 +198,7 @@ def _why_lost(stream: Stream) -> str:
 def _stage(stream: Stream, progress: Progress, commit: str | None) -> str:
     if stream.state == "dropped":
         return "dropped"
-    if (
-        commit is not None or stream.state == "landed"
-    ):  # a person may have merged it: then nobody knows as what
+    if commit is not None or stream.state == "landed":  # what a person merged has no commit here
         return "landed"
     if is_undone(stream):
         return UNDONE

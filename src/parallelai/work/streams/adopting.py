@@ -91,9 +91,8 @@ def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
     what = ["settle them, and `git add` what has no markers"] if texts else []
     what += lying_beside(Path(stream.worktree), paths)[:_MOST]
     error = _unfinished(stream, f"conflicts are not settled in {named}", "; ".join(what))
-    if (
-        texts
-    ):  # which lines are git's, and which a person wants, nobody can tell in a file that was in conflict
+    if texts:
+        # Which lines are git's, and which a person wants, nobody can tell in a file that was in conflict.
         merging = f"`git merge {stream.branch}` where `{stream.target}` is checked out, then `parallelai work clean`"
         by_hand = f"see that it is committed there, and {merging}"
         error.next = f"{error.next}; if lines like markers belong into the file: {by_hand}"
