@@ -1,7 +1,7 @@
 """A review of a large public project by the analysers, beside Ruff itself on the same files.
 
-The project is Django, as its source package. Start-up is taken off: what is left is what a review adds, per
-file, to Ruff. The findings have to be those of Ruff, and a progress bar must not stand still.
+The project is Django, as its source package; both print SARIF. Start-up is taken off: what is left is what a
+review adds, per file, to Ruff. The findings have to be those of Ruff, and a progress bar must not stand still.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.figures import Figure, Options, at_most, installed, left_out, pr
 
 NAME = "review of Django over Ruff itself"
 BAR = 1.5
-ROUNDS = 3
+ROUNDS = 7
 DOWNLOAD = ("-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps")
 FOUND = (0, 1)
 """1 is: it looked, and found something."""
@@ -101,13 +101,9 @@ def _django(folder: Path) -> tuple[Path | None, str]:
 
 def _by_ruff(root: Path, times: Times) -> set[Place]:
     argv = [installed("ruff"), "check", "--no-fix", "--no-cache", "--extend-select", "S"]
-    ended = program([*argv, "--output-format", "json", "."], cwd=root, exits=FOUND)
+    ended = program([*argv, "--output-format", "sarif", "."], cwd=root, exits=FOUND)
     times.ruff.append(ended.wall)
-    rows: list[dict[str, Any]] = json.loads(ended.output)
-    return {
-        (str(Path(row["filename"]).relative_to(root)), row["location"]["row"], str(row["code"]))
-        for row in rows
-    }
+    return {_place(result, root) for result in json.loads(ended.output)["runs"][0]["results"]}
 
 
 def _start(root: Path, folder: Path, times: Times) -> None:
@@ -120,7 +116,7 @@ def _review(root: Path, output: Path, events: Path, times: Times) -> set[Place]:
     times.review.append(program(argv, cwd=root, exits=FOUND).wall)
     times.pauses.append(_longest_pause(events))
     results = json.loads(output.read_text())["runs"][0]["results"]
-    return {_place(result) for result in results}
+    return {_place(result, root) for result in results}
 
 
 def _command(pattern: str, output: Path) -> list[str]:
@@ -128,9 +124,10 @@ def _command(pattern: str, output: Path) -> list[str]:
     return [*review, "--new", "--format", "sarif", "--output", str(output)]
 
 
-def _place(result: Mapping[str, Any]) -> Place:
+def _place(result: Mapping[str, Any], root: Path) -> Place:
     place = result["locations"][0]["physicalLocation"]
-    return unquote(place["artifactLocation"]["uri"]), place["region"]["startLine"], str(result["ruleId"])
+    file = unquote(place["artifactLocation"]["uri"]).removeprefix(root.as_uri() + "/")
+    return file, place["region"]["startLine"], str(result["ruleId"])
 
 
 def _longest_pause(events: Path) -> float:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from results_documents import finding, reported
 
 from parallelai.records import Severity
-from parallelai.results.collect import collect
+from parallelai.results.collect import Collector
 from parallelai.results.rank import rank, rank_key
 
 SOURCE = "import os\n\npassword = 'x'\nif a:\n    pass\n    pass\n"
 
 
 def collected(*reports, text=SOURCE):
-    return collect(reports, read=lambda _file: text)
+    return Collector(lambda _file: text).collect(reports)
 
 
 def only(*reports, text=SOURCE):
@@ -186,8 +186,44 @@ def test_each_file_is_read_once():
         seen.append(file)
         return SOURCE
 
-    collect([reported(finding(line=1), finding(line=2)), reported(finding(line=3), engine="b")], read=read)
+    replies = [reported(finding(line=1), finding(line=2)), reported(finding(line=3), engine="b")]
+    Collector(read).collect(replies)
     assert seen == ["src/a.py"]
+
+
+# --- replies that come in while others are worked at
+
+ENGINES = st.sampled_from(["ruff", "eslint", "claude"])
+FINDINGS = st.builds(
+    lambda file, line, rule, quote: finding(file=file, line=line, rule=rule, quote=quote),
+    file=st.sampled_from(["a.py", "b.py", "c.py"]),
+    line=st.integers(1, 6),
+    rule=st.sampled_from(["S1", "S2", None]),
+    quote=st.sampled_from([None, None, "pass", "nowhere in it"]),
+)
+
+
+@st.composite
+def replies(draw):
+    found = draw(st.lists(FINDINGS, max_size=6))
+    engine = draw(ENGINES)
+    return replace(reported(*found, engine=engine), is_quoted=engine == "claude")
+
+
+@given(st.lists(st.tuples(replies(), st.booleans()), max_size=5), st.data())
+def test_what_is_taken_early_comes_to_the_same(reports, data):
+    every = [report for report, _ in reports]
+    collector = Collector(lambda _file: SOURCE)
+    for report in data.draw(st.permutations([report for report, is_early in reports if is_early])):
+        collector.take(report)
+    assert collector.collect(every) == collected(*every)
+
+
+def test_a_reply_that_was_taken_but_does_not_count_is_not_there():
+    collector = Collector(lambda _file: SOURCE)
+    collector.take(reported(finding(line=3, rule="S105")))
+    (one,) = collector.collect([reported(finding(line=4, rule="S106"))]).findings
+    assert one.rule == "S106"
 
 
 # --- ids

@@ -6,7 +6,7 @@ from hypothesis import given
 from results_documents import document, documents, reported
 
 from parallelai.records import Coverage, Finding, Severity
-from parallelai.results.collect import collect
+from parallelai.results.collect import Collector
 from parallelai.results.compare import compare
 
 SOURCE = """\
@@ -28,7 +28,7 @@ def found(line, message="Use of `assert` detected", rule=None, file="src/a.py"):
 
 
 def run(source, *findings, covered=("src/a.py",)):
-    collected = collect([reported(*findings)], read=lambda _file: source)
+    collected = Collector(lambda _file: source).collect([reported(*findings)])
     return document(collected.findings, files=Coverage(covered=covered))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from results_documents import finding, reported
 
 from parallelai.records import Severity
-from parallelai.results.collect import collect
+from parallelai.results.collect import Collector
 from parallelai.results.matching import Statement, Vocabulary, group
 from parallelai.results.rank import Standing, add_up, rank, tier, weight
 
@@ -43,7 +43,7 @@ def of_total(message, **fields):
 
 
 def collected(*reports, **given_):
-    return collect(reports, read=lambda _file: SOURCE, **given_).findings
+    return Collector(lambda _file: SOURCE).collect(reports, **given_).findings
 
 
 # --- joining

@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator
 from results_documents import document, documents, finding, reported
 
 from parallelai.records import Coverage, FileNote, Severity
-from parallelai.results.collect import collect
+from parallelai.results.collect import Collector
 from parallelai.results.formats import RenderContext
 from parallelai.results.sarif import MAX_RESULTS, render
 
@@ -123,7 +123,7 @@ def test_more_than_code_scanning_takes_is_cut_by_rank_and_said():
 
 def test_fingerprints_stay_when_lines_move():
     def prints(text, line):
-        found = collect([reported(finding(line=line, rule="S1"))], read=lambda _file: text).findings
+        found = Collector(lambda _file: text).collect([reported(finding(line=line, rule="S1"))]).findings
         return [result["partialFingerprints"] for result in run_of(*found)["results"]]
 
     assert prints("x = 1\n", 1) == prints("\n\n# more\nx = 1\n", 4)

@@ -100,7 +100,7 @@ class AnalyzersEngine:
         if program is None:
             raise Unavailable("Ruff is not installed beside ParallelAI", next=_HOW)
         ruff = self._ruff_on(request.root, program)
-        files = await asyncio.to_thread(_accept, ruff.root, request.files)
+        files = _accept(ruff.root, request.files)
         checks = await self._check(ruff, files, request)
         reply = _to_reply(request, files, *checks, notes=self._notes())
         await port.emit(FinalEvent(ok=True))

@@ -4,9 +4,12 @@ An engine names what its client needs beside the workspace: the folder of its lo
 port of its model server. All else follows from the request.
 """
 
+# Paths are texts here: each session asks about hundreds, and a `Path` costs ten times as much.
+
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -49,8 +52,8 @@ def confinement(
             said = f"the network is to be `{workspace.network}`, and without a sandbox nothing keeps it so"
             raise Unavailable(said, next="let it have a sandbox, or take `network` out")
         return None
-    seen = {_real(path) for path in hidden_except}
-    hidden = (path for path in (*DEFAULT_HIDDEN(Path.home()), *workspace.hidden) if _real(path) not in seen)
+    seen = {os.path.realpath(path) for path in hidden_except}
+    hidden = _existing((*DEFAULT_HIDDEN(Path.home()), *workspace.hidden))  # of two hundred a few, mostly
     own = (request.root, *workspace.writable) if workspace.edits else ()
     mounts = workspace.mounts if workspace.edits else ()
     reach = workspace.network or network
@@ -61,7 +64,7 @@ def confinement(
         writable=_existing((*own, *writable)),
         temporary=workspace.temporary,
         readable=_existing((request.root, *workspace.readable, *readable)),
-        hidden=_existing(hidden),
+        hidden=tuple(path for path in hidden if os.path.realpath(path) not in seen),
         protected=(*workspace.protected, *protected),
         mounts=tuple(each for each in mounts if Path(each.what).exists()),
         network=reach,
@@ -81,10 +84,6 @@ def loopback_port(url: str | None) -> int | None:
     return (port or (443 if parts.scheme == "https" else 80)) if is_local else None
 
 
-def _real(path: str) -> Path:
-    return Path(path).resolve()
-
-
 def _existing(paths: Iterable[str]) -> tuple[str, ...]:
     """Keep what exists, once, in order: a sandbox cannot bind what is not there."""
-    return tuple(dict.fromkeys(path for path in paths if Path(path).exists()))
+    return tuple(dict.fromkeys(filter(os.path.exists, paths)))

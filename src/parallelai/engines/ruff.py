@@ -198,7 +198,7 @@ class _Work:
         self._result = Checked()
 
     async def check(self) -> Checked:
-        self._settings, self._has_safe_root = await asyncio.to_thread(self._read_settings)
+        self._settings, self._has_safe_root = self._read_settings()
         prototypes: dict[str | None, _Call] = {}
         groups: dict[_Call, list[str]] = {}
         for path, settings in self._settings.items():

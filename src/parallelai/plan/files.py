@@ -6,6 +6,7 @@ that lead out are named and never read, and what is not a plain file is never op
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import posixpath
@@ -30,12 +31,14 @@ _ALWAYS_OUT = frozenset(
 )
 _STATE = ".parallelai/state"
 
-_GENERATED_NAMES = re.compile(
-    r"""(?: \.min\.(?:js|css|mjs) | \.(?:js|css)\.map | -lock\.(?:json|yaml) | _pb2(?:_grpc)?\.pyi?
-          | \.pb\.(?:go|cc|h) | \.g\.dart | \.designer\.cs
-          | (?:^|/)(?:yarn|poetry|uv|Cargo|Gemfile|composer|Pipfile|pdm|flake|bun)\.lock
-          | (?:^|/)go\.sum )\Z""",
-    re.VERBOSE,
+_GENERATED_ENDINGS = (
+    *(".min.js", ".min.css", ".min.mjs", ".js.map", ".css.map", "-lock.json", "-lock.yaml"),
+    *("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi", ".pb.go", ".pb.cc", ".pb.h"),
+    *(".g.dart", ".designer.cs"),
+)
+_GENERATED_NAMES = frozenset(
+    {f"{name}.lock" for name in ("yarn", "poetry", "uv", "Cargo", "Gemfile", "composer", "Pipfile", "pdm")}
+    | {"flake.lock", "bun.lock", "go.sum"}
 )
 _COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|<!--|%|\"\"\"|''')")
 _GENERATED_WORDS = re.compile(
@@ -173,19 +176,30 @@ def triage(
     `link out of the project` is only told when `root` is given. `folders` is one empty mapping for calls that
     follow each other at once: folders are resolved once then.
     """
-    if root is not None and (why := _leads_out(path, root, folders)):
-        return why
     path = os.fspath(path)
-    if _GENERATED_NAMES.search(path):
-        return "generated"
     try:
-        size, head = _head(path)
+        descriptor = _open(path, root, folders)
     except OSError:
         return "unreadable"
-    if head is None:
+    if isinstance(descriptor, str):
+        return descriptor
+    try:
+        return _why_no_source(path, descriptor)
+    except OSError:
+        return "unreadable"
+    finally:
+        os.close(descriptor)
+
+
+def _why_no_source(path: str, descriptor: int) -> str | None:
+    if path.endswith(_GENERATED_ENDINGS) or path.rpartition("/")[2] in _GENERATED_NAMES:
+        return "generated"
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         return "not a file"
-    if size > HUGE_BYTES:
+    if status.st_size > HUGE_BYTES:
         return "huge"
+    head = os.read(descriptor, HEAD_BYTES)
     if b"\0" in head:
         return "binary"
     return "generated" if _is_generated(path, head) else None
@@ -210,10 +224,10 @@ def read_source(
     As `triage` and `read_text` after each other, with one look at the file: it is called for each of thousands.
     """
     path = os.path.join(root, relative)  # noqa: PTH118  # texts: there are thousands
-    if why := _leads_out(path, root, folders):
-        return "", why
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _open(path, root, folders)
+        if isinstance(descriptor, str):
+            return "", descriptor
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -251,9 +265,9 @@ def read_text(
     `OSError` if it cannot be read.
     """
     path = os.path.join(root, relative)  # noqa: PTH118  # texts: there are thousands
-    if why := _leads_out(path, root, folders):
-        raise UsageError(f"`{_printable(relative)}` is not read: {why}")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = _open(path, root, folders)
+    if isinstance(descriptor, str):
+        raise UsageError(f"`{_printable(relative)}` is not read: {descriptor}")
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -377,11 +391,33 @@ def _existing(body: str, root: Path, base: str) -> str | None:
     raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
 
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Never waits for a pipe."""
+
+
+def _open(path: str, root: Path | None, folders: dict[str, str] | None) -> int | str:
+    """Open a file, or say why it must not be read: with `root`, it leads out of it. Raises `OSError`."""
+    if root is None:
+        return os.open(path, _READ)
+    folder, _, name = path.rpartition("/")
+    if folders is not None and folder and name not in ("", ".", "..") and "\0" not in path:
+        # What is no link lies where its folder does: to open it tells so, and saves a look at it.
+        if why := _is_out(folders.get(folder) or _resolved_folder(folder, folders), root):
+            return why
+        with contextlib.suppress(OSError):
+            return os.open(path, _READ | os.O_NOFOLLOW)
+    return _leads_out(path, root, folders) or os.open(path, _READ)
+
+
 def _leads_out(path: Path | str, root: Path, folders: dict[str, str] | None = None) -> str | None:
     try:
         real = os.path.realpath(path) if folders is None else _resolved(os.fspath(path), folders)
     except (OSError, ValueError):
         return "unreadable"
+    return _is_out(real, root)
+
+
+def _is_out(real: str, root: Path) -> str | None:
     top = _real(os.fspath(root))
     is_inside = real == top or real.startswith(top.rstrip("/") + "/")
     return None if is_inside else "link out of the project"
@@ -419,18 +455,6 @@ def _in_folder(real: str, name: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _real(root: str) -> str:
     return os.path.realpath(root)
-
-
-def _head(path: str) -> tuple[int, bytes | None]:
-    """Size and first bytes; no bytes for what is not a plain file. Never waits for a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return 0, None
-        return status.st_size, os.read(descriptor, HEAD_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _is_generated(name: str, head: bytes) -> bool:

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from parallelai.records import Finding, FindingState, Reply
 from parallelai.results.identity import finding_id, lines_of, normalise_message, quote, squeeze
@@ -22,6 +23,7 @@ from parallelai.results.suppress import is_suppressed
 from parallelai.results.votes import Joined, Judgement, Report, Voice, join, needs_matching
 
 _MOST_TEXTS = 5_000  # that the rareness of words is learned from
+_NOTHING_KNOWN = Judgement(Vocabulary(()), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +50,67 @@ class Collected:
     dropped: dict[str, int]
 
 
-def collect(
-    reports: Iterable[Reported],
-    *,
-    read: Callable[[str], str | None],
-    record: TrackRecord | None = None,
-) -> Collected:
-    """Collect the findings of a run.
+class Collector:
+    """Collects the findings of a run.
 
-    Args:
-        reports: the replies, in plan order.
-        read: gives a file's text by its path below the root, None where it cannot be read; called once
-            a file.
-        record: the reviewers' track record.
-
-    Returns:
-        The findings, ranked: `id`, `task`, `quote`, `by`, `votes`, `tier` and `state` are set here.
+    Of a reply that comes in while others are still worked at, the findings can be identified at once: a run has
+    thousands of them, and at its end everybody waits.
     """
-    files, lookers = _by_file(reports)
-    placed = {
-        path: _placed(entries, read(path)) for path, entries in files.items() if needs_matching(entries)
-    }
-    judgement = Judgement(_vocabulary([kept for kept, _ in placed.values()]), record or {})
-    findings: list[Finding] = []
-    dropped = 0
-    for path, entries in files.items():  # the others one after another: no more than one text is held
-        kept, source = placed[path] if path in placed else _placed(entries, read(path))
-        dropped += len(entries) - len(kept)
-        findings += _identify(join(kept, lookers.get(path, ()), judgement), path, source)
-    return Collected(rank(findings, record), {QUOTE_NOT_FOUND: dropped})
+
+    def __init__(self, read: Callable[[str], str | None]) -> None:
+        """`read` gives a file's text by its path below the root, None where it cannot be read."""
+        self._read = read
+        self._early: dict[str, _Identified] = {}
+
+    def take(self, reported: Reported) -> None:
+        """Identify the findings of a reply, which holds where no other reply is about the same file."""
+        if reported.is_quoted:  # how many saw a matter, and who looked, only the end tells
+            return
+        files, _ = _by_file([reported])
+        for path, entries in files.items():
+            if path not in self._early:
+                kept, source = _placed(entries, self._read(path))
+                findings = _identify(join(kept, (), _NOTHING_KNOWN), path, source)
+                self._early[path] = _Identified(reported.reply, tuple(findings), len(entries) - len(kept))
+
+    def collect(self, reports: Iterable[Reported], record: TrackRecord | None = None) -> Collected:
+        """Collect the findings of all replies, whether they were taken before or not.
+
+        Args:
+            reports: the replies, in plan order.
+            record: the reviewers' track record.
+
+        Returns:
+            The findings, ranked: `id`, `task`, `quote`, `by`, `votes`, `tier` and `state` are set here.
+        """
+        reports = list(reports)
+        files, lookers = _by_file(reports)
+        placed = {
+            path: _placed(entries, self._read(path))
+            for path, entries in files.items()
+            if needs_matching(entries)
+        }
+        judgement = Judgement(_vocabulary([kept for kept, _ in placed.values()]), record or {})
+        findings: list[Finding] = []
+        dropped = 0
+        for path, entries in files.items():  # one after another: no more than one text is held
+            early = self._early.get(path)
+            if early is not None and all(reports[entry.reply].reply is early.reply for entry in entries):
+                findings += early.findings
+                dropped += early.dropped
+                continue
+            kept, source = placed[path] if path in placed else _placed(entries, self._read(path))
+            dropped += len(entries) - len(kept)
+            findings += _identify(join(kept, lookers.get(path, ()), judgement), path, source)
+        return Collected(rank(findings, record), {QUOTE_NOT_FOUND: dropped})
+
+
+class _Identified(NamedTuple):
+    """What the findings of one reply about one file come to, if no other reply is about it."""
+
+    reply: Reply
+    findings: tuple[Finding, ...]
+    dropped: int
 
 
 def _by_file(

@@ -124,7 +124,7 @@ class _Rows:
     def write(self, finding: Finding) -> str:
         """Write one result. Of what a finding has, only its place and its id are hardly ever another's."""
         # No `primaryLocationLineHash`: the upload computes it from the source, and warns of any other value.
-        marks = f'"partialFingerprints":{{"parallelai/v1":{dump(finding.id, indent=None)}}}'
+        marks = f'"partialFingerprints":{{"parallelai/v1":{_quoted(finding.id)}}}'
         place = f'{self._place(finding.file)},"region":{_region(finding)}'
         return f"{{{self._head(finding)},{place}}}}}],{marks},{self._end(finding)}}}"
 
@@ -163,6 +163,11 @@ class _Rows:
         if key not in self._ends:
             self._ends[key] = _inner(_closing(finding, self._has_baseline))
         return self._ends[key]
+
+
+def _quoted(name: str) -> str:
+    plain = name.isascii() and name.removeprefix("f-").isalnum()  # as all that are made here
+    return f'"{name}"' if plain else dump(name, indent=None)
 
 
 def _inner(data: dict[str, Any]) -> str:

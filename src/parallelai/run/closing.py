@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from parallelai.errors import EngineError, ParallelAIError
-from parallelai.events import FindingRecorded, RunEnded
+from parallelai.events import AttemptEnded, Event, FindingRecorded, RunEnded
 from parallelai.plan.files import read_text
 from parallelai.records import FREE, Finding
 from parallelai.results import baseline
-from parallelai.results.collect import collect
+from parallelai.results.collect import Collector, Reported
 from parallelai.results.document import counts, exit_code, is_pending, run_outcome
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
@@ -26,17 +28,29 @@ class How:
     is_over_budget: bool = False
 
 
-async def close(job: Job, report: Report, masker: Masker, writer: RunWriter, how: How) -> None:
-    """Write down the findings of a run and how it ended. All else of it is on disk."""
-    collected = collect(
-        report.reported(functools.partial(_is_model, job)),
-        read=functools.partial(_read, job, {}),
-        record=job.record,
-    )
-    findings = baseline.apply(masker.quotes(collected.findings), job.baseline)
-    writer.append(FindingRecorded(findings, collected.dropped))
-    writer.append(_ending(job, report, findings, how))
-    await writer.flush()
+class Closing:
+    """Collects what a run found, as it is found, and writes its end down. All else of it is on disk then."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._collector = Collector(functools.partial(_read, job.root, {}))
+
+    def learn(self, events: Sequence[Event]) -> None:
+        """Take in what was found, as events tell that are on disk."""
+        for event in events:
+            data = event.data
+            if isinstance(data, AttemptEnded) and data.reply is not None and event.task is not None:
+                is_model = _is_model(self._job, data.engine)
+                self._collector.take(Reported(event.task, data.engine, data.reply, is_model))
+
+    async def close(self, job: Job, report: Report, masker: Masker, writer: RunWriter, how: How) -> None:
+        """Write down the findings of a run and how it ended."""
+        reports = report.reported(functools.partial(_is_model, job))
+        collected = self._collector.collect(reports, job.record)
+        findings = baseline.apply(masker.quotes(collected.findings), job.baseline)
+        writer.append(FindingRecorded(findings, collected.dropped))
+        writer.append(_ending(job, report, findings, how))
+        await writer.flush()
 
 
 def _ending(job: Job, report: Report, findings: tuple[Finding, ...], how: How) -> RunEnded:
@@ -62,9 +76,9 @@ def _ending(job: Job, report: Report, findings: tuple[Finding, ...], how: How) -
     )
 
 
-def _read(job: Job, folders: dict[str, str], path: str) -> str | None:
+def _read(root: Path, folders: dict[str, str], path: str) -> str | None:
     try:
-        return read_text(job.root, path, folders=folders)
+        return read_text(root, path, folders=folders)
     except (OSError, ParallelAIError):  # it went away since; a finding keeps the quote that it came with
         return None
 

@@ -29,10 +29,10 @@ from parallelai.events import (
 )
 from parallelai.plan.graph import Instance
 from parallelai.records import FileNote, LimitKey, Outcome, RunDocument
-from parallelai.run import approving, assembly, closing, limiting
+from parallelai.run import approving, assembly, limiting
 from parallelai.run.applying import apply_changes
 from parallelai.run.asking import Questions, RunCoordinator
-from parallelai.run.closing import How
+from parallelai.run.closing import Closing, How
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
 from parallelai.run.endings import ended_of
@@ -144,6 +144,7 @@ class Runner:
             writer.append,
             lambda: itself._executor,
         )
+        self._closing = Closing(job)
         self._inbox: list[ExecutorEvent] = []
         self._wake = asyncio.Event()
         self._permits = limiting.coordinator_of(job, writer.append, self._wake.set)
@@ -178,7 +179,8 @@ class Runner:
 
     async def _carry_out(self, writer: RunWriter) -> None:
         # The report has a subscription of its own: a watcher that fails is told no more.
-        leave = [writer.subscribe(watch) for watch in (self._learn, self._watch) if watch is not None]
+        watches = (self._learn, self._closing.learn, self._watch)
+        leave = [writer.subscribe(watch) for watch in watches if watch is not None]
         try:
             self._open(writer)
             orphans = await asyncio.to_thread(processes.sweep)
@@ -290,7 +292,7 @@ class Runner:
         await writer.flush()
         self._store.cache.flush()
         how = How(self._signal, self._has_reached_budget)
-        await closing.close(self._job, self._report, self._masker, writer, how)
+        await self._closing.close(self._job, self._report, self._masker, writer, how)
 
     def _learn(self, events: Sequence[Event]) -> None:
         for event in events:
