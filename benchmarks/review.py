@@ -39,7 +39,6 @@ class Times:
     ruff: list[float] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     review: list[float] = field(default_factory=list)
-    pauses: list[float] = field(default_factory=list)
 
 
 def run(options: Options) -> list[Figure]:
@@ -52,11 +51,14 @@ def run(options: Options) -> list[Figure]:
         for number in range(ROUNDS):
             theirs = _by_ruff(root, times)
             _start(root, folder, times)
-            ours = _review(root, folder / f"{number}.sarif", folder / f"{number}.jsonl", times)
-    return _figures(root.name, times, theirs, ours)
+            ours = _review(root, folder / f"{number}.sarif", times)
+        pause = _longest_pause(root, folder)
+    return _figures(root.name, times, theirs, ours, pause)
 
 
-def _figures(name: str, times: Times, theirs: set[Place], ours: set[Place]) -> list[Figure]:
+def _figures(
+    name: str, times: Times, theirs: set[Place], ours: set[Place], pause_seconds: float
+) -> list[Figure]:
     ruff, start, whole = (statistics.median(each) for each in (times.ruff, times.start, times.review))
     rows = [(f"{name}, median of {ROUNDS}", "seconds", "findings' places")]
     rows += [("ruff check", f"{ruff:.3f}", str(len(theirs))), ("review of one file", f"{start:.3f}", "")]
@@ -68,7 +70,7 @@ def _figures(name: str, times: Times, theirs: set[Place], ours: set[Place]) -> l
     return [
         at_most(NAME, (whole - start) / ruff, BAR, "×"),
         Figure("  places that differ from Ruff's", str(differing), "0", not differing),
-        Figure("  longest pause between ended tasks", f"{statistics.median(times.pauses):.2f} s"),
+        Figure("  longest pause between ended tasks", f"{pause_seconds:.2f} s"),
     ]
 
 
@@ -111,10 +113,8 @@ def _start(root: Path, folder: Path, times: Times) -> None:
     times.start.append(program(argv, cwd=root, exits=FOUND).wall)
 
 
-def _review(root: Path, output: Path, events: Path, times: Times) -> set[Place]:
-    argv = [*_command("**/*.py", output), "--events", str(events)]
-    times.review.append(program(argv, cwd=root, exits=FOUND).wall)
-    times.pauses.append(_longest_pause(events))
+def _review(root: Path, output: Path, times: Times) -> set[Place]:
+    times.review.append(program(_command("**/*.py", output), cwd=root, exits=FOUND).wall)
     results = json.loads(output.read_text())["runs"][0]["results"]
     return {_place(result, root) for result in results}
 
@@ -130,8 +130,11 @@ def _place(result: Mapping[str, Any], root: Path) -> Place:
     return file, place["region"]["startLine"], str(result["ruleId"])
 
 
-def _longest_pause(events: Path) -> float:
-    """Seconds from the start of the run to the first task that ended, and from each to the next."""
+def _longest_pause(root: Path, folder: Path) -> float:
+    """Seconds from the start of a run to the first task that ended, and from each to the next."""
+    events = folder / "events.jsonl"
+    argv = [*_command("**/*.py", folder / "watched.sarif"), "--events", str(events)]
+    program(argv, cwd=root, exits=FOUND)
     rows = [json.loads(line) for line in events.read_text().splitlines()]
     times = [
         datetime.fromisoformat(row["at"]).timestamp()
