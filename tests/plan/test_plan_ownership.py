@@ -64,8 +64,14 @@ def test_an_overlap_that_is_reported_is_one_also_with_exclusions(
         (["src/a"], ["src/b"], None),
         (["src/**", "!src/ui/**"], ["src/ui/**"], None),
         (["src/**", "!src/ui/**"], ["src/**", "!src/core/**"], "src/new"),
-        (["*.py"], ["*.js"], "new.js/new.py"),
+        (["*.py"], ["*.js"], None),
+        (["*.md"], ["x.py"], None),
+        (["**/test_*.py"], ["src/app.py"], None),
+        (["*.md"], [".github"], ".github/new.md"),
         (["./a.py"], ["src/a.py"], None),
+        (["!docs/**"], ["src/**"], "src/new"),
+        (["!docs/**"], ["docs/**"], None),
+        (["!docs/**"], ["!src/**"], "new"),
     ],
 )
 def test_examples_are_such_as_a_person_would_give(a: list[str], b: list[str], example: str | None) -> None:
@@ -73,6 +79,12 @@ def test_examples_are_such_as_a_person_would_give(a: list[str], b: list[str], ex
     assert bool(found) == (example is not None)
     if example is not None and "/new.py" not in example:
         assert found.possible == example
+
+
+def test_what_is_a_file_has_nothing_below_it_and_what_is_a_folder_has() -> None:
+    assert overlap(["*.md"], ["Makefile"]).possible == "Makefile/new.md"
+    assert not overlap(["*.md"], ["Makefile"], ["Makefile", "README.md"])
+    assert overlap(["*.md"], ["site.web"], ["site.web/index.html"]).possible == "site.web/new.md"
 
 
 def test_existing_files_are_listed_and_shared_ones_do_not_count() -> None:

@@ -8,7 +8,7 @@ reported is one; with many exclusions an overlap of files yet to come may stay u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
@@ -17,6 +17,7 @@ from parallelai.plan.files import Matcher
 
 _MOST_STATES = 100_000
 _FILLS = ("new", "other", "x1")
+_ENDING = re.compile(r"[^/.]\.[A-Za-z][A-Za-z0-9]{0,9}\Z")  # of a file: `*.md`, `app.py`, but not `.github`
 
 
 class _Many:
@@ -64,6 +65,7 @@ def overlaps(
     """
     matchers = {name: Matcher(patterns) for name, patterns in owned.items()}
     excluded = Matcher(apart_from) if apart_from else None
+    paths = frozenset(paths)
     common: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         owners = [name for name, matcher in matchers.items() if matcher.selects(path)]
@@ -71,7 +73,7 @@ def overlaps(
             for pair in combinations(owners, 2):
                 common.setdefault(pair, []).append(path)
     shapes = {
-        name: [_shape(text) for text in patterns if not text.startswith("!")]
+        name: [_shape(text, is_file=_names_file(text, paths)) for text in _taking(patterns)]
         for name, patterns in owned.items()
     }
     for first, second in combinations(owned, 2):
@@ -80,6 +82,12 @@ def overlaps(
         possible = _possible(shapes[first], shapes[second], both, excluded)
         if existing or possible:
             yield first, second, Overlap(existing, possible)
+
+
+def _taking(patterns: Sequence[str]) -> list[str]:
+    """Those of a list that take files in; one that only takes out begins with all of them."""
+    taking = [text for text in patterns if not text.startswith("!")]
+    return taking or (["**"] if patterns else [])
 
 
 def _possible(
@@ -102,7 +110,15 @@ def _possible(
     return None
 
 
-def _shape(pattern: str) -> list[Any]:
+def _names_file(pattern: str, paths: Set[str]) -> bool:
+    """Whether a pattern means a file: one that is there, or a name with an ending that is no folder's now."""
+    body = re.sub(r"^(?:\./+)+|^/", "", pattern.strip())
+    return body in paths or (
+        _ENDING.search(body) is not None and not any(path.startswith(f"{body}/") for path in paths)
+    )
+
+
+def _shape(pattern: str, *, is_file: bool) -> list[Any]:
     """Cut a pattern into segments; what matches a folder matches all below it."""
     is_folder = pattern.endswith("/")
     body = pattern.strip().removesuffix("/")
@@ -115,7 +131,7 @@ def _shape(pattern: str) -> list[Any]:
         segments.insert(0, _MANY)
     if is_folder or segments[-1] is _MANY:
         segments.append(_WHOLE)
-    return [*segments, _MANY]
+    return segments if is_file else [*segments, _MANY]
 
 
 def _split(body: str) -> list[str]:
