@@ -226,12 +226,13 @@ def _landing_head() -> tuple[str, ...]:
         "good landed",
         "gate runs",
         "one by one",
+        "seconds",
     )
 
 
 def _landed(one: LandingFigures) -> tuple[str, ...]:
     cells = (one.branches, one.first_come, one.landed, one.best_by_pairs, one.bad)
-    more = (one.landed_of_good, one.runs, one.runs_one_by_one)
+    more = (one.landed_of_good, one.runs, one.runs_one_by_one, f"{one.seconds:.2f}")
     return (one.group.partition("@")[2], *(str(cell) for cell in (*cells, *more)))
 
 
@@ -250,6 +251,7 @@ def landing_report(landings: Sequence[LandingFigures]) -> list[Figure]:
         Figure("  best possible by pairs", f"{best / total:.1%}"),
         Figure("bad branches that land", str(bad), "0", bad == 0),
         Figure("gate runs, one branch in ten bad", f"{runs} ({single} one by one)"),
+        Figure("slowest landing of a group, without gates", f"{max(one.seconds for one in landings):.2f} s"),
     ]
 
 

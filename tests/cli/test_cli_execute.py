@@ -99,6 +99,20 @@ def test_a_vote_names_all_who_voted_and_what_is_reused_is_counted(cli: Any, here
     assert " · 1 reused · " in again.out.splitlines()[-1]
 
 
+def test_who_said_what_is_told_where_several_answered_in_words(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "engines:\n  ann: {use: command, command: [echo, yes]}\n  bob: {use: command, command: [echo, no]}\n"
+        "tasks:\n  - {id: both, description: x, engine: {vote: [ann, bob]}}\n"
+        "  - {id: one, description: x, engine: ann}\n"
+    )
+    both, one = cli("execute", "p.yaml", "--json").document["tasks"]
+
+    assert sorted(both["text"].split("\n\n")) == ["`ann`:\nyes", "`bob`:\nno"]
+    assert one["text"] == "yes\n"
+    shown = [line.strip() for line in cli("runs", "show").out.splitlines()]
+    assert shown[shown.index("`bob`:") + 1] == "no"
+
+
 def test_a_reply_that_cannot_be_used_is_kept_and_shown(cli: Any, here: Path) -> None:
     (here / "say.py").write_text("print('I found \\x1b[31mnothing', 'sk-' + 'a' * 30)\n")
     (here / "p.yaml").write_text(
@@ -508,3 +522,17 @@ def test_where_nobody_is_chosen_those_who_are_ready_are_named(
         "ready, but not chosen: .*`codex`.*; name an engine, by `--engine NAME`", row["error"]["next"]
     )
     assert "mock" not in row["error"]["next"]
+
+
+def test_what_was_to_be_changed_is_not_called_unread(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "engines: {gone: {use: command, command: [no-such-agent]}}\ndefaults: {engine: gone}\n"
+        "tasks: [{id: change, description: x, edits: true, files: a.py}]\n"
+    )
+
+    called = cli("execute", "p.yaml")
+
+    assert (called.code, "1 task: 1 blocked" in called.out) == (3, True)
+    assert "looked at" not in called.out
+    assert "1 file failed" not in called.out
+    assert cli("runs", "show", "--json").document["files"] == {"covered": 0, "skipped": [], "failed": []}

@@ -189,6 +189,27 @@ def test_mistakes_are_told_in_a_line(
     assert second == f"  next: {next_}"
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("plan validate", "`check`"),
+        ("work hooks remove", "`uninstall`"),
+        ("runs rm", "`delete` or `prune`"),
+        ("runs stop", "`cancel`"),
+        ("config list", "`show`"),
+        ("templates create", "`new`"),
+        ("work stat", "`start` or `status`"),
+        ("validate", "`plan check` or `templates check`"),
+        ("kill", "`runs cancel` or `work stop`"),
+    ],
+)
+def test_another_word_for_a_command_is_understood(cli: Any, here: Path, written: str, meant: str) -> None:
+    error = cli(*written.split(), "--json").error
+
+    assert error["said"] == f"there is no command `{written}`"
+    assert error["next"] == f"did you mean {meant}?"
+
+
 @pytest.mark.parametrize("command", sorted(LATER))
 def test_commands_of_later_versions_are_refused_by_name(cli: Any, command: str) -> None:
     called = cli(command, "anything", "--json")

@@ -391,8 +391,22 @@ def test_what_nobody_carries_out_cannot_be_steered(cli: Any, done: str, words: l
     called = cli("runs", *words, "--json")
 
     assert called.code == 2
-    assert called.error["said"] == f"nobody carries out run `{done}`"
-    assert called.error["next"] == f"`parallelai runs resume {done}` starts it again"
+    assert called.error["said"] == f"run `{done}` has ended, ok"
+    assert called.error["next"] == f"`parallelai runs show {done}` shows it"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+def test_of_a_run_that_ended_badly_more_can_be_done(cli: Any, here: Path, verb: str) -> None:
+    (here / "bad.yaml").write_text(
+        "engines: {sh: {use: command, command: [sh, -c, exit 3]}}\n"
+        "tasks: [{id: bad, description: x, engine: sh}]\n"
+    )
+    run = cli("execute", "bad.yaml", "--json").document["run"]
+
+    error = cli("runs", verb, "--json").error
+
+    assert error["said"] == f"run `{run}` has ended, failed"
+    assert error["next"] == f"`parallelai runs resume {run}` goes on with what is left"
 
 
 # -- a run that another process carries out

@@ -331,15 +331,16 @@ def test_yes_is_not_trust(cli: Any, here: Path) -> None:
     assert cli("execute", "mine.yaml", "--yes").code == 2
 
 
-def test_trust_where_there_is_nothing_to_trust(cli: Any, here: Path) -> None:
-    called = cli("trust", "--json")
-
-    assert called.code == 2
-    assert "nothing to trust" in called.error["said"]
-    (here / "parallelai.toml").write_text("# as `init` writes it: all of it is comments\n")
+def test_a_project_whose_config_sets_nothing_is_trusted_until_it_does(cli: Any, here: Path) -> None:
+    """For what assistants and analysers would obey of it."""
     called = cli("trust")
-    assert (called.code, called.out) == (0, f"`parallelai.toml` sets nothing that needs trust: {here}\n")
-    assert cli("trust", "--revoke").code == 0
+    assert (called.code, called.out) == (0, f"trusted: {here}\n")
+    (here / "parallelai.toml").write_text("# as `init` writes it: all of it is comments\n")
+    assert cli("trust", "--json").document == {"project": str(here), "digest": None, "now_holds": []}
+    _untrusted(here)
+    assert cli("config", "show", "--json").document["ignored"]
+    assert cli("trust", "--revoke").out == f"not trusted any more: {here}\n"
+    assert cli("trust", "--revoke").out == f"there was no trust to take back: {here}\n"
 
 
 def test_trust_as_json(cli: Any, here: Path) -> None:

@@ -732,3 +732,41 @@ def test_what_several_turns_tried_is_named_once(cli: Any, shop: Path) -> None:
     told = " ".join(called.out.split())
     assert "kept out: README.md (not among the files that it owns; it is kept in .parallelai/state/" in told
     assert json.loads(cli("work", "status", "one", "--json").out)["workstreams"][0]["kept_out"]
+
+
+def test_a_start_says_once_what_its_worktrees_are_cut_from(cli: Any, shop: Path) -> None:
+    first = cli("work", "start", "plan.yaml")
+    assert first.out.count("there is no remote: the local branch is the base (`main` at ") == 1
+
+    again = json.loads(cli("work", "start", "plan.yaml", "--json").out)  # nothing was cut
+    assert [each["notes"] for each in again["workstreams"]] == [[], [], []]
+
+
+def test_a_start_heeds_a_config_that_nobody_trusts_where_it_keeps_from_the_network(
+    cli: Any, shop: Path
+) -> None:
+    git(shop, "remote", "add", "origin", str(shop.parent / "nowhere.git"))
+    (shop / "parallelai.toml").write_text("fetch = 'never'\n[workspace]\ncopy = ['.env']\n")
+
+    said = cli("work", "start", "plan.yaml", "zed").out
+
+    assert "`origin` was not asked: the local branch is the base" in said
+    assert "not trusted, so ignored: workspace.copy" in said
+
+
+def test_who_attaches_gets_what_the_ledger_gave_the_worktree(
+    cli: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "plan.yaml").write_text(f"{PLAN}workspace: {{needs: {{ports: 2, database: true}}}}\n")
+    cli("work", "start", "plan.yaml", "zed")
+    (held,) = cli("work", "ledger", "--json").document["held"]
+    started: list[Any] = []
+    monkeypatch.setattr("os.execvpe", lambda *given: started.extend(given))
+    monkeypatch.setattr("os.chdir", started.append)
+
+    assert cli("work", "attach", "zed").code == 0
+    folder, _, _, environment = started
+    assert folder == str(place(shop, "zed"))
+    assert environment["PORT"] == str(held["ports"][0])
+    assert environment["PARALLELAI_DATABASE"] == held["database"]
+    assert f" PORT={held['ports'][0]} " in cli("work", "attach", "zed", "--print").out

@@ -61,13 +61,84 @@ def test_a_dry_run_foresees_what_is_left_alone_or_refused(cli: Any, place: Path)
     assert (dry.code, "note: landed already, and left alone: `abe`\n" in dry.err) == (0, True)
     assert cli("work", "undo", "abe").code == 0
     assert cli("work", "run", "plan.yaml", "--dry-run", "--json").document["landed"] == []
+    again = cli("work", "run", "plan.yaml", "--dry-run")
+    assert "note: left alone: `abe` was taken back by `work undo`; `work land abe`" in again.err
 
     Path("tasks.yaml").write_text("tasks: [{id: a, description: x, engine: mock}]\n")
     refused = cli("work", "run", "tasks.yaml", "--dry-run")
     assert (refused.code, "`tasks.yaml` has no workstreams" in refused.err) == (2, True)
 
 
+def test_a_dry_run_says_what_was_given_up_unless_it_is_asked_for(cli: Any, place: Path) -> None:
+    more = "  two: {description: x, owns: two.py}\ngates:"
+    Path("plan.yaml").write_text(PLAN.replace("gates:", more))
+    assert cli("work", "start", "plan.yaml", "two").code == 0
+    assert cli("work", "drop", "two", "--yes").code == 0
+    run = ("work", "run", "plan.yaml", "--dry-run", "--json")
+
+    assert cli(*run).document["left"] == {"two": "`two` was given up; `--new` or `--only two` does it again"}
+    for asked in (("--new",), ("--only", "two")):
+        assert cli(*run, *asked).document["left"] == {}
+
+
 def test_who_takes_a_branch_for_a_workstream_is_told_how_branches_are_named(cli: Any, place: Path) -> None:
     called = cli("work", "land", "feature/b", "--json")
     assert called.error["said"] == "`feature/b` is no name of a workstream"
     assert "`--branches`" in called.error["next"]
+
+
+def test_without_a_terminal_nothing_is_given_up_and_what_does_it_is_said(cli: Any, place: Path) -> None:
+    asked = cli("work", "drop", "abe", "--json")
+
+    assert asked.code == 2
+    assert asked.error["said"].startswith(
+        "nothing was done, because nobody is here to be asked: Give up `abe`?"
+    )
+    assert asked.error["next"] == "the same command with `--yes` does it without asking"
+
+
+def test_who_removed_a_worktree_is_told_how_it_comes_back(cli: Any, place: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    shutil.rmtree(place)
+    for words in (("done",), ("sync",), ("attach",), ("attach", "--print"), ("diff",)):
+        called = cli("work", *words, "abe")
+        assert (called.code, called.out) == (2, "")
+        assert f"the worktree of `abe` is gone: `{place}`" in called.err
+        assert "`parallelai work start plan.yaml abe` makes it again" in called.err
+    all_of_them = cli("work", "sync")
+    assert (all_of_them.code, "abe: not synced: the worktree of `abe` is gone" in all_of_them.out) == (
+        4,
+        True,
+    )
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    assert cli("work", "done", "abe").code == 0
+
+
+def test_what_was_brought_into_a_worktree_is_no_matter_of_leave(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = PLAN.replace("workstreams:", "workspace: {link: .venv}\nworkstreams:")
+    root = shop_with(tmp_path, monkeypatch, {"plan.yaml": plan, ".gitignore": ".venv/\n"})
+    (root / ".venv").mkdir()
+    (root / ".venv" / "x").write_text("x\n")
+    assert cli("work", "start", "plan.yaml").code == 0
+    place = root.parent / "shop-worktrees" / "abe"
+    (place / "src" / "abe.py").write_text("x = 1\n")
+    git(place, "add", "-A")  # a pattern with a slash at its end means no links
+    monkeypatch.chdir(place)
+    refused = cli("work", "guard-check", "--staged")
+    assert (refused.code, "`git restore --staged .venv` takes it out" in refused.err) == (1, True)
+    assert "lease" not in refused.err
+    git(place, "restore", "--staged", ".venv")
+    assert cli("work", "guard-check", "--staged").code == 0
+
+
+def test_workstreams_outside_git_are_refused_before_anything_is_written(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.yaml").write_text(PLAN)
+    for words in (("start", "plan.yaml"), ("run", "plan.yaml", "--engine", "command")):
+        refused = cli("work", *words)
+        assert (refused.code, "need a git repository" in refused.err) == (2, True)
+        assert not (tmp_path / ".parallelai").exists()

@@ -154,6 +154,68 @@ def test_what_waits_to_be_taken_over_is_not_gone(cli: Any, shop: Path) -> None:
     assert main(shop) == git(shop, "rev-parse", "first")
 
 
+@pytest.fixture
+def beside(cli: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository in which the workstream has landed beside its target: another git held the checkout's index."""
+    monkeypatch.setattr("parallelai.work.landing.target._LOCKED_SECONDS", 0.0)
+    git(shop, "reset", "-q", "--hard", "first")
+    (shop / ".git" / "index.lock").touch()
+    called = cli("work", "run", "plan.yaml")
+    assert called.code == 4
+    assert f"another git works there, or was killed and left `{shop}/.git/index.lock`" in called.err
+    assert main(shop) == git(shop, "rev-parse", "first")
+    return shop
+
+
+@pytest.mark.parametrize("how", [("run", "plan.yaml"), ("land", "--all")])
+def test_the_same_command_again_moves_a_checkout_that_could_not_follow(
+    cli: Any, beside: Path, how: tuple[str, ...]
+) -> None:
+    locked = cli("work", *how)
+    assert (locked.code, locked.err.count("your checkout waits: another git works there")) == (4, 1)
+    (beside / ".git" / "index.lock").unlink()
+
+    called = cli("work", *how)
+
+    assert (called.code, "your checkout waits" in called.err) == (0, False)
+    assert (beside / "src" / "a.txt").read_text() == "a"
+    assert git(beside, "status", "--porcelain") == ""
+    assert git(beside, "for-each-ref", "--format=%(refname)", "refs/heads/parallelai/landing") == ""
+    again = cli("work", "run", "plan.yaml")
+    assert (again.code, f"landed on main at {main(beside)[:10]}" in again.out) == (0, True)
+    assert (status(cli, "--all")["stage"], git(beside, "worktree", "list").count("\n")) == ("landed", 0)
+
+
+@pytest.mark.parametrize("is_cleaned", [False, True])
+def test_a_run_after_a_person_took_over_what_had_landed_has_nothing_to_complain_of(
+    cli: Any, beside: Path, is_cleaned: bool
+) -> None:
+    (beside / ".git" / "index.lock").unlink()
+    git(beside, "merge", "-q", "--ff-only", "parallelai/landing/main")
+    if is_cleaned:
+        cli("work", "clean")
+
+    called = cli("work", "run", "plan.yaml", "--json")
+
+    assert (called.code, "your checkout waits" in called.err) == (0, False)
+    (row,) = called.document["tasks"]
+    landed = row["workstream"]["landed"]
+    assert (landed["commit"], landed["pending"], landed["notes"]) == (main(beside), None, [])
+    assert [gate["exit"] for gate in landed["gates"]] == [0]
+
+
+def test_what_went_two_ways_is_left_to_a_person_with_the_command_for_it(cli: Any, beside: Path) -> None:
+    (beside / ".git" / "index.lock").unlink()
+    git(beside, "commit", "-q", "--allow-empty", "-m", "meanwhile")
+    mine = main(beside)
+
+    called = cli("work", "run", "plan.yaml")
+
+    assert (called.code, main(beside)) == (2, mine)
+    assert "`main` has commits that it has not" in called.err
+    assert f"git -C {beside} merge parallelai/landing/main" in called.err
+
+
 def test_undo_without_a_name_leaves_out_what_is_gone(cli: Any, shop: Path) -> None:
     git(shop, "reset", "-q", "--hard", "first")
 

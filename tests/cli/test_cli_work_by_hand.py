@@ -15,6 +15,7 @@ from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskE
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
 from parallelai.results.document import exit_code
 from parallelai.work.scratch.home import home
+from running import run_program
 
 PLAN = """\
 version: 1
@@ -52,6 +53,29 @@ def row(cli: Any, name: str) -> dict[str, Any]:
     (found,) = cli("work", "status", name, "--json").document["workstreams"]
     assert isinstance(found, dict)
     return found
+
+
+# -- what is there
+
+
+def test_who_looks_where_nothing_is_started_sees_nothing(cli: Any, shop: Path) -> None:
+    for verb in ("status", "conflicts"):
+        called = cli("work", verb)
+        assert (called.code, called.out) == (0, "no workstream is worked on\n")
+    document = cli("work", "conflicts", "--fail", "--json").document
+    assert (document["target"], document["names"], document["pairs"]) == ("main", [], [])
+    assert cli("work", "conflicts", "--plan", "plan.yaml").code == 2
+
+
+def test_a_workstream_needs_no_process_to_keep_what_it_holds(cli: Any, shop: Path) -> None:
+    (shop / "plan.yaml").write_text(f"{PLAN}workspace: {{needs: {{ports: 1}}}}\n")
+    run_program(shop, "work", "start", "plan.yaml", "abe")
+
+    said = cli("work", "ledger").out
+
+    assert "kept until it has landed or is dropped" in said
+    assert "gone" not in said
+    assert cli("work", "ledger", "--json").document["held"][0]["is_kept"] is True
 
 
 # -- what all are
@@ -175,7 +199,7 @@ def test_what_goes_on_with_a_landing_of_branches_is_the_same_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Landings, "_candidates", stopped)
+        patched.setattr(Landings, "_parted", stopped)
         assert cli("work", "land", "--branches", "one", "--gate", "make test").code == 130
 
     shown = cli("runs", "show").err
@@ -219,3 +243,178 @@ def test_what_landed_and_was_not_pushed_was_attempted() -> None:
 
     assert exit_code([TaskResult("abe", Outcome.OK, error=error)]) == 0
     assert exit_code([TaskResult("abe", Outcome.BLOCKED, error=error)]) == 3
+
+
+# -- a workstream's branch as any branch
+
+
+def test_of_a_workstreams_branch_it_is_said_that_its_plans_word_does_not_count(cli: Any, ready: Path) -> None:
+    land = ("work", "land", "--branches", "parallelai/bob", "one", "--gate", "true")
+    said = (
+        "`parallelai/bob` is workstream `bob` of plan.yaml, whose gates, and leave, do not count here:"
+        " `parallelai work land bob` lands it by them"
+    )
+    assert f"note: {said}\n" in cli(*land, "--dry-run").out
+    landed = cli(*land).out
+    assert said in landed
+    assert "`one` is workstream" not in landed
+    assert "do not count" not in cli("work", "land", "abe").out
+
+
+# -- a run after a start by hand
+
+SERVED = """\
+version: 1
+engines: {sh: {use: command, command: [python3, agent.py]}}
+defaults: {engine: sh}
+workstreams:
+  abe: {description: A., owns: src/abe.py}
+gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+"""
+AGENT = """\
+import pathlib, sys
+sys.stdin.read()
+path = pathlib.Path("src/abe.py")
+is_first = not path.exists()
+path.write_text("its = 1\\n")
+sys.exit(is_first)
+"""
+
+
+@pytest.fixture
+def begun(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The worktree of a workstream that a person started, in a plan with an engine."""
+    root = shop_with(tmp_path, monkeypatch, {"served.yaml": SERVED, "agent.py": AGENT})
+    assert cli("work", "start", "served.yaml").code == 0
+    return root.parent / "shop-worktrees" / "abe"
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+@pytest.mark.parametrize("how", [(), ("--new",), ("--dry-run",)])
+def test_no_assistant_begins_over_what_a_person_is_at(
+    cli: Any, begun: Path, how: tuple[str, ...], is_committed: bool
+) -> None:
+    (begun / "src" / "abe.py").write_text("mine = 1\n")
+    if is_committed:
+        commit(begun, "mine")
+
+    called = cli("work", "run", "served.yaml", *how)
+
+    assert called.code == 2
+    assert "nobody has called done: `abe` (`src/abe.py`)" in called.err
+    assert "`parallelai work done abe`" in called.err
+    assert "`parallelai work drop abe`" in called.err
+    assert (begun / "src" / "abe.py").read_text() == "mine = 1\n"
+
+
+def test_what_a_person_called_done_lands_as_it_is(cli: Any, begun: Path) -> None:
+    (begun / "src" / "abe.py").write_text("mine = 1\n")
+    assert cli("work", "run", "served.yaml").code == 2
+    assert cli("work", "done", "abe").code == 0
+    assert cli("work", "run", "served.yaml").code == 0
+    assert Path("src/abe.py").read_text() == "mine = 1\n"
+
+
+def test_what_a_person_reworks_after_a_refusal_is_not_begun_over_either(cli: Any, begun: Path) -> None:
+    (begun / "src" / "abe.py").write_text("mine = 1\n")
+    assert cli("work", "done", "abe").code == 0
+    assert cli("work", "reject", "abe", "--reason", "wrong").code == 0
+    (begun / "src" / "abe.py").write_text("mine = 2\n")
+    assert cli("work", "run", "served.yaml").code == 2
+    assert (begun / "src" / "abe.py").read_text() == "mine = 2\n"
+
+
+@pytest.mark.parametrize("how", [(), ("--new",)])
+def test_what_an_assistant_left_is_not_taken_for_a_persons(
+    cli: Any, begun: Path, how: tuple[str, ...]
+) -> None:
+    assert cli("work", "run", "served.yaml").code == 4  # its first attempt fails
+    assert (begun / "src" / "abe.py").exists()
+    assert cli("work", "run", "served.yaml", *how).code == 0
+    assert Path("src/abe.py").read_text() == "its = 1\n"
+
+
+def test_what_is_done_lands_also_where_no_engine_is(cli: Any, ready: Path) -> None:
+    called = cli("work", "run", "plan.yaml", "--only", "abe")
+    assert called.code == 0
+    assert "landed on main at" in called.out
+    assert (ready / "src" / "abe.py").exists()
+
+
+# -- commits of a person
+
+PAIR = ("--author", "Pair <pair@example.org>")
+
+
+def log(place: Path, form: str = "%an: %s") -> list[str]:
+    return git(place, "log", f"--format={form}", "main..HEAD").splitlines()
+
+
+def made(place: Path, said: str, files: dict[str, str], *more: str) -> str:
+    """Commit files, as a person does; gives the commit."""
+    for name, text in files.items():
+        (place / name).write_text(text)
+    git(place, "add", "-A")
+    git(place, "commit", "-qm", said, *more)
+    return git(place, "rev-parse", "HEAD")
+
+
+def test_a_persons_commits_stay_as_they_are(cli: Any, begun: Path) -> None:
+    first = made(begun, "Ticket 1: begin", {"src/abe.py": "x = 1\n"}, *PAIR)
+    second = made(begun, "Ticket 2: go on", {"src/abe.py": "x = 2\n"})
+
+    called = cli("work", "done", "abe")
+
+    assert (called.code, "undone" in called.out) == (0, False)
+    assert log(begun, "%H") == [second, first]
+    assert cli("work", "land", "abe").code == 0
+    assert git(Path(), "rev-parse", "main^2") == second
+
+
+def test_what_a_person_has_not_committed_comes_on_top_of_their_commits(cli: Any, begun: Path) -> None:
+    first = made(begun, "Ticket 1: begin", {"src/abe.py": "x = 1\n"}, *PAIR)
+    (begun / "src" / "abe.py").write_text("x = 2\n")
+    (begun / "other.py").write_text("not mine\n")
+
+    assert "kept out: other.py" in cli("work", "done", "abe").out
+
+    assert log(begun) == ["A: abe: A.", "Pair: Ticket 1: begin"]
+    assert git(begun, "rev-parse", "HEAD^") == first
+    assert git(begun, "diff", "--name-only", "main", "HEAD") == "src/abe.py"
+    assert git(begun, "status", "--porcelain") == ""
+
+
+def test_a_persons_rebase_onto_the_target_keeps_their_commits(cli: Any, begun: Path) -> None:
+    made(begun, "Ticket 1: begin", {"src/abe.py": "x = 1\n"}, *PAIR)
+    made(Path(), "meanwhile", {"late.py": "late = 1\n"})
+    git(begun, "rebase", "-q", "main")
+    tip = git(begun, "rev-parse", "HEAD")
+
+    assert cli("work", "done", "abe").code == 0
+    assert log(begun, "%H") == [tip]
+
+
+TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+
+@pytest.mark.parametrize("bad", [{"src/app.py": "not = 'mine'\n"}, {"src/abe.py": f"t = '{TOKEN}'\n"}])
+def test_commits_that_may_not_stay_are_told_by_the_one_that_stands_for_them(
+    cli: Any, begun: Path, bad: dict[str, str]
+) -> None:
+    made(begun, "Ticket 1: begin", {"src/abe.py": "x = 1\n"}, *PAIR)
+    made(begun, "Ticket 2: too much\n\nCo-authored-by: Third <third@example.org>", bad)
+    # What they come to is good, and all the same the history is not.
+    old = made(begun, "Ticket 3: take it back", {"src/app.py": "x = 1\n", "src/abe.py": "x = 1\n"})
+
+    called = cli("work", "done", "abe")
+
+    assert log(begun) == ["A: abe: A."]
+    said = git(begun, "log", "-1", "--format=%B")
+    assert "- Ticket 1: begin\n- Ticket 2: too much\n- Ticket 3: take it back\n" in said
+    authors = git(begun, "log", "-1", "--format=%(trailers:key=Co-authored-by,valueonly)")
+    assert authors.splitlines() == ["Pair <pair@example.org>", "Third <third@example.org>"]
+    assert "3 commits were undone: what may stay is committed anew; `git log refs/parallelai/" in called.out
+    assert f"up to `{old[:10]}`" in cli("work", "status", "abe").out
+    assert cli("work", "land", "abe").code == 0
+    cli("work", "clean")
+    assert git(Path(), "for-each-ref", "--format=%(objectname)", "refs/parallelai/left") == old

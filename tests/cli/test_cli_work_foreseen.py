@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pathlib
 names = sorted(path.name for path in pathlib.Path("src").iterdir())
 pathlib.Path("gen.txt").write_text("\\n".join(names))
 """
-ASKED = "`parallelai work land --engine NAME`, or `landing: {resolver: NAME}`, has an engine settle it"
+ASKED = "`parallelai work land --branches text --engine NAME`, or `landing: {resolver: NAME}`, has an engine settle it"
 
 
 @pytest.fixture
@@ -78,9 +80,37 @@ def test_an_engine_that_did_nothing_is_named(cli: Any, shop: Path) -> None:
     (row,) = cli("work", "land", "--branches", "text", "--engine", "idle", "--json").document["tasks"]
     assert row["error"]["said"].endswith("; `idle` was asked, and changed nothing")
     assert row["error"]["next"] == (
-        "another one may: `parallelai work land --engine NAME`;"
+        "another one may: `parallelai work land --branches text --engine NAME`;"
         " or merge `main` into `text`, settle it there, then land it again"
     )
+
+
+@pytest.mark.parametrize(("entry", "turns"), [("", 20), ("max_turns = 40\n", 40)])
+def test_who_settles_a_conflict_has_a_limit_on_its_turns(
+    cli: Any, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, turns: int
+) -> None:
+    program = tmp_path / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@" > a.txt\nexit 1\n')  # what it changed is kept, though it failed
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    with (tmp_path / "config" / "parallelai" / "config.toml").open("a") as own:
+        own.write(f'[engines.settler]\nuse = "claude-code"\n{entry}')
+    (row,) = cli("work", "land", "--branches", "text", "--engine", "settler", "--json").document["tasks"]
+    kept = re.search(r"kept in `([^`]+)`", row["error"]["next"])
+    assert kept is not None
+    assert f"--max-turns {turns}\n" in (shop / kept[1]).read_text()
+
+
+def test_an_engine_that_touches_another_file_is_refused_and_named(
+    cli: Any, shop: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "config" / "parallelai" / "config.toml").open("a") as own:
+        own.write(
+            '[engines.stray]\nuse = "command"\ncommand = ["sh", "-c", "echo both | tee a.txt other.txt"]\n'
+        )
+    (row,) = cli("work", "land", "--branches", "text", "--engine", "stray", "--json").document["tasks"]
+    assert row["error"]["said"].endswith("; the engine changed `other.txt`, which is not in conflict")
 
 
 def test_a_use_of_what_is_gone_is_told_before_and_after(cli: Any, shop: Path) -> None:

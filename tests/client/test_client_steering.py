@@ -231,11 +231,15 @@ async def test_what_is_for_workstreams_is_refused_where_there_are_none(tmp_path:
     assert call.result().exit == 0
 
 
-async def test_nobody_alive_is_said_with_the_command_that_starts_it_again(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeEngine()) as ai:
+async def test_nobody_alive_is_said_with_the_command_that_goes_on(tmp_path: Path) -> None:
+    async def refuse(request: Request, port: Port) -> Reply:
+        raise Refused("no")
+
+    async with opened(tmp_path, FakeEngine(answer=refuse)) as ai:
         document = await ai.execute(tasks=tasks("a"), engine="fake")
         with pytest.raises(UsageError) as nobody:
             await ai.runs.cancel(document.run)
+    assert nobody.value.said == f"run `{document.run}` has ended, failed"
     assert f"runs resume {document.run}" in str(nobody.value.next)
 
 

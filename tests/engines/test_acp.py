@@ -19,7 +19,7 @@ import psutil
 import pytest
 from scripted_agent import block
 
-from parallelai.engines import acp_transport
+from parallelai.engines import acp_pool, acp_transport
 from parallelai.engines.acp import AcpEngine
 from parallelai.engines.acp_errors import read_error, read_no_load
 from parallelai.engines.acp_launch import Launch
@@ -530,6 +530,15 @@ async def test_what_is_no_agent_is_not_waited_for(world: World) -> None:
                        timeout_seconds=1.5)  # fmt: skip
 
 
+async def test_what_never_says_hello_is_told_from_an_agent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acp_pool, "START_SECONDS", 0.5)
+    with pytest.raises(TimedOut, match="did not answer as an agent") as caught:
+        await world.do(engine=world.engine((sys.executable, "-c", "import sys; sys.stdin.read()")))
+    assert "use: command" in (caught.value.next or "")
+
+
 GARBAGE = [
     "not json\n",
     "[1, 2]\n",
@@ -702,6 +711,24 @@ async def test_agents_that_are_known_get_key_server_and_quiet(
     monkeypatch.delenv("K")
     with pytest.raises(Unavailable, match="`K` is not set"):
         await world.do({"say": "x"}, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("use", "path"),
+    [
+        ("opencode", "opencode.json"),
+        ("opencode", ".opencode"),
+        ("qwen", ".qwen"),
+        ("cursor", ".cursor/mcp.json"),
+    ],
+)
+async def test_what_a_project_would_have_an_agent_run_takes_trust(world: World, use: str, path: str) -> None:
+    (world.root / path).parent.mkdir(exist_ok=True)
+    (world.root / path).write_text("{}")
+    engine = AcpEngine(use, EngineEntry(use=use), EngineContext(world.root))
+    with pytest.raises(Unavailable, match="not trusted"):
+        await engine.perform(world.request, CollectingPort())
+    await engine.aclose()
 
 
 def test_agents_ask_before_they_act_and_ask_their_models_nothing_of_their_own() -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.engines.command import CommandEngine
-from parallelai.engines.command_templates import TEMPLATES, Reader, Said
+from parallelai.engines.command_templates import TEMPLATES, Reader, Said, Wanted
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilePart, FinalEvent, Request, UsageEvent, Workspace
@@ -164,6 +166,29 @@ def test_a_cut_or_garbled_stream_of_pi_is_no_success(position: int, dirt: str) -
     assert said.text == "done"  # only what stands after its last word was lost
 
 
+@given(st.integers(0, len(AIDER) - 1), st.text(max_size=20))
+def test_a_cut_or_garbled_answer_of_aider_is_no_success(position: int, dirt: str) -> None:
+    try:
+        said, _ = read("aider", AIDER[:position] + dirt, Path())
+    except EngineError:
+        return
+    assert "```\nhi\n```" in said.text  # only what stands after the count of its tokens was lost
+
+
+TRAJECTORY = trajectory("Submitted", submission="all good\n")
+
+
+@given(st.integers(0, len(TRAJECTORY) - 1), st.text(max_size=20))
+def test_a_cut_or_garbled_trajectory_of_mini_is_no_success(position: int, dirt: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "traj.json").write_text(TRAJECTORY[:position] + dirt)
+        try:
+            said, _ = read("mini-swe-agent", "", Path(folder))
+        except EngineError:
+            return
+    assert said.text == "all good\n"
+
+
 # --- How they are called
 
 PROGRAM = """#!{python}
@@ -189,7 +214,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def call(
-    bench: Path, use: str, output: str, port: CollectingPort, **keys: Any
+    bench: Path, use: str, output: str, port: CollectingPort, *, trusted: bool = False, **keys: Any
 ) -> tuple[Reply, dict[str, Any]]:
     program = bench / "bin" / TEMPLATES[use].command[0]
     program.write_text(PROGRAM.format(python=sys.executable, output=output))
@@ -208,7 +233,7 @@ async def call(
     entry = EngineEntry(
         use=use, **{"model": "m1", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "K", **keys}
     )
-    engine = CommandEngine(use, entry, EngineContext(bench))
+    engine = CommandEngine(use, entry, EngineContext(bench, trusted=trusted))
     assert (await engine.detect()).is_available
     reply = await engine.perform(replace(request), port)
     return reply, json.loads((bench / "work" / "called.json").read_text())
@@ -246,7 +271,27 @@ async def test_mini_gets_a_long_prompt_in_a_config(bench: Path) -> None:
     called = json.loads((bench / "work" / "called.json").read_text())
     config = json.loads(called["files"][0])
     assert config["run"] == {"task": "@do é 'x'\n"}
+    assert "mini.yaml" not in called["argv"], "a file of the project would be its config"
     assert config["agent"]["step_limit"] == 7
+
+
+@given(st.text())
+def test_any_prompt_reaches_mini_as_it_is_by_yaml(prompt: str) -> None:
+    written = TEMPLATES["mini-swe-agent"].message(Wanted(prompt, edits=True))
+    assert yaml.safe_load(written)["run"]["task"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("use", "path"), [("aider", ".aider.conf.yml"), ("aider", ".env"), ("pi", ".pi/settings.json")]
+)
+async def test_what_a_project_would_have_it_run_takes_trust(bench: Path, use: str, path: str) -> None:
+    (bench / "work" / path).parent.mkdir(exist_ok=True)
+    (bench / "work" / path).write_text("x")
+    with pytest.raises(Unavailable, match="not trusted") as caught:
+        await call(bench, use, {"aider": AIDER, "pi": PI}[use], CollectingPort())
+    assert "parallelai trust" in (caught.value.next or "")
+    assert not (bench / "work" / "called.json").exists()
+    await call(bench, use, {"aider": AIDER, "pi": PI}[use], CollectingPort(), trusted=True)
 
 
 async def test_a_missing_key_or_program_is_said(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -402,6 +402,8 @@ def test_one_file_in_brackets_is_a_file() -> None:
         ),
         ("(files: y.py; dependson: x)", ["1:23 there is no detail `dependson`; did you mean `depends on`?"]),
         ("(files: y.py, depends on: x)", ["1:23 `depends on` stands behind a comma"]),
+        ("(files: y.py, engine: bot)", ["1:23 `engine` stands behind a comma, as if it were a part of `files`"]),
+        ("(role: r; tags: y, model: z)", ["1:28 `model` stands behind a comma, as if it were a part of `tags`"]),
         ("(files: src/q.py", ["1:10 the bracket of `files` is not closed; write `)`"]),
         ("(files: a.py (new), b.py)", ["1:10 there are brackets in the brackets of `files`"]),
         ("\n  - fils: src/z.py", ["2:5 there is no detail `fils`; did you mean `files`?"]),
@@ -426,7 +428,8 @@ def test_a_misspelt_label_below_a_heading_is_an_error(heading: str, label: str) 
 @pytest.mark.parametrize(
     "words",
     ["(owner: Ana)", "(note: x)", "(roles: admin, user)", "(time: 3h)", "(stage: 2)", "(step: 2)",
-     "(mode: dark)", "(see: the files)", "(fields: a, b)", "(tiles: 2)", "(state: open", "(it: a (b))"],
+     "(mode: dark)", "(see: the files)", "(fields: a, b)", "(tiles: 2)", "(state: open", "(it: a (b))",
+     "(note: a, model: b)"],
 )  # fmt: skip
 def test_words_in_brackets_stay_words(words: str) -> None:
     assert works(f"- [ ] Build {words}\n") == {

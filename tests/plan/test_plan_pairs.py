@@ -45,6 +45,7 @@ def test_different_files_are_safe() -> None:
     [
         (["src/**"], ["src/ui/**"], "both own `src/ui/menu.py` and 1 more", "add `!src/ui/**` to what `a` owns"),
         (["*.py"], ["tests/**"], "both own `tests/test_ui.py`", "add `!tests/**` to what `a` owns"),
+        (["docs/**"], ["!src/**"], "would both own `docs/new` if it were made", "add `!docs/**` to what `b` owns"),
         (["src/main.py"], ["src/main.py"], "both own `src/main.py`", "add `!src/main.py` to what `b` owns"),
         (["lib/**"], ["lib/*.c"], "would both own `lib/new.c` if it were made", "add `!lib/*.c` to what `a` owns"),
         (["lib/x/**"], ["lib/**"], "would both own `lib/x/new` if it were made", "add `!lib/x/**` to what `b` owns"),

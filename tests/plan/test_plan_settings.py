@@ -92,12 +92,15 @@ HOSTILE = {
     "state": {"path": "/tmp/x"},
     "consent": ["mine"],
     "permissions": "auto",
+    "fetch": "auto",
     "limits": {"parallel": 1000, "unpriced": "allow", "max_wait": "9h", "budget": {"usd": 1000}},
 }
 
 
 def test_what_nobody_trusts_loosens_nothing_and_is_named() -> None:
-    base = _settings(engines={"mine": {"use": "mock"}}, permissions="ask", limits={"parallel": 8})
+    base = _settings(
+        engines={"mine": {"use": "mock"}}, permissions="ask", fetch="never", limits={"parallel": 8}
+    )
     settings, ignored = restrict(base, HOSTILE)
     assert settings == base
     assert set(ignored) == {
@@ -115,6 +118,7 @@ def test_what_nobody_trusts_loosens_nothing_and_is_named() -> None:
         "state.path",
         "consent",
         "permissions",
+        "fetch",
         "limits.parallel",
         "limits.unpriced",
         "limits.max_wait",
@@ -135,6 +139,7 @@ def test_what_nobody_trusts_may_tighten() -> None:
                 "grace": 1,
             },
             "permissions": "deny",
+            "fetch": "never",
             "engines": {"mine": {"sandbox": "required", "network": "off"}},
             "workspace": {"network": "off"},
         },
@@ -146,7 +151,7 @@ def test_what_nobody_trusts_may_tighten() -> None:
         "cancel",
     )
     assert (settings.limits.budget.usd, settings.limits.budget.tokens, settings.limits.grace) == (1, 5000, 1)
-    assert settings.permissions == "deny"
+    assert (settings.permissions, settings.fetch) == ("deny", "never")
     assert (settings.engines["mine"].sandbox, settings.engines["mine"].network) == ("required", "off")
     assert (settings.workspace.network, settings.engines["mine"].use) == ("off", "mock")
 

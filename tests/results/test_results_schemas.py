@@ -153,6 +153,7 @@ HAPPENED = [
     events.ChangeRefused(("a.py",), "it was edited since"),
     events.LimitChanged(KEY, None, 20, "start"),
     events.LimitReached("role", "backend", 2, 2),
+    events.LimitWaiting(KEY, "2026-11-20T10:00:30Z", "429"),
     events.BreakerOpened(KEY, "quota"),
     events.BreakerClosed(KEY),
     events.BudgetWarned("usd", 4.0, 5.0),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from parallelai.cli.words import said_of
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.records import FREE, Reply
 from parallelai.run.workspaces import PLAIN
-from running import FakeEngine, opened, tasks
+from running import FakeEngine, Watcher, opened, tasks
 
 GIGABYTE = 1024**3
 
@@ -43,10 +44,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("size", "most"), [(GIGABYTE, 4), (3 * GIGABYTE, 1), (9 * GIGABYTE, 1), (0, 6)])
 async def test_no_more_start_than_fit(project: Path, size: int, most: int) -> None:
     engine = Sessions(size)
+    seen = Watcher()
     async with opened(project, engine) as ai:
-        document = await ai.execute(tasks=tasks(*"abcdefghijkl"), engine="sessions", parallel=6)
+        document = await ai.execute(
+            tasks=tasks(*"abcdefghijkl"), engine="sessions", parallel=6, on_events=seen
+        )
     assert document.exit == 0
     assert engine.most == most
+    told = [said_of(event.data) for event in seen.of("limit.reached")]
+    held = f"what is at work takes {most * size // 1024**2:,} of 4,096 MiB"
+    expected = f"waiting: memory: {held}, and one more of `sessions` does not fit"
+    assert told == ([expected] if size else []), "it is told once"
 
 
 async def test_what_sessions_took_is_remembered(project: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scheduler_world import Script, World, bad, member, node, nodes, ok
 
-from parallelai.events import BreakerClosed, BreakerOpened
+from parallelai.events import BreakerClosed, BreakerOpened, LimitWaiting
 from parallelai.records import LimitKey
 from parallelai.run.nodes import AttemptResult
 from parallelai.run.retry import backoff_seconds, limited_seconds
@@ -160,6 +160,36 @@ def test_a_used_up_quota_opens_the_breaker_until_it_is_reset() -> None:
     opened, closed = world.of(BreakerOpened), world.of(BreakerClosed)
     assert [(one.key, one.until) for one in opened] == [(LimitKey("mock"), "1970-01-01T00:01:41Z")]
     assert len(closed) == 1
+
+
+def test_a_key_that_waits_is_told_with_its_end_and_not_again_for_the_same_wait() -> None:
+    def script(task: str, who: int, tried: int) -> AttemptResult:
+        return ok() if tried else bad("rate_limited", after=30.0)
+
+    world = World(nodes("a", "b"), settings=Settings(2), script=script).run()
+    assert world.outcomes == {"a": "ok", "b": "ok"}
+    assert [(one.key, one.until) for one in world.of(LimitWaiting)] == [
+        (LimitKey("mock"), "1970-01-01T00:00:31Z")
+    ]
+    assert world.of(BreakerOpened) == []
+
+
+def test_a_short_wait_is_not_told() -> None:
+    def script(task: str, who: int, tried: int) -> AttemptResult:
+        return ok() if tried else bad("rate_limited", after=4.0)
+
+    assert World(nodes("a"), script=script).run().of(LimitWaiting) == []
+
+
+def test_a_session_that_waits_is_told_as_its_key_is() -> None:
+    world = World(nodes("a"), script=lambda *_: ok(60.0))
+
+    def waits(world: World) -> None:
+        world.scheduler.limited(LimitKey("mock"), 20.0, "a session waits", world.now)
+
+    world.at.append((5.0, waits))
+    (told,) = world.run().of(LimitWaiting)
+    assert (told.until, told.why) == ("1970-01-01T00:00:25Z", "a session waits")
 
 
 def test_a_quota_without_a_time_ends_everything_on_its_key_until_somebody_retries() -> None:

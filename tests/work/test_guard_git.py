@@ -512,8 +512,25 @@ async def test_an_index_that_leads_to_a_pipe_is_not_waited_for(room: Room, gui: 
 async def test_a_worktree_that_is_gone_is_said(room: Room, gui: Stream) -> None:
     await gui.guard.before()
     room.main.git("worktree", "remove", "--force", str(gui.root))
-    with pytest.raises(Internal, match="no worktree"):
+    with pytest.raises(Internal, match="taken away meanwhile"):
         await gui.guard.check()
+    with pytest.raises(Internal, match="no worktree"):
+        await gui.again().check()
+
+
+async def test_another_folder_in_the_place_of_the_worktree_is_put_aside_and_not_judged(
+    room: Room, gui: Stream
+) -> None:
+    await gui.guard.before()
+    head = room.refs()["refs/heads/parallelai/gui"]
+    shutil.rmtree(gui.root)
+    gui.write({"src/new.txt": "new\n"})
+    with pytest.raises(Internal, match="taken away meanwhile"):
+        await gui.guard.check()
+    assert not gui.root.exists()
+    (aside,) = gui.settings.patches.glob("gui-replaced-*")
+    assert (aside / "src/new.txt").read_text() == "new\n"
+    assert room.refs()["refs/heads/parallelai/gui"] == head
 
 
 async def test_a_worktree_replaced_by_a_link_is_a_trespass(room: Room, gui: Stream) -> None:

@@ -125,6 +125,28 @@ async def test_of_a_turn_whose_process_was_killed_nothing_is_told_that_the_user_
     assert room.main.git("symbolic-ref", "HEAD") == "refs/heads/evil\n"
 
 
+@pytest.mark.parametrize("is_where_it_was", [True, False])
+async def test_a_branch_that_a_turn_moved_goes_back_to_what_others_had_made_of_it_meanwhile(
+    room: Room, gui: Stream, is_where_it_was: bool
+) -> None:
+    theirs: list[str] = []
+
+    def act() -> None:
+        room.main.git("stash", "clear")
+        theirs.append(room.main.commit({"elsewhere.txt": "landed\n"}))
+        to = room.base if is_where_it_was else gui.git("commit-tree", "-m", "x", "HEAD^{tree}").strip()
+        traced(gui, "update-ref", "refs/heads/main", to)
+
+    found = await gui.turn(act)
+    assert room.refs()["refs/heads/main"] == theirs[0]
+    assert any(f"refs/heads/main ({theirs[0][:10]} → " in each for each in found.restored)
+
+
+async def test_a_branch_that_a_turn_put_on_what_it_is_on_stays(room: Room, gui: Stream) -> None:
+    found = await gui.turn(lambda: traced(gui, "update-ref", "refs/heads/main", room.base))
+    assert (room.refs()["refs/heads/main"], found.restored) == (room.base, ())
+
+
 @pytest.mark.parametrize(
     ("trace", "now", "is_dropped"),
     [

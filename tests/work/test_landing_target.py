@@ -364,3 +364,22 @@ def test_what_git_said_is_put_together_as_it_was_meant() -> None:
     assert reason(many) == "`a`, `b`, `c` and 1 more are in the way: move them"
     other = Completed(128, None, b"", b"fatal: not possible to fast-forward, aborting.", 0.1)
     assert reason(other) == "fatal: not possible to fast-forward, aborting."
+
+
+def test_of_a_checkout_in_the_middle_of_a_merge_it_is_said_what_to_do(field: Field) -> None:
+    field.checkout.git("checkout", "-q", "-b", "side")
+    field.checkout.commit({"mid.txt": "side\n"})
+    field.checkout.git("checkout", "-q", "main")
+    field.checkout.commit({"mid.txt": "main\n"})
+    one = field.branch("one", {"one.txt": "1\n"}, base=field.tip())
+    with pytest.raises(AssertionError):
+        field.checkout.git("merge", "-q", "side")
+    notes = field.land([one])["one"].notes
+    assert any(
+        "not settled: settle them, then `git merge --ff-only parallelai/landing/main`" in each
+        for each in notes
+    )
+    field.checkout.git("add", "mid.txt")
+    assert "a merge there is not finished: finish it" in str(
+        field.land([field.branch("two", {"two.txt": "2\n"})])
+    )

@@ -134,6 +134,12 @@ def test_cherry_picked_takes_whole_pasts_only() -> None:
     assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=both)) is None
 
 
+def test_cherry_picked_is_not_what_was_taken_back() -> None:
+    same, back = changed(("a\n", "b\n")), changed(("b\n", "a\n"))
+    history = History(past(changes=(changed(("a\n", "c\n")), back, same)), past(changes=(same,)))
+    assert cherry_picked.resolve(hunk("a\n", "c\n", "b\n", history=history)) is None
+
+
 LONG = "def load(path):\n    with open(path) as file:\n        return file.read()\n"
 
 
@@ -147,6 +153,13 @@ def test_in_history() -> None:
     assert (
         in_history.resolve(hunk("x\n", ours, "a\n", history=History(past("a\n"), past()))) is None
     )  # too short
+
+
+def test_in_history_is_not_what_was_taken_back() -> None:
+    ours = LONG.replace("path", "place")
+    gone_on, back = History(past(ours, LONG, "pass\n"), past()), History(past(ours, "pass\n", LONG), past())
+    assert in_history.resolve(hunk("pass\n", ours, LONG, history=gone_on)) == ours.encode()
+    assert in_history.resolve(hunk("pass\n", ours, LONG, history=back)) is None
 
 
 def test_in_history_not_in_the_base() -> None:

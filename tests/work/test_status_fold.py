@@ -231,6 +231,18 @@ def test_a_gate_that_failed_stands_in_the_way() -> None:
     assert _status([*BEGUN, _ended(), _gate(False), _gate()]).is_ready
 
 
+def test_a_gate_that_keeps_a_landing_from_being_taken_back_says_nothing_of_its_tests() -> None:
+    landed = [*BEGUN, _ended(), _gate(tests=2, passed=2), events.LandingLanded("main", "b", "c", "t")]
+    kept = _status([*landed, _gate(False, tests=1, passed=0, new_failures=("t::a",))])
+    assert (kept.stage, kept.tests, kept.new_failures) == ("landed", Passed(2, 2), ())
+
+
+def test_what_was_taken_back_and_is_called_ready_may_land() -> None:
+    said = [events.LandingLanded("main", "b", "c", "t"), events.LandingUndone("main", "d")]
+    found = _status(said, replace(STREAM, state="done", undone=None))
+    assert (found.stage, found.is_ready) == ("queued", True)
+
+
 def test_what_blocks_the_landing_names_the_others() -> None:
     blocked = events.LandingBlocked("it conflicts in `a.py`", ("core",))
     assert _status([*BEGUN, _ended(), blocked]).why == "it conflicts in `a.py` (with `core`)"

@@ -81,6 +81,15 @@ async def test_refs_and_stashes_come_back_and_nothing_that_was_made_is_lost(user
     assert kept.split() == ["mine"]
 
 
+async def test_a_branch_goes_back_to_what_others_had_made_of_it_meanwhile(user: Path) -> None:
+    me = f"env -u GIT_TRACE_REFS git -C {shlex.quote(str(user))} -c user.name=u -c user.email=u@localhost"
+    meanwhile = f"status -s; {me} commit -q --allow-empty -m theirs"
+    task = await unconfined(user, meanwhile, "update-ref refs/heads/main other", "branch -f other other~1")
+    assert task.status == "ok", task.error
+    assert git(user, "log", "-1", "--format=%s", "main").strip() == "theirs"
+    assert git(user, "log", "-1", "--format=%s", "other").strip() == "second"
+
+
 async def test_all_stashes_come_back_and_one_more_is_left(user: Path) -> None:
     stashes = git(user, "stash", "list")
     task = await unconfined(user, "stash clear")

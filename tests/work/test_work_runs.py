@@ -213,6 +213,48 @@ async def test_leases_are_granted_one_after_another(user: Repository) -> None:
     assert kinds.index(("one", "lease.ended")) < kinds.index(("two", "lease.granted"))
 
 
+async def test_who_remembers_nothing_is_told_all_again_with_the_answer_that_it_stopped_for(
+    user: Repository,
+) -> None:
+    def first(hands: Hands, request: Request) -> str:
+        user.commit({"landed.txt": "meanwhile\n"})
+        (Path(request.root) / "one.txt").write_text("1\n")
+        return asks("main.txt")
+
+    hands = Hands({"one": [first, writes(("main.txt", "of one\n"), says=asks("other.txt"))]})
+    hands.capabilities = dataclasses.replace(hands.capabilities, resumes=False)
+    plan = {"shared": ["main.txt"], "workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+
+    assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
+
+    assert (user.root / "main.txt").read_text() == "of one\n"
+    begun, answered = hands.told["one"]  # a program that always asks is answered once
+    assert answered.startswith(begun)
+    assert "You have the lease of `main.txt`" in answered.removeprefix(begun)
+    assert "`landed.txt`" in answered.removeprefix(begun)
+
+
+async def test_who_has_landed_takes_no_message(user: Repository) -> None:
+    refused: list[str] = []
+
+    async def second(hands: Hands, request: Request) -> None:
+        (Path(request.root) / "two.txt").write_text("2\n")
+        async with AsyncParallelAI(user.root) as ai:
+            with pytest.raises(UsageError) as caught:
+                await ai.work.send("one", "One more thing.")
+        refused.append(caught.value.said)
+
+    hands = Hands({"one": [writes(("one.txt", "1\n"))], "two": [second]})
+    plan = {
+        "workstreams": {
+            "one": {"description": "One", "owns": "one.txt"},
+            "two": {"description": "Two", "owns": "two.txt", "depends_on": ["one"]},
+        }
+    }
+    assert rows(await carry_out(user, hands, plan))["two"].status is Outcome.OK
+    assert refused == ["`one` is landed already, and takes no turn more"]
+
+
 async def test_a_lease_of_a_file_of_a_later_batch_is_waited_for(user: Repository) -> None:
     hands = Hands(
         {
@@ -397,7 +439,8 @@ async def test_who_builds_on_another_is_told_what_that_made_and_how_its_conflict
 
     assert len(hands.told["late"]) == 2
     for told in hands.told["late"]:
-        assert "`first`, what it finished:\n```\nload(path) gives rows\n" in told
+        assert "`first`:\n```\nload(path) gives rows\n" in told
+        assert told.count("load(path) gives rows") == 1
         assert "`first`, how a conflict was settled:\n```\n`version.txt` was settled by " in told
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.options import CarryOut
     from parallelai.client.plans import Preview
+    from parallelai.errors import Problem
     from parallelai.plan.model import Plan
     from parallelai.records import RunDocument
 
@@ -44,21 +45,46 @@ def preview(
     from parallelai.cli.plan import preview_lines, preview_tasks
     from parallelai.plan.model import positions
 
-    async def work(ai: AsyncParallelAI) -> tuple[Preview, list[str]]:
+    async def work(ai: AsyncParallelAI) -> tuple[Preview, list[str], dict[str, str], list[Problem]]:
         found = await ai.plans.preview(plan, asked.carry)
         check(found.plan)
+        await _refuse_over(ai, found)
         shared.say_ignored(ai.project)
-        return found, await _landed(ai, plan, found)
+        left = _left(ai, plan, found, asked.carry)
+        return found, await _landed(ai, plan, found), left, await ai.plans.absent(found)
 
-    preview, landed = shared.call(work, is_trusted=asked.carry.is_trusted)
+    preview, landed, left, absent = shared.call(work, is_trusted=asked.carry.is_trusted)
     where = positions(preview.plan)
-    for note in (*where.notes, *([where.finished] if where.finished else [])):
-        shared.say(f"note: {note}")
+    notes = [*where.notes, *([where.finished] if where.finished else []), *map(str, absent)]
     if landed:
-        shared.say(f"note: landed already, and left alone: {', '.join(f'`{name}`' for name in landed)}")
+        notes.append(f"landed already, and left alone: {', '.join(f'`{name}`' for name in landed)}")
+    notes += [f"left alone: {why}" for why in left.values()]
+    for note in notes:
+        shared.say(f"note: {note}")
     lines = preview_lines(preview, is_ascii=shared.is_ascii)
-    shared.result({"tasks": preview_tasks(preview), "landed": landed}, "\n".join(lines))
+    document = {"tasks": preview_tasks(preview), "landed": landed, "left": left, "notes": notes}
+    shared.result(document, "\n".join(lines))
     return 0
+
+
+async def _refuse_over(ai: AsyncParallelAI, preview: Preview) -> None:
+    """Refuse what a run would refuse: to begin over what a person is at."""
+    if preview.plan.workstreams:
+        from parallelai.client.stream_room import refuse_over
+
+        await refuse_over(ai.project, preview.job)
+
+
+def _left(ai: AsyncParallelAI, plan: str, preview: Preview, carry: CarryOut) -> dict[str, str]:
+    """The workstreams of a plan that a person took out, and why; none for a call that does them all the same."""
+    from parallelai.client.jobs import plan_name
+
+    if not preview.plan.workstreams or carry.is_new or not carry.is_resume:
+        return {}
+    left = ai.work.left_out(plan_name(Path(plan), ai.project.root))
+    tasks = (instance.task for instance in preview.graph.instances)
+    unasked = (task.id for task in tasks if not {task.id, *task.tags} & set(carry.only))
+    return {name: left[name] for name in unasked if name in left}
 
 
 async def _landed(ai: AsyncParallelAI, plan: str, preview: Preview) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import click
@@ -22,6 +22,20 @@ _WHOLE = 1_000
 """More characters than any sentence of a help text has."""
 _CLOSE = 0.7
 """How like a command a word has to be, to be meant for it: `lst` is like `list`, `path` is not like `attach`."""
+
+_KIN = (
+    ("check", "validate", "verify", "lint"),
+    ("delete", "remove", "rm", "drop", "uninstall", "clear", "prune", "clean"),
+    ("list", "ls", "show", "status", "info", "view", "get"),
+    ("cancel", "stop", "kill", "abort", "halt"),
+    ("new", "add", "create", "make"),
+    ("start", "begin", "launch"),
+    ("resume", "continue"),
+    ("land", "merge"),
+    ("undo", "unapply", "revert", "rollback"),
+)
+"""Words that people say for each other; each names the commands of its row, the best first."""
+_MOST_MEANT = 2
 
 
 class SectionOption(click.Option):
@@ -160,10 +174,21 @@ class Group(click.Group):
                 f"`{path}` is not built yet in this version of ParallelAI", next=self.later[name]
             )
         known = [*self.list_commands(ctx), *self.same, *self.later]
-        deeper = [f"`{each} {written}`" for each in self.list_commands(ctx) if self._has(ctx, each, written)]
-        close = deeper or [f"`{each}`" for each in difflib.get_close_matches(written, known, 1, _CLOSE)]
-        advice = f"did you mean {' or '.join(close)}?" if close else f"`{ctx.command_path} --help` lists them"
+        close = difflib.get_close_matches(written, known, _MOST_MEANT, _CLOSE)
+        meant = (
+            self._deeper(ctx, (written,))
+            or [word for word in _kin(written) if word in known][:_MOST_MEANT]
+            or self._deeper(ctx, _kin(written))[:_MOST_MEANT]
+            or list(dict.fromkeys(self.same.get(word, word) for word in close))
+        )
+        shown = " or ".join(f"`{each}`" for each in meant)
+        advice = f"did you mean {shown}?" if meant else f"`{ctx.command_path} --help` lists them"
         return UsageError(f"there is no command `{path}`", next=advice)
+
+    def _deeper(self, ctx: click.Context, words: Sequence[str]) -> list[str]:
+        """The commands of groups of this one that are called like one of these words."""
+        groups = self.list_commands(ctx)
+        return [f"{each} {word}" for word in words for each in groups if self._has(ctx, each, word)]
 
     def _has(self, ctx: click.Context, group: str, verb: str) -> bool:
         """Whether a group of this one has the verb: people leave the group out."""
@@ -180,6 +205,11 @@ class Group(click.Group):
         rows = [(name, verb.get_short_help_str(_WHOLE)) for name, verb in found if verb is not None]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _kin(written: str) -> Sequence[str]:
+    """The words that people say for this one."""
+    return next((row for row in _KIN if written in row), ())
 
 
 class LazyGroup(Group):

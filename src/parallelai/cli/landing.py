@@ -50,7 +50,7 @@ def land(shared: Shared, **given: Any) -> int:
     if not (patterns or names or given["is_all"]):
         raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
     if given["is_all"] and not names and _is_nothing_left(shared):
-        return 0
+        return 0 if given["is_dry"] else _follow(shared)
     if given["is_dry"]:
         return _print_preview(
             shared,
@@ -85,6 +85,14 @@ def _is_nothing_left(shared: Shared) -> bool:
     return True
 
 
+def _follow(shared: Shared) -> int:
+    """Move checkouts that could not follow what had landed; what waits still is said, as after a landing."""
+    left = shared.call(lambda ai: ai.work.follow())
+    for said in left:
+        shared.insist(visible(said))
+    return INCOMPLETE if left else 0
+
+
 def _words(given: dict[str, Any], names: Sequence[str]) -> list[str]:
     """What was said after `work land`, but what is said once for all."""
     words = ["--branches", *given["branches"]] if given["branches"] else []
@@ -113,8 +121,8 @@ def _landed_lines(document: RunDocument) -> list[str]:
         for note in _notes(row):
             about.setdefault(note, []).append(row.id)
     lines = []
-    for row in document.tasks:
-        lines += _landed_row(row)
+    for row, names in _alike(document.tasks):
+        lines += _landed_row(row, names)
         lines += [f"  {note}" for note in _notes(row) if len(about[note]) == 1]
     # What is said of a gate is said of all that came by it: once is enough.
     lines += [f"{', '.join(names)}: {note}" for note, names in about.items() if len(names) > 1]
@@ -141,8 +149,17 @@ def _counted(rows: Sequence[TaskResult]) -> str:
     return ", ".join(f"{count} {word}" for count, word in parts if count)
 
 
-def _landed_row(row: TaskResult) -> list[str]:
-    """What became of one."""
+def _alike(rows: Sequence[TaskResult]) -> list[tuple[TaskResult, str]]:
+    """The rows, each with its name; those that the same keeps from landing are one, with the names of all."""
+    found: dict[object, list[TaskResult]] = {}
+    for row in rows:
+        is_same = row.error is not None and not row.text and not (row.workstream or {}).get("landed")
+        found.setdefault(row.error if is_same else row.id, []).append(row)
+    return [(those[0], ", ".join(row.id for row in those)) for those in found.values()]
+
+
+def _landed_row(row: TaskResult, name: str) -> list[str]:
+    """What became of one, or of several alike."""
     if row.because is not None:
         return [f"{row.id}: left out: {row.because}"]
     landed = (row.workstream or {}).get("landed")
@@ -152,7 +169,7 @@ def _landed_row(row: TaskResult) -> list[str]:
     said = row.error.said.splitlines() if row.error is not None else [str(row.status)]
     if row.error is not None or not landed:
         word = f"not {'pushed' if landed else 'landed'}: "
-        first = f"{row.id}: {word}{said[0].removeprefix(word) if said else ''}"
+        first = f"{name}: {word}{said[0].removeprefix(word) if said else ''}"
         lines += [first, *(f"    {line}" for line in said[1:])]
     if row.error is not None:
         lines += [f"  at {row.error.where}"] * bool(row.error.where)

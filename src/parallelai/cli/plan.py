@@ -16,6 +16,7 @@ from parallelai.errors import UsageError
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.plans import Checked, Estimated, Preview, Proposal
+    from parallelai.errors import Problem
     from parallelai.plan.pairs import Pair
     from parallelai.plan.positions import Positions
     from parallelai.plan.propose import Wave
@@ -39,8 +40,13 @@ def plan() -> None:
 @_set
 def check(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     """Check a plan; all problems at once, exit 2 if there are any."""
-    checked = shared.read(lambda ai: ai.plans.check(path, variables(pairs)))
-    notes = [*checked.notes, *(str(problem) for problem in checked.later)]
+
+    async def work(ai: AsyncParallelAI) -> tuple[Checked, list[Problem]]:
+        found = ai.plans.check(path, variables(pairs))
+        return found, await ai.plans.absent(found)
+
+    checked, absent = shared.call(work)
+    notes = [*checked.notes, *map(str, checked.later), *map(str, absent)]
     for note in notes:
         shared.say(f"note: {note}")
     document = {
@@ -147,6 +153,8 @@ def show(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     async def work(ai: AsyncParallelAI) -> Preview:
         found = await ai.plans.preview(path, CarryOut(variables=variables(pairs)))
         shared.say_ignored(ai.project)
+        for problem in await ai.plans.absent(found):
+            shared.say(f"note: {problem}")
         return found
 
     preview = shared.call(work)

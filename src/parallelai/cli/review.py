@@ -121,9 +121,13 @@ def _accepted(shared: Shared, options: ReviewOptions, document: RunDocument) -> 
 
 
 def _preview(shared: Shared, options: ReviewOptions, asked: Carrying) -> int:
+    from parallelai.client import absent
+
     async def work(ai: AsyncParallelAI) -> tuple[list[str], list[str], str]:
         found = await ai.preview_review(based(ai.project, options), asked.carry)
         shared.say_ignored(ai.project)
+        for name, why in (await ai.engines.absent(found[1])).items():
+            shared.say(f"note: {absent.problem(name, why)}")
         return found
 
     files, engines, why = shared.call(work, is_trusted=asked.carry.is_trusted)

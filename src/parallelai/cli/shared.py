@@ -121,7 +121,8 @@ class Shared:
         if self.is_yes:
             return True
         if self.is_json or not sys.stdin.isatty():
-            raise UsageError(f"{question} Nobody is here to answer", next="say `--yes` if it is meant")
+            said = f"nothing was done, because nobody is here to be asked: {question}"
+            raise UsageError(said, next="the same command with `--yes` does it without asking")
         return click.confirm(question, err=True)
 
     @property

@@ -33,16 +33,18 @@ WATCH_SECONDS = 2.0
 _MOST_NAMED = 10
 INCOMPLETE = 4
 DELETION = "changed by one, deleted by the other"
+NOBODY = "no workstream is worked on"
 
 
 def print_started(shared: Shared, started: Sequence[Started]) -> int:
     """Say where each workstream's worktree is."""
-    lines = []
+    lines, told = [], set[str]()
     for one in started:
         word = "made" if one.is_new else "is there"
         lines.append(f"{one.stream.name}: {word}: {one.stream.worktree} on {one.stream.branch}")
         lines += [f"  put right: {what}" for what in one.repaired]
-        lines += [f"  {note}" for note in one.notes]
+        lines += [f"  {note}" for note in one.notes if note not in told]  # many are about the base of all
+        told.update(one.notes)
     rows = [
         {**stream_row(one.stream), "is_new": one.is_new, "repaired": one.repaired, "notes": one.notes}
         for one in started
@@ -125,7 +127,7 @@ def _show_status(
     more += (each.told for each in waiting if each.target not in told)
     shared.result(
         _status_document(found, waiting),
-        "\n".join([*(lines or ["no workstream is worked on"]), *map(visible, more)]),
+        "\n".join([*(lines or [NOBODY]), *map(visible, more)]),
     )
     if not found and ai.work.all(is_all=True):
         shared.say("`--all` lists what has landed or was dropped")
@@ -177,15 +179,22 @@ def print_context(shared: Shared, found: Context) -> int:
 def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
     """Open a workstream's session; this process becomes it."""
     found = shared.call(lambda ai: ai.work.attach(name))
-    command = f"cd {shlex.quote(found.folder)} && {shlex.join(found.command)}"
+    given = [f"{name}={value}" for name, value in found.environment.items()]
+    words = shlex.join([*(["env", *given] if given else []), *found.command])
+    command = f"cd {shlex.quote(found.folder)} && {words}"
     if is_printed:
-        shared.result({"command": list(found.command), "folder": found.folder}, command)
+        document = {
+            "command": list(found.command),
+            "folder": found.folder,
+            "environment": dict(found.environment),
+        }
+        shared.result(document, command)
         return 0
     if not found.is_session:
         shared.say(f"there is no session of an assistant: a shell in {found.folder}")
     os.chdir(found.folder)
     try:
-        os.execvp(found.command[0], found.command)  # noqa: S606 -- what the user asked for, without a shell
+        os.execvpe(found.command[0], found.command, {**os.environ, **found.environment})  # noqa: S606 -- what the user asked for, without a shell
     except OSError as error:
         raise UsageError(f"`{found.command[0]}` cannot be started: {error.strerror}", next=command) from None
 
@@ -237,6 +246,8 @@ def _show_conflicts(shared: Shared, found: ConflictDocument) -> None:
 def _matrix_lines(found: ConflictDocument) -> list[str]:
     from parallelai.cli.grid import grid
 
+    if not found.names:
+        return [NOBODY]
     lines = grid(found)
     for pair in sorted(found.pairs, key=lambda one: (not one.conflict, -one.risk)):
         word = f"{pair.class_ or 'git'} conflict" if pair.is_broken else f"risk {pair.risk:.2f}"
@@ -295,9 +306,9 @@ def print_synced(shared: Shared, done: Sequence[Synced]) -> int:
     return 0 if all(one.is_done for one in done) else INCOMPLETE
 
 
-def print_cleaned(shared: Shared, done: Cleaned) -> int:
-    """Print what was removed, and what is kept, with the command that would rescue it."""
-    lines = [f"{name}: removed" for name in done.removed]
+def print_cleaned(shared: Shared, done: Cleaned, *, is_dry: bool) -> int:
+    """Print what was removed, or would be, and what is kept, with the command that would rescue it."""
+    lines = [f"{name}: {'would be removed' if is_dry else 'removed'}" for name in done.removed]
     lines += [f"{one.name}: kept: {one.why}\n  {one.command}" for one in done.kept]
     kept = [{"name": one.name, "why": one.why, "command": one.command} for one in done.kept]
     text = "\n".join(visible(line) for each in lines for line in each.split("\n"))
@@ -336,6 +347,7 @@ def print_ledger(shared: Shared) -> int:
             "heavy": one.heavy,
             "memory": one.memory,
             "is_alive": one.is_alive,
+            "is_kept": one.is_kept,
         }
         for one in held
     ]
@@ -346,9 +358,9 @@ def print_ledger(shared: Shared) -> int:
         parts[1:1] = [f"database {row['database']}"] if row["database"] else []
         parts += [f"{row['heavy']} heavy slot{'s' * (row['heavy'] != 1)}"] if row["heavy"] else []
         parts += [f"memory {row['memory'] / 2**30:.1f} GiB"] if row["memory"] else []
-        gone = "" if row["is_alive"] else "; its process is gone"
+        gone = "; kept until it has landed or is dropped" if row["is_kept"] else "; its process is gone"
         folders = f"\n  temporary {visible(row['temporary'])}, cache {visible(row['cache'])}"
-        said = visible(f"{row['name']}: {', '.join(parts)} ({row['run']}){gone}")
+        said = visible(f"{row['name']}: {', '.join(parts)} ({row['run']}){'' if row['is_alive'] else gone}")
         return said + folders if shared.is_verbose else said
 
     shared.result({"held": rows}, "\n".join(map(line, rows)) or "nothing is held")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def trust(shared: Shared, is_revoked: bool, engines: tuple[str, ...]) -> int:
     """Let what this project's config names run, until the config changes.
 
+    Assistants then obey their own settings, hooks and tool servers in it, too.
+
     With --revoke and engines: take back that `auto` may take them, for all projects.
     """
     from parallelai.client import setup
@@ -40,8 +42,7 @@ def trust(shared: Shared, is_revoked: bool, engines: tuple[str, ...]) -> int:
             return root, said, None, ()
         gained = ai.project.untrusted  # what does not hold yet
         digest = setup.trust(ai.project)
-        file = ai.project.config.project_file
-        return root, "trusted" if digest else f"`{file}` sets nothing that needs trust", digest, gained
+        return root, "trusted", digest, gained
 
     root, said, digest, gained = shared.call(work)
     as_it_is = ", as its config is now" if digest else ""

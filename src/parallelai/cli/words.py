@@ -24,17 +24,26 @@ def said_of(data: object) -> str | None:
             return f"budget: {used} of {limit} are used or reserved"
         case e.BudgetReached():
             return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
-        case e.LimitReached():
-            return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work"
-        case e.BreakerOpened():
-            until = f" until {data.until}" if data.until else ""
-            return f"`{data.key.engine}` waits{until}: {data.why}"
+        case e.LimitReached() | e.LimitWaiting() | e.BreakerOpened():
+            return _said_of_limit(data)
         case e.OrphanEnded():
             return f"ended a process that an earlier run left behind: {data.pid} {data.command}"
         case e.WorkstreamRevisited():
             how = "is begun anew" if data.is_anew else "lands again from its branch"
             return f"`{data.name}` {data.why}; it {how}"
     return None
+
+
+def _said_of_limit(data: e.LimitReached | e.LimitWaiting | e.BreakerOpened) -> str:
+    if isinstance(data, e.LimitWaiting):
+        return f"waiting: rate limited until {data.until} (`{data.key.engine}`): {data.why}"
+    if isinstance(data, e.BreakerOpened):
+        until = f" until {data.until}" if data.until else ""
+        return f"`{data.key.engine}` waits{until}: {data.why}"
+    if data.what == "memory":
+        held = f"what is at work takes {data.at_work:,} of {data.limit:,} MiB"
+        return f"waiting: memory: {held}, and one more of `{data.name}` does not fit"
+    return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work"
 
 
 def said_of_wait(name: str, data: e.ConflictWaiting | e.ConflictWaited | e.TaskStep) -> str | None:

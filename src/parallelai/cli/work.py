@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
     if asked.is_dry:
         from parallelai.cli.execute import preview
 
-        return preview(shared, plan, asked, check)
+        carry = dataclasses.replace(asked.carry, is_resume=not asked.carry.is_new)
+        return preview(shared, plan, dataclasses.replace(asked, carry=carry), check)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
         loaded, name = ai.load_plan(plan, carry.variables)
@@ -325,7 +327,7 @@ def clean(shared: Shared, is_dry: bool, left: tuple[str, ...]) -> int:
 
     if left:
         return streams.let_go(shared, left, is_dry=is_dry)
-    return streams.print_cleaned(shared, shared.call(lambda ai: ai.work.clean(is_dry=is_dry)))
+    return streams.print_cleaned(shared, shared.call(lambda ai: ai.work.clean(is_dry=is_dry)), is_dry=is_dry)
 
 
 # -- git

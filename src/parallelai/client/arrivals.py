@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parallelai.events import Event
+from parallelai.events import Event, RunEnded
 from parallelai.git.repository import Repository
-from parallelai.records import Outcome, TaskResult
-from parallelai.results.document import is_pending
+from parallelai.records import FREE, Outcome, RunDocument, TaskResult
+from parallelai.results.document import counts, is_pending, run_outcome
 from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
+from parallelai.work.guard.own_commits import is_of_commits
 from parallelai.work.landing.explaining import request_open
+from parallelai.work.landing.history import to_merge
 from parallelai.work.landing.records import Arrival
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
@@ -24,6 +27,8 @@ THERE = "there"
 
 def told(kept: KeptOut) -> str:
     """What the guard kept out, for the person who wrote it."""
+    if is_of_commits(kept):
+        return f"note: {kept.why}"  # nothing is gone from the files
     patch = f"; it is kept in `{kept.patch}`" if kept.patch else ""
     return f"kept out: {said_of(kept)}{patch}"
 
@@ -45,6 +50,23 @@ def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None
         about = {**about, "stage": THERE}
     text = "\n".join(arrival.notes) or None
     return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
+
+
+def document_of(report: Report, rows: Sequence[TaskResult], out: Sequence[TaskResult] = ()) -> RunDocument:
+    """The document of a landing by hand: of its run, with the rows of what was to land, and of what was left `out`."""
+    all_ = (*rows, *out)
+    counted = counts(all_)
+    code = 4 * any(map(is_left, rows))  # and the outcome: not those of the run, which may have no end
+    # Of the whole run, which a start by hand told of no task.
+    return replace(report.document(), tasks=all_, exit=code, outcome=run_outcome(counted), counts=counted)
+
+
+def ended_of(report: Report) -> RunEnded:
+    """The end of a run that landed branches, as all of them stand."""
+    tasks = report.tasks()
+    counted = counts(tasks)
+    code = 4 * any(map(is_left, tasks))
+    return RunEnded(run_outcome(counted), code, round(report.seconds, 3), 0.0, counted, FREE)
 
 
 def row_left_out(stream: Stream, why: str) -> TaskResult:
@@ -71,7 +93,8 @@ def into(report: Report) -> Callable[[Sequence[Event]], None]:
     return take
 
 
-async def now_in(repository: Repository, stream: Stream) -> str:
-    """What is in a worktree now; where its folder is gone, what was committed there last."""
+async def now_in(repository: Repository, stream: Stream, onto: str | None = None) -> str:
+    """What is in a worktree now, to be merged with `onto`; where its folder is gone, what was committed there last."""
     is_there = Path(stream.worktree).is_dir()
-    return await current(repository, stream) if is_there else stream.head
+    commit = await current(repository, stream) if is_there else stream.head
+    return commit if onto is None else await to_merge(repository, stream, commit, onto)

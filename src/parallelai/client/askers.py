@@ -7,7 +7,9 @@ journal lies with the landing's run.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -17,12 +19,14 @@ from parallelai.client.arguments import choice_of
 from parallelai.client.engines import require
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Engine
-from parallelai.errors import Unavailable
+from parallelai.engines.registry import Registry
+from parallelai.errors import ConfigError, NotFoundError, Unavailable
 from parallelai.git.repository import open_repository
 from parallelai.plan.model import Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
 from parallelai.run.executors.attempt import EMPTY_IS_FINE
+from parallelai.work.landing.records import LAND_WITH
 from parallelai.work.opening import Ports
 from parallelai.work.resolvers import asking
 from parallelai.work.resolvers.asking import ConflictQuestion, Contents
@@ -30,8 +34,8 @@ from parallelai.work.scratch import folders
 from parallelai.work.scratch.snapshot import open_objects
 
 TURNS = 20
-"""How many turns of its own an engine may take to settle a conflict."""
-OTHERS = "another one may: `parallelai work land --engine NAME`"
+"""How many turns of its own an assistant may take to settle a conflict, where it can be told, unless its entry says."""
+OTHERS = f"another one may: {LAND_WITH}"
 _numbers = itertools.count(1)
 
 PortsOf = Callable[[Plan, Path], Ports]
@@ -116,7 +120,9 @@ class Engines:
         """Have an engine settle a conflict (`resolvers.asking.Asker`)."""
         async with self._laid(question.ours, question.tree) as (folder, state):
             await asyncio.to_thread(_lay_over, folder, question.files)
-            async with self._open(folder, config=self._config(state), engines=self._given) as ai:
+            config = self._config(state)
+            config["engines"] |= await self._in_turns()
+            async with self._open(folder, config=config, engines=self._given) as ai:
                 # The prompt holds code, which must not be taken for a template.
                 task = {"id": "settle", "description": "{{ vars.prompt }}", "edits": True}
                 document = await ai.execute(
@@ -127,7 +133,7 @@ class Engines:
                 )
             row = document.tasks[0]
             if row.error is not None or row.change is None:
-                return _unsettled(row.error, row.engine)
+                return _unsettled(self._as_seen_here(row.error, folder, state), row.engine)
             contents = await asking.read(question, folder)
             if isinstance(contents, ErrorRecord):
                 return contents
@@ -149,6 +155,31 @@ class Engines:
             "consent": list(settings.consent),
         }
 
+    async def _in_turns(self) -> dict[str, Any]:
+        """The entries of those that settle conflicts, with a limit on their turns where they have none."""
+        resolver = self._plan.landing.resolver
+        registry = self._project.registry(self._plan.engines)
+        found = {name: registry.entry(name) for name in (resolver.members if resolver is not None else ())}
+        limited = {
+            name: entry.model_copy(update={"max_turns": TURNS})
+            for name, entry in found.items()
+            if entry is not None and entry.max_turns is None
+        }
+        taking = self._project.registry({**self._plan.engines, **limited})
+        try:
+            taken = [name for name in limited if _takes(taking, name)]
+        finally:
+            await taking.aclose()
+        return {name: limited[name].model_dump(mode="json", exclude_unset=True) for name in taken}
+
+    def _as_seen_here(self, error: ErrorRecord | None, folder: Path, state: Path) -> ErrorRecord | None:
+        """An error whose advice names what is kept as it is found from the project, not from the run's own folder."""
+        if error is None or error.next is None:
+            return error
+        root = self._project.root
+        kept = error.next.replace(os.path.relpath(state, folder), os.path.relpath(state, root))
+        return dataclasses.replace(error, next=kept)
+
     @asynccontextmanager
     async def _laid(self, commit: str, tree: str | None = None) -> AsyncIterator[tuple[Path, Path]]:
         """Lay a commit out, or a tree upon it, as a repository of its own; gives the folder, and one for the state."""
@@ -165,6 +196,15 @@ class Engines:
         finally:
             for folder in ("tree", "base.git"):
                 await asyncio.to_thread(folders.remove, top / folder)
+
+
+def _takes(registry: Registry, name: str) -> bool:
+    """Whether an engine takes its entry as it is; what else is wrong with one is told when it is asked."""
+    try:
+        registry.get(name)
+    except (ConfigError, NotFoundError, Unavailable):
+        return False
+    return True
 
 
 def _unsettled(error: ErrorRecord | None, engine: str | None) -> ErrorRecord:

@@ -6,10 +6,12 @@ import fnmatch
 import os
 from collections.abc import Sequence
 
+from parallelai.client.logic_notes import Logic
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.work.landing.records import Candidate
 from parallelai.work.streams.base import LANDING
+from parallelai.work.streams.registry import Streams
 
 
 async def branches_meant(
@@ -51,3 +53,21 @@ async def candidates_of(
         trailers = {"ParallelAI-Run": run, "ParallelAI-Task": name}
         candidates.append(Candidate(name, commit, parted, name, intent, trailers=trailers))
     return candidates
+
+
+def beside_plans(streams: Streams, candidates: Sequence[Candidate]) -> list[Logic]:
+    """Tell what is known of branches, and which are a workstream's in work.
+
+    Its plan's gates, and the leave that it asks for, are not asked.
+    """
+    of = {each.branch: each for each in streams.open()}
+    noted = [Logic((each.name, each.name), note) for each in candidates for note in each.notes]
+    return noted + [
+        Logic(
+            (each.name, each.name),
+            f"`{each.name}` is workstream `{of[each.branch].name}` of {of[each.branch].plan}, whose gates, and leave,"
+            f" do not count here: `parallelai work land {of[each.branch].name}` lands it by them",
+        )
+        for each in candidates
+        if each.branch in of
+    ]

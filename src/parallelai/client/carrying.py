@@ -17,13 +17,22 @@ from parallelai.client.gates_of_config import TO_RUN, refuse_ignored_gate
 from parallelai.client.growing import Growing
 from parallelai.client.in_checkout import as_it_is
 from parallelai.client.jobs import Builder
-from parallelai.client.notes import notes_of
+from parallelai.client.notes import notes_of, of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.ready import with_ready
 from parallelai.client.reviews import ReviewOptions, chosen_files, nothing_to_do, review_name
-from parallelai.client.rooms import approvals_of, places_of, room_for, steer_of, steps_of, taken_up
+from parallelai.client.rooms import (
+    approvals_of,
+    places_of,
+    refuse_without_git,
+    room_for,
+    steer_of,
+    steps_of,
+    taken_up,
+)
 from parallelai.client.secrets import masker_of
+from parallelai.client.variables import refuse_unused
 from parallelai.errors import BusyError, UsageError
 from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
@@ -134,10 +143,11 @@ class Carrier:
             return nothing_to_do()
         engines = _members(carry)
         name = _review_name(options, carry)
-        run = self.before(options, carry)
+        run, given = self.before(options, carry), carry.variables
         carry = self._as_before(run, carry)
         async with self._builder(carry, {}, run, tree=tree) as builder:
             plan, graph = batches.review_graph(builder, options)
+            refuse_unused(self._project, plan, given)
             asked = _Asked("review", name, plan, graph, run, options, engines=engines)
             return await self._carry_out(builder, asked)
 
@@ -154,6 +164,7 @@ class Carrier:
             return [], [], "nothing"
         async with self._builder(carry, {}, tree=tree) as builder:
             plan, graph = batches.review_graph(builder, options)
+            refuse_unused(self._project, plan, carry.variables)
             who = builder.job("preview", "review", None, plan, graph).assignment(graph.instances[0])
             return list(tree.paths), list(who.choice.members) if not who.error else [], who.why
 
@@ -185,29 +196,34 @@ class Carrier:
         async with self._builder(carry, plan.engines, run) as builder, contextlib.AsyncExitStack() as stack:
             builder.checked(plan)
             job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
+            refuse_without_git(self._project, job.graph)
             writer = await stack.enter_async_context(self._project.store.journal.writer(job.run))
             if run is None:
                 writer.append(self._creation(job, plan, carry, None))
             masker = masker_of(job)
+            notes = of_ignored(self._project)
             room = await stack.enter_async_context(
-                room_for(self._project, job, writer, masker, _no_ports, lambda note: None)
+                room_for(self._project, job, writer, masker, _no_ports, notes.append)
             )
             if room is None:
                 raise UsageError(
                     f"`{name}` has no workstreams", next=f"`parallelai execute {name}` runs its tasks"
                 )
-            return [await room.site.prepare(each) for each in names]
+            started = [await room.site.start(each) for each in names]
+            # They are about what this call made: what was there was cut from another base.
+            return [dataclasses.replace(it, notes=(*notes, *it.notes)) if it.is_new else it for it in started]
 
     # -- both
 
     async def resume(self, run: str, carry: CarryOut) -> RunDocument:
         """Go on with a run of any kind, from what it recorded (`runs resume`)."""
-        engines = _members(carry)
+        engines, given = _members(carry), carry.variables
         carry = self._as_before(run, carry)
         created = recorded.created(self._project.store.journal, run)
         if created.kind == "review":
             options = recorded.review_options(created)
             plan = recorded.plan_of(created, self._project.settings.vars)
+            refuse_unused(self._project, plan, given)
             tree = chosen_files(self._project, options)
             async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)
@@ -216,6 +232,7 @@ class Carrier:
                 asked = _Asked("review", created.plan, plan, graph, run, options, engines=engines)
                 return await self._carry_out(builder, asked)
         plan = self._recorded_plan(created, carry.variables)
+        refuse_unused(self._project, plan, given)
         if positions(plan).finished:
             return nothing_to_do(created.plan)
         async with self._builder(carry, plan.engines, run) as builder:
@@ -242,6 +259,7 @@ class Carrier:
 
     async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
         """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
+        refuse_without_git(self._project, asked.graph)  # before anything is written
         if any(isinstance(each.task, Workstream) for each in asked.graph.instances):
             refuse_ignored_gate(self._project, asked.plan, next=TO_RUN)
         store, past, created = self._project.store, _Past(), None

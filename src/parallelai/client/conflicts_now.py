@@ -8,6 +8,7 @@ from pathlib import Path
 
 from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository
+from parallelai.work.landing.history import to_merge
 from parallelai.work.streams.base import recorded_ref
 from parallelai.work.streams.record import Stream
 
@@ -47,7 +48,8 @@ async def _on_target(
     if len(changed) > 1 or any(each.base != tip for each in changed):
         from parallelai.work.conflicts import Head, Matrix  # reads code: most looks need none of it
 
-        heads = [Head(each.name, commits[each.name], each.rules.owns) for each in changed]
+        tips = {each.name: await to_merge(repository, each, commits[each.name], tip) for each in changed}
+        heads = [Head(each.name, tips[each.name], each.rules.owns) for each in changed]
         document = await Matrix(repository, cache).look(heads, Head(target, tip))
         for pair in document.pairs:
             for one, other in ((pair.a, pair.b), (pair.b, pair.a)):

@@ -6,7 +6,8 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from parallelai.client.project import OpenProject
@@ -17,8 +18,8 @@ from parallelai.errors import ParallelAIError, UntrustedError
 if TYPE_CHECKING:
     from parallelai.client.adding import Added
     from parallelai.engines.conformance import Verdict
-    from parallelai.engines.protocol import Engine
-    from parallelai.plan.model import Choice
+    from parallelai.engines.protocol import Availability, Engine
+    from parallelai.plan.model import Choice, EngineEntry
     from parallelai.records import Reply
 
 
@@ -35,6 +36,20 @@ class Engines:
             return await registry.listing(defaults=self._taken(registry))
         finally:
             await registry.aclose()
+
+    async def absent(
+        self, names: Collection[str], entries: Mapping[str, EngineEntry] = MappingProxyType({})
+    ) -> dict[str, Availability]:
+        """Say which of these cannot be used here, and what is missing; as `list`, it starts no client.
+
+        `entries` are a plan's own engines.
+        """
+        registry = self._project.registry(entries)
+        try:
+            rows = await registry.listing(names)
+        finally:
+            await registry.aclose()
+        return {row.name: row.availability for row in rows if row.state != "ready"}
 
     def _taken(self, registry: Registry) -> tuple[str, ...]:
         """Say who would do a review where nobody names another; nobody, where that cannot be."""

@@ -43,7 +43,7 @@ ASSISTANTS_PARALLEL = 8
 MEMORY_SHARE = 0.8
 """Of what is free now, how much assistants may take together."""
 COMMANDS = Assignment(Choice.model_construct(rule="one", members=(), routes={}), (), "plan")
-"""Who does a gate of a phase: no engine."""
+"""Who does what takes no engine: a gate of a phase, a landing of what is done."""
 NOBODY = Choice(rule="one", members=("nobody",))
 
 

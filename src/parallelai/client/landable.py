@@ -7,19 +7,21 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from parallelai.client.arrivals import told
+from parallelai.client.arrivals import now_in, result_of, told
+from parallelai.client.asked import Asked
 from parallelai.errors import ParallelAIError, Trespass, UsageError
 from parallelai.git.repository import Repository
 from parallelai.plan.model import Plan
-from parallelai.records import ErrorRecord
+from parallelai.records import ErrorRecord, TaskResult
 from parallelai.run.validation import record_of
 from parallelai.work.conflicts.advice import left_unsettled, marked, marked_branch, what_to_do
-from parallelai.work.landing.records import Arrival, Candidate
+from parallelai.work.landing.records import Arrival, Candidate, Preview
+from parallelai.work.landing.session import ALREADY
 from parallelai.work.putting_back import by_hand
 from parallelai.work.streams import taking_over
-from parallelai.work.streams.landed import gone
+from parallelai.work.streams.landed import gone, is_taken_over
 from parallelai.work.streams.markers import brought, places
-from parallelai.work.streams.record import Stream, is_undone
+from parallelai.work.streams.record import Landed, Stream, described, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
 MOST_NAMED = 10
@@ -54,6 +56,47 @@ async def ready(
     return found
 
 
+async def there_already(
+    repository: Repository, streams: Streams, names: Sequence[str]
+) -> tuple[dict[str, TaskResult], list[str]]:
+    """Part those named into rows of what the target has already, by name, and the names of what may be to land."""
+    landed = [each for each in map(streams.find, names) if each.state == "landed"]
+    lost = await gone(repository, landed)
+    there = {each.name: await _there(repository, each) for each in landed if each.name not in lost}
+    return there, [name for name in names if name not in there]
+
+
+async def _there(repository: Repository, stream: Stream) -> TaskResult:
+    """Nothing is to land of one, unless more was done in its worktree since."""
+    tip = await repository.commit(f"refs/heads/{stream.target}") or stream.head
+    how = stream.landed or Landed(stream.target, tip, tip, await repository.tree(tip))  # a person merged it
+    if how.pending is not None and await is_taken_over(repository, how):
+        how = dataclasses.replace(how, pending=None)
+    now = await now_in(repository, stream)
+    if now == stream.head or any([await repository.ancestor(now, each) for each in (tip, how.commit)]):
+        about = described(dataclasses.replace(stream, landed=how))
+        return result_of(Arrival(stream.name, how, notes=(ALREADY,)), about)
+    said = f"`{stream.name}` is landed already, and has more by now"
+    error = ErrorRecord("unavailable", said, next=finished(stream).next)
+    return result_of(Arrival(stream.name, None, error), described(dataclasses.replace(stream, landed=None)))
+
+
+def unpushed(there: Mapping[str, TaskResult], asked: Asked) -> tuple[TaskResult, ...]:
+    """The rows where nothing is to land. Raises `UsageError` where that was to be pushed: nothing would be."""
+    if asked.is_pushed:
+        raise UsageError(
+            "all of it has landed already, and nothing is pushed", next="push the target yourself"
+        )
+    return tuple(there.values())
+
+
+def with_there(found: Preview, there: Mapping[str, TaskResult]) -> Preview:
+    """What a landing would do, with what is said of those that their target has."""
+    landed = (name for name, row in there.items() if row.error is None)
+    refused = ((name, row.error.said) for name, row in there.items() if row.error is not None)
+    return dataclasses.replace(found, landed=(*found.landed, *landed), refused=(*refused, *found.refused))
+
+
 def finished(stream: Stream) -> UsageError:
     """What is told where nothing more can be done with a workstream that has landed, or was dropped."""
     name, plan, branch = (shlex.quote(each) for each in (stream.name, stream.plan, stream.branch))
@@ -64,6 +107,13 @@ def finished(stream: Stream) -> UsageError:
             f"once that is done, {advice}"
         )
     return UsageError(f"`{stream.name}` is {stream.state} already", next=advice)
+
+
+def worktree_gone(stream: Stream) -> UsageError:
+    """What is told where a workstream is worked on, and somebody removed its folder."""
+    again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(stream.name)}`"
+    said = f"the worktree of `{stream.name}` is gone: `{stream.worktree}`"
+    return UsageError(said, next=f"{again} makes it again from its branch")
 
 
 def _able(stream: Stream) -> Stream:

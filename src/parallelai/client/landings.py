@@ -11,10 +11,11 @@ from typing import Any
 
 import parallelai
 from parallelai.client.arguments import choice_of
-from parallelai.client.arrivals import into, is_left, now_in, result_of, row_left_out, told
+from parallelai.client.arrivals import document_of, ended_of, into, now_in, result_of, row_left_out, told
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf, refuse_unknown
-from parallelai.client.branches_meant import branches_meant, candidates_of
+from parallelai.client.branches_meant import beside_plans, branches_meant
+from parallelai.client.checked_out import as_they_are, parted
 from parallelai.client.gates_of_config import TO_LAND, ignored_gate, over_config, refuse_ignored_gate
 from parallelai.client.landable import (
     left_out,
@@ -22,8 +23,10 @@ from parallelai.client.landable import (
     ready,
     refuse_empty,
     said_of_markers,
+    there_already,
+    unpushed,
     unsettled,
-    without_markers,
+    with_there,
 )
 from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_branches, taken_back
 from parallelai.client.logic_notes import Logic, logic_conflicts, with_notes
@@ -37,7 +40,6 @@ from parallelai.events import (
     EventData,
     LandingUndone,
     RunCreated,
-    RunEnded,
     RunStarted,
     TaskEnded,
     TaskExpanded,
@@ -45,13 +47,11 @@ from parallelai.events import (
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import Plan
 from parallelai.records import (
-    FREE,
     ConflictDocument,
     RunDocument,
     TaskResult,
     new_run_id,
 )
-from parallelai.results.document import counts, run_outcome
 from parallelai.run.report import Report
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
@@ -145,8 +145,12 @@ class Landings:
 
         Raises `BusyError` while their run is live.
         """
+        repository = await open_repository(self._project.root)
+        there, wanted = await there_already(repository, self._streams, names)
+        if there and not wanted:
+            return document_of(self._plans.report(self._streams.find(names[0])), unpushed(there, asked))
         left = {} if names else self.left_out()  # who names one gives leave
-        found = await ready(await open_repository(self._project.root), self._streams, names, left)
+        found = await ready(repository, self._streams, wanted, left)
         run = found[0].run
         if self._project.store.journal.is_owned(run):
             raise BusyError(f"run `{run}` is carried out, and lands them itself", next="`runs logs --follow`")
@@ -163,14 +167,8 @@ class Landings:
                 await writer.flush()
             finally:
                 leave()
-        document = report.document()  # of the whole run, which a start by hand told of no task
-        is_done = not any(map(is_left, rows))
-        rows += tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
-        counted = counts(rows)
-        code = 0 if is_done else 4  # and the outcome: not those of the run, which may have no end
-        return dataclasses.replace(
-            document, tasks=rows, exit=code, outcome=run_outcome(counted), counts=counted
-        )
+        out = tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
+        return document_of(report, (*rows, *there.values()), out)
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""
@@ -313,8 +311,7 @@ class Landings:
         writer.append(RunStarted(os.getpid(), os.uname().nodename, 1, "land"))
         writer.append(TaskExpanded(tuple(name for name, _ in found)))
         async with self._opened(run, plan, asked, writer.append, target) as landing:
-            candidates = await self._candidates(landing, found, run)
-            able, held = await without_markers(landing.repository, candidates)
+            able, held = await self._parted(landing, found, run)
             logic = await self._logic(landing, able)
             landed = with_notes(await landing.lander.land(able), logic)
             arrivals = {each.name: each for each in (*landed, *held)}
@@ -329,35 +326,39 @@ class Landings:
                 }
                 writer.append(TaskEnded(result_of(arrival, about)), task=arrival.name)
         await writer.flush()
-        tasks = report.tasks()
-        counted = counts(tasks)
-        outcome = run_outcome(counted, is_cancelled=False, is_budget_reached=False)
-        code = 4 * any(map(is_left, tasks))
-        writer.append(RunEnded(outcome, code, round(report.seconds, 3), 0.0, counted, FREE))
+        writer.append(ended_of(report))
         await writer.flush()
 
-    async def _candidates(
-        self, landing: _Landing, found: Sequence[tuple[str, str]], run: str
-    ) -> list[Candidate]:
+    async def _parted(
+        self, landing: _Landing, found: Sequence[tuple[str, str]], run: str, *, is_shadow: bool = False
+    ) -> tuple[list[Candidate], list[Arrival]]:
+        """Branches, by name and tip: those that may land, and why others may not."""
         tip = await self.tip(landing.repository, landing.target)
-        return await candidates_of(landing.repository, tip, found, run)
+        means = (landing.repository, self._streams, found, tip, run)
+        return await parted(*means, is_shadow=is_shadow)
 
     # -- before landing
 
     async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
         """Say what a landing would do: the order, expected conflicts, how many gate runs (`--dry-run`)."""
-        async with self._before(names, patterns, asked) as (landing, able, held):
+        repository = await open_repository(self._project.root)
+        there, wanted = await there_already(repository, self._streams, names)
+        if there and not wanted:
+            return with_there(Preview(()), there)
+        async with self._before(wanted, patterns, asked) as (landing, able, held):
             refused = tuple((each.name, each.error.said) for each in held if each.error is not None)
             found = await landing.lander.preview(able)
             notes = [f"nothing would land: {landing.ignored} ({TO_LAND})"] if landing.ignored else []
             notes += (each.said for each in await self._logic(landing, able))
             left = {} if names or patterns else self.left_out()
             notes += (f"`{name}` is left out: {why}" for name, why in left.items())
-            return dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
+            found = dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
+            return with_there(found, there)
 
     async def _logic(self, landing: _Landing, candidates: Sequence[Candidate]) -> Sequence[Logic]:
         target = Head(landing.target, await self.tip(landing.repository, landing.target))
-        return await logic_conflicts(landing.repository, self._conflicts_cache, candidates, target)
+        found = await logic_conflicts(landing.repository, self._conflicts_cache, candidates, target)
+        return found if landing.plan.works else (*found, *beside_plans(self._streams, candidates))
 
     @property
     def _conflicts_cache(self) -> Path | None:
@@ -385,9 +386,9 @@ class Landings:
             repository = await open_repository(self._project.root)
             target = (await choose_base(repository, asked.target, fetch=False)).target
             found = await branches_meant(repository, patterns, target)
+            found = await as_they_are(repository, self._streams, found) if is_shadow else found
             async with self._opened(run, self._standing_plan(), asked, None, target) as landing:
-                candidates = await self._candidates(landing, found, run)
-                yield landing, *(await without_markers(landing.repository, candidates))
+                yield landing, *(await self._parted(landing, found, run, is_shadow=is_shadow))
             return
         if is_shadow:
             streams = self._live(names)
@@ -428,21 +429,20 @@ class Landings:
         matrix = Matrix(repository, self._conflicts_cache)
 
         async def look() -> ConflictDocument:
-            streams = [] if patterns else self._live((), plan)
+            is_idle = plan is None and not self._streams.open()
+            streams = [] if patterns or is_idle else self._live((), plan)
+            own = streams[0].target if streams else None
+            name = target or own or (await choose_base(repository, None, fetch=False)).target
+            onto = await self.tip(repository, name)
+            heads = [Head(one.name, await now_in(repository, one, onto), one.rules.owns) for one in streams]
             if patterns:
-                name = target or (await choose_base(repository, target, fetch=False)).target
-                heads = [
-                    Head(branch, commit)
-                    for branch, commit in await branches_meant(repository, patterns, name)
-                ]
-            else:
-                name = target or streams[0].target
-                heads = [Head(one.name, await now_in(repository, one), one.rules.owns) for one in streams]
+                meant = await branches_meant(repository, patterns, name)
+                heads = [Head(*one) for one in await as_they_are(repository, self._streams, meant)]
             tip = base and await repository.commit(base)
             if base and tip is None:
                 raise NotFoundError(f"`{base}` is no commit")
             shown = base or name
-            found = await matrix.look(heads, Head(shown, tip or await self.tip(repository, name)))
+            found = await matrix.look(heads, Head(shown, tip or onto))
             return made_anew(found, lambda: self._plans.of(streams[0]) if streams else self._standing_plan())
 
         return look

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from parallelai.client.project import OpenProject
+from parallelai.client.variables import refuse_unused
 from parallelai.errors import PlanError, Problem, UsageError
 from parallelai.plan import load
 from parallelai.plan.model import Plan, positions
@@ -13,9 +14,16 @@ from parallelai.run import strategies
 
 
 def load_plan(project: OpenProject, path: Path, variables: Iterable[str] = ()) -> Plan:
-    """Load a plan; `variables` are set beside it. Raises `PlanError` with all problems."""
-    plan = load.load(path, root=project.root, names=project.names(variables), tree=project.tree)
+    """Load a plan; `variables` are set beside it.
+
+    Raises:
+        PlanError: it has problems; all of them.
+        UsageError: nothing uses one of the variables.
+    """
+    given = tuple(variables)
+    plan = load.load(path, root=project.root, names=project.names(given), tree=project.tree)
     _check_strategy(plan)
+    refuse_unused(project, plan, given)
     return plan
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from parallelai.client.absent import absent
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.loading import load_plan
 from parallelai.client.notes import of_ignored
@@ -49,7 +50,7 @@ class Checked:
 
     `generated` says what the commands of `landing: {generated: …}` make of the project's files.
     `pairs` says of each two workstreams why they are safe beside each other; `phases` are the plan's own, else
-    those that would be proposed, and empty where there are no workstreams.
+    those that would be proposed, and empty where there are no workstreams. `assignments` say who does each task.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Checked:
     pairs: tuple[Pair, ...] = ()
     phases: tuple[Wave, ...] = ()
     generated: tuple[MadeFiles, ...] = ()
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,9 @@ class Plans:
             raise PlanError(problems)
         builder = Builder(self._project, self._project.registry(plan.engines), CarryOut(), self._project.tree)
         graph = builder.graph(plan)
+        assignments = builder.assignments(plan, graph)
         name = plan_name(Path(path), self._project.root)
-        later = (
-            *unsupported(builder.with_roles(plan)),
-            *_blocked(builder.assignments(plan, builder.graph(plan))),
-        )
+        later = (*unsupported(builder.with_roles(plan)), *_blocked(assignments))
         found = pairs(plan, self._project.tree.paths)
         notes = (
             *positions(plan).notes,
@@ -139,7 +139,14 @@ class Plans:
         own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
         phases = (own or waves(plan, found)) if plan.workstreams else ()
         made = Generators(plan.landing.generated).made_of(self._project.tree.paths)
-        return Checked(plan, name, len(plan.works), len(graph), later, notes, found, phases, made)
+        return Checked(
+            plan, name, len(plan.works), len(graph), later, notes, found, phases, made, assignments
+        )
+
+    async def absent(self, found: Checked | Preview) -> list[Problem]:
+        """Say which engines of a plan cannot be used here, and what to do; starts no client."""
+        assignments = found.assignments if isinstance(found, Checked) else found.job.assignments
+        return await absent(self._project, found.plan, assignments)
 
     def propose(self, path: str | Path | None = None) -> Proposal:
         """Propose phases for a plan with workstreams, also one in which several own a file without an order.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of engines nee
     from parallelai.records import LimitKey
     from parallelai.store import Machine, Store
 
+NO_CONFIG = "no config"
+"""What is kept in the place of a digest where somebody trusts a project without a config."""
 TIERS = frozenset({"best", "standard", "fast"})
 
 
@@ -121,11 +123,20 @@ class OpenProject:
     @functools.cached_property
     def is_trusted(self) -> bool:
         """Whether what the project's own config names may run (DESIGN §5, "Commands are code")."""
-        digest = self.config.project_digest
-        if digest is None or self._is_told_to_trust:
+        return self.config.project_digest is None or self.is_checkout_trusted
+
+    @functools.cached_property
+    def is_checkout_trusted(self) -> bool:
+        """Whether the user trusts the project: then assistants and analysers obey what else lies in it.
+
+        That takes a yes without a config, too: any checkout may bring hooks of an assistant.
+        """
+        if self._is_told_to_trust:
             return True
+        if "machine" not in self.__dict__ and not config.machine_path().exists():
+            return False  # nobody was asked anything yet
         try:
-            return self.machine.is_trusted(self.root, digest)
+            return self.machine.is_trusted(self.root, self.config.project_digest or NO_CONFIG)
         except StoreError:  # where nothing can be remembered, nothing was trusted
             return False
 
@@ -219,7 +230,7 @@ class OpenProject:
     def registry(self, entries: Mapping[str, EngineEntry] | None = None) -> Registry:
         """Make the engines that config and a plan name; close it with `aclose`."""
         settings = self.settings
-        context = EngineContext(self.root, settings.analyzers, self.is_trusted, settings.models)
+        context = EngineContext(self.root, settings.analyzers, self.is_checkout_trusted, settings.models)
         return Registry({**settings.engines, **(entries or {})}, context, given=self.given)
 
     def names(self, variables: Iterable[str] = ()) -> Names:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from parallelai.client.growing import Growing, Now
 from parallelai.client.project import OpenProject
+from parallelai.errors import UsageError
 from parallelai.events import EventData, LeaveLapsed, TaskStep
+from parallelai.plan.graph import TaskGraph
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.run.approving import Approvals
 from parallelai.run.assembly import works_in_folder
@@ -27,9 +29,16 @@ if TYPE_CHECKING:
     from parallelai.work.scratch.workspaces import RunWorkspaces
 
 
-def needs_room(job: Job) -> bool:
-    """Whether a job has workstreams, or gates of phases."""
-    return any(isinstance(each.task, Workstream | PhaseGate) for each in job.graph.instances)
+def needs_room(graph: TaskGraph) -> bool:
+    """Whether a plan has workstreams, or gates of phases."""
+    return any(isinstance(each.task, Workstream | PhaseGate) for each in graph.instances)
+
+
+def refuse_without_git(project: OpenProject, graph: TaskGraph) -> None:
+    """Raise `UsageError` where a plan needs worktrees, and there is no checkout to cut them from."""
+    if needs_room(graph) and not project.has_git:
+        said = "workstreams and gates of phases need a git repository, and the project is none"
+        raise UsageError(said, next="`git init` and a first commit make it one")
 
 
 def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | None:
@@ -100,7 +109,7 @@ async def taken_up(
         is_afresh: a new run was asked for, which does again what a person took out.
         only: the ids and tags that were asked for by name.
     """
-    if not needs_room(job) or not project.has_git:
+    if not needs_room(job.graph) or not project.has_git:
         return job, ()
     from parallelai.client import stream_room
 
@@ -118,11 +127,12 @@ async def room_for(
 ) -> AsyncIterator[Room | None]:
     """Open the room of a job; None where it needs none. `note` tells the user something that matters at the start.
 
-    Raises `UsageError` where workstreams cannot be carried out here.
+    Raises `UsageError` where there is no repository to carry workstreams out in.
     """
-    if not needs_room(job):
+    if not needs_room(job.graph):
         yield None
         return
+    refuse_without_git(project, job.graph)
     from parallelai.client import stream_room
 
     async with stream_room.opened(project, job, writer, masker, ports(), note) as room:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from parallelai.client.in_checkout import document_of
 from parallelai.client.landed_branches import KIND, again, land_again
 from parallelai.client.leave_given import with_leave
+from parallelai.client.not_running import not_running
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import created, refuse_stopping
@@ -303,10 +304,7 @@ class Runs:
         row = self.find(run)
         store = self._project.store
         if not store.journal.is_owned(row.id):
-            raise UsageError(
-                f"nobody carries out run `{row.id}`",
-                next=f"`parallelai runs resume {row.id}` starts it again",
-            )
+            raise not_running(row.id, self._state(row), self.going_on(row.id))
         number = store.commands.ask(row.id, kind, args, user())
         answer = self._answer(row.id, number)
         deadline = time.monotonic() + ANSWER_SECONDS

@@ -31,7 +31,7 @@ class Seen:
             self.plan = self.plan_of(event.data)
             for work in self.plan.works:
                 self.watched.of(work.id)  # it is known from here on
-        elif isinstance(event.data, LimitReached):
+        elif isinstance(event.data, LimitReached) and event.data.what == "role":
             self.limits[event.data.name] = event.data.limit
         self.watched.take(event)
 

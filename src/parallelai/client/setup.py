@@ -16,7 +16,7 @@ import parallelai
 from parallelai import processes
 from parallelai.client.engines import Engines
 from parallelai.client.notes import of_ignored
-from parallelai.client.project import OpenProject
+from parallelai.client.project import NO_CONFIG, OpenProject
 from parallelai.errors import ConfigError, StoreCorruptError, StoreError, UsageError
 from parallelai.plan.schema import plan_schema
 from parallelai.results.write import write_atomically
@@ -193,14 +193,10 @@ tasks:
 def trust(project: OpenProject) -> str | None:
     """Let what the project's config names run, as long as its content stays as it is; gives its digest.
 
-    None where it has a config that sets nothing. Raises `UsageError` where it has none.
+    Assistants then obey what lies in the project for them, too. None where it has no config that sets anything.
     """
     digest = project.config.project_digest
-    if digest is None and project.config.project_file is not None:
-        return None
-    if digest is None:
-        raise UsageError("there is nothing to trust here: this project has no config of its own")
-    project.machine.trust(project.root, digest)
+    project.machine.trust(project.root, digest or NO_CONFIG)
     return digest
 
 

@@ -12,6 +12,7 @@ from parallelai.client.recorded import begun_anew, plan_now
 from parallelai.client.runs import Runs
 from parallelai.events import RunCreated
 from parallelai.plan.model import Plan
+from parallelai.run.report import Report
 from parallelai.store import RunWriter
 from parallelai.work.streams.record import Stream
 
@@ -32,6 +33,10 @@ class StreamPlans:
         if created is None:
             return over_config(Plan(), settings)
         return over_config(plan_now(created, self._project.root, settings.vars), settings)
+
+    def report(self, stream: Stream) -> Report:
+        """What is known of the run of a workstream; nothing of one that was deleted."""
+        return self._runs.report(stream.run) if self._runs.is_kept(stream.run) else Report()
 
     @asynccontextmanager
     async def writer(self, stream: Stream) -> AsyncIterator[RunWriter]:

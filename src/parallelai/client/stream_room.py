@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parallelai.client.growing import Now
+from parallelai.client.jobs import COMMANDS
 from parallelai.client.project import OpenProject
-from parallelai.errors import UsageError
 from parallelai.events import EventData
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import Workstream
@@ -22,6 +22,7 @@ from parallelai.run.resume import Prior
 from parallelai.run.steps import Step
 from parallelai.store import RunWriter
 from parallelai.work.changes_gate import ChangesGate
+from parallelai.work.landing.following import follow
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ports, open_room
 from parallelai.work.room import Room
@@ -30,6 +31,7 @@ from parallelai.work.setting import Setting
 from parallelai.work.stream_places import StreamWorkspaces
 from parallelai.work.stream_steps import LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base
+from parallelai.work.streams.by_hand import refuse_begun
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.registry import Streams
 from parallelai.work.streams.revisiting import revisit
@@ -56,7 +58,8 @@ async def taken_up(
 ) -> tuple[Job, Sequence[EventData]]:
     """Look at what became of the plan's workstreams in earlier runs; gives the job with what it does of them.
 
-    What is said of it is given too; `prior` forgets those that are begun anew.
+    What is said of it is given too; `prior` forgets those that are begun anew. Raises `UsageError` where an assistant
+    would begin over what a person is at.
 
     Args:
         is_afresh: a new run was asked for, which does again what a person took out.
@@ -67,10 +70,23 @@ async def taken_up(
         return job, ()
     named = {each.id for each in job.graph.instances if {each.id, each.task.id, *each.task.tags} & set(only)}
     repository = await open_repository(project.root)
+    await refuse_over(project, job)
+    await follow(repository, streams, job.name)
     found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
     for name in found.anew:
         prior.forget(name)
-    return dataclasses.replace(job, performed=frozenset(found.performed), left=found.left), found.news
+    unserved = {name for name in found.performed if (who := job.assignments.get(name)) and who.error}
+    given = {**job.assignments, **dict.fromkeys(unserved, COMMANDS)}  # to land takes nobody
+    performed = frozenset(found.performed)
+    return dataclasses.replace(job, assignments=given, performed=performed, left=found.left), found.news
+
+
+async def refuse_over(project: OpenProject, job: Job) -> None:
+    """Refuse a job whose assistants would begin over what a person is at. Raises `UsageError`."""
+    begun = {each.id for each in job.graph.instances if job.assignment(each).error is None}
+    mine = [each for each in Streams(project.state).open(job.name) if each.is_by_hand and each.name in begun]
+    if mine:
+        await refuse_begun(await open_repository(project.root), mine)
 
 
 @asynccontextmanager
@@ -82,13 +98,7 @@ async def opened(
     ports: Ports,
     note: Callable[[str], None],
 ) -> AsyncIterator[Room]:
-    """Open the room of a job. `note` tells the user something that matters at the start.
-
-    Raises `UsageError` where workstreams cannot be carried out here.
-    """
-    if not project.has_git:
-        said = "workstreams and gates of phases need a git repository, and the project is none"
-        raise UsageError(said, next="`git init` and a first commit make it one")
+    """Open the room of a job. `note` tells the user something that matters at the start."""
     repository = await open_repository(project.root)
     setting, about_base = await setting_of(project, job, masker, repository)
     if about_base:

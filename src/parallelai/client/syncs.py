@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from parallelai.client.landable import worktree_gone
 from parallelai.git.repository import Repository
 from parallelai.work.conflicts.advice import MOST, listed
 from parallelai.work.streams import syncing, taking_over
@@ -29,7 +30,13 @@ async def bring(
     """Bring a commit of the target into a worktree.
 
     Where git cannot merge both sides, and the person named this workstream, they are put into its files to be settled.
+    Raises `UsageError` where they named one whose worktree is gone.
     """
+    if not Path(stream.worktree).is_dir():
+        error = worktree_gone(stream)
+        if is_named:
+            raise error
+        return Synced(stream.name, False, f"not synced: {error.said} ({error.next})")
     await syncing.recover(repository, streams, stream)
     stream = streams.find(stream.name)
     tip = await repository.commit(f"refs/heads/{stream.branch}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parallelai.client.arrivals import told
-from parallelai.client.landable import finished
+from parallelai.client.landable import finished, worktree_gone
 from parallelai.client.landings import Landings
 from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
@@ -28,7 +28,8 @@ from parallelai.work import leaving
 from parallelai.work.context.notes import notes_of
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
-from parallelai.work.landing.waiting import Waiting
+from parallelai.work.landing.following import follow
+from parallelai.work.landing.waiting import Waiting, said_of
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.status.folding import StreamStatus
 from parallelai.work.streams import clean, left
@@ -36,6 +37,7 @@ from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, is_undone, refused, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.revisiting import is_out, why_left
 from parallelai.work.streams.worktrees import Started
 
 if TYPE_CHECKING:
@@ -60,11 +62,12 @@ class StartPlan(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attach:
-    """How a person opens a workstream: the command, and the folder that it is for."""
+    """How a person opens a workstream: the command, the folder that it is for, and what the ledger gave that."""
 
     command: tuple[str, ...]
     folder: str
     is_session: bool
+    environment: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,9 +146,22 @@ class Work:
         """Name those whose landing their target has: not what was lost since, nor what is not yet taken over."""
         return await self._looking.landed()
 
+    def left_out(self, plan: str) -> dict[str, str]:
+        """Say of a plan's workstreams that a person took out why a run leaves them alone, unless asked for them."""
+        return {
+            each.name: why_left(each) for each in self.streams.all() if each.plan == plan and is_out(each)
+        }
+
     async def waiting(self) -> tuple[Waiting, ...]:
         """Say for which targets a result waits that landed or was taken back, and what takes it over."""
         return await self._looking.waiting()
+
+    async def follow(self) -> tuple[str, ...]:
+        """Move checkouts that could not follow a landing, if git would by now; says what waits still, and why."""
+        if not await self.waiting():
+            return ()
+        repository = await open_repository(self._project.root)
+        return tuple(said_of(standing) for standing in await follow(repository, self.streams))
 
     def _plan_of(self, run: str) -> Plan:
         created = self._runs.report(run).created if self._runs.is_kept(run) else None
@@ -169,10 +185,7 @@ class Work:
         stream = self.find(name)
         is_there = Path(stream.worktree).is_dir()
         if not is_finished(stream) and not is_there:
-            again = (
-                f"`parallelai work start {shlex.quote(stream.plan)} {name}` makes it again from its branch"
-            )
-            raise UsageError(f"the worktree of `{name}` is gone: `{stream.worktree}`", next=again)
+            raise worktree_gone(stream)
         repository = await open_repository(self._project.root)
         now = await current(repository, stream) if is_there else stream.head
         options = ("-r", "-p", "--find-renames", "--full-index")
@@ -220,10 +233,12 @@ class Work:
     async def attach(self, name: str) -> Attach:
         """Say how a person opens the session of a workstream's assistant; a shell where there is none."""
         stream = self.find(name)
-        if is_finished(stream) and not Path(stream.worktree).is_dir():
+        if not Path(stream.worktree).is_dir():
+            if not is_finished(stream):
+                raise worktree_gone(stream)
             again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(name)}` begins it anew"
             raise UsageError(f"`{name}` is {stream.state}: its worktree is gone", next=again)
-        opened = self._session(stream)
+        opened, given = self._session(stream), await self._given(stream)
         if opened is not None:
             registry = self._project.registry(self._plan_of(stream.run).engines)
             try:
@@ -233,8 +248,8 @@ class Work:
             finally:
                 await registry.aclose()
             if command:
-                return Attach(tuple(command), stream.worktree, True)
-        return Attach((os.environ.get("SHELL") or "/bin/sh",), stream.worktree, False)
+                return Attach(tuple(command), stream.worktree, True, given)
+        return Attach((os.environ.get("SHELL") or "/bin/sh",), stream.worktree, False, given)
 
     def _session(self, stream: Stream) -> tuple[str, str] | None:
         """The engine and the id of the last session of a workstream's assistant."""
@@ -253,6 +268,11 @@ class Work:
     async def ledger(self) -> tuple[Held, ...]:
         """Say who holds what on this machine."""
         return tuple(await self._ledger.holders())
+
+    async def _given(self, stream: Stream) -> Mapping[str, str]:
+        """What the ledger gave to a workstream, as environment variables."""
+        key = self._ledger.key(stream.run, stream.name, is_stream=True)
+        return next((held.env for held in await self._ledger.holders() if held.key == key), {})
 
     async def _release(self, stream: Stream) -> None:
         """Give back what the ledger gave to a workstream."""
@@ -306,6 +326,8 @@ class Work:
     async def done(self, name: str) -> str:
         """Say that a worktree is ready to land as it is: its content is guarded and committed, then it may land."""
         stream = self._at_rest(name)
+        if not Path(stream.worktree).is_dir():
+            raise worktree_gone(stream)
         return await self.landings.done(stream)
 
     async def approve(self, name: str, result: str | None = None) -> str:

@@ -33,6 +33,7 @@ from parallelai.engines.own_folders import (
     login_folders,
     package_version,
     read_key,
+    refuse_unread,
 )
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request, needs_entry
 from parallelai.engines.turns import first_error
@@ -80,6 +81,7 @@ class AcpEngine:
         )
         self._entry = entry
         self._root = context.root
+        self._obeyed = () if context.trusted else self._preset.obeyed
         self._command = tuple(entry.command or self._preset.command)
         self._pool: Pool | None = None
 
@@ -139,6 +141,7 @@ class AcpEngine:
     def _launch(self, request: Request) -> Launch:
         """Say how the agent of a request is started. Looks at files; makes the agent's own home, where it has one."""
         preset, entry = self._preset, self._entry
+        refuse_unread(self.name, Path(request.root), self._obeyed)
         key = self._key()
         wanted = Wanted(
             model=request.model or entry.model,

@@ -100,7 +100,8 @@ class Pool:
         except BaseException as error:  # also a cancel: what was started must end
             await self._end(agent, folder, at_once=True)
             if isinstance(error, TimeoutError) and wall.expired():
-                raise TimedOut(agent.silence(START_SECONDS)) from None
+                advice = "a program that does not speak ACP takes an entry with `use: command`"
+                raise TimedOut(agent.silence(START_SECONDS), next=advice) from None
             raise
         return agent, folder
 

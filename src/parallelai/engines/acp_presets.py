@@ -31,6 +31,7 @@ class Preset:
             `is_settings_file`, the path of a file that holds it. With a key, which needs no login of the user's,
             `home_env` names a home of its own instead, whose file `home_settings` holds them.
         login_file: below HOME, is there where the user has logged in.
+        obeyed: what in a project makes it run something, and no option of its own turns off.
         keep: called with the home and a session that is to be loaded.
         key_env, url_env, model_env: the variables that it takes its key, its server and its model from.
         pass_env: variables of the user's environment that are a login of its own.
@@ -61,6 +62,7 @@ class Preset:
     pass_env: tuple[str, ...] = ()
     login: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
+    obeyed: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
     counts_last_call: bool = False
     reports: Reporter | None = None
@@ -210,6 +212,7 @@ PRESETS: Mapping[str, Preset] = {
         login=(".local/share/opencode", ".local/state/opencode", ".cache/opencode", ".config/opencode"),
         read_only=(".config/opencode",),
         how="npm install -g opencode-ai@1.18.33",
+        obeyed=("opencode.json", "opencode.jsonc", ".opencode"),
         memory_bytes=800 * MIB,  # of 609 to 735 seen
         attach=("opencode", "--session", "{session}"),
         counts_last_call=True,
@@ -235,6 +238,7 @@ PRESETS: Mapping[str, Preset] = {
             ".qwen/trustedFolders.json",
         ),
         how="npm install -g @qwen-code/qwen-code@0.24.4  # needs node 22",
+        obeyed=(".qwen",),
         memory_bytes=600 * MIB,  # of 471 seen
         reports=acp_reporters.QWEN,
     ),
@@ -252,6 +256,7 @@ PRESETS: Mapping[str, Preset] = {
             ".cursor/extensions",
         ),
         how="install it as its own documentation says, then `cursor-agent login`",
+        obeyed=(".cursor/mcp.json", ".cursor/hooks.json"),
         memory_bytes=400 * MIB,
     ),
 }

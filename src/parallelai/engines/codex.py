@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ KEY_VARIABLE = "PARALLELAI_CODEX_KEY"
 MAX_INSTRUCTIONS_BYTES = 100_000
 _QUIET = ("plugins", "remote_plugin", "apps")
 _SETTINGS = ("check_for_update_on_startup=false", "analytics.enabled=false", "feedback.enabled=false")
+_LET_OFF = ("danger-full-access", "--dangerously-bypass-approvals-and-sandbox", "--yolo")
 
 CLIENT = Client(
     use="codex",
@@ -83,7 +85,8 @@ class CodexEngine(ClientEngine):
         """Write the schema down, and note what a session that goes on has taken until now."""
         if self.entry.base_url is None and launch.key is None and not _has_login(launch):
             raise Rejected(f"nobody is logged in to `{self.name}`", next="run `codex login`, or name a key")
-        if not launch.is_confined:  # git would complain aloud of a file that codex's own sandbox closes to it
+        # git would complain aloud of a file that codex's own sandbox closes to it
+        if not launch.is_confined and not _is_let_off(self.entry.args):
             env = {name: value for name, value in launch.env.items() if name != "GIT_TRACE_REFS"}
             launch = dataclasses.replace(launch, env=env)
         extra: dict[str, Any] = {"before": recorded_total(launch.home.folder, request.session)}
@@ -175,6 +178,11 @@ class CodexEngine(ClientEngine):
             return None
         settings = self._provider(self.entry.api_key_env or KEY_VARIABLE)
         return [*opening, "resume", *(word for each in settings for word in ("-c", each)), session]
+
+
+def _is_let_off(args: Sequence[str]) -> bool:
+    """Whether arguments of a user take codex's own sandbox away."""
+    return any(word in argument for argument in args for word in _LET_OFF)
 
 
 def _sandbox(request: Request, launch: Launch) -> str:

@@ -43,6 +43,7 @@ from parallelai.engines.own_folders import (
     login_folders,
     package_version,
     read_key,
+    refuse_unread,
 )
 from parallelai.engines.protocol import (
     Availability,
@@ -96,6 +97,7 @@ class CommandEngine:
         self._entry = entry
         self._argv = tuple(entry.command or template.command)
         self._root = context.root
+        self._obeyed = () if context.trusted else template.obeyed
         self._key = LimitKey(name, "default", entry.model or "")
 
     async def detect(self) -> Availability:
@@ -161,6 +163,7 @@ class CommandEngine:
     def _program(self, request: Request, folder: Path | None) -> Program:
         """Say what is started. Writes the files of a template."""
         template, entry = self._template, self._entry
+        refuse_unread(self.name, Path(request.root), self._obeyed)
         wanted = Wanted(
             prompt=request.prompt,
             edits=request.workspace is not None and request.workspace.edits,

@@ -68,6 +68,7 @@ class Template:
         env: what keeps it quiet and from trying again. url_env, key_env: where it takes server and key from.
         files: writes more files into the call's folder, by name.
         login: below HOME, its own folders: writable. read_only: what in them makes it obey something later.
+        obeyed: what in a project makes it run something, and no option of its own turns off.
         pass_env: variables of the user that are a login of its own.
         given_env: more of the environment where a server is named.
     """
@@ -85,6 +86,7 @@ class Template:
     key_env: str | None = None
     login: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
+    obeyed: tuple[str, ...] = ()
     pass_env: tuple[str, ...] = ()
     keys: frozenset[str] = frozenset()
 
@@ -337,12 +339,23 @@ def _mini_usage(data: Any, messages: list[dict[str, Any]]) -> Usage:
     return tokens
 
 
+_MINI_CONFIG = "../../minisweagent/config/mini.yaml"
+"""Its own defaults, from where they lie: a plain `mini.yaml` of the project would take their place."""
+
+
 def _mini_message(wanted: Wanted) -> str:
     """A config file with the task in it: an argument could not hold a long one. JSON is YAML."""
     agent: dict[str, object] = {"mode": "yolo", "confirm_exit": False, "cost_limit": 0}
     if wanted.max_turns is not None:
         agent["step_limit"] = wanted.max_turns
-    return json.dumps({"run": {"task": wanted.prompt}, "agent": agent})
+    config = json.dumps({"run": {"task": wanted.prompt}, "agent": agent}, ensure_ascii=False)
+    return "".join(each if " " <= each < "\x7f" else _yaml_escape(each) for each in config)
+
+
+def _yaml_escape(character: str) -> str:
+    """Write a character as YAML takes it: JSON's two escapes for one beyond the first plane are none there."""
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _mini_arguments(wanted: Wanted) -> tuple[str, ...]:
@@ -380,6 +393,7 @@ TEMPLATES: Mapping[str, Template] = {
         url_env="OPENAI_API_BASE",
         key_env="OPENAI_API_KEY",
         login=(".aider",),
+        obeyed=(".aider.conf.yml", ".aider.model.settings.yml", ".aider.model.metadata.json", ".env"),
         pass_env=_PROVIDER_KEYS,
         reader=AiderReader,
         how="uv tool install aider-chat==0.86.2",
@@ -400,6 +414,7 @@ TEMPLATES: Mapping[str, Template] = {
             ".pi/agent/extensions",
             ".pi/agent/skills",
         ),
+        obeyed=(".pi",),
         pass_env=_PROVIDER_KEYS,
         reader=PiReader,
         how="npm install -g @earendil-works/pi-coding-agent@0.74.2",
@@ -409,14 +424,8 @@ TEMPLATES: Mapping[str, Template] = {
     "mini-swe-agent": Template(
         command=(
             "mini",
-            "-c",
-            "mini.yaml",
-            "-c",
-            PROMPT,
-            "-y",
-            "--exit-immediately",
-            "-o",
-            f"{FOLDER}/traj.json",
+            *("-c", _MINI_CONFIG, "-c", PROMPT),
+            *("-y", "--exit-immediately", "-o", f"{FOLDER}/traj.json"),
         ),
         arguments=_mini_arguments,
         message=_mini_message,

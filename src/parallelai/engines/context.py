@@ -41,9 +41,9 @@ class Analyzer(Protocol):
 class EngineContext:
     """The project that engines serve.
 
-    `root` is absolute. `analyzers` are the configured tools by name; `trusted` says whether what the
-    project's own files name may run (DESIGN §5, "Commands are code"). `models` is the config's key of that
-    name: what it adds to `engines.models_table`.
+    `root` is absolute. `analyzers` are the configured tools by name; `trusted` says whether the user
+    said so of the project: its files may then name what runs (DESIGN §5, "Commands are code"). `models` is
+    the config's key of that name: what it adds to `engines.models_table`.
     """
 
     root: Path

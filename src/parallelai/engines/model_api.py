@@ -207,13 +207,10 @@ class ModelEngine:
         if not self._url:
             return needs_entry("write its `base_url`")
         where = shown_url(self._url)
-        if self._is_local:
-            return self._detect_local(where)
-        if self._has_key() or not self._server.needs_key:
-            return Availability(True, f"calls {where}")
-        variables = self._server.key_variables
-        how = f"set {variables[0]}" if variables else "name the key in `api_key_env`"
-        return Availability(False, "no key", how=how)
+        lacking = self._lacking_key()
+        if lacking is not None:
+            return lacking
+        return self._detect_local(where) if self._is_local else Availability(True, f"calls {where}")
 
     def _detect_local(self, where: str) -> Availability:
         kind = self._named
@@ -232,14 +229,20 @@ class ModelEngine:
         is_known = self._entry.base_url is not None or any(map(find, self._named.programs))
         return is_known and is_listening(self._url) is not False
 
-    def _has_key(self) -> bool:
-        entry = self._entry
-        if self._api_key or entry.api_key_keyring:
-            return True
+    def _lacking_key(self) -> Availability | None:
+        """Say that there is no key, where the server needs one or the entry says where it is; None if all is well.
+
+        No keyring is read: it may ask its user.
+        """
+        if self._api_key or self._entry.api_key_keyring:
+            return None
         try:
-            return read_key(entry, self._server.key_variables, self._context.path)[0] is not None
-        except EngineError:
-            return False
+            key, how = read_key(self._entry, self._server.key_variables, self._context.path)
+        except EngineError as error:
+            return Availability(False, error.said, how=error.next)
+        if key is None and self._server.needs_key:
+            return Availability(False, "no key", how=how)
+        return None
 
     def limit_key(self, request: Request) -> LimitKey:
         """All calls of one account or address and model count together."""

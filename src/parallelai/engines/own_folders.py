@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,16 @@ def login_folders(names: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, 
                 f"`{folder}`, the agent's own folder, cannot be made: {error.strerror}"
             ) from None
     return tuple(str(folder) for folder in folders)
+
+
+def refuse_unread(name: str, root: Path, obeyed: Iterable[str]) -> None:
+    """Raise `Unavailable` where a project that nobody trusts holds what would make this assistant run something."""
+    for path in obeyed:
+        if os.path.lexists(root / path):
+            raise Unavailable(
+                f"`{name}` would obey `{path}` of this project, which is not trusted",
+                next="read it, then `parallelai trust` (`--trust` for this once)",
+            )
 
 
 _NOBODYS = frozenset(

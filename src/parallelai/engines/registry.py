@@ -196,14 +196,17 @@ class Registry:
         hint = f"did you mean `use: {near[0]}`?" if near else "`parallelai engines list` shows all"
         return NotFoundError(f"engine `{name}` uses `{use}`, which is not registered", next=hint)
 
-    async def listing(self, *, defaults: Collection[str] = (DEFAULT,)) -> list[EngineRow]:
-        """Say of every name whether it can be used here; those that can come first.
+    async def listing(
+        self, names: Collection[str] | None = None, *, defaults: Collection[str] = (DEFAULT,)
+    ) -> list[EngineRow]:
+        """Say of every name, or of these, whether it can be used here; those that can come first.
 
         `defaults` are those that are taken where nobody names another.
         Starts no client and asks no server. An engine that does not answer in time is listed as missing.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._row(name, name in defaults)) for name in sorted(self.names)]
+            asked = sorted(self.names if names is None else names)
+            tasks = [group.create_task(self._row(name, name in defaults)) for name in asked]
         order = ("ready", "found", "missing")
         return sorted((task.result() for task in tasks), key=lambda row: (order.index(row.state), row.name))
 

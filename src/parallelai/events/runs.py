@@ -98,9 +98,10 @@ class LimitChanged:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A limit of the plan keeps a ready task from starting: `at_work` of `limit` are in flight.
+    """A limit keeps a ready task from starting: `at_work` of `limit` are in flight.
 
-    `what` says whose limit it is (`role`), and `name` which one. Each is told once by every process of the run.
+    `what` says whose limit it is (`role`), and `name` which one. Of `memory`, `name` is the engine that needs more, and
+    the two are MiB. Each is told once by every process of the run.
     """
 
     type: ClassVar[str] = "limit.reached"
@@ -108,6 +109,19 @@ class LimitReached:
     name: str
     at_work: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWaiting:
+    """A provider asked to slow down: nothing more of its key starts before `until`. Short waits are not told.
+
+    `why` has the provider's words. A wait beyond the plan's `max_wait` opens the key's breaker instead.
+    """
+
+    type: ClassVar[str] = "limit.waiting"
+    key: LimitKey
+    until: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +219,7 @@ RunData = (
     | RunEnded
     | LimitChanged
     | LimitReached
+    | LimitWaiting
     | BreakerOpened
     | BreakerClosed
     | BudgetWarned

@@ -13,7 +13,8 @@ class TaskExpanded:
     """The instances of the plan's tasks, in plan order, and the files of those that have some.
 
     `skipped` are files that were asked about and given to nobody. `is_addition`: these come to those that
-    the run already has (`runs add`); otherwise they are all of them.
+    the run already has (`runs add`); otherwise they are all of them. `editing` are those that have files to
+    change, and not to look at.
     """
 
     type: ClassVar[str] = "task.expanded"
@@ -21,6 +22,7 @@ class TaskExpanded:
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[FileNote, ...] = ()
     is_addition: bool = False
+    editing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,9 +178,9 @@ class _Lines:
 
 
 def _selecting(patterns: Sequence[str], path: str) -> str:
-    """The pattern of a list by which a path is in it."""
+    """The pattern of a list by which a path is in it; one that only takes out begins with all."""
     return next(
-        (text for text in patterns if not text.startswith("!") and Matcher([text]).selects(path)), path
+        (text for text in patterns if not text.startswith("!") and Matcher([text]).selects(path)), "**"
     )
 
 

@@ -33,7 +33,8 @@ DEFAULT_USD = 5.0
 """The money limit where the user wrote none (DESIGN §5)."""
 _LEAST_AUTO = 2
 """What `parallel: auto` is at least: twice one core."""
-_PERMISSIONS = ("auto", "ask", "deny")
+_SCALES = {"permissions": ("auto", "ask", "deny"), "fetch": ("auto", "never")}
+"""What can be said with one word, from the loosest to the tightest."""
 _NETWORKS = ("on", "loopback", "off")
 _SANDBOXES = ("none", "auto", "required")
 
@@ -227,16 +228,21 @@ def _tighten(data: dict[str, Any], settings: Settings, asked: Settings, path: tu
         return _tighten_budget(data, settings, asked, path[2:])
     if path[0] == "limits" and len(path) == 2:
         return _replace(data, settings, asked, "limits", path[1], _LIMITS.get(path[1]))
-    if path == ("permissions",):
-        if _PERMISSIONS.index(asked.permissions) < _PERMISSIONS.index(settings.permissions):
-            return False
-        data["permissions"] = asked.permissions
-        return True
+    if path[0] in _SCALES:
+        return _tighten_word(data, settings, asked, path[0])
     if path == ("workspace", "network"):
         return _replace(data, settings, asked, "workspace", "network", _tighter_network)
     if path[0] == "engines" and len(path) == 3:
         return _tighten_engine(data, settings, asked, path[1], path[2])
     return False
+
+
+def _tighten_word(data: dict[str, Any], settings: Settings, asked: Settings, key: str) -> bool:
+    scale, new = _SCALES[key], getattr(asked, key)
+    if scale.index(new) < scale.index(getattr(settings, key)):
+        return False
+    data[key] = new
+    return True
 
 
 _Compare = Callable[[Any, Any], bool]

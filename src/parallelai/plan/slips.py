@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from parallelai.plan.details import BRACKETED, CLEAR, KEYS, PATTERNS, is_meant, key_of
+from parallelai.plan.details import BRACKETED, CLEAR, KEYS, LISTS, PATTERNS, is_meant, key_of
 from parallelai.plan.outline import Piece, Slip
 from parallelai.plan.problems import nearest
 
@@ -67,9 +67,13 @@ def _more(piece: Piece, first: Piece, start: int, end: int) -> Iterator[Slip]:
         meant = _meant(at.text, BRACKETED) if key is None else None
         if meant is not None:
             yield _misspelt(at, meant)
-        elif key in CLEAR and found["mark"] == ",":
-            said = f"`{at.text}` stands behind a comma, as if it were a part of `{first.text}`"
-            yield Slip(at, said, f"write `; {at.text}: …`")
+        elif found["mark"] == ",":
+            # In a sentence a comma and `model:` may be words of it; in a list of names they cannot.
+            if key in CLEAR or (key is not None and key_of(first.text, BRACKETED) in LISTS - _PROSE):
+                said = f"`{at.text}` stands behind a comma, as if it were a part of `{first.text}`"
+                yield Slip(at, said, f"write `; {at.text}: …`")
+        elif key is not None:
+            first = at
 
 
 def of_label(piece: Piece, *, is_sure: bool = False) -> Slip | None:

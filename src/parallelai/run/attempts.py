@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from parallelai.events import BreakerClosed, BreakerOpened, EventData
+from parallelai.events import BreakerClosed, BreakerOpened, EventData, LimitWaiting
 from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.budget import Reservation
 from parallelai.run.channels import KeyState
@@ -35,6 +35,8 @@ _WAITING_STEP = Flight(0, None, Reservation(), is_waiting=True)
 _FORGIVEN = frozenset({Outcome.CANCELLED, Outcome.OVER_BUDGET})
 _TOGETHER = frozenset({"fallback", "spread"})
 """Rules that offer a task to all members at once: while one is limited, another may take it."""
+TOLD_WAIT_SECONDS = 5.0
+"""A shorter wait of a key is over before anybody has read of it."""
 
 
 class Attempts:
@@ -339,7 +341,7 @@ class Attempts:
         if _waits_alone(task, result):
             return
         pause = limited_seconds(task.limited, self._random) if not asked or asked <= 0 else asked
-        key.not_before = max(key.not_before, now + pause)
+        self._hold_back(key, now + pause, (result.error or NO_ERROR).said, now)
 
     def hold_key(self, key: LimitKey, seconds: float | None, said: str, now: float) -> None:
         """Hold a key back because a session of it waits; see `Scheduler.limited`."""
@@ -351,7 +353,14 @@ class Attempts:
             self._open_breaker(state, now + seconds, AttemptResult(False, error=error), now)
             return
         pause = limited_seconds(1, self._random) if seconds is None else max(0.0, seconds)
-        state.not_before = max(state.not_before, now + pause)
+        self._hold_back(state, now + pause, said, now)
+
+    def _hold_back(self, key: KeyState, until: float, said: str, now: float) -> None:
+        """Let nothing of a key start before `until`, and tell of it if that is news of some length."""
+        key.not_before = max(key.not_before, until)
+        if key.not_before - max(now, key.told) >= TOLD_WAIT_SECONDS:
+            key.told = key.not_before
+            self.events.append(LimitWaiting(key.key, self._to_utc(key.told), said))
 
     def _open_breaker(self, key: KeyState, until: float | None, result: AttemptResult, now: float) -> None:
         said = result.error.said if result.error is not None else "the quota is used up"

@@ -36,15 +36,19 @@ class RoleCount(Count):
 
 
 class KeyState:
-    """One limit key: `not_before` moves with Retry-After; a breaker is open until `until` (None: unknown)."""
+    """One limit key: `not_before` moves with Retry-After; a breaker is open until `until` (None: unknown).
 
-    __slots__ = ("crowding", "in_flight", "is_open", "key", "not_before", "until", "why")
+    `told`: until when users know that the key waits.
+    """
+
+    __slots__ = ("crowding", "in_flight", "is_open", "key", "not_before", "told", "until", "why")
 
     def __init__(self, key: LimitKey, crowding: Callable[[LimitKey, int], bool] | None = None) -> None:
         self.key = key
         self.crowding = crowding
         self.in_flight = 0
         self.not_before = -math.inf
+        self.told = -math.inf
         self.is_open = False
         self.until: float | None = None
         self.why = ""

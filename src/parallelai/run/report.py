@@ -58,6 +58,7 @@ class Report:
         self.ended: RunEnded | None = None
         self.order: list[str] = []
         self.files: dict[str, tuple[str, ...]] = {}
+        self.editing: set[str] = set()
         self.skipped: tuple[FileNote, ...] = ()
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
@@ -179,12 +180,14 @@ class Report:
         if not data.is_addition:  # a process starts or goes on: what did not end well is to be done again
             self.order.clear()
             self.files.clear()
+            self.editing.clear()
             self.skipped = ()
             self.results = {
                 task: ended for task, ended in self.results.items() if ended.result.status is Outcome.OK
             }
         self.order.extend(data.items)
         self.files.update(data.files)
+        self.editing.update(data.editing)
         self.skipped += data.skipped
 
     @property
@@ -235,8 +238,10 @@ class Report:
         return tuple(self.results[task].result for task in self.order if task in self.results)
 
     def coverage(self) -> Coverage:
-        """Say of each file that somebody asked about what became of it."""
-        asked = (self._coverage(task, files) for task, files in self.files.items())
+        """Say of each file that somebody asked about what became of it; what is to be changed is not looked at."""
+        asked = (
+            self._coverage(task, files) for task, files in self.files.items() if task not in self.editing
+        )
         return join_coverage([*asked, Coverage(skipped=self.skipped)])
 
     def _coverage(self, task: str, files: tuple[str, ...]) -> Coverage:
@@ -282,7 +287,13 @@ class Report:
             refusal = self.refusals.get(task)
             why = ", ".join((refusal.why, *refusal.paths)) if refusal is not None else None
             change = dataclasses.replace(change, applied=self.is_applied.get(task, False), why=why)
-        return changed(result, text=reply.text, change=change)
+        return changed(result, text=_told(good) if voters else reply.text, change=change)
+
+
+def _told(attempts: Iterable[AttemptEnded]) -> str | None:
+    """What several engines said of the same task, each under its name."""
+    said = ((each.engine, each.reply.text) for each in attempts if each.reply is not None)
+    return "\n\n".join(f"`{engine}`:\n{text.strip()}" for engine, text in said if text) or None
 
 
 def _known(usage: Usage) -> Usage:

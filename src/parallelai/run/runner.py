@@ -498,4 +498,5 @@ def _expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> 
         for instance in instances
         if instance.files
     }
-    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped)
+    editing = tuple(instance.id for instance in instances if instance.files and instance.task.edits)
+    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped, editing=editing)

@@ -34,6 +34,7 @@ from parallelai.run.tasks import STEP, Ending, State, TaskState
 __all__ = ["Scheduler"]
 
 _WHOLE_RUN = LimitKey("*", "*", "*")
+_MIB = 1024 * 1024
 _BOUNDS = ("rate_limited", "concurrency", "role", "phase", "memory", "budget")
 _NOBODY = Ending(
     Outcome.BLOCKED,
@@ -79,6 +80,7 @@ class Scheduler:
         self._too_large: list[Lane] = []  # whose heads do not fit into the memory that is left
         self._memory_bytes = settings.memory_bytes
         self._memory_held = 0
+        self._told_full: set[str] = set()  # engines of which somebody was told that the memory holds no more
         self._wanted: str | None = None  # the limit that keeps a reservation from being made
         self._bounds: dict[str, float | None] = {}
         self._wait = Wait(None, "in_flight")
@@ -266,6 +268,7 @@ class Scheduler:
         taken = task.estimate(member).memory_bytes
         if taken and not self._has_room(taken):
             self._too_large.append(lane)
+            self._tell_memory(task.channels[member].key.key.engine)
             return
         reserved = NOTHING
         if self._spending.is_limited or task.node.budget is not None:
@@ -285,6 +288,13 @@ class Scheduler:
         if self._memory_bytes is None or not self._memory_held or not self._attempts.in_flight:
             return True
         return self._memory_held + taken <= self._memory_bytes
+
+    def _tell_memory(self, engine: str) -> None:
+        """Say once of an engine that the memory keeps an attempt of it from starting."""
+        if engine not in self._told_full and self._memory_bytes is not None:
+            self._told_full.add(engine)
+            held, most = self._memory_held // _MIB, self._memory_bytes // _MIB
+            self._events.append(LimitReached("memory", engine, held, most))
 
     def _can_pay(self, task: TaskState, lane: Lane, wanted: Reservation) -> bool:
         what = task.over_own_budget(wanted)

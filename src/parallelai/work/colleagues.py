@@ -40,6 +40,7 @@ from parallelai.work.guard.leases import (
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
+from parallelai.work.landing.history import to_merge
 from parallelai.work.landing.records import Tell
 from parallelai.work.setting import Setting
 from parallelai.work.streams.record import Stream
@@ -253,7 +254,8 @@ class Colleagues:
             target = await self._repository.commit(f"refs/heads/{self._setting.target}")
             if target is None or not live:
                 return
-            heads = [Head(each.name, each.head, each.rules.owns) for each in live]
+            tips = {each.name: await to_merge(self._repository, each, each.head, target) for each in live}
+            heads = [Head(each.name, tips[each.name], each.rules.owns) for each in live]
             document = await self._matrix.look(heads, Head(self._setting.target, target))
             found = {(pair.a, pair.b): pair for pair in document.pairs if pair.is_broken}
             for key, pair in found.items():

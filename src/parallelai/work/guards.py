@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from parallelai.git.repository import Repository
+from parallelai.work.guard import own_commits
+from parallelai.work.guard.committing import Trailers
 from parallelai.work.guard.guarding import Guard
 from parallelai.work.guard.place import Settings as GuardSettings
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import Shelter, folder_of
 from parallelai.work.streams import taking_over
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
 
 
@@ -25,36 +27,45 @@ async def by_hand(
 ) -> str:
     """Guard and commit what a person has in a worktree, as after a turn; gives what was kept out, in words.
 
-    Raises `Trespass` for a secret.
+    Commits of theirs stay as they are where nothing of them is kept out; else ours tells of them. Raises `Trespass`
+    for a secret.
     """
-    guard = Guard(
-        GuardSettings(
-            repository=repository,
-            name=stream.name,
-            worktree=Path(stream.worktree),
-            branch=stream.branch,
-            rules=stream.rules,
-            folder=folder / "guard" / stream.name,
-            patches=folder / "patches",
-            brought=frozenset(stream.brought),
-            secrets_in=secrets_in,
-            is_confined=True,  # what changed in git meanwhile was a person's doing
-            shelter=shelter_of(repository, streams, stream),
-        ),
-        stream.head,
+    settings = GuardSettings(
+        repository=repository,
+        name=stream.name,
+        worktree=Path(stream.worktree),
+        branch=stream.branch,
+        rules=stream.rules,
+        folder=folder / "guard" / stream.name,
+        patches=folder / "patches",
+        brought=frozenset(stream.brought),
+        secrets_in=secrets_in,
+        is_confined=True,  # what changed in git meanwhile was a person's doing
+        shelter=shelter_of(repository, streams, stream),
     )
-    guarded = await guard.check(stream.leases, taking_over.settling(stream))
-    head = await guard.commit(*message_of(stream, stream.run, None))
+    settling = taking_over.settling(stream)
+    guard = Guard(settings, await own_commits.last_to_stay(settings, stream, settling))
+    guarded = await guard.check(stream.leases, settling)
+    undone = await own_commits.told_of(repository, guarded.undone)
+    told = await own_commits.keep(repository, stream, undone)
+    streams.update(stream.name, lambda it: _with_kept(it, told))  # also where nothing may be committed
+    head = await guard.commit(*_message(stream, undone))
     streams.update(
-        stream.name,
-        lambda it: dataclasses.replace(
-            it,
-            head=head,
-            kept_out=tuple(dict.fromkeys((*it.kept_out, *guarded.kept_out))),
-            in_attempt=False,  # what was left is a person's now
-        ),
+        stream.name,  # what an attempt left is a person's now
+        lambda it: dataclasses.replace(_with_kept(it, guarded.kept_out), head=head, in_attempt=False),
     )
     return guarded.said
+
+
+def _message(stream: Stream, undone: own_commits.Undone) -> tuple[str, Trailers]:
+    """As `message_of`, with the commits that it stands for, and who made them."""
+    message, trailers = message_of(stream, stream.run, None)
+    authors = {"Co-authored-by": undone.authors} if undone.authors else {}
+    return own_commits.worded(message, undone), {**trailers, **authors}
+
+
+def _with_kept(stream: Stream, kept: Iterable[KeptOut]) -> Stream:
+    return dataclasses.replace(stream, kept_out=tuple(dict.fromkeys((*stream.kept_out, *kept))))
 
 
 def plan_file(setting: Setting) -> str | None:

@@ -60,7 +60,10 @@ _NO_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one workspace holds. `env` is what it sees of it; `memory` is its share in bytes, None without one."""
+    """What one workspace holds. `env` is what it sees of it; `memory` is its share in bytes, None without one.
+
+    `is_kept`: it is a workstream's that is not finished, which needs no process to keep what it holds.
+    """
 
     key: str
     name: str
@@ -74,6 +77,7 @@ class Held:
     memory: int | None = None
     pid: int = 0
     is_alive: bool = True
+    is_kept: bool = False
     at: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -258,6 +262,7 @@ def _held(holder: Holder) -> Held:
         memory=holder.memory or None,
         pid=holder.pid,
         is_alive=_is_alive(holder),
+        is_kept=_is_registered(holder),
         at=holder.at,
         env=env,
     )

@@ -35,7 +35,7 @@ from parallelai.work.landing.records import Arrival, Tell, candidate_of
 from parallelai.work.setting import Setting
 from parallelai.work.site import Site
 from parallelai.work.streams.record import Stream, described, refused, waits_for_leave, with_leave
-from parallelai.work.streams.registry import Streams
+from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.revisiting import landed_again
 from parallelai.work.streams.worktrees import Started
 
@@ -158,7 +158,8 @@ class Room:
         await self.site.loans.work(name, parked)
         self._tell(name, TaskStep("perform", "working"))
         return self.streams.update(
-            stream.name, lambda it: dataclasses.replace(it, in_attempt=True, left_at=None)
+            stream.name,
+            lambda it: dataclasses.replace(it, in_attempt=True, left_at=None, is_by_hand=False),
         )
 
     async def _judge_left(self, name: str, started: Started, stays: bool) -> None:
@@ -214,6 +215,8 @@ class Room:
         parked = self._resting(name, parked)
         self._colleagues.heard(name, reply.text or "")
         words = await self._colleagues.leases(name, reply.text or "", parked)
+        # Who remembers nothing is told all again where it stopped for an answer; once, for a program may always ask.
+        is_awaited = bool(words) and not course.told
         async with self._locks[name]:
             self._tell(name, TaskStep("guard", "guarding"))
             guarded = await self.site.guard(name, self._colleagues.leased(name))
@@ -223,7 +226,7 @@ class Room:
                 words.append(guarded)
             words += await self._broken(name)
         pause = await self._colleagues.pause(name, parked)
-        can_tell = can_go_on and course.told < MOST_TOLD
+        can_tell = (can_go_on or is_awaited) and course.told < MOST_TOLD
         words += await self._put_right(name, pause, can_tell)
         words += self._colleagues.news(name)
         if not can_tell:
@@ -403,6 +406,9 @@ class Room:
                 self._courses[name].decided.set()
                 return f"`{name}` does not land; it is worked on again when the run goes on"
             case "send":
+                stream = self.known(name)
+                if stream is not None and is_finished(stream):
+                    raise UsageError(f"`{name}` is {stream.state} already, and takes no turn more")
                 self._colleagues.keep(name, [f"{by or 'Somebody'} says: {args.get('text') or ''}"])
                 self._courses[name].sent.append(str(args.get("text") or ""))
                 return f"`{name}` is told with its next turn, if there is one"

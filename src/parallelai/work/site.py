@@ -21,6 +21,7 @@ from parallelai.plan.files import Matcher
 from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
+from parallelai.work.context.notes import not_in
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.aftercare import Aftercare
 from parallelai.work.guard.guarding import Guard, Guarded
@@ -91,6 +92,14 @@ class Site:
             self._tell(name, WorkspaceCreated(stream.worktree, stream.base, True))
         await self._guard_of(stream).before()
         return started
+
+    async def start(self, name: str) -> worktrees.Started:
+        """As `prepare`, for a person: where nothing was made in it yet, what comes into it is theirs."""
+        started = await self.prepare(name)
+        if not started.is_new or started.stream.head != started.stream.base:
+            return started
+        stream = self._streams.update(name, lambda it: dataclasses.replace(it, is_by_hand=True))
+        return dataclasses.replace(started, stream=stream)
 
     def _asked(self, name: str, base: Base) -> worktrees.Wanted:
         """What a workstream's worktree is to be."""
@@ -220,7 +229,7 @@ class Site:
             commit=stream.head,
             target=stream.target,
             landed=[each.name for each in self._streams.all() if each.landed is not None],
-            notes=notes,
+            notes=not_in(request.prompt, notes),
             task=request.prompt,
             has_hands=has_hands,
             with_todo=False,

@@ -230,8 +230,6 @@ class _Attempt:
 
     async def _say(self, prompt: str) -> Reply:
         """Do one turn, and the one or two that it takes to get an answer that can be read."""
-        if self._asides:
-            prompt, self._asides = "\n\n".join((*self._asides, prompt)), []
         while True:
             try:
                 reply = await self._one_turn(prompt)
@@ -295,15 +293,20 @@ class _Attempt:
             if not told.words:
                 break
             self._port.turn_ended(self._turn, "end_turn")
-            reply = await self._say(told.words)
+            reply = await self._say(self._later(told.words))
         return reply
 
+    def _later(self, words: str) -> str:
+        """The prompt of a later turn; who remembers nothing is told the task again, before what is said now."""
+        said, self._asides = "\n\n".join((*self._asides, words)), []
+        return said if self._continues else f"{self._request.prompt}\n{said}\n"
+
     def _item(self, number: int) -> str:
-        """The prompt of a later item of `todo`; who remembers nothing is told the task again."""
+        """The prompt of a later item of `todo`."""
         todo = self._work.todo
         said = f"Now do this, number {number + 1} of {len(todo)}: {todo[number]}"
         self._port.turn_ended(self._turn, PART_DONE)
-        return said if self._continues else f"{self._request.prompt}\n{said}\n"
+        return self._later(said)
 
     def _again(self, prompt: str, error: EngineError) -> str:
         """Ask once more for what is missing. Raises the error where that is of no use."""
@@ -314,7 +317,7 @@ class _Attempt:
         return prompt
 
     async def _repair(self, prompt: str, error: EngineError) -> Reply:
-        return await self._say(self._again(prompt, error))
+        return await self._say(self._later(self._again(prompt, error)))
 
     # -- what has to be there at the end
 

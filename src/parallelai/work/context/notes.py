@@ -32,6 +32,11 @@ def notes_of(
     return [*interfaces, *decisions, *(Note("ParallelAI", text, "word") for text in mail)]
 
 
+def not_in(task: str, notes: Iterable[Note]) -> list[Note]:
+    """Leave out what others finished where the task tells it already, as a run's prompts do."""
+    return [note for note in notes if note.kind != "interface" or note.text.strip() not in task]
+
+
 def _said(name: str, known: Mapping[str, Stream], said: Mapping[str, str]) -> str:
     stream = known.get(name)
     return said.get(name) or (stream.said if stream is not None else "")

@@ -35,6 +35,7 @@ class Result:
         asked: whether the command has `{report}`.
         is_pytest: whether its exit codes are pytest's.
         flaky: failing tests that passed when they were run again.
+        advice: what brings its program into the tree, where that does not hold it.
     """
 
     command: str
@@ -47,6 +48,7 @@ class Result:
     asked: bool = False
     is_pytest: bool = False
     flaky: tuple[str, ...] = ()
+    advice: str | None = None
 
     @property
     def counted(self) -> tuple[int | None, int | None]:

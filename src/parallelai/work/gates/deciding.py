@@ -13,7 +13,6 @@ NAMED = 5
 SAID_CHARS = 1500
 BaseState = Literal["green", "red", "blind"]
 """Of a base: `red` has failures by test, to compare with; `blind` fails, and nobody can say what."""
-ADVICE = "let the base pass, give the gate a report (`{report}`), or say `--allow-red-base`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def decide(result: Result, base: Result | None, *, allow_red_base: bool = False)
     if before == "blind":
         return _beside_blind(result, base, allow_red_base)
     if result.trouble is not None or not result.failing:
-        return Decision(False, flaky=result.flaky, why=_why(result))
+        return Decision(False, flaky=result.flaky, why=_why(result), next=result.advice)
     new = suspects(result, base)
     if new:
         why = f"fails {_tests(new)} that the base does not fail: {listed(new)}"
@@ -82,8 +81,10 @@ def _beside_blind(result: Result, base: Result, allow_red_base: bool) -> Decisio
     if allow_red_base and result.exit is not None:
         note = f"`{result.command}` {_why(result)}; the base fails, too, and `allow_red_base` lets it through"
         return Decision(True, flaky=result.flaky, notes=(note,))
-    why = f"{_why(result)}; it fails on the base, too ({_why(base)}), and cannot be compared by test"
-    return Decision(False, result.failing, result.flaky, why, ADVICE)
+    why = f"{_why(result)}; it fails on the base, too ({_what(base)}), and cannot be compared by test"
+    if result.advice is not None:
+        why = refusal(result)
+    return Decision(False, result.failing, result.flaky, why, advice(result))
 
 
 def _stopped_early(result: Result, base: Result) -> bool:
@@ -93,7 +94,21 @@ def _stopped_early(result: Result, base: Result) -> bool:
 
 def refusal(base: Result) -> str:
     """Why nothing can land on a base that fails in a way that cannot be compared."""
-    return f"fails on the base already ({_why(base)}), and cannot be compared by test"
+    if base.advice is not None:
+        return _why(base)
+    return f"fails on the base already ({_what(base)}), and cannot be compared by test"
+
+
+def advice(base: Result) -> str:
+    """What to do about a base that nothing can be compared with."""
+    if base.advice is not None:
+        return base.advice
+    report = "" if base.asked else " give the gate a report (`{report}`),"
+    return f"let the base pass,{report} or say `--allow-red-base`"
+
+
+def _what(base: Result) -> str:
+    return _why(base).removeprefix("fails: ")
 
 
 def red_note(base: Result) -> str:

@@ -16,7 +16,7 @@ from parallelai.plan import model
 from parallelai.records import ErrorKind, ErrorRecord
 from parallelai.work.gates.canary import Canary
 from parallelai.work.gates.commands import Result, shown
-from parallelai.work.gates.deciding import ADVICE, Decision, decide, red_note, refusal, state, suspects
+from parallelai.work.gates.deciding import Decision, advice, decide, red_note, refusal, state, suspects
 from parallelai.work.gates.memory import Memory, key_of
 from parallelai.work.gates.running import Argv, Runs, Setting
 from parallelai.work.gates.trees import Trees
@@ -135,12 +135,11 @@ class GateJudge:
         run = _run(result)
         if before == "blind" and not self._gates.allow_red_base:
             said = f"gate `{result.command}` {refusal(result)}"
-            return _Said(
-                False, run, result.failing, error=ErrorRecord("gate_failed", said, result.log, ADVICE)
-            )
+            error = ErrorRecord("gate_failed", said, result.log, advice(result))
+            return _Said(False, run, result.failing, error=error)
         notes = (red_note(result),) if before == "red" else ()
-        note, error = await self._canary.look(base, argv, result)
-        return _Said(error is None, run, error=error, notes=(*notes, *filter(None, (note,))))
+        note, fault = await self._canary.look(base, argv, result)
+        return _Said(fault is None, run, error=fault, notes=(*notes, *filter(None, (note,))))
 
     # -- reviews
 

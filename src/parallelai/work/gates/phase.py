@@ -112,7 +112,7 @@ def _failed(result: Result) -> ErrorRecord:
     said = f"gate `{result.command}` fails: {result.trouble or failing}"
     if result.said and not result.failing:
         said = f"{said}: {result.said[-1500:]}"
-    return ErrorRecord("gate_failed", said, result.log, f"see `{result.log}`")
+    return ErrorRecord("gate_failed", said, result.log, result.advice or f"see `{result.log}`")
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections import defaultdict
@@ -109,10 +110,31 @@ class Runs:
         name = self.shown_path(log)
         try:
             async with self._setting.trees.at(commit) as tree:
-                return await run_gate(tree, argv, self._setting.seconds, log, name=name)
+                result = await run_gate(tree, argv, self._setting.seconds, log, name=name)
+                if result.exit is None and result.trouble is not None:
+                    result = await self._without_program(tree, argv, result)
+                return result
         except SetupFailed as error:
             asked = asks_for_report(argv)
             return Result(shown(argv), None, 0.0, name, None, error.said, "", asked)
+
+    async def _without_program(self, tree: Tree, argv: Argv, result: Result) -> Result:
+        """Say where that is so that a tree does not hold the program, and what would bring it there."""
+        name, repository = os.path.normpath(argv[0]), self._setting.repository
+        if name.startswith(("/", "..")) or os.path.lexists(tree.path / name):
+            return result
+        trouble = f"it could not be run: its program `{argv[0]}` is not in the tree that is tested"
+        is_gits = (await repository.git.attempt("cat-file", "-e", f"HEAD:{name}")).exit == 0
+        if is_gits or not os.path.lexists(repository.root / name):
+            return replace(
+                result, trouble=trouble, advice="correct the command's path, or commit the program"
+            )
+        top = json.dumps(name.split("/")[0], ensure_ascii=False)
+        advice = (
+            f"`[workspace] link = [{top}]` in `parallelai.toml`, and then `parallelai trust`, brings it there"
+            f" (for workstreams: `workspace: {{link: [{top}]}}` in their plan)"
+        )
+        return replace(result, trouble=trouble, advice=advice)
 
     async def flaky_among(
         self, commit: str, argv: Argv, result: Result, tests: tuple[str, ...], *, may_run_all: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parallelai.errors import Internal, Unavailable
@@ -41,7 +41,11 @@ def _bring(source: Path, target: Path, names: list[str]) -> None:
             part.unlink(missing_ok=True)
 
 
-async def make_commit(place: Place, tree: str, head: str, message: str, trailers: Mapping[str, str]) -> str:
+Trailers = Mapping[str, str | Sequence[str]]
+"""What ends a commit's message, by key; several values have a line each."""
+
+
+async def make_commit(place: Place, tree: str, head: str, message: str, trailers: Trailers) -> str:
     """Make a commit as the user's git would: their identity, signed where they sign.
 
     Raises `Unavailable` where git knows no identity, or cannot sign, and `StoreFullError`.
@@ -61,13 +65,18 @@ async def make_commit(place: Place, tree: str, head: str, message: str, trailers
     return done.stdout.decode().strip()
 
 
-def worded(message: str, trailers: Mapping[str, str]) -> str:
+def worded(message: str, trailers: Trailers) -> str:
     """A commit's message with its trailers at the end, each on one line.
 
     Lines of the message stay as they are, but for what ends a text or a line elsewhere than at its end.
     """
     text = message.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip("\n")
-    lines = [f"{key}: {' '.join(value.split())}" for key, value in trailers.items()]
+    pairs = [
+        (key, each)
+        for key, value in trailers.items()
+        for each in ([value] if isinstance(value, str) else value)
+    ]
+    lines = [f"{key}: {' '.join(value.split())}" for key, value in pairs]
     return (text or "Work") + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, meas
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.rules import Out, Permits, Why
 from parallelai.work.guard.state import REPOSITORY, State
+from parallelai.work.guard.top import Top
 from parallelai.work.guard.turn import Turn, load, store
 from parallelai.work.guard.unseen import absent, unseen
 from parallelai.work.guard.watch import Watch, watch_of
@@ -68,6 +69,7 @@ class Guard:
         self.head = head
         self._guarded: Guarded | None = None
         self._has_looked = False
+        self._top = Top(settings.worktree)
 
     def variables(self) -> dict[str, str]:
         """What programs in the worktree get into their environment, by which git tells what they do."""
@@ -82,6 +84,7 @@ class Guard:
         Where an earlier turn was not judged (its process was killed), what was seen before that one counts.
         """
         settings = self.settings
+        self._top.hold()
         turn = await asyncio.to_thread(load, settings.folder)
         git_dir = await asyncio.to_thread(self._git_dir, turn)
         await asyncio.to_thread(righting.clear_specials, git_dir, settings.repository.common)
@@ -162,6 +165,8 @@ class Guard:
         settings = self.settings
         if settings.worktree.is_symlink():
             raise Trespass("the folder that it worked in was replaced by a link", next="look at what it did")
+        if self._top.is_gone():
+            raise await asyncio.to_thread(self._gone)
         state = await self._begin()
         place = state.place
         await asyncio.to_thread(place.make_folders)
@@ -180,6 +185,14 @@ class Guard:
             await asyncio.to_thread(settings.shelter.settle)
         self._guarded = guarded
         return guarded
+
+    def _gone(self) -> Internal:
+        """Make room for the next worktree, where somebody took this one away."""
+        settings = self.settings
+        aside = self._top.put_aside(settings.patches / f"{settings.name}-replaced")
+        where = "" if aside is None else f"; what came into its place is in `{self._shown(aside)}`"
+        said = f"the folder that it worked in was taken away meanwhile: `{settings.worktree}`{where}"
+        return Internal(said, next="go on with the run, which makes it again from its branch")
 
     async def see_to_repository(self) -> tuple[str, ...]:
         """Put right what a turn did to the user's repository, where nobody judges it any more; says what that was.
@@ -367,7 +380,7 @@ class Guard:
 
     # -- what is left is committed
 
-    async def commit(self, message: str, trailers: Mapping[str, str] | None = None) -> str:
+    async def commit(self, message: str, trailers: committing.Trailers | None = None) -> str:
         """Commit what the last `check` left, on the branch; gives the commit, or `head` where nothing changed.
 
         Raises:

@@ -21,9 +21,9 @@ from parallelai.git.merging import merge_all
 from parallelai.git.plumbing import Git, failure
 from parallelai.git.repository import Repository
 from parallelai.work.guard import facts, words
-from parallelai.work.guard.measure import rows_of, with_targets
+from parallelai.work.guard.measure import is_below, rows_of, with_targets
 from parallelai.work.guard.place import git_dir_of, names_of, no_secrets
-from parallelai.work.guard.rules import Judged, judge
+from parallelai.work.guard.rules import Judged, Out, judge
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.taking_over import settling
 
@@ -193,9 +193,17 @@ async def check(
     judged = await _judged(repository, git, stream, "HEAD", commit, plan_file)
     secrets = await facts.secrets_in(git, "HEAD", commit, secrets_in)
     others = [each for each in streams if each.name != stream.name]
-    return Checked(
-        words.for_person(stream.name, judged.out, secrets), await clashes(repository, stream, commit, others)
-    )
+    out, brought = _parted(stream, judged)
+    refused = words.for_person(stream.name, out, secrets, brought=brought)
+    return Checked(refused, await clashes(repository, stream, commit, others))
+
+
+def _parted(stream: Stream, judged: Judged) -> tuple[list[Out], list[str]]:
+    """Part what may not go on into a person's own changes, and what was brought there: these by what was named."""
+    tops = frozenset(stream.brought)
+    out = [each for each in judged.out if not is_below(each.change.path, tops)]
+    brought = [each.change.path for each in judged.out if is_below(each.change.path, tops)]
+    return out, [top for top in stream.brought if any(is_below(path, frozenset((top,))) for path in brought)]
 
 
 async def check_staged(
@@ -231,7 +239,8 @@ async def _check_pushed(
             continue
         judged = await check_push(repository, stream, fields[1], plan_file=plan_file)
         secrets = await facts.secrets_in(repository.git, stream.base, fields[1], secrets_in)
-        refused.append(words.for_person(stream.name, judged.out, secrets, "push"))
+        out, brought = _parted(stream, judged)
+        refused.append(words.for_person(stream.name, out, secrets, "push", brought))
         others = [each for each in streams if each.name != stream.name]
         warnings += await clashes(repository, stream, fields[1], others)
     return Checked("\n\n".join(filter(None, refused)), tuple(warnings))

@@ -19,13 +19,12 @@ from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
 from parallelai.work.guard.traces import NOTHING_TRACED, Traced
 from parallelai.work.guard.watch import Log, Moved, Saved, Watch, logs_since, whose
+from parallelai.work.guard.way_back import OURS, last_lines, put_on_the_same, with_way_back
 from parallelai.work.streams.places import entries
 
 _WORDS = "parallelai: back where it was before the turn"
 KEPT = "refs/parallelai/kept/"
 """Where is kept what programs put the user's refs on."""
-_LINE_BYTES = 16 * 1024
-"""More than the last line of a ref's log takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,7 @@ async def sort_refs(
     by_trace: list[Moved] = []
     stashed = None
     moves = list(moves)
+    moves += await put_on_the_same(repository, watch, moves, traced)
     is_gone = any(moved.after is None for moved in moves)
     followed = await checked_out(repository) if is_gone else frozenset()
     for moved in moves:
@@ -144,9 +144,13 @@ async def sort_refs(
         elif moved.after is None and moved.ref in followed:
             back.append(moved)
         elif who == "here":
-            (made if moved.before is None else back).append(moved)
+            (made if moved.before is None else back).append(
+                await with_way_back(repository, moved, own.commits)
+            )
         elif moved.ref != "refs/stash" and traced.has(moved, watch.refs):
-            (made if moved.before is None else back).append(moved)
+            (made if moved.before is None else back).append(
+                await with_way_back(repository, moved, traced.put_on(moved.ref))
+            )
             by_trace.append(moved)
         elif who == "unknown":
             unknown.append(moved)
@@ -155,14 +159,10 @@ async def sort_refs(
 
 def is_by_us(common: Path, moved: Moved) -> bool:
     """Whether ParallelAI moved a ref last: a landing, or the guard of another workstream."""
-    log = common / "logs" / moved.ref
-    if moved.after is None or log.is_symlink() or not log.is_file():
+    last = next(iter(last_lines(common, moved.ref)), None)
+    if moved.after is None or last is None:
         return False
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LINE_BYTES))
-        last = os.fsdecode(file.read()).rstrip("\n").rpartition("\n")[2]
-    entry, _, words = last.partition("\t")
-    return moved.after in entry.split(" ", 2)[:2] and words.startswith("parallelai: ")
+    return moved.after in last[:2] and last.words.startswith(OURS)
 
 
 async def _is_from(repository: Repository, moved: Moved, own: Log) -> bool:

@@ -59,6 +59,10 @@ class Traced:
         older = self._older(moved.ref)
         return any(known.get(ref) == moved.after or (ref, moved.after) in self.updates for ref in older)
 
+    def put_on(self, ref: str) -> frozenset[str]:
+        """The commits that it tells a ref was put on."""
+        return frozenset(commit for name, commit in self.updates if name == ref)
+
     def _older(self, ref: str) -> set[str]:
         """What a ref was called before, through every renaming."""
         before: dict[str, set[str]] = {}

@@ -84,10 +84,28 @@ def for_assistant(
 
 
 def for_person(
-    name: str, out: Sequence[Out], secrets: Sequence[str], act: Literal["commit", "push"] = "commit"
+    name: str,
+    out: Sequence[Out],
+    secrets: Sequence[str],
+    act: Literal["commit", "push"] = "commit",
+    brought: Sequence[str] = (),
 ) -> str:
-    """Tell a person in the worktree of the workstream `name` what is refused there, why, and what to do."""
+    """Tell a person in the worktree of the workstream `name` what is refused there, why, and what to do.
+
+    `brought` are paths that came along from the main checkout: no leave makes them a part of the work.
+    """
     parts: list[str] = []
+    if brought:
+        named = " ".join(shlex.quote(visible(as_text(path))) for path in brought[:MOST_PATHS])
+        parts.append(
+            f"The {act} is refused. ParallelAI brought this here (`workspace`), and it is no part of the work: {named}"
+        )
+        takes_out = f"`git restore --staged {named}` takes it out of the commit"
+        if act == "push":
+            takes_out = _TAKES_OUT[act].format(name=name)
+        parts.append(
+            f"{takes_out}; a line of `.gitignore` without a `/` at its end means links of folders, too."
+        )
     if out:
         parts.append(f"The {act} is refused. The workstream {shown(name)} may not change this:")
         parts += _lines(out)

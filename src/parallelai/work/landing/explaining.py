@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from typing import get_args
 
 from parallelai.errors import ENGINE_ERRORS, Internal, ParallelAIError
 from parallelai.records import ErrorKind, ErrorRecord
 from parallelai.work.landing.merging import Clash
-from parallelai.work.landing.records import Verdict
+from parallelai.work.landing.records import LAND_WITH, Candidate, Verdict
 from parallelai.work.streams.beside import files_and_folders
 
 _ABOUT_THE_TREE = ("gate_failed", "check_failed", "timed_out", "conflict", "invalid")
@@ -94,8 +95,19 @@ def conflicts(clash: Clash, with_: Sequence[str], target: str) -> ErrorRecord:
 def not_settled(clash: Clash, with_: Sequence[str], target: str, error: ErrorRecord) -> ErrorRecord:
     """A conflict that whoever was asked did not settle."""
     plain = conflicts(dataclasses.replace(clash, why=error.said), with_, target)
-    advice = f"{error.next}; or {plain.next}" if error.next else plain.next
+    advice = f"{named(error.next, clash.candidate)}; or {plain.next}" if error.next else plain.next
     return ErrorRecord("conflict", plain.said, error.where, advice, error.retry_helps)
+
+
+def named(advice: str, candidate: Candidate, *, is_ready: bool = False) -> str:
+    """Advice to land with an engine, with the name in it. What a run could not land has to be called ready again."""
+    name = shlex.quote(candidate.name)
+    if candidate.worktree is None:
+        name = f"--branches {name}"
+    again = f"`parallelai work land {name} --engine NAME`"
+    if candidate.worktree is not None and not is_ready:
+        again = f"`parallelai work done {name}` and then {again}"
+    return advice.replace(LAND_WITH, again)
 
 
 def waits_for(name: str, need: str, error: ErrorRecord | None) -> ErrorRecord:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from parallelai.records import ErrorRecord
+from parallelai.work.landing.explaining import named
 from parallelai.work.landing.merging import Chain, Clash, Merging
 from parallelai.work.landing.order import closure
 from parallelai.work.landing.records import Candidate, Plan
@@ -50,7 +51,8 @@ async def foresee(
     for ours, one in asked:
         found = await merging.foresee(ours, one)
         if isinstance(found, ErrorRecord):
-            refused.append((one.name, f"{found.said} ({found.next})" if found.next else found.said))
+            advice = f" ({named(found.next, one, is_ready=True)})" if found.next else ""
+            refused.append((one.name, f"{found.said}{advice}"))
         elif found:
             settled.append((one.name, _listed(list(found.values()))))
     out = {name for name, _ in refused}

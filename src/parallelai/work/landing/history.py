@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
 from parallelai.work.landing.messages import LANDS, UNDOES
-from parallelai.work.landing.records import Candidate
-from parallelai.work.streams.record import Landed
+from parallelai.work.landing.records import Candidate, candidate_of
+from parallelai.work.streams.record import Landed, Stream
 
 _MOST = 20_000
 _FORMAT = f"%H%x00%P%x00%(trailers:key={LANDS},valueonly)%x00%(trailers:key={UNDOES},valueonly)%x00%x01"
@@ -67,6 +67,14 @@ async def look_up(
             await _stand_in(repository, candidate, newest, found.stand_ins)
     squashed = await _squashed(repository, tip, candidates, newest)
     return History(found.landed, found.stand_ins, squashed)
+
+
+async def to_merge(repository: Repository, stream: Stream, commit: str, tip: str) -> str:
+    """The commit to merge with a tip of the target for a commit of a workstream: another, where it was taken back."""
+    if stream.undone is None and stream.undone_by is None:
+        return commit
+    candidate = replace(candidate_of(stream), commit=commit)
+    return (await look_up(repository, stream.target, tip, [candidate])).stand_ins.get(commit, commit)
 
 
 async def _squashed(

@@ -12,6 +12,8 @@ from parallelai.work.streams.record import GateRun, Landed, Stream
 
 Tell = Callable[[str | None, EventData], None]
 """Write an event down, of a workstream (its name) or of the whole landing (None)."""
+LAND_WITH = "`parallelai work land --engine NAME`"
+"""What resolvers say helps, who do not know what is to land: `explaining.named` puts that in."""
 REGENERATED = "regenerated"
 """Who settled what a program made anew: a lock file, or what the plan calls generated."""
 
@@ -30,6 +32,7 @@ class Candidate:
         trailers: for the commit's message, such as `ParallelAI-Run: r-…`.
         owns: patterns of the files that are its own.
         worktree: of a workstream, where it is put right if it does not pass.
+        notes: what a person should know of it, however it ends.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Candidate:
     trailers: Mapping[str, str] = field(default_factory=dict)
     owns: tuple[str, ...] = ()
     worktree: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def candidate_of(stream: Stream, *, among: Sequence[Stream] = (), engine: str | None = None) -> Candidate:

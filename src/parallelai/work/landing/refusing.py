@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 from parallelai.processes import Completed
 from parallelai.results.document import WAITS
 from parallelai.work.landing.commits import words
 
 _SHOWN = 3
+_UNDONE = {
+    "you have unmerged files": "files there have conflicts that are not settled: settle them",
+    "You have not concluded your merge": "a merge there is not finished: finish it",
+}
+"""What git says of a checkout in the middle of something, and what that means."""
+_LOCKED = re.compile(r"'(?P<path>[^'\n]*index\.lock)': File exists")
 
 
 def reason(done: Completed) -> str:
     """What git said of a merge that it refused: which files are in the way, and what to do with them."""
     heading, paths = "", list[str]()
-    for line in done.stderr.decode("utf-8", "replace").splitlines():
+    said = done.stderr.decode("utf-8", "replace")
+    locked = _LOCKED.search(said)
+    if locked is not None:
+        return (
+            f"another git works there, or was killed and left `{locked['path']}`: let it end, or remove that"
+        )
+    for sign, why in _UNDONE.items():
+        if sign in said:
+            return why
+    for line in said.splitlines():
         if line.startswith("error: "):
             if paths:  # the first reason is enough to begin with
                 break

@@ -99,14 +99,14 @@ def answer(
     """
     stray = sorted(set(touched) - set(question.files))
     if stray:
-        said = f"it changed `{_word(stray[0])}`, which is not in conflict"
+        said = f"the engine changed `{_word(stray[0])}`, which is not in conflict"
         more = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
         return ErrorRecord("trespass", said + more, next="only the conflicting files may be edited")
     settled: dict[str, bytes | None] = {}
     for path, conflict in question.conflicts.items():
         why = refused(conflict, contents.get(path))
         if why is not None:
-            return ErrorRecord("invalid", f"`{_word(path)}` is not settled: {why}")
+            return ErrorRecord("invalid", f"the engine did not settle `{_word(path)}`: {why}")
         settled[path] = contents.get(path)
     return settled
 

@@ -20,7 +20,7 @@ from parallelai.git.repository import Repository
 from parallelai.plan.generators import Generator
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.messages import how
-from parallelai.work.landing.records import REGENERATED, Resolved, Side, Tell
+from parallelai.work.landing.records import LAND_WITH, REGENERATED, Resolved, Side, Tell
 from parallelai.work.resolvers import asking, decisions, generating, regenerating
 from parallelai.work.resolvers.checking import MAX_BYTES, objection
 from parallelai.work.resolvers.decisions import Decision, Decisions, Key
@@ -29,7 +29,7 @@ from parallelai.work.resolvers.ladder import climb, rungs
 from parallelai.work.resolvers.records import Conflict, History, Rung
 from parallelai.work.resolvers.splitting import Split, merged_text, split
 
-ASK = "`parallelai work land --engine NAME`, or `landing: {resolver: NAME}`, has an engine settle it"
+ASK = f"{LAND_WITH}, or `landing: {{resolver: NAME}}`, has an engine settle it"
 """What helps where no resolver knows."""
 MAX_FILES = 1000
 """Merges with more conflicting files are left to a person."""

@@ -33,6 +33,7 @@ from parallelai.work.guard.watch import (
     refs_moved_since,
     watch_of,
 )
+from parallelai.work.guard.way_back import put_on_the_same, with_way_back
 
 _WORDS = "parallelai: back where it was before the attempt"
 _LEFT = "new, and left: a checkout is on it"
@@ -179,7 +180,9 @@ class UsersGit:
     # -- branches, tags and other refs
 
     async def _put_back_refs(self, look: Look, traced: Traced) -> list[str]:
-        moves = [each for each in await refs_moved_since(look.watch) if not self._is_another_matter(each)]
+        moved_refs = await refs_moved_since(look.watch)
+        overwritten = await put_on_the_same(self._repository, look.watch, moved_refs, traced)
+        moves = [each for each in (*moved_refs, *overwritten) if not self._is_another_matter(each)]
         if not moves:
             return []
         followed, known = await checked_out(self._repository), look.watch.refs
@@ -195,7 +198,8 @@ class UsersGit:
             elif moved.before is None and moved.ref in followed:
                 told.append(said(moved.ref, _LEFT))
             else:
-                is_back = await self._move_back(moved, known)
+                back = await with_way_back(self._repository, moved, traced.put_on(moved.ref))
+                is_back = await self._move_back(back, known)
                 words = _IN_CHECKOUT if moved.ref in followed else ""
                 told.append(said(moved.ref, words if is_back else _NOT_BACK))
         return told

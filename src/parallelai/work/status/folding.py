@@ -121,7 +121,7 @@ def status_of(
         is_interrupted: its run was killed, so that nobody works on it.
         conflicts: what it does not fit with now, where somebody looked; else the events say it.
     """
-    progress = _with_leave(stream, progress)
+    progress = _taken_up(stream, _with_leave(stream, progress))
     is_cut_off = is_interrupted and _is_cut_off(stream, progress)
     commit = None if is_lost else _landed_as(stream, progress)
     done = len(todo) if progress.is_worked_out or stream.state in ("done", "landed") else progress.parts
@@ -188,6 +188,12 @@ def _with_leave(stream: Stream, progress: Progress) -> Progress:
     error = progress.error
     waited = progress.outcome not in (None, "ok") and error is not None and error.said.startswith(UNMET)
     return replace(progress, outcome=None, error=None) if waited and stream.is_approved else progress
+
+
+def _taken_up(stream: Stream, progress: Progress) -> Progress:
+    """Of one that was taken back, and that somebody has called ready since: it may land."""
+    is_taken_up = stream.state == "done" and stream.undone is None and progress.stage == UNDONE
+    return replace(progress, stage="waiting", blocked=None) if is_taken_up else progress
 
 
 def _why_lost(stream: Stream) -> str:

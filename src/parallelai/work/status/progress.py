@@ -226,7 +226,8 @@ def _gate_started(progress: Progress, data: GateStarted) -> None:
 
 
 def _gate_ended(progress: Progress, data: GateEnded) -> None:
-    progress.gate = data
+    if data.ok or progress.landed is None:  # of what has landed it says that it was not taken back
+        progress.gate = data
 
 
 def _queued(progress: Progress, data: LandingQueued) -> None:

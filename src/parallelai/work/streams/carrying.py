@@ -30,7 +30,7 @@ class Refused:
 
 
 async def carry(
-    repository: Repository, tip: str, now: str, onto: str, how: How, message: str
+    repository: Repository, tip: str, now: str, onto: str, how: How, message: str, own: str | None = None
 ) -> Carried | Refused:
     """Bring commits, and what is uncommitted on them, to a new base.
 
@@ -39,8 +39,9 @@ async def carry(
         now: what is in the worktree: the tip, or a commit on it.
         onto: a commit of the target.
         message: of the merge commit.
+        own: a commit to merge in the stead of the tip, of which the target took something back.
     """
-    found = await _tip(repository, tip, onto, how, message)
+    found = await _tip(repository, tip, onto, how, message, own or tip)
     if isinstance(found, Refused):
         return found
     if now == tip:
@@ -58,13 +59,17 @@ def _conflict(what: str, merged: Merged) -> Refused:
     return Refused(f"{what} and the target changed the same places", files)
 
 
-async def _tip(repository: Repository, tip: str, onto: str, how: How, message: str) -> str | Refused:
+async def _tip(
+    repository: Repository, tip: str, onto: str, how: How, message: str, own: str
+) -> str | Refused:
     if await repository.ancestor(onto, tip):
         return tip
-    if await repository.ancestor(tip, onto):
+    if own == tip and await repository.ancestor(tip, onto):
         return onto
-    merged = await merge(repository.git, tip, onto)
-    if how == "rebase":
+    merged = await merge(repository.git, own, onto)
+    if (
+        how == "rebase" and own == tip
+    ):  # what was taken back is part of the target: a rebase would leave it out
         return await _rebased(repository, tip, onto, merged)
     if not merged.is_clean:
         return _conflict("its commits", merged)

@@ -36,12 +36,14 @@ class Now:
         tip: where the branch is.
         changed: paths that differ from the tip, new ones too, sorted.
         left_out: paths that git cannot record: repositories inside, pipes, what may not be read.
+        new: those of `changed` that git does not know there: nobody has added them.
     """
 
     commit: str
     tip: str
     changed: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 async def current(repository: Repository, stream: Stream) -> str:
@@ -58,6 +60,12 @@ async def measure(repository: Repository, stream: Stream, at: Path | None = None
     place = find_place(repository, stream)
     if at is not None:
         place = Place(repository, replace(place.entry, path=at))
+    return await measure_in(place, stream)
+
+
+async def measure_in(place: Place, stream: Stream) -> Now:
+    """Say what is in a worktree that was found, as `measure`."""
+    repository = place.repository
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
     with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
         index = Path(folder) / "index"
@@ -104,7 +112,9 @@ async def measure_with(place: Place, stream: Stream, tip: str, index: Path) -> N
     git = await git.dated(tip)
     commit = await git.line("commit-tree", tree, "-p", tip, "-m", f"What is in the worktree of {stream.name}")
     listed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, commit)
-    return Now(commit, tip, tuple(sorted(paths(listed))), left_out)
+    changed = tuple(sorted(paths(listed)))
+    others = frozenset(new)
+    return Now(commit, tip, changed, left_out, tuple(path for path in changed if path in others))
 
 
 async def differences(place: Place, stream: Stream, tip: str, index: Path) -> tuple[list[str], list[str]]:

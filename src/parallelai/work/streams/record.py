@@ -87,6 +87,7 @@ class Stream:
         undone: the landing's commit that `work undo` took back, until the workstream is taken up again;
             `undone_by`: the commit that did, and whether it waits for the user's checkout, too.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
+        is_by_hand: a person started it, and no assistant has worked in it.
         in_attempt: an attempt works in it; where none does, one was cut off there.
         left_at: when that was, in seconds since 1970, where it was stopped; None where it was killed.
         refused: by whom it was refused that it lands, and why; `refused_head`: for which head.
@@ -117,6 +118,7 @@ class Stream:
     brought: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     is_ready: bool = False
+    is_by_hand: bool = False
     leases: tuple[str, ...] = ()
     mail: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from typing import Literal
 from parallelai.events import WorkstreamRevisited
 from parallelai.git.repository import Repository
 from parallelai.work.streams.landed import gone
-from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.streams.record import Landed, Stream, is_undone
 from parallelai.work.streams.registry import Streams
 
 Course = Literal["as-it-is", "land", "anew", "leave"]
@@ -70,13 +70,18 @@ async def revisit(
 
 def course_of(stream: Stream, *, is_lost: bool, has_branch: bool, is_asked: bool) -> Course:
     """Decide what becomes of one workstream; `is_lost`: its landing is not on the target any more. Pure."""
-    if stream.state == "dropped":
-        return "anew" if is_asked else "leave"
-    if stream.state == "done" and stream.undone is not None:
-        return "land" if is_asked else "leave"
+    if is_out(stream):
+        if not is_asked:
+            return "leave"
+        return "anew" if stream.state == "dropped" else "land"
     if is_lost:
         return "land" if has_branch else "anew"
     return "as-it-is"
+
+
+def is_out(stream: Stream) -> bool:
+    """Say whether a person took a workstream out on purpose."""
+    return stream.state == "dropped" or is_undone(stream)
 
 
 def why_left(stream: Stream) -> str:

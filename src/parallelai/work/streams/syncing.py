@@ -28,6 +28,7 @@ from parallelai.processes import Completed
 from parallelai.store import faults
 from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
+from parallelai.work.landing.history import to_merge
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams.carrying import Difference, How, Refused, carry, trees
 from parallelai.work.streams.indexes import put_index
@@ -112,7 +113,8 @@ async def _sync(streams: Streams, place: Place, stream: Stream, wanted: _Wanted,
     await copy_index(place, tip, index)
     now = await measure_with(place, stream, tip, index)
     message = f"Merge `{stream.target}` into `{stream.branch}`\n"
-    carried = await carry(repository, tip, now.commit, onto, wanted.how, message)
+    own = tip if wanted.base != onto else await to_merge(repository, stream, tip, onto)
+    carried = await carry(repository, tip, now.commit, onto, wanted.how, message, own)
     if isinstance(carried, Refused):
         return Synced(False, stream, why=carried.why, files=carried.files)
     journal = _Journal(tip, carried.tip, now.commit, carried.now, wanted.base)

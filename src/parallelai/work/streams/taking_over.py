@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from parallelai.git.merging import Entry, merge
 from parallelai.git.repository import Repository
+from parallelai.work.landing.history import to_merge
 from parallelai.work.streams import syncing
 from parallelai.work.streams.beside import belongs_to, beside, held_at, with_entries
 from parallelai.work.streams.carrying import as_commit, trees
@@ -36,7 +37,8 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     `syncing.sync` does.
     """
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
-    merged = await merge(repository.git, tip, onto)
+    own = await to_merge(repository, stream, tip, onto)
+    merged = await merge(repository.git, own, onto)
     if merged.is_clean:
         return await syncing.sync(repository, streams, stream, onto, "merge")
     paths = tuple(conflict.path for conflict in merged.conflicts)
@@ -44,14 +46,14 @@ async def take_over(repository: Repository, streams: Streams, stream: Stream, on
     texts = await _marked(repository, there)
     others = [conflict for conflict in merged.conflicts if conflict.path not in texts]
     held = {path: entry for path, entry in there.items() if path not in texts}
-    more = beside(others, held, tip, onto)
+    more = beside(others, held, own, onto)
     files = (*texts, *(more or ()), *(path for path in held if belongs_to(path) is not None))
     if more is None or not files:
         return Synced(False, stream, why="git cannot put both sides into one worktree", files=paths)
     if stream.is_sparse and (hidden := await left_out(find_place(repository, stream), files)):
         why = "the worktree holds a part of the files, and would not have all that is to be settled"
         return Synced(False, stream, why=why, files=hidden)
-    labels = {tip: stream.name, onto: stream.target}
+    labels = {own: stream.name, onto: stream.target}
     named = {path: await _written(repository, there[path], text, labels) for path, text in texts.items()}
     tree = await with_entries(repository, merged.tree, {**more, **named})
     message = f"Merge `{stream.target}` into `{stream.branch}`, to be settled\n"
