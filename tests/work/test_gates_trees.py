@@ -266,6 +266,7 @@ def test_no_more_trees_are_used_at_once_than_allowed_and_each_is_its_users_alone
     commits = [user.commit({"a": str(number)}) for number in range(6)]
     inside: set[Path] = set()
     most = 0
+    two = asyncio.Event()
 
     async def use(trees: object, commit: str) -> None:
         nonlocal most
@@ -273,7 +274,10 @@ def test_no_more_trees_are_used_at_once_than_allowed_and_each_is_its_users_alone
             assert tree.path not in inside
             inside.add(tree.path)
             most = max(most, len(inside))
-            await asyncio.sleep(0)
+            if len(inside) == 2:
+                two.set()
+            async with asyncio.timeout(30):  # the first is not done before a second has come
+                await two.wait()
             assert (await said(tree, state, "git", "rev-parse", "HEAD")).strip() == commit
             inside.discard(tree.path)
 
