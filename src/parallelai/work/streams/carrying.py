@@ -67,9 +67,8 @@ async def _tip(
     if own == tip and await repository.ancestor(tip, onto):
         return onto
     merged = await merge(repository.git, own, onto)
-    if (
-        how == "rebase" and own == tip
-    ):  # what was taken back is part of the target: a rebase would leave it out
+    # What was taken back is part of the target: a rebase would leave it out.
+    if how == "rebase" and own == tip:
         return await _rebased(repository, tip, onto, merged)
     if not merged.is_clean:
         return _conflict("its commits", merged)
