@@ -397,16 +397,6 @@ def to_json(record: Any) -> Any:
     return to_jsonable_python(record)
 
 
-def encoder(kind: type[Any]) -> Callable[..., bytes]:
-    """Give what writes records of one kind as compact JSON text, for those that are written by the thousand.
-
-    What JSON does not have (infinity) is written as null. Call it with `warnings=False`: records are data
-    classes, whose types nobody enforces. It raises ValueError for what cannot be written.
-    """
-    encode: Callable[..., bytes] = adapter(kind).serializer.to_json
-    return encode
-
-
 def from_json(kind: type[T], data: Any) -> T:
     """Read a record back, checked. Raises `pydantic.ValidationError`."""
     return adapter(kind).validate_python(data)

@@ -56,4 +56,4 @@ def split(graph: TaskGraph, size: int) -> TaskGraph:
     groups = {
         name: tuple(part for item in items for part in parts[item]) for name, items in graph.groups.items()
     }
-    return TaskGraph(tuple(numbered), groups, graph.phases, graph.skipped)
+    return TaskGraph(tuple(numbered), groups, graph.phases, graph.skipped, graph.seen)

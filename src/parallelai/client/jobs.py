@@ -230,7 +230,7 @@ class Builder:
         fresh = [instance for instance in whole.instances if instance.task.id == task.id]
         added = [dataclasses.replace(one, index=start + number) for number, one in enumerate(fresh)]
         groups = {**whole.groups, **graph.groups}
-        return plan, TaskGraph((*graph.instances, *added), groups, graph.phases, graph.skipped)
+        return plan, TaskGraph((*graph.instances, *added), groups, graph.phases, graph.skipped, graph.seen)
 
     def batch_size(self, plan: Plan, graph: TaskGraph) -> int:
         """How many files the engines of a plan's first task look at in one request; 1 if one of them at most.
@@ -460,7 +460,7 @@ def only(graph: TaskGraph, wanted: Sequence[str]) -> TaskGraph:
     kept = [instance for instance in graph.instances if instance.id in keep]
     groups = {name: tuple(i for i in items if i in keep) for name, items in graph.groups.items()}
     renumbered = (dataclasses.replace(instance, index=number) for number, instance in enumerate(kept))
-    return TaskGraph(tuple(renumbered), groups, graph.phases, graph.skipped)
+    return TaskGraph(tuple(renumbered), groups, graph.phases, graph.skipped, graph.seen)
 
 
 def _first_budget(*budgets: Budget) -> Budget:

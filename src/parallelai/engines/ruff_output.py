@@ -6,15 +6,14 @@ standard error: those that the project's settings exclude are passed over in sil
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
-from pydantic_core import from_json
+import msgspec
 
 from parallelai.engines import notebooks
 from parallelai.engines.ruff_rules import weigh_at
@@ -31,6 +30,31 @@ _CAUSE = re.compile(r"^\s*Cause: (.*)$", re.MULTILINE)
 IO_ERROR = "E902"
 """Ruff's rule for a file that it could not read."""
 SYNTAX_ERROR = "invalid-syntax"
+
+
+class _Place(msgspec.Struct):
+    row: int
+    column: int
+
+
+class _Fix(msgspec.Struct):
+    message: str | None = None
+
+
+class _Item(msgspec.Struct):
+    """What is read of one line. Older versions gave syntax errors no `code`, newer ones some rules only a name."""
+
+    filename: str
+    location: _Place
+    end_location: _Place
+    message: str
+    code: str | None = None
+    name: str | None = None
+    cell: int | None = None
+    fix: _Fix | None = None
+
+
+_ITEM = msgspec.json.Decoder(_Item)
 
 
 class Located(NamedTuple):  # quicker to make than a data class, and there are thousands
@@ -52,55 +76,56 @@ def read_findings(
     """
     found: list[Located] = []
     cells = functools.cache(lambda path: notebooks.cell_lines(read(path) or ""))
-    for item in _items(output):
-        try:
-            path = item["filename"]
-            if not isinstance(path, str):
-                raise TypeError("`filename` is not a text")
-            name = relative(path)
+    try:
+        for item in _items(output):
+            name = relative(item.filename)
             if name is not None:
-                found.append(_located(item, path, name, cells))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Internal(
-                f"Ruff printed findings of an unknown form: {error!r}",
-                next="install another version of `ruff`",
-            ) from None
+                found.append(_located(item, name, cells))
+    except msgspec.ValidationError as error:
+        raise Internal(
+            f"Ruff printed findings of an unknown form: {error}",
+            next="install another version of `ruff`",
+        ) from None
     return found
 
 
-def _items(output: bytes) -> Iterator[Mapping[str, Any]]:
+def _items(output: bytes) -> Iterator[_Item]:
     """Read the lines that are JSON objects, one after another: at once they would take more time, and memory."""
     for line in io.BytesIO(output):
         if line.startswith(b"{") and (item := _item(line)) is not None:
             yield item
 
 
-def _item(line: bytes) -> Mapping[str, Any] | None:
+def _item(line: bytes) -> _Item | None:
     """Read one object; None for one that is cut off, because the middle of a long output is not kept."""
-    read: Mapping[str, Any] | None = None
     try:
-        read = from_json(line)
-    except ValueError:  # a name that is not UTF-8, or half of a surrogate pair: it may still be JSON
-        with contextlib.suppress(ValueError):
-            read = json.loads(line.decode("utf-8", "replace"))
-    return read
+        return _ITEM.decode(line)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a name that is no UTF-8, or half of a surrogate pair?
+        return _mended(line)
 
 
-def _located(
-    item: Mapping[str, Any], path: str, name: str, cells: Callable[[str], notebooks.CellLines]
-) -> Located:
-    start, end = item["location"], item["end_location"]
-    # Older versions gave syntax errors no code, newer ones give some rules only a name.
-    rule: str = item["code"] or item.get("name") or SYNTAX_ERROR
-    line = (start["row"], max(start["row"], end["row"]))
-    column: tuple[int, int] | None = (start["column"], end["column"])
-    message = _field(item["message"]) or rule
-    if item.get("cell") is not None:
-        place = functools.partial(notebooks.place, cells(path), item["cell"])
-        message = f"{message} (cell {item['cell']}, line {line[0]})"
+def _mended(line: bytes) -> _Item | None:
+    try:
+        plain = json.loads(line.decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    return msgspec.convert(plain, _Item)
+
+
+def _located(item: _Item, name: str, cells: Callable[[str], notebooks.CellLines]) -> Located:
+    start, end = item.location, item.end_location
+    rule = item.code or item.name or SYNTAX_ERROR
+    line = (start.row, max(start.row, end.row))
+    column: tuple[int, int] | None = (start.column, end.column)
+    message = _field(item.message) or rule
+    if item.cell is not None:
+        place = functools.partial(notebooks.place, cells(item.filename), item.cell)
+        message = f"{message} (cell {item.cell}, line {line[0]})"
         line, column = (place(line[0]), max(place(line[0]), place(line[1]))), None
     severity, category = weigh_at(rule, name)
-    fix = item.get("fix") or {}
+    fix = item.fix.message if item.fix is not None else None
     finding = Finding(
         file=name,
         line=line,
@@ -109,9 +134,9 @@ def _located(
         category=category,
         rule=rule,
         message=message,
-        suggestion=_field(fix.get("message") or "") or None,
+        suggestion=_field(fix or "") or None,
     )
-    return Located(path, finding, is_unread=rule == IO_ERROR)
+    return Located(item.filename, finding, is_unread=rule == IO_ERROR)
 
 
 @functools.lru_cache(maxsize=2048)  # rules say the same thing again and again

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from parallelai.events.runs import RunData
 from parallelai.events.tasks import TaskData
 from parallelai.events.workstreams import WorkstreamData
-from parallelai.records import encoder, from_json
+from parallelai.events.writing import write_json
+from parallelai.records import from_json
 
 VERSION = 1
 
@@ -40,16 +41,12 @@ def data_to_json(data: EventData | Mapping[str, Any]) -> str:
         return json.dumps(data, separators=(",", ":"))
     if _LATEST and (latest := _LATEST[0])[0] is data:
         return latest[1]
-    encode = _ENCODERS.get(type(data))
-    if encode is None:
-        encode = _ENCODERS[type(data)] = encoder(type(data))
-    text = encode(data, warnings=False).decode()
+    text = write_json(data).decode()
     if len(text) >= _LARGE:
         _LATEST.append((data, text))
     return text
 
 
-_ENCODERS: dict[type[Any], Callable[..., bytes]] = {}
 _LARGE = 64 * 1024
 _LATEST: deque[tuple[object, str]] = deque(maxlen=1)
 """The last large one: thousands of findings are encoded for the journal, and at once again for who watches."""

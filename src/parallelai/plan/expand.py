@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from parallelai.errors import UsageError
 from parallelai.plan.chunks import chunk
+from parallelai.plan.contents import Seen
 from parallelai.plan.files import Tree, match, read_text, triage, triage_safety
 from parallelai.plan.graph import Instance, TaskGraph, find_cycle
 from parallelai.plan.model import Chunk, Defaults, Phase, PhaseGate, Plan, Task, Workstream
@@ -61,6 +62,7 @@ def expand(
         _groups(instances, ties, plan.phases),
         tuple(plan.phases),
         tuple(FileNote(path, why) for path, why in sorted(sieve.skipped.items())),
+        sieve.seen,
     )
     if barriers:
         graph.topological()  # a dependency on a later phase is a cycle with the barrier
@@ -92,6 +94,7 @@ class _Sieve:
 
     tree: Tree
     skipped: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
     _selected: dict[tuple[str, ...] | None, Sequence[str]] = field(default_factory=dict)
     _sources: dict[str, str | None] = field(default_factory=dict)
     _safe: dict[str, str | None] = field(default_factory=dict)
@@ -156,7 +159,7 @@ class _Sieve:
         root = self.tree.root
         full = os.path.join(root, path)  # noqa: PTH118  # texts: there are thousands
         if is_sifted:
-            return triage(full, root=root, folders=self._folders)
+            return triage(full, root=root, folders=self._folders, seen=self.seen)
         return triage_safety(full, root, folders=self._folders)
 
 

@@ -18,10 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from parallelai.errors import UsageError
+from parallelai.plan.contents import Seen, content_digest, mark_of
 from parallelai.plan.patterns import Pattern, escape, parse, refuse_braces, rooted
 
 HUGE_BYTES = 1024 * 1024
 HEAD_BYTES = 8 * 1024
+READ_AT_ONCE_BYTES = 32 * 1024
+"""Of a file that is only looked at: nearly all sources are smaller, and need not be read again."""
 IGNORE_BYTES = 1024 * 1024
 """How much of one `.gitignore` is read."""
 
@@ -168,13 +171,18 @@ def unmatched(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath 
 
 
 def triage(
-    path: Path | str, *, root: Path | None = None, folders: dict[str, str] | None = None
+    path: Path | str,
+    *,
+    root: Path | None = None,
+    folders: dict[str, str] | None = None,
+    seen: dict[str, Seen] | None = None,
 ) -> str | None:
-    """Say why nobody should read a file as source, None if it is fine; looks at 8 kB at most.
+    """Say why nobody should read a file as source, None if it is fine; judges by 8 kB at most.
 
     A `path` that is a text is taken as it is, which is quicker where there are thousands.
     `link out of the project` is only told when `root` is given. `folders` is one empty mapping for calls that
-    follow each other at once: folders are resolved once then.
+    follow each other at once: folders are resolved once then. Into `seen` go, by
+    path, the fine files that were read whole.
     """
     path = os.fspath(path)
     try:
@@ -184,14 +192,14 @@ def triage(
     if isinstance(descriptor, str):
         return descriptor
     try:
-        return _why_no_source(path, descriptor)
+        return _why_no_source(path, descriptor, seen)
     except OSError:
         return "unreadable"
     finally:
         os.close(descriptor)
 
 
-def _why_no_source(path: str, descriptor: int) -> str | None:
+def _why_no_source(path: str, descriptor: int, seen: dict[str, Seen] | None) -> str | None:
     if path.endswith(_GENERATED_ENDINGS) or path.rpartition("/")[2] in _GENERATED_NAMES:
         return "generated"
     status = os.fstat(descriptor)
@@ -199,10 +207,15 @@ def _why_no_source(path: str, descriptor: int) -> str | None:
         return "not a file"
     if status.st_size > HUGE_BYTES:
         return "huge"
-    head = os.read(descriptor, HEAD_BYTES)
+    data = os.read(descriptor, HEAD_BYTES if seen is None else READ_AT_ONCE_BYTES)
+    head = data[:HEAD_BYTES]
     if b"\0" in head:
         return "binary"
-    return "generated" if _is_generated(path, head) else None
+    if _is_generated(path, head):
+        return "generated"
+    if seen is not None and len(data) == status.st_size:
+        seen[path] = Seen(mark_of(status), content_digest(data))
+    return None
 
 
 def triage_safety(path: Path | str, root: Path, *, folders: dict[str, str] | None = None) -> str | None:

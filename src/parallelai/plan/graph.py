@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from parallelai.errors import UsageError
+from parallelai.plan.contents import Seen
 from parallelai.plan.model import Phase, Task
 from parallelai.records import FileNote, FilePart
 
@@ -35,12 +36,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class TaskGraph:
-    """Instances in plan order, the groups that some of them await, and the files that were left out."""
+    """Instances in plan order, the groups that some of them await, and the files that were left out.
+
+    `seen` is what files held (by absolute path) that were read when the graph was made.
+    """
 
     instances: tuple[Instance, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     skipped: tuple[FileNote, ...] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict, repr=False, compare=False)
     _by_id: Mapping[str, Instance] = field(init=False, repr=False, compare=False)
     _by_task: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 

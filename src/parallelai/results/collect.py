@@ -23,7 +23,6 @@ from parallelai.results.suppress import is_suppressed
 from parallelai.results.votes import Joined, Judgement, Report, Voice, join, needs_matching
 
 _MOST_TEXTS = 5_000  # that the rareness of words is learned from
-_NOTHING_KNOWN = Judgement(Vocabulary(()), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,18 @@ class Collector:
         """Identify the findings of a reply, which holds where no other reply is about the same file."""
         if reported.is_quoted:  # how many saw a matter, and who looked, only the end tells
             return
-        files, _ = _by_file([reported])
-        for path, entries in files.items():
+        files: dict[str, list[Finding]] = defaultdict(list)
+        for finding in reported.reply.findings:
+            files[finding.file].append(finding)
+        for path, found in files.items():
             if path not in self._early:
-                kept, source = _placed(entries, self._read(path))
-                findings = _identify(join(kept, (), _NOTHING_KNOWN), path, source)
-                self._early[path] = _Identified(reported.reply, tuple(findings), len(entries) - len(kept))
+                source = Source(self._read(path))
+                kept = [
+                    placed for one in found if (placed := _put(one, source, must_quote=False)) is not None
+                ]
+                alone = [Joined(reported.task, (reported.engine,), 1, one) for one in kept]
+                findings = tuple(_identify(alone, path, source))
+                self._early[path] = _Identified(reported.reply, findings, len(found) - len(kept))
 
     def collect(self, reports: Iterable[Reported], record: TrackRecord | None = None) -> Collected:
         """Collect the findings of all replies, whether they were taken before or not.
@@ -148,15 +153,21 @@ def _placed(entries: Sequence[Report], text: str | None) -> tuple[list[Report], 
 
 def _place(report: Report, source: Source) -> Report | None:
     """Put a finding where its quote stands; None if it quotes what the file does not hold."""
-    placed = place_one(_sound(report.finding), source, must_quote=report.is_quoted)
+    placed = _put(report.finding, source, must_quote=report.is_quoted)
     if placed is None or placed is report.finding:
         return report if placed is not None else None
     return report._replace(finding=placed)
 
 
+def _put(finding: Finding, source: Source, *, must_quote: bool) -> Finding | None:
+    return place_one(_sound(finding), source, must_quote=must_quote)
+
+
 def _sound(finding: Finding) -> Finding:
     """A finding with place and confidence within what they can be: engines count from 0, or swap ends."""
     (first, last), column, confidence = finding.line, finding.column, finding.confidence
+    if confidence is None and column is not None and 1 <= first <= last and 1 <= column[0] <= column[1]:
+        return finding  # as nearly all of an analyser's are
     line = (max(1, first), max(1, first, last))
     if column is not None and (min(column) < 1 or (line[0] == line[1] and column[1] < column[0])):
         column = None

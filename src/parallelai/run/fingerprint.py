@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request
+from parallelai.plan.contents import Seen, content_digest, mark_of
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Choice, EngineEntry, Role, Task
 from parallelai.plan.templates import Template
@@ -117,40 +118,36 @@ ABSENT = "absent"
 """The hash of a file that is not there."""
 
 
-def content_digest(content: bytes) -> str:
-    """Hash a file's content."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 class FileDigests:
     """Content hashes of a project's files. A file that is not there hashes as absent.
 
     A file is read again only if its status says that it was written since: tasks may write files. What the
     run itself wrote into a file does not count: `written` gives the hash of what was there before, for a
-    path and the hash of what the run wrote; None stands for no file.
+    path and the hash of what the run wrote; None stands for no file. `seen` is what files (by absolute path)
+    were found to hold shortly before.
     """
 
     def __init__(
-        self, root: Path, written: Mapping[tuple[str, str | None], str | None] | None = None
+        self,
+        root: Path,
+        written: Mapping[tuple[str, str | None], str | None] | None = None,
+        seen: Mapping[str, Seen] | None = None,
     ) -> None:
         self._root = root
         self._written = written or {}
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._known: dict[str, Seen] = dict(seen or {})
 
     def of(self, path: str) -> str:
         full = f"{self._root}/{path}"
         try:
             status = os.stat(full)  # noqa: PTH116
-            mark = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-            known = self._known.get(path)
-            if known is not None and known[0] == mark:
-                return known[1]
-            content = _read(full, status.st_size)
+            mark = mark_of(status)
+            known = self._known.get(full)
+            if known is None or known.mark != mark:
+                known = self._known[full] = Seen(mark, content_digest(_read(full, status.st_size)))
         except OSError:
             return self._before(path, None)
-        found = self._before(path, content_digest(content))
-        self._known[path] = (mark, found)
-        return found
+        return self._before(path, known.digest)
 
     def _before(self, path: str, found: str | None) -> str:
         before = self._written.get((path, found), found) if self._written else found

@@ -123,7 +123,7 @@ class Preparation:
         self._root = str(job.root)
         self._job = job
         self._prior = prior
-        self._files = FileDigests(job.root, prior.written)
+        self._files = FileDigests(job.root, prior.written, job.graph.seen)
         self._entries = EntryDigests()
         self._definitions: dict[tuple[str, tuple[str, ...]], str] = {}
         self._doers: dict[int, tuple[Assignment, str]] = {}  # by identity, which holds while it is kept here

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from parallelai.records import Reply, encoder, from_json
+from parallelai.events.writing import write_json
+from parallelai.records import Reply, from_json
 from parallelai.store import rows
 from parallelai.store.database import make_private, open_connection, roll_back
 
@@ -341,10 +342,9 @@ def _empty(connection: sqlite3.Connection) -> None:
 def _encode(reply: Reply) -> bytes | None:
     """Write a reply as JSON; None where it holds what JSON cannot."""
     try:
-        body: bytes = encoder(Reply)(reply, warnings=False)
+        return write_json(reply)
     except ValueError:
         return None
-    return body
 
 
 def _decode(body: bytes) -> Reply:

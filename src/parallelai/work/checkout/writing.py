@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from parallelai.run.fingerprint import content_digest
+from parallelai.plan.contents import content_digest
 from parallelai.work.checkout.pending import (
     APPLYING,
     DONE,
