@@ -157,7 +157,9 @@ def _accept(root: str, parts: Iterable[FilePart]) -> _Files:
             shown = name.encode("utf-8", "backslashreplace").decode()
             files.skipped.append(FileNote(shown, _NOT_UTF8))
             continue
-        path = os.path.normpath(top + name)
+        path = top + name
+        if "/." in path or "//" in path or path.endswith("/"):  # seldom, and it takes its time
+            path = os.path.normpath(path)
         if name.startswith("/") or "\0" in name or not path.startswith(top):
             files.failed.append(FileNote(name, _OUTSIDE))
             continue
@@ -190,7 +192,7 @@ def _why_unreadable(path: str, real_root: str, inside: dict[str, bool]) -> str |
         mode = os.lstat(path).st_mode
     except (OSError, ValueError):
         return GONE
-    is_inside = _is_inside(os.path.dirname(path), real_root, inside)
+    is_inside = _is_inside(path.rpartition("/")[0] or "/", real_root, inside)
     if stat.S_ISLNK(mode):
         real = os.path.realpath(path)
         if not _is_below(real, real_root):

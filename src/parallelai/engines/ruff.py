@@ -242,7 +242,7 @@ class _Work:
         )
 
     def _is_usually_excluded(self, path: str) -> bool:
-        folder, settings = os.path.dirname(path), self._settings[path].path
+        folder, settings = path.rpartition("/")[0] or "/", self._settings[path].path
         known = self._ruff.usually_excluded
         if (folder, settings) not in known:
             above = os.path.dirname(settings) if settings else ""

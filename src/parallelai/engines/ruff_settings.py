@@ -151,7 +151,7 @@ class SettingsReader:
         made: dict[str | None, Settings] = {}
         result: dict[str, Settings] = {}
         for path in paths:
-            folder = os.path.dirname(path)
+            folder = path.rpartition("/")[0] or "/"
             settings = of_folder.get(folder)
             if settings is None:
                 places = self._places(folder, known)

@@ -89,7 +89,7 @@ def walk(root: Path) -> FileTree:
             path = f"{folder}{name}"
             if _is_left_out(path, name, is_folder) or _is_ignored(path, is_folder, ignores):
                 continue
-            if is_folder and not (root / path / "pyvenv.cfg").exists():
+            if is_folder and not os.path.exists(root / path / "pyvenv.cfg"):  # noqa: PTH110  # never raises
                 pending.append((f"{path}/", ignores))
             elif not is_folder:
                 found.append(path)

@@ -133,7 +133,7 @@ class FileDigests:
         written: Mapping[tuple[str, str | None], str | None] | None = None,
         seen: Mapping[str, Seen] | None = None,
     ) -> None:
-        self._root = root
+        self._root = str(root)
         self._written = written or {}
         self._known: dict[str, Seen] = dict(seen or {})
 
