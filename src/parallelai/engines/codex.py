@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parallelai.engines.client_engine import MIB, Client, ClientEngine, Launch, Login
+from parallelai.engines.codex_program import own_program
 from parallelai.engines.codex_stream import CodexReader, recorded_total
 from parallelai.engines.planted import read_plain
 from parallelai.engines.protocol import Capabilities, Request
@@ -82,9 +83,12 @@ class CodexEngine(ClientEngine):
     )
 
     def prepare(self, request: Request, launch: Launch) -> Launch:
-        """Write the schema down, and note what a session that goes on has taken until now."""
+        """Find its own program, write the schema down, note what a session that goes on has taken until now."""
         if self.entry.base_url is None and launch.key is None and not _has_login(launch):
             raise Rejected(f"nobody is logged in to `{self.name}`", next="run `codex login`, or name a key")
+        if found := own_program(launch.path):
+            program, variables = found
+            launch = dataclasses.replace(launch, path=program, env={**variables, **launch.env})
         # git would complain aloud of a file that codex's own sandbox closes to it
         if not launch.is_confined and not _is_let_off(self.entry.args):
             env = {name: value for name, value in launch.env.items() if name != "GIT_TRACE_REFS"}
