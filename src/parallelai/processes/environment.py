@@ -49,8 +49,7 @@ def find(name: str, path: str | None = None) -> str | None:
         return str(Path(name).absolute()) if is_executable(Path(name)) else None
     search = os.environ.get("PATH", os.defpath) if path is None else path
     for folder in search.split(os.pathsep):
-        candidate = Path(folder) / name
-        if Path(folder).is_absolute() and name and is_executable(candidate):
+        if name and folder.startswith("/") and is_executable(candidate := Path(folder) / name):
             return str(candidate)
     return None
 

@@ -179,14 +179,17 @@ def DEFAULT_HIDDEN(home: str | os.PathLike[str]) -> tuple[str, ...]:
     Where XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME is set, what lies there counts too;
     our own state is part of it. An engine shows its own folders again by `readable` and `writable`.
     """
-    base = Path(home).absolute()
+    base = str(Path(home).absolute()).rstrip("/")
     folders = {
-        f"{inside}/": os.environ.get(variable) or f"{base}/{inside}" for variable, inside in _XDG.items()
+        f"{inside}/": str(Path(os.environ.get(variable) or f"{base}/{inside}"))
+        for variable, inside in _XDG.items()
     }
     found = [f"{base}/{name}" for name in _NAMES]
     for prefix, folder in folders.items():
+        if not folder.startswith("/"):
+            continue
         found += [f"{folder}/{name.removeprefix(prefix)}" for name in _NAMES if name.startswith(prefix)]
-    return tuple(dict.fromkeys(str(Path(path)) for path in found if path.startswith("/")))
+    return tuple(dict.fromkeys(found))
 
 
 _XDG = {
