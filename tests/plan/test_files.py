@@ -266,3 +266,12 @@ def test_walk_leaves_out_what_nobody_wrote_here(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("")
     assert walk(tmp_path).paths == ("a.py",)
+
+
+def test_walk_goes_on_past_a_folder_that_the_system_does_not_let_it_look_into(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    deep = tmp_path
+    while (left := 4090 - len(os.fspath(deep))) > 1:  # as long a path as there may be: nothing in it has one
+        deep /= "d" * min(200, left - 1)
+        deep.mkdir()
+    assert walk(tmp_path).paths == ("a.py",)

@@ -27,6 +27,7 @@ from parallelai.events import (
     TaskEnded,
     TaskExpanded,
     TaskStep,
+    data_from_json,
     data_to_json,
 )
 from parallelai.records import Change, Coverage, FileNote, Finding, LimitKey, Outcome, Reply, Severity, Usage
@@ -56,6 +57,21 @@ def test_large_events_are_each_encoded_as_they_are() -> None:
     texts = [data_to_json(data) for data in (one, one, other, one, TaskExpanded(one.items))]
     assert [text[11] for text in texts] == [*"aabaa"], texts[0][:20]
     assert len({*map(len, texts)}) == 1
+
+
+def _nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+@pytest.mark.parametrize(
+    "odd", [10**30, {"key": [1.5, -(10**20)]}, _nested(300)], ids=["huge", "mixed", "deep"]
+)
+def test_what_a_model_answered_is_kept_as_it_is(odd: Any) -> None:
+    answered = AttemptEnded("m", ok=True, seconds=1.0, reply=Reply(data={"odd": odd}))
+    assert data_from_json("attempt.ended", data_to_json(answered)) == answered
 
 
 # The folder.

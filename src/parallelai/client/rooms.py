@@ -14,10 +14,10 @@ from parallelai.plan.graph import TaskGraph
 from parallelai.plan.model import PhaseGate, Workstream
 from parallelai.run.approving import Approvals
 from parallelai.run.assembly import works_in_folder
+from parallelai.run.commanded import Steer
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 from parallelai.run.resume import Prior
-from parallelai.run.runner import Steer
 from parallelai.run.steps import CheckStep, Step
 from parallelai.run.workspaces import Workspaces
 from parallelai.store import RunWriter
@@ -39,6 +39,20 @@ def refuse_without_git(project: OpenProject, graph: TaskGraph) -> None:
     if needs_room(graph) and not project.has_git:
         said = "workstreams and gates of phases need a git repository, and the project is none"
         raise UsageError(said, next="`git init` and a first commit make it one")
+
+
+def refuse_renamed(project: OpenProject, plan: str | None, graph: TaskGraph, *, is_anew: bool) -> None:
+    """Raise `UsageError` where a plan's workstreams were begun by the name that it had before.
+
+    `is_anew`: what is finished is done again in any case, or was not there when the run began.
+    """
+    works = {each.id: each.task.description for each in graph.instances if isinstance(each.task, Workstream)}
+    if plan is None or not works:
+        return
+    from parallelai.work.streams import registry, renamed
+
+    streams = registry.Streams(project.state)
+    renamed.refuse_renamed(streams, project.root, plan, works, is_anew=is_anew)
 
 
 def places_of(room: Room | None, inner: RunWorkspaces | None) -> Workspaces | None:

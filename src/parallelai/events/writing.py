@@ -15,5 +15,5 @@ def write_json(record: Any) -> bytes:
     """
     try:
         return msgspec.json.encode(record)
-    except (TypeError, OverflowError, RecursionError):  # what models answered may be anything, also 10**30
+    except (TypeError, RecursionError):  # a key that is no text, or lists in lists without end
         return pydantic_core.to_json(record, inf_nan_mode="null")

@@ -1,4 +1,4 @@
-"""Turn a job into what the scheduler takes: nodes and settings."""
+"""Turn a job into what the scheduler takes, nodes and settings, and what the journal says of its tasks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from parallelai.engines.protocol import Request
+from parallelai.events import TaskExpanded
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
-from parallelai.records import LimitKey, Usage
+from parallelai.records import FileNote, LimitKey, Usage
 from parallelai.run.job import Assignment, Job
 from parallelai.run.nodes import Allowance, Member, Node, RoleLimit, Rule
 from parallelai.run.settings import Settings
@@ -204,3 +205,14 @@ def settings_of(
         spent=Allowance(usd=spent.usd, tokens=spent.tokens, time=spent_seconds),
         is_crowded=is_crowded,
     )
+
+
+def expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:
+    """Make the event that tells of instances, and of the files that were left out."""
+    files = {
+        instance.id: tuple(dict.fromkeys(part.path for part in instance.files))
+        for instance in instances
+        if instance.files
+    }
+    editing = tuple(instance.id for instance in instances if instance.files and instance.task.edits)
+    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped, editing=editing)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 import random
 import socket
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from parallelai import processes
-from parallelai.engines.protocol import Message, Request
-from parallelai.errors import EngineError, ParallelAIError, StoreError, UsageError
+from parallelai.engines.protocol import Request
+from parallelai.errors import EngineError, ParallelAIError, StoreError
 from parallelai.events import (
     Event,
     EventData,
@@ -24,16 +22,16 @@ from parallelai.events import (
     RunCreated,
     RunStarted,
     RunStopping,
-    TaskExpanded,
     TaskReady,
 )
 from parallelai.plan.graph import Instance
-from parallelai.records import FileNote, LimitKey, Outcome, RunDocument
+from parallelai.records import LimitKey, Outcome, RunDocument
 from parallelai.run import approving, assembly, limiting
 from parallelai.run.applying import apply_changes
 from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.closing import Closing, How
 from parallelai.run.collector import collecting_seldom
+from parallelai.run.commanded import Commanded, Grow, Hands, Steer
 from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
 from parallelai.run.endings import ended_of
 from parallelai.run.executors.base import (
@@ -48,6 +46,7 @@ from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
 from parallelai.run.keeping import Keeping, kept
 from parallelai.run.masking import Masker
+from parallelai.run.nodes import Node
 from parallelai.run.preparation import Preparation
 from parallelai.run.readiness import Readiness
 from parallelai.run.report import Report
@@ -70,9 +69,6 @@ STARTS_AT_ONCE = 16
 until all are made ready."""
 
 Watch = Callable[[Sequence[Event]], None]
-Steer = Callable[[str, Mapping[str, Any], str], str]
-Grow = Callable[[Job, Mapping[str, Any]], Job]
-"""Gives the job with one more task in its plan and graph. Raises `UsageError` or `PlanError`."""
 
 
 class Runner:
@@ -126,7 +122,7 @@ class Runner:
         self._watch = watch
         self._masker = masker or Masker()
         self._workspaces = workspaces
-        self._steer_stream = steer
+        self._steer = steer
         self._questions = questions or Questions(
             writer.append, is_attended=job.is_attended, is_confined=lambda workspace: False
         )
@@ -152,7 +148,7 @@ class Runner:
         self._signal: int | None = None
         self._has_reached_budget = False
         self._scheduler = Scheduler(
-            assembly.nodes_of(job, job.graph.instances, steps, self._key_of),
+            self._nodes_of(job, job.graph.instances),
             job.graph.groups,
             assembly.settings_of(job, report.spent, report.seconds, self._permits.is_crowded),
             prepare=self._readiness.prepare,
@@ -240,7 +236,7 @@ class Runner:
             job.run,
             self._store.commands,
             self._scheduler,
-            weakref.proxy(self),
+            Commanded(job, self._scheduler, self._flights, self._questions, self._hands()),
             writer.append,
             writer.flush,
             self._prior.commands,
@@ -253,11 +249,22 @@ class Runner:
             )
         )
 
+    def _hands(self) -> Hands:
+        itself: Runner = weakref.proxy(self)  # in no circle, so that all of it is freed as soon as it is done
+        return Hands(
+            self._grow,
+            lambda job, instances: itself._nodes_of(job, instances),
+            lambda job: itself._adopt(job),
+            self._writer.append,
+            lambda: itself._now(),
+            self._steer,
+        )
+
     def _expand(self, writer: RunWriter) -> None:
         for data in self._news:
             writer.append(data)
         graph = self._job.graph
-        writer.append(_expansion(graph.instances, tuple(graph.skipped)))
+        writer.append(assembly.expansion(graph.instances, tuple(graph.skipped)))
         Keeping(
             self._job,
             self._prior,
@@ -275,7 +282,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             self._executor = LocalExecutor(group, self._job.engines, coordinator, self._workspaces)
             self._group = group
-            helpers = (group.create_task(self._pump(self._executor)), group.create_task(self._steer()))
+            helpers = (group.create_task(self._pump(self._executor)), group.create_task(self._obey()))
             try:
                 yield
             finally:
@@ -327,7 +334,7 @@ class Runner:
             self._inbox.extend(news)
             self._wake.set()
 
-    async def _steer(self) -> None:
+    async def _obey(self) -> None:
         while True:
             await self._steering.obey(self._wake.set)
             await asyncio.sleep(POLL_SECONDS)
@@ -428,52 +435,16 @@ class Runner:
         self._scheduler.step_ended(task, step, record, self._now())
         self._wake.set()
 
-    # -- what others ask (`steering.Steered`)
+    # -- small things
 
-    def add_task(self, task: Mapping[str, Any]) -> str:
-        before = self._job.graph
-        job = self._grow(self._job, task)
-        fresh = [instance for instance in job.graph.instances if not before.items(instance.id)]
-        nodes = assembly.nodes_of(job, fresh, self._stepping.steps, self._key_of)
-        groups = {name: items for name, items in job.graph.groups.items() if name not in before.groups}
-        self._scheduler.add(nodes, groups, self._now())  # refuses before anything is changed
-        self._adopt(job)
-        self._writer.append(dataclasses.replace(_expansion(fresh, ()), is_addition=True))
-        return "added " + ", ".join(f"`{instance.id}`" for instance in fresh)
+    def _nodes_of(self, job: Job, instances: Iterable[Instance]) -> list[Node]:
+        return assembly.nodes_of(job, instances, self._stepping.steps, self._key_of)
 
     def _adopt(self, job: Job) -> None:
+        """Go on with a job that has more tasks."""
         self._job = job
         self._readiness.adopt(job)
         self._flights.adopt(job)
-
-    def retry_task(self, task: str) -> str:
-        opened = self._scheduler.retry(task, self._now())
-        return "trying again " + ", ".join(f"`{name}`" for name in opened or (task,))
-
-    def answer(self, question: str, option: str, by: str) -> str:
-        return self._questions.answer(question, option, by)
-
-    def send(self, task: str, text: str, by: str) -> str:
-        if self._flights.send(task, Message(text, by)):
-            return "sent"
-        mute = self._flights.mute(task)
-        if self._steer_stream is not None and self._job.has_streams:
-            said = self._steer_stream("send", {"name": task, "text": text}, by)
-            return f"{mute}: {said}" if mute else said
-        raise UsageError(mute or f"task `{task}` is not running")
-
-    def steer(self, kind: str, args: Mapping[str, Any], by: str) -> str:
-        is_leave = kind in ("approve", "reject") and self._job.has_leave
-        if self._steer_stream is None or not (self._job.has_streams or is_leave):
-            raise UsageError(f"`{kind}` is for workstreams, and this run has none")
-        if kind == "stop":
-            name = str(args.get("name"))
-            if not self._scheduler.cancel(name, f"stopped by {by}" if by else "stopped"):
-                raise UsageError(f"`{name}` has already ended")
-            return f"ending `{name}`; its worktree stays, if it has one"
-        return self._steer_stream(kind, args, by)
-
-    # -- small things
 
     def _key_of(self, engine: str, request: Request) -> LimitKey:
         return assembly.key_of(self._job, engine, request)
@@ -490,13 +461,3 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
-def _expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:
-    files = {
-        instance.id: tuple(dict.fromkeys(part.path for part in instance.files))
-        for instance in instances
-        if instance.files
-    }
-    editing = tuple(instance.id for instance in instances if instance.files and instance.task.edits)
-    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped, editing=editing)
