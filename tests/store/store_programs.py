@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,7 @@ async def fork(state: str, gate: str) -> None:
 
 def fork_while_busy(state: str, times: str) -> None:
     """Fork again and again while a thread is within SQLite; each child closes what it has inherited, or drops it."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on it warns of just what is tried here
     store = Store.open(Path(state))
     is_over = threading.Event()
 
