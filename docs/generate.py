@@ -378,6 +378,13 @@ qwen reports by its telemetry, into a file, without prompts; who sets a `QWEN_TE
 `env` has it so, and goes without this. opencode reports by a plugin of ours, beside your own ones. The files lie in a
 temporary folder of ours and are deleted after the turn.
 
+`aider` 0.86.2, `pi` 0.74.2 and `mini-swe-agent` 2.4.6, the ready-made commands, were tried in the same way, and
+create files and answer with a sandbox and without one. A wrong key and an unknown model are `rejected`, 429 and a quota
+that is used up `rate_limited` (none of the three hands on for how long), a server error 500 and garbage `transient`, a
+server that hangs `timed_out`, after one request each. By aider and pi too long a context is `rejected`, an answer cut
+at the most tokens `invalid`. pi tells a refusal from an answer (`refused`). aider does not: the words of the refusal
+are the answer, and a task with `edits: true` fails for its empty change.
+
 `cursor` needs an account of its own to do anything, and is built after its documentation.
 
 ## Older versions

@@ -64,6 +64,21 @@ def test_why_a_task_was_skipped_is_said(cli: Any, scripted: Path) -> None:
     }
 
 
+def test_an_engine_s_concurrency_that_binds_is_said_once(cli: Any, here: Path) -> None:
+    (here / "p.yaml").write_text(
+        "engines: {m: {use: mock, concurrency: 2}, n: {use: mock, concurrency: 3}}\n"
+        "defaults: {engine: m}\nlimits: {parallel: 6}\ntasks:\n"
+        + "".join(f"  - {{id: t{number}, description: x}}\n" for number in range(6))
+        + "  - {id: other, description: x, engine: n}\n"
+    )
+
+    called = cli("execute", "p.yaml")
+
+    assert called.code == 0
+    told = [line for line in called.err.splitlines() if "waiting: " in line]
+    assert told == ["waiting: engine `m`: 2 of 2 at work, its `concurrency`"]
+
+
 def test_of_a_role_no_more_work_at_once_than_it_allows_and_that_is_said(cli: Any, here: Path) -> None:
     (here / "p.yaml").write_text(
         "engines: {m: {use: mock}}\ndefaults: {engine: m}\nlimits: {parallel: 6}\n"

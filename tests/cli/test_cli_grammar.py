@@ -201,6 +201,8 @@ def test_mistakes_are_told_in_a_line(
         ("work stat", "`start` or `status`"),
         ("validate", "`plan check` or `templates check`"),
         ("kill", "`runs cancel` or `work stop`"),
+        ("runs plan.yaml", "`parallelai execute plan.yaml` or `parallelai work run plan.yaml`"),
+        ("my.yaml", "`parallelai execute my.yaml` or `parallelai work run my.yaml`"),
     ],
 )
 def test_another_word_for_a_command_is_understood(cli: Any, here: Path, written: str, meant: str) -> None:
@@ -208,6 +210,10 @@ def test_another_word_for_a_command_is_understood(cli: Any, here: Path, written:
 
     assert error["said"] == f"there is no command `{written}`"
     assert error["next"] == f"did you mean {meant}?"
+
+
+def test_who_runs_a_plan_is_told_what_does(cli: Any, here: Path) -> None:
+    assert "`parallelai execute 'a plan.yaml'` or" in cli("run", "a plan.yaml").err
 
 
 @pytest.mark.parametrize("command", sorted(LATER))

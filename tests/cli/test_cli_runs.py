@@ -349,7 +349,7 @@ def test_nothing_is_deleted_unless_somebody_says_yes(
     assert called.code == 2
     assert "`--yes`" in called.error["next"]
     assert cli("runs", "show", done).code == 0
-    assert cli("runs", *words, "--yes", "--json").document == {"deleted": [done]}
+    assert cli("runs", *words, "--yes", "--json").document == {"deleted": [done], "kept": []}
     assert cli("runs", "list").out == "no run yet\n"
 
 

@@ -530,6 +530,51 @@ def test_a_push_that_fails_is_told(cli: Any, ready: Path) -> None:
     assert "zed: not pushed: " in called.out
 
 
+def test_a_sync_goes_by_the_plan_file_as_it_is_now(cli: Any, ready: Path) -> None:
+    plan = ready / "plan.yaml"
+    plan.write_text(f"{PLAN}landing: {{sync: rebase}}\n")
+    commit(ready, "landed since")
+
+    assert cli("work", "sync", "zed").out == "zed: synced\n"
+
+    assert git(place(ready, "zed"), "rev-list", "--count", "HEAD..main") == "0"
+    assert git(place(ready, "zed"), "rev-list", "--merges", "main..HEAD") == ""
+
+
+def test_a_push_is_told_also_of_what_had_landed_before(cli: Any, ready: Path) -> None:
+    git(ready.parent, "init", "-q", "--bare", "remote.git")
+    git(ready, "remote", "add", "origin", str(ready.parent / "remote.git"))
+    both = cli("work", "land", "zed", "abe", "--push")
+    assert (both.code, "zed, abe: pushed to `origin/main`\n" in both.out) == (0, True)
+    assert cli("work", "land", "cat").code == 0
+    assert git(ready.parent / "remote.git", "rev-parse", "main") != git(ready, "rev-parse", "main")
+
+    called = cli("work", "land", "cat", "--push", "--json")
+
+    (row,) = called.document["tasks"]
+    assert (called.code, row["workstream"]["landed"]["pushed"]) == (0, "origin/main")
+    assert git(ready.parent / "remote.git", "rev-parse", "main") == git(ready, "rev-parse", "main")
+    assert "  pushed to `origin/main`\n" in cli("work", "land", "cat", "--push").out
+    git(ready.parent / "remote.git", "update-ref", "refs/heads/main", "main~1")
+    assert cli("work", "land", "--all", "--push").code == 0
+    assert git(ready.parent / "remote.git", "rev-parse", "main") == git(ready, "rev-parse", "main")
+    git(ready, "remote", "set-url", "origin", str(ready.parent / "nowhere.git"))
+    failed = cli("work", "land", "cat", "--push")
+    assert (failed.code, "cat: not pushed: " in failed.out) == (4, True)
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["land", "--all"]])
+def test_without_a_repository_nothing_is_said_to_be_fine(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    called = cli("work", *words)
+
+    assert called.code == 2
+    assert "is in no git repository" in called.out + called.err
+
+
 # -- conflicts
 
 

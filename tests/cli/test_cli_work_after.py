@@ -56,6 +56,27 @@ def test_sync_leaves_out_what_was_taken_back_and_has_no_worktree(cli: Any, place
     assert (named.code, "`parallelai work start plan.yaml abe` makes it again" in named.err) == (2, True)
 
 
+@pytest.mark.parametrize("has_landed", [True, False])
+def test_clean_names_the_commit_that_a_lost_target_had(cli: Any, place: Path, has_landed: bool) -> None:
+    root = place.parent.parent / "shop"
+    name, folder, last = "abe", place, git(root, "rev-parse", "main")
+    if not has_landed:
+        (root / "more.yaml").write_text(PLAN.replace("abe", "eve"))
+        assert cli("work", "start", "more.yaml").code == 0
+        name, folder = "eve", place.parent / "eve"
+        (folder / "src" / "eve.py").write_text("x = 1\n")
+        assert cli("work", "done", "eve").code == 0
+    git(root, "checkout", "-q", "--orphan", "elsewhere")
+    git(root, "commit", "-qm", "other")
+    git(root, "branch", "-qD", "main")
+
+    (kept,) = [each for each in cli("work", "clean", "--json").document["kept"] if each["name"] == name]
+
+    assert kept["why"] == "its target `main` is gone"
+    git(root, *kept["command"].split()[1:])
+    assert git(root, "rev-parse", "main") == last
+
+
 def test_a_dry_run_foresees_what_is_left_alone_or_refused(cli: Any, place: Path) -> None:
     dry = cli("work", "run", "plan.yaml", "--dry-run")
     assert (dry.code, "note: landed already, and left alone: `abe`\n" in dry.err) == (0, True)

@@ -167,7 +167,7 @@ def beside(cli: Any, shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shop
 
 
-@pytest.mark.parametrize("how", [("run", "plan.yaml"), ("land", "--all")])
+@pytest.mark.parametrize("how", [("run", "plan.yaml"), ("land", "--all"), ("land", "a")])
 def test_the_same_command_again_moves_a_checkout_that_could_not_follow(
     cli: Any, beside: Path, how: tuple[str, ...]
 ) -> None:

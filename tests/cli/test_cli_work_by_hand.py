@@ -10,6 +10,7 @@ import pytest
 from shops import commit, git, shop_with
 
 from parallelai.client import AsyncParallelAI
+from parallelai.client.landing_means import LandingMeans
 from parallelai.client.landings import Landings
 from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskExpanded
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
@@ -199,7 +200,7 @@ def test_what_goes_on_with_a_landing_of_branches_is_the_same_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Landings, "_parted", stopped)
+        patched.setattr(LandingMeans, "parted", stopped)
         assert cli("work", "land", "--branches", "one", "--gate", "make test").code == 130
 
     shown = cli("runs", "show").err
@@ -418,3 +419,48 @@ def test_commits_that_may_not_stay_are_told_by_the_one_that_stands_for_them(
     assert cli("work", "land", "abe").code == 0
     cli("work", "clean")
     assert git(Path(), "for-each-ref", "--format=%(objectname)", "refs/parallelai/left") == old
+
+
+def test_several_are_called_done_at_once_and_none_where_one_is_unknown(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml").code == 0
+    for name in ("abe", "bob"):
+        (shop.parent / "shop-worktrees" / name / "src" / f"{name}.py").write_text("x = 1\n")
+
+    assert cli("work", "done", "abe", "nobody").code == 2
+    assert row(cli, "abe")["is_ready"] is False
+
+    called = cli("work", "done", "abe", "bob")
+    assert (called.code, called.out.count("is ready to land"), row(cli, "abe")["is_ready"]) == (0, 2, True)
+
+
+def test_leave_to_change_a_file_that_is_not_there_says_so_and_what_may_be_meant(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml").code == 0
+
+    there = cli("work", "lease", "abe", "src/app.py")
+    misspelt = cli("work", "lease", "abe", "src/apps.py")
+    new = cli("work", "lease", "abe", "docs/guide.md")
+
+    assert "not there" not in there.out
+    assert "`src/apps.py` is not there yet, and may be made; did you mean `src/app.py`?\n" in misspelt.out
+    assert new.out.endswith("`docs/guide.md` is not there yet, and may be made\n")
+    assert (there.code, misspelt.code, new.code) == (0, 0, 0)
+
+
+def test_of_a_worktree_that_was_moved_it_is_said_where_it_is_and_what_brings_it_back(
+    cli: Any, shop: Path
+) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    old, new = shop.parent / "shop-worktrees" / "abe", shop.parent / "elsewhere"
+    (old / "src" / "abe.py").write_text("x = 1\n")
+    git(shop, "worktree", "move", str(old), str(new))
+    assert cli("work", "done", "abe").code == 2
+
+    again = cli("work", "start", "plan.yaml", "abe", "--json")
+
+    back = f"git worktree move {new} {old}"
+    assert (again.code, again.error["next"]) == (2, f"`{back}` brings it back")
+    assert f"was moved from `{old}` to `{new}`" in again.error["said"]
+    git(shop, *back.split()[1:])
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    assert cli("work", "done", "abe").code == 0
+    assert row(cli, "abe")["is_ready"]

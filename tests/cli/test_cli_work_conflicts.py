@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import shop_with
 
 PLAN = """\
 version: 1
@@ -249,3 +250,15 @@ def test_the_status_names_what_does_not_fit_now_where_no_run_looked(cli: Any, th
     assert "conflicts with main, two" in said(cli("work", "status", "one"))
     other.write_text(before)
     assert conflicts() == {"one": ["main"], "two": []}
+
+
+def test_a_shadow_of_nothing_says_that_nobody_is_worked_on_as_the_plain_form_does(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop_with(tmp_path, monkeypatch, {})
+
+    plain, shadow = cli("work", "conflicts"), cli("work", "conflicts", "--shadow")
+
+    assert (shadow.code, shadow.out) == (plain.code, plain.out) == (0, "no workstream is worked on\n")
+    assert cli("work", "conflicts", "--shadow", "--json").document["fits"] == []
+    assert cli("work", "conflicts", "--shadow", "--plan", "plan.yaml").code == 2

@@ -1,14 +1,24 @@
-"""What was taken out of worktrees and is kept in git: it goes by its name, and with its run."""
+"""What was taken out of worktrees, in git or as patches: it goes by its name, and with its run once it is taken."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shops import git, shop_with
+from shops import commit, git, shop_with
 
 PLAN = "version: 1\nworkstreams: {one: {description: One., owns: one/**}}\n"
+
+
+AGENTS = """\
+version: 1
+engines:
+  sh: {use: command, command: [sh, -c, "cat > /dev/null; mkdir -p one; echo 1 > one/a; echo no > README.md"]}
+workstreams:
+  one: {description: One., owns: one/**, engine: sh}
+"""
 
 
 def test_what_is_kept_in_git_goes_by_name_and_with_its_run(
@@ -30,3 +40,53 @@ def test_what_is_kept_in_git_goes_by_name_and_with_its_run(
     assert git(shop, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/parallelai/left/") == (
         "other-000000000000"
     )
+
+
+def test_no_run_goes_that_keeps_what_was_given_up_or_kept_out_and_nobody_took(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shop_with(tmp_path, monkeypatch, {"plan.yaml": PLAN, "README.md": "base\n"})
+    assert cli("work", "start", "plan.yaml").code == 0
+    worktree = tmp_path / "shop-worktrees" / "one"
+    (worktree / "one").mkdir()
+    (worktree / "one" / "a.txt").write_text("mine\n")
+    (worktree / "README.md").write_text("not mine\n")
+    assert cli("work", "done", "one").code == 0
+    run = cli("runs", "list", "--json").document["runs"][0]["id"]
+    (kept_out,) = (shop / ".parallelai" / "state" / "runs" / run / "patches").iterdir()
+    assert cli("work", "drop", "one", "--yes").code == 0
+    given_up = next(path for path in kept_out.parent.iterdir() if path != kept_out)
+
+    refused = cli("runs", "delete", run, "--yes", "--json")
+
+    assert refused.code == 2
+    for patch in (kept_out, given_up):
+        assert str(patch.relative_to(shop)) in refused.error["said"]
+        assert patch.is_file()
+    for patch in (kept_out, given_up):
+        git(shop, "apply", str(patch))
+    assert cli("runs", "delete", run, "--yes").code == 2  # it is on no branch yet
+    commit(shop, "taken")
+    assert cli("runs", "delete", run, "--yes").out == f"deleted {run}\n"
+    assert not given_up.exists()
+
+
+def test_prune_leaves_runs_that_keep_work_and_says_what_takes_it(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shop_with(tmp_path, monkeypatch, {"plan.yaml": AGENTS, "README.md": "base\n"})
+    assert cli("work", "run", "plan.yaml").code == 0
+    run = cli("runs", "list", "--json").document["runs"][0]["id"]
+    named = re.findall(r"kept in `(.+?[.]patch)`", cli("work", "status", "one").out)
+
+    pruned = cli("runs", "prune", "--keep", "0", "--yes")
+
+    assert pruned.code == 0
+    assert pruned.out.startswith(f"deleted no runs\n{run}: kept: ")
+    assert f"`git apply {named[0]}` takes it" in pruned.out
+    assert all((shop / patch).is_file() for patch in named)
+    (kept,) = cli("runs", "prune", "--keep", "0", "--yes", "--json").document["kept"]
+    assert kept["run"] == run
+    for patch in named:
+        (shop / patch).unlink()
+    assert cli("runs", "prune", "--keep", "0", "--yes").out == f"deleted {run}\n"

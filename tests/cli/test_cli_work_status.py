@@ -15,7 +15,7 @@ from shops import shop_with
 
 from parallelai import AsyncParallelAI
 from parallelai.cli.carry import landing_notes
-from parallelai.events import AttemptReserved, AttemptStarted, LimitReached
+from parallelai.events import AttemptReserved, AttemptStarted, LimitReached, TaskStep
 from parallelai.records import LimitKey, Outcome, RunDocument, TaskResult, Usage
 
 PLAN = """\
@@ -98,11 +98,13 @@ async def test_who_waits_for_a_place_in_its_role_says_so_as_long_as_the_run_live
         async with ai.project.store.journal.writer(ai.work.find("core").run) as writer:
             writer.append(AttemptReserved("hand", LimitKey("hand"), "plan"), task="core")
             writer.append(LimitReached("role", "hands", 1, 1))
+            writer.append(TaskStep("prepare", "preparing"), task="docs")
             await writer.flush()
             live = (await ai.work.status(["docs"]))[0]
         killed = (await ai.work.status(["docs"]))[0]
     assert live.why == "not started: waits for the role `hands`: 1 of 1 at work"
     assert killed.why == "it is not started yet"
+    assert (live.stage, killed.stage, killed.activity) == ("preparing", "waiting", "waiting")
 
 
 async def test_the_context_is_what_an_assistant_would_be_told_now_and_showing_it_takes_nothing_away(
@@ -143,9 +145,16 @@ async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) 
             writer.append(AttemptStarted("hand"), task="core")
             await writer.flush()
             live = (await ai.work.status(["core"]))[0]
+            told = ai.work.killed()
         killed = (await ai.work.status(["core"]))[0]
     assert (live.stage, live.why) == ("working", "it is being worked on")
     assert (killed.stage, killed.activity) == ("interrupted", "waiting")
+    assert told == ()
+    shown = await asyncio.to_thread(cli, "work", "status")
+    assert (
+        "nobody works on `plan.yaml` now: its run was interrupted; `parallelai work run plan.yaml`"
+        in shown.out
+    )
 
 
 def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its_landings(

@@ -108,6 +108,56 @@ def test_what_conflicts_by_now_is_settled_in_its_worktree(
     assert there(shop) == {"abe": "x = 4\n", "more": "x = 1\n"}
 
 
+@pytest.mark.parametrize("place", WAYS[1:], indirect=True)
+def test_what_conflicts_by_now_is_settled_also_where_a_sync_rebases(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    (shop / "src" / "abe.py").write_text("x = 3\n")
+    commit(shop, "other")
+
+    assert "`src/abe.py` has to be settled" in cli("work", "sync", "abe").out
+    (place / "src" / "abe.py").write_text("x = 4\n")
+
+    assert cli("work", "done", "abe").code == 0
+    assert cli("work", "land", "abe").code == 0
+    assert there(shop) == {"abe": "x = 4\n", "more": "x = 1\n"}
+
+
+@pytest.mark.parametrize(
+    ("place", "deed"),
+    [
+        (WAYS[0], "merge"),
+        (WAYS[1], "rebase"),
+        (WAYS[2], "rebase"),
+    ],  # a merge takes away nothing of what was squashed
+    indirect=["place"],
+)
+def test_what_git_took_out_of_its_worktree_is_not_called_ready(
+    cli: Any, place: Path, shop: Path, deed: str
+) -> None:
+    git(place, deed, "-q", "main")
+    assert there(place) == {}
+    refused = cli("work", "done", "abe")
+    assert (refused.code, "nothing of `abe` is in its worktree" in refused.err) == (2, True)
+    command = refused.err.split("`git ")[1].split("`")[0]
+    git(place, *command.split())
+
+    assert cli("work", "sync", "abe").out == "abe: synced\n"
+    assert cli("work", "done", "abe").code == 0
+    assert cli("work", "land", "abe").code == 0
+    assert there(shop) == BOTH
+
+
+def test_what_is_done_in_another_way_after_it_was_taken_back_is_ready(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    git(place, "merge", "-q", "main")
+    (place / "src" / "abe.py").write_text("x = 5\n")
+    assert cli("work", "done", "abe").code == 0
+    assert cli("work", "land", "abe").code == 0
+    assert there(shop) == {"abe": "x = 5\n"}
+
+
 def test_what_is_given_up_after_a_sync_is_kept(cli: Any, place: Path, shop: Path) -> None:
     cli("work", "sync")
     said = cli("work", "drop", "abe", "--yes").out

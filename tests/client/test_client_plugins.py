@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from parallelai import DAGStrategy, MultiEngine, ParallelAI
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
 from parallelai.plan.model import Task
-from parallelai.records import LimitKey, Reply
+from parallelai.records import Finding, LimitKey, Reply
 from parallelai.run.nodes import Node
 from running import FakeEngine, opened, project, statuses, tasks
 
@@ -96,6 +96,40 @@ async def test_a_bug_in_an_engine_fails_its_own_tasks_only(tmp_path: Path) -> No
     assert "bug in perform" in said["raises"]
     assert "bug in estimate" in said["unestimated"]
     assert "dict" in said["nonsense"]
+
+
+async def test_a_reply_with_fields_of_another_type_fails_its_own_task_only(tmp_path: Path) -> None:
+    """What goes into the journal must come out again: otherwise nobody could show or resume the run."""
+
+    def found(**odd: Any) -> Reply:
+        finding: dict[str, Any] = {"file": "a.py", "line": (1, 1), "severity": "high", "message": "m"}
+        return Reply(text="t", findings=(Finding(**{**finding, **odd}),))
+
+    bytes_, number, other, long_number = cast("Any", (b"t", 5, object(), 10**5000))
+    replies = {
+        "text": Reply(text=bytes_),
+        "model": Reply(text="t", model=other),
+        "notes": Reply(text="t", notes=number),
+        "memory": Reply(text="t", memory_bytes=10**40),
+        "finding": Reply(text="t", findings=(number,)),
+        "severity": found(severity="weird"),
+        "line": found(line=5),
+        "place": found(line=(1, long_number)),
+        "message": found(message=None),
+        "data": Reply(text="t", data={"n": long_number}),
+        "good": found(column=(1, 2)),
+    }
+
+    async def odd(request: Request, port: Port) -> Reply:
+        return replies[request.task]
+
+    async with opened(tmp_path, FakeEngine("odd", odd)) as ai:
+        document = await ai.execute(tasks=tasks(*replies, engine="odd", retries=0))
+        again = await ai.runs.resume(document.run)
+    for of_run in (document, again):
+        assert of_run is not None
+        assert statuses(of_run) == {name: "ok" if name == "good" else "failed" for name in replies}
+    assert {row.error.kind for row in document.tasks if row.error is not None} == {"invalid"}
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "landing"])

@@ -194,7 +194,13 @@ class ScriptedAgent:
     async def do_ask(self, id: str, what: list[str], step: Any) -> None:
         """Ask for leave, with options of these kinds, and say what was chosen."""
         options = [schema.PermissionOption(option_id=f"o-{kind}", name=kind, kind=kind) for kind in what]
-        call = schema.ToolCallUpdate(tool_call_id="asked", kind=step.get("kind"), title=step.get("title"))
+        call = schema.ToolCallUpdate(
+            tool_call_id="asked",
+            kind=step.get("kind"),
+            title=step.get("title"),
+            raw_input=step.get("input"),
+            locations=[schema.ToolCallLocation(path=path) for path in step.get("places", ())],
+        )
         answer = await self.client.request_permission(session_id=id, tool_call=call, options=options)
         await self.do_say(id, getattr(answer.outcome, "option_id", "cancelled"), step)
 

@@ -57,6 +57,7 @@ from parallelai.errors import (
 from parallelai.plan.model import EngineEntry
 from parallelai.processes import Program, environment
 from parallelai.records import Reply, Usage
+from parallelai.run.asking import verdict
 
 AGENT = (sys.executable, str(Path(__file__).with_name("scripted_agent.py")))
 
@@ -287,11 +288,39 @@ async def test_nothing_is_allowed_for_longer_than_once(
 
 async def test_the_kind_of_what_is_asked_may_have_been_told_before(world: World) -> None:
     await world.do(
-        {"tool": {"toolCallId": "asked", "kind": "edit", "title": "Edit a"}},
+        {"tool": {"toolCallId": "asked", "kind": "edit", "title": "Edit a", "locations": [{"path": "a"}]}},
         {"ask": ["allow_once"]},
         {"say": "x"},
     )
     assert [(question.what, question.detail) for question in world.port.questions] == [("edit", "Edit a")]
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ({"places": ["sub/a.txt"]}, "edit"),
+        ({"input": {"file_path": "{root}/a.txt", "content": "/etc"}}, "edit"),
+        ({"places": ["{root}/a.txt", "/a.txt"]}, "edit outside of its folder"),
+        ({"input": {"filePath": "../a.txt"}}, "edit outside of its folder"),
+        ({"input": {"path": "~/.profile"}}, "edit outside of its folder"),
+        ({"places": ["out/a.txt"]}, "edit outside of its folder"),
+        ({"input": {"content": "x"}}, "edit of what it does not name"),
+        ({"kind": "read", "places": ["/etc/passwd"]}, "read outside of its folder"),
+        ({"kind": "search"}, "search"),
+    ],
+)
+async def test_what_lies_outside_of_the_folder_is_no_plain_edit(
+    world: World, call: dict[str, Any], what: str
+) -> None:
+    """Without a sandbox plain work on the files of the folder is allowed unasked; a person is asked for the rest."""
+    (world.root / "out").symlink_to(world.root.parent)
+    told = json.loads(json.dumps(call).replace("{root}", str(world.root)))
+    await world.do({"ask": ["allow_once"], "kind": "edit", **told}, {"say": "x"})
+    workspace = Workspace(edits=True, temporary=str(world.root))
+    [question] = world.port.questions
+    assert question.what == what
+    is_plain = what in ("edit", "search")
+    assert verdict(question, workspace, is_confined=False) == ("allow" if is_plain else "ask")
 
 
 async def test_a_question_that_cannot_be_answered_ends_the_turn(world: World) -> None:

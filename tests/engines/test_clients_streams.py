@@ -199,6 +199,31 @@ def test_an_error_that_calls_itself_a_success_is_none() -> None:
         check_end("it", None, reader, ended(0))
 
 
+@pytest.mark.parametrize(
+    ("lines", "said", "advice"),
+    [
+        ([], "`it 9.9.9` printed nothing and ended (exit 3): no such option", "`parallelai engines test it`"),
+        (
+            [b"Welcome!", b'{"type":"system","subtype":"init","session_id":"s"}', b"{}"],
+            "`it 9.9.9` ended without an answer, and ParallelAI cannot read 2 of the 3 lines that it printed"
+            " (exit 3): no such option",
+            "`parallelai engines conform it`",
+        ),
+    ],
+    ids=["nothing", "strange lines"],
+)
+def test_of_a_client_that_says_nothing_readable_is_told_what_to_do(
+    lines: list[bytes], said: str, advice: str
+) -> None:
+    reader = ClaudeReader("it", ROOT, LimitKey("it"))
+    for line in lines:
+        reader.take(line)
+    with pytest.raises(Invalid) as caught:
+        check_end("it", "9.9.9", reader, ended(3, b"no such option\n"))
+    assert caught.value.said == said
+    assert advice in str(caught.value.next)
+
+
 def test_a_price_that_claude_guesses_is_unknown_and_one_that_it_knows_its_own() -> None:
     for basis, usd in (("unknown", None), ("published", 0.5)):
         reader = ClaudeReader("it", ROOT, LimitKey("it"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -23,7 +24,16 @@ from parallelai.engines.command_templates import TEMPLATES, Reader, Said, Wanted
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilePart, FinalEvent, Request, UsageEvent, Workspace
-from parallelai.errors import ConfigError, EngineError, Invalid, RateLimited, Rejected, Transient, Unavailable
+from parallelai.errors import (
+    ConfigError,
+    EngineError,
+    Invalid,
+    RateLimited,
+    Refused,
+    Rejected,
+    Transient,
+    Unavailable,
+)
 from parallelai.plan.model import EngineEntry
 from parallelai.records import Reply, Usage
 
@@ -57,6 +67,20 @@ litellm.RateLimitError: RateLimitError: OpenAIException - Rate limit reached for
 requests
 The API provider has rate limited you. Try again later or check your quotas.
 Retrying in 0.2 seconds...
+"""
+AIDER_FULL = """Repo-map: disabled
+{answer}
+
+
+Model openai/m1 has hit a token limit!
+Token counts below are approximate.
+
+Input tokens: ~453 of 0 -- possibly exhausted context window!
+Output tokens: ~3 of 0 -- possibly exceeded output limit!
+Total tokens: ~456 of 0 -- possibly exhausted context window!
+
+To reduce output tokens:
+- Ask for smaller changes in each request.
 """
 
 
@@ -103,10 +127,19 @@ def test_aider_s_answer_and_tokens(tmp_path: Path) -> None:
         ("aider", AIDER_KEY, Rejected, "invalid x-api-key"),
         ("aider", AIDER_LIMIT, RateLimited, "Rate limit reached"),
         ("aider", "Aider v0.86.2\n", EngineError, "Aider v0.86.2"),
+        ("aider", AIDER_FULL.format(answer="\nhalf of an"), Invalid, "limit of tokens"),
+        ("aider", AIDER_FULL.format(answer=""), Rejected, "token limit"),
         ("pi", "", EngineError, "last word"),
         ("pi", pi_message("stop", "cut"), EngineError, "last word"),
         ("pi", pi_message("error", error="401 invalid x-api-key"), Rejected, "401 invalid"),
         ("pi", pi_message("error", error="500 Internal server error"), Transient, "500"),
+        (
+            "pi",
+            pi_message("error", error="Provider finish_reason: content_filter"),
+            Refused,
+            "content_filter",
+        ),
+        ("pi", pi_message("error", error="Stream ended without finish_reason"), Transient, "Stream ended"),
         ("pi", pi_message("length", "x") + '\n{"type":"agent_end"}', Invalid, "limit of tokens"),
         ("pi", '{"type":"auto_retry_start","attempt":1,"errorMessage":"429 Rate limit"}', RateLimited, "429"),
         ("mini-swe-agent", "Traceback: no such config", EngineError, "no such config"),
@@ -197,8 +230,9 @@ from pathlib import Path
 files = {{a: Path(a).read_text() for a in sys.argv if a.startswith("/") and os.path.isfile(a) and a != sys.argv[0]}}
 folder = os.environ.get("PI_CODING_AGENT_DIR")
 models = json.loads(Path(folder, "models.json").read_text()) if folder else None
+settings = json.loads(Path(folder, "settings.json").read_text()) if folder else None
 Path("called.json").write_text(json.dumps(dict(argv=sys.argv[1:], files=list(files.values()), env=dict(os.environ),
-    models=models, stdin=sys.stdin.read())))
+    models=models, settings=settings, stdin=sys.stdin.read())))
 print({output!r})
 """
 
@@ -242,7 +276,9 @@ async def call(
 async def test_aider_gets_its_prompt_in_a_file_and_names_the_files(bench: Path) -> None:
     port = CollectingPort()
     reply, called = await call(bench, "aider", AIDER, port)
-    assert called["files"] == ["@do é 'x'\n"]
+    prompt, settings = called["files"]
+    assert prompt == "@do é 'x'\n"
+    assert yaml.safe_load(settings) == [{"name": "aider/extra_params", "extra_params": {"max_retries": 0}}]
     assert called["stdin"] == ""
     assert called["argv"][-4:] == ["--model", "m1", "--file", "./src/a.py"]
     assert (called["env"]["OPENAI_API_KEY"], called["env"]["OPENAI_API_BASE"]) == (
@@ -251,8 +287,23 @@ async def test_aider_gets_its_prompt_in_a_file_and_names_the_files(bench: Path) 
     )
     assert "OTHER_SECRET" not in called["env"]
     assert port.events[-2:] == [UsageEvent(reply.usage), FinalEvent(ok=True)]
+    assert reply.usage == Usage(1200, None, 40, None, 0.0, "free"), "a server of this machine costs nothing"
     _, called = await call(bench, "aider", AIDER, port, edits=False)
     assert called["argv"][-4:] == ["--chat-mode", "ask", "--read", "./src/a.py"]
+
+
+async def test_aider_leaves_git_alone(bench: Path) -> None:
+    """It writes a name into the repository where git knows none, and fails where it cannot."""
+    _, called = await call(bench, "aider", AIDER, CollectingPort())
+    asked = ["git", "config", "--get", "user.name"]
+    env = {**called["env"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    assert subprocess.run(asked, env=env, cwd=bench, capture_output=True).stdout == b"aider\n"
+    assert {"--no-auto-commits", "--no-dirty-commits"} <= set(called["argv"])
+
+
+async def test_aider_s_own_login_keeps_the_user_s_settings_of_models(bench: Path) -> None:
+    _, called = await call(bench, "aider", AIDER, CollectingPort(), base_url=None)
+    assert "--model-settings-file" not in called["argv"]
 
 
 async def test_pi_gets_its_prompt_on_stdin_and_a_server_of_one_s_own_in_its_own_folder(bench: Path) -> None:
@@ -260,6 +311,7 @@ async def test_pi_gets_its_prompt_on_stdin_and_a_server_of_one_s_own_in_its_own_
     assert reply.text == "done"
     assert called["stdin"] == "@do é 'x'\n"
     assert called["models"]["providers"]["given"]["baseUrl"] == "http://127.0.0.1:9/v1"
+    assert called["settings"]["retry"]["provider"] == {"maxRetries": 0}
     assert called["env"]["PARALLELAI_GIVEN_KEY"] == "sk-1"
     assert called["argv"][-2:] == ["--tools", "read,grep,find,ls"]
     assert not Path(called["env"]["PI_CODING_AGENT_DIR"]).exists()
@@ -273,6 +325,7 @@ async def test_mini_gets_a_long_prompt_in_a_config(bench: Path) -> None:
     assert config["run"] == {"task": "@do é 'x'\n"}
     assert "mini.yaml" not in called["argv"], "a file of the project would be its config"
     assert config["agent"]["step_limit"] == 7
+    assert config["model"]["model_kwargs"] == {"max_retries": 0}
 
 
 @given(st.text())

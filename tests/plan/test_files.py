@@ -198,6 +198,21 @@ def test_what_lies_outside_is_refused(project: Path) -> None:
             select([text], tree)
 
 
+def test_a_file_is_inside_by_whatever_links_one_came_to_it(project: Path) -> None:
+    """A shell's `$PWD` is the way that one went, not where it leads."""
+    tree = FileTree(project / "src", walk(project / "src").paths)
+    way, far = project / "docs" / "way", project / "docs" / "far"
+    way.symlink_to(project / "src")
+    far.symlink_to(project / "a.py")
+    assert select([str(way / "deep" / "c.py")], tree) == ["deep/c.py"]
+    assert select([str(way / "deep"), "!*.ts"], tree) == ["deep/c.py"]
+    assert select([str(way)], tree) == list(tree.paths)
+    with pytest.raises(UsageError, match="outside the project"):
+        select([str(far)], tree)
+    (project / "src" / "b.link").symlink_to("b.py")
+    assert select([str(way / "b.link")], tree) == ["b.link"], "a link in the project stays itself"
+
+
 def test_unmatched_arguments_are_named(project: Path) -> None:
     assert unmatched(["*.py", "typo.py", "!x", "src/*.rs"], walk(project)) == ["typo.py", "src/*.rs"]
 

@@ -111,6 +111,9 @@ BROKEN = [
     ("a shell operator", "tasks:\n  - {id: a, description: x, checks: ['cd x && make']}\n",
      "plan.yaml:2:38: `checks`: the command `cd x && make` needs a shell for `&&`, and there is none;"
      ' write [sh, -c, "cd x && make"]'),
+    ("an engine called auto", "engines:\n  auto: {use: mock}\ntasks: [{id: a, description: x}]\n",
+     "plan.yaml:2:3: `auto`: `auto` cannot be an engine's name: it stands for the engines that ParallelAI chooses"
+     " itself; give the entry another name, such as `mine`, and write `engine: mine`"),
     ("a shell variable", "gates: {landing: ['make PREFIX=$HOME']}\ntasks: [{id: a, description: x}]\n",
      "plan.yaml:1:19: `landing`: the command `make PREFIX=$HOME` needs a shell for `$`, and there is none;"
      ' write [sh, -c, "make PREFIX=$HOME"]'),

@@ -194,6 +194,28 @@ async def test_an_error_names_its_place_in_the_plan(tmp_path: Path) -> None:
     assert document.tasks[1].error.where == "plan.yaml:4:5"
 
 
+async def test_a_program_that_is_not_there_is_told_with_the_place_in_the_plan(tmp_path: Path) -> None:
+    engines = "engines:\n  e: {use: command, command: [no-such-program-here]}\n"
+    plan = f"{engines}tasks:\n  - {{id: a, description: x, engine: e}}\n"
+    project(tmp_path, {"plan.yaml": plan})
+    async with opened(tmp_path) as ai:
+        document = await ai.execute(tmp_path / "plan.yaml")
+    error = document.tasks[0].error
+    assert error is not None
+    assert (error.kind, error.where) == ("unavailable", "plan.yaml:4:5")
+
+
+async def test_a_task_whose_text_is_no_unicode_fails_alone(tmp_path: Path) -> None:
+    """`runs add` from another process may bring one: bytes of a command line that are not UTF-8."""
+    asked = [Task(id="odd", description="x\udcff", engine="m"), Task(id="good", description="x", engine="m")]
+    async with opened(tmp_path, scripted()) as ai:
+        document = await ai.execute(tasks=asked)
+    assert statuses(document) == {"odd": "failed", "good": "ok"}
+    error = document.tasks[0].error
+    assert error is not None
+    assert "not Unicode" in error.said
+
+
 async def test_a_task_that_starts_at_once_has_four_events(tmp_path: Path) -> None:
     seen = Watcher()
     async with opened(tmp_path, scripted()) as ai:

@@ -189,6 +189,19 @@ def test_a_role_s_limit_holds_over_engines_and_phases_while_others_and_its_own_c
     assert world.of(LimitReached) == [LimitReached("role", "backend", 2, 2)], "it is told once"
 
 
+def test_an_engine_s_full_concurrency_is_told_once_and_of_each_engine() -> None:
+    graph = [node(f"{name}{at}", 2 * at, members=(member(name),)) for name in "abc" for at in range(4)]
+    world = World(graph, settings=Settings(parallel=9, concurrency={"a": 1, "b": 2, "c": 4})).run()
+    told = sorted(world.of(LimitReached), key=lambda one: one.name)
+    assert told == [LimitReached("engine", "a", 1, 1), LimitReached("engine", "b", 2, 2)], "c's never binds"
+
+
+def test_a_choice_waits_for_all_of_its_engines_and_each_is_told() -> None:
+    graph = [node(f"t{at}", at, members=(member("a"), member("b")), rule="any") for at in range(4)]
+    world = World(graph, settings=Settings(parallel=9, concurrency={"a": 1, "b": 1})).run()
+    assert sorted(one.name for one in world.of(LimitReached)) == ["a", "b"]
+
+
 def test_a_parked_attempt_gives_its_place_in_the_role_to_others() -> None:
     limit = RoleLimit("backend", 1)
     world = World([node("a", role=limit), node("b", 1, role=limit)], script=lambda *_: ok(5.0))

@@ -174,7 +174,9 @@ async def fork(state: str, gate: str) -> None:
 
 def fork_while_busy(state: str, times: str) -> None:
     """Fork again and again while a thread is within SQLite; each child closes what it has inherited, or drops it."""
-    warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on it warns of just what is tried here
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # from Python 3.12 on it warns of just what is tried here
     store = Store.open(Path(state))
     is_over = threading.Event()
 

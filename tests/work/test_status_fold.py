@@ -82,8 +82,25 @@ def test_a_run_that_was_killed_works_on_nothing() -> None:
     found = _status(BEGUN, is_interrupted=True)
     assert (found.stage, found.activity) == ("interrupted", "waiting")
     assert found.why == "its run was interrupted: `parallelai work run plan.yaml` goes on with it"
+    preparing = _status([events.TaskStep("prepare", "preparing")], is_interrupted=True)
+    assert (preparing.stage, preparing.activity) == ("interrupted", "waiting")
     ready = replace(STREAM, state="done")
     assert _status([*BEGUN, _ended()], ready, is_interrupted=True).is_ready
+    gating = [
+        *BEGUN,
+        _ended(),
+        events.LandingQueued("c", "main"),
+        events.GateStarted("pytest", "c", ("gui",)),
+    ]
+    found = _status(gating, ready, is_interrupted=True)
+    assert (found.stage, found.activity, found.is_ready) == ("queued", "waiting", True)
+
+
+def test_what_was_cancelled_goes_on_once_its_run_is_over() -> None:
+    said = [*BEGUN, _result(Outcome.CANCELLED)]
+    assert _status(said).why == "it ended cancelled"
+    found = _status(said, is_at_rest=True)
+    assert found.why == "it ended cancelled: `parallelai work run plan.yaml` goes on with it"
 
 
 def test_what_a_person_changed_is_no_wait_for_a_begin() -> None:

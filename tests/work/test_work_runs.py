@@ -19,7 +19,7 @@ from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Port, Request
 from parallelai.errors import ConsentError, Rejected, Trespass, UsageError
-from parallelai.events import Event, WorkspaceRepaired
+from parallelai.events import Event, TaskEnded, WorkspaceRepaired
 from parallelai.plan.load import load
 from parallelai.records import Outcome, Reply, RunDocument
 from parallelai.run.approving import WAITS
@@ -468,6 +468,32 @@ async def test_leave_for_what_a_gate_refused_is_none_for_what_comes_after(user: 
         await ai.work.approve("one", again.error.next.split()[5].rstrip("`,"))
     assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
     assert (user.root / "one.txt").read_text() == "unseen\n"
+
+
+async def test_leave_for_what_has_ended_in_a_live_run_says_what_lands_it(user: Repository) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n"))]})
+    late = Late({"two": [writes(("two.txt", "2\n"))]}, waits_for=user.root.parent / "go")
+    path = user.root / "plan.json"
+    one = {"description": "One", "owns": "one.txt", "approve": True, "engine": "hands"}
+    two = {"description": "Two", "owns": "two.txt", "engine": "late"}
+    path.write_text(json.dumps({"workstreams": {"one": one, "two": two}, "gates": {"landing": [GATE]}}))
+    has_ended = asyncio.Event()
+
+    def see(events: list[Event]) -> None:
+        if any(event.task == "one" and isinstance(event.data, TaskEnded) for event in events):
+            has_ended.set()
+
+    async with AsyncParallelAI(user.root, engines=[hands, late]) as ai, asyncio.TaskGroup() as group:
+        group.create_task(ai.execute(path, on_events=see))
+        await has_ended.wait()
+        said = await ai.work.approve("one")
+        late.waits_for.touch()
+
+    assert said == (
+        "`one` may land, but it has ended in this run: once that is over, `parallelai work run plan.json` lands it"
+    )
+    async with AsyncParallelAI(user.root, engines=[hands, late]) as ai:
+        assert rows(await ai.execute(path, resume=True))["one"].status is Outcome.OK
 
 
 async def test_a_phase_s_gate_holds_the_next_phase_back(user: Repository) -> None:

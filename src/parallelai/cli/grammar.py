@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -36,6 +37,8 @@ _KIN = (
 )
 """Words that people say for each other; each names the commands of its row, the best first."""
 _MOST_MEANT = 2
+_PLANS = (".yaml", ".yml", ".json", ".toml", ".md")
+"""How the names of plans' files end: who writes one for a command wants it carried out."""
 
 
 class SectionOption(click.Option):
@@ -176,7 +179,8 @@ class Group(click.Group):
         known = [*self.list_commands(ctx), *self.same, *self.later]
         close = difflib.get_close_matches(written, known, _MOST_MEANT, _CLOSE)
         meant = (
-            self._deeper(ctx, (written,))
+            _carrying_out(written)
+            or self._deeper(ctx, (written,))
             or [word for word in _kin(written) if word in known][:_MOST_MEANT]
             or self._deeper(ctx, _kin(written))[:_MOST_MEANT]
             or list(dict.fromkeys(self.same.get(word, word) for word in close))
@@ -205,6 +209,14 @@ class Group(click.Group):
         rows = [(name, verb.get_short_help_str(_WHOLE)) for name, verb in found if verb is not None]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _carrying_out(written: str) -> Sequence[str]:
+    """What carries a plan out, where one was written for a command: `parallelai run plan.yaml`."""
+    if not written.lower().endswith(_PLANS):
+        return ()
+    plan = shlex.quote(written)
+    return (f"parallelai execute {plan}", f"parallelai work run {plan}")
 
 
 def _kin(written: str) -> Sequence[str]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from parallelai.cli.failures import Stopped
@@ -49,8 +49,14 @@ def land(shared: Shared, **given: Any) -> int:
         patterns, names = (*patterns, *names), ()
     if not (patterns or names or given["is_all"]):
         raise UsageError("what is to land?", next="name workstreams, or say `--all`, or `--branches PATTERN`")
-    if given["is_all"] and not names and _is_nothing_left(shared):
-        return 0 if given["is_dry"] else _follow(shared)
+    if given["is_all"] and not names:
+        left = shared.call(lambda ai: ai.work.landings.nothing_left())
+        if left is not None and asked.is_pushed and not given["is_dry"]:
+            names = tuple(
+                sorted(shared.call(lambda ai: ai.work.landed()))
+            )  # these are to be pushed all the same
+        if left is not None and not names:
+            return _tell_nothing_left(shared, left, is_dry=given["is_dry"])
     if given["is_dry"]:
         return _print_preview(
             shared,
@@ -72,25 +78,18 @@ def land(shared: Shared, **given: Any) -> int:
     return document.exit
 
 
-def _is_nothing_left(shared: Shared) -> bool:
-    """Say that nothing is left to land, where that is so, and what a landing of all leaves out."""
-    left, live = shared.read(
-        lambda ai: (ai.work.landings.left_out(), {stream.name for stream in ai.work.all()})
-    )
-    if live - left.keys():
-        return False
+def _tell_nothing_left(shared: Shared, left: Mapping[str, str], *, is_dry: bool) -> int:
+    """Say that nothing is left to land, and what a landing of all leaves out; 4 where a checkout waits still."""
     lines = ["nothing is left to land", *(f"{name}: left out: {why}" for name, why in left.items())]
     rows = [{"id": name, "status": "skipped", "because": why} for name, why in left.items()]
     shared.result({"tasks": rows}, "\n".join(map(visible, lines)))
-    return True
-
-
-def _follow(shared: Shared) -> int:
-    """Move checkouts that could not follow what had landed; what waits still is said, as after a landing."""
-    left = shared.call(lambda ai: ai.work.follow())
-    for said in left:
+    if is_dry:
+        return 0
+    # Checkouts that could not follow what had landed are moved, if git would by now.
+    waits = shared.call(lambda ai: ai.work.follow())
+    for said in waits:
         shared.insist(visible(said))
-    return INCOMPLETE if left else 0
+    return INCOMPLETE if waits else 0
 
 
 def _words(given: dict[str, Any], names: Sequence[str]) -> list[str]:

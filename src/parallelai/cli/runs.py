@@ -14,10 +14,12 @@ from parallelai.cli.flags import Carrying, carrying
 from parallelai.cli.grammar import group
 from parallelai.cli.shared import Shared
 from parallelai.errors import UsageError
+from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
     from parallelai.client.options import CarryOut
+    from parallelai.client.pruning import Holding
     from parallelai.records import RunDocument
     from parallelai.run.unfinished import Unfinished
 
@@ -320,12 +322,12 @@ def export(shared: Shared, run: str | None, output: str | None) -> int:
     help="How many of the newest to keep (default: 20).",
 )
 def prune(shared: Shared, keep: int) -> int:
-    """Delete all finished runs but the newest."""
-    doomed = shared.read(lambda ai: ai.runs.finished(keep))
+    """Delete all finished runs but the newest, and but those that keep work which nobody has taken."""
+    doomed, held = shared.call(lambda ai: ai.runs.finished(keep))
     question = f"Delete {_number(len(doomed))}, all finished ones but the newest {keep}?"
     if doomed and not shared.confirm(question):
-        return _delete(shared, ())
-    return _delete(shared, shared.call(lambda ai: ai.runs.prune(keep)))
+        doomed = ()
+    return _delete(shared, shared.call(lambda ai: ai.runs.prune(keep)) if doomed else (), held)
 
 
 @runs.command()
@@ -338,8 +340,12 @@ def delete(shared: Shared, run: str | None) -> int:
     return _delete(shared, (shared.call(lambda ai: ai.runs.delete(row.id)),))
 
 
-def _delete(shared: Shared, gone: tuple[str, ...]) -> int:
-    shared.result({"deleted": list(gone)}, f"deleted {gone[0] if len(gone) == 1 else _number(len(gone))}")
+def _delete(shared: Shared, gone: tuple[str, ...], held: tuple[Holding, ...] = ()) -> int:
+    lines = [f"deleted {gone[0] if len(gone) == 1 else _number(len(gone))}"]
+    lines += [f"{one.run}: kept: {one.why}\n  {one.next}" for one in held]
+    kept = [{"run": one.run, "why": one.why, "next": one.next} for one in held]
+    text = "\n".join(visible(line) for each in lines for line in each.split("\n"))
+    shared.result({"deleted": list(gone), "kept": kept}, text)
     return 0
 
 

@@ -122,6 +122,7 @@ def _show_status(
         more = [line for each in found for line in _in_full(each, streams.get(each.name))]
     else:
         more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
+    more += ai.work.killed()
     more += dict.fromkeys(each.why for each in found if each.pending and each.why)
     told = {each.target for each in found if each.pending}  # of branches that no plan made, nobody else tells
     more += (each.told for each in waiting if each.target not in told)
@@ -275,11 +276,16 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
             raise UsageError(f"`{flag}` does not go with `--shadow`", next="leave one of them out")
     asked = Asked(target=given["target"], gates=tuple(given["gates"]))
 
-    async def look(ai: AsyncParallelAI) -> Shadow:
+    async def look(ai: AsyncParallelAI) -> Shadow | None:
         landings = ai.work.landings
+        if not patterns and given["plan"] is None and not ai.work.all():
+            return None
         return await landings.shadow(() if patterns else landings.live(given["plan"]), patterns, asked)
 
     found = shared.call(look, is_noted=True)
+    if found is None:
+        shared.result({"target": given["target"], "fits": [], "breaking": [], "runs": 0}, NOBODY)
+        return 0
     lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits) or 'none'}"]
     for one in found.breaking:
         word = "break together" if len(one.names) > 1 else "breaks alone"

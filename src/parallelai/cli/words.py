@@ -43,7 +43,8 @@ def _said_of_limit(data: e.LimitReached | e.LimitWaiting | e.BreakerOpened) -> s
     if data.what == "memory":
         held = f"what is at work takes {data.at_work:,} of {data.limit:,} MiB"
         return f"waiting: memory: {held}, and one more of `{data.name}` does not fit"
-    return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work"
+    why = ", its `concurrency`" if data.what == "engine" else ""
+    return f"waiting: {data.what} `{data.name}`: {data.at_work} of {data.limit} at work{why}"
 
 
 def said_of_wait(name: str, data: e.ConflictWaiting | e.ConflictWaited | e.TaskStep) -> str | None:

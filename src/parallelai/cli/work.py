@@ -214,10 +214,10 @@ def stop(shared: Shared, names: tuple[str, ...]) -> int:
 
 
 @work.command()
-@_name
-def done(shared: Shared, name: str) -> int:
-    """Say that a worktree is ready to land as it is, whoever worked in it."""
-    return _told(shared, shared.call(lambda ai: ai.work.done(name)))
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completing.streams)
+def done(shared: Shared, names: tuple[str, ...]) -> int:
+    """Say that worktrees are ready to land as they are, whoever worked in them."""
+    return _told(shared, shared.call(lambda ai: ai.work.done(*names)))
 
 
 @work.command()

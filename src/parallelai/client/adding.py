@@ -13,6 +13,7 @@ from pathlib import Path
 
 from parallelai.config import user_file
 from parallelai.errors import ConfigError, UsageError
+from parallelai.plan.values import AUTO
 from parallelai.results.write import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -35,6 +36,8 @@ def add_engine(name: str, command: tuple[str, ...], names: Collection[str], env:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"`{name}` cannot be an engine's name", next="use letters, digits, `-` and `_`")
+    if name == AUTO:
+        raise UsageError("`auto` stands for the engines that ParallelAI chooses", next="choose another name")
     if name in names:
         raise UsageError(
             f"there is an engine `{name}` already", next="choose another name, or edit its entry"

@@ -9,13 +9,14 @@ from typing import Any
 
 from parallelai.events import Event, RunEnded
 from parallelai.git.repository import Repository
-from parallelai.records import FREE, Outcome, RunDocument, TaskResult
+from parallelai.records import FREE, ErrorRecord, Outcome, RunDocument, TaskResult
 from parallelai.results.document import counts, is_pending, run_outcome
 from parallelai.run.report import Report
 from parallelai.run.retry import outcome_of
 from parallelai.work.guard.own_commits import is_of_commits
 from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.history import to_merge
+from parallelai.work.landing.push import Remote, pushed_to
 from parallelai.work.landing.records import Arrival
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
@@ -50,6 +51,16 @@ def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None
         about = {**about, "stage": THERE}
     text = "\n".join(arrival.notes) or None
     return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
+
+
+def with_push(row: TaskResult, where: Remote | ErrorRecord) -> TaskResult:
+    """A row of what had landed earlier, with where it was pushed to now, or why it could not be."""
+    if isinstance(where, ErrorRecord):
+        return replace(row, error=where)
+    about = dict(row.workstream or {})
+    about["landed"] = {**(about.get("landed") or {}), "pushed": str(where)}
+    text = "\n".join(filter(None, (row.text, pushed_to(where))))
+    return replace(row, text=text, workstream=about)
 
 
 def document_of(report: Report, rows: Sequence[TaskResult], out: Sequence[TaskResult] = ()) -> RunDocument:

@@ -26,6 +26,7 @@ from parallelai.plan.model import Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
 from parallelai.run.executors.attempt import EMPTY_IS_FINE
+from parallelai.work.gates.removed import lay_removed
 from parallelai.work.landing.records import LAND_WITH
 from parallelai.work.opening import Ports
 from parallelai.work.resolvers import asking
@@ -94,8 +95,9 @@ class Engines:
         self._folder = folder
 
     async def review(self, base: str, commit: str, gate: ReviewGate) -> tuple[int, str]:
-        """Have the difference between two commits reviewed (`gates.judge.ReviewRunner`)."""
+        """Have the difference between two commits reviewed (`gates.judge.ReviewRunner`), what it removes included."""
         async with self._laid(commit) as (folder, state):
+            await lay_removed(folder, base, commit)
             document = await self._nested(folder, state, gate, base)
         if document.outcome is not Outcome.OK or any(row.error is not None for row in document.tasks):
             errors = [row.error for row in document.tasks if row.error is not None]

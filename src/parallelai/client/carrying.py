@@ -16,7 +16,7 @@ from parallelai.client.folders import workspaces_for
 from parallelai.client.gates_of_config import TO_RUN, refuse_ignored_gate
 from parallelai.client.growing import Growing
 from parallelai.client.in_checkout import as_it_is
-from parallelai.client.jobs import Builder
+from parallelai.client.jobs import Builder, only
 from parallelai.client.notes import notes_of, of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
@@ -25,6 +25,7 @@ from parallelai.client.reviews import ReviewOptions, chosen_files, nothing_to_do
 from parallelai.client.rooms import (
     approvals_of,
     places_of,
+    refuse_renamed,
     refuse_without_git,
     room_for,
     steer_of,
@@ -197,6 +198,7 @@ class Carrier:
             builder.checked(plan)
             job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
             refuse_without_git(self._project, job.graph)
+            refuse_renamed(self._project, name, only(job.graph, names), is_anew=True)
             writer = await stack.enter_async_context(self._project.store.journal.writer(job.run))
             if run is None:
                 writer.append(self._creation(job, plan, carry, None))
@@ -262,6 +264,8 @@ class Carrier:
         refuse_without_git(self._project, asked.graph)  # before anything is written
         if any(isinstance(each.task, Workstream) for each in asked.graph.instances):
             refuse_ignored_gate(self._project, asked.plan, next=TO_RUN)
+            is_anew = asked.run is not None or builder.options.is_new or not builder.options.is_resume
+            refuse_renamed(self._project, asked.name, asked.graph, is_anew=is_anew)
         store, past, created = self._project.store, _Past(), None
         async with contextlib.AsyncExitStack() as stack:
             if asked.run is not None:  # its journal is read by its owner only: another would read too early

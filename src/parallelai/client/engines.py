@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from parallelai.client.project import OpenProject
 from parallelai.engines.registry import EngineRow, Registry
 from parallelai.engines.selection import AUTO
-from parallelai.errors import ParallelAIError, UntrustedError
+from parallelai.errors import ParallelAIError, UntrustedError, UsageError
 
 if TYPE_CHECKING:
     from parallelai.client.adding import Added
     from parallelai.engines.conformance import Verdict
-    from parallelai.engines.protocol import Availability, Engine
+    from parallelai.engines.protocol import Availability, Capabilities, Engine
     from parallelai.plan.model import Choice, EngineEntry
     from parallelai.records import Reply
 
@@ -93,6 +93,7 @@ class Engines:
         Raises:
             NotFoundError: there is no such engine.
             UntrustedError: only the project's config knows it, which nobody trusts.
+            UsageError: it is not installed, or something else is missing: there is nothing to prove.
             Unavailable: it cannot be driven here at all.
         """
         from parallelai.engines.proving import prove
@@ -100,10 +101,12 @@ class Engines:
         registry = self._project.registry()
         self._refuse_untrusted(registry, name)
         try:
-            registry.get(name)
+            able = registry.get(name).capabilities
             entry = registry.entry(name)
+            (row,) = await registry.listing((name,))
         finally:
             await registry.aclose()
+        _refuse_absent(row, able)
         makers: deque[Registry] = deque()
 
         def make() -> Engine:
@@ -111,7 +114,6 @@ class Engines:
             return makers[-1].get(name)
 
         takes_model = entry is not None and (entry.model is not None or entry.use not in ("command", "mock"))
-        able = make().capabilities
         try:
             verdicts = await prove(
                 make,
@@ -149,6 +151,15 @@ class Engines:
 
     def _is_ignored(self, name: str) -> bool:
         return any(key.startswith(f"engines.{name}.") for key in self._project.ignored)
+
+
+def _refuse_absent(row: EngineRow, able: Capabilities) -> None:
+    """Raise `UsageError` for an engine that nothing can be asked of here."""
+    if row.state != "ready":
+        is_program = row.state == "missing" and able.works_in_folder
+        lacks = "is not installed" if is_program else "cannot be used"
+        said = f"engine `{row.name}` {lacks} here: {row.availability.said}"
+        raise UsageError(said, next=row.availability.how)
 
 
 def require(registry: Registry, choice: Choice | None) -> None:

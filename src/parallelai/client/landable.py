@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from parallelai.client.arrivals import now_in, result_of, told
-from parallelai.client.asked import Asked
 from parallelai.errors import ParallelAIError, Trespass, UsageError
 from parallelai.git.repository import Repository
 from parallelai.plan.model import Plan
@@ -79,15 +78,6 @@ async def _there(repository: Repository, stream: Stream) -> TaskResult:
     said = f"`{stream.name}` is landed already, and has more by now"
     error = ErrorRecord("unavailable", said, next=finished(stream).next)
     return result_of(Arrival(stream.name, None, error), described(dataclasses.replace(stream, landed=None)))
-
-
-def unpushed(there: Mapping[str, TaskResult], asked: Asked) -> tuple[TaskResult, ...]:
-    """The rows where nothing is to land. Raises `UsageError` where that was to be pushed: nothing would be."""
-    if asked.is_pushed:
-        raise UsageError(
-            "all of it has landed already, and nothing is pushed", next="push the target yourself"
-        )
-    return tuple(there.values())
 
 
 def with_there(found: Preview, there: Mapping[str, TaskResult]) -> Preview:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import parallelai
-from parallelai.client.arguments import choice_of
-from parallelai.client.arrivals import document_of, ended_of, into, now_in, result_of, row_left_out, told
+from parallelai.client.arrivals import (
+    document_of,
+    ended_of,
+    into,
+    now_in,
+    result_of,
+    row_left_out,
+    told,
+    with_push,
+)
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf, refuse_unknown
-from parallelai.client.branches_meant import beside_plans, branches_meant
-from parallelai.client.checked_out import as_they_are, parted
-from parallelai.client.gates_of_config import TO_LAND, ignored_gate, over_config, refuse_ignored_gate
+from parallelai.client.branches_meant import branches_meant
+from parallelai.client.checked_out import as_they_are
+from parallelai.client.gates_of_config import TO_LAND, refuse_ignored_gate
 from parallelai.client.landable import (
     left_out,
     missing,
@@ -24,12 +32,12 @@ from parallelai.client.landable import (
     refuse_empty,
     said_of_markers,
     there_already,
-    unpushed,
     unsettled,
     with_there,
 )
 from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_branches, taken_back
-from parallelai.client.logic_notes import Logic, logic_conflicts, with_notes
+from parallelai.client.landing_means import LandingMeans, Opened
+from parallelai.client.logic_notes import with_notes
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
@@ -48,6 +56,8 @@ from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import Plan
 from parallelai.records import (
     ConflictDocument,
+    ErrorRecord,
+    Outcome,
     RunDocument,
     TaskResult,
     new_run_id,
@@ -56,31 +66,16 @@ from parallelai.run.report import Report
 from parallelai.store import RunWriter
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import made_anew
-from parallelai.work.gates.judge import GateJudge
 from parallelai.work.guards import by_hand
-from parallelai.work.landing.lander import Lander
+from parallelai.work.landing.following import follow
+from parallelai.work.landing.push import Remote
 from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow, candidate_of
-from parallelai.work.ledger import Ledger
-from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.streams import adopting
-from parallelai.work.streams.base import choose_base, pending_of
+from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.landed import gone
-from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.record import Landed, Stream, described
-from parallelai.work.streams.registry import Streams
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Landing:
-    """One landing by hand: on which ground, by whom, under which run; `ignored` says which gate would not run."""
-
-    repository: Repository
-    lander: Lander
-    gates: GateJudge | None
-    plan: Plan
-    target: str
-    ignored: str | None
+from parallelai.work.streams.registry import Streams, is_finished
 
 
 class Landings:
@@ -90,19 +85,19 @@ class Landings:
         """`ports` gives what the landings of a plan may ask engines for."""
         self._project = project
         self._plans = StreamPlans(project, runs)
-        self._ports = ports
+        self._means = LandingMeans(project, ports)
 
     @property
     def _streams(self) -> Streams:
-        return Streams(self._project.state)
+        return self._means.streams
 
     async def tip(self, repository: Repository, target: str) -> str:
-        """The commit of a target: of the branch that stands for it while a checkout could not follow."""
-        pending = await pending_of(repository, target)
-        tip = await repository.commit(f"refs/heads/{target}")
-        if tip is None:
-            raise NotFoundError(f"there is no branch `{target}`")
-        return pending if pending is not None and await repository.ancestor(tip, pending) else tip
+        """The commit of a target, as `LandingMeans.tip` says. Raises `NotFoundError`."""
+        return await self._means.tip(repository, target)
+
+    def plan_of(self, stream: Stream) -> Plan:
+        """The plan that a workstream lands, and is synced, by: its file as it is now, over config."""
+        return self._plans.of(stream)
 
     # -- workstreams
 
@@ -148,7 +143,12 @@ class Landings:
         repository = await open_repository(self._project.root)
         there, wanted = await there_already(repository, self._streams, names)
         if there and not wanted:
-            return document_of(self._plans.report(self._streams.find(names[0])), unpushed(there, asked))
+            await follow(
+                repository, self._streams
+            )  # a checkout that could not follow, if git would move it by now
+            there, _ = await there_already(repository, self._streams, names)
+            there = await self._push_there(there, asked)
+            return document_of(self._plans.report(self._streams.find(names[0])), tuple(there.values()))
         left = {} if names else self.left_out()  # who names one gives leave
         found = await ready(repository, self._streams, wanted, left)
         run = found[0].run
@@ -167,13 +167,45 @@ class Landings:
                 await writer.flush()
             finally:
                 leave()
+        if not any(row.status is Outcome.OK for row in rows):  # else the target was pushed with what landed
+            there = await self._push_there(there, asked)
         out = tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
         return document_of(report, (*rows, *there.values()), out)
+
+    async def _push_there(self, there: Mapping[str, TaskResult], asked: Asked) -> dict[str, TaskResult]:
+        """Push the targets of what had landed already, where that is asked for; gives its rows."""
+        rows, pushed = dict(there), dict[str, Remote | ErrorRecord]()
+        for stream in map(self._streams.find, there) if asked.is_pushed else ():
+            if rows[stream.name].error is not None:  # it has more by now
+                continue
+            if stream.target not in pushed:
+                pushed[stream.target] = await self._push(stream, asked)
+            rows[stream.name] = with_push(rows[stream.name], pushed[stream.target])
+        return rows
+
+    async def _push(self, stream: Stream, asked: Asked) -> Remote | ErrorRecord:
+        plan = self._plans.of(stream)
+        refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
+        async with self._plans.writer(stream) as writer:
+            async with self._means.opened(stream.run, plan, asked, writer.append, stream.target) as landing:
+                where = await landing.lander.push()
+            await writer.flush()
+        return where
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""
         waiting = [each for each in self._streams.all() if each.state == "done"]
         return left_out(waiting, {each.run: self._plans.of(each) for each in waiting})
+
+    async def nothing_left(self) -> dict[str, str] | None:
+        """Where nothing is left to land, say why of what a landing of all leaves out; None where something is.
+
+        Raises `UsageError` in a project that is no repository.
+        """
+        await open_repository(self._project.root)
+        left = self.left_out()
+        is_left = any(not is_finished(each) and each.name not in left for each in self._streams.all())
+        return None if is_left else left
 
     async def _land_streams(
         self,
@@ -185,14 +217,14 @@ class Landings:
     ) -> tuple[TaskResult, ...]:
         rows = []
         by = {name: ended.result.engine for name, ended in report.results.items()}
-        async with self._opened(found[0].run, plan, asked, writer.append, found[0].target) as landing:
+        async with self._means.opened(found[0].run, plan, asked, writer.append, found[0].target) as landing:
             tasks = frozenset(task.id for task in plan.tasks)
             out = {**await missing(landing.repository, self._streams, found, tasks)}
             out |= await unsettled(landing.repository, found)
             arrivals = [Arrival(name, None, error) for name, error in out.items()]
             able = [each for each in found if each.name not in out]
             candidates = [candidate_of(each, among=able, engine=by.get(each.name)) for each in able]
-            logic = await self._logic(landing, candidates)
+            logic = await self._means.logic(landing, candidates)
             landed = await landing.lander.land(candidates) if candidates else []
             arrivals += with_notes(landed, logic)
             for arrival in arrivals:
@@ -248,13 +280,13 @@ class Landings:
         if first.landed is None:
             return []
         async with self._plans.writer(first) as writer:
-            plan = self._standing_plan() if is_branch(first) else self._plans.of(first)
+            plan = self._means.standing_plan() if is_branch(first) else self._plans.of(first)
             if (
                 is_branch(first) and not asked.gates
             ):  # the `--gate` that it came in by; of config's, today's count
                 asked = dataclasses.replace(asked, gates=gates_of(self._project.store.journal, first.run))
             refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
-            async with self._opened(first.run, plan, asked, writer.append, first.target) as landing:
+            async with self._means.opened(first.run, plan, asked, writer.append, first.target) as landing:
 
                 def tell(task: str | None, data: EventData) -> None:
                     is_undone = isinstance(data, LandingUndone)
@@ -280,7 +312,7 @@ class Landings:
 
     async def land_branches(self, patterns: Sequence[str], asked: Asked) -> RunDocument:
         """Land branches that no plan made. Raises `NotFoundError`, `UsageError`."""
-        run, plan = new_run_id(), self._standing_plan()
+        run, plan = new_run_id(), self._means.standing_plan()
         refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
         await refuse_unknown(self._project, plan, asked.engine)
         repository = await open_repository(self._project.root)
@@ -310,9 +342,9 @@ class Landings:
         writer.append(RunCreated(KIND, None, root, parallelai.__version__, {}, options))
         writer.append(RunStarted(os.getpid(), os.uname().nodename, 1, "land"))
         writer.append(TaskExpanded(tuple(name for name, _ in found)))
-        async with self._opened(run, plan, asked, writer.append, target) as landing:
-            able, held = await self._parted(landing, found, run)
-            logic = await self._logic(landing, able)
+        async with self._means.opened(run, plan, asked, writer.append, target) as landing:
+            able, held = await self._means.parted(landing, found, run)
+            logic = await self._means.logic(landing, able)
             landed = with_notes(await landing.lander.land(able), logic)
             arrivals = {each.name: each for each in (*landed, *held)}
             for arrival in (arrivals[name] for name, _ in found):
@@ -329,14 +361,6 @@ class Landings:
         writer.append(ended_of(report))
         await writer.flush()
 
-    async def _parted(
-        self, landing: _Landing, found: Sequence[tuple[str, str]], run: str, *, is_shadow: bool = False
-    ) -> tuple[list[Candidate], list[Arrival]]:
-        """Branches, by name and tip: those that may land, and why others may not."""
-        tip = await self.tip(landing.repository, landing.target)
-        means = (landing.repository, self._streams, found, tip, run)
-        return await parted(*means, is_shadow=is_shadow)
-
     # -- before landing
 
     async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
@@ -349,21 +373,11 @@ class Landings:
             refused = tuple((each.name, each.error.said) for each in held if each.error is not None)
             found = await landing.lander.preview(able)
             notes = [f"nothing would land: {landing.ignored} ({TO_LAND})"] if landing.ignored else []
-            notes += (each.said for each in await self._logic(landing, able))
+            notes += (each.said for each in await self._means.logic(landing, able))
             left = {} if names or patterns else self.left_out()
             notes += (f"`{name}` is left out: {why}" for name, why in left.items())
             found = dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
             return with_there(found, there)
-
-    async def _logic(self, landing: _Landing, candidates: Sequence[Candidate]) -> Sequence[Logic]:
-        target = Head(landing.target, await self.tip(landing.repository, landing.target))
-        found = await logic_conflicts(landing.repository, self._conflicts_cache, candidates, target)
-        return found if landing.plan.works else (*found, *beside_plans(self._streams, candidates))
-
-    @property
-    def _conflicts_cache(self) -> Path | None:
-        """Where it is kept what was found of pairs: nowhere in a project that has no state, which a look makes none."""
-        return self._project.state / "cache" / "conflicts" if self._project.has_store else None
 
     def live(self, plan: str | None = None) -> list[str]:
         """The names of the workstreams that are worked on: of a plan, or of all. Raises `NotFoundError`."""
@@ -379,7 +393,7 @@ class Landings:
     @asynccontextmanager
     async def _before(
         self, names: Sequence[str], patterns: Sequence[str], asked: Asked, *, is_shadow: bool = False
-    ) -> AsyncIterator[tuple[_Landing, list[Candidate], list[Arrival]]]:
+    ) -> AsyncIterator[tuple[Opened, list[Candidate], list[Arrival]]]:
         """Open a landing that is only tried: what may land, and what conflict markers keep from it."""
         run = new_run_id()
         if patterns:
@@ -387,8 +401,8 @@ class Landings:
             target = (await choose_base(repository, asked.target, fetch=False)).target
             found = await branches_meant(repository, patterns, target)
             found = await as_they_are(repository, self._streams, found) if is_shadow else found
-            async with self._opened(run, self._standing_plan(), asked, None, target) as landing:
-                yield landing, *(await self._parted(landing, found, run, is_shadow=is_shadow))
+            async with self._means.opened(run, self._means.standing_plan(), asked, None, target) as landing:
+                yield landing, *(await self._means.parted(landing, found, run, is_shadow=is_shadow))
             return
         if is_shadow:
             streams = self._live(names)
@@ -396,7 +410,7 @@ class Landings:
             out = () if names else self.left_out()
             streams = await ready(await open_repository(self._project.root), self._streams, names, out)
         plan = self._plans.of(streams[0])
-        async with self._opened(run, plan, asked, None, streams[0].target) as landing:
+        async with self._means.opened(run, plan, asked, None, streams[0].target) as landing:
             if is_shadow:  # what is in the worktrees now, committed or not
                 tips = {each.name: await now_in(landing.repository, each) for each in streams}
                 streams = [dataclasses.replace(each, head=tips[each.name]) for each in streams]
@@ -426,7 +440,7 @@ class Landings:
     ) -> Callable[[], Awaitable[ConflictDocument]]:
         """What looks for conflicts again and again, in a tenth of the time from the second look on."""
         repository = await open_repository(self._project.root)
-        matrix = Matrix(repository, self._conflicts_cache)
+        matrix = Matrix(repository, self._means.conflicts_cache)
 
         async def look() -> ConflictDocument:
             is_idle = plan is None and not self._streams.open()
@@ -443,7 +457,9 @@ class Landings:
                 raise NotFoundError(f"`{base}` is no commit")
             shown = base or name
             found = await matrix.look(heads, Head(shown, tip or onto))
-            return made_anew(found, lambda: self._plans.of(streams[0]) if streams else self._standing_plan())
+            return made_anew(
+                found, lambda: self._plans.of(streams[0]) if streams else self._means.standing_plan()
+            )
 
         return look
 
@@ -459,40 +475,3 @@ class Landings:
 
     def _decisions(self) -> Decisions:
         return Decisions(self._project.state / "work" / "decisions")
-
-    # -- what a landing needs
-
-    def _standing_plan(self) -> Plan:
-        """What config says, where there is no plan."""
-        return over_config(Plan(), self._project.settings)
-
-    @asynccontextmanager
-    async def _opened(
-        self, run: str, plan: Plan, asked: Asked, append: Any, target: str
-    ) -> AsyncIterator[_Landing]:
-        repository = await open_repository(self._project.root)
-        folder = self._project.state / "runs" / run
-        settings = self._project.settings
-        worktrees = worktree_path(
-            repository, "x", Path(settings.worktrees.path) if settings.worktrees.path else None
-        ).parent
-        hidden = (str(self._project.state), str(worktrees))
-
-        def tell(task: str | None, data: EventData) -> None:
-            if append is not None:  # what is only tried is no fact of a run
-                append(data, task=task)
-
-        state, grace = self._project.state, plan.limits.grace
-        ledger = Ledger(self._project.machine, state)
-        is_tried = append is None
-        ground = Ground(repository, run, state, folder, hidden, tell, grace, ledger=ledger, is_tried=is_tried)
-        ignored = ignored_gate(self._project, plan, asked.gates)
-        plan = asked.over(plan)
-        if asked.engine is not None:
-            choice, _ = choice_of(asked.engine)
-            plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"resolver": choice})})
-        ports = self._ports(plan, folder)
-        async with open_gates(ground, plan.workspace) as trees:
-            gates = make_gates(ground, trees, plan.gates, ports)
-            lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, target, ports)
-            yield _Landing(repository, lander, gates, plan, target, ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,8 @@ class Looking:
         self._streams = Streams(project.state)
 
     async def status(self, names: Sequence[str], *, is_all: bool) -> list[StreamStatus]:
-        """See `Work.status`."""
+        """See `Work.status`. Raises `UsageError` in a project that is no repository."""
+        repository = await open_repository(self._project.root)
         known = self._streams.all()
         lost, pending = await strayed(self._project.root, known)
         runs = self._runs_of(known)
@@ -48,17 +50,15 @@ class Looking:
             if names
             else [each for each in known if is_all or not is_finished(each) or each.name in lost | pending]
         )
-        repository = await open_repository(self._project.root) if started else None
-        standings = await waiting(repository, self._streams.worktrees) if repository and pending else {}
-        now = {each.name: await self._now(repository, each) for each in started if repository}
-        conflicts = await self._conflicts(repository, known, now) if repository else {}
+        standings = await waiting(repository, self._streams.worktrees) if started and pending else {}
+        now = {each.name: await self._now(repository, each) for each in started}
+        conflicts = await self._conflicts(repository, known, now) if started else {}
         found = []
         for stream in started:
             if stream.run not in seen:
                 seen[stream.run] = self._seen(stream.run)
             work = seen[stream.run].work(stream.name)
             progress = seen[stream.run].watched.of(stream.name)
-            assert repository is not None  # noqa: S101  # opened above, since there is a stream
             found.append(
                 status_of(
                     stream,
@@ -72,6 +72,7 @@ class Looking:
                     is_lost=stream.name in lost,
                     waits=said_to(stream, standings) if stream.name in pending else None,
                     is_interrupted=self._runs.is_interrupted(stream.run),
+                    is_at_rest=not self._is_live(stream.run),
                     conflicts=conflicts.get(stream.name),
                 )
             )
@@ -82,6 +83,15 @@ class Looking:
         known = self._streams.all()
         lost, pending = await strayed(self._project.root, known)
         return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
+
+    def killed(self) -> tuple[str, ...]:
+        """See `Work.killed`."""
+        resting = [each for each in self._streams.open() if self._runs.is_interrupted(each.run)]
+        return tuple(
+            f"nobody works on `{plan}` now: its run was interrupted; `parallelai work run {shlex.quote(plan)}`"
+            " goes on with it"
+            for plan in dict.fromkeys(each.plan for each in resting)
+        )
 
     async def waiting(self) -> tuple[Waiting, ...]:
         """See `Work.waiting`."""
@@ -146,7 +156,7 @@ class Looking:
         if seen.report.order:  # with `--only` a run is about some of its plan
             started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
         target = targets[0] if targets else None
-        limits = seen.limits if run and self._is_live(run) else {}
+        limits = seen.limits if run and self._is_live(run) else None
         return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
 
     def _is_live(self, run: str) -> bool:

@@ -8,7 +8,7 @@ import dataclasses
 import getpass
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from parallelai.client.leave_given import with_leave
 from parallelai.client.not_running import not_running
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
+from parallelai.client.pruning import Holding, end, holding
 from parallelai.client.recorded import created, refuse_stopping
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
@@ -34,7 +35,6 @@ from parallelai.events import (
     TaskEnded,
     event_to_json,
 )
-from parallelai.git.repository import open_repository
 from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument, TaskResult
 from parallelai.results.compare import Comparison, compare
 from parallelai.results.document import run_outcome
@@ -44,8 +44,6 @@ from parallelai.run.unfinished import Unfinished, unfinished
 from parallelai.run.validation import record_of
 from parallelai.store import RunRow
 from parallelai.store.projections import UNFINISHED
-from parallelai.work.scratch.home import forget
-from parallelai.work.streams.left import let_go_of_runs
 from parallelai.work.streams.registry import Streams
 
 ANSWER_SECONDS = 5.0
@@ -439,31 +437,34 @@ class Runs:
         return next((a for a in answers if isinstance(a, CommandDone) and a.command == command), None)
 
     async def delete(self, run: str) -> str:
-        """Delete a run with its logs and what it keeps. Raises `BusyError` if it is being carried out."""
+        """Delete a run with its logs and what it keeps.
+
+        Raises `BusyError` if it is being carried out, and `UsageError` if it keeps work that nobody has taken.
+        """
         row = self.find(run)
-        await self._forget((row.id,))
+        held = await holding(self._project, (row.id,))
+        if row.id in held:
+            raise held[row.id].error
+        await end(self._project, (row.id,))
         return row.id
 
-    async def _forget(self, runs: Sequence[str]) -> None:
-        for run in runs:
-            self._project.store.journal.delete(run)
-            forget(run)
-        with contextlib.suppress(UsageError):  # a project that is no repository keeps nothing in git
-            await let_go_of_runs(await open_repository(self._project.root), runs)
+    async def finished(self, keep: int = 0) -> tuple[tuple[str, ...], tuple[Holding, ...]]:
+        """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them.
 
-    def finished(self, keep: int = 0) -> tuple[str, ...]:
-        """Name all runs that ended by themselves, but the newest `keep`: nothing is lost without them."""
+        Those that keep work which nobody has taken are parted from them.
+        """
         if keep < 0:
             raise UsageError("`keep` is a number of runs", next="write `--keep 20`, say")
         ended = [
             state.row.id for state in self.list() if state.state not in ("running", "interrupted", BY_HAND)
         ]
-        return tuple(ended[keep:])
+        held = await holding(self._project, ended[keep:])
+        return tuple(run for run in ended[keep:] if run not in held), tuple(held.values())
 
     async def prune(self, keep: int) -> tuple[str, ...]:
-        """Delete all finished runs but the newest `keep`; gives their ids."""
-        doomed = self.finished(keep)
-        await self._forget(doomed)
+        """Delete the finished runs but the newest `keep`, and but those that keep work; gives their ids."""
+        doomed, _ = await self.finished(keep)
+        await end(self._project, doomed)
         return doomed
 
     def _state(self, row: RunRow) -> str:

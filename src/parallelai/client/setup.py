@@ -17,6 +17,7 @@ from parallelai import processes
 from parallelai.client.engines import Engines
 from parallelai.client.notes import of_ignored
 from parallelai.client.project import NO_CONFIG, OpenProject
+from parallelai.engines.protocol import Availability
 from parallelai.errors import ConfigError, StoreCorruptError, StoreError, UsageError
 from parallelai.plan.schema import plan_schema
 from parallelai.results.write import write_atomically
@@ -260,6 +261,8 @@ async def check_up(project: OpenProject) -> list[Checkup]:
         failed = project.machine.conformance(row.name, row.availability.version)
         if row.state == "ready" and failed:
             found.append(_unfit(row.name, row.availability.version, failed))
+        elif row.state == "ready" and failed is None and _is_untested(row.availability):
+            found.append(_untested(row.name, row.availability))
         elif row.is_default or row.origin == "configured":
             state = "ok" if row.state == "ready" else "wrong"
             found.append(Checkup(f"engine {row.name}", state, row.availability.said, row.availability.how))
@@ -272,6 +275,18 @@ def _unfit(engine: str, version: str | None, failed: Sequence[str]) -> Checkup:
     said = f"version {version or 'unknown'} does not conform: it failed `{named}`"
     again = f"`parallelai engines conform {engine}` says why; install another version and prove that"
     return Checkup(f"engine {engine}", "wrong", said, again)
+
+
+def _is_untested(found: Availability) -> bool:
+    return None not in (found.version, found.tested) and found.version != found.tested
+
+
+def _untested(engine: str, found: Availability) -> Checkup:
+    """An engine of which nobody knows yet whether its client, as it is now, conforms."""
+    said = (
+        f"{found.said}, version {found.version}, which is untested: ParallelAI was tested with {found.tested}"
+    )
+    return Checkup(f"engine {engine}", "note", said, f"`parallelai engines conform {engine}` proves it")
 
 
 def check_up_without(error: ConfigError) -> list[Checkup]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from parallelai.client.landable import worktree_gone
 from parallelai.git.repository import Repository
 from parallelai.work.conflicts.advice import MOST, listed
+from parallelai.work.landing.history import to_merge
 from parallelai.work.streams import syncing, taking_over
 from parallelai.work.streams.beside import belongs_to, lying_beside
 from parallelai.work.streams.carrying import How
@@ -46,12 +47,17 @@ async def bring(
     synced = await syncing.sync(repository, streams, stream, onto, how)
     if synced.ok:
         return Synced(stream.name, True, "synced" if synced.has_moved else "up to date")
-    if is_named and how == "merge":
+    if is_named and (how == "merge" or await _is_taken_back(repository, stream, onto)):
         taken = await taking_over.take_over(repository, streams, stream, onto)
         if taken.ok and taken.has_moved:
             return Synced(stream.name, False, _to_settle(streams.find(stream.name)))
     named = f": {listed(synced.files)}" if synced.files else ""
     return Synced(stream.name, False, f"not synced: {synced.why}{named}{_advice(synced, how, is_named)}")
+
+
+async def _is_taken_back(repository: Repository, stream: Stream, onto: str) -> bool:
+    """Whether the target took back what it did: git's own rebase onto that would leave all of it out."""
+    return await to_merge(repository, stream, stream.head, onto) != stream.head
 
 
 def _advice(synced: syncing.Synced, how: How, is_named: bool) -> str:

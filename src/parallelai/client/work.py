@@ -7,24 +7,24 @@ import os
 import shlex
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from parallelai.client.arrivals import told
-from parallelai.client.landable import finished, worktree_gone
+from parallelai.client.landable import worktree_gone
 from parallelai.client.landings import Landings
 from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_of
-from parallelai.client.runs import BY_HAND, Runs, user
+from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
+from parallelai.client.steering import Steering
 from parallelai.client.syncs import Synced, bring
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
-from parallelai.events import AttemptReserved, SessionOpened, TaskEnded
+from parallelai.events import AttemptReserved, SessionOpened
 from parallelai.git.repository import open_repository
 from parallelai.plan import load
 from parallelai.plan.model import Plan
 from parallelai.plan.roles import with_roles
-from parallelai.work import leaving
 from parallelai.work.context.notes import notes_of
 from parallelai.work.context.pack import Context, context
 from parallelai.work.guard import hooks
@@ -35,7 +35,7 @@ from parallelai.work.status.folding import StreamStatus
 from parallelai.work.streams import clean, left
 from parallelai.work.streams.carrying import How
 from parallelai.work.streams.now import current
-from parallelai.work.streams.record import Stream, is_undone, refused, with_leave
+from parallelai.work.streams.record import Stream, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.revisiting import is_out, why_left
 from parallelai.work.streams.worktrees import Started
@@ -43,9 +43,6 @@ from parallelai.work.streams.worktrees import Started
 if TYPE_CHECKING:
     from parallelai.client.options import CarryOut
     from parallelai.records import RunDocument
-
-LEAST_OF_A_COMMIT = 7
-"""How many digits of a commit are enough to mean it."""
 
 
 class CarryOutPlan(Protocol):
@@ -89,6 +86,7 @@ class Work:
         self._carry_out = carry_out
         self._start = start
         self._looking = Looking(project, runs)
+        self._steering = Steering(project, runs)
         self.landings = landings
 
     @property
@@ -151,6 +149,10 @@ class Work:
         return {
             each.name: why_left(each) for each in self.streams.all() if each.plan == plan and is_out(each)
         }
+
+    def killed(self) -> tuple[str, ...]:
+        """Say of which plans a run was killed that had something left, and what goes on with it."""
+        return self._looking.killed()
 
     async def waiting(self) -> tuple[Waiting, ...]:
         """Say for which targets a result waits that landed or was taken back, and what takes it over."""
@@ -284,51 +286,13 @@ class Work:
 
     # -- steering
 
-    def _is_live(self, run: str) -> bool:
-        return self._project.has_store and self._project.store.journal.is_owned(run)
-
     async def ask(self, kind: str, names: Sequence[str] = ()) -> str:
         """Pause, resume or stop: the whole run of these workstreams, or their assistants; also who waits to begin."""
-        wanted = {name: self._run_of(name) for name in names}
-        runs = sorted(set(wanted.values()) if names else {each.run for each in self.all(is_all=True)})
-        if not runs:
-            raise NotFoundError("no workstream is started", next="`parallelai work run PLAN`")
-        live = [run for run in runs if self._is_live(run)]
-        if not names:  # what is left of another run is in nobody's way
-            runs = live or sorted({each.run for each in self.all()}) or runs[-1:]
-        if kind == "stop" and not live:
-            return "nothing runs: there is nothing to stop"
-        if kind == "stop" and names:
-            return "\n".join(
-                [await self._runs.ask(run, "stop", {"name": name}) for name, run in wanted.items()]
-            )
-        if not live:
-            plans = dict.fromkeys(each.plan for each in self.all(is_all=True) if each.run in runs)
-            again = ", ".join(f"`parallelai work run {shlex.quote(plan)}`" for plan in plans)
-            said = f"no run of workstreams is carried out: there is nothing to {kind}"
-            raise UsageError(said, next=f"{again} carries one out")
-        words = [await self._runs.ask(run, "cancel" if kind == "stop" else kind, {}) for run in runs]
-        return "\n".join(words)
-
-    def _run_of(self, name: str) -> str:
-        """The run that a workstream is of: a live one, also where it is not begun there. Raises `NotFoundError`."""
-        stream = self.streams.get(name)
-        if stream is None or not self._is_live(stream.run):
-            for each in self._runs.list():
-                if self._is_live(each.row.id) and name in self._runs.report(each.row.id).order:
-                    return each.row.id
-        return self.find(name).run
+        return await self._steering.ask(kind, names)
 
     async def send(self, name: str, text: str) -> str:
         """Tell the assistant of a workstream something: with its next turn, if it can take nothing before."""
-        return await self._runs.ask(self.find(name).run, "send", {"task": name, "text": text})
-
-    async def done(self, name: str) -> str:
-        """Say that a worktree is ready to land as it is: its content is guarded and committed, then it may land."""
-        stream = self._at_rest(name)
-        if not Path(stream.worktree).is_dir():
-            raise worktree_gone(stream)
-        return await self.landings.done(stream)
+        return await self._steering.send(name, text)
 
     async def approve(self, name: str, result: str | None = None) -> str:
         """Give leave that a workstream lands as it is now, or that what a task came to counts.
@@ -339,82 +303,40 @@ class Work:
         Raises:
             UsageError: a workstream waits for no leave, or it is not what the person looked at any more.
         """
-        if self._is_task(name):
-            return await self._runs.approve(name, result)
-        head = self.find(name).head
-        is_same = result is None or (len(result) >= LEAST_OF_A_COMMIT and head.startswith(result))
-        args = {"head": head if is_same else result}  # which the workstream is not at
-        return await self._steer(name, "approve", args, f"`{name}` may land")
+        return await self._steering.approve(name, result)
 
     async def reject(self, name: str, reason: str = "") -> str:
         """Refuse that a workstream lands, or what a task came to, in the latest run in which it waits."""
-        if self._is_task(name):
-            return await self._runs.reject(name, reason)
-        return await self._steer(name, "reject", {"reason": reason}, f"`{name}` does not land as it is")
-
-    def _is_task(self, name: str) -> bool:  # no workstream has its name, or one that is finished
-        stream = self.streams.get(name)
-        return stream is None or (is_finished(stream) and self._runs.waits(name))
+        return await self._steering.reject(name, reason)
 
     async def lease(self, name: str, paths: Sequence[str]) -> str:
         """Give a workstream leave to change files beside its own, by their paths from the root.
 
         It is told with its next turn. Where no run is carried out, what was kept out of these files is put back.
         """
-        stream, wanted = self.find(name), leaving.checked(paths)
-        if is_finished(stream):
-            raise finished(stream)
-        if self._is_live(stream.run):
-            return await self._runs.ask(stream.run, "lease", {"name": name, "paths": wanted})
-        return await leaving.leave(self.streams, self._project.root, stream, wanted)
+        return await self._steering.lease(name, paths)
 
-    async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
-        stream = self.find(name)
-        if is_finished(stream):
-            raise finished(stream)
-        if self._is_live(stream.run):
-            return await self._runs.ask(stream.run, kind, {"name": name, **args})
+    async def done(self, *names: str) -> str:
+        """Say that worktrees are ready to land as they are: their content is guarded and committed, then they may land.
 
-        def change(it: Stream) -> Stream:
-            it = dataclasses.replace(it, undone=None)
-            if kind == "approve":
-                return with_leave(it, args["head"], "a person")
-            return refused(it, user(), args["reason"])
-
-        self.streams.update(name, change)
-        return f"{said}: {self._next_of(stream, kind)}"
-
-    def _next_of(self, stream: Stream, kind: str) -> str:
-        """What comes after a person's word: the run goes on, or where there is none but a start by hand, the person."""
-        name = shlex.quote(stream.name)
-        if not self._runs.is_kept(stream.run) or self._runs.state(stream.run).state != BY_HAND:
-            return f"`parallelai work run {shlex.quote(stream.plan)}` goes on with it"
-        if kind == "approve":
-            return f"`parallelai work land {name}` lands it"
-        return f"put it right in `{stream.worktree}`, then `parallelai work done {name}`"
-
-    def _at_rest(self, name: str) -> Stream:
-        """A workstream that no assistant works on. Raises `UsageError` where one may."""
-        stream = self.find(name)
-        if is_finished(stream):
-            raise finished(stream)
-        if self._is_live(stream.run) and not self._has_ended(stream):
-            raise UsageError(
-                f"run `{stream.run}` is carried out, and works on `{name}`",
-                next=f"`parallelai work stop {name}` ends that first",
-            )
-        return stream
-
-    def _has_ended(self, stream: Stream) -> bool:
-        has_ended = False
-        for event in self._runs.events(stream.run):
-            if event.task == stream.name:
-                has_ended = isinstance(event.data, TaskEnded)
-        return has_ended
+        Where one is not, those after it are not looked at, and the error says which are ready.
+        """
+        those = [self._steering.at_rest(name) for name in dict.fromkeys(names)]
+        for stream in those:
+            if not Path(stream.worktree).is_dir():
+                raise worktree_gone(stream)
+        said: list[str] = []
+        for stream in those:
+            try:
+                said.append(await self.landings.done(stream))
+            except ParallelAIError as error:
+                error.said = "; ".join([error.said, *said])
+                raise
+        return "\n".join(said)
 
     async def drop(self, name: str) -> str:
         """Give a workstream up: its work is kept as a patch, its worktree and branch go."""
-        stream = self._at_rest(name)
+        stream = self._steering.at_rest(name)
         repository = await open_repository(self._project.root)
         folder = self._project.state / "runs" / stream.run / "patches"
         dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
@@ -430,17 +352,17 @@ class Work:
         """Bring what has landed since into worktrees that are at rest; see `syncs.bring`."""
         repository = await open_repository(self._project.root)
         done = []
-        those = [self._at_rest(name) for name in names] if names else self.all()
+        those = [self._steering.at_rest(name) for name in names] if names else self.all()
         for stream in those:
             if not names and is_undone(stream) and not Path(stream.worktree).is_dir():
                 continue  # `work clean` took its worktree, which had landed
-            if self._is_live(stream.run) and not self._has_ended(stream):
+            if self._steering.is_live(stream.run) and not self._steering.has_ended(stream):
                 done.append(
                     Synced(stream.name, False, "its assistant works on it, and is synced between turns")
                 )
                 continue
             tip = await self.landings.tip(repository, stream.target)
-            said = self._plan_of(stream.run).landing.sync
+            said = self.landings.plan_of(stream).landing.sync
             how: How = "merge" if said == "none" else said
             done.append(await bring(repository, self.streams, stream, tip, how, is_named=bool(names)))
         return tuple(done)
@@ -449,7 +371,9 @@ class Work:
         """Remove the worktrees and branches of what has landed and is clean; list the rest, with how to rescue it."""
         repository = await open_repository(self._project.root)
         in_use = {
-            each.name for each in self.streams.all() if self._is_live(each.run) and not self._has_ended(each)
+            each.name
+            for each in self.streams.all()
+            if self._steering.is_live(each.run) and not self._steering.has_ended(each)
         }
         found = await clean.removable(repository, self.streams, in_use=in_use)
         if is_dry:

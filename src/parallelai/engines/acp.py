@@ -32,6 +32,7 @@ from parallelai.engines.own_folders import (
     likely_folders,
     login_folders,
     package_version,
+    pinned_version,
     read_key,
     refuse_unread,
 )
@@ -98,7 +99,8 @@ class AcpEngine:
                 else f"install `{program}`, or correct `command`"
             )
             return Availability(False, f"`{program}` not found", how=how)
-        return Availability(True, f"runs `{program}`", version=package_version(Path(path)), path=path)
+        version, tested = package_version(Path(path)), pinned_version(self._preset.how)
+        return Availability(True, f"runs `{program}`", version=version, path=path, tested=tested)
 
     def limit_key(self, request: Request) -> LimitKey:
         """Sessions of one account with one model count together."""

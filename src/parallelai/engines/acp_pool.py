@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -16,6 +14,8 @@ from parallelai.engines.acp_agent import Agent
 from parallelai.engines.acp_launch import Launch
 from parallelai.errors import TimedOut
 from parallelai.processes import Program
+from parallelai.processes.removing import remove
+from parallelai.processes.temporary import make_folder
 
 MAX_SESSIONS = 8
 """How many turns share an agent: they also share its one thread, and its end."""
@@ -113,7 +113,7 @@ class Pool:
         finally:
             agent.is_over.set()
             self._running.pop(agent, None)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove, folder)
 
     async def aclose(self) -> None:
         """End every agent that still runs."""
@@ -131,11 +131,11 @@ def _key(launch: Launch) -> Hashable:
 
 
 def _make_folder(launch: Launch) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="parallelai-acp-")).resolve()
+    folder = make_folder("acp")
     try:
         _fill(folder, launch)
     except BaseException:  # no room, or an interrupt: nobody else knows of it
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         raise
     return folder
 

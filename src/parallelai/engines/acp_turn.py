@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,6 +160,11 @@ class Turn:
         self._asked += 1
         kind, title = self.updates.tool(tool_call.tool_call_id)
         what = tool_call.kind or kind
+        places = self.updates.places(tool_call)
+        if places is None:  # what the policy allows unasked is work on the files of its folder
+            what = f"{what} of what it does not name"
+        elif not _are_inside(places, self.updates.root):
+            what = f"{what} outside of its folder"
         options = (ALLOW, REJECT) if ALLOW in kinds else (REJECT,)
         detail = shorten(clean(tool_call.title or title), 2_000)
         question = Question(f"p{self._asked}", what, options, detail)
@@ -185,6 +191,15 @@ class Turn:
             if deadline is not None and not self._wall.expired():
                 with contextlib.suppress(RuntimeError):  # it has ended meanwhile
                     self._wall.reschedule(deadline + self._loop.time() - began)
+
+
+def _are_inside(places: Sequence[str], root: str) -> bool:
+    """Whether all places lie in a folder, also by what links lead to."""
+    top = os.path.realpath(root)
+    reals = (os.path.realpath(os.path.join(root, place)) for place in places if "\0" not in place)  # noqa: PTH118
+    return not any(place.startswith("~") or "\0" in place for place in places) and all(
+        real == top or real.startswith(f"{top.rstrip('/')}/") for real in reals
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ MAX_ID_CHARS = 200
 
 _MARKS = {"completed": "[x]", "in_progress": "[~]"}
 _EDITS = frozenset({"edit", "delete", "move"})
+_PLACE_NAMES = ("path", "file", "filename", "directory", "dir")
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class _Tool:
     kind: str
     args: Mapping[str, Any]
     paths: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     is_ended: bool = False
 
 
@@ -78,6 +80,13 @@ class Updates:
         """Give the kind and the title of a tool call; `other` and nothing where it was not reported."""
         tool = self._tools.get(shorten(clean(id), MAX_ID_CHARS))
         return ("other", "") if tool is None else (tool.kind, str(tool.args.get("title", "")))
+
+    def places(self, call: Any) -> tuple[str, ...] | None:
+        """Give the places that a call names for which leave is asked, as it names them; None for a change of none."""
+        tool = self._tools.get(shorten(clean(call.tool_call_id), MAX_ID_CHARS))
+        named = (*(tool.named if tool is not None else ()), *_named(call))
+        kind = call.kind or (tool.kind if tool is not None else "other")
+        return None if kind in _EDITS and not named else named
 
     def take(self, update: Any) -> list[EngineEvent]:
         """Read one update (a model of `acp.schema`); kinds that say nothing about the task give no event."""
@@ -125,6 +134,7 @@ class Updates:
             if self._parts[-1]:
                 self._parts.append("")
             events.append(ToolEvent(id, tool.name, "started", tool.args))
+        tool.named = tuple(dict.fromkeys((*tool.named, *_named(update))))[:MAX_PATHS]
         tool.paths = tuple(dict.fromkeys((*tool.paths, *self._paths(update, tool.kind))))[:MAX_PATHS]
         if not tool.is_ended and update.status in {"completed", "failed"}:
             events += self._end(id, tool, _exit(update))
@@ -151,6 +161,19 @@ class Updates:
         usage = read_tokens(meta.get("usage")) if isinstance(meta, Mapping) else None
         if usage is not None:
             self.metered = usage if self.metered is None else self.metered + usage
+
+
+def _named(call: Any) -> list[str]:
+    """The paths in a tool call: of its diffs, its locations, and what in its arguments is called a path or a file."""
+    found = [item.path for item in call.content or () if item.type == "diff"]
+    found += [place.path for place in call.locations or ()]
+    given = call.raw_input if isinstance(call.raw_input, Mapping) else {}
+    found += [
+        text
+        for name, text in given.items()
+        if isinstance(text, str) and str(name).lower().endswith(_PLACE_NAMES)
+    ]
+    return found[:MAX_PATHS]
 
 
 def _plan_items(entries: Iterable[Any]) -> Iterator[str]:

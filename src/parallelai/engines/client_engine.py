@@ -20,6 +20,7 @@ from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.keys import mask_error, read_key
 from parallelai.engines.models_table import extended, model_name
+from parallelai.engines.own_folders import pinned_version
 from parallelai.engines.prices import Pricing
 from parallelai.engines.protocol import (
     Availability,
@@ -168,6 +169,13 @@ class ClientEngine(ABC):
         """Do what else must be done before a turn. Looks at files, in a thread."""
         return launch
 
+    def lay_out(self, request: Request, launch: Launch) -> Launch:
+        """Write down what the turn is to find, and `finish` takes away.
+
+        Not in a thread: who is cancelled there would never hear of it.
+        """
+        return launch
+
     def finish(self, reader: Any, launch: Launch) -> None:  # noqa: B027 - most have nothing to do
         """Look at what a turn left behind, before its usage is asked for. It may block."""
 
@@ -184,7 +192,8 @@ class ClientEngine(ABC):
         if path is None:
             return Availability(False, f"`{self.program_name}` not found", how=self.client.how)
         version = await asyncio.to_thread(version_of, path)
-        return Availability(True, f"runs `{self.program_name}`", version=version, path=str(path))
+        said, tested = f"runs `{self.program_name}`", pinned_version(self.client.how)
+        return Availability(True, said, version=version, path=str(path), tested=tested)
 
     def _find(self) -> Path | None:
         name = self.program_name
@@ -234,6 +243,7 @@ class ClientEngine(ABC):
         """Do one turn in a session of the client's. Raises an `EngineError`."""
         launch = await asyncio.to_thread(self._launch, request)
         reader = self.reader(request, launch)
+        launch = self.lay_out(request, launch)
         reply: Reply | None = None
         try:
             reply = await self._converse(request, port, launch, reader)

@@ -253,10 +253,19 @@ def check_end(client: str, version: str | None, reader: Reader, completed: Compl
         raise Transient(
             f"the stream of `{named}` was cut: it ended (exit {completed.exit}) without its final event{told}"
         )
-    raise Invalid(
-        f"`{named}` ended (exit {completed.exit}) without a final event, "
-        f"and {reader.strange} of its lines are none that this version of ParallelAI knows{told}",
-        next=f"see whether `{client}` works by itself, or install the version that `engines list` names",
+    raise _unread(client, named, reader, f"(exit {completed.exit}){told}")
+
+
+def _unread(client: str, named: str, reader: Reader, ended: str) -> Invalid:
+    """A client that ended without its final event and printed nothing, or lines that no reader knows."""
+    if not reader.strange:
+        advice = f"`parallelai engines test {client}` asks it one small thing"
+        return Invalid(f"`{named}` printed nothing and ended {ended}", next=advice)
+    lines = f"{reader.strange} of the {reader.known + reader.strange} lines that it printed"
+    return Invalid(
+        f"`{named}` ended without an answer, and ParallelAI cannot read {lines} {ended}",
+        next=f"it may be a version that prints otherwise: `parallelai engines conform {client}` tells, "
+        "and `parallelai doctor` names the version that is tested",
     )
 
 

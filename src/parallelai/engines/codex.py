@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,8 @@ from parallelai.engines.planted import read_plain
 from parallelai.engines.protocol import Capabilities, Request
 from parallelai.engines.wire.structure import structure_of
 from parallelai.errors import Rejected
+from parallelai.processes.removing import remove
+from parallelai.processes.temporary import make_folder
 from parallelai.records import Usage
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class CodexEngine(ClientEngine):
     )
 
     def prepare(self, request: Request, launch: Launch) -> Launch:
-        """Find its own program, write the schema down, note what a session that goes on has taken until now."""
+        """Find its own program, and note what a session that goes on has taken until now."""
         if self.entry.base_url is None and launch.key is None and not _has_login(launch):
             raise Rejected(f"nobody is logged in to `{self.name}`", next="run `codex login`, or name a key")
         if found := own_program(launch.path):
@@ -93,23 +93,31 @@ class CodexEngine(ClientEngine):
         if not launch.is_confined and not _is_let_off(self.entry.args):
             env = {name: value for name, value in launch.env.items() if name != "GIT_TRACE_REFS"}
             launch = dataclasses.replace(launch, env=env)
-        extra: dict[str, Any] = {"before": recorded_total(launch.home.folder, request.session)}
+        return dataclasses.replace(
+            launch, extra={"before": recorded_total(launch.home.folder, request.session)}
+        )
+
+    def lay_out(self, request: Request, launch: Launch) -> Launch:
+        """Write the schema down, in a folder of its own."""
         structure = _structure(request)
         if structure is None:
-            return dataclasses.replace(launch, extra=extra)
-        descriptor, name = tempfile.mkstemp(prefix="parallelai-schema-", suffix=".json")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(structure.schema, file)
-        extra["schema"] = name
+            return launch
+        folder = make_folder("schema")
+        name = folder / "schema.json"
+        try:
+            name.write_text(json.dumps(structure.schema), encoding="utf-8")
+        except BaseException:  # no room, or an interrupt: nobody else knows of it
+            remove(folder)
+            raise
         confined = launch.confinement
         if confined is not None:
-            confined = dataclasses.replace(confined, readable=(*confined.readable, name))
-        return dataclasses.replace(launch, extra=extra, confinement=confined)
+            confined = dataclasses.replace(confined, readable=(*confined.readable, str(name)))
+        return dataclasses.replace(launch, extra={**launch.extra, "schema": str(name)}, confinement=confined)
 
     def finish(self, reader: CodexReader, launch: Launch) -> None:
         """Take the schema away; read what was taken from the session's file where no final event said it."""
         if "schema" in launch.extra:
-            Path(launch.extra["schema"]).unlink(missing_ok=True)
+            remove(Path(launch.extra["schema"]).parent)
         if reader.total is None:
             reader.total = recorded_total(launch.home.folder, reader.session)
 

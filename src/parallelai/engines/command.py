@@ -17,9 +17,7 @@ import dataclasses
 import itertools
 import operator
 import os
-import shutil
 import signal
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +40,7 @@ from parallelai.engines.own_folders import (
     installation,
     login_folders,
     package_version,
+    pinned_version,
     read_key,
     refuse_unread,
 )
@@ -61,6 +60,8 @@ from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, TimedOut, Transient, Unavailable
 from parallelai.processes import Completed, Confinement, Program, environment, find, run
+from parallelai.processes.removing import remove
+from parallelai.processes.temporary import make_folder
 from parallelai.records import FREE, LimitKey, Reply, Usage
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class CommandEngine:
             return Availability(
                 False, f"`{program}` not found", how=self._template.how if is_template else how
             )
-        return Availability(True, f"runs `{program}`", version=package_version(Path(path)), path=path)
+        version, tested = package_version(Path(path)), pinned_version(self._template.how)
+        return Availability(True, f"runs `{program}`", version=version, path=path, tested=tested)
 
     def limit_key(self, request: Request) -> LimitKey:
         """All calls of one entry count together."""
@@ -131,11 +133,11 @@ class CommandEngine:
         if self._template is _PLAIN:
             return await self._run(request, port, None)
         # Not in a thread: who is cancelled there would never hear of the folder.
-        folder = Path(tempfile.mkdtemp(prefix="parallelai-command-")).resolve()
+        folder = make_folder("command")
         try:
             return await self._run(request, port, folder)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove, folder)
 
     async def _run(self, request: Request, port: Port, folder: Path | None) -> Reply:
         if folder is None and request.workspace is None:
@@ -154,6 +156,8 @@ class CommandEngine:
         except BaseExceptionGroup as errors:
             raise _translated(_first(errors)) from None
         said = self._said(reader, completed, request, folder)
+        if loopback_port(self._entry.base_url) is not None:  # whatever the program takes it to cost
+            said = dataclasses.replace(said, usage=dataclasses.replace(said.usage, usd=0.0, basis="free"))
         reply = self._read(completed, said, request)
         if said.usage != FREE and said.usage != Usage():
             await port.emit(UsageEvent(said.usage))
@@ -324,9 +328,9 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _translated(error: BaseException) -> BaseException:
     if isinstance(error, ProgramError) and error.retry_helps:  # no more processes, memory or files just now
-        return Transient(error.said, where=error.where, next=error.next)
-    if isinstance(error, ProgramError):
-        return Unavailable(error.said, where=error.where, next=error.next)
+        return Transient(error.said, next=error.next)
+    if isinstance(error, ProgramError):  # its `where` is the task's name: where the task stands says more
+        return Unavailable(error.said, next=error.next)
     return error
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from parallelai.engines.acp_errors import read_words
 from parallelai.engines.untrusted import clean
-from parallelai.errors import EngineError, Invalid
+from parallelai.errors import EngineError, Invalid, Refused, Transient
 from parallelai.records import Usage
 
 MIB = 1024 * 1024
@@ -111,8 +111,10 @@ class PlainReader:
 _AIDER_TOKENS = re.compile(
     r"^Tokens: ([\d.,]+)([kM]?) sent,.*?([\d.,]+)([kM]?) received\.(?: Cost: \$([\d.]+) message)?"
 )
+_AIDER_FULL = "has hit a token limit!"
 _AIDER_ERROR = re.compile(
-    r"^(?:litellm\.\w*(?:Error|Timeout)|The API provider|.*\bModel \S+: (?:Unknown|not found))"
+    r"^(?:litellm\.\w*(?:Error|Timeout)|The API provider|.*\bModel \S+: (?:Unknown|not found)"
+    rf"|Model \S+ {_AIDER_FULL})"
 )
 
 
@@ -153,6 +155,8 @@ class AiderReader:
 
     def _failure(self) -> EngineError:
         words = " ".join(self._error) or "\n".join(self._lines[-6:])
+        if _AIDER_FULL in words and "".join(self._lines).strip():  # else it was the prompt that was too long
+            return Invalid("`aider` reached its limit of tokens", next="make the task smaller")
         return read_words("aider", words, "could not do it")
 
 
@@ -169,11 +173,33 @@ def _aider_number(text: str, unit: str) -> int | None:
         return None
 
 
+_AIDER_IDENTITY = {
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "user.name",
+    "GIT_CONFIG_VALUE_0": "aider",
+    "GIT_CONFIG_KEY_1": "user.email",
+    "GIT_CONFIG_VALUE_1": "aider@localhost",
+}
+"""Where git knows no name for its user, aider writes one into the repository: it fails where it may only read."""
+
+
+def _aider_files(wanted: Wanted) -> Mapping[str, str]:
+    """Have a server of one's own asked once, not three times, for what it refuses just now.
+
+    Not where aider has a login of its own: settings of the user's for all models would make room for these.
+    """
+    if wanted.base_url is None:
+        return {}
+    settings = {"name": "aider/extra_params", "extra_params": {"max_retries": 0}}
+    return {"models.yml": json.dumps([settings])}
+
+
 def _aider_arguments(wanted: Wanted) -> tuple[str, ...]:
+    server = () if wanted.base_url is None else ("--model-settings-file", f"{FOLDER}/models.yml")
     model = () if wanted.model is None else ("--model", wanted.model)
     mode = () if wanted.edits else ("--chat-mode", "ask")
     kind = "--file" if wanted.edits else "--read"
-    return (*model, *mode, *(word for file in wanted.files for word in (kind, f"./{file}")))
+    return (*server, *model, *mode, *(word for file in wanted.files for word in (kind, f"./{file}")))
 
 
 # --- pi
@@ -198,11 +224,8 @@ class PiReader:
         kind = event.get("type") if isinstance(event, dict) else None
         if kind == "message_update":
             update = event.get("assistantMessageEvent")
-            delta = (
-                update.get("delta")
-                if isinstance(update, dict) and update.get("type") == "text_delta"
-                else None
-            )
+            is_text = isinstance(update, dict) and update.get("type") == "text_delta"
+            delta = update.get("delta") if is_text else None
             return delta if isinstance(delta, str) else ""
         if kind == "message_end":
             self._message(event.get("message"))
@@ -229,12 +252,22 @@ class PiReader:
     def finish(self, stdout: str, folder: Path) -> Said:
         """Say what the last message came to."""
         if self._stop in {"error", "aborted"}:
-            raise read_words("pi", self._error, "could not do it")
+            raise _pi_error(self._error)
         if self._stop is None or not self._is_ended:
             raise read_words("pi", stdout[-2000:], "ended before its last word")
         if self._stop == "length":
             raise Invalid("`pi` reached its limit of tokens before it was done", next="make the task smaller")
         return Said(self._texts[-1] if self._texts else "", self._usage or Usage())
+
+
+def _pi_error(words: str) -> EngineError:
+    """Read its own words for how an answer ended; any others are the provider's."""
+    error = read_words("pi", words, "could not do it")
+    if "finish_reason: content_filter" in words:
+        return Refused(error.said)
+    if words.startswith("Stream ended"):
+        return Transient(error.said)
+    return error
 
 
 def _pi_usage(usage: Any) -> Usage | None:
@@ -273,20 +306,15 @@ def _pi_files(wanted: Wanted) -> Mapping[str, str]:
     """A server of one's own is a provider in `models.json`, whose key is the name of a variable."""
     if wanted.base_url is None:
         return {}
-    model = {
-        "id": wanted.model or "default",
-        "name": wanted.model or "default",
-        "input": ["text"],
-        "contextWindow": 128_000,
-        "maxTokens": 16_000,
-    }
+    name = wanted.model or "default"
+    model = {"id": name, "name": name, "input": ["text"], "contextWindow": 128_000, "maxTokens": 16_000}
     provider = {
         "baseUrl": wanted.base_url,
         "apiKey": "PARALLELAI_GIVEN_KEY",
         "api": "openai-completions",
         "models": [model],
     }
-    settings = {"retry": {"enabled": False, "maxRetries": 0}}
+    settings = {"retry": {"enabled": False, "maxRetries": 0, "provider": {"maxRetries": 0}}}
     return {
         "pi/models.json": json.dumps({"providers": {"given": provider}}),
         "pi/settings.json": json.dumps(settings),
@@ -348,7 +376,8 @@ def _mini_message(wanted: Wanted) -> str:
     agent: dict[str, object] = {"mode": "yolo", "confirm_exit": False, "cost_limit": 0}
     if wanted.max_turns is not None:
         agent["step_limit"] = wanted.max_turns
-    config = json.dumps({"run": {"task": wanted.prompt}, "agent": agent}, ensure_ascii=False)
+    model = {"model_kwargs": {"max_retries": 0}}  # beside its own: its library tries each call three times
+    config = json.dumps({"run": {"task": wanted.prompt}, "agent": agent, "model": model}, ensure_ascii=False)
     return "".join(each if " " <= each < "\x7f" else _yaml_escape(each) for each in config)
 
 
@@ -375,21 +404,18 @@ _KEYS = frozenset({"model", "base_url", "api_key_env", "api_key_file"})
 TEMPLATES: Mapping[str, Template] = {
     "aider": Template(
         command=(
-            *(
-                "aider",
-                "--yes-always",
-                "--no-pretty",
-                "--no-stream",
-                "--no-show-model-warnings",
-                "--no-auto-lint",
-            ),
+            *("aider", "--yes-always", "--no-pretty", "--no-stream"),
+            *("--no-show-model-warnings", "--no-auto-lint"),
             *("--analytics-disable", "--no-check-update", "--no-show-release-notes", "--no-detect-urls"),
             *("--no-suggest-shell-commands", "--no-gitignore", "--map-tokens", "0"),
+            # A commit would have its model asked for a message that nobody sees.
+            *("--no-auto-commits", "--no-dirty-commits"),
             *("--chat-history-file", f"{FOLDER}/chat.md", "--input-history-file", f"{FOLDER}/input"),
             *("--message-file", PROMPT),
         ),
         arguments=_aider_arguments,
-        env={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONUNBUFFERED": "1"},
+        files=_aider_files,
+        env={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONUNBUFFERED": "1", **_AIDER_IDENTITY},
         url_env="OPENAI_API_BASE",
         key_env="OPENAI_API_KEY",
         login=(".aider",),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.protocol import Engine, Request
 from parallelai.errors import Internal, ParallelAIError, TimedOut
+from parallelai.processes.temporary import temporary_folder
 from parallelai.records import FilePart, Reply
 
 PROBE_SECONDS = 120.0
@@ -25,8 +25,8 @@ async def probe(engine: Engine, root: Path) -> Reply:
     An engine that gives findings only looks at one small file in a folder of its own; any other works in
     `root`, an absolute folder. Raises the engine's `EngineError`; anything else it raised becomes `Internal`.
     """
-    with tempfile.TemporaryDirectory(prefix="parallelai-probe-") as folder:
-        request = _small_request(engine, root, Path(folder))
+    with temporary_folder("probe") as folder:
+        request = _small_request(engine, root, folder)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 return await engine.perform(request, CollectingPort())

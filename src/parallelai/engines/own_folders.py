@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from parallelai.plan.model import EngineEntry
 
 _MAX_KEY_BYTES = 64 * 1024
+_PINNED = re.compile(r"@(\d[\w.+-]*)")
 
 
 def read_key(name: str, entry: EngineEntry) -> str | None:
@@ -121,6 +123,15 @@ def installation(program: str, path: str | None = None) -> list[str]:
     if (own.parent / "pyvenv.cfg").exists():
         own = own.parent
     return [str(own), str(folder)]
+
+
+def pinned_version(how: str) -> str | None:
+    """Read the version that an advice to install something by npm names; None for any other.
+
+    It is what `package_version` is compared with.
+    """
+    found = _PINNED.search(how)
+    return None if found is None else found[1]
 
 
 def package_version(program: Path) -> str | None:

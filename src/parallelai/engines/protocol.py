@@ -59,7 +59,8 @@ class Capabilities:
 class Availability:
     """What `detect` found. `how` says what to do where the engine is missing.
 
-    `needs_entry`: nothing is missing but an entry of the plan or config that says what it is to run or ask.
+    `needs_entry`: nothing is missing but an entry of the plan or config that says what it is to run or ask. `tested`
+    is the version that ParallelAI is tested with, where it knows one.
     """
 
     is_available: bool
@@ -68,6 +69,7 @@ class Availability:
     path: str | None = None
     how: str | None = None
     needs_entry: bool = False
+    tested: str | None = None
 
 
 def needs_entry(how: str) -> Availability:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from parallelai.engines.protocol import (
 )
 from parallelai.errors import EngineError, Internal, Invalid, ProgramError, TimedOut
 from parallelai.processes import environment, run_quick
+from parallelai.processes.temporary import temporary_folder
 from parallelai.processes.tree import marked
 from parallelai.records import FilePart, Reply
 
@@ -58,8 +58,8 @@ async def prove(
     """
     asked = prompts or Prompts()
     before = _own_marks()
-    with tempfile.TemporaryDirectory(prefix="parallelai-conform-") as name:
-        places = _Places(Path(name).resolve(), sandbox)
+    with temporary_folder("conform") as folder:
+        places = _Places(folder, sandbox)
         request = await asyncio.to_thread(places.request, make(), asked.answer)
         verdicts = await conform(make, request)
         for check, run in _checks(places, asked, takes_model):

@@ -100,8 +100,8 @@ class LimitChanged:
 class LimitReached:
     """A limit keeps a ready task from starting: `at_work` of `limit` are in flight.
 
-    `what` says whose limit it is (`role`), and `name` which one. Of `memory`, `name` is the engine that needs more, and
-    the two are MiB. Each is told once by every process of the run.
+    `what` says whose limit it is (`role`, or `engine` for its `concurrency`), and `name` which one. Of `memory`, `name`
+    is the engine that needs more, and the two are MiB. Each is told once by every process of the run.
     """
 
     type: ClassVar[str] = "limit.reached"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from parallelai.git import merging
 from parallelai.git.merging import Merged
 from parallelai.git.plumbing import Git
+from parallelai.processes.temporary import temporary_folder
 
 NAME = ".gitattributes"
 MOST_BYTES = 1_000_000
@@ -55,11 +55,9 @@ class Attributes:
             for files, group in groups.items():
                 git = self._git
                 if files:
-                    folder = folders.enter_context(
-                        tempfile.TemporaryDirectory(prefix="parallelai-attributes-")
-                    )
-                    _write(Path(folder), {path: self._texts[blob] for path, blob in files})
-                    git = replace(self._git, work_tree=Path(folder))
+                    folder = folders.enter_context(temporary_folder("attributes"))
+                    _write(folder, {path: self._texts[blob] for path, blob in files})
+                    git = replace(self._git, work_tree=folder)
                 found.append((git, group))
             yield found
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parallelai.errors import ProgramError, UsageError
 from parallelai.plan.files import FileTree
 from parallelai.processes import Completed, environment, run_quick
+from parallelai.processes.temporary import temporary_folder
 
 SECONDS = 120.0
 """How long one call of git may take; a listing of a million files takes some seconds."""
@@ -77,10 +77,10 @@ def changed_since(root: Path, ref: str) -> list[str]:
     commit = _commit(root, ref)
     parted = _git(root, "merge-base", commit, "HEAD")
     base = parted.stdout.decode().split("\n")[0] if parted.exit == 0 else commit
-    with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
+    with temporary_folder("index") as folder:
         # `git diff` brings the index up to date, and locks it to write it: it gets one of its own.
         # To compare edited files it runs the repository's own `clean` filters, which are programs.
-        env = {**_copy_index(root, Path(folder)), **_without_filters(root)}
+        env = {**_copy_index(root, folder), **_without_filters(root)}
         changed = _must(root, *_DIFF, *_RELATIVE, base, "--", env=env)
     new = _must(root, "ls-files", "--others", "--exclude-standard", "-z")
     return sorted(existing(root, {*_names(changed), *_names(new)}))

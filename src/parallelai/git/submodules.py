@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git
+from parallelai.processes.temporary import temporary_folder
 
 _LINK = b"160000"
 _PATHS = r"^submodule\..*\.path$"
@@ -70,8 +70,7 @@ async def objects_of(folder: Path, commit: str) -> AsyncIterator[Git]:
 
     `commit` is any whole name of an object there: it tells the form of names. Raises `OSError`.
     """
-    with tempfile.TemporaryDirectory(prefix="parallelai-submodule-") as made:
-        ours = Path(made).resolve()
+    with temporary_folder("submodule") as ours:
         for name in ("objects", "refs"):
             (ours / name).mkdir()
         (ours / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")

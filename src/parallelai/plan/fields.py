@@ -35,6 +35,11 @@ Identifier = Annotated[
         {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "not": {"const": "landing"}}
     ),
 ]
+EngineName = Annotated[
+    str,
+    BeforeValidator(values.engine_name),
+    WithJsonSchema({"type": "string", "not": {"const": values.AUTO}}),
+]
 Environment = Mapping[Variable, str]
 Count = Annotated[int, Field(ge=1)]
 AutoCount = Annotated[Count | None, BeforeValidator(values.auto_count)]

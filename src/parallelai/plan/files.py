@@ -396,12 +396,21 @@ def _existing(body: str, root: Path, base: str) -> str | None:
             return None
     except OSError:
         return None
-    for top in (root, root.resolve()):
-        if Path(joined).is_relative_to(top):
-            return Path(joined).relative_to(top).as_posix()
+    for path in _ways_to(joined):
+        for top in (root, root.resolve()):
+            if path.is_relative_to(top):
+                return path.relative_to(top).as_posix()
     if posixpath.isabs(body) and (root / body.lstrip("/")).exists():
         return body.strip("/")  # anchored to the root, as git reads a leading slash
     raise UsageError(f"`{body}` is outside the project `{root}`", next="use `--project` to name another one")
+
+
+def _ways_to(path: str) -> Iterator[Path]:
+    """The names of a file: as it is given, by the real folder that it is in, and what it is a link to."""
+    yield Path(path)
+    folder, name = os.path.split(path)
+    yield Path(os.path.realpath(folder), name)
+    yield Path(os.path.realpath(path))
 
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -33,6 +33,7 @@ from parallelai.plan.fields import (
     Command,
     Commands,
     Count,
+    EngineName,
     Environment,
     Identifier,
     Ids,
@@ -447,7 +448,7 @@ class Plan(Model):
     version: Literal[1] = 1
     name: str | None = None
     description: str | None = None
-    engines: Mapping[str, EngineEntry] = Field(default_factory=dict)
+    engines: Mapping[EngineName, EngineEntry] = Field(default_factory=dict)
     roles: Mapping[str, Role] = Field(default_factory=dict)
     defaults: Defaults = Field(default_factory=Defaults)
     limits: Limits = Field(default_factory=Limits)

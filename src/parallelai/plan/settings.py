@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from parallelai.config import PYPROJECT, Config
 from parallelai.errors import ConfigError
 from parallelai.plan.base import Model
-from parallelai.plan.fields import Command, Count, Patterns, Words
+from parallelai.plan.fields import Command, Count, EngineName, Patterns, Words
 from parallelai.plan.model import (
     Budget,
     Defaults,
@@ -62,7 +62,7 @@ class Analyzer(Model):
 class Settings(Model):
     """Everything that can be set. What a plan says about the same objects comes before it."""
 
-    engines: Mapping[str, EngineEntry] = Field(default_factory=dict)
+    engines: Mapping[EngineName, EngineEntry] = Field(default_factory=dict)
     roles: Mapping[str, Role] = Field(default_factory=dict)
     defaults: Defaults = Field(default_factory=Defaults)
     limits: Limits = Field(default_factory=Limits)

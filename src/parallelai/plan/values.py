@@ -19,6 +19,8 @@ from parallelai.plan.patterns import refuse_braces
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 RESERVED = frozenset({"landing"})
+AUTO = "auto"
+"""Who does a task where ParallelAI is to choose: no engine's name."""
 PRIORITIES: Mapping[str, float] = {
     "urgent": 0.25,
     "critical": 0.25,
@@ -232,6 +234,14 @@ def identifier(value: Any) -> str:
         raise Wrong(f"{shown(value)} is no id", advice)
     if value in RESERVED:
         raise Wrong(f"the id `{value}` is reserved", "choose another")
+    return value
+
+
+def engine_name(value: Any) -> Any:
+    """Check the name of an engine's entry."""
+    if value == AUTO:
+        said = "`auto` cannot be an engine's name: it stands for the engines that ParallelAI chooses itself"
+        raise Wrong(said, "give the entry another name, such as `mine`, and write `engine: mine`")
     return value
 
 

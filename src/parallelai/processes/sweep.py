@@ -1,4 +1,4 @@
-"""Ends what an earlier ParallelAI left running: marked processes whose owner is gone.
+"""Ends what an earlier ParallelAI left running: marked processes whose owner is gone. Removes their folders, too.
 
 The last resort: wardens end their trees even when ParallelAI is killed. This is for the case that wardens
 were killed as well, and for systems without them.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from parallelai.processes import tree
+from parallelai.processes.temporary import sweep_folders
 from parallelai.processes.walk import ask_to_end
 
 _STEP_SECONDS = 0.02
@@ -29,6 +30,7 @@ class Orphan:
 def sweep(*, grace_seconds: float = 1.0) -> list[Orphan]:
     """End this user's processes that carry the mark of a ParallelAI that is gone, and all below them.
 
+    Then the temporary folders go that such a one left.
     SIGTERM, then SIGKILL after `grace_seconds`. It blocks until they are gone; with nothing to end it takes
     some milliseconds. Returns what it ended.
     """
@@ -38,6 +40,7 @@ def sweep(*, grace_seconds: float = 1.0) -> list[Orphan]:
     ask_to_end([process.pid for process in found if _is_there(process)], signal.SIGTERM)
     _wait(found, grace_seconds)
     _kill(lambda process: not tree.is_alive(process.owner, process.owner_start), spared)
+    sweep_folders()
     return orphans
 
 

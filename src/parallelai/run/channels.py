@@ -9,15 +9,19 @@ from parallelai.records import LimitKey
 
 
 class Count:
-    """How many are in flight of how many (`ceiling` None: as many as the run allows)."""
+    """How many are in flight of how many (`ceiling` None: as many as the run allows).
 
-    __slots__ = ("ceiling", "in_flight")
+    `is_told`: somebody was told that it is full.
+    """
+
+    __slots__ = ("ceiling", "in_flight", "is_told")
 
     def __init__(self, ceiling: int | None) -> None:
         if ceiling is not None and ceiling < 1:
             raise ValueError(f"a limit lets at least 1 start, not {ceiling}")
         self.ceiling = ceiling
         self.in_flight = 0
+        self.is_told = False
 
     @property
     def is_full(self) -> bool:
@@ -25,14 +29,13 @@ class Count:
 
 
 class RoleCount(Count):
-    """How many attempts of a role's tasks are in flight. `is_told`: somebody was told that it is full."""
+    """How many attempts of a role's tasks are in flight."""
 
-    __slots__ = ("is_told", "role")
+    __slots__ = ("role",)
 
     def __init__(self, role: str, ceiling: int) -> None:
         super().__init__(ceiling)
         self.role = role
-        self.is_told = False
 
 
 class KeyState:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.engines.protocol import Request
+from parallelai.errors import UsageError
 from parallelai.plan.contents import Seen, content_digest, mark_of
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import Choice, EngineEntry, Role, Task
@@ -52,12 +53,15 @@ def definition_digest(
     role: Role | None = None,
 ) -> str:
     """Hash what the plan says of a task, its role, its template, who does it (`doers_digest`), and of the
-    variables those that its texts name."""
+    variables those that its texts name. Raises `UsageError` for text that is none."""
     used = _used(variables, task, template)
     others = digest([template and template.model_dump(mode="json"), used]) if template or used else ""
     given = task.model_fields_set  # what else there is are defaults
     mappings = digest(task.model_dump(mode="json", include=_MAPPINGS)) if _MAPPINGS & given else ""
-    said = task.model_dump_json(include=_WHAT_COUNTS & given, exclude_defaults=True)
+    try:
+        said = task.model_dump_json(include=_WHAT_COUNTS & given, exclude_defaults=True)
+    except ValueError:  # halves of surrogate pairs: bytes of a command line that are not UTF-8
+        raise UsageError(f"what the task `{task.id}` says is not Unicode", next="write it as UTF-8") from None
     text = f"{said}\0{mappings}\0{others}\0{doers}{_role_digest(role)}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

@@ -23,6 +23,7 @@ from parallelai.events import BudgetChanged, BudgetReached, EventData, LimitChan
 from parallelai.records import ErrorRecord, LimitKey, Outcome
 from parallelai.run.attempts import Attempts
 from parallelai.run.budget import NOTHING, Reservation, Spending
+from parallelai.run.channels import Count
 from parallelai.run.decisions import Decision, Wait
 from parallelai.run.nodes import AttemptResult, Budget, Node, Prepared, Settled, Statistics
 from parallelai.run.queues import Entry, Lane, Queues
@@ -230,16 +231,18 @@ class Scheduler:
                 self._bounds[why] = opens if known is None else min(known, opens)
             else:
                 self._bounds[why] = None
-                if why == "role":
-                    self._tell_full(lane)
+                if why == "role" and lane.role is not None:
+                    self._tell_full(why, lane.role.role, lane.role)
+                elif why == "concurrency":
+                    for channel in lane.channels:
+                        self._tell_full("engine", channel.key.key.engine, channel.engine)
         return chosen
 
-    def _tell_full(self, lane: Lane) -> None:
-        """Say once of a role that its limit keeps a task from starting."""
-        role = lane.role
-        if role is not None and role.ceiling is not None and not role.is_told:
-            role.is_told = True
-            self._events.append(LimitReached("role", role.role, role.in_flight, role.ceiling))
+    def _tell_full(self, what: str, name: str, count: Count) -> None:
+        """Say once of a role or an engine that its limit keeps a task from starting."""
+        if not count.is_told and count.is_full and count.ceiling is not None:
+            count.is_told = True
+            self._events.append(LimitReached(what, name, count.in_flight, count.ceiling))
 
     def _withheld(self, lane: Lane) -> str | None:
         """What this round has found to keep a lane's head from starting."""

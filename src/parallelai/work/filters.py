@@ -15,7 +15,6 @@ import functools
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,9 @@ from parallelai.errors import ParallelAIError, Unavailable
 from parallelai.git.plumbing import GitError, is_full
 from parallelai.git.repository import SECONDS, Repository
 from parallelai.processes import Completed
+from parallelai.processes.removing import remove
+from parallelai.processes.temporary import make_folder
 from parallelai.work import lfs, lfs_config
-from parallelai.work.scratch.removing import remove
 
 PATTERN = r"^(filter\..*\.(clean|smudge|process|required)|lfs\..*)$"
 """The settings of filters, and those of git-lfs."""
@@ -85,7 +85,7 @@ async def as_user(
     if not settings:
         return await repository.as_user(*arguments, at=at, stdin=stdin, env=given, seconds=seconds)
     # Not in a thread: who is cancelled there would never hear of the folder.
-    temporary = Path(tempfile.mkdtemp(prefix="parallelai-filters-"))
+    temporary = make_folder("filters")
     try:
         folder = Folder(top or at, temporary, repository.root, (str(repository.common), *readable), hidden)
         if is_confined:

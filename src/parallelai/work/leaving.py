@@ -6,10 +6,13 @@ What is written down is what a run would have decided: a file that another works
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from parallelai.errors import UsageError
+from parallelai.git.repository import Repository
 from parallelai.results.printable import visible
 from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
 from parallelai.work.guard.links import link_above
@@ -37,6 +40,28 @@ async def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[st
     """
     said = _given(streams, root, stream, paths)
     return "\n".join([said, *await put_back_left(root, streams, stream, paths)])
+
+
+async def not_there(repository: Repository, stream: Stream, paths: Sequence[str]) -> list[str]:
+    """Say which of these files are not there yet, and what was meant where one is misspelt. Raises `GitError`."""
+    new = [path for path in paths if not os.path.lexists(f"{stream.worktree}/{path}")]
+    if not new:
+        return []
+    listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", stream.head)
+    known = {os.fsdecode(name) for name in listed.split(b"\0") if name}  # a sparse worktree does not show all
+    return [_said_new(path, known) for path in new if path not in known and not _is_folder(path, known)]
+
+
+def _is_folder(path: str, known: Collection[str]) -> bool:
+    return any(name.startswith(f"{path}/") for name in known)
+
+
+def _said_new(path: str, known: Collection[str]) -> str:
+    folder, _, own = path.rpartition("/")
+    near = [name for name in known if name.rpartition("/")[0] == folder or name.rpartition("/")[2] == own]
+    meant = difflib.get_close_matches(path, sorted(near), n=1)
+    hint = f"; did you mean `{visible(meant[0])}`?" if meant else ""
+    return f"`{visible(path)}` is not there yet, and may be made{hint}"
 
 
 def _given(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -> str:

@@ -36,9 +36,9 @@ import platformdirs
 
 from parallelai.plan.model import Needs
 from parallelai.processes import tree
+from parallelai.processes.removing import remove
 from parallelai.store.ledger import Capacity, Holder, Lacking, Watch
 from parallelai.store.machine import Machine
-from parallelai.work.scratch.removing import remove
 from parallelai.work.streams.registry import is_unfinished_file
 
 __all__ = ["Held", "Lacking", "Ledger"]

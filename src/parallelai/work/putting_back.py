@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.git.repository import Repository, open_repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.streams.now import find_place
 from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
@@ -69,8 +69,8 @@ def by_hand(root: Path, patch: str) -> str:
 
 async def _applied(repository: Repository, stream: Stream, patch: Path) -> bool:
     place = find_place(repository, stream)
-    with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
+    with temporary_folder("index") as folder:
         # git refuses to write through links, and outside of the worktree
         words = ("apply", "--whitespace=nowarn", str(patch))
-        done = await place.outside(*words, index=Path(folder) / "index")
+        done = await place.outside(*words, index=folder / "index")
     return done.exit == 0

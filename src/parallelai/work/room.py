@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -398,7 +399,7 @@ class Room:
                 head = str(args.get("head") or "")
                 self.streams.update(name, lambda it: with_leave(it, head, by or "somebody"))
                 self._courses[name].decided.set()
-                return f"`{name}` may land"
+                return f"`{name}` may land{self._once_over(name)}"
             case "reject":
                 reason = str(args.get("reason") or "")
                 self.streams.update(name, lambda it: _refused(it, by or "somebody", reason))
@@ -416,6 +417,13 @@ class Room:
                 paths = tuple(str(path) for path in args.get("paths") or ())
                 return self._colleagues.give(name, paths, by)
         raise UsageError(f"`{kind}` is nothing that a running run does with a workstream")
+
+    def _once_over(self, name: str) -> str:
+        """Say of one that has ended in this run, which waits for no word more, what takes it up again."""
+        if not self._courses[name].ended.is_set():
+            return ""
+        again = f"`parallelai work run {shlex.quote(self.setting.plan_name)}`"
+        return f", but it has ended in this run: once that is over, {again} lands it"
 
     async def tidy(self) -> None:
         """Remove the worktrees of what landed, and a killed process did not come to remove."""

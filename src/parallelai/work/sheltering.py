@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai import processes
-from parallelai.work.scratch.removing import remove
+from parallelai.processes.removing import remove
 from parallelai.work.scratch.snapshot import alternates_file
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.names import PREFIX

@@ -18,6 +18,7 @@ from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.files import Matcher
+from parallelai.processes.removing import remove
 from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
 from parallelai.store.lock import FileLock, owner
@@ -37,7 +38,6 @@ from parallelai.work.leftovers import is_a_persons, shown, take_out
 from parallelai.work.lending import StreamLoans
 from parallelai.work.scratch.confined import Command, is_confined, run_in
 from parallelai.work.scratch.home import home
-from parallelai.work.scratch.removing import remove
 from parallelai.work.scratch.workspaces import SETUP_SECONDS, tighter
 from parallelai.work.setting import Setting
 from parallelai.work.sheltering import is_possible

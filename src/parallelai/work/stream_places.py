@@ -15,13 +15,13 @@ from typing import Any
 
 from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError, Internal, ParallelAIError, Unavailable, UsageError
+from parallelai.processes.removing import remove
 from parallelai.records import Change, Reply
 from parallelai.run.workspaces import Applied, Measured, Parked, Place, Told, Work, Written
 from parallelai.work.room import Room
 from parallelai.work.scratch.confined import Command, run_in
 from parallelai.work.scratch.place import ScratchPlace
 from parallelai.work.scratch.proposals import write_edits
-from parallelai.work.scratch.removing import remove
 from parallelai.work.scratch.workspaces import RunWorkspaces, as_text, free_patch
 from parallelai.work.streams.record import Stream
 

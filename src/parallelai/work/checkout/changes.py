@@ -8,12 +8,12 @@ out.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.git.plumbing import Git, GitError
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.checkout.placing import is_same, read_as_git
 from parallelai.work.checkout.writing import Content, NotWritten, Write, digest
 
@@ -160,10 +160,10 @@ def _content(blobs: Mapping[str, bytes], side: tuple[bytes, bytes] | None) -> Co
 
 async def _merged(git: Git, now: bytes, before: bytes, after: bytes) -> bytes | None:
     """Merge what the user and the change made of a file; None where they meet, or it is no text."""
-    with tempfile.TemporaryDirectory(prefix="parallelai-merge-") as folder:
+    with temporary_folder("merge") as folder:
         names = []
         for name, data in (("now", now), ("before", before), ("after", after)):
-            path = Path(folder) / name
+            path = folder / name
             path.write_bytes(data)
             names.append(str(path))
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallelai.work.scratch.removing import remove
+from parallelai.processes.removing import remove
 
 Manifest = Mapping[str, tuple[int, ...]]
 """By path below the folder, as bytes would be (`os.fsdecode`): what changes when a file is changed."""

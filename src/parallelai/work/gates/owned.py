@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import StoreError
+from parallelai.processes.removing import remove
 from parallelai.store.lock import FileLock
 from parallelai.work.scratch.home import home, set_apart
-from parallelai.work.scratch.removing import remove
 
 _PREFIX, _LOCK = "gates-", ".lock"
 _instances = itertools.count(1)

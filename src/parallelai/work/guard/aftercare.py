@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
+from parallelai.processes.removing import remove
 from parallelai.results.printable import visible
 from parallelai.results.summary import number
 from parallelai.work.guard import deeds, stashes, traces
@@ -22,7 +23,6 @@ from parallelai.work.guard.keepsake import Keepsake, Returned
 from parallelai.work.guard.standing import Checkout, Found, Standing
 from parallelai.work.guard.traces import Traced
 from parallelai.work.guard.watch import Saved
-from parallelai.work.scratch.removing import remove
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.places import entries
 

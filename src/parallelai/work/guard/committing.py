@@ -10,8 +10,8 @@ from pathlib import Path
 
 from parallelai.errors import Internal, Unavailable
 from parallelai.git.plumbing import failure, is_full
+from parallelai.processes.removing import remove
 from parallelai.work.guard.place import Place
-from parallelai.work.scratch.removing import remove
 from parallelai.work.streams.indexes import put_index
 
 

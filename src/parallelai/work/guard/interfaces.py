@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from parallelai.git.plumbing import Git
 from parallelai.plan.files import Matcher
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.guard.words import shown
 from parallelai.work.symbols import Definition, definitions, language_of, parses, uses
 
@@ -213,9 +213,9 @@ def _compared_by_griffe(path: str, before: _Module, after: _Module) -> list[Brok
     """Compare two modules; None where griffe cannot read one of them."""
     import griffe
 
-    with tempfile.TemporaryDirectory(prefix="parallelai-interfaces-") as folder:
+    with temporary_folder("interfaces") as folder:
         try:
-            sides = [_load(Path(folder) / name, side) for name, side in (("old", before), ("new", after))]
+            sides = [_load(folder / name, side) for name, side in (("old", before), ("new", after))]
             breakages = list(griffe.find_breaking_changes(*sides))
         # Whatever it cannot read of a hostile file: the definitions are compared then.
         except (

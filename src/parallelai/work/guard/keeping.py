@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from parallelai.git.plumbing import GitError
+from parallelai.processes.removing import remove
 from parallelai.work.checkout.placing import NotWritten, opened
 from parallelai.work.guard.measure import Entry, Found, Mark, Measured, mark_of
 from parallelai.work.guard.place import Place, listing
-from parallelai.work.scratch.removing import remove
 
 _MOST_PATCHES = 10_000
 _REPOSITORY = "160000"

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.processes.removing import remove
 from parallelai.work.guard import kept_logs, kept_objects
 from parallelai.work.guard.kept_objects import Listing
-from parallelai.work.scratch.removing import remove
 
 _DAYS = 24 * 3600.0
 _OBJECTS_LAST = ("gc.pruneExpire", 14 * _DAYS)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, GitError
+from parallelai.processes.removing import remove
 from parallelai.store.files import replace_whole
 from parallelai.work.guard.measure import changed_names, measure, prepare
 from parallelai.work.guard.place import Place
 from parallelai.work.guard.taking_in import take_in
-from parallelai.work.scratch.removing import remove
 from parallelai.work.sheltering import GOING_ON, HASH, Left
 from parallelai.work.streams.names import PREFIX
 from parallelai.work.streams.places import first_line

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from parallelai.errors import ParallelAIError
 from parallelai.git.plumbing import failure, is_full
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
+from parallelai.processes.temporary import temporary_folder
 
 _NOBODY = {
     f"GIT_{role}_{what}": value
@@ -84,8 +84,8 @@ class Committing:
 
     async def _hooked(self, message: str, source: str) -> str:
         """Have the hooks of the message run, as git runs them; `source` is where it is from, for the first of them."""
-        with tempfile.TemporaryDirectory(prefix="parallelai-message-") as folder:
-            path = Path(folder) / "COMMIT_EDITMSG"
+        with temporary_folder("message") as folder:
+            path = folder / "COMMIT_EDITMSG"
             path.write_text(message, encoding="utf-8", errors="replace")
             for name in self._hooks:
                 told = (str(path), *([source] if name == "prepare-commit-msg" else ()))

@@ -25,7 +25,7 @@ from parallelai.work.landing.judging import PARALLEL, Judging
 from parallelai.work.landing.merging import Merging
 from parallelai.work.landing.order import order
 from parallelai.work.landing.pull_requests import PullRequests
-from parallelai.work.landing.push import push
+from parallelai.work.landing.push import Remote, push, pushed_to
 from parallelai.work.landing.records import (
     Arrival,
     Breaking,
@@ -156,6 +156,19 @@ class Lander:
         fits = tuple(one.name for one in left if arrivals[one.name].landed is not None)
         return Shadow(self.plan.target, fits, tuple(breaking), judging.runs)
 
+    async def push(self) -> Remote | ErrorRecord:
+        """Push the target as it is; gives where to, or why that was not possible."""
+        judging = Judging(self.repository, self._gates, self._parallel)
+        try:
+            standing = await self._target.take_over()
+            if standing.is_diverged:
+                await self._reunite(judging)
+            return await self._push(judging)
+        except ParallelAIError as error:
+            return of_error(error)
+        finally:
+            self.runs += judging.runs
+
     # -- steps
 
     async def _arrivals(self, candidates: Sequence[Candidate], judging: Judging) -> dict[str, Arrival]:
@@ -176,7 +189,8 @@ class Lander:
             landing = await self._land(left, tip, found, judging)
             arrivals |= {name: _with_notes(one) for name, one in landing.items()}
         if self.plan.push and self.plan.via == "ref" and any(one.landed for one in arrivals.values()):
-            arrivals = await self._pushed(arrivals, judging)
+            where = await self._push(judging)
+            arrivals = {name: _with_push(one, where) for name, one in arrivals.items()}
         return arrivals
 
     async def _land(
@@ -242,8 +256,8 @@ class Lander:
             if (await self._target.move(made, Tip(commit))).how != "lost":
                 return
 
-    async def _pushed(self, arrivals: dict[str, Arrival], judging: Judging) -> dict[str, Arrival]:
-        """Push the target, and tell with each arrival that has landed why that was not possible."""
+    async def _push(self, judging: Judging) -> Remote | ErrorRecord:
+        """Push the target; what others pushed meanwhile is landed first."""
 
         async def bring(theirs: Candidate, tip: Tip) -> Arrival:
             """Land what others pushed, as any other candidate."""
@@ -254,11 +268,7 @@ class Lander:
             means = Means(self.repository, plan, merging, judging, ground, _silent, may_ask)
             return (await Session(means, [theirs], tip).run())[theirs.name]
 
-        error = await push(self.repository, self._target, bring)
-        return {
-            name: dataclasses.replace(one, push_error=error) if one.landed else one
-            for name, one in arrivals.items()
-        }
+        return await push(self.repository, self._target, bring)
 
     def _merging(self, found: history.History) -> Merging:
         merging = Merging(self.repository, self._resolving, self.plan.target)
@@ -307,3 +317,14 @@ def _with_notes(arrival: Arrival) -> Arrival:
         return arrival
     notes = tuple(note for note in arrival.notes if note != ALREADY)
     return dataclasses.replace(arrival, landed=dataclasses.replace(arrival.landed, notes=notes))
+
+
+def _with_push(arrival: Arrival, where: Remote | ErrorRecord) -> Arrival:
+    """Tell with what has landed where it was pushed to, or why that was not possible."""
+    if arrival.landed is None:
+        return arrival
+    if isinstance(where, ErrorRecord):
+        return dataclasses.replace(arrival, push_error=where)
+    note = pushed_to(where)
+    landed = dataclasses.replace(arrival.landed, pushed=str(where), notes=(*arrival.landed.notes, note))
+    return dataclasses.replace(arrival, landed=landed, notes=(*arrival.notes, note))

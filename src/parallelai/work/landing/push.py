@@ -36,9 +36,17 @@ class Remote:
     name: str
     branch: str
 
+    def __str__(self) -> str:
+        return f"{self.name}/{self.branch}"
 
-async def push(repository: Repository, target: Target, bring: Bring) -> ErrorRecord | None:
-    """Push the target; None when the remote has it, else why not. What has landed here stays."""
+
+def pushed_to(remote: Remote) -> str:
+    """What is told of what was pushed."""
+    return f"pushed to `{remote}`"
+
+
+async def push(repository: Repository, target: Target, bring: Bring) -> Remote | ErrorRecord:
+    """Push the target; gives where it is now, else why it is not there. What has landed here stays."""
     remote = await remote_of(repository, target.name)
     if remote is None:
         return ErrorRecord("unavailable", "not pushed: the repository has no remote", next="git remote add")
@@ -50,7 +58,7 @@ async def push(repository: Repository, target: Target, bring: Bring) -> ErrorRec
             return ErrorRecord("conflict", waits, next=(await target.look()).next)
         said, is_rejected = await push_commit(repository, remote.name, tip.commit, remote.branch)
         if said is None:
-            return None
+            return remote
         if not is_rejected:
             return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
         error = await _bring_theirs(repository, remote, tip, bring)
@@ -108,8 +116,9 @@ async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring:
     if fetched.exit != 0 or theirs is None:
         return ErrorRecord("transient", f"not pushed: {masked(words(fetched))}", retry_helps=True)
     await repository.git.attempt("update-ref", "-d", kept, theirs)
-    name = f"{remote.name}/{remote.branch}"
-    arrival = await bring(Candidate(name, theirs, tip.commit, intent="what others pushed meanwhile"), tip)
+    arrival = await bring(
+        Candidate(str(remote), theirs, tip.commit, intent="what others pushed meanwhile"), tip
+    )
     if arrival.error is None:
         return None
     said = f"not pushed: {arrival.error.said}"

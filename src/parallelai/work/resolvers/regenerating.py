@@ -21,10 +21,10 @@ from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
 from parallelai.processes import environment, find
+from parallelai.processes.removing import remove
 from parallelai.work.checkout import placing
 from parallelai.work.resolvers.generating import told
 from parallelai.work.scratch.confined import Command, run_in
-from parallelai.work.scratch.removing import remove
 
 SECONDS = 600.0
 _CACHES = (

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from parallelai.events import DecisionMade
 from parallelai.git.merging import Conflicted, Entry, Merged
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.git.repository import Repository
 from parallelai.plan.generators import Generator
+from parallelai.processes.temporary import temporary_folder
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.messages import how
 from parallelai.work.landing.records import LAND_WITH, REGENERATED, Resolved, Side, Tell
@@ -441,8 +440,8 @@ class Settling:
             blob = "0" * len(tree) if text is None else await self._blob(text)
             name = path.encode("utf-8", "surrogateescape")
             rows.append(f"{'0' if text is None else mode} {blob}\t".encode() + name + b"\0")
-        with tempfile.TemporaryDirectory(prefix="parallelai-") as folder:
-            git = Git(self._git.git_dir, index=Path(folder) / "index")
+        with temporary_folder("tree") as folder:
+            git = Git(self._git.git_dir, index=folder / "index")
             await git.run("read-tree", tree)
             await git.run("update-index", "-z", "--replace", "--index-info", stdin=b"".join(rows))
             return await git.line("write-tree")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.git.plumbing import Git, failure
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.resolvers.lines import lines
 from parallelai.work.resolvers.records import Conflict
 
@@ -74,8 +74,8 @@ async def merged_text(
     labels: tuple[str, str, str] = ("ours", "base", "theirs"),
 ) -> bytes | None:
     """git's merge of three texts, with markers where it has conflicts; None where it takes them for binary."""
-    with tempfile.TemporaryDirectory(prefix="parallelai-") as folder:
-        names = [str(Path(folder) / name) for name in ("ours", "base", "theirs")]
+    with temporary_folder("merge") as folder:
+        names = [str(folder / name) for name in ("ours", "base", "theirs")]
         await asyncio.to_thread(_written, names, (ours, base, theirs))
         words = [word for label in labels for word in ("-L", label)]
         done = await git.attempt("merge-file", "--stdout", *options, *words, *names)

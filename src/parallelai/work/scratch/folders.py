@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from parallelai.errors import Conflict
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.plan.files import Matcher
+from parallelai.processes.removing import remove
 from parallelai.work.scratch import sparse
 from parallelai.work.scratch.bringing import bring, copy_in, included, link_in, to_bring
 from parallelai.work.scratch.gathering import check_room, listing
 from parallelai.work.scratch.measuring import clear_pipes, is_link_out, judge
-from parallelai.work.scratch.removing import remove
 from parallelai.work.scratch.snapshot import Snapshot, alternates_file
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-from parallelai.work.scratch.removing import remove
+from parallelai.processes.removing import remove
 
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 """`FS_IOC_GETFLAGS` and `FS_IOC_SETFLAGS` (ioctl_iflags(2)), as most machines of 64 bits number them."""

@@ -105,6 +105,7 @@ def status_of(
     is_lost: bool = False,
     waits: str | None = None,
     is_interrupted: bool = False,
+    is_at_rest: bool = False,
     conflicts: Collection[str] | None = None,
 ) -> StreamStatus:
     """Say how far a workstream is.
@@ -118,20 +119,22 @@ def status_of(
         is_lost: what landed is not on its target any more.
         waits: what is said of a landing that waits for the user's checkout on a branch of its own, or of what
             took one back and waits there.
-        is_interrupted: its run was killed, so that nobody works on it.
+        is_interrupted: its run was killed, so that nobody works on it; `is_at_rest`: nobody carries its run out.
         conflicts: what it does not fit with now, where somebody looked; else the events say it.
     """
     progress = _taken_up(stream, _with_leave(stream, progress))
     is_cut_off = is_interrupted and _is_cut_off(stream, progress)
+    if is_interrupted and stream.state == "done":
+        progress = replace(progress, stage="queued")  # no gate runs any more
     commit = None if is_lost else _landed_as(stream, progress)
     done = len(todo) if progress.is_worked_out or stream.state in ("done", "landed") else progress.parts
     gate = progress.gate
-    why = _why_not(stream, progress, frozenset(landed), files)
+    why = _why_not(stream, progress, frozenset(landed), files, is_at_rest=is_at_rest)
     beside = pending_part(stream) if waits is not None else None
     if is_lost or waits is not None:
         why = _why_lost(stream) if is_lost else waits
     elif is_cut_off:
-        why = f"its run was interrupted: `parallelai work run {shlex.quote(stream.plan)}` goes on with it"
+        why = f"its run was interrupted: {_goes_on(stream)}"
     return StreamStatus(
         name=stream.name,
         branch=stream.branch,
@@ -139,7 +142,7 @@ def status_of(
         target=stream.target,
         stage=_astray(is_lost, beside is not None and commit is not None, is_cut_off)
         or _stage(stream, progress, commit),
-        activity="waiting" if is_cut_off else progress.activity,
+        activity="waiting" if is_interrupted else progress.activity,
         todo=Passed(min(done, len(todo)), len(todo)),
         files=files,
         checks=_checks(progress, checks),
@@ -162,6 +165,14 @@ def status_of(
     )
 
 
+def _has_begun(progress: Progress) -> bool:
+    return progress.attempts > 0 or progress.stage != "waiting"
+
+
+def _goes_on(stream: Stream) -> str:
+    return f"`parallelai work run {shlex.quote(stream.plan)}` goes on with it"
+
+
 def _astray(is_lost: bool, is_pending: bool, is_cut_off: bool) -> str | None:
     """The stage of what is not where its record alone would have it."""
     if is_lost:
@@ -180,7 +191,7 @@ def _landed_as(stream: Stream, progress: Progress) -> str | None:
 
 def _is_cut_off(stream: Stream, progress: Progress) -> bool:
     """Whether a run that was killed left a workstream in the middle of something."""
-    return stream.state == "open" and progress.outcome is None and progress.attempts > 0
+    return stream.state == "open" and progress.outcome is None and _has_begun(progress)
 
 
 def _with_leave(stream: Stream, progress: Progress) -> Progress:
@@ -223,13 +234,16 @@ def _checks(progress: Progress, count: int) -> Passed:
     return Passed(None, count)
 
 
-def _why_not(stream: Stream, progress: Progress, landed: frozenset[str], files: Files | None) -> str | None:
+def _why_not(
+    stream: Stream, progress: Progress, landed: frozenset[str], files: Files | None, *, is_at_rest: bool
+) -> str | None:
     """Why a workstream cannot land now; None if it can."""
     decided = _why_decided(stream, progress)
     if decided is not None:
         return decided
     if progress.outcome not in (None, "ok"):
-        return progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
+        said = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
+        return f"{said}: {_goes_on(stream)}" if is_at_rest and progress.outcome == "cancelled" else said
     if progress.blocked is not None:
         return progress.blocked
     if progress.waits_for is not None:

@@ -16,7 +16,7 @@ def unstarted(
     started: Collection[str],
     done: Collection[str],
     target: str | None,
-    limits: Mapping[str, int],
+    limits: Mapping[str, int] | None,
 ) -> Iterator[StreamStatus]:
     """Say of each workstream that has no worktree yet why it has none.
 
@@ -25,13 +25,13 @@ def unstarted(
         started: the names of those that have a worktree, or had one.
         done: the ids of tasks that are done, and of workstreams that have landed.
         target: the branch that the run's workstreams land on, where that is known.
-        limits: how many attempts at once roles may have, of a run that is carried out just now.
+        limits: how many attempts at once roles may have, of a run that is carried out just now; None of another.
     """
     for work in plan.workstreams:
         if work.id in started:
             continue
         progress = watched.of(work.id)
-        why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits)
+        why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits or {})
         if progress.outcome not in (None, "ok"):
             why = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
         yield StreamStatus(
@@ -39,8 +39,8 @@ def unstarted(
             branch=work.branch or f"parallelai/{work.id}",
             worktree=None,
             target=target or plan.landing.target,
-            stage=progress.outcome or progress.stage,
-            activity=progress.activity,
+            stage=progress.outcome or (progress.stage if limits is not None else "waiting"),
+            activity=progress.activity if limits is not None else "waiting",
             todo=Passed(0, len(work.todo)),
             files=None,
             checks=Passed(None, len(work.checks)),

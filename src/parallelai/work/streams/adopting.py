@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,13 +18,15 @@ from parallelai.errors import UsageError
 from parallelai.git.merging import Conflicted, Merged, merge
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
+from parallelai.work.landing.history import to_merge
 from parallelai.work.resolvers.checking import MAX_BYTES, has_marker
 from parallelai.work.resolvers.records import Conflict
 from parallelai.work.streams.beside import belongs_to, lying_beside
 from parallelai.work.streams.carrying import as_commit, trees
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.markers import brought
-from parallelai.work.streams.now import find_place
+from parallelai.work.streams.now import current, find_place
 from parallelai.work.streams.places import Place, first_line
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -55,6 +56,7 @@ async def adopt(repository: Repository, streams: Streams, stream: Stream, target
         return stream
     if place.entry.branch != stream.branch:
         raise _unfinished(stream, "the worktree is not on its branch", f"`git switch {stream.branch}`")
+    await _refuse_emptied(repository, stream, brought)
     merged = await merge(repository.git, stream.head, brought)
     halves = [merged, *([await merge(repository.git, tip, merging)] if merging else [])]
     await _refuse_open(repository, place, stream, halves, is_merging=merging is not None)
@@ -145,6 +147,23 @@ async def _refuse_open(
         raise not_settled(stream, left)
 
 
+async def _refuse_emptied(repository: Repository, stream: Stream, brought: str) -> None:
+    """Refuse a worktree from which git took all that `work undo` took back: to git that was merged. `UsageError`."""
+    if await to_merge(repository, stream, stream.head, brought) == stream.head:
+        return
+    now = await current(repository, stream)
+    if await repository.tree(now) == await repository.tree(brought):
+        said = (
+            f"nothing of `{stream.name}` is in its worktree: `{stream.target}` came in with what took it back"
+        )
+        what = (
+            f"`git reset --hard {stream.head[:10]}` there, and `parallelai work sync {stream.name}` keeps it"
+        )
+        raise UsageError(
+            said, where=stream.worktree, next=f"{what}; then `parallelai work done {stream.name}`"
+        )
+
+
 async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
     """Whether a file that was in conflict still has markers, which are lines of neither side."""
     try:
@@ -157,8 +176,8 @@ async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
 
 async def _unmerged(place: Place) -> frozenset[str]:
     """The paths that the worktree's index has in conflict."""
-    with tempfile.TemporaryDirectory(prefix="parallelai-adopt-") as folder:
-        index = Path(folder) / "index"
+    with temporary_folder("adopt") as folder:
+        index = folder / "index"
         if not await asyncio.to_thread(copy_plain, place.index, index):
             return frozenset()
         listed = await place.outside("ls-files", "-u", "-z", index=index)

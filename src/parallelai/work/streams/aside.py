@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from parallelai.work.scratch.removing import remove
+from parallelai.processes.removing import remove
 
 
 def aside(path: Path) -> Path:

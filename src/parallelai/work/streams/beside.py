@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from parallelai.git.merging import Conflicted, Entry
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.results.printable import visible
 
 _BESIDE = re.compile(r"(?P<path>.+)~(?:[0-9a-f]{40}|[0-9a-f]{64})", re.DOTALL)
@@ -111,8 +111,8 @@ async def held_at(repository: Repository, tree: str, paths: Collection[str]) -> 
 async def with_entries(repository: Repository, tree: str, entries: Mapping[str, Entry]) -> str:
     """Write a tree that has these files, too. Raises `GitError`."""
     rows = [f"{each.mode} {each.blob}\t".encode() + os.fsencode(path) for path, each in entries.items()]
-    with tempfile.TemporaryDirectory(prefix="parallelai-beside-") as folder:
-        git = Git(repository.common, index=Path(folder) / "index")
+    with temporary_folder("beside") as folder:
+        git = Git(repository.common, index=folder / "index")
         await git.run("read-tree", tree)
         await git.run("update-index", "-z", "--index-info", stdin=b"".join(row + b"\0" for row in rows))
         return await git.line("write-tree")

@@ -16,8 +16,8 @@ from pathlib import Path
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
+from parallelai.processes.removing import remove as remove_folder
 from parallelai.store.files import write_whole
-from parallelai.work.scratch.removing import remove as remove_folder
 from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
@@ -225,9 +225,9 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
     if is_new:
         return Kept(stream.name, "it has not begun to land", f"parallelai work drop {name}")
     if target is None:
-        return Kept(
-            stream.name, f"its target `{stream.target}` is gone", f"git branch {shlex.quote(stream.target)}"
-        )
+        last = stream.landed.commit if stream.landed is not None else stream.base  # that is known of it
+        command = f"git branch {shlex.quote(stream.target)} {last}"
+        return Kept(stream.name, f"its target `{stream.target}` is gone", command)
     if await landed_by_content(repository, tip, target):
         if stream.landed is not None or await _still_holds(repository, stream, tip, target):
             return None

@@ -10,7 +10,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from parallelai.work.scratch.removing import remove
+from parallelai.processes.removing import remove
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

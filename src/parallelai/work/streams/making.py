@@ -24,6 +24,7 @@ from parallelai.work.scratch.gathering import listing
 from parallelai.work.streams import sparse
 from parallelai.work.streams.aside import put_back
 from parallelai.work.streams.locks import clear_stale
+from parallelai.work.streams.moved import refuse_moved
 from parallelai.work.streams.now import find_place, paths
 from parallelai.work.streams.places import CHANGED, QUIET, Place, entries, entry_of
 from parallelai.work.streams.record import Stream
@@ -67,6 +68,7 @@ async def ensure(repository: Repository, stream: Stream) -> Made:
     if await asyncio.to_thread(put_back, Path(stream.worktree)):
         made.repaired.append("it was half removed: it is back")
     await asyncio.to_thread(clear_stale, repository, stream)
+    await asyncio.to_thread(refuse_moved, repository, stream)
     standing = await look(repository, stream)
     todo = steps(stream, standing)
     if todo and todo[0] in ("add", "add-new", "add-again", "clear"):

@@ -9,7 +9,6 @@ import asyncio
 import os
 import shlex
 import stat
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -17,9 +16,11 @@ from pathlib import Path, PurePosixPath
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.scratch.measuring import clear_pipes
 from parallelai.work.streams.indexes import copy_plain
+from parallelai.work.streams.moved import refuse_moved
 from parallelai.work.streams.places import Entry, Place, entry_of
 from parallelai.work.streams.record import Stream
 
@@ -67,8 +68,8 @@ async def measure_in(place: Place, stream: Stream) -> Now:
     """Say what is in a worktree that was found, as `measure`."""
     repository = place.repository
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
-    with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
-        index = Path(folder) / "index"
+    with temporary_folder("index") as folder:
+        index = folder / "index"
         await copy_index(place, tip, index)
         return await measure_with(place, stream, tip, index)
 
@@ -78,6 +79,7 @@ def find_place(repository: Repository, stream: Stream) -> Place:
     path = Path(stream.worktree)
     entry: Entry | None = entry_of(repository, path)
     if entry is None:
+        refuse_moved(repository, stream)
         raise UsageError(
             f"there is no worktree of `{stream.name}` at `{path}`",
             next=f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(stream.name)}` makes it again",

@@ -41,6 +41,7 @@ class Landed:
 
     `pending` names the branch that holds the result while the user's checkout could not be moved along. `notes` are
     what a person should know of it: who settled which conflict, which tests passed only alone, what a gate missed.
+    `pushed` is the remote and its branch that have it, where it was pushed: `origin/main`.
     """
 
     target: str
@@ -50,6 +51,7 @@ class Landed:
     pending: str | None = None
     gates: tuple[GateRun, ...] = ()
     notes: tuple[str, ...] = ()
+    pushed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from parallelai.errors import UsageError
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.streams.places import Place
 
 _SPECIAL = re.compile(r"[*?\[\]!\\\"\n]")
@@ -52,8 +51,8 @@ async def left_out(place: Place, names: Sequence[str]) -> tuple[str, ...]:
 
     Raises `GitError`, `Trespass`.
     """
-    with tempfile.TemporaryDirectory(prefix="parallelai-sparse-") as folder:
-        index, top = Path(folder, "index"), Path(folder, "top")
+    with temporary_folder("sparse") as folder:
+        index, top = folder / "index", folder / "top"
         top.mkdir()
         there = Place(place.repository, replace(place.entry, path=top))
         blob = os.fsdecode(await there.must("hash-object", "-w", "--stdin")).strip()

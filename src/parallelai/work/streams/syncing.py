@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from parallelai.errors import BusyError, StoreCorruptError
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
+from parallelai.processes.temporary import temporary_folder
 from parallelai.store import faults
 from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
@@ -102,9 +102,9 @@ async def sync(
         tip = await repository.commit(f"refs/heads/{stream.branch}")
         if reason is not None or tip is None:
             return Synced(False, stream, why=reason or f"the branch `{stream.branch}` is gone")
-        with tempfile.TemporaryDirectory(prefix="parallelai-sync-") as folder:
+        with temporary_folder("sync") as folder:
             wanted = _Wanted(tip, onto, how, base or onto)
-            return await _sync(streams, place, stream, wanted, Path(folder) / "index")
+            return await _sync(streams, place, stream, wanted, folder / "index")
 
 
 async def _sync(streams: Streams, place: Place, stream: Stream, wanted: _Wanted, index: Path) -> Synced:
@@ -217,8 +217,8 @@ async def _recover(repository: Repository, streams: Streams, stream: Stream) -> 
     await asyncio.to_thread(clear_stale, repository, stream)
     differences = await trees(repository, journal.before, journal.after)
     standing = await _standing(place, stream, journal, differences)
-    with tempfile.TemporaryDirectory(prefix="parallelai-sync-") as folder:
-        index = Path(folder) / "index"
+    with temporary_folder("sync") as folder:
+        index = folder / "index"
         await copy_index(place, journal.new, index)
         await _must(place, stream, "read-tree", "-i", "-m", journal.after, index=index)
         await _finish(place, stream, differences, standing, index)
@@ -236,8 +236,8 @@ async def _standing(
     place: Place, stream: Stream, journal: _Journal, differences: list[Difference]
 ) -> dict[str, str]:
     """How far each file is: `before`, `done`, `half` written, or `edited` by somebody since."""
-    with tempfile.TemporaryDirectory(prefix="parallelai-sync-") as folder:
-        index = Path(folder) / "index"
+    with temporary_folder("sync") as folder:
+        index = folder / "index"
         await copy_index(place, journal.tip, index)
         now = await measure_with(place, stream, journal.new, index)
     here = {each.path: each.after for each in await trees(place.repository, journal.after, now.commit)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +28,7 @@ def _remove_in(parent: int, name: str) -> None:
     _allow(parent, name)
     top = os.open(name, _FOLDER, dir_fd=parent)
     try:
-        token = secrets.token_hex(6)
+        token = os.urandom(6).hex()
         waiting, number = _empty(top, None, token, 0)
         while waiting:
             inner = waiting.pop()

@@ -1,0 +1,74 @@
+"""Temporary folders of ours. Their names say which process made them, so that the next start of ParallelAI removes
+those of one that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from parallelai.processes import tree
+from parallelai.processes.removing import remove
+
+_NAME = re.compile(r"parallelai-[a-z]+-(?P<space>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\w+")
+
+
+def make_folder(what: str) -> Path:
+    """Make a folder in the system's temporary one, for this user only; gives its path, which holds no link.
+
+    `what` is a word of small letters. Whoever makes it removes it. Raises `OSError`.
+    """
+    import tempfile  # not for those who need none
+
+    made = tempfile.mkdtemp(prefix=f"parallelai-{what}-{_owner(os.getpid())}-")
+    return Path(made).resolve()
+
+
+@contextlib.contextmanager
+def temporary_folder(what: str) -> Iterator[Path]:
+    """As `make_folder`, for as long as the context lasts."""
+    folder = make_folder(what)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def sweep_folders() -> None:
+    """Remove the folders of processes that are gone: only this user's, and no link."""
+    import tempfile
+
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            made = _NAME.fullmatch(entry.name)
+            if made is not None and _is_ours(entry) and _is_left(made):
+                remove(Path(entry.path))
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    return False
+
+
+def _is_left(made: re.Match[str]) -> bool:
+    """Say whether the process of a name is gone; in another PID namespace (a container) that is not ours to judge."""
+    return int(made["space"]) == _space() and not tree.is_alive(int(made["pid"]), int(made["start"]))
+
+
+@functools.lru_cache(maxsize=1)
+def _owner(pid: int) -> str:
+    """This process; `pid` is its own, which is another one after a fork."""
+    return f"{_space()}-{pid}-{tree.start_time(pid) or 0}"
+
+
+def _space() -> int:
+    """The number of this process's PID namespace; 0 where there is none."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0

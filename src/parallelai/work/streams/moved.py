@@ -1,0 +1,34 @@
+"""A worktree that somebody moved (`git worktree move`): where it is, and what brings it back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from parallelai.errors import UsageError
+from parallelai.git.repository import Repository
+from parallelai.work.streams.places import entries, is_linked
+from parallelai.work.streams.record import Stream
+
+
+def refuse_moved(repository: Repository, stream: Stream) -> None:
+    """Raise `UsageError` where a worktree is elsewhere by git's word, and nothing is where it was made.
+
+    It is not followed: its sandbox, and what the guard puts right in git, are about the folder that it was made in.
+    """
+    path = moved_to(repository, stream)
+    if path is not None:
+        back = f"git worktree move {shlex.quote(str(path))} {shlex.quote(stream.worktree)}"
+        raise UsageError(
+            f"the worktree of `{stream.name}` was moved from `{stream.worktree}` to `{path}`",
+            next=f"`{back}` brings it back",
+        )
+
+
+def moved_to(repository: Repository, stream: Stream) -> Path | None:
+    """Where a worktree was moved to; None where it is in its place, or nowhere."""
+    if os.path.lexists(stream.worktree):
+        return None
+    found = (each for each in entries(repository) if each.branch == stream.branch and is_linked(each))
+    return next((each.path for each in found if str(each.admin) == stream.admin), None)
