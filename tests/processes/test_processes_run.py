@@ -48,6 +48,28 @@ async def test_lines_name_their_stream() -> None:
     assert sorted(lines) == [("stderr", b"b"), ("stdout", b"a")]
 
 
+async def test_others_have_their_turn_while_a_program_prints_thousands_of_lines() -> None:
+    taken, most, is_over = 0, 0, asyncio.Event()
+
+    def take(stream: str, line: bytes) -> None:
+        nonlocal taken
+        taken += 1
+
+    async def others() -> None:
+        nonlocal most
+        while not is_over.is_set():
+            before = taken
+            await asyncio.sleep(0)
+            most = max(most, taken - before)
+
+    beside = asyncio.create_task(others())
+    await run(shell("yes '' | head -n 300000"), on_line=take)
+    is_over.set()
+    await beside
+    assert taken == 300_000
+    assert most <= 100_000, "so many were looked at in one turn"
+
+
 async def test_arguments_reach_the_program_without_a_shell() -> None:
     hostile = "$(touch pwned); `id` | * ' \" \n \u2028 é"
     done = await run(python("import sys; sys.stdout.buffer.write(sys.argv[1].encode())", hostile))

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import os
 import shlex
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository, open_repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.scratch.home import forget
 from parallelai.work.streams import left
 from parallelai.work.streams.record import Stream
@@ -84,8 +84,8 @@ async def _is_taken(repository: Repository, stream: Stream, patch: Path) -> bool
     tip = await repository.commit(f"refs/heads/{stream.target}")
     if tip is None or not patch.is_file():
         return False
-    with tempfile.TemporaryDirectory(prefix="parallelai-index-") as folder:
-        git = dataclasses.replace(repository.git, index=Path(folder) / "index")
+    with temporary_folder("index") as folder:
+        git = dataclasses.replace(repository.git, index=folder / "index")
         await git.run("read-tree", tip)
         done = await git.attempt("apply", "--cached", "--check", "--reverse", str(patch))
     return done.exit == 0

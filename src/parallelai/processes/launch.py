@@ -21,8 +21,11 @@ OnLine = Callable[[str, bytes], None]
 
 _TRIES = 10  # a launch that was lost before its program started is done again
 _CHUNK = 65536
+_CHUNK_OF_LINES = 8192  # where somebody looks at each line, of which there may be thousands in it
 _READS = 4  # of one stream, before others have their turn
-_DRAIN_READS = 64  # what a pipe holds at most, in case somebody outside the tree keeps writing to it
+_DRAIN_BYTES = (
+    4 * 1024 * 1024
+)  # what a pipe holds at most, in case somebody outside the tree keeps writing to it
 _ABANDON_SECONDS = UNENDABLE_SECONDS + 5.0
 _IDLE_CPU_SHARE = 0.005
 """A tree that uses less of a core than this counts as idle: timers and collectors tick in every client."""
@@ -78,6 +81,7 @@ class _Execution:
         self._program = program
         self._prepared = prepared
         self._on_line = on_line
+        self._chunk = _CHUNK if on_line is None else _CHUNK_OF_LINES
         self._loop = asyncio.get_running_loop()
         self._link = _link(self, self._loop)
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -240,7 +244,7 @@ class _Execution:
         if self._ended.done():
             return
         for stream in self._streams:
-            self._read(stream, _DRAIN_READS)
+            self._read(stream, _DRAIN_BYTES // self._chunk)
             self._close_stream(stream)
             self._with_care(stream.capture.finish)
         if self._is_refused:
@@ -271,7 +275,7 @@ class _Execution:
             if stream.descriptor < 0:
                 return
             try:
-                data = os.read(stream.descriptor, _CHUNK)
+                data = os.read(stream.descriptor, self._chunk)
             except BlockingIOError:
                 return
             if not data:

@@ -57,21 +57,25 @@ def _is_number(value: object, most: int) -> bool:
 
 
 def _is_finding(found: object) -> bool:
-    return (
+    return (  # quick: there are thousands
         isinstance(found, Finding)
         and isinstance(found.file, str)
         and isinstance(found.message, str)
-        and isinstance(found.severity, str)
-        and found.severity in _SEVERITIES
+        and (type(found.severity) is Severity or _is_severity(found.severity))
         and _is_span(found.line)
         and (found.column is None or _is_span(found.column))
     )
 
 
+def _is_severity(value: object) -> bool:
+    return isinstance(value, str) and value in _SEVERITIES
+
+
 def _is_span(value: object) -> bool:
     if not isinstance(value, tuple) or len(value) != 2:
         return False
-    return _is_number(value[0], MAX_LINE) and _is_number(value[1], MAX_LINE)
+    first, last = value
+    return isinstance(first, int) and isinstance(last, int) and first <= MAX_LINE and last <= MAX_LINE
 
 
 def _wrong_with(reply: Reply, request: Request) -> EngineError | None:
