@@ -63,6 +63,16 @@ def test_who_has_only_files_that_nobody_reads_is_told_of_other_engines(cli: Any,
     assert "name an engine: `--engine NAME`; `parallelai engines list` shows all\n" in called.err
 
 
+def test_a_file_that_failed_is_looked_at_by_the_same_command_once_it_is_right(cli: Any, here: Path) -> None:
+    (here / "a.py").write_bytes(b'x = "\xff"\n')
+    failed = cli("review", "a.py")
+    assert failed.code == 4
+    assert "once the failed files are put right, the same command looks at them" in failed.err
+    assert "runs resume" not in failed.err
+    (here / "a.py").write_text("x = 1\n")
+    assert cli("review", "a.py").code == 0
+
+
 @pytest.mark.parametrize(
     ("folder", "patterns", "found"),
     [

@@ -118,6 +118,9 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
     if document.run and document.exit in (3, 4, 5, 130, 143) and not _waits_for_the_checkout(document):
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")
+        if document.files.failed and all(task.status is Outcome.OK for task in document.tasks):
+            shared.say("all else is done; once the failed files are put right, the same command looks at them")
+            return
         more = " --budget …" if document.exit == 5 else ""
         is_kept = any(task.status is Outcome.OK for task in document.tasks)
         done = "what is done is kept; " if is_kept else ""
