@@ -182,9 +182,9 @@ def _program(folder: Path, text: str) -> list[str]:
     ("text", "error", "said"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", Transient, "SIGKILL"),
-        ('print(\'{"type": "news", "of": 3}\'); print(\'what?\')', Invalid, "final event"),
+        ('print(\'{"type": "news", "of": 3}\'); print(\'what?\')', Invalid, "cannot read 2 of the 2 lines"),
         ("sys.exit('error: unknown option --verbose')", Invalid, "unknown option"),
-        ("pass", Invalid, "final event"),
+        ("pass", Invalid, "printed nothing"),
     ],
     ids=["killed", "other output", "other options", "silent"],
 )
