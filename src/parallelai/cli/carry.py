@@ -119,7 +119,9 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")
         if document.files.failed and all(task.status is Outcome.OK for task in document.tasks):
-            shared.say("all else is done; once the failed files are put right, the same command looks at them")
+            shared.say(
+                "all else is done; once the failed files are put right, the same command looks at them"
+            )
             return
         more = " --budget …" if document.exit == 5 else ""
         is_kept = any(task.status is Outcome.OK for task in document.tasks)
