@@ -81,6 +81,8 @@ def test_reads_sarif() -> None:
         ("[3]", "finding 1 is not an object"),
         (as_text({**ONE, "line": 0}), "lines count from 1"),
         (as_text({**ONE, "line": [5, 3]}), "lines count from 1"),
+        (as_text({**ONE, "line": True}), "finding 1: `line` is true or false, not a number"),
+        (as_text({**ONE, "column": [1, True]}), "finding 1: `column` is true or false, not a number"),
         (as_text({**ONE, "line": [1, 2, 3]}), "`line"),
         (as_text({**ONE, "column": 0}), "columns count from 1"),
         (as_text({**ONE, "severity": "awful"}), "`severity`"),
@@ -90,7 +92,7 @@ def test_reads_sarif() -> None:
         (as_text(ONE, {**ONE, "line": None}), "finding 2: `line`"),
         ("[NaN]", "NaN is not JSON"),
         ("[" * 100_000, "nested too deeply"),
-        ('[{"line": ' + "9" * 5000 + "}]", "not JSON"),
+        ('[{"line": ' + "9" * 5000 + "}]", "9999… is too large a number"),
     ],
 )
 def test_refuses_what_is_no_list_of_findings(text: str, said: str) -> None:

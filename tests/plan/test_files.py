@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.errors import UsageError
-from parallelai.plan.files import FileTree, match, read_text, select, triage, unmatched, walk
+from parallelai.plan.files import FileTree, is_all_named, match, read_text, select, triage, unmatched
 from parallelai.plan.patterns import escape, parse
+from parallelai.plan.walking import walk
 
 SEGMENTS = [
     "a",
@@ -180,6 +181,24 @@ def test_arguments_count_from_where_one_is(
     project: Path, patterns: list[str], base: str, expected: list[str]
 ) -> None:
     assert select(patterns, walk(project), base=PurePosixPath(base)) == expected
+
+
+def test_a_pattern_may_begin_with_the_projects_own_folder(project: Path) -> None:
+    tree = walk(project)
+    expected = ["src/b.py", "src/deep/c.py"]
+    assert [path for path in select([f"{project}/src/**/*.py"], tree) if "," not in path] == expected
+    link = project.parent / "way"
+    link.symlink_to(project)
+    through = FileTree(link, tree.paths)
+    assert select([f"{project.resolve()}/*.md"], through, base="docs") == select(["/*.md"], tree)
+    assert select([f"{project}x/*.py"], tree) == []
+
+
+def test_files_that_are_named_need_no_listing(project: Path) -> None:
+    assert is_all_named(["a.py", "src/b.py"], project)
+    assert is_all_named("b.py", project, base="src")
+    for patterns in ([], ["src"], ["*.py"], ["a.py", "!a.py"], ["a.py", "nothing.py"]):
+        assert not is_all_named(patterns, project)
 
 
 def test_a_file_that_is_named_is_taken_even_if_git_ignores_it(project: Path) -> None:

@@ -176,7 +176,16 @@ BROKEN = [
      "plan.yaml:1:46: values are nested more than 40 deep; a plan needs no such depth"),
     ("mappings without end", "vars: " + "{a: " * 50_000,
      "plan.yaml:1:163: values are nested more than 40 deep; a plan needs no such depth"),
-    ("a list as key", "? [a, b]\n: x\n", "plan.yaml:1:3: a key is text, not a list or mapping; write the key as text"),
+    ("a list as key", "? [a, b]\n: x\n",
+     "plan.yaml:1:1: the plan is empty: it has no task and no workstream; add a task under `tasks:`\n"
+     "plan.yaml:1:3: a key is text, not a list or mapping; write the key as text"),
+    ("keys that are none", "tasks:\n- id: a\n  [a, {b: c}]: [1, {x: y}]\n  {q: r}: &z {a: 1}\n  description: x\n  engin: *z\n",
+     "plan.yaml:3:3: a key is text, not a list or mapping; write the key as text\n"
+     "plan.yaml:4:3: a key is text, not a list or mapping; write the key as text\n"
+     "plan.yaml:6:3: unknown key `engin`; did you mean `engine`?"),
+    ("an alias as key", "name: &n x\ntasks:\n- {id: a, description: x, *n : y, engin: z}\n",
+     "plan.yaml:3:27: the alias `*n` stands for a key; write the key out\n"
+     "plan.yaml:3:35: unknown key `engin`; did you mean `engine`?"),
     ("a NUL byte", "tasks:\n  - id: a\0b\n", "plan.yaml:2:10: the plan is not text: character U+0000; leave the character out"),
     ("an escaped NUL", 'tasks:\n  - {id: a, description: "x\\0y"}\n',
      "plan.yaml:2:26: the text has a NUL or half a character; leave the escape out"),

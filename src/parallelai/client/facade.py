@@ -259,6 +259,9 @@ class AsyncParallelAI:
 
     async def carry_out_review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
         """Carry a review out; see `review`."""
+        from parallelai.client.reviews import list_ahead
+
+        list_ahead(self.project, options)
         return await self._carrier.review(options, carry)
 
     async def preview_review(

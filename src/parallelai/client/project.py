@@ -16,6 +16,8 @@ from parallelai.errors import StoreError, UsageError
 from parallelai.plan.settings import NEVER_A_PROJECTS, Settings, settings_for
 
 if TYPE_CHECKING:  # each is loaded when it is first used: a list of engines needs no plan and no journal
+    from concurrent.futures import Future
+
     from parallelai.engines.protocol import Engine
     from parallelai.plan.files import Tree
     from parallelai.plan.load import Names
@@ -54,6 +56,7 @@ class OpenProject:
         self.config = config.load(self.place, env=os.environ, overrides=overrides or {})
         self.given = {engine.name: engine for engine in engines}
         self._is_told_to_trust = is_trusted
+        self._listing: Future[Tree] | None = None
         self._closing = contextlib.ExitStack()
 
     @property
@@ -202,8 +205,20 @@ class OpenProject:
     @functools.cached_property
     def tree(self) -> Tree:
         """The project's files, without those that git ignores."""
+        return self._list() if self._listing is None else self._listing.result()
+
+    def list_ahead(self) -> None:
+        """Begin to list the files, in a thread: git takes as long for it as much else takes to be loaded."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._listing is None and "tree" not in self.__dict__:
+            with_one = ThreadPoolExecutor(1, thread_name_prefix="listing")
+            self._listing = with_one.submit(self._list)
+            with_one.shutdown(wait=False)
+
+    def _list(self) -> Tree:
         from parallelai.git.listing import list_files
-        from parallelai.plan.files import walk
+        from parallelai.plan.walking import walk
 
         return list_files(self.root) or walk(self.root)
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from parallelai.client.project import OpenProject
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.listing import changed_since, staged
-from parallelai.plan.files import FileTree, select, unmatched
+from parallelai.plan.files import FileTree, is_all_named, select, unmatched
 from parallelai.plan.model import Plan, Task
 from parallelai.records import FREE, Coverage, Outcome, RunDocument
 
@@ -42,6 +42,12 @@ class ReviewOptions:
     base: str = "."
 
 
+def list_ahead(project: OpenProject, options: ReviewOptions) -> None:
+    """Begin to list the project's files, if `chosen_files` will need the list."""
+    if not is_all_named(options.patterns, project.root, base=options.base):
+        project.list_ahead()
+
+
 def _is_ours(path: str) -> bool:
     """Whether a file is ParallelAI's own settings: nobody who names no file wants these reviewed."""
     return path == "parallelai.toml" or path.startswith(".parallelai/")
@@ -51,10 +57,12 @@ def chosen_files(project: OpenProject, options: ReviewOptions) -> FileTree:
     """Give the files of a review. There may be none of them with `since` and `staged` only."""
     if options.since is not None and options.staged:
         raise UsageError("`--since` and `--staged` exclude each other", next="give one of them")
-    tree = project.tree
+    base = PurePosixPath(options.base)
+    # A folder without git may be somebody's whole home: it is not walked through for files that are named.
+    is_named = is_all_named(options.patterns, project.root, base=base)
+    tree = FileTree(project.root, ()) if is_named else project.tree
     files = [path for path in tree.paths if not _is_ours(path)]
     if options.patterns:
-        base = PurePosixPath(options.base)
         files = select(options.patterns, tree, base=base)
         lost = unmatched(options.patterns, tree, base=base)
         if lost:

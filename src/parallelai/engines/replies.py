@@ -75,6 +75,8 @@ FINDINGS_SCHEMA: Mapping[str, Any] = {
 """What an engine that can be given a schema is asked for."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_MOST_DIGITS = 400
+"""Of a whole number: more than the largest float has; Python itself refuses thousands, in words for programmers."""
 _JSON = (str, int, float, list, dict, type(None))
 _FENCE = re.compile(r"[ \t]*(`{3,})([^`\n]*)")
 
@@ -230,7 +232,7 @@ def _split_blocks(text: str) -> tuple[list[str], str]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -240,6 +242,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large a number")
     return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:40]}… is too large a number")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -310,8 +318,11 @@ def _finding(item: Any, position: int, root: str | None) -> Finding:
         raise Invalid(f"finding {position} is not an object")
     known = {key: item[key] for key in _FIELDS if item.get(key) is not None}
     for key in ("line", "column"):
-        if isinstance(known.get(key), int):
-            known[key] = [known[key], known[key] + (key == "column")]
+        given = known.get(key)
+        if any(isinstance(each, bool) for each in (given if isinstance(given, list) else (given,))):
+            raise Invalid(f"finding {position}: `{key}` is true or false, not a number")
+        if isinstance(given, int):
+            known[key] = [given, given + (key == "column")]
     for key, value in known.items():
         if isinstance(value, str) and key != "file":  # a path is refused rather than mended
             known[key] = clean(value)

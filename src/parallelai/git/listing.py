@@ -41,6 +41,8 @@ _ENVIRONMENT = {
 }
 # What `git diff` prints here: names as bytes, paths from `root`, no file that is gone.
 _DIFF = ("diff", "--name-only", "-z", "--diff-filter=d", "--no-renames", "--no-ext-diff", "--no-textconv")
+_NEW = b"? "
+"""What `ls-files -t` says of a file that git does not track."""
 _RELATIVE = ("--relative", "--ignore-submodules=all")
 
 
@@ -49,15 +51,20 @@ def list_files(root: Path) -> FileTree | None:
 
     Left out are tracked files that were deleted, and other repositories inside (submodules too). Names that
     are not UTF-8 hold surrogates, as the `os` module gives them. None where git does not know the folder, or
-    will not serve this user there; then `plan.files.walk` lists it.
+    will not serve this user there; then `plan.walking.walk` lists it.
     """
     try:
-        done = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z")
+        done = _git(root, "ls-files", "-t", "--cached", "--others", "--exclude-standard", "-z")
     except ProgramError:
         return None
     if done.exit != 0 or done.is_truncated:
         return None
-    return FileTree(root, tuple(sorted(existing(root, _names(done)))))
+    tracked, new = set[str](), set[str]()
+    for row in done.stdout.split(b"\0")[:-1]:
+        (new if row.startswith(_NEW) else tracked).add(os.fsdecode(row[2:]))
+    # git has just seen what is new; a folder among it is a repository of its own.
+    found = [*existing(root, tracked), *(name for name in new if not name.endswith("/"))]
+    return FileTree(root, tuple(sorted(found)))
 
 
 def works_in(root: Path) -> bool:

@@ -25,14 +25,6 @@ HUGE_BYTES = 1024 * 1024
 HEAD_BYTES = 8 * 1024
 READ_AT_ONCE_BYTES = 32 * 1024
 """Of a file that is only looked at: nearly all sources are smaller, and need not be read again."""
-IGNORE_BYTES = 1024 * 1024
-"""How much of one `.gitignore` is read."""
-
-_ALWAYS_OUT = frozenset(
-    {".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".nox"}
-    | {".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
-)
-_STATE = ".parallelai/state"
 
 _GENERATED_ENDINGS = (
     *(".min.js", ".min.css", ".min.mjs", ".js.map", ".css.map", "-lock.json", "-lock.yaml"),
@@ -70,30 +62,6 @@ class FileTree:
 
     root: Path
     paths: tuple[str, ...]
-
-
-def walk(root: Path) -> FileTree:
-    """List a folder that git does not know, obeying the `.gitignore` files in it.
-
-    Follows no link; version control, caches and virtual environments are left out. Folders that cannot be
-    read count as empty.
-    """
-    found: list[str] = []
-    pending: list[tuple[str, tuple[_Ignores, ...]]] = [("", ())]
-    while pending:
-        folder, ignores = pending.pop()
-        own = _read_ignores(root, folder)
-        if own is not None:
-            ignores = (own, *ignores)
-        for name, is_folder in _entries(root / folder):
-            path = f"{folder}{name}"
-            if _is_left_out(path, name, is_folder) or _is_ignored(path, is_folder, ignores):
-                continue
-            if is_folder and not os.path.exists(root / path / "pyvenv.cfg"):  # noqa: PTH110  # never raises
-                pending.append((f"{path}/", ignores))
-            elif not is_folder:
-                found.append(path)
-    return FileTree(root, tuple(sorted(found)))
 
 
 def match(patterns: Iterable[str], paths: Iterable[str]) -> list[str]:
@@ -162,6 +130,16 @@ def select(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | s
     counted = [_rooted(text, tree.root, str(base), named) for text in texts]
     known = set(tree.paths)
     return sorted(match(counted, [*tree.paths, *(path for path in named if path not in known)]))
+
+
+def is_all_named(patterns: str | Iterable[str], root: Path, *, base: PurePosixPath | str = ".") -> bool:
+    """Say whether each argument is a file of the project by its name, so that `select` needs no listing."""
+    texts = _split(patterns)
+    named: set[str] = set()
+    for text in texts:
+        if not text.startswith("!"):
+            _rooted(text, root, str(base), named)
+    return 0 < len(texts) == len(named)
 
 
 def unmatched(patterns: str | Iterable[str], tree: Tree, *, base: PurePosixPath | str = ".") -> list[str]:
@@ -295,52 +273,6 @@ def read_text(
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignores:
-    folder: str  # ends with `/`, or is empty
-    patterns: tuple[Pattern, ...]  # the last one first
-
-
-def _read_ignores(root: Path, folder: str) -> _Ignores | None:
-    path = root / folder / ".gitignore"
-    try:
-        if path.is_symlink() or not path.is_file():
-            return None
-        with path.open("rb") as stream:
-            text = stream.read(IGNORE_BYTES).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    except OSError:
-        return None
-    parsed = [pattern for line in text.split("\n") if (pattern := parse(line)) is not None]
-    return _Ignores(folder, tuple(reversed(parsed))) if parsed else None
-
-
-def _is_ignored(path: str, is_folder: bool, ignores: tuple[_Ignores, ...]) -> bool:
-    """Ask the nearest `.gitignore` first; folders above are known not to be ignored."""
-    for own in ignores:
-        relative = path[len(own.folder) :]
-        for pattern in own.patterns:
-            if (is_folder or not pattern.is_folder_only) and pattern.entry.fullmatch(relative):
-                return not pattern.is_negated
-    return False
-
-
-def _is_left_out(path: str, name: str, is_folder: bool) -> bool:
-    return name == ".git" or (is_folder and (name in _ALWAYS_OUT or path == _STATE))
-
-
-def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
-    """The names in a folder, with whether each is a folder; a link counts as a file, as it does for git."""
-    try:
-        with os.scandir(folder) as entries:
-            listed = list(entries)
-    except OSError:
-        return
-    for entry in listed:
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if is_folder or entry.is_symlink() or entry.is_file(follow_symlinks=False):
-            yield entry.name, is_folder
-
-
 def _parse(text: str) -> Pattern | None:
     refuse_braces(text)
     if ".." in text.removeprefix("!").split("/"):
@@ -362,7 +294,9 @@ def _rooted(text: str, root: Path, base: str, named: set[str]) -> str:
         if not (root / path).is_dir() or (root / path).is_symlink():
             named.add(path)
         return sign + escape(path)
-    if posixpath.isabs(body) or base == ".":
+    if posixpath.isabs(body):
+        return sign + _from_root(body, root)
+    if base == ".":
         return sign + body
     folder = escape(base)
     inner = body.removesuffix("/")
@@ -373,6 +307,14 @@ def _rooted(text: str, root: Path, base: str, named: set[str]) -> str:
     climbed, rest = _climb(base, inner)
     tail = "/" if body.endswith("/") else ""
     return f"{sign}{escape(climbed) if climbed else ''}/{rest}{tail}"
+
+
+def _from_root(body: str, root: Path) -> str:
+    """Turn a pattern that begins with the project's own folder into one that begins at its root, as git has it."""
+    for top in (root.as_posix(), root.resolve().as_posix()):
+        if body.startswith(f"{top}/"):
+            return body[len(top) :]
+    return body
 
 
 def _climb(base: str, inner: str) -> tuple[str, str]:

@@ -208,7 +208,10 @@ def _at(mark: Any) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Frame:
-    """A mapping or list that is being read. `count` is how many values are in it, aliases unfolded."""
+    """A mapping or list that is being read. `count` is how many values are in it, aliases unfolded.
+
+    `is_unkeyed`: the key that was read last is none; what stands at it is read, and dropped.
+    """
 
     container: dict[str, Any] | list[Any]
     place: Place
@@ -217,6 +220,7 @@ class _Frame:
     key: str | None = None
     key_at: tuple[int, int] = (0, 0)
     is_merge: bool = False
+    is_unkeyed: bool = False
     merged: list[tuple[Any, Place]] = field(default_factory=list)
 
 
@@ -258,8 +262,7 @@ class _Builder:
             raise self._refuse("a second YAML document begins here", at, "keep one plan in one file")
 
     def _scalar(self, event: Any, at: tuple[int, int]) -> None:
-        frame = self._stack[-1] if self._stack else None
-        if frame is not None and isinstance(frame.container, dict) and frame.key is None:
+        if (frame := self._at_key()) is not None:
             self._key(frame, event, at)
             return
         value = self._value(event, at)
@@ -267,6 +270,17 @@ class _Builder:
         if event.anchor:
             self._anchors[event.anchor] = (value, place, 1)
         self._add(value, place, 1)
+
+    def _at_key(self) -> _Frame | None:
+        """The mapping that is being read, if a key of it is what comes next."""
+        frame = self._stack[-1] if self._stack else None
+        return (
+            frame if frame is not None and isinstance(frame.container, dict) and frame.key is None else None
+        )
+
+    @staticmethod
+    def _no_key(frame: _Frame) -> None:
+        frame.key, frame.is_unkeyed = "", True
 
     def _key(self, frame: _Frame, event: Any, at: tuple[int, int]) -> None:
         frame.key, frame.key_at = event.value, at
@@ -294,9 +308,10 @@ class _Builder:
         return text
 
     def _alias(self, name: str, at: tuple[int, int]) -> None:
-        frame = self._stack[-1] if self._stack else None
-        if frame is not None and isinstance(frame.container, dict) and frame.key is None:
-            raise self._refuse(f"the alias `*{name}` stands for a key", at, "write the key out")
+        if (frame := self._at_key()) is not None:
+            self.problem(f"the alias `*{name}` stands for a key", at, "write the key out")
+            self._no_key(frame)
+            return
         if name not in self._anchors:
             raise self._refuse(
                 f"the alias `*{name}` has no anchor before it", at, f"define `&{name}`, or quote it"
@@ -317,9 +332,8 @@ class _Builder:
         return self._refuse(f"values are nested more than {DEEPEST} deep", at, "a plan needs no such depth")
 
     def _open(self, event: Any, at: tuple[int, int]) -> None:
-        parent = self._stack[-1] if self._stack else None
-        if parent is not None and isinstance(parent.container, dict) and parent.key is None:
-            raise self._refuse("a key is text, not a list or mapping", at, "write the key as text")
+        if self._at_key() is not None:
+            self.problem("a key is text, not a list or mapping", at, "write the key as text")
         if len(self._stack) >= DEEPEST:
             raise self._too_deep(at)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
@@ -342,6 +356,9 @@ class _Builder:
         if not self._stack:
             self.data, self.place = value, place
             return
+        if (unkeyed := self._at_key()) is not None:  # a list or mapping where a key was to be
+            self._no_key(unkeyed)
+            return
         frame = self._stack[-1]
         frame.count += count
         children = frame.place.children
@@ -351,6 +368,9 @@ class _Builder:
             frame.container.append(value)
             return
         key, frame.key = frame.key, None
+        if frame.is_unkeyed:
+            frame.is_unkeyed = False
+            return
         assert key is not None  # noqa: S101  # the parser gives a key before each value
         place.key_line, place.key_column = frame.key_at
         if frame.is_merge:
