@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -113,10 +114,30 @@ async def check_out(
     await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
     await asyncio.to_thread(index.parent.mkdir, parents=True, exist_ok=True)
     git = Git(snapshot.repository, work_tree=path, index=index, env=env or {})
-    await git.run("read-tree", commit)
+    await _read(snapshot, git, commit, index)
     skipped = sparse.left_out(_paths(await git.run("ls-files", "-z")) if wanted else (), wanted)
     await _write(git, skipped)
     return Folder(path, commit, index, skipped=skipped)
+
+
+async def _read(snapshot: Snapshot, git: Git, commit: str, index: Path) -> None:
+    """Make an index of a commit; that of the snapshot's, from which most folders are cut, by a copy."""
+    kept = snapshot.repository / "read-index"
+    if commit != snapshot.commit:
+        await git.run("read-tree", commit)
+    elif kept.exists():
+        await asyncio.to_thread(shutil.copyfile, kept, index)
+    else:
+        await git.run("read-tree", commit)
+        await asyncio.to_thread(_keep, index, kept)
+
+
+def _keep(file: Path, kept: Path) -> None:
+    """Copy a file to where others look for it: it is whole there, or not there."""
+    handle, part = tempfile.mkstemp(dir=kept.parent)
+    os.close(handle)
+    shutil.copyfile(file, part)
+    os.replace(part, kept)  # noqa: PTH105 -- a text
 
 
 async def _write(git: Git, skipped: frozenset[str]) -> None:
@@ -185,12 +206,9 @@ async def measure(
     """
     git = snapshot.taking(folder.path, folder.index)
     await asyncio.to_thread(clear_pipes, folder.path)
-    await git.attempt("update-index", "-q", "--unmerged", "--refresh")
-    names = set(_paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all")))
-    known, others = await _listed(git)
-    names |= others
+    known, differing = await _listed(git)
     brought = folder.brought | leave_out
-    seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
+    seen = await asyncio.to_thread(sparse.look, folder.path, differing, folder.skipped)
     wanted = {name for name in seen.changed if not _is_below(name, brought)}
     hiding = {name for name in seen.hiding if not _is_below(name, brought)}
     unseen = {name for name in seen.unseen if not _is_below(name, brought)}
@@ -210,13 +228,19 @@ async def measure(
     return Measure(commit, changed, tuple(sorted(kept_out)), tuple(sorted(unseen)))
 
 
+_LISTING = ("ls-files", "-z", "-t", "--cached", "--modified", "--others", "--exclude-standard")
+_CACHED = b"H "
+
+
 async def _listed(git: Git) -> tuple[frozenset[str], frozenset[str]]:
-    """Name what an index holds, and what lies beside it that is not ignored; in one call."""
-    rows = (await git.run("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")).split(b"\0")
-    known, others = set[str](), set[str]()
-    for row in rows[:-1]:
-        (others if row.startswith(b"? ") else known).add(os.fsdecode(row[2:]))
-    return frozenset(known), frozenset(others)
+    """Name what an index holds, and what lies there otherwise: changed, gone, or new and not ignored; in one call.
+
+    git compares contents where the times do not tell.
+    """
+    known, differing = set[str](), set[str]()
+    for row in (await git.run(*_LISTING)).split(b"\0")[:-1]:
+        (known if row.startswith(_CACHED) else differing).add(os.fsdecode(row[2:]))
+    return frozenset(known), frozenset(differing)
 
 
 async def _committed(snapshot: Snapshot, git: Git, base: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
@@ -246,8 +270,7 @@ async def _forget(snapshot: Snapshot, git: Git, base: str, paths: frozenset[str]
 async def take_back(snapshot: Snapshot, folder: Folder, leave_out: frozenset[str]) -> frozenset[str]:
     """Undo what was changed since the folder was measured last, and name what is new there."""
     git = Git(snapshot.repository, work_tree=folder.path, index=folder.index)
-    await git.attempt("update-index", "-q", "--unmerged", "--refresh")
-    names = _paths(await git.run("diff-files", "--name-only", "-z", "--ignore-submodules=all"))
+    names = _paths(await git.run("ls-files", "-z", "--modified"))
     seen = await asyncio.to_thread(sparse.look, folder.path, names, folder.skipped)
     changed = seen.changed - leave_out
     if changed:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from parallelai.git.plumbing import Git, GitError
 
 _GITLINK, _LINK = "160000", "120000"
 _CONVERTS = re.compile(rb"\b(text|eol|filter|ident|crlf|working-tree-encoding)\b")
-_SETTINGS = r"^core\.(autocrlf|attributesfile|filemode|symlinks)$"
 MOST_BYTES = 1024 * 1024
 """Of a file with git's patterns or attributes."""
 _BLOCK = 4096
@@ -34,9 +33,14 @@ SPARE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UsersRepository:
-    """The user's repository, which is only read: where git keeps what is needed of it."""
+    """The user's repository, which is only read: where git keeps what is needed of it.
+
+    `form` is the hash that names its objects (`sha1`), `settings` are those of git that say how files are taken.
+    """
 
     git: Git
+    form: str
+    settings: Mapping[str, str]
     objects: Path
     index: Path
     excludes: Path
@@ -76,9 +80,10 @@ async def gather(user: UsersRepository, head: str | None, root: Path, taking: Gi
     await asyncio.to_thread(_copy_index, user.index, taking)
     # Only touched, or copied as a whole: the content is compared, and nothing is written.
     await taking.attempt("update-index", "-q", "--unmerged", "--refresh")
-    entries = _entries(await taking.run("ls-files", "-z", "-v", "--stage"))
-    others = await taking.run("ls-files", "-z", "--others", "--exclude-standard")
-    named = {entry.path for entry in entries} | {os.fsdecode(path) for path in others.split(b"\0")[:-1]}
+    entries, others = _parted(
+        await taking.run("ls-files", "-z", "-v", "--stage", "--others", "--exclude-standard")
+    )
+    named = {entry.path for entry in entries} | others
     names = set(await asyncio.to_thread(existing, root, named))
     links = {entry.path for entry in entries if entry.mode == _GITLINK}
     inner = await asyncio.to_thread(_files_of_repositories, root, links)
@@ -120,13 +125,20 @@ def _copy_index(index: Path, taking: Git) -> None:
         shutil.copy2(part, taking.git_dir / part.name)
 
 
-def _entries(listed: bytes) -> list[_Entry]:
-    found = []
+_OTHER = b"? "
+
+
+def _parted(listed: bytes) -> tuple[list[_Entry], set[str]]:
+    """Tell the entries of an index from the files that lie beside it."""
+    entries, others = list[_Entry](), set[str]()
     for row in listed.split(b"\0")[:-1]:
+        if row.startswith(_OTHER):
+            others.add(os.fsdecode(row[len(_OTHER) :]))
+            continue
         meta, path = row.split(b"\t", 1)
         tag, mode, blob, _ = meta.decode().split(" ")
-        found.append(_Entry(os.fsdecode(path), tag, mode, blob))
-    return found
+        entries.append(_Entry(os.fsdecode(path), tag, mode, blob))
+    return entries, others
 
 
 def _files_of_repositories(root: Path, links: set[str]) -> dict[str, set[str]]:
@@ -153,14 +165,14 @@ async def _doubtful(
         )
         changed = await reading.run("diff-index", "--cached", "-z", "--name-only", "--no-renames", head)
         found |= {os.fsdecode(path) for path in changed.split(b"\0")[:-1]}
-    if await _is_converted(user, root, entries):
+    if await asyncio.to_thread(_is_converted, user, root, entries):
         found |= await asyncio.to_thread(_different, root, entries)
     return found
 
 
-async def _is_converted(user: UsersRepository, root: Path, entries: list[_Entry]) -> bool:
+def _is_converted(user: UsersRepository, root: Path, entries: list[_Entry]) -> bool:
     """Whether git converts files here: by attributes, or by the user's settings."""
-    settings = await user.git.configured(_SETTINGS)
+    settings = user.settings
     if settings.get("core.autocrlf", "false").casefold() in ("true", "input", "yes", "on", "1"):
         return True
     named = [root / entry.path for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]

@@ -35,6 +35,9 @@ AS_IT_LIES = "* -text -ident !eol !crlf !filter !working-tree-encoding !merge !d
 _BASE = "refs/parallelai/base"
 _EXCLUDES = "info/exclude"
 _TAKEN = "taken"  # below `objects`: those of ours, without the user's beside them
+_SETTINGS = r"^core\.(autocrlf|attributesfile|excludesfile|filemode|symlinks)$"
+_AS_IS = ("core.filemode", "core.symlinks")
+"""Settings of the user's that hold for what is taken, too: what their file system can keep."""
 _LEFT_OUT = "parallelai-left-out"
 _SIZE = "parallelai-size"
 
@@ -86,8 +89,7 @@ async def take_snapshot(root: Path, repository: Path) -> Snapshot:
     user = await _users_repository(root)
     await _make_private(user, repository)
     head = await _head(user.git)
-    settings = await user.git.configured(r"^core\.(filemode|symlinks)$")
-    as_is = tuple(f"{key}={value}" for key, value in settings.items())
+    as_is = tuple(f"{key}={user.settings[key]}" for key in _AS_IS if key in user.settings)
     gathered = await gather(user, head, root, _taking(repository, root, repository / "base-index", as_is))
     private = Git(repository)
     parents = ("-p", head) if head is not None else ()
@@ -154,12 +156,13 @@ async def _users_repository(root: Path) -> UsersRepository:
 async def _paths_of(git: Git, root: Path) -> UsersRepository:
     names = ("objects", "index", _EXCLUDES, "info/attributes", "shallow")
     asked = [word for name in names for word in ("--git-path", name)]
-    lines = (await git.line("rev-parse", "--path-format=absolute", *asked)).split("\n")
+    said = await git.line("rev-parse", "--show-object-format", "--path-format=absolute", *asked)
+    form, *lines = said.split("\n")
     if len(lines) != len(names):
         raise UsageError(
             f"the path of the repository of `{root}` holds a line's end", next="rename that folder"
         )
-    return UsersRepository(git, *(Path(line) for line in lines))
+    return UsersRepository(git, form, await git.configured(_SETTINGS), *map(Path, lines))
 
 
 async def _users_git(root: Path) -> Git:
@@ -188,22 +191,21 @@ async def _make_private(
     user: UsersRepository, repository: Path, attributes: bytes = AS_IT_LIES.encode()
 ) -> None:
     """Make the private repository, with the user's objects as alternates and what the user ignores."""
-    form = (await user.git.attempt("rev-parse", "--show-object-format")).stdout.decode().strip() or "sha1"
     await asyncio.to_thread(repository.mkdir, parents=True, mode=0o700)
-    await Git(repository).run("init", "--quiet", "--bare", f"--object-format={form}", "--template=")
+    await Git(repository).run("init", "--quiet", "--bare", f"--object-format={user.form}", "--template=")
     taken = repository / "objects" / _TAKEN
     for folder in (taken, repository / "info", repository / "objects" / "info"):
         folder.mkdir(parents=True, exist_ok=True)
     (repository / "objects" / "info" / "alternates").write_bytes(alternates_file((taken, user.objects)))
     (repository / "info" / "attributes").write_bytes(attributes)
-    (repository / _EXCLUDES).write_bytes(await _excludes(user))
+    (repository / _EXCLUDES).write_bytes(_excludes(user))
     if user.shallow.exists():
         shutil.copyfile(user.shallow, repository / "shallow")
 
 
-async def _excludes(user: UsersRepository) -> bytes:
+def _excludes(user: UsersRepository) -> bytes:
     """What the user ignores beside the project's own `.gitignore`: everywhere, and in this clone."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    named = (await user.git.configured(r"^core\.excludesfile$")).get("core.excludesfile")
+    named = user.settings.get("core.excludesfile")
     everywhere = Path(named).expanduser() if named else config / "git" / "ignore"
     return read_or_nothing(everywhere) + b"\n" + read_or_nothing(user.excludes) + b"\n"
