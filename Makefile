@@ -30,7 +30,7 @@ review: setup
 
 test: dev clients
 	@$(BIN)/python -m compileall -q src
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 2
 
 # The real assistants that tests drive, once; where they cannot be installed, those tests fail and say why.
 clients: dev

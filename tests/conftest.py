@@ -22,6 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: at the end of many at once, one alone would keep all waiting."""
+    items.sort(key=lambda item: not any(item.iter_markers("slow")) and not any(item.iter_markers("timeout")))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where CI is set nothing is left out: what this machine lacks is a failure that names it."""

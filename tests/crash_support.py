@@ -249,4 +249,4 @@ def left_alone(root: Path) -> tuple[Any, int]:
 
 def points_asked() -> int:
     """How many points to kill at: few by default, more by `PARALLELAI_KILL_POINTS`."""
-    return int(os.environ.get("PARALLELAI_KILL_POINTS", "6"))
+    return int(os.environ.get("PARALLELAI_KILL_POINTS", "4"))

@@ -541,9 +541,29 @@ def test_a_sync_goes_by_the_plan_file_as_it_is_now(cli: Any, ready: Path) -> Non
     assert git(place(ready, "zed"), "rev-list", "--merges", "main..HEAD") == ""
 
 
-def test_a_push_is_told_also_of_what_had_landed_before(cli: Any, ready: Path) -> None:
+@pytest.fixture
+def remote(ready: Path) -> Path:
+    """A remote of it, which is empty."""
     git(ready.parent, "init", "-q", "--bare", "remote.git")
     git(ready, "remote", "add", "origin", str(ready.parent / "remote.git"))
+    return ready.parent / "remote.git"
+
+
+def test_a_push_is_told_of_what_had_landed_before_also_beside_what_lands(
+    cli: Any, ready: Path, remote: Path
+) -> None:
+    assert cli("work", "land", "zed").code == 0
+    called = cli("work", "land", "zed", "abe", "--push", "--json")
+    pushed = {row["id"]: row["workstream"]["landed"]["pushed"] for row in called.document["tasks"]}
+    assert (called.code, pushed) == (0, {"abe": "origin/main", "zed": "origin/main"})
+
+    remote.rename(remote.with_name("gone.git"))
+    failed = cli("work", "land", "abe", "cat", "--push")
+    assert failed.code == 4
+    assert ["cat: not pushed" in failed.out, "abe: not pushed" in failed.out] == [True, True]
+
+
+def test_a_push_is_told_also_of_what_had_landed_before(cli: Any, ready: Path, remote: Path) -> None:
     both = cli("work", "land", "zed", "abe", "--push")
     assert (both.code, "zed, abe: pushed to `origin/main`\n" in both.out) == (0, True)
     assert cli("work", "land", "cat").code == 0

@@ -45,6 +45,18 @@ def test_what_is_not_committed_in_a_branchs_worktree_keeps_it_from_landing(cli: 
     assert [path.name for path in sorted(shop.glob("*.py"))] == ["idea.py"]
 
 
+def test_a_deletion_that_is_only_staged_keeps_a_branch_from_landing(cli: Any, shop: Path) -> None:
+    folder = shop.parent / "idea"
+    git(folder, "rm", "-q", "--cached", "src/app.py")
+    called = cli("work", "land", "--branches", "idea")
+    assert called.code == 4
+    assert f"not committed in its worktree `{folder}`: `src/app.py`\n" in called.out
+    assert f"commit it there (`git -C {folder} commit`), or" in called.out
+    git(folder, "commit", "-qm", "It is nobody's")
+    assert cli("work", "land", "--branches", "idea").code == 0
+    assert not (shop / "src" / "app.py").exists()
+
+
 def test_new_files_beside_a_branchs_commits_are_told_and_what_is_ignored_is_not(cli: Any, shop: Path) -> None:
     folder = shop.parent / "idea"
     (folder / "notes.txt").write_text("later\n")
@@ -75,6 +87,12 @@ def test_conflicts_sees_what_is_not_committed_in_the_worktrees_of_branches(cli: 
     assert "one × two: file conflict" in called.out
     shadow = cli("work", "conflicts", "--branches", "one", "two", "--shadow")
     assert "break together: one, two (conflict)" in shadow.out
+
+
+def test_the_gate_of_a_shadow_leaves_the_status_of_the_checkout_alone(cli: Any, shop: Path) -> None:
+    before = git(shop, "status", "--porcelain")
+    assert cli("work", "conflicts", "--branches", "idea", "--shadow", "--gate", "true").code == 0
+    assert git(shop, "status", "--porcelain") == before
 
 
 def test_a_gate_whose_program_git_does_not_hold_is_told_once_what_brings_it(cli: Any, shop: Path) -> None:

@@ -446,6 +446,19 @@ def test_leave_to_change_a_file_that_is_not_there_says_so_and_what_may_be_meant(
     assert (there.code, misspelt.code, new.code) == (0, 0, 0)
 
 
+def test_what_is_given_up_holds_nothing_that_was_merged_of_the_target(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    folder = shop.parent / "shop-worktrees" / "abe"
+    (folder / "src" / "abe.py").write_text("x = 1\n")
+    commit(folder, "mine")
+    (shop / "other.txt").write_text("landed since\n")
+    commit(shop, "other")
+    git(folder, "merge", "-q", "main")
+    said = cli("work", "drop", "abe", "--yes").out
+    git(shop, "apply", said.split("`")[3])
+    assert git(shop, "status", "--porcelain").splitlines() == ["?? src/abe.py"]
+
+
 def test_of_a_worktree_that_was_moved_it_is_said_where_it_is_and_what_brings_it_back(
     cli: Any, shop: Path
 ) -> None:
@@ -453,13 +466,21 @@ def test_of_a_worktree_that_was_moved_it_is_said_where_it_is_and_what_brings_it_
     old, new = shop.parent / "shop-worktrees" / "abe", shop.parent / "elsewhere"
     (old / "src" / "abe.py").write_text("x = 1\n")
     git(shop, "worktree", "move", str(old), str(new))
-    assert cli("work", "done", "abe").code == 2
-
-    again = cli("work", "start", "plan.yaml", "abe", "--json")
-
     back = f"git worktree move {new} {old}"
-    assert (again.code, again.error["next"]) == (2, f"`{back}` brings it back")
-    assert f"was moved from `{old}` to `{new}`" in again.error["said"]
+
+    for words in (
+        ("start", "plan.yaml", "abe"),
+        ("done", "abe"),
+        ("sync", "abe"),
+        ("diff", "abe"),
+        ("attach", "abe", "--print"),
+        ("drop", "abe", "--yes"),  # which would find nothing to keep
+    ):
+        again = cli("work", *words)
+        assert (again.code, f"`{back}` brings it back" in again.err) == (2, True), words
+        assert f"was moved from `{old}` to `{new}`" in again.err
+
+    assert f"its worktree was moved to `{new}`\n  {back}\n" in cli("work", "clean").out
     git(shop, *back.split()[1:])
     assert cli("work", "start", "plan.yaml", "abe").code == 0
     assert cli("work", "done", "abe").code == 0

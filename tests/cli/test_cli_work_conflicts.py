@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from shops import shop_with
+
+from parallelai.work.streams import now
 
 PLAN = """\
 version: 1
@@ -262,3 +265,18 @@ def test_a_shadow_of_nothing_says_that_nobody_is_worked_on_as_the_plain_form_doe
     assert (shadow.code, shadow.out) == (plain.code, plain.out) == (0, "no workstream is worked on\n")
     assert cli("work", "conflicts", "--shadow", "--json").document["fits"] == []
     assert cli("work", "conflicts", "--shadow", "--plan", "plan.yaml").code == 2
+
+
+def test_a_worktree_that_goes_while_the_status_looks_at_it_is_no_error(
+    there: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_index = now.copy_index
+
+    async def goes(*given: Any) -> None:
+        await copy_index(*given)
+        shutil.rmtree(there, ignore_errors=True)  # as a landing in another process does
+
+    monkeypatch.setattr(now, "copy_index", goes)
+    called = cli("work", "status")
+    assert called.code == 0, said(called)
+    assert "two" in called.out

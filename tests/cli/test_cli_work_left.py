@@ -71,6 +71,23 @@ def test_no_run_goes_that_keeps_what_was_given_up_or_kept_out_and_nobody_took(
     assert not given_up.exists()
 
 
+def test_no_run_goes_that_keeps_what_was_given_up_before_it_was_begun_anew(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shop_with(tmp_path, monkeypatch, {"plan.yaml": PLAN})
+    assert cli("work", "start", "plan.yaml").code == 0
+    (tmp_path / "shop-worktrees" / "one" / "one").mkdir()
+    (tmp_path / "shop-worktrees" / "one" / "one" / "a.txt").write_text("mine\n")
+    run = cli("runs", "list", "--json").document["runs"][0]["id"]
+    assert cli("work", "drop", "one", "--yes").code == 0
+    assert cli("work", "start", "plan.yaml").code == 0
+
+    refused = cli("runs", "delete", run, "--yes")
+
+    (given_up,) = (shop / ".parallelai" / "state" / "runs" / run / "patches").iterdir()
+    assert (refused.code, f"`git apply {given_up.relative_to(shop)}` takes it" in refused.err) == (2, True)
+
+
 def test_prune_leaves_runs_that_keep_work_and_says_what_takes_it(
     cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,11 +30,12 @@ GUARDED = "def enter(user):\n    check(user)\n    return 1\n"
 
 @pytest.fixture
 def place(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The worktree of a workstream, of a repository that ignores nearly all."""
-    files = {"plan.yaml": PLAN, ".gitignore": "*\n!*.py\n!src\n", "src/door.py": GUARDED}
+    """The worktree of a workstream, of a repository that ignores nearly all, and wants to see no difference of it."""
+    own = {".gitignore": "*\n!*.py\n!src\n", ".gitattributes": "*.py -diff\n"}
+    files = {"plan.yaml": PLAN, **own, "src/door.py": GUARDED}
     shop = shop_with(tmp_path, monkeypatch, files)
     (shop / "plan.yaml").write_text(PLAN.replace("SCRIPT", json.dumps(REVIEWER)))
-    git(shop, "add", "-f", "plan.yaml", ".gitignore")
+    git(shop, "add", "-f", "plan.yaml", *own)
     commit(shop, "plan")
     assert cli("work", "start", "plan.yaml").code == 0
     return shop.parent / "shop-worktrees" / "one"

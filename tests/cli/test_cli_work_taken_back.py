@@ -158,11 +158,57 @@ def test_what_is_done_in_another_way_after_it_was_taken_back_is_ready(
     assert there(shop) == {"abe": "x = 5\n"}
 
 
+@pytest.mark.parametrize("deed", ["merge", "rebase"])
+def test_what_git_took_out_is_named_where_something_else_is_there(
+    cli: Any, place: Path, shop: Path, deed: str
+) -> None:
+    git(place, deed, "-q", "main")
+    (place / "src" / "abe.py").write_text("x = 1\n")
+    said = cli("work", "done", "abe").out
+    assert "what was taken back is not in `src/more.py` any more" in said
+    command = said.split("`git ")[1].split("`")[0]
+    git(place, *command.split())
+
+    assert cli("work", "done", "abe").out == "`abe` is ready to land: `parallelai work land abe`\n"
+    assert cli("work", "land", "abe").code == 0
+    assert there(shop) == BOTH
+
+
 def test_what_is_given_up_after_a_sync_is_kept(cli: Any, place: Path, shop: Path) -> None:
     cli("work", "sync")
     said = cli("work", "drop", "abe", "--yes").out
     assert "its work is kept in `" in said
     assert "+x = 1" in (shop / said.split("`")[3]).read_text()
+
+
+def test_what_is_given_up_after_git_took_it_out_is_kept(cli: Any, place: Path, shop: Path) -> None:
+    (shop / "other.txt").write_text("landed since\n")
+    commit(shop, "other")
+    git(place, "merge", "-q", "main")
+    assert there(place) == {}
+    said = cli("work", "drop", "abe", "--yes").out
+    git(shop, "apply", said.split("`")[3])
+    assert there(shop) == BOTH
+
+
+def test_what_took_it_back_and_waits_is_taken_over_by_the_same_call(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    assert cli("work", "land", "abe").code == 0
+    lock = shop / ".git" / "index.lock"
+    lock.touch()
+    for _ in range(2):
+        waits = cli("work", "undo", "abe")
+        assert (waits.code, "your checkout waits: another git works there" in waits.out + waits.err) == (
+            4,
+            True,
+        )
+    assert there(shop) == BOTH
+    lock.unlink()
+    again = cli("work", "undo", "abe")
+    assert (again.code, again.out.startswith("abe: taken back from main;")) == (0, True)
+    assert there(shop) == {}
+    assert cli("work", "undo", "abe").code == 2
 
 
 # -- what stays on the target

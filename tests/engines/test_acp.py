@@ -204,6 +204,21 @@ async def test_files_outside_of_the_folder_are_not_the_task_s(world: World) -> N
     assert world.of(FilesEvent) == [FilesEvent(("in",))]
 
 
+async def test_a_folder_behind_a_link_is_the_real_one(world: World) -> None:
+    """An agent looks up where it is, tells real paths, and would ask for leave to go to the link's."""
+    real, link = world.root / "real", world.root / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    places = [{"path": f"{real}/a.txt"}]
+    reply = await world.do(
+        {"tool": {"toolCallId": "1", "kind": "edit", "status": "completed", "locations": places}},
+        {"tell": "cwd"},
+        root=str(link),
+    )
+    assert json.loads(reply.text or "") == [str(real)] * 3
+    assert world.of(FilesEvent) == [FilesEvent(("a.txt",))]
+
+
 async def test_terminal_escapes_do_not_pass(world: World) -> None:
     reply = await world.do({"say": "\x1b]0;title\x07\x1b[2Jred\x1b[31m\u202e"})
     assert reply.text == "red" == world.port.text
@@ -730,7 +745,7 @@ async def test_agents_that_are_known_get_key_server_and_quiet(
     world: World, monkeypatch: pytest.MonkeyPatch, use: str, expected: set[str]
 ) -> None:
     monkeypatch.setenv("K", "sk-1")
-    keys = {} if use == "cursor" else {"base_url": "http://127.0.0.1:9/v1", "model": "m1"}
+    keys = {} if use == "cursor" else {"base_url": "http://models.example/v1", "model": "m1"}
     entry = EngineEntry(use=use, command=AGENT, api_key_env="K", **keys)
     engine = AcpEngine(use, entry, EngineContext(world.root))
     world.engines.append(engine)

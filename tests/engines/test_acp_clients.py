@@ -202,6 +202,20 @@ async def test_every_fault_is_an_error_with_its_own_words_and_no_second_try(
         assert caught.value.retry_after_seconds == trouble.get("retry_after")
 
 
+async def test_a_server_without_a_key_is_asked_once_too(bench: Bench) -> None:
+    with pytest.raises(Transient, match="Internal server error"):
+        await bench.turn({"fault": "server_error"}, {"say": "never"}, settings={"api_key_env": None})
+    assert len(bench.server.requests) == 1
+    reply = await bench.turn({"say": "fine"}, settings={"api_key_env": None})
+    assert reply.text == "fine"
+
+
+async def test_a_server_that_is_not_there_is_said_at_once(bench: Bench) -> None:
+    with pytest.raises(Unavailable, match="nothing listens"):
+        await bench.turn({"say": "never"}, settings={"base_url": "http://127.0.0.1:1"})
+    assert not bench.port.events
+
+
 REFUSED = {"refuse": "I will not"}
 CUT = {"say": "half of an ans", "stop": "max_tokens"}
 

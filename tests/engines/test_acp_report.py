@@ -24,8 +24,10 @@ from parallelai.engines.acp_report import (
     read_report,
     stop_of,
     trouble_of,
+    usage_of,
 )
 from parallelai.errors import EngineError, RateLimited, Rejected, Transient
+from parallelai.records import Usage
 
 SINCE = "2026-11-21T10:00:00.000Z"
 RECORDED = sorted((Path(__file__).parent / "streams" / "acp").glob("*/*.report"))
@@ -143,6 +145,24 @@ def test_an_answer_after_a_failure_is_the_end_of_the_turn() -> None:
     assert failure_of(reporter, failed, "another", SINCE) is None
 
 
+def answer(id: str, *counts: int, session: str = "s", at: str = "2026-11-21T10:00:02.000Z") -> str:
+    given, read, output, reasoning = counts
+    tokens = {"input": given, "output": output, "reasoning": reasoning, "cache": {"read": read, "write": 0}}
+    return json.dumps({"at": at, "session": session, "message": id, "tokens": tokens}, indent=2) + "\n"
+
+
+def test_what_opencode_s_calls_took_is_added_up_once_each() -> None:
+    first, last = answer("m1", 100, 800, 35, 5), answer("m2", 10, 900, 7, 0)
+    others = answer("m0", 5, 5, 5, 5, at="2025-01-01T00:00:00.000Z") + answer("m3", 5, 5, 5, 5, session="x")
+    report = others + first * 2 + others + last * 2
+    reporter = acp_reporters.OPENCODE
+    assert usage_of(reporter, report, "s", SINCE, Usage(910, 900, 7)) == Usage(1810, 1700, 42, 5)
+    assert usage_of(reporter, others + first, "s", SINCE, Usage(910, 900, 7)) is None, "the last is missing"
+    assert usage_of(reporter, others, "s", SINCE, Usage(910, 900, 7)) is None
+    assert usage_of(acp_reporters.GEMINI, report, "s", SINCE, Usage(910, 900, 7)) is None
+    assert stop_of(reporter, report, "s", SINCE) is None
+
+
 def test_each_agent_that_reports_was_recorded() -> None:
     names = {name: {path.stem for path in RECORDED if path.parent.name.startswith(name)} for name in PRESETS}
     assert names["opencode"] == names["qwen"] == {*STOPS, *TROUBLES, *FAILED}
@@ -157,6 +177,7 @@ def test_a_garbled_recording_breaks_nothing(data: st.DataObject) -> None:
     stop_of(reporter, garbled, session, SINCE)
     trouble_of(reporter, garbled, session, SINCE)
     failure_of(reporter, garbled, session, SINCE)
+    usage_of(reporter, garbled, session, SINCE, Usage(1, 1, 1))
 
 
 JSON = st.recursive(
@@ -180,7 +201,10 @@ NAMES = (
             *("error_status_code", "error_type", "error_message", "retry_delay_ms", "status_code"),
         ),
     ),
-    (acp_reporters.OPENCODE, ("session", "at", "retry", "wait", "finish", "tools", "failed")),
+    (
+        acp_reporters.OPENCODE,
+        ("session", "at", "retry", "wait", "finish", "tools", "failed", "message", "tokens"),
+    ),
 )
 GOOD = {
     "session": "s",
@@ -211,6 +235,7 @@ def test_what_stands_in_a_report_gives_an_error_of_ours_or_nothing(data: st.Data
     assert stop_of(reporter, report, "s", SINCE) in {None, *STOPS.values()}
     failure = failure_of(reporter, report, "s", SINCE)
     assert failure is None or isinstance(read_error("it", 0, failure), EngineError)
+    assert isinstance(usage_of(reporter, report, "s", SINCE, Usage(1, 1, 1)), Usage | None)
     if (call := trouble_of(reporter, report, "s", SINCE)) is not None:
         error = read_trouble("it", call.trouble or "", call.wait_seconds)
         assert isinstance(error, EngineError)

@@ -36,15 +36,16 @@ class Fault:
     error: type[EngineError]
     requests: int = 2
     said: str = ""
+    is_quota: bool | None = None
 
 
 FAULTS = (
     Fault("wrong key", {"fault": "auth"}, Rejected),
     Fault("not allowed", {"fault": "forbidden"}, Rejected, said="may not use this model"),
-    Fault("quota used up", {"fault": "quota"}, RateLimited, said="billing details"),
+    Fault("quota used up", {"fault": "quota"}, RateLimited, said="billing details", is_quota=True),
     Fault("no credit", {"fault": "credit"}, RateLimited, said="redit balance"),
     Fault("429, Retry-After 60", {"fault": "rate_limit", "retry_after": 60}, RateLimited),
-    Fault("429", {"fault": "rate_limit"}, RateLimited, said="429"),
+    Fault("429", {"fault": "rate_limit"}, RateLimited, said="429", is_quota=False),
     Fault("overloaded (529)", {"fault": "overloaded"}, Transient, said="verloaded"),
     Fault("500", {"fault": "server_error"}, Transient),
     Fault("503", {"fault": "unavailable"}, Transient, said="503"),
@@ -82,18 +83,14 @@ async def test_each_fault_is_its_error(bench: Bench, fault: Fault) -> None:
     with pytest.raises(fault.error) as caught:
         await bench.turn(fault.step, {"say": "never"}, port=port)
     assert fault.said in caught.value.said
+    if fault.is_quota is not None:  # a quota is told from a limit
+        assert isinstance(caught.value, RateLimited)
+        assert caught.value.is_quota is fault.is_quota
     assert bench.use in caught.value.said
     assert KEY not in str(caught.value)
     assert not any(isinstance(event, FinalEvent) and event.ok for event in port.events)
     assert 1 <= len(bench.server.requests) <= fault.requests
     assert left_behind(bench.base) == []
-
-
-async def test_a_quota_is_told_from_a_limit(bench: Bench) -> None:
-    for name, is_quota in (("quota", True), ("rate_limit", False)):
-        with pytest.raises(RateLimited) as caught:
-            await bench.turn({"fault": name}, {"say": "never"})
-        assert caught.value.is_quota is is_quota
 
 
 @pytest.mark.parametrize("step", [{"cut": True}, {"error_event": "overloaded"}], ids=["cut", "error event"])
@@ -107,6 +104,30 @@ async def test_a_broken_answer_is_asked_for_again_or_fails(bench: Bench, step: d
     else:
         await bench.turn(step, *work)
         assert (bench.work / "a.txt").read_text() == "whole"
+
+
+async def test_a_server_that_is_not_there_is_said_before_anything_runs(
+    bench: Bench, server: ScriptedServer
+) -> None:
+    await server.__aexit__()
+    with pytest.raises(Unavailable, match="nothing listens at http://127") as caught:
+        await bench.turn({"say": "never"})
+    assert "base_url" in (caught.value.next or "")
+
+
+async def test_codex_does_not_wait_for_a_network_that_is_gone(
+    tmp_path: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_CLIENT_KEY", KEY)
+
+    def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        leaving.close()
+
+    leaving = await asyncio.start_server(leave, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{leaving.sockets[0].getsockname()[1]}"
+    with pytest.raises(Transient, match="Connection failed"):
+        await Bench(tmp_path, server, "codex").turn({"say": "never"}, settings={"base_url": url})
 
 
 @pytest.mark.parametrize("where", ["start", "stream"])

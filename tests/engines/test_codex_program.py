@@ -61,6 +61,7 @@ def install(folder: Path, *places: str, text: str = "#!/bin/sh\nexit 1\n") -> Pa
     launcher = program(modules / "@openai/codex/bin/codex.js", "#!/bin/sh\necho launched >&2\nexit 1\n")
     for place in places:
         program(modules / place / VENDOR, text)
+        (modules / place / "package.json").touch()
     (folder / "bin").mkdir()
     link = folder / "bin/codex"
     link.symlink_to(launcher)
@@ -73,10 +74,10 @@ def install(folder: Path, *places: str, text: str = "#!/bin/sh\nexit 1\n") -> Pa
         ((HOISTED,), HOISTED),
         ((NESTED,), NESTED),
         ((INSIDE,), INSIDE),
-        ((INSIDE, NESTED, HOISTED), HOISTED),
+        ((INSIDE, NESTED, HOISTED), NESTED),
         ((INSIDE, NESTED), NESTED),
     ],
-    ids=["hoisted", "nested", "vendor inside the package", "all three", "nested before inside"],
+    ids=["hoisted", "nested", "vendor inside the package", "all three, as Node does", "nested before inside"],
 )
 def test_it_is_found_where_npm_puts_it(tmp_path: Path, places: tuple[str, ...], found: str) -> None:
     own = own_program(install(tmp_path, *places))
@@ -104,7 +105,9 @@ def test_each_machine_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, name: str, triple: str
 ) -> None:
     link = install(tmp_path, HOISTED)
-    own = program(tmp_path / "lib/node_modules/@openai" / name / "vendor" / triple / "bin/codex")
+    package = tmp_path / "lib/node_modules/@openai" / name
+    own = program(package / "vendor" / triple / "bin/codex")
+    (package / "package.json").touch()
     on(monkeypatch, system, machine)
     assert (own_program(link) or (None,))[0] == own.resolve()
 
@@ -122,6 +125,48 @@ def test_without_it_the_launcher_is_started(tmp_path: Path) -> None:
     broken = install(tmp_path / "broken", HOISTED)
     (tmp_path / "broken/lib/node_modules" / HOISTED / VENDOR).chmod(0o644)
     assert own_program(broken) is None
+
+
+def test_what_the_launcher_would_not_start_is_not_started(tmp_path: Path) -> None:
+    """A half-removed package is no package, one without its program is not passed over, a folder is no program."""
+    link = install(tmp_path, INSIDE, NESTED, HOISTED)
+    modules = tmp_path.resolve() / "lib/node_modules"
+    (modules / NESTED / "package.json").unlink()
+    assert (own_program(link) or (None,))[0] == modules / HOISTED / VENDOR
+    (modules / HOISTED / VENDOR).unlink()
+    assert own_program(link) is None
+    (modules / HOISTED / VENDOR).mkdir()
+    assert own_program(link) is None
+
+
+@pytest.mark.parametrize(
+    "wrapper", ['#!/bin/sh\nexec "{launcher}" "$@"\n', "#!/usr/bin/env node\n"], ids=["shell", "node"]
+)
+def test_a_wrapper_of_the_user_s_is_started_as_it_is(tmp_path: Path, wrapper: str) -> None:
+    link = install(tmp_path, HOISTED)
+    mine = program(tmp_path / "mine/codex", wrapper.format(launcher=link))
+    (tmp_path / "also").symlink_to(mine)
+    assert (own_program(mine), own_program(tmp_path / "also")) == (None, None)
+
+
+async def test_a_codex_in_the_project_never_takes_the_place_of_the_user_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path
+) -> None:
+    project, told = tmp_path / "project", tmp_path / "told"
+    planted = install(project, HOISTED, text=f"#!/bin/sh\ntouch {tmp_path}/owned\n")
+    (project / "lib/node_modules").rename(project / "node_modules")
+    program(project / "node_modules/.bin/codex", f"#!/bin/sh\ntouch {tmp_path}/owned\n")
+    planted.unlink()
+    link = install(tmp_path / "user", HOISTED, text=ANSWERS.format(told=told, then=""))
+    monkeypatch.setenv("PATH", f"node_modules/.bin:.:{link.parent}:/usr/bin:/bin")
+    monkeypatch.chdir(project)
+    entry = EngineEntry(use="codex", base_url="http://models.example/v1", model="m")
+    engine = CodexEngine("mine", entry, EngineContext(root=project))
+
+    await engine.perform(request(project), CollectingPort())
+
+    assert told.read_text().startswith(str(tmp_path / "user"))
+    assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
@@ -159,7 +204,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def engine_of(link: Path) -> CodexEngine:
-    entry = EngineEntry(use="codex", base_url="http://127.0.0.1:1/v1", model="m")
+    entry = EngineEntry(use="codex", base_url="http://models.example/v1", model="m")
     assert link.name == "codex"
     return CodexEngine("mine", entry, EngineContext(root=link.parent))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -188,6 +189,27 @@ def test_mini_s_trajectory(tmp_path: Path) -> None:
         read("mini-swe-agent", "", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            "Tool call error:\n\n<error>\nNo tool calls found\nin the response.\n</error>\n\nHere",
+            "No tool calls found in",
+        ),
+        ("Your previous response reached the output token limit (finish_reason=length)", "token limit"),
+    ],
+)
+def test_a_model_that_calls_no_tool_gives_mini_nothing_to_go_by(
+    tmp_path: Path, told: str, words: str
+) -> None:
+    data = json.loads(trajectory("RepeatedFormatError", "RepeatedFormatError"))
+    data["messages"].insert(-1, {"role": "user", "content": told, "extra": {"interrupt_type": "FormatError"}})
+    (tmp_path / "traj.json").write_text(json.dumps(data))
+    with pytest.raises(Invalid, match=words) as caught:
+        read("mini-swe-agent", "", tmp_path)
+    assert "model" in (caught.value.next or "")
+
+
 @given(st.integers(0, len(PI) - 1), st.text(max_size=20))
 def test_a_cut_or_garbled_stream_of_pi_is_no_success(position: int, dirt: str) -> None:
     if "\n" in dirt:
@@ -265,7 +287,7 @@ async def call(
         workspace=workspace,
     )
     entry = EngineEntry(
-        use=use, **{"model": "m1", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "K", **keys}
+        use=use, **{"model": "m1", "base_url": "http://models.example/v1", "api_key_env": "K", **keys}
     )
     engine = CommandEngine(use, entry, EngineContext(bench, trusted=trusted))
     assert (await engine.detect()).is_available
@@ -275,21 +297,28 @@ async def call(
 
 async def test_aider_gets_its_prompt_in_a_file_and_names_the_files(bench: Path) -> None:
     port = CollectingPort()
-    reply, called = await call(bench, "aider", AIDER, port)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        reply, called = await call(bench, "aider", AIDER, port, base_url=address)
     prompt, settings = called["files"]
     assert prompt == "@do é 'x'\n"
     assert yaml.safe_load(settings) == [{"name": "aider/extra_params", "extra_params": {"max_retries": 0}}]
     assert called["stdin"] == ""
     assert called["argv"][-4:] == ["--model", "m1", "--file", "./src/a.py"]
-    assert (called["env"]["OPENAI_API_KEY"], called["env"]["OPENAI_API_BASE"]) == (
-        "sk-1",
-        "http://127.0.0.1:9/v1",
-    )
+    assert (called["env"]["OPENAI_API_KEY"], called["env"]["OPENAI_API_BASE"]) == ("sk-1", address)
     assert "OTHER_SECRET" not in called["env"]
     assert port.events[-2:] == [UsageEvent(reply.usage), FinalEvent(ok=True)]
     assert reply.usage == Usage(1200, None, 40, None, 0.0, "free"), "a server of this machine costs nothing"
     _, called = await call(bench, "aider", AIDER, port, edits=False)
     assert called["argv"][-4:] == ["--chat-mode", "ask", "--read", "./src/a.py"]
+
+
+async def test_a_server_that_is_not_there_is_said_before_anything_runs(bench: Path) -> None:
+    """Some of these programs would ask it again for ever."""
+    with pytest.raises(Unavailable, match="nothing listens at") as caught:
+        await call(bench, "aider", AIDER, CollectingPort(), base_url="http://127.0.0.1:1/v1")
+    assert "base_url" in (caught.value.next or "")
+    assert not (bench / "work" / "called.json").exists()
 
 
 async def test_aider_leaves_git_alone(bench: Path) -> None:
@@ -310,7 +339,7 @@ async def test_pi_gets_its_prompt_on_stdin_and_a_server_of_one_s_own_in_its_own_
     reply, called = await call(bench, "pi", PI, CollectingPort(), edits=False)
     assert reply.text == "done"
     assert called["stdin"] == "@do é 'x'\n"
-    assert called["models"]["providers"]["given"]["baseUrl"] == "http://127.0.0.1:9/v1"
+    assert called["models"]["providers"]["given"]["baseUrl"] == "http://models.example/v1"
     assert called["settings"]["retry"]["provider"] == {"maxRetries": 0}
     assert called["env"]["PARALLELAI_GIVEN_KEY"] == "sk-1"
     assert called["argv"][-2:] == ["--tools", "read,grep,find,ls"]

@@ -128,13 +128,13 @@ class Case:
 
     kind: Callable[..., Any]
     args: tuple[str, ...] = ()
-    files: int = 300
+    files: int = 150
     knows_schemas: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 CASES = {
-    "chat": Case(OpenAI, files=1000),
+    "chat": Case(OpenAI),
     "chat in streams, no schemas": Case(OpenAI, ("stream",), knows_schemas=False),
     "responses in streams, limits told": Case(OpenAI, ("responses", "stream"), headers=LIMITS["openai"]),
     "messages, no schemas": Case(Claude, knows_schemas=False),

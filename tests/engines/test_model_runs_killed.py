@@ -18,8 +18,8 @@ from loopback import Fault, Loopback, Seen
 
 from running import PROGRAM, environment
 
-FILES = 200
-HALF = 100
+FILES = 100
+HALF = 50
 PARALLEL = 20
 KEY = "sk-nobody-0123456789abcdefghij"
 NAMES = [f"src/part{number}.py" for number in range(FILES)]

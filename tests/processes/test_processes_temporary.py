@@ -100,6 +100,52 @@ def test_what_is_not_ours_stays(left: Path, temporary: Path, monkeypatch: Any) -
     assert all(path.exists() for path in (beside, file, container, *others))
 
 
+def test_on_a_temporary_folder_that_machines_share_each_removes_its_own(left: Path, monkeypatch: Any) -> None:
+    here = os.uname()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "uname", lambda: os.uname_result((here[0], "another", *here[2:])))
+        sweep()
+    assert left.exists(), "its process may live on the machine that made it"
+    sweep()
+    assert not left.exists()
+
+
+def test_what_a_process_made_that_could_not_see_itself_stays(left: Path, temporary: Path) -> None:
+    """In a container whose `/proc` is another's no process finds itself, or any that it could ask about."""
+    words = left.name.split("-")
+    unseen = temporary / "-".join([*words[:4], "0", *words[5:]])
+    unseen.mkdir()
+    sweep()
+    assert unseen.exists()
+
+
+def test_two_that_start_at_once_sweep_the_same_folder_and_leave_each_other_s(left: Path) -> None:
+    (left / "many").mkdir()
+    for number in range(200):
+        (left / "many" / f"{number}").mkdir()
+    sweeper = "from parallelai.processes import sweep\n" + MAKER.replace("print(", "sweep()\nprint(")
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", sweeper],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=env,
+                )
+            )
+            for _ in range(2)
+        ]
+        made = [Path(process.stdout.readline().strip()) for process in started if process.stdout]
+        sweep()
+        assert [(folder / "index").exists() for folder in made] == [True, True]
+        assert not left.exists()
+        assert [process.communicate("\n")[1] for process in started] == ["", ""]
+
+
 def test_after_a_fork_the_child_names_itself(monkeypatch: Any) -> None:
     mine = make_folder("index")
     with monkeypatch.context() as patch:

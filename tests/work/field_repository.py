@@ -29,7 +29,9 @@ FILES = {
     "README.md": "# Bookshelf\n\nA catalogue of books.\n",
     "pyproject.toml": (
         '[project]\nname = "bookshelf"\nversion = "0.1.0"\n\n'
-        '[tool.pytest.ini_options]\npythonpath = ["src"]\ntestpaths = ["tests"]\naddopts = "-p no:cacheprovider"\n'
+        '[tool.pytest.ini_options]\npythonpath = ["src"]\ntestpaths = ["tests"]\n'
+        # What these tests' own pytest has installed is not the program's, and takes most of its start.
+        'addopts = "--disable-plugin-autoload -p no:cacheprovider"\n'
     ),
     "docs/index.md": "# Bookshelf\n\nStart with the catalogue.\n",
     "docs/coordination/integration-points.md": "# Where parts meet\n\n- `bookshelf.main.COMMANDS`\n",

@@ -20,6 +20,7 @@ from typing import Any
 from repositories import Repository, lying
 
 from parallelai.cli import main as call
+from parallelai.client import carrying, landings
 from parallelai.git import plumbing, repository
 from parallelai.work.streams.registry import Streams
 
@@ -40,6 +41,8 @@ workspace: {{copy: [.env], setup: [[sh, -c, "echo made > made.txt"]]}}
 gates: {{landing: [[sh, -c, "test ! -e src/broken.py && echo x > gate.out"]], canary: "off"}}
 """
 SIZE = "200m"
+LOADED = (carrying, landings)
+"""What a run loads, loaded once here and not by each child."""
 CODES = (0, 3, 4)
 """Done in time; the journal could not be written; a workstream could not go on."""
 WORDS = ("full", "No space", "Out of diskspace")
@@ -183,16 +186,17 @@ def tried(root: Path, what: str, at: int, wanted: object) -> str | None:
 def main(root: Path, what: str, step: int, seed: int) -> str:
     chance = random.Random(seed)
     user = lay(root, what)
-    code, said, _ = carry_out(root)
+    code, said, count = carry_out(root)
     assert code == 0, said
     wanted = outcome(user)
     at, points = chance.randrange(1, step + 1), 0
-    while True:
+    while at <= count:
         wrong = tried(root, what, at, wanted)
-        if wrong is not None:
-            return f"{points} of {at}" if not wrong else f"{what}, full at {at}: {wrong}"
-        points += 1
+        if wrong:
+            return f"{what}, full at {at}: {wrong}"
+        points += wrong is None
         at += chance.randrange(step // 2, step + step // 2)
+    return f"{points} of {count}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Lands branches in a process of its own, which is killed at a call of git: `landing_program.py ROOT NUMBER HOW`.
+"""Lands branches in processes that are killed at a call of git: a line `ROOT NUMBER HOW` of stdin for each.
 
-NUMBER counts the calls; 0 lets it end. HOW: `before` the call starts, `during` it, `after` its end. Prints how
-many calls there were.
+NUMBER counts the calls; 0 lets it end. HOW: `before` the call starts, `during` it, `after` its end. Prints for
+each a line: its exit code, and how many calls there were if it ended by itself. What a landing loads is loaded once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,26 @@ def _killed_at(number: int, how: str) -> list[int]:
     return count
 
 
+def _carry_out(root: Path, number: int, how: str) -> None:
+    """Land in a child, and print what became of it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            counted = _killed_at(number, how)
+            land(root)
+            os.write(writer, str(counted[0]).encode())
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        print(code, "" if code else said.read(), flush=True)
+
+
 if __name__ == "__main__":
-    counted = _killed_at(int(sys.argv[2]), sys.argv[3])
-    land(Path(sys.argv[1]))
-    print(counted[0])
+    for line in sys.stdin:
+        place, at, mode = line.split("\t")
+        _carry_out(Path(place), int(at), mode.strip())

@@ -70,7 +70,7 @@ def on(*pairs: tuple[str, str]) -> pytest.MarkDecorator:
 
 
 BOTH = (("codex", "bubblewrap"), ("claude-code", "bubblewrap"))
-ALL = (*BOTH, ("codex", "landlock"), ("claude-code", "landlock"))
+ALL = (*BOTH, ("codex", "landlock"))
 EACH = (("codex", "bubblewrap"), ("codex", "landlock"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Fifty:
         base["check.py"] = CHECK
         base[".gitignore"] = "__pycache__/\n"
         self.base = self.repository.commit(base)
+        self._script: list[str] = []
         self.good = [self._branch(number, more=f"\n\nEXTRA = {number}\n") for number in range(GOOD)]
         self.bad = [self._branch(number, new="NUMBER = -1") for number in range(GOOD, GOOD + BAD)]
         first = GOOD + BAD
@@ -49,7 +51,8 @@ class Fifty:
             for number in range(first, first + CONFLICTING)
         ]
         self.together = self._apart_green()
-        self.repository.git("checkout", "-q", "main")
+        script = "".join(self._script).encode()
+        subprocess.run(["git", "fast-import", "--quiet"], cwd=root, input=script, check=True)
 
     @property
     def names(self) -> list[str]:
@@ -69,9 +72,12 @@ class Fifty:
         calls = "from tools import helped\n\n\ndef is_well():\n    return helped(True)\n"
         return one, self._commit("feature/99-call", {"src/caller.py": calls})
 
-    def _commit(self, name: str, files: dict[str, str | bytes]) -> str:
-        self.repository.git("checkout", "-q", "-b", name, self.base)
-        self.repository.commit(files)
+    def _commit(self, name: str, files: dict[str, str]) -> str:
+        """A branch with one commit, which git makes with all others at the end."""
+        who = "committer Ana <ana@example.invalid> 1700000000 +0000"
+        self._script.append(f"commit refs/heads/{name}\n{who}\ndata 2\nc\nfrom {self.base}\n")
+        for path, text in files.items():
+            self._script.append(f"M 100644 inline {path}\ndata {len(text)}\n{text}\n")
         return name
 
     def has(self, name: str) -> bool:
@@ -131,13 +137,8 @@ def test_fifty_branches_land_behind_few_gates(fifty: Fifty, tmp_path: Path) -> N
         merged = fifty.repository.git("branch", "--merged", "main", "--list", name).strip()
         assert bool(merged) == (name in landed)
 
-
-@pytest.mark.timeout(600)
-def test_what_landed_stays_when_the_command_is_run_again(fifty: Fifty, tmp_path: Path) -> None:
-    before = Before.of(fifty.repository)
-    land(fifty)
     tip = fifty.repository.git("rev-parse", "main")
-    again = land(fifty)
+    again = land(fifty)  # what landed stays, and nothing more comes
     assert again.code == 4
     assert fifty.repository.git("rev-parse", "main") == tip
     check_checkout(fifty.repository, before)

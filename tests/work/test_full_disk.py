@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("full_disk_program.py")
-POINTS = int(os.environ.get("PARALLELAI_FULL_POINTS", "3"))
+POINTS = int(os.environ.get("PARALLELAI_FULL_POINTS", "2"))
 ALL = 460
 """About so many points a run has."""
 

@@ -144,6 +144,7 @@ def test_a_gate_without_report_on_a_red_base_is_refused(user: Repository, state:
             verdict = await judged(b, other, base)
             assert verdict.ok
             assert "allow_red_base" in verdict.notes[0]
+            assert "\n" not in verdict.notes[0], "notes are lines; what it printed is in its log"
 
     run(scenario())
 
@@ -307,6 +308,22 @@ def test_a_gate_that_takes_too_long_fails(user: Repository, state: Path) -> None
             assert verdict.error is not None
             assert "was not done after 2 s" in verdict.error.said
             assert verdict.gates[0].exit is None
+
+    run(scenario())
+
+
+def test_a_program_of_the_machine_that_takes_too_long_is_not_told_as_missing(
+    user: Repository, state: Path
+) -> None:
+    base = user.commit({"check.sh": "exit 0\n"})
+    slow = user.commit({"check.sh": "sleep 600\n"})
+
+    async def scenario() -> None:
+        async with bench(user.root, state, ["sh", "check.sh"], timeout=1) as b:
+            verdict = await judged(b, slow, base)
+            assert verdict.error is not None
+            assert verdict.error.said == "gate `sh check.sh` fails: it was not done after 1 s"
+            assert verdict.error.next is None or "program" not in verdict.error.next
 
     run(scenario())
 

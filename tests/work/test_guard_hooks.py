@@ -103,6 +103,19 @@ async def test_hooks_that_are_there_run_first_with_all_that_git_tells(
     assert state(hooks) == before
 
 
+async def test_a_hook_that_git_did_not_run_is_told_as_that_and_comes_back(room: Room) -> None:
+    hook = room.main.root / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    hook.chmod(0o644)
+    (told,) = [each for each in await install(room.repository, recorder(room)) if "was there" in each]
+    assert told.endswith(
+        "`pre-push.before-parallelai`, which was there, is not executable, and is not run, as before"
+    )
+    await uninstall(room.repository)
+    assert (hook.read_text(), hook.stat().st_mode & 0o777) == ("#!/bin/sh\nexit 3\n", 0o644)
+
+
 async def test_installing_twice_is_installing_once(room: Room, hooks: Path) -> None:
     script(hooks / "pre-commit", "exit 0")
     await install(room.repository, recorder(room))

@@ -142,6 +142,31 @@ async def test_a_branch_that_a_turn_moved_goes_back_to_what_others_had_made_of_i
     assert any(f"refs/heads/main ({theirs[0][:10]} → " in each for each in found.restored)
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+async def test_a_checkout_that_a_turn_reset_goes_along_to_what_landed_meanwhile(
+    room: Room, gui: Stream, is_edited: bool
+) -> None:
+    landed: list[str] = []
+
+    def act() -> None:
+        room.main.git("stash", "clear")
+        landed.append(room.main.commit({"elsewhere.txt": "landed\n"}))
+        traced(gui, "reset", "-q", "--hard", room.base, at=room.main.root)
+        if is_edited:
+            room.main.write({"elsewhere.txt": "mine\n"})
+
+    found = await gui.turn(act)
+    assert room.refs()["refs/heads/main"] == landed[0]
+    was, now = room.base[:10], landed[0][:10]
+    if is_edited:  # nothing is written over
+        assert (room.main.root / "elsewhere.txt").read_text() == "mine\n"
+        said = f"left at `{was}`, and its branch is at `{now}`; `git status` says what else was done there"
+    else:
+        assert room.main.git("status", "--porcelain") == ""
+        said = f"left at `{was}`, and at `{now}` again, with its files"
+    assert f".git/index ({said})" in found.touched
+
+
 async def test_a_branch_that_a_turn_put_on_what_it_is_on_stays(room: Room, gui: Stream) -> None:
     found = await gui.turn(lambda: traced(gui, "update-ref", "refs/heads/main", room.base))
     assert (room.refs()["refs/heads/main"], found.restored) == (room.base, ())

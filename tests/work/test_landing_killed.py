@@ -35,11 +35,27 @@ def scene(folder: Path, method: str) -> Field:
     return field
 
 
-def killed(root: Path, number: int, how: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(HERE / "landing_program.py"), str(root), str(number), how]
+Death = tuple[Path, int, str]
+"""The repository, the call of git, and how it dies there."""
+
+
+def killed(*deaths: Death) -> list[list[int]]:
+    """Land in a process for each, one after the other; gives their exit codes, and the calls of those that ended."""
+    told = "".join(f"{root}\t{number}\t{how}\n" for root, number, how in deaths)
     folders = os.pathsep.join(str(place) for place in (HERE, HERE.parent))
-    env = {**os.environ, "PYTHONPATH": folders}
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "landing_program.py")],
+        env={**os.environ, "PYTHONPATH": folders},
+        input=told,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ends = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    # What is asked at the same time is asked once or twice: another run may have some calls fewer, and end.
+    assert {code for code, *_ in ends} <= {0, -9}, done.stderr
+    return ends
 
 
 def at_rest(field: Field) -> None:
@@ -73,22 +89,20 @@ def hold(field: Field) -> None:
 def test_a_killed_landing_is_finished_by_the_next_one(tmp_path: Path, method: str) -> None:
     template = scene(tmp_path / "template", method)
     shutil.copytree(tmp_path / "template", tmp_path / "whole", symlinks=True)
-    whole = killed(tmp_path / "whole" / "repo", 0, "before")
-    assert whole.returncode == 0, whole.stderr
-    calls = int(whole.stdout)
+    ((_, calls),) = killed((tmp_path / "whole" / "repo", 0, "before"))
     chance = random.Random(method)
     count = min(calls, points_asked())
     # The last calls are those that matter most: commits, the move, what is looked at afterwards.
     points = {chance.randint(1, calls) for _ in range(count)} | set(range(max(1, calls - 4), calls + 1, 2))
+    deaths = []
     for number in sorted(points):
-        how = chance.choice(["before", "during", "after"])
-        folder = tmp_path / f"{number}-{how}"
+        folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "template", folder, symlinks=True)
+        deaths.append((folder / "repo", number, chance.choice(["before", "during", "after"])))
+    for (root, number, _), (code, *_) in zip(deaths, killed(*deaths), strict=True):
+        assert code == -9 or number > calls - 5
         field = copy.copy(template)
-        field.move_to(folder / "repo")
-        done = killed(field.root, number, how)
-        # What is asked at the same time is asked once or twice: another run may have some calls fewer.
-        assert done.returncode == -9 or (done.returncode == 0 and number > calls - 5), done.stderr
+        field.move_to(root)
         at_rest(field)
         hold(field)
         arrivals = land(field.root)
@@ -100,4 +114,4 @@ def test_a_killed_landing_is_finished_by_the_next_one(tmp_path: Path, method: st
         most = 2 if method == "merge" else 1  # a batch's merge says it, and each member's
         assert set(lands.values()) <= set(range(1, most + 1))
         assert set(NAMES) == set(arrivals)
-        shutil.rmtree(folder)
+        shutil.rmtree(root.parent)

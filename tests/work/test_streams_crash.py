@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("streams_program.py")
-POINTS = int(os.environ.get("PARALLELAI_KILL_POINTS", "6"))
+POINTS = int(os.environ.get("PARALLELAI_KILL_POINTS", "4"))
 
 
 @pytest.mark.parametrize("what", ["start", "sparse", "merge", "rebase", "remove", "drop"])

@@ -99,13 +99,6 @@ def check_kept_out(repository: Repository, called: Called, before: Before, folde
 
 
 @pytest.mark.timeout(600)
-def test_ten_trespasses_of_a_command_are_kept_out(repository: Repository, tmp_path: Path) -> None:
-    path = field.save(repository, plan_of({"hands": {"use": "command", "command": list(field.HANDS)}}))
-    before = Before.of(repository)
-    check_kept_out(repository, call(repository.root, "work", "run", path), before, tmp_path / "commits")
-
-
-@pytest.mark.timeout(600)
 def test_ten_trespasses_of_real_assistants_are_kept_out(
     repository: Repository, tmp_path: Path, server: ScriptedServer, home: Path
 ) -> None:

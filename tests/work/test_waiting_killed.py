@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def _await(process: subprocess.Popen[bytes], events: Path, kind: str, task: str)
         if any(f'"type":"{kind}"' in line and f'"task":"{task}"' in line for line in lines):
             return
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -472,3 +472,65 @@ async def test_a_question_takes_only_its_own_answers(user: Repository) -> None:
     with pytest.raises(ExceptionGroup) as failed:
         await asyncio.wait_for(asked_in(user, watch, "allow_once", "run.ended"), 60)
     assert failed.group_contains(UsageError, match="is no answer")
+
+
+def asking(path: str) -> str:
+    return "```parallelai\n" + json.dumps({"lease": path, "reason": "to register it"}) + "\n```"
+
+
+SHARING = {
+    "shared": ["main.txt"],
+    "workstreams": {
+        "one": {"description": "one", "owns": "one.txt"},
+        "two": {"description": "two", "owns": "two.txt", "todo": ["begin", "go on"]},
+    },
+}
+
+
+@pytest.mark.parametrize("is_landed", [True, False])
+async def test_a_lease_that_a_person_gives_of_a_file_that_another_holds_comes_when_that_has_ended(
+    owned: Repository, is_landed: bool
+) -> None:
+    watch, given = Watch(), asyncio.Event()
+    held = watch.on("lease.granted", "one")
+    answered = watch.on("lease.granted" if is_landed else "lease.refused", "two")
+    said: list[str] = []
+
+    async def leaves(hands: Hands, request: Request) -> None:
+        await held.wait()
+        async with AsyncParallelAI(owned.root) as ai:
+            said.append(await ai.work.lease("two", ["main.txt"]))
+        given.set()
+        await answered.wait()
+        (Path(request.root) / "two.txt").write_text("2\n")
+
+    def ends(hands: Hands, request: Request) -> None:
+        if not is_landed:
+            raise Unavailable("it is gone")
+
+    first = [writes(("one.txt", "1\n"), says=asking("main.txt")), once(given, ends)]
+    hands = Hands({"one": first, "two": [leaves]})
+    plan = {"defaults": {"engine": "hands", "retries": 0}, **SHARING}
+    document = await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
+    assert statuses(document)["two"] == "ok", [row.error for row in document.tasks]
+    assert said == ["`two` gets `main.txt` when `one` has landed"]
+    told = "You have the lease of" if is_landed else "You have no lease of"
+    assert f"{told} `main.txt`" in hands.told["two"][1]
+
+
+async def test_who_waits_for_a_lease_of_one_that_ends_without_landing_is_told_of_which_file(
+    owned: Repository,
+) -> None:
+    watch = Watch()
+    held, asked = watch.on("lease.granted", "one"), watch.on("lease.asked", "two")
+
+    def fails(hands: Hands, request: Request) -> None:
+        raise Unavailable("it is gone")
+
+    first = [writes(("one.txt", "1\n"), says=asking("main.txt")), once(asked, fails)]
+    second = [once(held, writes(("two.txt", "2\n"), says=asking("main.txt")))]
+    hands = Hands({"one": first, "two": second})
+    plan = {"defaults": {"engine": "hands", "retries": 0}, **SHARING}
+    await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
+    assert "You have no lease of `main.txt`: `one` has them, and did not land" in hands.told["two"][1]
+    assert [each.paths for each in watch.data("lease.refused")] == [("main.txt",)]

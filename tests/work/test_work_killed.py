@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -47,14 +48,13 @@ def _kill_at(process: subprocess.Popen[bytes], events: Path, kind: str, nth: int
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
             return True
+        time.sleep(0.002)  # looked for without a pause, it is kept from its work
     process.communicate()
     return False
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "nth"), [*((kind, 1) for kind in POINTS), ("landing.landed", 2), ("gate.ended", 2)]
-)
+@pytest.mark.parametrize(("kind", "nth"), [*((kind, 1) for kind in POINTS), ("landing.landed", 2)])
 def test_a_killed_run_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, nth: int
 ) -> None:
@@ -73,7 +73,8 @@ def test_a_killed_run_is_finished_by_the_next(
     (user.root / "user.txt").write_text("being edited\n")
     process = _start(user.root, tmp_path / "events")
     was_killed = _kill_at(process, tmp_path / "events", kind, nth)
-    for _ in range(2):  # what landed in between does not land again
+    # What landed in between does not land again, and neither does what landed when it went on.
+    for _ in range(2 if kind == "landing.landed" else 1):
         again = _start(user.root, tmp_path / "again")
         out, err = again.communicate()
         document = json.loads(out)

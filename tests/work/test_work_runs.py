@@ -453,8 +453,9 @@ async def test_leave_for_what_a_gate_refused_is_none_for_what_comes_after(user: 
     refused = rows(await carry_out(user, hands, plan))["one"]
     assert refused.error.kind == "gate_failed"
     async with AsyncParallelAI(user.root, engines=[hands]) as ai:
-        with pytest.raises(UsageError, match="waits for no leave"):
+        with pytest.raises(UsageError, match="waits for no leave: the gate fails with `one`") as told:
             await ai.work.approve("one")
+        assert told.value.next == refused.error.next
 
     again = rows(await carry_out(user, hands, plan))["one"]
 

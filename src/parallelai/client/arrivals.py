@@ -16,7 +16,7 @@ from parallelai.run.retry import outcome_of
 from parallelai.work.guard.own_commits import is_of_commits
 from parallelai.work.landing.explaining import request_open
 from parallelai.work.landing.history import to_merge
-from parallelai.work.landing.push import Remote, pushed_to
+from parallelai.work.landing.push import pushed_to
 from parallelai.work.landing.records import Arrival
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
@@ -53,14 +53,21 @@ def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None
     return TaskResult(id=arrival.name, status=status, engine=engine, error=error, text=text, workstream=about)
 
 
-def with_push(row: TaskResult, where: Remote | ErrorRecord) -> TaskResult:
+def with_push(row: TaskResult, where: str | ErrorRecord) -> TaskResult:
     """A row of what had landed earlier, with where it was pushed to now, or why it could not be."""
     if isinstance(where, ErrorRecord):
         return replace(row, error=where)
     about = dict(row.workstream or {})
-    about["landed"] = {**(about.get("landed") or {}), "pushed": str(where)}
+    about["landed"] = {**(about.get("landed") or {}), "pushed": where}
     text = "\n".join(filter(None, (row.text, pushed_to(where))))
     return replace(row, text=text, workstream=about)
+
+
+def pushes_of(rows: Sequence[TaskResult]) -> dict[str, str | ErrorRecord]:
+    """The targets that were pushed with what landed on them, with where to, or why that was not possible."""
+    landed = ((row, (row.workstream or {}).get("landed")) for row in rows)
+    pushed = {how["target"]: row.error or how["pushed"] for row, how in landed if how is not None}
+    return {target: where for target, where in pushed.items() if where is not None}
 
 
 def document_of(report: Report, rows: Sequence[TaskResult], out: Sequence[TaskResult] = ()) -> RunDocument:

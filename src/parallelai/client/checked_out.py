@@ -12,10 +12,11 @@ from parallelai.client.branches_meant import candidates_of
 from parallelai.client.landable import without_markers
 from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.records import ErrorRecord
 from parallelai.work.conflicts.advice import listed
 from parallelai.work.landing.records import Arrival, Candidate
-from parallelai.work.streams.now import Now, measure_in
+from parallelai.work.streams.now import Now, copy_index, measure_in, paths
 from parallelai.work.streams.places import Entry, Place, entries
 from parallelai.work.streams.record import Rules, Stream
 from parallelai.work.streams.registry import Streams
@@ -23,10 +24,11 @@ from parallelai.work.streams.registry import Streams
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lying:
-    """A branch's worktree, and what is in it now."""
+    """A branch's worktree, what is in it now, and what else its index has staged, such as `git rm --cached` does."""
 
     worktree: Path
     now: Now
+    staged: tuple[str, ...] = ()
 
 
 async def as_they_are(
@@ -68,25 +70,28 @@ async def _without_uncommitted(
     able, held = [], []
     for each in candidates:
         its = lying.get(each.name)
-        if its is None or not its.now.changed:
+        if its is None or not (its.now.changed or its.staged):
             able.append(each)
             continue
         edited = [path for path in its.now.changed if path not in its.now.new]
-        if edited or await repository.ancestor(each.commit, tip):
-            held.append(Arrival(each.name, None, _not_committed(its.worktree, edited or its.now.new)))
+        if edited or its.staged or await repository.ancestor(each.commit, tip):
+            held.append(Arrival(each.name, None, _not_committed(its, edited)))
         else:
             said = f"not committed in `{its.worktree}`, and left there: {listed(its.now.new)}"
             able.append(dataclasses.replace(each, notes=(*each.notes, said)))
     return able, held
 
 
-def _not_committed(worktree: Path, paths: Sequence[str]) -> ErrorRecord:
-    here = shlex.quote(str(worktree))
+def _not_committed(lying: Lying, edited: Sequence[str]) -> ErrorRecord:
+    here = f"git -C {shlex.quote(str(lying.worktree))}"
+    commit = f"`{here} commit`"
+    if edited or not lying.staged:
+        commit = f"`{here} add -A`, {commit}"
     return ErrorRecord(
         "unavailable",
-        f"not committed in its worktree `{worktree}`: {listed(paths)}",
+        f"not committed in its worktree `{lying.worktree}`: {listed([*edited, *lying.staged] or lying.now.new)}",
         None,
-        f"commit it there (`git -C {here} add -A`, `git -C {here} commit`), or put it aside; then land it again",
+        f"commit it there ({commit}), or put it aside; then land it again",
     )
 
 
@@ -101,8 +106,20 @@ async def _lying(repository: Repository, streams: Streams, names: Iterable[str])
         if stream is None or Path(stream.worktree) != entry.path:
             stream = Stream(name, "", "", name, str(entry.path), "", "", "", Rules(()))
         with contextlib.suppress(ParallelAIError):  # where git cannot look, only what is committed counts
-            found[name] = Lying(entry.path, await measure_in(Place(repository, entry), stream))
+            place = Place(repository, entry)
+            now = await measure_in(place, stream)
+            staged = (path for path in await _staged(place, now.tip) if path not in now.changed)
+            found[name] = Lying(entry.path, now, tuple(staged))
     return found
+
+
+async def _staged(place: Place, tip: str) -> list[str]:
+    """What the index of a worktree has otherwise than its branch."""
+    with temporary_folder("index") as folder:
+        index = folder / "index"
+        await copy_index(place, tip, index)
+        words = ("diff-index", "--cached", "-z", "--name-only", "--no-renames", tip, "--")
+        return paths((await place.outside(*words, index=index)).stdout)
 
 
 async def _checked_out(repository: Repository) -> list[Entry]:

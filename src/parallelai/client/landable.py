@@ -20,6 +20,7 @@ from parallelai.work.putting_back import by_hand
 from parallelai.work.streams import taking_over
 from parallelai.work.streams.landed import gone, is_taken_over
 from parallelai.work.streams.markers import brought, places
+from parallelai.work.streams.moved import moved
 from parallelai.work.streams.record import Landed, Stream, described, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
@@ -99,8 +100,11 @@ def finished(stream: Stream) -> UsageError:
     return UsageError(f"`{stream.name}` is {stream.state} already", next=advice)
 
 
-def worktree_gone(stream: Stream) -> UsageError:
-    """What is told where a workstream is worked on, and somebody removed its folder."""
+def worktree_gone(repository: Repository, stream: Stream) -> UsageError:
+    """What is told where a workstream is worked on, and somebody removed its folder, or moved it."""
+    elsewhere = moved(repository, stream)
+    if elsewhere is not None:
+        return elsewhere
     again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(stream.name)}`"
     said = f"the worktree of `{stream.name}` is gone: `{stream.worktree}`"
     return UsageError(said, next=f"{again} makes it again from its branch")

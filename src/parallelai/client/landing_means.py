@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from parallelai.events import (
 )
 from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import Plan
+from parallelai.store.place import prepare
 from parallelai.work.conflicts import Head
 from parallelai.work.gates.judge import GateJudge
 from parallelai.work.landing.lander import Lander
@@ -81,6 +83,8 @@ class LandingMeans:
         self, landing: Opened, found: Sequence[tuple[str, str]], run: str, *, is_shadow: bool = False
     ) -> tuple[list[Candidate], list[Arrival]]:
         """Branches, by name and tip: those that may land, and why others may not."""
+        if is_shadow and landing.gates is not None:  # its logs may be the first that a project has of us
+            await asyncio.to_thread(prepare, self._project.state, create=True)
         tip = await self.tip(landing.repository, landing.target)
         means = (landing.repository, self.streams, found, tip, run)
         return await parted(*means, is_shadow=is_shadow)

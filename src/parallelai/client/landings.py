@@ -15,6 +15,7 @@ from parallelai.client.arrivals import (
     ended_of,
     into,
     now_in,
+    pushes_of,
     result_of,
     row_left_out,
     told,
@@ -57,7 +58,6 @@ from parallelai.plan.model import Plan
 from parallelai.records import (
     ConflictDocument,
     ErrorRecord,
-    Outcome,
     RunDocument,
     TaskResult,
     new_run_id,
@@ -68,13 +68,12 @@ from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.guards import by_hand
 from parallelai.work.landing.following import follow
-from parallelai.work.landing.push import Remote
 from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow, candidate_of
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.streams import adopting
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.landed import gone
-from parallelai.work.streams.record import Landed, Stream, described
+from parallelai.work.streams.record import Landed, Stream, described, is_undone, pending_part
 from parallelai.work.streams.registry import Streams, is_finished
 
 
@@ -126,6 +125,7 @@ class Landings:
         lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
         if now.head == now.base:
             lines.append(f"note: `{stream.name}` has changed nothing")
+        lines.append(await adopting.taken_out(repository, before, now))
         lines.append(await said_of_markers(repository, now))
         lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
         return "\n".join(line for line in lines if line)
@@ -167,14 +167,18 @@ class Landings:
                 await writer.flush()
             finally:
                 leave()
-        if not any(row.status is Outcome.OK for row in rows):  # else the target was pushed with what landed
-            there = await self._push_there(there, asked)
+        there = await self._push_there(there, asked, rows)
         out = tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
         return document_of(report, (*rows, *there.values()), out)
 
-    async def _push_there(self, there: Mapping[str, TaskResult], asked: Asked) -> dict[str, TaskResult]:
-        """Push the targets of what had landed already, where that is asked for; gives its rows."""
-        rows, pushed = dict(there), dict[str, Remote | ErrorRecord]()
+    async def _push_there(
+        self, there: Mapping[str, TaskResult], asked: Asked, landed: Sequence[TaskResult] = ()
+    ) -> dict[str, TaskResult]:
+        """Push the targets of what had landed already, where that is asked for; gives its rows.
+
+        A target on which something `landed` now was pushed with that.
+        """
+        rows, pushed = dict(there), pushes_of(landed)
         for stream in map(self._streams.find, there) if asked.is_pushed else ():
             if rows[stream.name].error is not None:  # it has more by now
                 continue
@@ -183,14 +187,14 @@ class Landings:
             rows[stream.name] = with_push(rows[stream.name], pushed[stream.target])
         return rows
 
-    async def _push(self, stream: Stream, asked: Asked) -> Remote | ErrorRecord:
+    async def _push(self, stream: Stream, asked: Asked) -> str | ErrorRecord:
         plan = self._plans.of(stream)
         refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
         async with self._plans.writer(stream) as writer:
             async with self._means.opened(stream.run, plan, asked, writer.append, stream.target) as landing:
                 where = await landing.lander.push()
             await writer.flush()
-        return where
+        return where if isinstance(where, ErrorRecord) else str(where)
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""
@@ -251,6 +255,9 @@ class Landings:
         known = self._streams.all()
         branches = await self._landed_branches(repository, known)
         wanted = [await named(repository, self._streams, branches, name) for name in names]
+        if wanted and all(is_undone(each) and pending_part(each) is not None for each in wanted):
+            await follow(repository, self._streams)
+            return [self._streams.find(each.name) for each in wanted]
         done: list[Stream] = []
         known += branches.values()
         lost = await gone(repository, known) if not wanted else ()  # the latest is the latest that is there

@@ -189,10 +189,14 @@ class Looking:
         """What is in a worktree, as a commit; None where there is none to look at."""
         if is_finished(stream) or not Path(stream.worktree).is_dir():
             return None
+        found = None
         try:
-            return await current(repository, stream)
-        except ParallelAIError:  # its folder is gone, which `work start` puts right
-            return None
+            found = await current(repository, stream)
+        except* (
+            ParallelAIError
+        ):  # its folder is gone, or goes just now: it landed, or `work start` puts that right
+            pass
+        return found
 
     async def _files(self, repository: Repository, stream: Stream, now: str | None) -> Files | None:
         if now is None:

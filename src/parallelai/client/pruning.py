@@ -48,10 +48,11 @@ async def end(project: OpenProject, runs: Collection[str]) -> None:
 async def holding(project: OpenProject, runs: Collection[str]) -> dict[str, Holding]:
     """Give those of `runs` that keep work of workstreams, by their ids.
 
-    That is what was kept out of one, or given up with it, as long as `work status` names it, its file is there, and
-    the target has not got it by content; also what is kept in git of what was taken out of its worktree.
+    That is what was kept out of one, or given up with it, also before it was begun anew, as long as its file is there
+    and the target has not got it by content; also what is kept in git of what was taken out of its worktree.
     """
-    known = Streams(project.state).all()
+    streams = Streams(project.state)
+    known = [*streams.all(), *streams.history()]
     if not runs or not known:
         return {}
     repository = await open_repository(project.root)
@@ -95,7 +96,7 @@ def _holding(run: str, patches: list[str], commits: list[str]) -> Holding:
     named = ", ".join(f"`{each}`" for each in (*patches, *commits)[:MOST_NAMED])
     more = len(patches) + len(commits) - MOST_NAMED
     shown = f"{named} and {more} more" if more > 0 else named
-    why = f"it keeps work that has not landed, and that `work status` or `work clean` names: {shown}"
+    why = f"it keeps work of workstreams that has not landed: {shown}"
     if not patches:
         return Holding(run, why, f"`parallelai work clean --left {shlex.quote(commits[0])}` lets it go")
     take = f"`git apply {shlex.quote(patches[0])}` takes it"

@@ -16,8 +16,9 @@ from parallelai.client.runs import BY_HAND, Runs, user
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.events import TaskEnded
 from parallelai.git.repository import open_repository
+from parallelai.run.approving import UNMET
 from parallelai.work import leaving
-from parallelai.work.streams.record import Stream, refused, with_leave
+from parallelai.work.streams.record import Stream, is_refused, refused, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
 
 LEAST_OF_A_COMMIT = 7
@@ -110,6 +111,9 @@ class Steering:
         if self.is_live(stream.run):
             return await self._runs.ask(stream.run, kind, {"name": name, **args})
 
+        if kind == "approve":
+            self._refuse_ended(stream)
+
         def change(it: Stream) -> Stream:
             it = dataclasses.replace(it, undone=None)
             if kind == "approve":
@@ -118,6 +122,18 @@ class Steering:
 
         self._streams.update(name, change)
         return f"{said}: {self._next_of(stream, kind)}"
+
+    def _refuse_ended(self, stream: Stream) -> None:
+        """Say why one that came to its end without landing waits for no leave. Raises `UsageError`."""
+        said = f"`{stream.name}` waits for no leave"
+        if is_refused(stream):
+            raise UsageError(f"{said}: it was {stream.refused}", next=self._next_of(stream, "reject"))
+        if stream.state != "open" or not self._runs.is_kept(stream.run):
+            return
+        ended = self._runs.report(stream.run).results.get(stream.name)
+        error = ended.result.error if ended is not None else None
+        if error is not None and not error.said.startswith(UNMET):
+            raise UsageError(f"{said}: {error.said}", next=error.next)
 
     def _next_of(self, stream: Stream, kind: str) -> str:
         """What comes after a person's word: the run goes on, or where there is none but a start by hand, the person."""

@@ -34,7 +34,7 @@ async def bring(
     Raises `UsageError` where they named one whose worktree is gone.
     """
     if not Path(stream.worktree).is_dir():
-        error = worktree_gone(stream)
+        error = worktree_gone(repository, stream)
         if is_named:
             raise error
         return Synced(stream.name, False, f"not synced: {error.said} ({error.next})")

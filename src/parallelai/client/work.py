@@ -186,9 +186,9 @@ class Work:
         """
         stream = self.find(name)
         is_there = Path(stream.worktree).is_dir()
-        if not is_finished(stream) and not is_there:
-            raise worktree_gone(stream)
         repository = await open_repository(self._project.root)
+        if not is_finished(stream) and not is_there:
+            raise worktree_gone(repository, stream)
         now = await current(repository, stream) if is_there else stream.head
         options = ("-r", "-p", "--find-renames", "--full-index")
         patch = await repository.git.run("diff-tree", *options, stream.base, now)
@@ -237,7 +237,7 @@ class Work:
         stream = self.find(name)
         if not Path(stream.worktree).is_dir():
             if not is_finished(stream):
-                raise worktree_gone(stream)
+                raise worktree_gone(await open_repository(self._project.root), stream)
             again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(name)}` begins it anew"
             raise UsageError(f"`{name}` is {stream.state}: its worktree is gone", next=again)
         opened, given = self._session(stream), await self._given(stream)
@@ -324,7 +324,7 @@ class Work:
         those = [self._steering.at_rest(name) for name in dict.fromkeys(names)]
         for stream in those:
             if not Path(stream.worktree).is_dir():
-                raise worktree_gone(stream)
+                raise worktree_gone(await open_repository(self._project.root), stream)
         said: list[str] = []
         for stream in those:
             try:

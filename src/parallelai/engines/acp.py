@@ -17,6 +17,7 @@ import importlib
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_tex
 from parallelai.engines.clients import is_session
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
+from parallelai.engines.listening import refuse_closed
 from parallelai.engines.own_folders import (
     below,
     check_network,
@@ -121,6 +123,8 @@ class AcpEngine:
         """Do one turn in a session of the agent's. Raises an `EngineError`."""
         if not self._command:
             raise Unavailable(f"engine `{self.name}` has no command", next=HOW)
+        # Agents tell and ask about real paths; one told of a link to its folder takes that for another folder.
+        request = replace(request, root=os.path.realpath(request.root))
         # The protocol's SDK takes long to load: meanwhile, others have sessions to start.
         loading = asyncio.to_thread(importlib.import_module, "parallelai.engines.acp_session")
         launch, _ = await asyncio.gather(asyncio.to_thread(self._launch, request), loading)
@@ -145,6 +149,7 @@ class AcpEngine:
         preset, entry = self._preset, self._entry
         refuse_unread(self.name, Path(request.root), self._obeyed)
         key = self._key()
+        refuse_closed(entry.base_url)
         wanted = Wanted(
             model=request.model or entry.model,
             base_url=entry.base_url,
@@ -153,7 +158,8 @@ class AcpEngine:
         )
         text = settings_text(preset, wanted) if preset.settings is not None else None
         env = self._environment(request, wanted, key, text)
-        home, confined = self._place(request, env, text, is_keyed=key is not None)
+        is_users = key is None and entry.base_url is None
+        home, confined = self._place(request, env, text, is_users=is_users)
         program = Program(
             argv=(*self._command, *_model_args(preset, wanted), *entry.args),
             cwd=Path(request.root),
@@ -181,13 +187,16 @@ class AcpEngine:
         )
 
     def _place(
-        self, request: Request, env: dict[str, str], settings: str | None, *, is_keyed: bool
+        self, request: Request, env: dict[str, str], settings: str | None, *, is_users: bool
     ) -> tuple[Path, Confinement | None]:
-        """Give the home that the agent has, named in `env` where it is its own, and what confines it."""
+        """Give the home that the agent has, named in `env` where it is its own, and what confines it.
+
+        `is_users` says that it needs the user's login.
+        """
         preset, entry = self._preset, self._entry
         readable = [str(below(env, path)) for path in preset.read_only]
         readable += installation(self._command[0], env.get("PATH"))
-        if preset.home_env is not None and is_keyed:
+        if preset.home_env is not None and not is_users:
             home = _own_home(preset, settings or "{}")
             env[preset.home_env] = str(home)
             folders: tuple[str, ...] = (str(home),)
@@ -271,7 +280,7 @@ def _reporter(preset: Preset, env: Mapping[str, str]) -> Reporter | None:
 
 
 def _own_home(preset: Preset, settings: str) -> Path:
-    """Make a home for an agent that is used with a key: one for each set of settings, kept for its sessions."""
+    """Make a home for an agent that needs no login: one for each set of settings, kept for its sessions."""
     from platformdirs import user_state_path
 
     mark = hashlib.sha256(settings.encode()).hexdigest()[:12]

@@ -28,8 +28,8 @@ class Preset:
         model_args: put before `{model}` in argv where a model is asked for; empty: the session's own option.
         env: what keeps it from phoning home, updating itself, and trying again by itself.
         settings: makes a settings document; `settings_env` is the variable that holds it, or, with
-            `is_settings_file`, the path of a file that holds it. With a key, which needs no login of the user's,
-            `home_env` names a home of its own instead, whose file `home_settings` holds them.
+            `is_settings_file`, the path of a file that holds it. With a key or a server of one's own, which
+            needs no login, `home_env` names a home of its own instead, whose file `home_settings` holds them.
         login_file: below HOME, is there where the user has logged in.
         obeyed: what in a project makes it run something, and no option of its own turns off.
         keep: called with the home and a session that is to be loaded.

@@ -8,13 +8,16 @@ How one agent writes is data: `acp_reporters`.
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from parallelai.engines.planted import read_plain
+from parallelai.records import Usage
 
 FOLDER = "report"
 """In the folder that each agent has for as long as it runs."""
@@ -53,6 +56,16 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one answer took. `answer` is its own id, by which it is told from the others of its session."""
+
+    session: str
+    at: str
+    answer: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Reporter:
     """How an agent is made to report, and what it then writes.
 
@@ -63,6 +76,7 @@ class Reporter:
         marks: texts of which each object that counts has one.
         own_prefix: variables that begin so are the user's own wishes for such a report, which count.
         files: texts that lie beside its settings, by name.
+        spent: as `read`, what an object says that an answer took; None where the agent says that otherwise.
     """
 
     variables: Callable[[Path], Mapping[str, str]]
@@ -70,6 +84,7 @@ class Reporter:
     marks: tuple[str, ...]
     own_prefix: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    spent: Callable[[Mapping[str, Any]], Spent] | None = None
 
 
 def read_report(folder: Path) -> str:
@@ -139,6 +154,27 @@ def failure_of(reporter: Reporter, report: str, session: str, since: str) -> str
     """Say why the last call of a session's turn failed for good; None where it did not."""
     calls = list(_calls(reporter, report, session, since))
     return calls[-1].failure if calls else None
+
+
+def usage_of(reporter: Reporter, report: str, session: str, since: str, last: Usage) -> Usage | None:
+    """Add up what the answers of a session's turn took.
+
+    None where they are not all written down: `last` is what the last of them is known to have taken.
+    """
+    found: dict[str, Usage] = {}
+    if reporter.spent is None:
+        return None
+    for text in objects_of(report):
+        try:
+            one = reporter.spent(json.loads(text))
+            if one.session == session and one.at >= since:
+                found[one.answer] = one.usage
+        except _MISSHAPEN:
+            continue
+    usages = list(found.values())
+    if not usages or (usages[-1].input, usages[-1].output) != (last.input, last.output):
+        return None
+    return functools.reduce(operator.add, usages)
 
 
 def _calls(reporter: Reporter, report: str, session: str, since: str) -> Iterator[Call]:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from parallelai.engines.acp_report import FILE, SETTINGS, Call, Reporter
+from parallelai.engines.acp_report import FILE, SETTINGS, Call, Reporter, Spent
+from parallelai.records import Usage
 
 _STOPS = {"content_filter": "refusal", "content-filter": "refusal", "length": "max_tokens"}
 BROKE_OFF = "the answer of its model broke off"
@@ -104,15 +105,16 @@ export const Report = async () => ({
     if (type === "session.created" && info?.parentID) parents.set(info.id, info.parentID)
     if (type === "message.part.updated" && part?.type === "tool") withTools.add(part.messageID)
     const now = Date.now()
-    const call = { at: new Date(now).toISOString() }
+    const at = new Date(now).toISOString()
+    const write = (text) => appendFileSync(process.env.PARALLELAI_REPORT, text + "\\n")
+    const tell = (call) => write(JSON.stringify({ at, ...call }, null, 2))
+    const isAnswer = type === "message.updated" && info?.role === "assistant" && info.finish
+    if (isAnswer) tell({ session: rootOf(info.sessionID), message: info.id, tokens: info.tokens })
     if (type === "session.status" && status?.type === "retry")
-      Object.assign(call, { session: rootOf(sessionID), retry: status.message, wait: (status.next - now) / 1000 })
-    else if (type === "message.updated" && info?.role === "assistant" && info.finish && !info.summary)
-      Object.assign(call, { session: info.sessionID, finish: info.finish, tools: withTools.has(info.id) })
-    else if (type === "session.error" && sessionID)
-      Object.assign(call, { session: sessionID, failed: words(error) })
-    else return
-    appendFileSync(process.env.PARALLELAI_REPORT, JSON.stringify(call, null, 2) + "\\n")
+      tell({ session: rootOf(sessionID), retry: status.message, wait: (status.next - now) / 1000 })
+    else if (isAnswer && !info.summary)
+      tell({ session: info.sessionID, finish: info.finish, tools: withTools.has(info.id) })
+    else if (type === "session.error" && sessionID) tell({ session: sessionID, failed: words(error) })
   },
 })
 """
@@ -139,6 +141,16 @@ def read_opencode(record: Mapping[str, Any]) -> Call | None:
     if record["finish"] in {"unknown", "other"} and not record["tools"]:
         return Call(session, at, trouble=BROKE_OFF)
     return Call(session, at, _stop([record["finish"]]))
+
+
+def spent_opencode(record: Mapping[str, Any]) -> Spent:
+    """Read what one answer took, of its subagents' and of its summaries, too. It is told twice."""
+    told, cache = record["tokens"], record["tokens"]["cache"]
+    read = cache["read"]
+    counts = (told["input"] + read + cache["write"], read, told["output"], told["reasoning"])
+    if not all(isinstance(count, int) and 0 <= count < 1 << 50 for count in counts):
+        raise ValueError("no tokens")
+    return Spent(record["session"], record["at"], str(record["message"]), Usage(*counts))
 
 
 def _stop(reasons: list[Any]) -> str:
@@ -170,5 +182,9 @@ QWEN = Reporter(
     "QWEN_TELEMETRY_",
 )
 OPENCODE = Reporter(
-    opencode_variables, read_opencode, ('"retry"', '"finish"', '"failed"'), files={"report.js": _PLUGIN}
+    opencode_variables,
+    read_opencode,
+    ('"retry"', '"finish"', '"failed"'),
+    files={"report.js": _PLUGIN},
+    spent=spent_opencode,
 )

@@ -12,7 +12,16 @@ from parallelai.engines.acp_agent import Agent
 from parallelai.engines.acp_errors import read_error, read_no_load, read_stop, read_trouble
 from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_pool import Pool
-from parallelai.engines.acp_report import Call, News, Reporter, failure_of, read_report, stop_of, trouble_of
+from parallelai.engines.acp_report import (
+    Call,
+    News,
+    Reporter,
+    failure_of,
+    read_report,
+    stop_of,
+    trouble_of,
+    usage_of,
+)
 from parallelai.engines.acp_sdk import acp, schema
 from parallelai.engines.acp_turn import Turn
 from parallelai.engines.acp_updates import Updates, has_broken_off, read_response_usage
@@ -106,6 +115,7 @@ class Session:
         self._since = since
         self._options: list[Any] = []
         self._usd_before: float | None = 0.0
+        self._summed: Usage | None = None
 
     async def carry_out(self) -> Reply:
         """Open the session, say the prompt, read what comes."""
@@ -218,10 +228,23 @@ class Session:
         except EngineError:
             await self._turn.spend(self._usage(None))
             raise
+        self._summed = await self._sum(response)
         if (failure := await self._failure()) is not None:
             await self._turn.spend(self._usage(response))
             raise read_error(self._agent.name, 0, failure)
         return response
+
+    async def _sum(self, response: schema.PromptResponse) -> Usage | None:
+        """Add up the turn's calls by the agent's report, where its answer counts the last one alone."""
+        reporter, folder, last = (
+            self._launch.reports,
+            self._agent.report_folder,
+            read_response_usage(response),
+        )
+        if reporter is None or folder is None or last is None or not self._launch.counts_last_call:
+            return None
+        report = await asyncio.to_thread(read_report, folder)
+        return await asyncio.to_thread(usage_of, reporter, report, self.id, self._since, last)
 
     async def _failure(self) -> str | None:
         """Say why the turn failed, where the agent answers as if it had not, and only its report has it."""
@@ -283,7 +306,9 @@ class Session:
         """Tokens by the turn's answer, else by its reports; money as a difference."""
         updates = self._turn.updates
         tokens = (None if response is None else read_response_usage(response)) or updates.metered or Usage()
-        if self._launch.counts_last_call and updates.has_tools:
+        if self._summed is not None:
+            tokens = self._summed
+        elif self._launch.counts_last_call and updates.has_tools:
             tokens = Usage()  # there were more calls: unknown is better than too little
         if updates.usd is None:
             return tokens

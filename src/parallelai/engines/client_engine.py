@@ -19,6 +19,7 @@ from parallelai.engines.clients import Voice, check_end, converse, installation,
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.keys import mask_error, read_key
+from parallelai.engines.listening import refuse_closed
 from parallelai.engines.models_table import extended, model_name
 from parallelai.engines.own_folders import pinned_version
 from parallelai.engines.prices import Pricing
@@ -326,6 +327,7 @@ class ClientEngine(ABC):
             said = f"{shown(request.session)} is no id of a session of `{self.name}`"
             raise Rejected(said, next="start the task anew (`--new`)")
         key, _ = read_key(self.entry, (), self.context.path)
+        refuse_closed(self.entry.base_url)
         login = self.client.login
         is_users = key is None and self.entry.base_url is None
         passed = (login.variable, *(login.variables if is_users else ()), *request.pass_env)

@@ -6,11 +6,12 @@ its memory. What it does (`bin/codex.js` of version 0.169) is done here.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from parallelai.processes.environment import is_executable
 
 _LAUNCHER = ("@openai", "codex", "bin", "codex.js")
 _MACHINES = {"x86_64": ("x64", "x86_64"), "amd64": ("x64", "x86_64")} | dict.fromkeys(
@@ -30,10 +31,11 @@ def own_program(launcher: Path) -> tuple[Path, Mapping[str, str]] | None:
         return None
     package, modules = real.parent.parent, real.parents[3]
     name = f"codex-{system[0]}-{machine[0]}"
-    beside = (modules / "@openai" / name, package / "node_modules" / "@openai" / name, package)
-    for folder in beside:
-        program = folder / "vendor" / f"{machine[1]}-{system[1]}" / "bin" / "codex"
-        # A link may lead out of what the sandbox shows of the installation.
-        if os.access(program, os.X_OK) and program.resolve() == program:
-            return program, {"CODEX_MANAGED_PACKAGE_ROOT": str(package), "CODEX_MANAGED_BY_NPM": "1"}
-    return None
+    # Node takes the package that lies nearest, which may be another version than one farther off.
+    beside = (package / "node_modules" / "@openai" / name, modules / "@openai" / name)
+    folder = next((place for place in beside if (place / "package.json").is_file()), package)
+    program = folder / "vendor" / f"{machine[1]}-{system[1]}" / "bin" / "codex"
+    # A link may lead out of what the sandbox shows of the installation.
+    if not is_executable(program) or program.resolve() != program:
+        return None
+    return program, {"CODEX_MANAGED_PACKAGE_ROOT": str(package), "CODEX_MANAGED_BY_NPM": "1"}

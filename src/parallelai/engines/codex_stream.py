@@ -30,7 +30,7 @@ from parallelai.engines.untrusted import clean
 from parallelai.errors import EngineError
 from parallelai.records import LimitKey, Usage
 
-_RECONNECTING = re.compile(r"^Reconnecting\.\.\. \d+/\d+ \((.*)\)$", re.DOTALL)
+_RECONNECTING = re.compile(r"^Reconnecting\.\.\. (?:\d+/\d+|waiting for network) \((.*)\)$", re.DOTALL)
 _ID = re.compile(r"[0-9a-fA-F-]{8,64}")
 _TAIL_BYTES = 4 * 1024 * 1024
 _TOOLS = {"command_execution": "shell", "mcp_tool_call": "mcp", "web_search": "search", "file_change": "edit"}

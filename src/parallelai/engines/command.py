@@ -34,6 +34,7 @@ from parallelai.engines.command_templates import (
 )
 from parallelai.engines.confining import confinement, loopback_port
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
+from parallelai.engines.listening import refuse_closed
 from parallelai.engines.own_folders import (
     below,
     check_network,
@@ -177,6 +178,7 @@ class CommandEngine:
             max_turns=request.max_turns or entry.max_turns,
             files=tuple(part.path for part in request.files),
         )
+        refuse_closed(entry.base_url)
         given = {} if folder is None else write_files(template, wanted, folder)
         for variable, value in ((template.url_env, wanted.base_url), (template.key_env, wanted.key)):
             if variable is not None and value is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.engines.acp_errors import read_words
-from parallelai.engines.untrusted import clean
+from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import EngineError, Invalid, Refused, Transient
 from parallelai.records import Usage
 
@@ -281,15 +281,10 @@ def _pi_usage(usage: Any) -> Usage | None:
         return None
     cost = usage.get("cost")
     usd = cost.get("total") if isinstance(cost, dict) else None
-    is_priced = isinstance(usd, int | float) and not isinstance(usd, bool) and usd > 0
-    return Usage(
-        given + (cached or 0) + (written or 0),
-        cached,
-        output,
-        None,
-        float(usd) if is_priced and usd is not None else None,
-        "client" if is_priced else "unknown",
-    )
+    tokens = (given + (cached or 0) + (written or 0), cached, output, None)
+    if isinstance(usd, int | float) and not isinstance(usd, bool) and usd > 0:
+        return Usage(*tokens, float(usd), "client")
+    return Usage(*tokens)
 
 
 def _count(value: Any) -> int | None:
@@ -344,9 +339,18 @@ class MiniReader:
             raise read_words("mini", stdout[-2000:], "left no trajectory") from None
         if status == "Submitted":
             return Said(str(extra.get("submission") or ""), _mini_usage(data, messages))
-        if status in {"LimitsExceeded", "RetriesExceeded"}:
+        if status in {"LimitsExceeded", "RetriesExceeded", "TimeExceeded"}:
             raise Invalid(f"`mini` stopped: {status}", next="raise `max_turns`, or make the task smaller")
+        if status == "RepeatedFormatError":
+            said = f"`mini` gave up: its model did not call its tool as it must: {_mini_told(messages)}"
+            raise Invalid(said, next="name a model that calls tools, or make the task smaller")
         raise read_words("mini", str(last.get("content") or status), f"stopped with {status}")
+
+
+def _mini_told(messages: list[dict[str, Any]]) -> str:
+    """What it told its model last, without the advice around it."""
+    told = " ".join(clean(str(messages[-2].get("content"))).split()) if len(messages) > 1 else ""
+    return shorten(told.removeprefix("Tool call error: <error> ").partition(" </error>")[0], 500)
 
 
 def _mini_usage(data: Any, messages: list[dict[str, Any]]) -> Usage:
@@ -385,10 +389,6 @@ def _yaml_escape(character: str) -> str:
     """Write a character as YAML takes it: JSON's two escapes for one beyond the first plane are none there."""
     code = ord(character)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def _mini_arguments(wanted: Wanted) -> tuple[str, ...]:
-    return () if wanted.model is None else ("-m", wanted.model)
 
 
 _PROVIDER_KEYS = (
@@ -453,7 +453,7 @@ TEMPLATES: Mapping[str, Template] = {
             *("-c", _MINI_CONFIG, "-c", PROMPT),
             *("-y", "--exit-immediately", "-o", f"{FOLDER}/traj.json"),
         ),
-        arguments=_mini_arguments,
+        arguments=lambda wanted: () if wanted.model is None else ("-m", wanted.model),
         message=_mini_message,
         env={
             "MSWEA_CONFIGURED": "true",

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +57,13 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_left(made: re.Match[str]) -> bool:
-    """Say whether the process of a name is gone; in another PID namespace (a container) that is not ours to judge."""
-    return int(made["space"]) == _space() and not tree.is_alive(int(made["pid"]), int(made["start"]))
+    """Say whether the process of a name is gone.
+
+    On another machine or in another PID namespace (a container) that is not ours to judge, nor where it saw nothing
+    of itself.
+    """
+    start = int(made["start"])
+    return int(made["space"]) == _space() and start != 0 and not tree.is_alive(int(made["pid"]), start)
 
 
 @functools.lru_cache(maxsize=1)
@@ -67,8 +73,9 @@ def _owner(pid: int) -> str:
 
 
 def _space() -> int:
-    """The number of this process's PID namespace; 0 where there is none."""
+    """A number for this process's machine and PID namespace: the first one of every machine has the same inode."""
     try:
-        return Path("/proc/self/ns/pid").stat().st_ino
+        inode = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
-        return 0
+        inode = 0
+    return zlib.crc32(f"{os.uname().nodename} {inode}".encode())

@@ -212,6 +212,9 @@ class Colleagues:
         if name not in self._leases.live:
             raise UsageError(f"`{name}` has ended")
         answer = self._leases.leave(name, paths, by or "a person")
+        if isinstance(answer, Waits):
+            shown, others = (", ".join(f"`{each}`" for each in some) for some in (answer.paths, answer.on))
+            return f"`{name}` gets {shown} when {others} {'has' if len(answer.on) == 1 else 'have'} landed"
         said = self._answered(answer)
         future = self._waiting.get(name)
         if isinstance(answer, Granted | Refused) and future is not None and not future.done():
@@ -229,9 +232,7 @@ class Colleagues:
         if held:
             self._tell(name, LeaseEnded(held, "its work has landed"))
         for answer in served:
-            future = self._waiting.get(answer.stream)
-            if future is not None and not future.done():
-                future.set_result(answer)
+            self._served(answer)
         await self.look()
         self._holding.ended(name)
 
@@ -239,11 +240,19 @@ class Colleagues:
         """A workstream has ended without landing: its leases stay its own, and who waits for them does not get them."""
         self._gone.add(name)
         self._holding.ended(name)
+        self._leases.withdraw(name)
         for stream, on in self._leases.waiting().items():
-            future = self._waiting.get(stream)
-            if name in on and future is not None and not future.done():
-                self._leases.withdraw(stream)
-                future.set_result(Refused(stream, (), f"`{name}` has them, and did not land"))
+            if name in on:
+                paths = self._leases.withdraw(stream)
+                self._served(Refused(stream, paths, f"`{name}` has them, and did not land"))
+
+    def _served(self, answer: Granted | Refused) -> None:
+        """Answer who waits for files; who goes on meanwhile, as a person asked for it, is told with its next turn."""
+        future = self._waiting.get(answer.stream)
+        if future is None:
+            self.keep(answer.stream, [self._answered(answer)])
+        elif not future.done():
+            future.set_result(answer)
 
     # -- conflicts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -79,7 +80,9 @@ def decide(result: Result, base: Result | None, *, allow_red_base: bool = False)
 
 def _beside_blind(result: Result, base: Result, allow_red_base: bool) -> Decision:
     if allow_red_base and result.exit is not None:
-        note = f"`{result.command}` {_why(result)}; the base fails, too, and `allow_red_base` lets it through"
+        note = (
+            f"`{result.command}` {_ended(result)}; the base fails, too, and `allow_red_base` lets it through"
+        )
         return Decision(True, flaky=result.flaky, notes=(note,))
     why = f"{_why(result)}; it fails on the base, too ({_what(base)}), and cannot be compared by test"
     if result.advice is not None:
@@ -113,6 +116,11 @@ def _what(base: Result) -> str:
 
 def red_note(base: Result) -> str:
     return f"`{base.command}` fails {_tests(base.failing)} on the base already; only others count"
+
+
+def _ended(result: Result) -> str:
+    """What went wrong, in one line, as notes are: what it printed is in its log."""
+    return _why(dataclasses.replace(result, said=""))
 
 
 def _why(result: Result) -> str:

@@ -17,9 +17,11 @@ _STARTS = re.compile(rb"^(?=diff --git )", re.MULTILINE)
 async def lay_removed(folder: Path, base: str, commit: str) -> None:
     """Add the differences of all files that lose lines, or are gone, to a repository's files and its index.
 
-    They are called `removed-1.diff` and so on; a file of the project is never written over.
+    They are called `removed-1.diff` and so on; a file of the project is never written over. The repository is one of
+    ours, made for the review alone.
     """
     git = Git(folder / ".git", work_tree=folder, index=folder / ".git" / "index")
+    await asyncio.to_thread(_show_all, folder / ".git" / "info" / "attributes")
     patch = await git.run("diff-tree", "-r", "-p", "--find-renames", base, commit)
     names = []
     for number, text in enumerate(_packed(taking_away(patch)), 1):
@@ -30,6 +32,12 @@ async def lay_removed(folder: Path, base: str, commit: str) -> None:
         names.append(name)
     if names:  # known to git, so that no pattern of the project's makes it ignore them
         await git.run("update-index", "--add", "--", *names)
+
+
+def _show_all(attributes: Path) -> None:
+    """Let git show the differences of all text: a `.gitattributes` may say `-diff`, also one that is to land."""
+    with attributes.open("ab") as file:
+        file.write(b"\n* !diff\n")
 
 
 def taking_away(patch: bytes) -> list[bytes]:

@@ -22,7 +22,7 @@ from parallelai.work.guard.deeds import ENDING, Evidence, has_thrown_away
 from parallelai.work.guard.keepsake import Keepsake, Returned
 from parallelai.work.guard.standing import Checkout, Found, Standing
 from parallelai.work.guard.traces import Traced
-from parallelai.work.guard.watch import Saved
+from parallelai.work.guard.watch import Moved, Saved
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.places import entries
 
@@ -116,11 +116,13 @@ class Aftercare:
         aside: Path,
         refs: Collection[str] = (),
         *,
+        moves: Collection[Moved] = (),
         is_late: bool = False,
     ) -> list[str]:
         """Put back the index, and lines of logs, and say what was pushed.
 
-        `refs` are those that moved, and need no word about their logs; `is_late` is as for `first`.
+        `refs` are those that moved, and need no word about their logs, and `moves` those that were put back;
+        `is_late` is as for `first`.
 
         Raises `GitError`, `OSError`.
         """
@@ -130,6 +132,8 @@ class Aftercare:
             is_back = head is not None and head.is_back
             async with self._busy:
                 found = await self._checkout.put_index_back(before, evidence, aside, is_head_back=is_back)
+                along = None if found else await self._checkout.bring_along(before, evidence, moves)
+            told += [_said_of_checkout(*along)] if along else []
             told += [] if is_late and _is_unknown(found) else _said_of_index(before, found)
         return told + await self._of_logs(evidence, refs) + await self._pushed(name)
 
@@ -217,6 +221,13 @@ def _said_of_head(before: Standing, found: Found | None) -> list[str]:
     if not found.is_back:
         return [said("HEAD", f"{moved}, could not be put back: {way_back}")]
     return [said("HEAD", f"was put on `{now}`, and is back; {_STATUS}")]
+
+
+def _said_of_checkout(moved: Moved, is_along: bool) -> str:
+    before, after = (f"`{str(each)[:10]}`" for each in (moved.before, moved.after))
+    if is_along:
+        return said("index", f"left at {after}, and at {before} again, with its files")
+    return said("index", f"left at {after}, and its branch is at {before}; {_STATUS}")
 
 
 def _said_of_index(before: Standing, found: Found | None) -> list[str]:

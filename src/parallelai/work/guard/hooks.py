@@ -109,9 +109,15 @@ def _install(folder: Path, argv: Sequence[str]) -> list[str]:
         if is_there:
             hook.rename(before)
         _write(hook, text)
-        kept = f"; it runs `{before.name}` first, which was there" if is_there else ""
-        done.append(f"`{hook}` was installed{kept}")
+        done.append(f"`{hook}` was installed{_said_of(before) if is_there else ''}")
     return done
+
+
+def _said_of(before: Path) -> str:
+    """What becomes of a hook that was there: git runs none that is not executable, and neither does ours."""
+    if os.access(before, os.X_OK):
+        return f"; it runs `{before.name}` first, which was there"
+    return f"; `{before.name}`, which was there, is not executable, and is not run, as before"
 
 
 def _uninstall(folder: Path) -> list[str]:

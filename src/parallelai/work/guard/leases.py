@@ -133,9 +133,10 @@ class Leases:
             if not self._holders([path]) - {stream}:
                 self.held[path] = stream
 
-    def withdraw(self, stream: str) -> None:
-        """Forget what a workstream waits for: it goes on without."""
-        self._wishes.pop(stream, None)
+    def withdraw(self, stream: str) -> tuple[str, ...]:
+        """Forget what a workstream waits for: it goes on without. Gives the files."""
+        wish = self._wishes.pop(stream, None)
+        return wish.paths if wish is not None else ()
 
     def end(self, stream: str) -> tuple[tuple[str, ...], tuple[Granted | Refused, ...]]:
         """End all leases of a workstream that landed or was dropped.

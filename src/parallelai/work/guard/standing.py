@@ -19,6 +19,7 @@ from typing import Any
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.guard.deeds import Deed, Evidence, has_stashed, is_last_writer
+from parallelai.work.guard.watch import Moved
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.indexes import copy_plain, put_index
 from parallelai.work.streams.places import first_line
@@ -175,6 +176,29 @@ class Checkout:
             return Found(True, False, kept=kept)
         self._note(path)
         return Found(True, True, kept=kept)
+
+    async def bring_along(
+        self, before: Standing, evidence: Evidence, moves: Collection[Moved]
+    ) -> tuple[Moved, bool] | None:
+        """Move the checkout along with its branch, which was put back on what landed meanwhile; says whether it went.
+
+        That is what `git merge --ff-only` would do: it refuses where something would be lost. None where the index is
+        not what a program of the attempt left at the earlier commit. To be called after refs were put back.
+        """
+        path = before.git_dir / "index"
+        moved = next((each for each in moves if before.head == _REF + each.ref), None)
+        if moved is None or moved.after is None or moved.before in (None, before.commit):
+            return None
+        if first_line(before.git_dir / "HEAD") != before.head or self._is_last(await evidence.others(), path):
+            return None
+        if not self._is_last(await evidence.own(), path):
+            return None
+        is_earlier = await self._repository.ancestor(moved.after, str(moved.before))
+        words = ("read-tree", "-m", "-u", moved.after, str(moved.before))
+        is_along = is_earlier and (await self._repository.as_user(*_CALM, *words)).exit == 0
+        if is_along:
+            self._note(path)
+        return moved, is_along
 
     async def _commit(self, head: str) -> str | None:
         return await self._repository.commit(head.removeprefix(_REF)) if _is_known(head) else None

@@ -12,6 +12,7 @@ from parallelai.work.guard.place import Place
 from parallelai.work.guard.rules import Out
 from parallelai.work.guard.turn import Turn, store
 from parallelai.work.guard.unseen import Unseen
+from parallelai.work.guard.watch import Moved
 from parallelai.work.streams.record import KeptOut
 
 REPOSITORY = "160000"
@@ -21,7 +22,10 @@ _OURS = ("refs/parallelai/", "refs/heads/parallelai/", ".git/worktrees/")
 
 @dataclass(slots=True)
 class State:
-    """What one look at a turn has found so far. `is_late`: the turn began in a process that was killed since."""
+    """What one look at a turn has found so far. `is_late`: the turn began in a process that was killed since.
+
+    `moved` are refs that were put back, and `restored` says so of them, and of files.
+    """
 
     turn: Turn
     place: Place
@@ -30,6 +34,7 @@ class State:
     undone: tuple[str, ...] = ()
     restored: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     out: list[Out] = field(default_factory=list)

@@ -81,7 +81,9 @@ async def see_last(state: State, first: First) -> None:
     care, name = state.place.settings.aftercare, state.place.settings.name
     if care is not None and state.turn.is_open:
         standing, is_late = state.turn.standing, state.is_late
-        state.touched += await care.last(name, standing, first.head, state.aside, is_late=is_late)
+        state.touched += await care.last(
+            name, standing, first.head, state.aside, moves=state.moved, is_late=is_late
+        )
 
 
 async def moved_refs(state: State) -> Refs:
@@ -107,6 +109,7 @@ async def move_refs(state: State, refs: Refs) -> None:
     if refs.traced and state.turn.watch is not None:
         await keep_tips(settings.repository, settings.name, refs.traced, state.turn.watch)
     back, left = await move_back(settings.repository, refs)
+    state.moved.extend(back)
     state.restored.extend(_moved(move) for move in back)
     state.seen.extend(_moved(move) for move in (*refs.unknown, *left))
 

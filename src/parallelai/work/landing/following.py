@@ -14,7 +14,7 @@ from parallelai.results.document import WAITS
 from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.target import Standing, pending_targets, take_over
 from parallelai.work.streams.landed import is_taken_over
-from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.streams.record import Landed, Stream, pending_part
 from parallelai.work.streams.registry import Streams
 
 
@@ -24,8 +24,12 @@ async def follow(repository: Repository, streams: Streams, plan: str | None = No
     Nothing is written where nothing waits. A target that went a way of its own is left to a person. Of all plans: also
     branches that no plan made, and landings that were taken back.
     """
-    beside = [each for each in streams.all() if _is_beside(each) and plan in (None, each.plan)]
-    targets = {each.landed.target for each in beside if each.landed is not None}
+    beside = {
+        each.name: part
+        for each in streams.all()
+        if plan in (None, each.plan) and (part := pending_part(each)) is not None
+    }
+    targets = {part.target for part in beside.values()}
     if plan is None:
         targets.update(await pending_targets(repository))
     found = {
@@ -33,15 +37,11 @@ async def follow(repository: Repository, streams: Streams, plan: str | None = No
         for target in sorted(targets)
         if await repository.commit(f"refs/heads/{target}") is not None
     }
-    for stream in beside:
-        if stream.landed is not None and stream.landed.target in found:
-            now = await _as_it_is(repository, stream.landed, found[stream.landed.target])
-            streams.update(stream.name, partial(_with, landed=now))
+    for name, part in beside.items():
+        if part.target in found:
+            now = await _as_it_is(repository, part, found[part.target])
+            streams.update(name, partial(_with, before=part, now=now))
     return [standing for standing in found.values() if standing.pending is not None]
-
-
-def _is_beside(stream: Stream) -> bool:
-    return stream.state == "landed" and stream.landed is not None and stream.landed.pending is not None
 
 
 async def _as_it_is(repository: Repository, landed: Landed, standing: Standing) -> Landed:
@@ -54,5 +54,8 @@ async def _as_it_is(repository: Repository, landed: Landed, standing: Standing) 
     return landed
 
 
-def _with(stream: Stream, landed: Landed) -> Stream:
-    return replace(stream, landed=landed)
+def _with(stream: Stream, before: Landed, now: Landed) -> Stream:
+    """Its landing as it is now, or what took that back, if it is still that."""
+    if stream.landed == before:
+        return replace(stream, landed=now)
+    return replace(stream, undone_by=now) if stream.undone_by == before else stream

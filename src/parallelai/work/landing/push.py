@@ -40,9 +40,9 @@ class Remote:
         return f"{self.name}/{self.branch}"
 
 
-def pushed_to(remote: Remote) -> str:
+def pushed_to(where: Remote | str) -> str:
     """What is told of what was pushed."""
-    return f"pushed to `{remote}`"
+    return f"pushed to `{where}`"
 
 
 async def push(repository: Repository, target: Target, bring: Bring) -> Remote | ErrorRecord:

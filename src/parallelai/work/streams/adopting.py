@@ -51,7 +51,7 @@ async def adopt(repository: Repository, streams: Streams, stream: Stream, target
         raise _unfinished(stream, "a rebase is not finished in the worktree", what)
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
     merging = await _merging(repository, place)
-    brought = await _brought(repository, stream, target, [tip, *([merging] if merging else [])])
+    brought = await brought_in(repository, stream, target, [tip, *([merging] if merging else [])])
     if brought is None:
         return stream
     if place.entry.branch != stream.branch:
@@ -86,6 +86,31 @@ async def left_open(repository: Repository, before: Stream, now: Stream) -> tupl
     return tuple(dict.fromkeys((*known, *(path for path in marked if path in both))))
 
 
+async def taken_out(repository: Repository, before: Stream, now: Stream) -> str:
+    """Say what git took out of work that `work undo` took back, as the target came in; nothing where all is there.
+
+    What a person did in another way is not named. `before` is the workstream as it was before `adopt`.
+    """
+    if now.base == before.base:
+        return ""
+    work = await to_merge(repository, before, before.head, now.base)
+    if work == before.head:
+        return ""
+    whole = await merge(repository.git, now.head, work)
+    other = {each.path for each in whole.conflicts}
+    missing = [each.path for each in await trees(repository, now.head, whole.tree)]
+    paths = [path for path in missing if path.partition("~")[0] not in other]  # git's name for the other side
+    if not paths:
+        return ""
+    named = ", ".join(f"`{path}`" for path in paths[:_MOST])
+    more = f" and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
+    said = f"what was taken back is not in {named}{more} any more: git took it out as `{now.target}` came in"
+    back = (
+        f"`git cherry-pick -n {work[:10]}` there puts it back, then `parallelai work done {now.name}` again"
+    )
+    return f"note: {said}; {back}"
+
+
 def not_settled(stream: Stream, paths: Sequence[str]) -> UsageError:
     """The error of a worktree in which files are in conflict still."""
     named = ", ".join(f"`{path}`" for path in paths[:_MOST])
@@ -112,7 +137,7 @@ async def _merging(repository: Repository, place: Place) -> str | None:
     return await repository.commit(named) if named else None
 
 
-async def _brought(repository: Repository, stream: Stream, target: str, heads: Iterable[str]) -> str | None:
+async def brought_in(repository: Repository, stream: Stream, target: str, heads: Iterable[str]) -> str | None:
     """The newest commit of the target that a merge or a rebase has brought, and we have not; None for none."""
     newest = None
     for head in heads:

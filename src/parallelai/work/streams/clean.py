@@ -14,15 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.errors import UsageError
+from parallelai.git.merging import merge
 from parallelai.git.plumbing import failure
 from parallelai.git.repository import Repository
 from parallelai.processes.removing import remove as remove_folder
 from parallelai.store.files import write_whole
+from parallelai.work.landing.history import to_merge
 from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
+from parallelai.work.streams.adopting import brought_in
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
 from parallelai.work.streams.left import Left, listed
 from parallelai.work.streams.locks import clear_stale, making
+from parallelai.work.streams.moved import back, moved_to, refuse_moved
 from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
 from parallelai.work.streams.record import State, Stream
@@ -124,11 +128,12 @@ async def drop(
         patches: the folder for the patch, `<name>.patch`; a number is added where that is taken.
 
     Raises:
-        UsageError: its worktree is locked, or was changed while this ran.
+        UsageError: its worktree is locked, was moved, or was changed while this ran.
         StoreFullError: the patch cannot be written; nothing was removed.
     """
     async with making(streams.state):
         aside.put_back(Path(stream.worktree))
+        refuse_moved(repository, stream)
         entry = entry_of(repository, Path(stream.worktree))
         if entry is not None and entry.locked is not None and entry.locked != "initializing":
             raise UsageError(
@@ -194,6 +199,9 @@ async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | Non
     if entry is None:
         if os.path.lexists(path):
             return Kept(stream.name, f"`{path}` is no worktree any more", f"parallelai work drop {name}")
+        elsewhere = moved_to(repository, stream)
+        if elsewhere is not None:
+            return Kept(stream.name, f"its worktree was moved to `{elsewhere}`", back(elsewhere, stream))
         return None
     if entry.locked is not None:
         return Kept(stream.name, "its worktree is locked", _unlock(str(path)))
@@ -338,8 +346,8 @@ async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> N
 
 async def _keep(repository: Repository, stream: Stream, now: Now, patches: Path) -> Path | None:
     """Write the patch from the base to what is there now; None where nothing differs."""
-    base = stream.base
-    words = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", base, now.commit)
+    base, whole = await _work(repository, stream, now)
+    words = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", base, whole)
     patch = await repository.git.run(*words)
     if not patch:
         return None
@@ -353,6 +361,22 @@ async def _keep(repository: Repository, stream: Stream, now: Now, patches: Path)
         if await asyncio.to_thread(_holds, path, data):
             return path
     raise UsageError(f"`{patches}` holds too many patches of `{stream.name}`", next="move them away")
+
+
+async def _work(repository: Repository, stream: Stream, now: Now) -> tuple[str, str]:
+    """The commit, and a tree or commit, between which the work lies: nothing of the target that a person brought in.
+
+    Where `work undo` took that work back, git took it out of the files as the target came in: it is there again.
+    """
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    base = await brought_in(repository, stream, target, [now.tip]) if target is not None else None
+    if base is None:
+        return stream.base, now.commit
+    work = await to_merge(repository, stream, stream.head, base)
+    if work == stream.head:
+        return base, now.commit
+    both = await merge(repository.git, now.commit, work)
+    return base, both.tree if both.is_clean or both.conflicts else now.commit
 
 
 def _holds(path: Path, data: bytes) -> bool:

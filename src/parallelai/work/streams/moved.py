@@ -17,13 +17,22 @@ def refuse_moved(repository: Repository, stream: Stream) -> None:
 
     It is not followed: its sandbox, and what the guard puts right in git, are about the folder that it was made in.
     """
+    if (error := moved(repository, stream)) is not None:
+        raise error
+
+
+def moved(repository: Repository, stream: Stream) -> UsageError | None:
+    """What is told of a worktree that was moved, with the command that brings it back; None of another."""
     path = moved_to(repository, stream)
-    if path is not None:
-        back = f"git worktree move {shlex.quote(str(path))} {shlex.quote(stream.worktree)}"
-        raise UsageError(
-            f"the worktree of `{stream.name}` was moved from `{stream.worktree}` to `{path}`",
-            next=f"`{back}` brings it back",
-        )
+    if path is None:
+        return None
+    said = f"the worktree of `{stream.name}` was moved from `{stream.worktree}` to `{path}`"
+    return UsageError(said, next=f"`{back(path, stream)}` brings it back")
+
+
+def back(path: Path, stream: Stream) -> str:
+    """The command that brings a worktree back from where it was moved to."""
+    return f"git worktree move {shlex.quote(str(path))} {shlex.quote(stream.worktree)}"
 
 
 def moved_to(repository: Repository, stream: Stream) -> Path | None:
