@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 
 # No test is timed, examples neither: a slow machine is no bug.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# Fewer on CI, run after run; a developer's own run takes Hypothesis's hundred.
+settings.register_profile("ci", settings.get_profile("untimed"), max_examples=50)
+settings.load_profile("ci" if os.environ.get("CI") else "untimed")
 
 # Whoever starts the tests in the background of a shell has SIGINT ignored, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

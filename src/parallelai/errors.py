@@ -23,7 +23,7 @@ could succeed if tried again (`retry_helps`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -280,3 +280,22 @@ ENGINE_ERRORS: dict[str, type[EngineError]] = {
     )
 }
 """The engine errors that this version raises, by kind."""
+
+
+def leaves(failure: BaseException) -> Iterator[BaseException]:
+    """Give the single errors of a group, however deep they lie; an error that is no group is the only one."""
+    if isinstance(failure, BaseExceptionGroup):
+        for one in failure.exceptions:
+            yield from leaves(one)
+    else:
+        yield failure
+
+
+def first_error(failure: BaseException, *wanted: type[BaseException]) -> BaseException:
+    """Give the one error of a group that counts: one of the kinds that are `wanted`, else the first.
+
+    Where several tasks fail at once, what matters is an error that we know, before what it brought along.
+    """
+    found = list(leaves(failure))
+    known = wanted or (ParallelAIError,)
+    return next((error for error in found if isinstance(error, known)), found[0])

@@ -33,6 +33,7 @@ from parallelai.events import (
     TaskEnded,
     TaskExpanded,
     TaskStep,
+    WorkspaceRepaired,
 )
 from parallelai.records import FREE, Outcome, Reply, TaskResult, Usage
 from running import PROGRAM, environment, project
@@ -208,6 +209,7 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
         event(BudgetWarned("time", 1.60388, 2)),
         event(BudgetWarned("tokens", 1_600_000, 2_000_000)),
         event(BudgetReached("usd", 5, 5)),
+        event(WorkspaceRepaired("/p", "your repository was touched: `main` was moved")),
     ]
     assert told(capsys, Shared(), events) == [
         "run r-1, going on",
@@ -216,6 +218,7 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
         "budget: 1.60 s of 2.00 s are used or reserved",
         "budget: 1,600,000 tokens of 2,000,000 tokens are used or reserved",
         "budget: the limit of 5 usd is reached; no new starts",
+        "your repository was touched: `main` was moved: /p",
     ]
 
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import click
 
 import parallelai
 from parallelai.cli.aside import silence
-from parallelai.errors import ParallelAIError, PlanError, Unavailable
+from parallelai.errors import ParallelAIError, PlanError, Unavailable, first_error
 from parallelai.results.printable import harmless
 
 USAGE = 2
@@ -41,7 +40,7 @@ class Stopped(BaseException):
 
 def tell(failure: BaseException, arguments: list[str]) -> int:
     """Print a failure to stderr (as JSON to stdout with `--json`), and give the exit code."""
-    failure = _essence(failure)
+    failure = first_error(failure, ParallelAIError, BrokenPipeError)
     if isinstance(failure, BrokenPipeError):
         silence_stdout()
         return 0
@@ -84,21 +83,6 @@ def _told(failure: BaseException, arguments: list[str]) -> _Told:
 def silence_stdout() -> None:
     """Whoever read us has gone, as `head` does; let the interpreter not complain at its end."""
     silence(sys.stdout)
-
-
-def _essence(failure: BaseException) -> BaseException:
-    """Of the failures of several tasks at once, the one that a user can do something about, else the first."""
-    found = list(_leaves(failure))
-    expected = [one for one in found if isinstance(one, (ParallelAIError, BrokenPipeError))]
-    return (expected or found or [failure])[0]
-
-
-def _leaves(failure: BaseException) -> Iterator[BaseException]:
-    if isinstance(failure, BaseExceptionGroup):
-        for one in failure.exceptions:
-            yield from _leaves(one)
-    else:
-        yield failure
 
 
 def _of_click(failure: click.ClickException) -> tuple[str, str]:

@@ -28,6 +28,8 @@ def said_of(data: object) -> str | None:
             return _said_of_limit(data)
         case e.OrphanEnded():
             return f"ended a process that an earlier run left behind: {data.pid} {data.command}"
+        case e.WorkspaceRepaired():
+            return f"{data.what}: {data.path}"
         case e.WorkstreamRevisited():
             how = "is begun anew" if data.is_anew else "lands again from its branch"
             return f"`{data.name}` {data.why}; it {how}"
@@ -165,7 +167,6 @@ WORDS: dict[type, Callable[[Any], str]] = {
     e.CommandReceived: lambda d: f"{d.by or 'somebody'} asks: {d.kind} {_given(d.args)}".rstrip(),
     e.CommandDone: lambda d: f"{'done' if d.ok else 'refused'}: {d.said}".removesuffix(": "),
     e.FindingRecorded: lambda d: number(len(d.findings), "finding"),
-    e.WorkspaceRepaired: lambda d: f"{d.what}: {d.path}",
     e.TaskExpanded: _of_expansion,
     e.TaskReady: lambda d: "could start, and waits its turn",
     e.LeaveLapsed: lambda d: "came to something else than leave was given for: that leave has lapsed",

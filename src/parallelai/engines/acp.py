@@ -39,8 +39,7 @@ from parallelai.engines.own_folders import (
     refuse_unread,
 )
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, Port, Request, needs_entry
-from parallelai.engines.turns import first_error
-from parallelai.errors import TimedOut, Unavailable
+from parallelai.errors import EngineError, ProgramError, TimedOut, Unavailable, first_error
 from parallelai.processes import Confinement, Program, environment, find
 from parallelai.records import LimitKey, Reply
 
@@ -142,7 +141,7 @@ class AcpEngine:
             said = f"`{self.name}` was not done after {request.timeout_seconds:g} s"
             raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
         except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+            raise first_error(errors, EngineError, ProgramError) from None
 
     def _launch(self, request: Request) -> Launch:
         """Say how the agent of a request is started. Looks at files; makes the agent's own home, where it has one."""

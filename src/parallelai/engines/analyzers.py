@@ -21,8 +21,7 @@ from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import Availability, Capabilities, Estimate, FinalEvent, Port, Request
 from parallelai.engines.ruff import GONE, NOT_PYTHON, Bounds, Checked, Ruff, find_ruff, find_version
 from parallelai.engines.sarif_tools import run_tools
-from parallelai.engines.side_by_side import first
-from parallelai.errors import Rejected, Unavailable
+from parallelai.errors import Rejected, Unavailable, first_error
 from parallelai.records import FREE, Coverage, FileNote, FilePart, Finding, LimitKey, Reply
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class AnalyzersEngine:
                 by_ruff = group.create_task(ruff.check(files.names, bounds))
                 by_tools = group.create_task(run_tools(tools, list(files.names.values()), request, bounds))
         except BaseExceptionGroup as errors:
-            raise first(errors) from None
+            raise first_error(errors) from None
         return by_ruff.result(), by_tools.result()
 
     def _notes(self) -> list[str]:

@@ -19,9 +19,17 @@ from typing import Protocol
 from parallelai.engines.client_errors import judge
 from parallelai.engines.own_folders import package_version
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent
-from parallelai.engines.turns import first_error, joined
+from parallelai.engines.turns import joined
 from parallelai.engines.untrusted import clean, shorten
-from parallelai.errors import EngineError, Internal, Invalid, ProgramError, Transient, Unavailable
+from parallelai.errors import (
+    EngineError,
+    Internal,
+    Invalid,
+    ProgramError,
+    Transient,
+    Unavailable,
+    first_error,
+)
 from parallelai.processes import Completed, Feed, Program, run
 from parallelai.records import Usage
 
@@ -90,7 +98,7 @@ async def converse(
             talk = _Conversation(program, reader, port, wall, voice, group)
             return await talk.hold()
     except BaseExceptionGroup as errors:
-        raise _translated(first_error(errors)) from None
+        raise _translated(first_error(errors, EngineError, ProgramError)) from None
 
 
 class _Conversation:

@@ -59,7 +59,16 @@ from parallelai.engines.protocol import (
 )
 from parallelai.engines.replies import to_reply
 from parallelai.engines.untrusted import clean
-from parallelai.errors import EngineError, Internal, Invalid, ProgramError, TimedOut, Transient, Unavailable
+from parallelai.errors import (
+    EngineError,
+    Internal,
+    Invalid,
+    ProgramError,
+    TimedOut,
+    Transient,
+    Unavailable,
+    first_error,
+)
 from parallelai.processes import Completed, Confinement, Program, environment, find, run
 from parallelai.processes.removing import remove
 from parallelai.processes.temporary import make_folder
@@ -155,7 +164,7 @@ class CommandEngine:
                 finally:
                     stream.end()
         except BaseExceptionGroup as errors:
-            raise _translated(_first(errors)) from None
+            raise _translated(first_error(errors)) from None
         said = self._said(reader, completed, request, folder)
         if loopback_port(self._entry.base_url) is not None:  # whatever the program takes it to cost
             said = dataclasses.replace(said, usage=dataclasses.replace(said.usage, usd=0.0, basis="free"))
@@ -318,14 +327,6 @@ class _Stream:
                 return
             if self._is_ended:
                 self._news.set()
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a group, however deep it lies."""
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -29,7 +29,7 @@ from parallelai.engines.protocol import (
     Request,
     TextEvent,
 )
-from parallelai.errors import EngineError
+from parallelai.errors import EngineError, first_error
 from parallelai.records import LimitKey, Reply, Usage, from_json, to_json
 
 AT_ONCE = 4
@@ -150,9 +150,7 @@ async def judge(
     except _Failed as failure:
         return Verdict(name, False, str(failure))
     except Exception as error:  # the boundary to somebody else's engine: a crash is a verdict
-        found = error
-        while isinstance(found, ExceptionGroup):
-            found = found.exceptions[0]
+        found = first_error(error)
         return Verdict(name, False, f"raised {type(found).__name__}: {found}")
     return Verdict(name, True)
 

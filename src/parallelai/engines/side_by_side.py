@@ -7,6 +7,8 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from parallelai.errors import first_error
+
 T = TypeVar("T")
 
 MAX_BYTES = 128 * 1024
@@ -41,12 +43,4 @@ async def carry_out(work: Callable[[T], Awaitable[None]], items: Iterable[T], *,
             for _ in range(at_once):
                 group.create_task(one_after_another())
     except BaseExceptionGroup as errors:
-        raise first(errors) from None
-
-
-def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the first single error of a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        raise first_error(errors) from None

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from parallelai import processes
 from parallelai.engines.protocol import Request
-from parallelai.errors import EngineError, ParallelAIError, StoreError
+from parallelai.errors import EngineError, StoreError, first_error
 from parallelai.events import (
     Event,
     EventData,
@@ -208,7 +208,7 @@ class Runner:
                 for engine, taken in self._flights.memory_taken.items():
                     await asyncio.to_thread(self._job.memory.keep_session_memory, engine, taken)
         except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+            raise first_error(failures) from failures
 
     def interrupt(self, signal: int) -> None:
         """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once.
@@ -452,12 +452,3 @@ class Runner:
     def _now(self) -> float:
         """The Unix time, from a clock that never goes back."""
         return time.monotonic() + self._clock_offset
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one failure that matters: an error that we know, before what it brought along."""
-    known = failures.subgroup(ParallelAIError) or failures
-    found: BaseException = known
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from parallelai.errors import EngineError, ParallelAIError
+from parallelai.errors import EngineError, ParallelAIError, first_error
 from parallelai.events import EventData, GateEnded, GateStarted
 from parallelai.records import ErrorKind, ErrorRecord
 from parallelai.work.gates.commands import Result, asks_for_report, shown
@@ -60,7 +60,7 @@ async def phase_gate(
         faults = errors.subgroup((ParallelAIError, OSError))
         if faults is None:
             raise
-        return PhaseVerdict(False, error=_fault(_first(faults)))
+        return PhaseVerdict(False, error=_fault(first_error(faults)))
     return judged([task.result() for task in tasks], pass_rate)
 
 
@@ -113,11 +113,6 @@ def _failed(result: Result) -> ErrorRecord:
     if result.said and not result.failing:
         said = f"{said}: {result.said[-1500:]}"
     return ErrorRecord("gate_failed", said, result.log, result.advice or f"see `{result.log}`")
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    found = errors.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _fault(error: BaseException) -> ErrorRecord:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from parallelai.errors import ParallelAIError
+from parallelai.errors import ParallelAIError, first_error
 from parallelai.events import LandingBlocked, LandingLanded
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
@@ -98,7 +98,8 @@ class Session:
                 while state.queue:
                     await self._round(blaming)
         except* ParallelAIError as group:
-            error = _leaves(group)[0]
+            error = first_error(group)
+            assert isinstance(error, ParallelAIError)  # noqa: S101 -- the group holds no other
             for name in [one for one in self._all if one not in state.arrivals]:
                 self._block(name, of_error(error))
         return state.arrivals
@@ -390,10 +391,3 @@ class Session:
         return await self._means.merging.record(
             tree, (tip.commit, *dict.fromkeys(self._squashed)), "As landed"
         )
-
-
-def _leaves(group: BaseExceptionGroup[ParallelAIError]) -> list[ParallelAIError]:
-    found: list[ParallelAIError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
