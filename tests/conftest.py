@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -23,10 +25,48 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _numbers = itertools.count()
 
+# Workers of pytest-xdist all collect everything: which of them this is, and of how many.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+# What is collected stays until the end: to look for circles in it, then and with each test, would free nothing.
+gc.disable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let each worker begin with other files: what one has rewritten and compiled, the others only read."""
+    report = yield
+    if isinstance(collector, pytest.Dir):
+        first = len(report.result) * _WORKER // _WORKERS
+        report.result = [*report.result[first:], *report.result[:first]]
+    return report
+
+
+def pytest_sessionstart() -> None:
+    """Projects of tests are their own: what stands above them would be found in their stead."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    for above in (folder, *folder.parents):
+        for mark in ("parallelai.toml", ".parallelai"):
+            if (above / mark).exists():
+                raise pytest.UsageError(
+                    f"`{above / mark}` is not a test's: remove it, or set TMPDIR to another folder"
+                )
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: at the end of many at once, one alone would keep all waiting."""
+    if _WORKERS > 1:  # all have to agree on the order
+        items.sort(key=lambda item: item.path)
     items.sort(key=lambda item: not any(item.iter_markers("slow")) and not any(item.iter_markers("timeout")))
+
+
+def pytest_collection_finish() -> None:
+    """From here on circles are looked for, but not in what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,3 +98,13 @@ def home(homes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     return made
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder, as it is for this test."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder

@@ -27,6 +27,8 @@ ROLES_FOLDER = ".parallelai/roles"
 """Where a project keeps its roles, a YAML file each."""
 PYPROJECT = "pyproject.toml [tool.parallelai]"
 """The origin of what a project says in that table."""
+MARKS = ("parallelai.toml", ".parallelai")
+"""What makes a folder that git does not know a project, and all below it a part of that."""
 _MOST_ROLES = 500
 DEEPEST = 40
 _OWN = frozenset({"PARALLELAI_MARK", "PARALLELAI_CONFIG"})  # variables that are no settings
@@ -92,7 +94,7 @@ def find_project(start: Path, given: Path | None = None) -> Project:
         return Project(root, _state_of(root))
     start = start.resolve()
     folders = [start, *start.parents] if start.is_dir() else list(start.parents)
-    for marks in ((".git",), ("parallelai.toml", ".parallelai")):
+    for marks in ((".git",), MARKS):
         for folder in folders:
             if _is_bare(folder):
                 return Project(folder, folder / ".parallelai" / "state")

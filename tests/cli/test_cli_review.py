@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -436,3 +438,40 @@ def test_whoever_reads_may_leave(here: Path) -> None:
     assert ended.stdout.splitlines()[-1] in ("0", "141")
     assert "Traceback" not in ended.stderr
     assert "Error" not in ended.stderr
+
+
+def test_whose_project_is_all_of_the_home_folder_is_told(
+    cli: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".parallelai").mkdir()
+    (home / "work").mkdir()
+    (home / "work/a.py").write_text("x = 1\n")
+    monkeypatch.chdir(home / "work")
+    note = (
+        f"the project is `{home}`, for there is `{home / '.parallelai'}`; `--project .` makes it this folder"
+    )
+
+    assert note in cli("review").err
+    assert "the project is" not in cli("review", "--project", ".").err
+
+
+def test_ctrl_c_ends_a_review_whose_files_are_not_listed_yet(here: Path, tmp_path: Path) -> None:
+    slow, begun, until = tmp_path / "programs" / "git", tmp_path / "begun", tmp_path / "enough"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *ls-files*) touch {begun}; until [ -e {until} ]; do sleep 0.05; done;; esac\n'
+    )
+    slow.chmod(0o755)
+    env = {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
+
+    with subprocess.Popen([*_program(), "review"], cwd=here, env=env, stderr=subprocess.PIPE) as review:
+        while not begun.exists() and review.poll() is None:
+            time.sleep(0.01)
+        review.send_signal(signal.SIGINT)
+        try:
+            _, err = review.communicate(timeout=60)
+        finally:
+            until.touch()
+
+    assert review.returncode == 130
+    assert b"interrupted" in err

@@ -575,6 +575,9 @@ def test_a_push_is_told_also_of_what_had_landed_before(cli: Any, ready: Path, re
     assert (called.code, row["workstream"]["landed"]["pushed"]) == (0, "origin/main")
     assert git(ready.parent / "remote.git", "rev-parse", "main") == git(ready, "rev-parse", "main")
     assert "  pushed to `origin/main`\n" in cli("work", "land", "cat", "--push").out
+    (status,) = cli("work", "status", "cat", "--json").document["workstreams"]
+    assert status["pushed"] == "origin/main"
+    assert ", pushed to origin/main\n" in cli("work", "status", "cat").out
     git(ready.parent / "remote.git", "update-ref", "refs/heads/main", "main~1")
     assert cli("work", "land", "--all", "--push").code == 0
     assert git(ready.parent / "remote.git", "rev-parse", "main") == git(ready, "rev-parse", "main")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shops import git, shop_with
 
 PLAN = """\
 version: 1
@@ -19,26 +19,11 @@ gates: {landing: ["python3 -c 'pass'"], canary: "off"}
 AGENT = "import pathlib, sys\nsys.stdin.read()\npathlib.Path('src/a.txt').write_text('a')\n"
 
 
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> Path:
     """A repository in which the one workstream of a plan has landed."""
-    root = tmp_path / "shop"
-    (root / "src").mkdir(parents=True)
-    (root / "src" / "x.txt").write_text("x\n")
-    (root / "agent.py").write_text(AGENT)
-    (root / "plan.yaml").write_text(PLAN)
-    git(tmp_path, "init", "-qb", "main", str(root))
-    git(root, "config", "user.email", "a@example.org")
-    git(root, "config", "user.name", "A")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
+    root = shop_with(tmp_path, monkeypatch, {"src/x.txt": "x\n", "agent.py": AGENT, "plan.yaml": PLAN})
     git(root, "tag", "first")
-    monkeypatch.chdir(root)
     assert cli("work", "run", "plan.yaml").code == 0
     assert (root / "src" / "a.txt").exists()
     return root

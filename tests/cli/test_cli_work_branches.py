@@ -116,3 +116,15 @@ def test_a_gate_whose_program_git_does_not_hold_is_told_once_what_brings_it(cli:
     (shop / "parallelai.toml").write_text('[workspace]\nlink = ["tools.log"]\n[gates]\ncanary = "off"\n')
     assert cli("trust").code == 0
     assert cli(*land[:-1], "tools.log/check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("gate", "what_helps"),
+    [("/none/check", "correct the command's path"), ("sh -c 'kill -9 $$'", "let the base pass")],
+)
+def test_what_would_not_help_a_gate_that_came_to_no_end_is_not_advised(
+    cli: Any, shop: Path, gate: str, what_helps: str
+) -> None:
+    refused = cli("work", "land", "--branches", "idea", "--gate", gate, "--json")
+    (row,) = refused.document["tasks"]
+    assert (refused.code, row["error"]["next"]) == (4, what_helps)

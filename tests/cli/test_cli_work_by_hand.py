@@ -444,6 +444,11 @@ def test_leave_to_change_a_file_that_is_not_there_says_so_and_what_may_be_meant(
     assert "`src/apps.py` is not there yet, and may be made; did you mean `src/app.py`?\n" in misspelt.out
     assert new.out.endswith("`docs/guide.md` is not there yet, and may be made\n")
     assert (there.code, misspelt.code, new.code) == (0, 0, 0)
+    folder = cli("work", "lease", "abe", "src")
+    assert (folder.code, folder.err) == (
+        2,
+        "error: `src` is a folder\n  next: name the files in it, by their paths\n",
+    )
 
 
 def test_what_is_given_up_holds_nothing_that_was_merged_of_the_target(cli: Any, shop: Path) -> None:
@@ -481,7 +486,29 @@ def test_of_a_worktree_that_was_moved_it_is_said_where_it_is_and_what_brings_it_
         assert f"was moved from `{old}` to `{new}`" in again.err
 
     assert f"its worktree was moved to `{new}`\n  {back}\n" in cli("work", "clean").out
+    assert f"\nabe: parallelai/abe in {new}, moved from {old}\n" in cli("work", "status", "abe").out
+    assert (row(cli, "abe")["worktree"], row(cli, "abe")["is_ready"]) == (str(new), False)
+    assert row(cli, "abe")["why"] == f"its worktree was moved: `{back}` brings it back"
     git(shop, *back.split()[1:])
     assert cli("work", "start", "plan.yaml", "abe").code == 0
     assert cli("work", "done", "abe").code == 0
     assert row(cli, "abe")["is_ready"]
+
+
+def test_what_was_merged_by_hand_is_no_difference_any_more(cli: Any, shop: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    assert cli("work", "diff", "abe").out == "`abe` has changed nothing\n"
+    folder = shop.parent / "shop-worktrees" / "abe"
+    (folder / "src" / "abe.py").write_text("x = 1\n")
+    commit(folder, "mine")
+    (shop / "other.txt").write_text("theirs\n")
+    commit(shop, "other")
+    assert "+++ b/src/abe.py\n" in cli("work", "diff", "abe").out
+
+    git(shop, "merge", "-q", "-m", "by hand", "parallelai/abe")
+
+    assert cli("work", "diff", "abe").out == "`abe` is merged: its target has all of it\n"
+    git(folder, "merge", "-q", "main")
+    (folder / "src" / "more.py").write_text("x = 2\n")
+    shown = cli("work", "diff", "abe").out
+    assert [line for line in shown.splitlines() if line.startswith("+++")] == ["+++ b/src/more.py"]

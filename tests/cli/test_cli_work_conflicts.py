@@ -170,6 +170,35 @@ def test_commits_that_nobody_judged_are_not_synced(cli: Any, there: Path) -> Non
     assert "kept out" in said(cli("work", "done", "one"))
 
 
+def test_a_conflict_of_what_is_not_committed_is_told_with_the_way_to_settle_it(cli: Any, there: Path) -> None:
+    (there.parent.parent / "shop" / "two").mkdir()
+    (there.parent.parent / "shop" / "two" / "c.txt").write_text("of main\n")
+    git(there.parent.parent / "shop", "add", "-A")
+    git(there.parent.parent / "shop", "commit", "-qm", "more of main")
+    place = there.parent / "two"
+    (place / "two").mkdir()
+    (place / "two" / "c.txt").write_text("of two\n")
+
+    for called in (cli("work", "sync"), cli("work", "sync", "two")):
+        assert "two: not synced: what is not committed there and the target changed" in called.out
+        assert (
+            "`two/c.txt` (`parallelai work done two` commits it, then `parallelai work sync two`)"
+            in called.out
+        )
+    assert cli("work", "done", "two").code == 0
+    assert "`two/c.txt` has to be settled in" in cli("work", "sync", "two").out
+
+
+def test_a_conflict_of_both_says_what_is_in_the_way_of_settling(cli: Any, there: Path) -> None:
+    (there / "one" / "c.txt").write_text("1\n2\nthree\nfour\n")
+
+    refused = cli("work", "sync", "one")
+
+    assert refused.out.startswith("one: not synced: what is not committed there and the target changed")
+    assert cli("work", "done", "one").code == 0
+    assert "`one/c.txt` has to be settled in" in cli("work", "sync", "one").out
+
+
 def test_the_target_alone_is_no_work(cli: Any, there: Path) -> None:
     git(there.with_name("two"), "merge", "-q", "main")
     assert "`two` has changed nothing" in said(cli("work", "done", "two"))

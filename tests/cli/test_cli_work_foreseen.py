@@ -125,6 +125,12 @@ def test_a_use_of_what_is_gone_is_told_before_and_after(cli: Any, shop: Path) ->
     land = ("work", "land", "--branches", "gone", "use")
     said = "logic conflict, which git merges: `use` calls `subtract(a, b)`, which `gone` removed"
     assert f"note: {said}" in cli(*land, "--dry-run").out
+    shadow = ("work", "conflicts", "--branches", "gone", "use", "--shadow")
+    tried = cli(*shadow, "--fail")
+    assert (tried.code, tried.out[:23]) == (1, "2 fit together on main:")
+    assert f" × use: {said} (src/calc.py:1)\n" in tried.out
+    (logic,) = cli(*shadow, "--json").document["logic"]
+    assert sorted(logic["names"]) == ["gone", "use"]
     landed = cli(*land)
     assert (landed.code, landed.out.count(f"gone, use: {said}")) == (0, 1)
 
@@ -136,6 +142,24 @@ def test_a_shadow_landing_keeps_out_what_brings_markers(cli: Any, shop: Path) ->
     assert (called.code, "1 fit together on main: plain" in called.out) == (1, True)
     assert "breaks alone: marks (conflict)\n  it brings conflict markers in `m.txt:1`\n" in called.out
     assert json.loads(cli("--json", *shadow).out)["breaking"][0]["names"] == ["marks"]
+
+
+def test_the_logs_of_a_shadow_are_named_where_a_gate_fails_and_go_once_they_are_old(
+    cli: Any, shop: Path
+) -> None:
+    branch(shop, "bad", {"bad.txt": "x\n"})
+    gate = ("--gate", "sh -c 'test ! -e bad.txt || { echo it is bad; exit 1; }'")
+    shadow = ("work", "conflicts", "--branches", "bad", "plain", "--shadow", *gate)
+    called = cli(*shadow)
+    assert "breaks alone: bad (gate failed)\n" in called.out
+    assert "ended with exit 1: it is bad\n" in called.out
+    log = shop / re.findall(r"^  at (.+)$", called.out, re.M)[0]
+    assert "it is bad" in log.read_text()
+    folder = log.parent.parent
+    os.utime(folder, (0, 0))
+    cli(*shadow)
+    assert not folder.exists()
+    assert not (shop / ".parallelai" / "state" / "runs").exists()
 
 
 def test_of_what_one_deleted_it_is_not_said_that_both_changed_the_same_lines(cli: Any, shop: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,32 @@ def test_prune_leaves_runs_that_keep_work_and_says_what_takes_it(
     for patch in named:
         (shop / patch).unlink()
     assert cli("runs", "prune", "--keep", "0", "--yes").out == f"deleted {run}\n"
+
+
+@pytest.mark.parametrize("how", ["merge", "rebase"])
+def test_what_is_given_up_amid_a_merge_is_the_workstreams_own_side_and_all_is_kept(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    shop = shop_with(tmp_path, monkeypatch, {"plan.yaml": PLAN, "one/a": "base\n" + "-\n" * 8})
+    assert cli("work", "start", "plan.yaml").code == 0
+    worktree = tmp_path / "shop-worktrees" / "one"
+    (worktree / "one" / "a").write_text("mine\n" + "-\n" * 8)
+    commit(worktree, "mine")
+    (worktree / "one" / "later").write_text("later\n")
+    commit(worktree, "later")
+    (shop / "one" / "a").write_text("theirs\n" + "-\n" * 8 + "theirs\n")
+    commit(shop, "theirs")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(worktree, how, "main")
+
+    said = cli("work", "drop", "one", "--yes").out
+
+    if how == "rebase":  # its patch is of what it was cut from
+        git(shop, "checkout", "-q", "HEAD~1")
+    git(shop, "apply", said.split("`")[3])
+    end = "theirs\n" if how == "merge" else ""
+    assert (shop / "one" / "a").read_text() == "mine\n" + "-\n" * 8 + end
+    assert (shop / "one" / "later").read_text() == "later\n"
+    assert "all as it lay there is kept in git" in said
+    git(shop, *said.split("`git ")[1].split("`")[0].split())
+    assert "<<<<<<< " in git(shop, "show", "one-left:one/a")

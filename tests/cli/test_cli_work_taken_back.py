@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,69 @@ def test_what_would_be_removed_is_told_so(cli: Any, place: Path) -> None:
     assert cli("work", "clean", "--dry-run").out == "abe: would be removed\n"
     assert place.exists()
     assert cli("work", "clean").out == "abe: removed\n"
+
+
+def test_what_was_given_up_since_is_begun_anew_and_lands_no_more(cli: Any, place: Path) -> None:
+    assert cli("work", "drop", "abe", "--yes").code == 0
+
+    refused = cli("work", "undo", "abe")
+
+    assert (refused.code, "`parallelai work land abe`" in refused.err) == (2, False)
+    assert (
+        "`abe` was taken back already\n  next: `parallelai work start plan.yaml abe` begins it anew"
+        in refused.err
+    )
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+
+
+def test_what_could_not_go_with_what_was_given_up_goes_by_the_same_command(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    git(place.parent, "init", "-q", str(place / "inner"))
+    assert "stays: no patch can hold `inner/`" in cli("work", "drop", "abe", "--yes").out
+    (kept,) = cli("work", "clean", "--json").document["kept"]
+    assert kept["command"] == "parallelai work drop abe"
+
+    shutil.rmtree(place / "inner")
+    again = cli("work", "drop", "abe", "--yes")
+
+    assert (again.code, again.out.endswith("/patches/abe.patch`\n")) == (0, True)
+    assert (place.exists(), git(shop, "branch", "--list", "parallelai/abe")) == (False, "")
+    assert cli("work", "drop", "abe", "--yes").code == 2
+
+
+def test_the_branch_that_a_killed_drop_left_goes_and_what_came_to_it_since_is_kept(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    tip = git(place, "rev-parse", "HEAD")
+    assert cli("work", "drop", "abe", "--yes").code == 0
+    git(shop, "branch", "parallelai/abe", tip)
+    again = cli("work", "drop", "abe", "--yes")
+    assert (again.code, again.out.endswith("/patches/abe.patch`\n")) == (0, True)
+
+    git(shop, "worktree", "add", "-q", "-b", "parallelai/abe", str(shop.parent / "mine"), tip)
+    (shop.parent / "mine" / "since.txt").write_text("since\n")
+    commit(shop.parent / "mine", "since")
+    git(shop, "worktree", "remove", str(shop.parent / "mine"))
+    again = cli("work", "drop", "abe", "--yes")
+
+    patch = shop / again.out.split("`")[-2]
+    assert (patch.name, "+since" in patch.read_text()) == ("abe-2.patch", True)
+    assert git(shop, "branch", "--list", "parallelai/abe") == ""
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+
+
+@pytest.mark.parametrize("place", WAYS[::2], indirect=True)
+def test_what_was_amended_after_it_landed_is_taken_back_and_lands_again(
+    cli: Any, place: Path, shop: Path
+) -> None:
+    assert cli("work", "land", "abe").code == 0
+    git(shop, "commit", "-q", "--amend", "-m", "In words of my own")
+    (shop / "later.txt").write_text("later\n")
+    commit(shop, "later")
+
+    undone = cli("work", "undo", "abe")
+
+    assert (undone.code, there(shop), (shop / "later.txt").exists()) == (0, {}, True)
+    assert cli("work", "land", "abe").out.endswith("1 of 1 landed\n")
+    assert there(shop) == BOTH

@@ -8,9 +8,19 @@ from typing import Any, cast
 import pytest
 
 from parallelai import DAGStrategy, MultiEngine, ParallelAI
-from parallelai.engines.protocol import Capabilities, Estimate, Port, Request
+from parallelai.engines.protocol import (
+    Capabilities,
+    Estimate,
+    Port,
+    Request,
+    SessionEvent,
+    TextEvent,
+    ToolEvent,
+    UsageEvent,
+)
+from parallelai.errors import RateLimited, Transient
 from parallelai.plan.model import Task
-from parallelai.records import Finding, LimitKey, Reply
+from parallelai.records import Coverage, Finding, LimitKey, Reply, Usage
 from parallelai.run.nodes import Node
 from running import FakeEngine, opened, project, statuses, tasks
 
@@ -105,7 +115,7 @@ async def test_a_reply_with_fields_of_another_type_fails_its_own_task_only(tmp_p
         finding: dict[str, Any] = {"file": "a.py", "line": (1, 1), "severity": "high", "message": "m"}
         return Reply(text="t", findings=(Finding(**{**finding, **odd}),))
 
-    bytes_, number, other, long_number = cast("Any", (b"t", 5, object(), 10**5000))
+    bytes_, number, other, long_number, word = cast("Any", (b"t", 5, object(), 10**5000, "word"))
     replies = {
         "text": Reply(text=bytes_),
         "model": Reply(text="t", model=other),
@@ -116,6 +126,22 @@ async def test_a_reply_with_fields_of_another_type_fails_its_own_task_only(tmp_p
         "line": found(line=5),
         "place": found(line=(1, long_number)),
         "message": found(message=None),
+        "category": found(category=None),
+        "rule": found(rule=5),
+        "suggestion": found(suggestion=["a"]),
+        "quote": found(quote=b"q"),
+        "confidence": found(confidence="high"),
+        "tier": found(tier="perhaps"),
+        "state": found(state="new"),
+        "by": found(by="me"),
+        "votes": found(votes="many"),
+        "change": Reply(text="t", change=word),
+        "coverage": Reply(text="t", coverage=Coverage(covered=number)),
+        "skipped": Reply(text="t", coverage=Coverage(skipped=(word,))),
+        "usage": Reply(text="t", usage=word),
+        "tokens": Reply(text="t", usage=Usage(input=word)),
+        "earned": Reply(text="t", usage=Usage(1, 0, 1, 0, -3.0, "client")),
+        "basis": Reply(text="t", usage=Usage(1, 0, 1, 0, 1.0, word)),
         "data": Reply(text="t", data={"n": long_number}),
         "good": found(column=(1, 2)),
     }
@@ -130,6 +156,41 @@ async def test_a_reply_with_fields_of_another_type_fails_its_own_task_only(tmp_p
         assert of_run is not None
         assert statuses(of_run) == {name: "ok" if name == "good" else "failed" for name in replies}
     assert {row.error.kind for row in document.tasks if row.error is not None} == {"invalid"}
+
+
+async def test_reports_and_errors_with_fields_of_another_type_fail_their_own_task_only(
+    tmp_path: Path,
+) -> None:
+    number, cause = cast("Any", (5, ValueError("the server said so")))
+    reports = {
+        "session": SessionEvent(number),
+        "delta": TextEvent(number),
+        "used": UsageEvent(number),
+        "tokens": UsageEvent(Usage(input=cast("Any", "many"))),
+        "event": cause,
+    }
+    errors = {
+        "said": Transient(cause),
+        "next": Transient("x", next=number),
+        "wait": RateLimited("x", retry_after_seconds=cast("Any", "soon")),
+    }
+    fine = {"argument": ToolEvent("1", "shell", "started", {"what": object()})}
+
+    async def odd(request: Request, port: Port) -> str:
+        if request.task in errors:
+            raise errors[request.task]
+        await port.emit({**reports, **fine}[request.task])
+        return "done"
+
+    async with opened(tmp_path, FakeEngine("odd", odd)) as ai:
+        asked = tasks(*reports, *errors, *fine, engine="odd", retries=0)
+        document = await ai.execute(tasks=asked)
+        assert ai.runs.show(document.run).tasks == document.tasks
+    wrong = dict.fromkeys((*reports, *errors), "failed")
+    assert statuses(document) == {**wrong, **dict.fromkeys(fine, "ok")}
+    told = {row.id: row.error for row in document.tasks if row.error is not None}
+    assert {told[name].kind for name in reports} == {"invalid"}
+    assert "the server said so" in told["said"].said
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "landing"])

@@ -70,8 +70,8 @@ class ScriptedAgent:
             message = json.loads(line)
             if "method" in message:
                 works.add(asyncio.create_task(self._answer(message)))
-            else:
-                self.asked.pop(message["id"]).set_result(message)
+            elif asked := self.asked.pop(message["id"], None):  # what a script prints may be answered too
+                asked.set_result(message)
 
     async def _answer(self, message: dict[str, Any]) -> None:
         done: dict[str, Any] = {}

@@ -250,6 +250,11 @@ async def test_usage_is_the_turn_s_and_money_a_difference(world: World) -> None:
     assert again.usage == Usage(usd=0.5, basis="client")
 
 
+async def test_an_endless_cost_is_none(world: World) -> None:
+    reply = await world.do({"cost": 0.25}, {"cost": float("inf")}, {"say": "a"})
+    assert reply.usage == Usage(usd=0.25, basis="client")
+
+
 async def test_money_of_a_session_from_before_is_unknown_rather_than_all_of_it(world: World) -> None:
     first = await world.do({"cost": 0.25}, {"say": "a"}, engine=world.engine(can={"resume": True}))
     reply = await world.do(
@@ -318,6 +323,9 @@ async def test_the_kind_of_what_is_asked_may_have_been_told_before(world: World)
         ({"places": ["{root}/a.txt", "/a.txt"]}, "edit outside of its folder"),
         ({"input": {"filePath": "../a.txt"}}, "edit outside of its folder"),
         ({"input": {"path": "~/.profile"}}, "edit outside of its folder"),
+        ({"places": ["file:///etc/passwd"]}, "edit outside of its folder"),
+        ({"input": {"path": "a\0b"}}, "edit outside of its folder"),
+        ({"input": {"path": "a\ud800"}}, "edit outside of its folder"),
         ({"places": ["out/a.txt"]}, "edit outside of its folder"),
         ({"input": {"content": "x"}}, "edit of what it does not name"),
         ({"kind": "read", "places": ["/etc/passwd"]}, "read outside of its folder"),
@@ -338,6 +346,32 @@ async def test_what_lies_outside_of_the_folder_is_no_plain_edit(
     assert verdict(question, workspace, is_confined=False) == ("allow" if is_plain else "ask")
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked", "what"),
+    [
+        ("edit", {"places": ["{root}/link/a.txt", "{root}/link"]}, "edit"),
+        ("read", {"places": ["{root}/link"]}, "read"),
+        ("edit", {"places": ["{root}/out"]}, "other outside of its folder"),
+        ("edit", {"input": {"tool": "write"}}, "other"),
+        ("execute", {"places": ["{root}/link"]}, "execute"),
+    ],
+    ids=["edit", "read", "out", "no place", "command"],
+)
+async def test_leave_for_a_link_to_its_own_folder_is_that_for_the_call_itself(
+    world: World, kind: str, asked: dict[str, Any], what: str
+) -> None:
+    """opencode asks first for leave to go to a folder whose path is not below its own, whatever it leads to."""
+    (world.root / "link").symlink_to(world.root)
+    (world.root / "out").symlink_to(world.root.parent)
+    told = json.loads(json.dumps(asked).replace("{root}", str(world.root)))
+    await world.do(
+        {"tool": {"toolCallId": "asked", "kind": kind, "title": "it"}},
+        {"ask": ["allow_once"], "kind": "other", **told},
+        {"say": "x"},
+    )
+    assert [question.what for question in world.port.questions] == [what]
+
+
 async def test_a_question_that_cannot_be_answered_ends_the_turn(world: World) -> None:
     class Nobody(CollectingPort):
         async def ask(self, question: Question) -> Answer:
@@ -348,10 +382,15 @@ async def test_a_question_that_cannot_be_answered_ends_the_turn(world: World) ->
         await world.do({"ask": ["allow_once"]}, {"say": "x"})
 
 
-async def test_waiting_for_a_person_takes_no_time(world: World) -> None:
+async def test_waiting_for_a_person_takes_no_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time
+
     class Slow(CollectingPort):
         async def ask(self, question: Question) -> Answer:
-            await asyncio.sleep(11)  # more than the time-out, which an agent's start on a busy machine needs
+            # Later by more than the time-out, which an agent's start on a busy machine needs.
+            monkeypatch.setattr(loop, "time", lambda: now() + 11)
+            await asyncio.sleep(0.01)  # what is due by now happens
             return Answer("allow_once")
 
     world.port = Slow()

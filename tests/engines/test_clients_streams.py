@@ -225,13 +225,18 @@ def test_of_a_client_that_says_nothing_readable_is_told_what_to_do(
 
 
 def test_a_price_that_claude_guesses_is_unknown_and_one_that_it_knows_its_own() -> None:
-    for basis, usd in (("unknown", None), ("published", 0.5)):
+    for basis, told, usd in (
+        ("unknown", 0.5, None),
+        ("published", 0.5, 0.5),
+        ("published", 1e999, None),
+        ("published", -1, None),
+    ):
         reader = ClaudeReader("it", ROOT, LimitKey("it"))
         figures = {
             "inputTokens": 5,
             "cacheReadInputTokens": 90,
             "outputTokens": 7,
-            "costUSD": 0.5,
+            "costUSD": told,
             "costBasis": basis,
         }
         end = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cancelling import cancelled_in
 
 from parallelai.engines.codex import CodexEngine
 from parallelai.engines.codex_program import own_program
@@ -193,16 +192,6 @@ def test_what_is_no_launcher_of_npm_is_started_as_it_is(tmp_path: Path, name: st
 # -- a turn
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, as it is for this test."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
-
-
 def engine_of(link: Path) -> CodexEngine:
     entry = EngineEntry(use="codex", base_url="http://models.example/v1", model="m")
     assert link.name == "codex"
@@ -273,20 +262,8 @@ async def test_a_turn_that_is_cancelled_as_it_begins_leaves_no_schema(
 ) -> None:
     link = install(tmp_path, HOISTED)
     monkeypatch.setenv("PATH", f"{link.parent}:/usr/bin:/bin")
-    is_begun, may_go = threading.Event(), threading.Event()
-
-    def slow(path: Path) -> None:
-        is_begun.set()
-        may_go.wait(10)
-
-    monkeypatch.setattr("parallelai.engines.codex.own_program", slow)
-    async with asyncio.TaskGroup() as group:
-        turn = group.create_task(engine_of(link).perform(request(tmp_path, "schema"), CollectingPort()))
-        await asyncio.to_thread(is_begun.wait, 10)
-        turn.cancel()
-        await asyncio.wait({turn})
-        may_go.set()
-    await asyncio.get_running_loop().shutdown_default_executor()  # the thread goes on to its end
+    turn = engine_of(link).perform(request(tmp_path, "schema"), CollectingPort())
+    await cancelled_in("parallelai.engines.codex.own_program", turn, monkeypatch)
     assert list(temporary.iterdir()) == []
 
 

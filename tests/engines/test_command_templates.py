@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cancelling import cancelled_in
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +164,18 @@ def test_pi_s_last_message_and_the_sum_of_its_calls(tmp_path: Path) -> None:
     said, shown = read("pi", PI, tmp_path)
     assert (said.text, shown) == ("done", "I write")
     assert said.usage == Usage(2000, 200, 80, None, None, "unknown")
+
+
+@pytest.mark.parametrize("cost", ["1.2.3", ".", "9" * 400])
+def test_a_cost_of_aider_that_is_no_price_is_unknown(tmp_path: Path, cost: str) -> None:
+    said, _ = read("aider", AIDER.replace("$0.0031", f"${cost}"), tmp_path)
+    assert said.usage == Usage(1200, None, 40)
+
+
+@pytest.mark.parametrize("usd", [1e999, -1, True, "much"])
+def test_a_cost_of_pi_that_is_no_price_is_unknown(tmp_path: Path, usd: Any) -> None:
+    said, _ = read("pi", pi_message("stop", "x", usd=usd) + '\n{"type":"agent_end"}', tmp_path)
+    assert said.usage == Usage(1000, 100, 40)
 
 
 def trajectory(status: str, content: str = "", submission: str = "") -> str:
@@ -319,6 +332,14 @@ async def test_a_server_that_is_not_there_is_said_before_anything_runs(bench: Pa
         await call(bench, "aider", AIDER, CollectingPort(), base_url="http://127.0.0.1:1/v1")
     assert "base_url" in (caught.value.next or "")
     assert not (bench / "work" / "called.json").exists()
+
+
+async def test_a_turn_that_is_cancelled_as_it_begins_leaves_no_folder(
+    bench: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = call(bench, "pi", PI, CollectingPort())
+    await cancelled_in("parallelai.engines.command.refuse_closed", turn, monkeypatch)
+    assert list(temporary.iterdir()) == []
 
 
 async def test_aider_leaves_git_alone(bench: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from processes_support import SOURCE
 
 from parallelai.processes import sweep
 from parallelai.processes.temporary import make_folder, temporary_folder
+
+pytestmark = pytest.mark.usefixtures("temporary")
 
 MAKER = """
 from parallelai.processes.temporary import make_folder
@@ -28,25 +30,25 @@ input()
 """
 
 
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, as it is for this test."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
+def started(program: str) -> tuple[subprocess.Popen[str], Path]:
+    """A process that goes on until its input ends, and the folder that it has made."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
 
 
 @pytest.fixture
 def left() -> Path:
     """The folder of a process that was killed."""
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    with subprocess.Popen(
-        [sys.executable, "-c", MAKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-    ) as process:
-        assert process.stdout is not None
-        folder = Path(process.stdout.readline().strip())
+    process, folder = started(MAKER)
+    with process:
         sweep()
         assert (folder / "index").exists(), "while its process lives it is left alone"
         process.send_signal(signal.SIGKILL)
@@ -110,13 +112,17 @@ def test_on_a_temporary_folder_that_machines_share_each_removes_its_own(left: Pa
     assert not left.exists()
 
 
-def test_what_a_process_made_that_could_not_see_itself_stays(left: Path, temporary: Path) -> None:
-    """In a container whose `/proc` is another's no process finds itself, or any that it could ask about."""
-    words = left.name.split("-")
-    unseen = temporary / "-".join([*words[:4], "0", *words[5:]])
-    unseen.mkdir()
+def test_under_the_proc_of_another_namespace_nothing_is_judged(left: Path, monkeypatch: Any) -> None:
+    """In a container with the host's `/proc` a process finds another one under its number."""
+    other, _ = started(MAKER)
+    with other, monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: other.pid)
+        unseen = make_folder("index")
+        other.communicate("\n")
+        sweep()
+        assert left.exists(), "whether its process is gone cannot be seen"
     sweep()
-    assert unseen.exists()
+    assert (unseen.exists(), left.exists()) == (True, False)
 
 
 def test_two_that_start_at_once_sweep_the_same_folder_and_leave_each_other_s(left: Path) -> None:
@@ -124,26 +130,13 @@ def test_two_that_start_at_once_sweep_the_same_folder_and_leave_each_other_s(lef
     for number in range(200):
         (left / "many" / f"{number}").mkdir()
     sweeper = "from parallelai.processes import sweep\n" + MAKER.replace("print(", "sweep()\nprint(")
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    with contextlib.ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", sweeper],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env=env,
-                )
-            )
-            for _ in range(2)
-        ]
-        made = [Path(process.stdout.readline().strip()) for process in started if process.stdout]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as both:
+        starts = list(both.map(started, [sweeper, sweeper]))
+        processes = [stack.enter_context(process) for process, _ in starts]
         sweep()
-        assert [(folder / "index").exists() for folder in made] == [True, True]
+        assert [(folder / "index").exists() for _, folder in starts] == [True, True]
         assert not left.exists()
-        assert [process.communicate("\n")[1] for process in started] == ["", ""]
+        assert [process.communicate("\n")[1] for process in processes] == ["", ""]
 
 
 def test_after_a_fork_the_child_names_itself(monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from pathlib import Path
 
@@ -46,26 +47,37 @@ def closed(schema):
     return strict
 
 
-RUN = Draft202012Validator(closed(schemas.run_schema()))
-EVENT = Draft202012Validator(schemas.event_schema())
-ERROR = Draft202012Validator(closed(schemas.error_schema()))
+# Made when a test first asks for them: every worker collects this module.
+@functools.cache
+def run_validator():
+    return Draft202012Validator(closed(schemas.run_schema()))
 
 
-@pytest.mark.parametrize("name", sorted(schemas.files()))
-def test_the_shipped_files_are_current(name):
-    shipped = (schemas.FOLDER / name).read_text(encoding="utf-8")
-    assert shipped == schemas.files()[name], "run `python -m parallelai.results.schemas`"
-    Draft202012Validator.check_schema(json.loads(shipped))
+@functools.cache
+def event_validator():
+    return Draft202012Validator(schemas.event_schema())
+
+
+@functools.cache
+def error_validator():
+    return Draft202012Validator(closed(schemas.error_schema()))
+
+
+def test_the_shipped_files_are_current():
+    for name, text in schemas.files().items():
+        shipped = (schemas.FOLDER / name).read_text(encoding="utf-8")
+        assert shipped == text, f"{name}: run `python -m parallelai.results.schemas`"
+        Draft202012Validator.check_schema(json.loads(shipped))
 
 
 def test_the_example_of_the_contracts_is_valid_as_it_is():
-    assert RUN.is_valid(EXAMPLE)
+    assert run_validator().is_valid(EXAMPLE)
 
 
 @given(documents())
 def test_every_document_is_valid_as_it_is_written(document):
     written = json.loads(render(document, RenderContext()))
-    RUN.validate(written)
+    run_validator().validate(written)
     assert list(written) == list(EXAMPLE), "the keys, in the contracts' order"
 
 
@@ -84,9 +96,9 @@ def test_a_workstream_is_described():
     stream = {"branch": "parallelai/gui", "worktree": "../r-worktrees/gui", "base": "9f3c", "stage": "gating"}
     example = copy.deepcopy(EXAMPLE)
     example["tasks"][0]["workstream"] = {**stream, "kept_out": [], "landed": landed}
-    RUN.validate(example)
+    run_validator().validate(example)
     example["tasks"][0]["workstream"]["landed"].pop("tree")
-    assert not RUN.is_valid(example)
+    assert not run_validator().is_valid(example)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_a_workstream_is_described():
 def test_what_is_not_a_run_document_is_refused(damage):
     example = copy.deepcopy(EXAMPLE)
     damage(example)
-    assert not RUN.is_valid(example)
+    assert not run_validator().is_valid(example)
 
 
 def test_a_later_version_may_add_keys():
@@ -190,7 +202,7 @@ def test_every_type_of_event_is_tried():
 @pytest.mark.parametrize("data", HAPPENED, ids=lambda data: data.type)
 def test_events_are_valid_as_they_are_written(data):
     event = events.Event("r-1", 1, "2026-11-20T10:00:00.000000Z", data.type, data, "gui", 2)
-    EVENT.validate(json.loads(events.event_to_json(event)))
+    event_validator().validate(json.loads(events.event_to_json(event)))
     described = set(schemas.event_schema()["$defs"][type(data).__name__]["properties"])
     assert set(to_json(data)) == described
 
@@ -200,15 +212,15 @@ def test_the_example_of_the_contracts_is_a_valid_event():
         '{"v": 1, "run": "r-…", "seq": 418, "at": "…Z", "type": "attempt.ended",'
         ' "task": "gui", "attempt": 2, "data": {}}'
     )
-    assert EVENT.is_valid(json.loads(line))
+    assert event_validator().is_valid(json.loads(line))
 
 
 def test_types_of_later_versions_are_valid_and_broken_data_is_not():
     event = {"v": 1, "run": "r", "seq": 1, "at": "", "type": "lease.asked", "task": None, "attempt": None}
-    EVENT.validate({**event, "data": {"file": "a"}})
-    assert not EVENT.is_valid({**event, "type": "turn.started", "data": {"turn": "one"}})
-    assert not EVENT.is_valid({**event, "seq": 0, "data": {}})
-    assert not EVENT.is_valid(event)
+    event_validator().validate({**event, "data": {"file": "a"}})
+    assert not event_validator().is_valid({**event, "type": "turn.started", "data": {"turn": "one"}})
+    assert not event_validator().is_valid({**event, "seq": 0, "data": {}})
+    assert not event_validator().is_valid(event)
 
 
 # --- errors
@@ -220,14 +232,14 @@ KINDS = [
 
 @given(st.sampled_from([kind for kind in KINDS if kind is not PlanError]), st.text(), st.none() | st.text())
 def test_every_error_is_valid_as_it_is_written(kind, said, where):
-    assert ERROR.is_valid(json.loads(render_error(kind(said, where=where))))
+    assert error_validator().is_valid(json.loads(render_error(kind(said, where=where))))
 
 
 def test_a_plan_error_tells_all_problems():
     written = json.loads(
         render_error(PlanError([Problem("unknown key", "t.yaml", 9, 5), Problem("a cycle")]))
     )
-    ERROR.validate(written)
+    error_validator().validate(written)
     assert [problem["where"] for problem in written["error"]["problems"]] == ["t.yaml:9:5", None]
 
 

@@ -189,6 +189,18 @@ def test_a_long_text_and_many_tasks_are_cut():
     assert shown(document(tasks=tasks), limit=None).count("    x\n") == 1500
 
 
+def test_of_a_long_error_the_beginning_and_the_end_are_told():
+    said = "gate `make` ended with exit 2: " + "".join(f"line {n}\n" for n in range(30)) + "2 tests failed"
+    failed = TaskResult("t", Outcome.BLOCKED, error=ErrorRecord("gate_failed", said, "gates/a.log"))
+    told = shown(document(tasks=(failed,))).splitlines()[1:14]
+    assert told[:3] == [
+        "    gate_failed: gate `make` ended with exit 2: line 0",
+        "    line 1",
+        "    …",
+    ]
+    assert told[3:] == [*(f"    line {n}" for n in range(22, 30)), "    2 tests failed", "    at gates/a.log"]
+
+
 def test_only_tasks_with_something_to_say_are_listed_in_a_review():
     tasks = (
         TaskResult("fine@a.py", Outcome.OK, attempts=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -516,6 +517,16 @@ async def test_a_worktree_that_is_gone_is_said(room: Room, gui: Stream) -> None:
         await gui.guard.check()
     with pytest.raises(Internal, match="no worktree"):
         await gui.again().check()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells where an open folder is now")
+async def test_of_a_worktree_that_was_moved_it_is_said_where_it_is(room: Room, gui: Stream) -> None:
+    await gui.guard.before()
+    moved = room.folder / "moved"
+    room.main.git("worktree", "move", str(gui.root), str(moved))
+    with pytest.raises(Internal, match=f"was moved meanwhile: `{gui.root}` is now `{moved}`") as error:
+        await gui.guard.check()
+    assert error.value.next == f"`mv {moved} {gui.root}` brings back what it did; then go on with the run"
 
 
 async def test_another_folder_in_the_place_of_the_worktree_is_put_aside_and_not_judged(

@@ -83,6 +83,19 @@ async def test_what_the_user_dropped_stays_dropped_though_a_program_used_the_sta
     assert found.files == ("src/b.txt",)
 
 
+async def test_a_stash_of_the_user_that_is_on_top_by_now_is_not_told_as_a_programs(
+    room: Room, gui: Stream
+) -> None:
+    def act() -> None:
+        gui.write({"src/b.txt": "work\n"})
+        traced(gui, "stash", "push", "-q", "-u")
+        for _ in range(2):  # by whom, nobody can say
+            room.main.git("stash", "drop", "-q")
+
+    found = await gui.turn(act)
+    assert (listed(room), found.kept_out) == (["one"], ())
+
+
 async def test_a_turn_that_nobody_judges_is_seen_to_and_gone_on_with(room: Room, gui: Stream) -> None:
     await gui.guard.before()
     gui.write({"src/b.txt": "work\n"})
@@ -160,11 +173,39 @@ async def test_a_checkout_that_a_turn_reset_goes_along_to_what_landed_meanwhile(
     was, now = room.base[:10], landed[0][:10]
     if is_edited:  # nothing is written over
         assert (room.main.root / "elsewhere.txt").read_text() == "mine\n"
-        said = f"left at `{was}`, and its branch is at `{now}`; `git status` says what else was done there"
+        assert room.main.git("status", "--porcelain", "-uno") == " M elsewhere.txt\n"
+        assert any(each.startswith(".git/index (back as it was; ") for each in found.touched)
     else:
         assert room.main.git("status", "--porcelain") == ""
-        said = f"left at `{was}`, and at `{now}` again, with its files"
-    assert f".git/index ({said})" in found.touched
+        assert f".git/index (left at `{was}`, and at `{now}` again, with its files)" in found.touched
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "evil.txt"),
+        ("rm", "-q", "--cached", "elsewhere.txt"),
+        ("reset", "-q", "BASE"),
+        ("reset", "-q", "--hard", "BASE"),
+    ],
+    ids=["add", "rm", "mixed", "hard"],
+)
+async def test_the_index_that_a_turn_wrote_is_as_it_was_with_what_landed_meanwhile(
+    room: Room, gui: Stream, words: tuple[str, ...]
+) -> None:
+    room.main.git("stash", "clear")
+    room.main.write({"staged.txt": "staged\n"})
+    room.main.git("add", "staged.txt")
+
+    def act() -> None:
+        room.main.write({"elsewhere.txt": "landed\n", "evil.txt": "evil\n"})
+        room.main.git("add", "elsewhere.txt")
+        room.main.git("commit", "-qm", "landed", "--only", "elsewhere.txt")
+        traced(gui, *(room.base if each == "BASE" else each for each in words), at=room.main.root)
+
+    found = await gui.turn(act)
+    assert room.main.git("diff", "--cached", "--name-only") == "staged.txt\n"
+    assert any(each.startswith(".git/index (back as it was; ") for each in found.touched)
 
 
 async def test_a_branch_that_a_turn_put_on_what_it_is_on_stays(room: Room, gui: Stream) -> None:

@@ -128,5 +128,6 @@ def test_a_dirty_checkout_keeps_the_undo_pending(field: Field) -> None:
 def test_what_is_not_there_is_refused(field: Field) -> None:
     arrival = field.land([field.branch("one", {"one.txt": "1"})])["one"]
     field.checkout.git("reset", "-q", "--hard", field.base)
-    with pytest.raises(UsageError, match="is not on `main`"):
+    with pytest.raises(UsageError, match="is not on `main`") as refused:
         taken_back(field, arrival)
+    assert refused.value.next == "`git log main` lists what is; `git revert COMMIT` takes that back"

@@ -81,8 +81,10 @@ def test_a_reason_that_has_no_room_is_given_whole_on_lines_of_its_own() -> None:
     assert " ".join(line.strip() for line in lines[2:-1]) == why
     assert lines[-1] == "    its assistant said: reading"
     assert table([replace(PLAIN, engine="codex")], 80)[-1] == "    codex said: reading"
-    long = table([replace(PLAIN, why="word " * 1000)], 80)
+    long = table([replace(PLAIN, why="it failed: " + "word " * 1000 + "2 tests failed")], 80)
     assert len(long) == 11
+    assert long[2].startswith("    it failed: word ")
+    assert (long[4], long[8].endswith(" 2 tests failed")) == ("    …", True)
     assert long[-2] == "    all of it: `parallelai work status gui`"
 
 

@@ -18,8 +18,8 @@ from repositories import Repository, everything
 from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
 from parallelai.engines.protocol import Port, Request
-from parallelai.errors import ConsentError, Rejected, Trespass, UsageError
-from parallelai.events import Event, TaskEnded, WorkspaceRepaired
+from parallelai.errors import ConsentError, EngineError, Rejected, TimedOut, Transient, Trespass, UsageError
+from parallelai.events import AttemptEnded, Event, TaskEnded, WorkspaceRepaired
 from parallelai.plan.load import load
 from parallelai.records import Outcome, Reply, RunDocument
 from parallelai.run.approving import WAITS
@@ -136,6 +136,26 @@ async def test_a_trespass_is_kept_out_told_and_the_rest_lands(user: Repository) 
     assert (user.root / "one.txt").read_text() == "2\n"
     kept = next(event.data for event in events if event.type == "guard.kept_out")
     assert "+not mine" in (user.root / kept.patch).read_text()
+
+
+@pytest.mark.parametrize("error", [Transient("the stream was cut off"), TimedOut("it said nothing")])
+async def test_a_told_turn_that_is_cut_off_leaves_the_rest_to_land(
+    user: Repository, error: EngineError
+) -> None:
+    def cut_off(hands: Hands, request: Request) -> None:
+        writes(("more.txt", "more\n"), ("b.txt", "not mine\n"))(hands, request)
+        raise error
+
+    hands = Hands({"one": [writes(("one.txt", "1\n"), ("a.txt", "not mine\n")), cut_off]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": ["one.txt", "more.txt"]}}}
+    events: list[Event] = []
+    row = rows(await carry_out(user, hands, plan, events))["one"]
+    assert (row.status, row.attempts, len(hands.told["one"])) == (Outcome.OK, 1, 2)
+    assert row.workstream["kept_out"] == ["a.txt", "b.txt"]
+    (reply,) = (event.data.reply for event in events if isinstance(event.data, AttemptEnded))
+    assert reply is not None
+    assert any(note.endswith(f"did not come to its end: {error.said}") for note in reply.notes)
+    assert [(user.root / name).read_text() for name in ("a.txt", "b.txt", "one.txt")] == ["a\n", "b\n", "1\n"]
 
 
 async def test_only_a_trespass_blocks_the_workstream(user: Repository) -> None:

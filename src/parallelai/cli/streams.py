@@ -145,6 +145,8 @@ def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
     where = f"in {status.worktree}" if status.worktree is not None else "has no worktree yet"
     if status.worktree is not None and not Path(status.worktree).is_dir():
         where = "has no worktree any more"
+    elif stream is not None and status.worktree != stream.worktree:
+        where += f", moved from {stream.worktree}"
     lines = ["", f"{status.name}: {status.branch} {where}"]
     if status.landed is None and status.why and not status.pending:
         lines += [f"  {line}" for line in status.why.splitlines()]
@@ -160,8 +162,13 @@ def _kept_out(stream: Stream | None) -> list[str]:
 
 def print_diff(shared: Shared, name: str) -> int:
     """Print what a workstream changed; on stderr what was kept out of it, and where that is."""
-    text = shared.call(lambda ai: ai.work.diff(name))
-    shared.result({"name": name, "patch": text}, text or f"`{name}` has changed nothing")
+    found = shared.call(lambda ai: ai.work.difference(name))
+    nothing = (
+        f"`{name}` is merged: its target has all of it"
+        if found.is_merged
+        else f"`{name}` has changed nothing"
+    )
+    shared.result({"name": name, "patch": found.patch, "merged": found.is_merged}, found.patch or nothing)
     for line in _kept_out(shared.read(lambda ai: ai.work.find(name))):
         shared.say(visible(line))
     return 0
@@ -284,16 +291,19 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
 
     found = shared.call(look, is_noted=True)
     if found is None:
-        shared.result({"target": given["target"], "fits": [], "breaking": [], "runs": 0}, NOBODY)
+        nothing: dict[str, Any] = {"fits": [], "breaking": [], "runs": 0, "logic": []}
+        shared.result({"target": given["target"], **nothing}, NOBODY)
         return 0
     lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits) or 'none'}"]
     for one in found.breaking:
         word = "break together" if len(one.names) > 1 else "breaks alone"
         lines.append(f"{word}: {', '.join(one.names)} ({one.kind.replace('_', ' ')})")
-        lines += [f"  {one.said}"] * (one.kind == "conflict")
+        lines += [f"  {line}" for line in one.said.splitlines()]
+        lines += [f"  at {one.where}"] * bool(one.where)
+    lines += [f"{' × '.join(one.names)}: {one.said}" for one in found.logic]
     lines.append(f"{gate_runs(found.runs)}; nothing was moved")
     shared.result(dataclasses.asdict(found), "\n".join(map(visible, lines)))
-    return int(is_failing and bool(found.breaking))
+    return int(is_failing and bool(found.breaking or found.logic))
 
 
 def gate_runs(count: int) -> str:

@@ -21,7 +21,7 @@ from parallelai.client.notes import notes_of, of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.ready import with_ready
-from parallelai.client.reviews import ReviewOptions, chosen_files, nothing_to_do, review_name
+from parallelai.client.reviews import ReviewOptions, listed_files, nothing_to_do, review_name
 from parallelai.client.rooms import (
     approvals_of,
     places_of,
@@ -139,7 +139,7 @@ class Carrier:
 
     async def review(self, options: ReviewOptions, carry: CarryOut) -> RunDocument:
         """Carry a review out."""
-        tree = chosen_files(self._project, options)
+        tree = await listed_files(self._project, options)
         if not tree.paths:
             return nothing_to_do()
         engines = _members(carry)
@@ -160,7 +160,7 @@ class Carrier:
 
     async def preview(self, options: ReviewOptions, carry: CarryOut) -> tuple[list[str], list[str], str]:
         """Say what a review would do: its files, the engines, and why they would be taken."""
-        tree = chosen_files(self._project, options)
+        tree = await listed_files(self._project, options)
         if not tree.paths:
             return [], [], "nothing"
         async with self._builder(carry, {}, tree=tree) as builder:
@@ -226,7 +226,7 @@ class Carrier:
             options = recorded.review_options(created)
             plan = recorded.plan_of(created, self._project.settings.vars)
             refuse_unused(self._project, plan, given)
-            tree = chosen_files(self._project, options)
+            tree = await listed_files(self._project, options)
             async with self._builder(carry, {}, run, tree=tree) as builder:
                 graph = builder.graph(plan)
                 if plan.tasks[0].each is None:

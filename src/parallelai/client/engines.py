@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from parallelai.client.project import OpenProject
 from parallelai.engines.registry import EngineRow, Registry
-from parallelai.engines.selection import AUTO
 from parallelai.errors import ParallelAIError, UntrustedError, UsageError
+from parallelai.plan.values import AUTO
 
 if TYPE_CHECKING:
     from parallelai.client.adding import Added

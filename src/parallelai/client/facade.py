@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs 
     from parallelai.client.changes import RunChanges
     from parallelai.client.consent import Offer
     from parallelai.client.engines import Engines
+    from parallelai.client.landings import Landings
     from parallelai.client.plans import Plans
     from parallelai.client.reviews import ReviewOptions
     from parallelai.client.runs import Runs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs 
     from parallelai.records import RunDocument, Severity
     from parallelai.run.strategies import Strategy
     from parallelai.work.opening import Ports
+    from parallelai.work.streams.worktrees import Started
 
 
 class AsyncParallelAI:
@@ -90,11 +92,17 @@ class AsyncParallelAI:
     @functools.cached_property
     def work(self) -> Work:
         """Workstreams: started, steered, landed, cleaned."""
-        from parallelai.client.landings import Landings
         from parallelai.client.work import Work
 
-        landings = Landings(self.project, self.runs, self._ports)
-        return Work(self.project, self.runs, self.carry_out_plan, self._carrier.start, landings)
+        def start(plan: Plan, name: str, names: Sequence[str]) -> Awaitable[list[Started]]:
+            return self._carrier.start(plan, name, names)
+
+        return Work(self.project, self.runs, self.carry_out_plan, start, self._landings)
+
+    def _landings(self) -> Landings:
+        from parallelai.client.landings import Landings
+
+        return Landings(self.project, self.runs, self._ports)
 
     @functools.cached_property
     def _carrier(self) -> Carrier:
@@ -277,9 +285,9 @@ class AsyncParallelAI:
         if self._carrier.before(options, carry) is not None:  # who does it was chosen then
             return None
         from parallelai.client.consent import offer
-        from parallelai.client.reviews import chosen_files
+        from parallelai.client.reviews import listed_files
 
-        tree = chosen_files(self.project, options)
+        tree = await listed_files(self.project, options)
         template = self.project.templates.get(options.template)
         if not tree.paths or template is None:  # a name of none is refused later
             return None

@@ -21,7 +21,7 @@ from parallelai.client.support import unsupported, unsupported_settings
 from parallelai.engines.protocol import TUNED, Request
 from parallelai.engines.registry import Registry
 from parallelai.engines.replay import recorded_engine
-from parallelai.engines.selection import AUTO, About, Source, money_limit, select
+from parallelai.engines.selection import About, Source, money_limit, select
 from parallelai.errors import PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
@@ -32,6 +32,7 @@ from parallelai.plan.model import Budget, Choice, EngineEntry, PhaseGate, Plan, 
 from parallelai.plan.resolve import model_for, role_of
 from parallelai.plan.roles import ROLES_FOLDER, used, with_roles
 from parallelai.plan.tiers import tier_for
+from parallelai.plan.values import AUTO
 from parallelai.records import ErrorRecord
 from parallelai.run import strategies
 from parallelai.run.job import Assignment, Job

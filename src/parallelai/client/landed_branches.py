@@ -12,7 +12,6 @@ from parallelai.errors import UsageError
 from parallelai.events import LandingUndone, RunCreated, TaskEnded
 from parallelai.git.repository import Repository
 from parallelai.store import Journal
-from parallelai.work.landing.messages import LANDS
 from parallelai.work.streams.record import Landed, Rules, Stream
 
 KIND = "land"
@@ -105,6 +104,8 @@ def land_again(created: RunCreated) -> UsageError:
 
 async def _brought(repository: Repository, commits: Sequence[str]) -> dict[str, frozenset[str]]:
     """The tips that each of these commits landed, as its trailers say; nothing of one that is gone."""
+    from parallelai.work.landing.messages import LANDS  # with all that lands: a list of runs needs none of it
+
     found: dict[str, frozenset[str]] = dict.fromkeys(commits, frozenset())
     if not found:
         return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,10 +28,12 @@ from parallelai.plan.model import Plan
 from parallelai.store.place import prepare
 from parallelai.work.conflicts import Head
 from parallelai.work.gates.judge import GateJudge
+from parallelai.work.gates.memory import KEPT_SECONDS
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.records import Arrival, Candidate
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ground, make_gates, make_lander, open_gates
+from parallelai.work.scratch import folders
 from parallelai.work.streams.base import pending_of
 from parallelai.work.streams.names import worktree_path
 from parallelai.work.streams.registry import Streams
@@ -99,7 +103,10 @@ class LandingMeans:
     ) -> AsyncIterator[Opened]:
         """Open a landing: folders for its gates are made, and go with it. Without `append` it is only tried."""
         repository = await open_repository(self._project.root)
-        folder = self._project.state / "runs" / run
+        is_tried = append is None
+        tried = self._project.state / "work" / "tried"
+        await asyncio.to_thread(_clear, tried)
+        folder = (tried if is_tried else self._project.state / "runs") / run
         settings = self._project.settings
         worktrees = worktree_path(
             repository, "x", Path(settings.worktrees.path) if settings.worktrees.path else None
@@ -107,12 +114,11 @@ class LandingMeans:
         hidden = (str(self._project.state), str(worktrees))
 
         def tell(task: str | None, data: EventData) -> None:
-            if append is not None:  # what is only tried is no fact of a run
+            if not is_tried:  # what is only tried is no fact of a run
                 append(data, task=task)
 
         state, grace = self._project.state, plan.limits.grace
         ledger = Ledger(self._project.machine, state)
-        is_tried = append is None
         ground = Ground(repository, run, state, folder, hidden, tell, grace, ledger=ledger, is_tried=is_tried)
         ignored = ignored_gate(self._project, plan, asked.gates)
         plan = asked.over(plan)
@@ -124,3 +130,11 @@ class LandingMeans:
             gates = make_gates(ground, trees, plan.gates, ports)
             lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, target, ports)
             yield Opened(repository, lander, gates, plan, target, ignored)
+
+
+def _clear(tried: Path) -> None:
+    """Remove the logs of landings that were only tried, once what their gates said is believed no more."""
+    with contextlib.suppress(OSError):
+        for folder in list(tried.iterdir()):
+            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                folders.remove(folder)

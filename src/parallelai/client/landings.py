@@ -184,8 +184,16 @@ class Landings:
                 continue
             if stream.target not in pushed:
                 pushed[stream.target] = await self._push(stream, asked)
-            rows[stream.name] = with_push(rows[stream.name], pushed[stream.target])
+            where = pushed[stream.target]
+            rows[stream.name] = with_push(rows[stream.name], where)
+            if isinstance(where, str) and stream.landed is not None and stream.landed.pushed != where:
+                await self._note_push(stream, dataclasses.replace(stream.landed, pushed=where))
         return rows
+
+    async def _note_push(self, stream: Stream, landed: Landed) -> None:
+        """Write down that something was pushed after it had landed."""
+        now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, landed=landed))
+        await self._plans.note_pushed(now)
 
     async def _push(self, stream: Stream, asked: Asked) -> str | ErrorRecord:
         plan = self._plans.of(stream)
@@ -395,7 +403,9 @@ class Landings:
         async with self._before(names, patterns, asked, is_shadow=True) as (landing, able, held):
             found = await landing.lander.shadow(able)
             out = (Breaking((one.name,), "conflict", one.error.said) for one in held if one.error is not None)
-            return dataclasses.replace(found, breaking=(*found.breaking, *out))
+            notes = await self._means.logic(landing, able)
+            logic = tuple(Breaking(one.names, "logic", one.said) for one in notes if len(set(one.names)) > 1)
+            return dataclasses.replace(found, breaking=(*found.breaking, *out), logic=logic)
 
     @asynccontextmanager
     async def _before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from parallelai.work.status.progress import Watched
 from parallelai.work.status.saying import said_lately
 from parallelai.work.status.unstarted import unstarted
 from parallelai.work.streams.landed import is_taken_over, strayed
+from parallelai.work.streams.moved import back, moved_to
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
@@ -59,23 +61,22 @@ class Looking:
                 seen[stream.run] = self._seen(stream.run)
             work = seen[stream.run].work(stream.name)
             progress = seen[stream.run].watched.of(stream.name)
-            found.append(
-                status_of(
-                    stream,
-                    progress,
-                    now=datetime.now(UTC),
-                    todo=work.todo if work is not None else (),
-                    checks=len(work.checks) if work is not None else 0,
-                    files=await self._files(repository, stream, now[stream.name]),
-                    landed=landed,
-                    words=self._words(stream.run, progress.stream),
-                    is_lost=stream.name in lost,
-                    waits=said_to(stream, standings) if stream.name in pending else None,
-                    is_interrupted=self._runs.is_interrupted(stream.run),
-                    is_at_rest=not self._is_live(stream.run),
-                    conflicts=conflicts.get(stream.name),
-                )
+            status = status_of(
+                stream,
+                progress,
+                now=datetime.now(UTC),
+                todo=work.todo if work is not None else (),
+                checks=len(work.checks) if work is not None else 0,
+                files=await self._files(repository, stream, now[stream.name]),
+                landed=landed,
+                words=self._words(stream.run, progress.stream),
+                is_lost=stream.name in lost,
+                waits=said_to(stream, standings) if stream.name in pending else None,
+                is_interrupted=self._runs.is_interrupted(stream.run),
+                is_at_rest=not self._is_live(stream.run),
+                conflicts=conflicts.get(stream.name),
             )
+            found.append(_where_it_is(repository, stream, status))
         return found + [each for each in unbegun.values() if not names or each.name in names]
 
     async def landed(self) -> frozenset[str]:
@@ -205,3 +206,13 @@ class Looking:
             return await count(repository.git, stream.base, now)
         except ParallelAIError:  # what it was cut from is gone
             return None
+
+
+def _where_it_is(repository: Repository, stream: Stream, status: StreamStatus) -> StreamStatus:
+    """The status with the folder that a worktree was moved to; nobody has looked there whether it was begun."""
+    path = moved_to(repository, stream)
+    if path is None:
+        return status
+    is_unseen = stream.state == "open" and status.stage == "waiting"
+    why = f"its worktree was moved: `{back(path, stream)}` brings it back" if is_unseen else status.why
+    return dataclasses.replace(status, worktree=str(path), why=why)

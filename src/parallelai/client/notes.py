@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from parallelai import config
 
 if TYPE_CHECKING:
     from parallelai.client.project import OpenProject
@@ -26,7 +29,7 @@ def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     from parallelai.client.folders import confinement_notes  # what only lists things needs no room of runs
     from parallelai.plan.model import positions
 
-    notes = of_ignored(project)
+    notes = [*_of_root(project), *of_ignored(project)]
     members = {member for who in job.assignments.values() for member in who.choice.members}
     uses = {entry.use for name, entry in job.entries.items() if name in members}
     notes += confinement_notes(job)
@@ -34,6 +37,16 @@ def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
         notes.append("`analyzers` has rules of its own: the checklist is for models")
     return (*positions(job.plan).notes, *notes, *_of_templates(job))
+
+
+def _of_root(project: OpenProject) -> list[str]:
+    """Say that a project is all that one has: by a run that was once made there, mostly."""
+    root = project.root
+    if project.is_named or root == project.start or root not in (Path(root.anchor), Path.home().resolve()):
+        return []
+    marks = (root / mark for mark in config.MARKS)
+    found = next((mark for mark in marks if mark.exists()), root)
+    return [f"the project is `{root}`, for there is `{found}`; `--project .` makes it this folder"]
 
 
 def _of_permissions(job: Job, members: set[str]) -> list[str]:

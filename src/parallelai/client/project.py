@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ class OpenProject:
         is_trusted: bool = False,
     ) -> None:
         self.start = start.resolve()
+        self.is_named = given is not None
         self.place = config.find_project(self.start, given)
         self.config = config.load(self.place, env=os.environ, overrides=overrides or {})
         self.given = {engine.name: engine for engine in engines}
@@ -208,13 +211,30 @@ class OpenProject:
         return self._list() if self._listing is None else self._listing.result()
 
     def list_ahead(self) -> None:
-        """Begin to list the files, in a thread: git takes as long for it as much else takes to be loaded."""
-        from concurrent.futures import ThreadPoolExecutor
+        """Begin to list the files, in a thread: git takes as long for it as much else takes to be loaded.
 
-        if self._listing is None and "tree" not in self.__dict__:
-            with_one = ThreadPoolExecutor(1, thread_name_prefix="listing")
-            self._listing = with_one.submit(self._list)
-            with_one.shutdown(wait=False)
+        Nobody waits for that thread at an end without the files: outside git a listing may take minutes.
+        """
+        from concurrent.futures import Future
+
+        listing: Future[Tree]
+        if self._listing is not None or "tree" in self.__dict__:
+            return
+        self._listing = listing = Future()
+        listing.set_running_or_notify_cancel()  # who no longer waits for it does not end it
+
+        def carry_out() -> None:
+            try:
+                listing.set_result(self._list())
+            except BaseException as failure:
+                listing.set_exception(failure)
+
+        threading.Thread(target=carry_out, name="listing", daemon=True).start()
+
+    async def listed(self) -> None:
+        """Wait for the list that `list_ahead` began; whoever waits may be interrupted, as `tree` cannot be."""
+        if self._listing is not None:
+            await asyncio.wrap_future(self._listing)
 
     def _list(self) -> Tree:
         from parallelai.git.listing import list_files
@@ -251,8 +271,8 @@ class OpenProject:
     def names(self, variables: Iterable[str] = ()) -> Names:
         """The names that a plan may use beside its own; `variables` are set beside it."""
         from parallelai.engines.models_table import familiar_names
-        from parallelai.engines.selection import AUTO
         from parallelai.plan.load import Names
+        from parallelai.plan.values import AUTO
 
         settings = self.settings
         return Names(

@@ -48,6 +48,13 @@ def list_ahead(project: OpenProject, options: ReviewOptions) -> None:
         project.list_ahead()
 
 
+async def listed_files(project: OpenProject, options: ReviewOptions) -> FileTree:
+    """As `chosen_files`; whoever waits for the list of a large project may be interrupted."""
+    list_ahead(project, options)
+    await project.listed()
+    return chosen_files(project, options)
+
+
 def _is_ours(path: str) -> bool:
     """Whether a file is ParallelAI's own settings: nobody who names no file wants these reviewed."""
     return path == "parallelai.toml" or path.startswith(".parallelai/")

@@ -20,7 +20,6 @@ from parallelai.client.not_running import not_running
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.pruning import Holding, end, holding
-from parallelai.client.recorded import created, refuse_stopping
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (
@@ -151,6 +150,8 @@ class Runs:
         """Give the command that goes on with a run that was interrupted."""
         row = self.find(run)
         if row.kind == KIND:
+            from parallelai.client.recorded import created
+
             return again(created(self._project.store.journal, row.id))
         return f"parallelai runs resume {row.id}"
 
@@ -230,6 +231,8 @@ class Runs:
 
         Raises `BusyError` where it is just stopping.
         """
+        from parallelai.client.recorded import created, refuse_stopping
+
         row = self.find(run)
         if row.kind == KIND:
             raise land_again(created(self._project.store.journal, row.id))

@@ -97,12 +97,12 @@ class Steering:
         stream, wanted = self._streams.find(name), leaving.checked(paths)
         if is_finished(stream):
             raise finished(stream)
+        notes = await leaving.not_there(await open_repository(self._project.root), stream, wanted)
         if self.is_live(stream.run):
             said = await self._runs.ask(stream.run, "lease", {"name": name, "paths": wanted})
         else:
             said = await leaving.leave(self._streams, self._project.root, stream, wanted)
-        repository = await open_repository(self._project.root)
-        return "\n".join([said, *await leaving.not_there(repository, stream, wanted)])
+        return "\n".join([said, *notes])
 
     async def _steer(self, name: str, kind: str, args: dict[str, Any], said: str) -> str:
         stream = self._streams.find(name)

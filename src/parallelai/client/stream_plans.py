@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import parallelai
 from parallelai.client.gates_of_config import over_config
 from parallelai.client.project import OpenProject
 from parallelai.client.recorded import begun_anew, plan_now
 from parallelai.client.runs import Runs
-from parallelai.events import RunCreated
+from parallelai.events import RunCreated, TaskEnded
 from parallelai.plan.model import Plan
+from parallelai.records import Outcome
 from parallelai.run.report import Report
 from parallelai.store import RunWriter
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Stream, described
 
 
 class StreamPlans:
@@ -50,6 +52,19 @@ class StreamPlans:
                 writer.append(created)
                 await writer.flush()
             yield writer
+
+    async def note_pushed(self, stream: Stream) -> None:
+        """Write into the run of what was pushed later that nothing is left of it: it may have ended for want of that.
+
+        Raises `BusyError`, and `UsageError` as `of` does.
+        """
+        ended = self.report(stream).results.get(stream.name)
+        if ended is None:
+            return
+        row = replace(ended.result, status=Outcome.OK, error=None, workstream=described(stream))
+        async with self.writer(stream) as writer:
+            writer.append(TaskEnded(row), task=stream.name)
+            await writer.flush()
 
     def _created(self, stream: Stream) -> RunCreated | None:
         if self._runs.is_kept(stream.run):

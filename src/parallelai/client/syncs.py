@@ -47,9 +47,10 @@ async def bring(
     synced = await syncing.sync(repository, streams, stream, onto, how)
     if synced.ok:
         return Synced(stream.name, True, "synced" if synced.has_moved else "up to date")
-    if is_named and (how == "merge" or await _is_taken_back(repository, stream, onto)):
-        taken = await taking_over.take_over(repository, streams, stream, onto)
-        if taken.ok and taken.has_moved:
+    is_met = is_named and synced.meets == "commits"
+    if is_met and (how == "merge" or await _is_taken_back(repository, stream, onto)):
+        synced = await taking_over.take_over(repository, streams, stream, onto)
+        if synced.ok:
             return Synced(stream.name, False, _to_settle(streams.find(stream.name)))
     named = f": {listed(synced.files)}" if synced.files else ""
     return Synced(stream.name, False, f"not synced: {synced.why}{named}{_advice(synced, how, is_named)}")
@@ -62,13 +63,15 @@ async def _is_taken_back(repository: Repository, stream: Stream, onto: str) -> b
 
 def _advice(synced: syncing.Synced, how: How, is_named: bool) -> str:
     name, target = synced.stream.name, synced.stream.target
-    if synced.files and how == "rebase":
-        return f" (`git rebase {target}` there, settle it, then `parallelai work done {name}`)"
-    return (
-        f" (`parallelai work sync {name}` puts both sides into its files)"
-        if synced.files and not is_named
-        else ""
-    )
+    match synced.meets:
+        case "uncommitted":
+            return f" (`parallelai work done {name}` commits it, then `parallelai work sync {name}`)"
+        case "commits" if how == "rebase":
+            return f" (`git rebase {target}` there, settle it, then `parallelai work done {name}`)"
+        case "commits" if not is_named:
+            return f" (`parallelai work sync {name}` puts both sides into its files)"
+        case _:
+            return ""
 
 
 def _to_settle(stream: Stream) -> str:

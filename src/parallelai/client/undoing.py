@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from parallelai.client.landable import finished
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
 from parallelai.work.streams.record import Landed, Stream
@@ -100,7 +101,9 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
 
 
 async def _lands_again(repository: Repository, stream: Stream) -> str | None:
-    """What lands again what was taken back; None where a branch is gone, or has other work."""
+    """What lands again what was taken back, or begins it anew; None where a branch is gone, or has other work."""
+    if stream.state == "dropped":
+        return finished(stream).next
     if stream.worktree:
         return f"`parallelai work land {stream.name}` lands it again"
     for name in _names(stream.branch):

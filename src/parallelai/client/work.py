@@ -3,46 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from parallelai.client.arrivals import told
-from parallelai.client.landable import worktree_gone
-from parallelai.client.landings import Landings
-from parallelai.client.looking import Looking
 from parallelai.client.project import OpenProject
-from parallelai.client.recorded import plan_of
 from parallelai.client.runs import Runs
-from parallelai.client.secrets import secrets_finder
-from parallelai.client.steering import Steering
-from parallelai.client.syncs import Synced, bring
 from parallelai.errors import NotFoundError, ParallelAIError, UsageError
 from parallelai.events import AttemptReserved, SessionOpened
 from parallelai.git.repository import open_repository
 from parallelai.plan import load
 from parallelai.plan.model import Plan
-from parallelai.plan.roles import with_roles
-from parallelai.work.context.notes import notes_of
-from parallelai.work.context.pack import Context, context
-from parallelai.work.guard import hooks
-from parallelai.work.landing.following import follow
-from parallelai.work.landing.waiting import Waiting, said_of
 from parallelai.work.ledger import Held, Ledger
-from parallelai.work.status.folding import StreamStatus
 from parallelai.work.streams import clean, left
-from parallelai.work.streams.carrying import How
+from parallelai.work.streams.landed import held_since
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
-from parallelai.work.streams.revisiting import is_out, why_left
-from parallelai.work.streams.worktrees import Started
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each is loaded when it is first used: to look at workstreams starts and lands none
+    from parallelai.client.landings import Landings
+    from parallelai.client.looking import Looking
     from parallelai.client.options import CarryOut
+    from parallelai.client.steering import Steering
+    from parallelai.client.syncs import Synced
     from parallelai.records import RunDocument
+    from parallelai.work.context.pack import Context
+    from parallelai.work.guard import hooks
+    from parallelai.work.landing.waiting import Waiting
+    from parallelai.work.status.folding import StreamStatus
+    from parallelai.work.streams.carrying import How
+    from parallelai.work.streams.worktrees import Started
 
 
 class CarryOutPlan(Protocol):
@@ -68,6 +62,14 @@ class Attach:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """What a workstream has, as a patch, that its target has not; `is_merged`: it has all of it by now."""
+
+    patch: str
+    is_merged: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
     """The workstreams whose worktrees were removed, or would be, and why others are kept."""
 
@@ -79,15 +81,35 @@ class Work:
     """The workstreams of a project. A name is a workstream's id in its plan."""
 
     def __init__(
-        self, project: OpenProject, runs: Runs, carry_out: CarryOutPlan, start: StartPlan, landings: Landings
+        self,
+        project: OpenProject,
+        runs: Runs,
+        carry_out: CarryOutPlan,
+        start: StartPlan,
+        landings: Callable[[], Landings],
     ) -> None:
         self._project = project
         self._runs = runs
         self._carry_out = carry_out
         self._start = start
-        self._looking = Looking(project, runs)
-        self._steering = Steering(project, runs)
-        self.landings = landings
+        self._make_landings = landings
+
+    @functools.cached_property
+    def landings(self) -> Landings:
+        """Landings by hand."""
+        return self._make_landings()
+
+    @functools.cached_property
+    def _looking(self) -> Looking:
+        from parallelai.client.looking import Looking
+
+        return Looking(self._project, self._runs)
+
+    @functools.cached_property
+    def _steering(self) -> Steering:
+        from parallelai.client.steering import Steering
+
+        return Steering(self._project, self._runs)
 
     @property
     def streams(self) -> Streams:
@@ -146,6 +168,8 @@ class Work:
 
     def left_out(self, plan: str) -> dict[str, str]:
         """Say of a plan's workstreams that a person took out why a run leaves them alone, unless asked for them."""
+        from parallelai.work.streams.revisiting import is_out, why_left
+
         return {
             each.name: why_left(each) for each in self.streams.all() if each.plan == plan and is_out(each)
         }
@@ -160,12 +184,17 @@ class Work:
 
     async def follow(self) -> tuple[str, ...]:
         """Move checkouts that could not follow a landing, if git would by now; says what waits still, and why."""
+        from parallelai.work.landing.following import follow
+        from parallelai.work.landing.waiting import said_of
+
         if not await self.waiting():
             return ()
         repository = await open_repository(self._project.root)
         return tuple(said_of(standing) for standing in await follow(repository, self.streams))
 
     def _plan_of(self, run: str) -> Plan:
+        from parallelai.client.recorded import plan_of
+
         created = self._runs.report(run).created if self._runs.is_kept(run) else None
         if created is None:
             return Plan()
@@ -179,20 +208,33 @@ class Work:
             (*(each.name for each in streams), *(work.id for plan in plans for work in plan.works))
         )
 
+    async def _gone(self, stream: Stream) -> UsageError:
+        """The error of who needs a worktree that is not there."""
+        from parallelai.client.landable import worktree_gone
+
+        return worktree_gone(await open_repository(self._project.root), stream)
+
     async def diff(self, name: str) -> str:
         """Give all that a workstream changed since it was cut, committed or not, as a patch.
 
-        Of one that is finished: what it brought, and where its worktree is still there, what came to that since.
+        What somebody merged by hand since is left out. Of one that is finished: what it brought, and where its worktree
+        is still there, what came to that since.
         """
+        return (await self.difference(name)).patch
+
+    async def difference(self, name: str) -> Difference:
+        """As `diff`, and whether there is nothing because the target has it all."""
         stream = self.find(name)
         is_there = Path(stream.worktree).is_dir()
         repository = await open_repository(self._project.root)
         if not is_finished(stream) and not is_there:
-            raise worktree_gone(repository, stream)
+            raise await self._gone(stream)
         now = await current(repository, stream) if is_there else stream.head
         options = ("-r", "-p", "--find-renames", "--full-index")
-        patch = await repository.git.run("diff-tree", *options, stream.base, now)
-        return patch.decode("utf-8", "replace")
+        base = stream.base if is_finished(stream) else await held_since(repository, stream, now)
+        patch = await repository.git.run("diff-tree", *options, base, now)
+        is_merged = base == now and await repository.tree(now) != await repository.tree(stream.base)
+        return Difference(patch.decode("utf-8", "replace"), is_merged)
 
     async def context(self, name: str, plan: str | Path | None = None) -> Context:
         """Give what the assistant of a workstream would be told now if it began; takes nothing of that away.
@@ -200,6 +242,10 @@ class Work:
         The task is told as the plan has it: what a run renders of it (variables, templates, results of plain tasks)
         comes only there. Raises `NotFoundError`.
         """
+        from parallelai.plan.roles import with_roles
+        from parallelai.work.context.notes import notes_of
+        from parallelai.work.context.pack import context
+
         repository = await open_repository(self._project.root)
         stream = self.streams.get(name)
         if plan is None and stream is None:
@@ -237,7 +283,7 @@ class Work:
         stream = self.find(name)
         if not Path(stream.worktree).is_dir():
             if not is_finished(stream):
-                raise worktree_gone(await open_repository(self._project.root), stream)
+                raise await self._gone(stream)
             again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(name)}` begins it anew"
             raise UsageError(f"`{name}` is {stream.state}: its worktree is gone", next=again)
         opened, given = self._session(stream), await self._given(stream)
@@ -324,7 +370,7 @@ class Work:
         those = [self._steering.at_rest(name) for name in dict.fromkeys(names)]
         for stream in those:
             if not Path(stream.worktree).is_dir():
-                raise worktree_gone(await open_repository(self._project.root), stream)
+                raise await self._gone(stream)
         said: list[str] = []
         for stream in those:
             try:
@@ -335,21 +381,30 @@ class Work:
         return "\n".join(said)
 
     async def drop(self, name: str) -> str:
-        """Give a workstream up: its work is kept as a patch, its worktree and branch go."""
-        stream = self._steering.at_rest(name)
+        """Give a workstream up: its work is kept as a patch, its worktree and branch go.
+
+        Of one that was given up, what could not go then, or a killed process left, goes now.
+        """
+        from parallelai.client.arrivals import told
+
+        stream = self.streams.find(name)
         repository = await open_repository(self._project.root)
+        if stream.state != "dropped" or not await clean.is_there(repository, stream):
+            stream = self._steering.at_rest(name)
         folder = self._project.state / "runs" / stream.run / "patches"
         dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
-        if dropped.patch is None:
+        if dropped.stream.patch is None:
             said = f"`{name}` is given up; there was no work in it"
-            return "\n".join([said, *map(told, stream.kept_out)])
-        shown = os.path.relpath(dropped.patch, self._project.root)
+            return "\n".join([said, *map(told, stream.kept_out), *dropped.notes])
+        shown = os.path.relpath(dropped.stream.patch, self._project.root)
         return "\n".join([f"`{name}` is given up; its work is kept in `{shown}`", *dropped.notes])
 
     # -- bringing it home
 
     async def sync(self, names: Sequence[str] = ()) -> tuple[Synced, ...]:
         """Bring what has landed since into worktrees that are at rest; see `syncs.bring`."""
+        from parallelai.client.syncs import Synced, bring
+
         repository = await open_repository(self._project.root)
         done = []
         those = [self._steering.at_rest(name) for name in names] if names else self.all()
@@ -405,6 +460,8 @@ class Work:
 
     async def install_hooks(self) -> str:
         """Install the hooks that give people the guard's check."""
+        from parallelai.work.guard import hooks
+
         repository = await open_repository(self._project.root)
         return "\n".join(await hooks.install(repository)) or "the hooks are installed already"
 
@@ -412,6 +469,9 @@ class Work:
         self, folder: Path, *, pushed: str | None = None, index_file: Path | None = None
     ) -> hooks.Checked:
         """Make the check of a hook that git called in a folder; `pushed` is what git told the pre-push hook."""
+        from parallelai.client.secrets import secrets_finder
+        from parallelai.work.guard import hooks
+
         repository = await open_repository(self._project.root)
         streams = self.streams.open()
         return await hooks.check(
@@ -420,5 +480,7 @@ class Work:
 
     async def uninstall_hooks(self) -> str:
         """Take the hooks out again."""
+        from parallelai.work.guard import hooks
+
         repository = await open_repository(self._project.root)
         return "\n".join(await hooks.uninstall(repository)) or "no hook of ours is installed"

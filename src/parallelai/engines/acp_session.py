@@ -228,30 +228,23 @@ class Session:
         except EngineError:
             await self._turn.spend(self._usage(None))
             raise
-        self._summed = await self._sum(response)
-        if (failure := await self._failure()) is not None:
+        if (failure := await self._look_up(response)) is not None:
             await self._turn.spend(self._usage(response))
             raise read_error(self._agent.name, 0, failure)
         return response
 
-    async def _sum(self, response: schema.PromptResponse) -> Usage | None:
-        """Add up the turn's calls by the agent's report, where its answer counts the last one alone."""
-        reporter, folder, last = (
-            self._launch.reports,
-            self._agent.report_folder,
-            read_response_usage(response),
-        )
-        if reporter is None or folder is None or last is None or not self._launch.counts_last_call:
-            return None
-        report = await asyncio.to_thread(read_report, folder)
-        return await asyncio.to_thread(usage_of, reporter, report, self.id, self._since, last)
+    async def _look_up(self, response: schema.PromptResponse) -> str | None:
+        """Say why the turn failed, where the agent answers as if it had not, and only its report has it.
 
-    async def _failure(self) -> str | None:
-        """Say why the turn failed, where the agent answers as if it had not, and only its report has it."""
+        Adds up the turn's calls, too, where its answer counts the last one alone.
+        """
         reporter, folder = self._launch.reports, self._agent.report_folder
         if reporter is None or folder is None:
             return None
         report = await asyncio.to_thread(read_report, folder)
+        last = read_response_usage(response) if self._launch.counts_last_call else None
+        if last is not None:
+            self._summed = await asyncio.to_thread(usage_of, reporter, report, self.id, self._since, last)
         return await asyncio.to_thread(failure_of, reporter, report, self.id, self._since)
 
     async def _watch(self, task: asyncio.Task[schema.PromptResponse], news: News | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parallelai.engines.acp_updates import Updates
+from parallelai.engines.acp_updates import Updates, names_places
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent, UsageEvent
 from parallelai.engines.turns import joined
 from parallelai.engines.untrusted import clean, shorten
@@ -165,6 +165,8 @@ class Turn:
             what = f"{what} of what it does not name"
         elif not _are_inside(places, self.updates.root):
             what = f"{what} outside of its folder"
+        elif what == "other" and names_places(tool_call):
+            what = kind  # opencode asks so about a link to its folder, of which it compares the text
         options = (ALLOW, REJECT) if ALLOW in kinds else (REJECT,)
         detail = shorten(clean(tool_call.title or title), 2_000)
         question = Question(f"p{self._asked}", what, options, detail)
@@ -196,10 +198,17 @@ class Turn:
 def _are_inside(places: Sequence[str], root: str) -> bool:
     """Whether all places lie in a folder, also by what links lead to."""
     top = os.path.realpath(root)
-    reals = (os.path.realpath(os.path.join(root, place)) for place in places if "\0" not in place)  # noqa: PTH118
-    return not any(place.startswith("~") or "\0" in place for place in places) and all(
-        real == top or real.startswith(f"{top.rstrip('/')}/") for real in reals
-    )
+    return all(_is_inside(place, top) for place in places)
+
+
+def _is_inside(place: str, top: str) -> bool:
+    if place.startswith("~") or "://" in place:  # an agent may well read more into it than a name
+        return False
+    try:
+        real = os.path.realpath(os.path.join(top, place))  # noqa: PTH118
+    except ValueError:  # what is in it is in no path
+        return False
+    return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parallelai.engines.protocol import EngineEvent, FilesEvent, PlanEvent, TextEvent, ToolEvent
-from parallelai.engines.untrusted import clean, safe_path, shorten
+from parallelai.engines.untrusted import clean, money, safe_path, shorten
 from parallelai.errors import Invalid
 from parallelai.records import Usage
 
@@ -104,7 +104,8 @@ class Updates:
             entries = getattr(update.plan, "entries", None)
             return [PlanEvent(tuple(_plan_items(entries)))] if entries else []
         if kind == "usage_update" and update.cost is not None and update.cost.currency == "USD":
-            self.usd = max(0.0, update.cost.amount)
+            usd = money(update.cost.amount)
+            self.usd = self.usd if usd is None else usd
         return []
 
     def finish(self) -> list[EngineEvent]:
@@ -161,6 +162,11 @@ class Updates:
         usage = read_tokens(meta.get("usage")) if isinstance(meta, Mapping) else None
         if usage is not None:
             self.metered = usage if self.metered is None else self.metered + usage
+
+
+def names_places(call: Any) -> bool:
+    """Say whether a tool call itself names a place."""
+    return bool(_named(call))
 
 
 def _named(call: Any) -> list[str]:

@@ -26,7 +26,7 @@ from parallelai.engines.protocol import (
     ToolEvent,
     WaitingEvent,
 )
-from parallelai.engines.untrusted import clean, shorten
+from parallelai.engines.untrusted import clean, money, shorten
 from parallelai.errors import EngineError, Invalid, Refused
 from parallelai.records import LimitKey, Usage
 
@@ -324,15 +324,14 @@ def _of_model(figures: Mapping[str, Any]) -> Usage:
         _count_of(figures, "cacheReadInputTokens"),
         _count_of(figures, "cacheCreationInputTokens"),
     )
-    usd, basis = figures.get("costUSD"), figures.get("costBasis")
-    is_priced = isinstance(usd, int | float) and not isinstance(usd, bool) and basis != "unknown"
+    usd = money(figures.get("costUSD")) if figures.get("costBasis") != "unknown" else None
     return Usage(
         _count_of(figures, "inputTokens") + cached + written,
         cached,
         _count_of(figures, "outputTokens"),
         _count_of(figures, "thinkingTokens"),
-        max(0.0, float(usd)) if is_priced and usd is not None else None,
-        "client" if is_priced else "unknown",
+        usd,
+        "unknown" if usd is None else "client",
     )
 
 

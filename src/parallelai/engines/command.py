@@ -18,6 +18,7 @@ import itertools
 import operator
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,9 +152,12 @@ class CommandEngine:
 
     async def _run(self, request: Request, port: Port, folder: Path | None) -> Reply:
         if folder is None and request.workspace is None:
-            program = self._program(request, None)
-        else:  # it looks at folders and tries sandboxes
-            program = await asyncio.to_thread(self._program, request, folder)
+            program = self._program(request, self._wanted(request), {}, None)
+        else:  # it looks at folders, and tries servers and sandboxes
+            wanted = await asyncio.to_thread(self._wanted, request)
+            # Not in a thread: who is cancelled there removes the folder, and it would come back.
+            given = {} if folder is None else write_files(self._template, wanted, folder)
+            program = await asyncio.to_thread(self._program, request, wanted, given, folder)
         reader = self._template.reader()
         stream = _Stream(port, reader)
         try:
@@ -174,11 +178,12 @@ class CommandEngine:
         await port.emit(FinalEvent(ok=True))
         return reply
 
-    def _program(self, request: Request, folder: Path | None) -> Program:
-        """Say what is started. Writes the files of a template."""
-        template, entry = self._template, self._entry
+    def _wanted(self, request: Request) -> Wanted:
+        """Say what a template is given. Raises an `EngineError` where it must not be started, or need not be."""
+        entry = self._entry
         refuse_unread(self.name, Path(request.root), self._obeyed)
-        wanted = Wanted(
+        refuse_closed(entry.base_url)
+        return Wanted(
             prompt=request.prompt,
             edits=request.workspace is not None and request.workspace.edits,
             model=request.model or entry.model,
@@ -187,13 +192,17 @@ class CommandEngine:
             max_turns=request.max_turns or entry.max_turns,
             files=tuple(part.path for part in request.files),
         )
-        refuse_closed(entry.base_url)
-        given = {} if folder is None else write_files(template, wanted, folder)
-        for variable, value in ((template.url_env, wanted.base_url), (template.key_env, wanted.key)):
-            if variable is not None and value is not None:
-                given[variable] = value
+
+    def _program(
+        self, request: Request, wanted: Wanted, given: Mapping[str, str], folder: Path | None
+    ) -> Program:
+        """Say what is started; `given` is the environment of a template's files."""
+        template, entry = self._template, self._entry
+        server = ((template.url_env, wanted.base_url), (template.key_env, wanted.key))
+        named = {variable: value for variable, value in server if variable is not None and value is not None}
         env = environment(
-            env={**given, **entry.env, **request.env}, pass_env=(*template.pass_env, *request.pass_env)
+            env={**given, **named, **entry.env, **request.env},
+            pass_env=(*template.pass_env, *request.pass_env),
         )
         argv = (*self._argv, *template.arguments(wanted), *entry.args)
         has_file = folder is not None and any(PROMPT in word for word in argv)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.engines.acp_errors import read_words
-from parallelai.engines.untrusted import clean, shorten
+from parallelai.engines.untrusted import clean, money, shorten
 from parallelai.errors import EngineError, Invalid, Refused, Transient
 from parallelai.records import Usage
 
@@ -91,6 +91,12 @@ class Template:
     keys: frozenset[str] = frozenset()
 
 
+def _priced(usage: Usage, usd: object) -> Usage:
+    """Add what a program says that it cost, where that can be: nothing is how some say that they do not know."""
+    price = money(usd)
+    return replace(usage, usd=price, basis="client") if price else usage
+
+
 # --- Plain programs
 
 
@@ -109,7 +115,7 @@ class PlainReader:
 # --- aider
 
 _AIDER_TOKENS = re.compile(
-    r"^Tokens: ([\d.,]+)([kM]?) sent,.*?([\d.,]+)([kM]?) received\.(?: Cost: \$([\d.]+) message)?"
+    r"^Tokens: ([\d.,]+)([kM]?) sent,.*?([\d.,]+)([kM]?) received\.(?: Cost: \$(\d+(?:\.\d+)?) message)?"
 )
 _AIDER_FULL = "has hit a token limit!"
 _AIDER_ERROR = re.compile(
@@ -162,8 +168,7 @@ class AiderReader:
 
 def _aider_usage(match: re.Match[str]) -> Usage:
     sent, received = (_aider_number(match[i], match[i + 1]) for i in (1, 3))
-    usd = float(match[5]) if match[5] else None
-    return Usage(sent, None, received, None, usd, "client" if usd else "unknown")
+    return _priced(Usage(sent, None, received), float(match[5] or 0))
 
 
 def _aider_number(text: str, unit: str) -> int | None:
@@ -281,10 +286,7 @@ def _pi_usage(usage: Any) -> Usage | None:
         return None
     cost = usage.get("cost")
     usd = cost.get("total") if isinstance(cost, dict) else None
-    tokens = (given + (cached or 0) + (written or 0), cached, output, None)
-    if isinstance(usd, int | float) and not isinstance(usd, bool) and usd > 0:
-        return Usage(*tokens, float(usd), "client")
-    return Usage(*tokens)
+    return _priced(Usage(given + (cached or 0) + (written or 0), cached, output), usd)
 
 
 def _count(value: Any) -> int | None:
@@ -365,10 +367,7 @@ def _mini_usage(data: Any, messages: list[dict[str, Any]]) -> Usage:
             total = one if total is None else total + one
     stats = data.get("info", {}).get("model_stats") if isinstance(data.get("info"), dict) else None
     usd = stats.get("instance_cost") if isinstance(stats, dict) else None
-    tokens = total or Usage()
-    if isinstance(usd, int | float) and not isinstance(usd, bool) and usd > 0:
-        return Usage(tokens.input, tokens.cached, tokens.output, tokens.reasoning, float(usd), "client")
-    return tokens
+    return _priced(total or Usage(), usd)
 
 
 _MINI_CONFIG = "../../minisweagent/config/mini.yaml"

@@ -236,6 +236,12 @@ async def _stream(response: aiohttp.ClientResponse, take: Take) -> None:
         await take(chunk)
 
 
+def nothing_listens(url: str) -> Unavailable:
+    """Make the error of a server of this machine that does not run."""
+    said = f"nothing listens at {shown_url(url)}"
+    return Unavailable(said, next="start the server, or correct `base_url`")
+
+
 def translated(error: Exception, url: str) -> EngineError:
     """Give the engine's error that a failure of the network stands for."""
     import aiohttp
@@ -253,7 +259,7 @@ def translated(error: Exception, url: str) -> EngineError:
         return Transient(f"the proxy cannot be reached: {said}", next="look at `https_proxy`")
     if isinstance(error, aiohttp.ClientConnectorError):
         if isinstance(error.os_error, ConnectionRefusedError) and is_loopback(url):
-            return Unavailable(f"nothing listens at {where}", next="start the server, or correct `base_url`")
+            return nothing_listens(url)
         return Transient(f"{where} cannot be reached: {said}")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.InvalidUrlClientError):
         return Rejected(f"{where} is not an address", next="correct `base_url`")

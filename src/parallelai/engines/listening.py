@@ -7,8 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from parallelai.engines.confining import loopback_port
-from parallelai.engines.http import shown_url
-from parallelai.errors import Unavailable
+from parallelai.engines.http import nothing_listens
 
 KNOCK_SECONDS = 1.0
 """How long a server of this machine may take to accept a connection; a slower one is left to the client."""
@@ -27,8 +26,7 @@ def refuse_closed(url: str | None) -> None:
     try:
         socket.create_connection((urlsplit(url).hostname or "", port), KNOCK_SECONDS).close()
     except ConnectionRefusedError:
-        said = f"nothing listens at {shown_url(url)}"
-        raise Unavailable(said, next="start the server, or correct `base_url`") from None
+        raise nothing_listens(url) from None
     except OSError:  # what the client makes of it says more
         return
 

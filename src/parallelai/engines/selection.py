@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from parallelai.engines.detection import LOCAL_SERVERS
 from parallelai.engines.protocol import Capabilities, Engine, OutputKind
 from parallelai.errors import NotFoundError, Unavailable, UsageError
+from parallelai.plan.values import AUTO
 
 if TYPE_CHECKING:
     from parallelai.plan.model import Choice
 
-AUTO = "auto"
 EMBEDDED_ANALYSER = "analyzers"
 UNASKED_USD = 5.0
 """The money limit where the user wrote none; it holds for what has a known price."""

@@ -12,6 +12,7 @@ MAX_FIELD_CHARS = 8_000
 """Longer messages, suggestions and quotes are cut."""
 MAX_PATH_CHARS = 4_096
 MAX_LINE = 100_000_000
+MAX_USD = 1e6
 
 # Escape sequences: CSI, then strings (OSC, DCS, SOS, PM, APC) up to their end, then two-character ones.
 _ESCAPES = re.compile(
@@ -52,6 +53,13 @@ def safe_path(path: str, root: str | None = None) -> str:
     if normal == ".":
         raise Invalid(f"`{shown}` is not the path of a file")
     return normal
+
+
+def money(value: object) -> float | None:
+    """Read a cost in USD that a stranger tells; None for what is no price, such as an endless or a negative one."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < MAX_USD:
+        return None
+    return float(value)
 
 
 def clean_json(text: str) -> str:

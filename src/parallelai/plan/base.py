@@ -14,9 +14,11 @@ HOURS = frozenset({"estimated_hours", "ESTIMATED TIME"})
 
 
 class Model(BaseModel):
-    """The base: frozen, strict, no unknown keys, import aliases renamed."""
+    """The base: frozen, strict, no unknown keys, import aliases renamed. Built when it is first used: many commands
+    read no plan.
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
     aliases: ClassVar[Mapping[str, str]] = {}  # import alias → canonical key
     refused: ClassVar[Mapping[str, tuple[str, str]]] = {}  # keys of another object → why not here, what to do
 

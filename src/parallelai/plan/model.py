@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -172,7 +171,6 @@ class Chunk(Model):
 class SchemaOutput(Model):
     """A JSON Schema that the reply must meet. The key is `schema`; so is the constructor's argument."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     schema_: Mapping[str, Any] = Field(alias="schema")
 
 

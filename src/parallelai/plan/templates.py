@@ -40,7 +40,7 @@ def _one_line(value: Any) -> Any:
 class Parameter(BaseModel):
     """What a task may set under `params`. Without a `default` it has to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     description: Annotated[str, BeforeValidator(_one_line)] = ""
     default: str | int | float | bool | list[str] | None = None
@@ -59,7 +59,7 @@ class Template(BaseModel):
     anything. `source` is where the template comes from.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     name: str
     description: Annotated[str, BeforeValidator(_one_line)] = ""

@@ -23,9 +23,8 @@ _TRIES = 10  # a launch that was lost before its program started is done again
 _CHUNK = 65536
 _CHUNK_OF_LINES = 8192  # where somebody looks at each line, of which there may be thousands in it
 _READS = 4  # of one stream, before others have their turn
-_DRAIN_BYTES = (
-    4 * 1024 * 1024
-)  # what a pipe holds at most, in case somebody outside the tree keeps writing to it
+_DRAIN_BYTES = 4 * 1024 * 1024
+"""What a pipe holds at most, in case somebody outside the tree keeps writing to it."""
 _ABANDON_SECONDS = UNENDABLE_SECONDS + 5.0
 _IDLE_CPU_SHARE = 0.005
 """A tree that uses less of a core than this counts as idle: timers and collectors tick in every client."""

@@ -43,6 +43,8 @@ def sweep_folders() -> None:
     """Remove the folders of processes that are gone: only this user's, and no link."""
     import tempfile
 
+    if not _sees_itself(os.getpid()):
+        return
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             made = _NAME.fullmatch(entry.name)
@@ -69,7 +71,13 @@ def _is_left(made: re.Match[str]) -> bool:
 @functools.lru_cache(maxsize=1)
 def _owner(pid: int) -> str:
     """This process; `pid` is its own, which is another one after a fork."""
-    return f"{_space()}-{pid}-{tree.start_time(pid) or 0}"
+    start = tree.start_time(pid) if _sees_itself(pid) else None
+    return f"{_space()}-{pid}-{start or 0}"
+
+
+def _sees_itself(pid: int) -> bool:
+    """Say whether `/proc` knows this process by its number: that of another PID namespace has another one there."""
+    return not tree.IS_LINUX or os.path.realpath("/proc/self") == f"/proc/{pid}"
 
 
 def _space() -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 TAB = "    "
+_FIRST = 2  # lines that are kept of the beginning of what is cut
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -97,6 +98,11 @@ def crop(text: str, width: int, *, ascii_only: bool = False) -> str:
     if room <= 0:
         return mark[:width]
     return _chop(text, max(room, 2))[0] + mark
+
+
+def ends(lines: list[str], most: int, mark: str) -> list[str]:
+    """Cut lines to `most`, the mark among them: the first say what it is about, the last of an output what failed."""
+    return lines if len(lines) <= most else [*lines[:_FIRST], mark, *lines[_FIRST + 1 - most :]]
 
 
 class Excerpt(NamedTuple):

@@ -15,11 +15,12 @@ from parallelai.results import summary
 from parallelai.results.document import standing
 from parallelai.results.formats import RenderContext
 from parallelai.results.identity import split_lines
-from parallelai.results.printable import cell_width, crop, excerpt, visible, wrap
+from parallelai.results.printable import cell_width, crop, ends, excerpt, visible, wrap
 
 NARROWEST = 40
 _MESSAGE_CELLS = 28  # where fewer are left, a finding's message goes under its place
 _MESSAGE_LINES = 8
+_ERROR_LINES = 12
 _SUGGESTION_LINES = 6
 _TEXT_LINES = 40
 _FILES = 10
@@ -246,7 +247,7 @@ def _error(task: TaskResult, page: _Page) -> list[str]:
     error = task.error
     if error is None:
         return []
-    lines = page.fill(f"{error.kind}: {error.said}", indent=4, most=_MESSAGE_LINES)
+    lines = ends(page.fill(f"{error.kind}: {error.said}", indent=4), _ERROR_LINES, f"    {page.more}")
     if error.where:
         lines += page.fill(f"at {error.where}", indent=4)
     if error.next:

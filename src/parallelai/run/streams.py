@@ -50,7 +50,9 @@ class StreamLogs:
             self._with_text.add(number)
         if isinstance(event, (TextEvent, StderrEvent)):
             event = dataclasses.replace(event, delta=self._mask(event.delta))
-        self._write(number, stream_to_json(event))
+        # An argument of a tool may be what JSON has not: such an event is left out.
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            self._write(number, stream_to_json(event))
 
     def keep_reply(self, number: int, text: str) -> None:
         """Add a reply that could not be used, its first part, unless its text was streamed."""

@@ -6,14 +6,10 @@ from typing import cast, get_args
 
 from parallelai.engines.protocol import Request
 from parallelai.engines.replies import check_schema, check_storable
-from parallelai.engines.untrusted import MAX_LINE
 from parallelai.errors import EngineError, Invalid
 from parallelai.events.writing import write_json
-from parallelai.records import ErrorKind, ErrorRecord, Finding, Reply, Severity
-
-_SEVERITIES = frozenset(Severity)
-_MOST_BYTES = 1 << 62
-"""What is kept as a number must fit into 8 bytes."""
+from parallelai.records import ErrorKind, ErrorRecord, Reply
+from parallelai.run.forms import wrong_form
 
 
 def wrong_with(reply: Reply, request: Request) -> EngineError | None:
@@ -21,61 +17,10 @@ def wrong_with(reply: Reply, request: Request) -> EngineError | None:
 
     Engines validate what they parse; this holds for every engine, also other people's.
     """
-    error = _wrong_form(reply) or _wrong_with(reply, request)
+    error = wrong_form(reply) or _wrong_with(reply, request)
     if isinstance(error, Invalid) and isinstance(reply.text, str):
         error.reply = reply.text
     return error
-
-
-def _wrong_form(reply: Reply) -> Invalid | None:
-    """Name the first field that is not what records say of it: in Python nothing else holds an engine to that."""
-    if not (_is_text(reply.text) and _is_text(reply.model) and _is_text(reply.session)):
-        return _misfit("`text`, `model` or `session` is neither text nor None")
-    if not _is_row(reply.notes) or not all(isinstance(note, str) for note in reply.notes):
-        return _misfit("`notes` are no tuple of texts")
-    if reply.memory_bytes is not None and not _is_number(reply.memory_bytes, _MOST_BYTES):
-        return _misfit("`memory_bytes` is no number of bytes")
-    if not _is_row(reply.findings) or not all(map(_is_finding, reply.findings)):
-        return _misfit("`findings` holds what is no `Finding`, or one with fields of another type")
-    return None
-
-
-def _misfit(said: str) -> Invalid:
-    return Invalid(f"the engine's reply is not of the protocol's form: {said}", next="correct the engine")
-
-
-def _is_text(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_row(value: object) -> bool:
-    return isinstance(value, tuple | list)
-
-
-def _is_number(value: object, most: int) -> bool:
-    return isinstance(value, int) and value <= most
-
-
-def _is_finding(found: object) -> bool:
-    return (  # quick: there are thousands
-        isinstance(found, Finding)
-        and isinstance(found.file, str)
-        and isinstance(found.message, str)
-        and (type(found.severity) is Severity or _is_severity(found.severity))
-        and _is_span(found.line)
-        and (found.column is None or _is_span(found.column))
-    )
-
-
-def _is_severity(value: object) -> bool:
-    return isinstance(value, str) and value in _SEVERITIES
-
-
-def _is_span(value: object) -> bool:
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    first, last = value
-    return isinstance(first, int) and isinstance(last, int) and first <= MAX_LINE and last <= MAX_LINE
 
 
 def _wrong_with(reply: Reply, request: Request) -> EngineError | None:

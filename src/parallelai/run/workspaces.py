@@ -82,12 +82,14 @@ class Measured:
 class Told:
     """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any.
 
-    `untold` is what people said that it is not told, unless it has another turn after all.
+    `untold` is what people said that it is not told, unless it has another turn after all. Where that turn `may_fail`,
+    the attempt goes on without it: the words are only about what was kept out, which stays out.
     """
 
     words: str = ""
     aside: str = ""
     untold: tuple[str, ...] = ()
+    may_fail: bool = False
 
 
 NOTHING_TOLD = Told()

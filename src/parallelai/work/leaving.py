@@ -43,17 +43,21 @@ async def leave(streams: Streams, root: Path, stream: Stream, paths: Sequence[st
 
 
 async def not_there(repository: Repository, stream: Stream, paths: Sequence[str]) -> list[str]:
-    """Say which of these files are not there yet, and what was meant where one is misspelt. Raises `GitError`."""
-    new = [path for path in paths if not os.path.lexists(f"{stream.worktree}/{path}")]
-    if not new:
+    """Say which of these files are not there yet, and what was meant where one is misspelt.
+
+    Raises `GitError`, and `UsageError` for a folder: leave for that would be leave for no file in it.
+    """
+    places = {path: Path(stream.worktree, path) for path in paths}
+    unsure = [path for path, place in places.items() if place.is_dir() or not os.path.lexists(place)]
+    if not unsure:
         return []
     listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", stream.head)
     known = {os.fsdecode(name) for name in listed.split(b"\0") if name}  # a sparse worktree does not show all
-    return [_said_new(path, known) for path in new if path not in known and not _is_folder(path, known)]
-
-
-def _is_folder(path: str, known: Collection[str]) -> bool:
-    return any(name.startswith(f"{path}/") for name in known)
+    new = [path for path in unsure if path not in known]  # a submodule is known, a link to a folder, too
+    for path in new:
+        if places[path].is_dir() or any(name.startswith(f"{path}/") for name in known):
+            raise UsageError(f"`{visible(path)}` is a folder", next="name the files in it, by their paths")
+    return [_said_new(path, known) for path in new]
 
 
 def _said_new(path: str, known: Collection[str]) -> str:

@@ -242,7 +242,7 @@ class Room:
         async with self._locks[name]:
             synced = await self.site.sync(name)
         asides = [synced, *self._colleagues.asides(name)]
-        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)), untold)
+        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)), untold, words == [guarded])
 
     async def _put_right(self, name: str, pause: Pause, can_tell: bool) -> list[str]:
         """Bring in what a workstream waited for, where it can be told; gives what it has to put right."""
@@ -324,7 +324,8 @@ class Room:
             await self.site.finished(stream)
             await self._colleagues.landed(name)
             if arrival.push_error is not None:
-                said = f"it has landed here, and was not pushed: {arrival.push_error.said}"
+                why = arrival.push_error.said.removeprefix("not pushed: ")
+                said = f"it has landed here, and was not pushed: {why}"
                 raise Unavailable(said, next=arrival.push_error.next or "push the target yourself")
         finally:
             self._courses[name].ended.set()

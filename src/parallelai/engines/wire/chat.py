@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from parallelai.engines.untrusted import money
 from parallelai.engines.wire.errors import error_in_stream
 from parallelai.engines.wire.records import (
     Ask,
@@ -96,13 +97,12 @@ def read_counts(usage: Any) -> Counts:
         cached = count(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's
     cost = usage.get("cost")
     cost = mapping(cost).get("total_cost") if isinstance(cost, dict) else cost
-    is_money = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e6
     return Counts(
         input=count(usage.get("prompt_tokens")),
         cached=cached,
         output=count(usage.get("completion_tokens")),
         reasoning=count(mapping(outputs).get("reasoning_tokens")),
-        usd=float(cost) if is_money else None,  # type: ignore[arg-type]  # `is_money` says that it is a number
+        usd=money(cost),
     )
 
 

@@ -25,6 +25,7 @@ from parallelai.errors import (
     ParallelAIError,
     SessionGone,
     TimedOut,
+    Transient,
     Trespass,
     Unavailable,
 )
@@ -43,6 +44,7 @@ MOST_REPAIRS = 2
 NUDGE = "You have said nothing for a while. Go on with the task, or say what keeps you from finishing it."
 KEPT_OUT = "`parallelai work status` says what was kept out, why, and where it is"
 GO_ON = "You were interrupted. Look at what is done already, and finish the task."
+CUT_OFF = "the turn in which it was told what was kept out did not come to its end"
 BEGUN_ANEW = "its session was gone, so that it was told the task anew in another one"
 EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
 EMPTY_IS_FINE = "write `empty: ok` if that is fine"
@@ -293,7 +295,16 @@ class _Attempt:
             if not told.words:
                 break
             self._port.turn_ended(self._turn, "end_turn")
-            reply = await self._say(self._later(told.words))
+            try:
+                reply = await self._say(self._later(told.words))
+            except (TimedOut, Transient) as error:
+                if not told.may_fail:
+                    raise
+                self._notes[f"{CUT_OFF}: {error.said}"] = None
+                # What it did till then is judged all the same; what it said before was heard already.
+                heard = dataclasses.replace(reply, text=None)
+                self._untold = (await self._place.heard(heard, False, self._port.parked)).untold
+                break
         return reply
 
     def _later(self, words: str) -> str:

@@ -43,6 +43,7 @@ from parallelai.run.executors.base import (
     Coordinator,
     ExecutorEvent,
 )
+from parallelai.run.forms import check_event, check_usage, sound
 from parallelai.run.steps import disk_full
 from parallelai.run.streams import IN_JOURNAL
 from parallelai.run.workspaces import PLAIN, Workspaces
@@ -133,6 +134,7 @@ class _Port:
         return self._messages
 
     async def emit(self, event: EngineEvent) -> None:
+        check_event(event)
         self.clock.saw(event)
         if isinstance(event, UsageEvent):
             self._streamed = event.usage if self._streamed is None else self._streamed + event.usage
@@ -166,6 +168,7 @@ class _Port:
 
     def used(self, usage: Usage) -> None:
         """Count a turn that ended with a reply: its own figure, rather than the sum of what it reported."""
+        check_usage(usage)
         self._add(usage)
         self._streamed = None
 
@@ -309,7 +312,7 @@ class LocalExecutor:
         try:
             result = await self._attempt(spec, began)
         except EngineError as failure:
-            error = failure
+            error = sound(failure)
         except ParallelAIError as failure:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
         except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure

@@ -106,6 +106,8 @@ def advice(base: Result) -> str:
     """What to do about a base that nothing can be compared with."""
     if base.advice is not None:
         return base.advice
+    if base.exit is None:  # it was ended, or never begun: no report comes of that, and nobody lets it through
+        return "let the base pass"
     report = "" if base.asked else " give the gate a report (`{report}`),"
     return f"let the base pass,{report} or say `--allow-red-base`"
 

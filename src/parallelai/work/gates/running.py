@@ -123,6 +123,8 @@ class Runs:
         name, repository = os.path.normpath(argv[0]), self._setting.repository
         if "/" not in argv[0]:  # one of the machine, which was found: it took too long, say
             return result
+        if name.startswith("/") and not os.path.lexists(name):
+            return replace(result, advice="correct the command's path")
         if name.startswith(("/", "..")) or os.path.lexists(tree.path / name):
             return result
         trouble = f"it could not be run: its program `{argv[0]}` is not in the tree that is tested"

@@ -131,9 +131,10 @@ class Aftercare:
         if before is not None:
             is_back = head is not None and head.is_back
             async with self._busy:
-                found = await self._checkout.put_index_back(before, evidence, aside, is_head_back=is_back)
-                along = None if found else await self._checkout.bring_along(before, evidence, moves)
-            told += [_said_of_checkout(*along)] if along else []
+                along = await self._checkout.bring_along(before, evidence, moves)
+                is_moved = is_back or (along is not None and along[1])
+                found = await self._checkout.put_index_back(before, evidence, aside, is_moved=is_moved)
+            told += [_said_of_checkout(*along)] if along and found is None else []
             told += [] if is_late and _is_unknown(found) else _said_of_index(before, found)
         return told + await self._of_logs(evidence, refs) + await self._pushed(name)
 

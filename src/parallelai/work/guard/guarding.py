@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,11 +189,18 @@ class Guard:
 
     def _gone(self) -> Internal:
         """Make room for the next worktree, where somebody took this one away."""
-        settings = self.settings
+        settings, moved = self.settings, self._top.moved_to()
         aside = self._top.put_aside(settings.patches / f"{settings.name}-replaced")
         where = "" if aside is None else f"; what came into its place is in `{self._shown(aside)}`"
-        said = f"the folder that it worked in was taken away meanwhile: `{settings.worktree}`{where}"
-        return Internal(said, next="go on with the run, which makes it again from its branch")
+        on = "go on with the run, which makes it again from its branch"
+        if moved is None:
+            said = f"the folder that it worked in was taken away meanwhile: `{settings.worktree}`{where}"
+            return Internal(said, next=on)
+        said = (
+            f"the folder that it worked in was moved meanwhile: `{settings.worktree}` is now `{moved}`{where}"
+        )
+        back = shlex.join(["mv", str(moved), str(settings.worktree)])
+        return Internal(said, next=f"`{back}` brings back what it did; then {on.partition(',')[0]}")
 
     async def see_to_repository(self) -> tuple[str, ...]:
         """Put right what a turn did to the user's repository, where nobody judges it any more; says what that was.

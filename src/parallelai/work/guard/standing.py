@@ -1,7 +1,7 @@
 """Where the user's checkout stands: HEAD and index, put back where git's trace says that a program moved them.
 
 HEAD goes back as a person would have it go: by a checkout, which carries over what is edited and refuses where that
-would be lost. The index is replaced whole, if HEAD is at the commit that it was at; what lay there is copied aside.
+would be lost. The index is replaced whole, with what landed since; what lay there is copied aside.
 Files are never written over: what a program did to them can be seen with `git status`.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.guard.deeds import Deed, Evidence, has_stashed, is_last_writer
 from parallelai.work.guard.watch import Moved
 from parallelai.work.sheltering import HASH
@@ -147,32 +148,51 @@ class Checkout:
         evidence: Evidence,
         aside: Path,
         *,
-        is_head_back: bool = False,
+        is_moved: bool = False,
     ) -> Found | None:
         """See to the index; None where it names what it named, or where a commit, a checkout or a stash is why not.
 
-        To be called after refs were put back. `is_head_back`: HEAD just was, and the index is what that made of it.
-        Raises `OSError`.
+        Where the branch went on meanwhile, as by a landing, the index goes along. To be called after refs were put
+        back. `is_moved`: the checkout just was, too, and the index is what that made of it. Raises `OSError`.
         """
         path = before.git_dir / "index"
-        if not _is_kept(before.index) or (self._is_by_us(path) and not is_head_back):
-            return None
-        if not await self._differs(before.index, path):
+        if not _is_kept(before.index) or (self._is_by_us(path) and not is_moved):
             return None
         head = first_line(before.git_dir / "HEAD") or ""
-        is_elsewhere = (head, await self._commit(head)) != (before.head, before.commit)
-        if is_elsewhere or self._is_last(await evidence.others(), path):
+        commit = await self._commit(head)
+        if commit == before.commit and not await self._differs(before.index, path):
+            return None
+        if head != before.head or self._is_last(await evidence.others(), path):
             return None
         own = await evidence.own()
         if has_stashed(own, self._repository.root):
             return None
-        if not (is_head_back or self._is_last(own, path)):
-            return Found(False, False, kept=await asyncio.to_thread(_keep_aside, before.index, aside))
+        is_ours = is_moved or self._is_last(own, path)
+        if commit == before.commit:
+            return await self._put_index(before.index, path, aside, is_ours=is_ours)
+        with temporary_folder("index") as folder:
+            index = await self._index_at(before, commit, folder) if is_ours else None
+            if index is None or not await self._differs(index, path):
+                return None
+            return await self._put_index(index, path, aside, is_ours=True)
+
+    async def _index_at(self, before: Standing, commit: str | None, folder: Path) -> Path | None:
+        """Make the index that it would be at a later commit; None where what was staged stands against that."""
+        index = folder / "index"
+        if None in (before.commit, commit) or not await asyncio.to_thread(copy_plain, before.index, index):
+            return None
+        git = Git(self._repository.common, index=index)
+        done = await git.attempt("read-tree", "-i", "-m", str(before.commit), str(commit))
+        return index if done.exit == 0 else None
+
+    async def _put_index(self, index: Path, path: Path, aside: Path, *, is_ours: bool) -> Found:
+        if not is_ours:
+            return Found(False, False, kept=await asyncio.to_thread(_keep_aside, index, aside))
         kept = await asyncio.to_thread(_keep_aside, path, aside)
         try:
-            await asyncio.to_thread(put_index, before.index, path)
+            await asyncio.to_thread(put_index, index, path)
         except OSError:  # somebody writes it now, or there was none
-            kept = await asyncio.to_thread(_keep_aside, before.index, aside)
+            kept = await asyncio.to_thread(_keep_aside, index, aside)
             return Found(True, False, kept=kept)
         self._note(path)
         return Found(True, True, kept=kept)

@@ -42,6 +42,16 @@ class Top:
             return True
         return not os.path.samestat(now, os.fstat(self._held))
 
+    def moved_to(self) -> Path | None:
+        """Where that folder is now; None where it was removed, and where the machine cannot tell (macOS)."""
+        if self._held is None:
+            return None
+        try:
+            now = Path(f"/proc/self/fd/{self._held}").readlink()
+            return now if os.path.samestat(now.lstat(), os.fstat(self._held)) else None
+        except OSError:
+            return None
+
     def put_aside(self, beside: Path) -> Path | None:
         """Move what is in its place out of the way of the next worktree; gives where it is. Raises `OSError`."""
         if not os.path.lexists(self._path):

@@ -97,6 +97,8 @@ async def moved_refs(state: State) -> Refs:
     if settings.aftercare is not None:
         traced = await asyncio.to_thread(read_trace, settings.aftercare.trace(settings.name))
     refs = await sort_refs(settings.repository, watch, moves, worktree, settings.ref, traced)
+    if refs.stashed in stashes.commits_of(state.turn.stashes):  # the user's, on top now that others are gone
+        refs = replace(refs, stashed=None)
     if settings.aftercare is None:
         return refs
     unknown = tuple(each for each in refs.unknown if each.ref != STASH)  # it was seen to

@@ -149,7 +149,7 @@ class Lander:
         judging = Judging(self.repository, self._gates, self._parallel)
         arrivals = await self._session(left, tip, found, judging, Shadowed(tip))
         breaking = [
-            Breaking((*one.with_, one.name), kind, error.said)
+            Breaking((*one.with_, one.name), kind, error.said, error.where)
             for one in arrivals.values()
             if (error := one.error) is not None and (kind := _breaking(one)) is not None
         ]

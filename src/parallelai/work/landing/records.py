@@ -199,19 +199,25 @@ class Preview:
 class Breaking:
     """A smallest set of names that breaks together: without any one of them the others pass.
 
-    One name alone fails on the target as it is; `kind` tells whether git or a gate says so.
+    One name alone fails on the target as it is; `kind` tells whether git or a gate says so, or only the code does.
+    `where` is the gate's log.
     """
 
     names: tuple[str, ...]
-    kind: Literal["conflict", "gate_failed"]
+    kind: Literal["conflict", "gate_failed", "logic"]
     said: str
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What a landing of everything would come to: who fits together, and what breaks."""
+    """What a landing of everything would come to: who fits together, and what breaks.
+
+    `fits` is what git and the gates say; `logic` has what does not work together in spite of that, by the code.
+    """
 
     target: str
     fits: tuple[str, ...]
     breaking: tuple[Breaking, ...] = ()
     runs: int = 0
+    logic: tuple[Breaking, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Sequence
 
 from parallelai.errors import CheckFailed, EngineError, UsageError
@@ -24,6 +25,7 @@ from parallelai.work.landing.records import Gates, Plan, Tell, Verdict
 from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.session import MOVES
 from parallelai.work.landing.target import Target, Worktrees
+from parallelai.work.streams.landed import landed_by_content
 from parallelai.work.streams.record import Landed
 
 _LATER = 5
@@ -60,9 +62,10 @@ async def undo(
     for _ in range(MOVES):
         standing = await target.take_over()
         tip = await target.tip()
-        if not await repository.ancestor(landed.commit, tip.commit):
+        if not await landed_by_content(repository, landed.commit, tip.commit):  # also if somebody amended it
             raise UsageError(
-                f"`{landed.commit[:12]}` is not on `{landed.target}`, so it cannot be taken back"
+                f"`{landed.commit[:12]}` is not on `{landed.target}`, so it cannot be taken back",
+                next=f"`git log {shlex.quote(landed.target)}` lists what is; `git revert COMMIT` takes that back",
             )
         before, after = await _range(repository, landed, commit)
         hashes = (commit,) if commit is not None else await _brought(repository, before, after)
@@ -137,7 +140,8 @@ async def _done(
 async def _reverted(repository: Repository, before: str, after: str, tip: str) -> Merged:
     """The target without what lies between two commits. Raises `UndoConflict` and `UsageError`."""
     theirs = await git_merging.with_base(repository.git, before, after)
-    merged = await git_merging.merge(repository.git, tip, theirs)
+    ours = await git_merging.with_base(repository.git, tip, after)  # which may be there by content only
+    merged = await git_merging.merge(repository.git, ours, theirs)
     if merged.is_clean:
         if merged.tree == await repository.tree(tip):
             raise UsageError(

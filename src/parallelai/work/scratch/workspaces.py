@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Unavailable, UsageError
@@ -48,6 +48,8 @@ SETUP_SECONDS = 1800.0
 
 
 Network = Literal["on", "loopback", "off"]
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class RunWorkspaces:
         self._changes: dict[str, str] = {}
         self._bases: dict[tuple[str, ...], asyncio.Task[str]] = {}
         self._shared: dict[tuple[str, str], asyncio.Task[Laid]] = {}
+        self._numbers: dict[tuple[str, str], int] = {}  # of all that were ever shared: sessions go on by path
         self._making = asyncio.Semaphore(MAKERS)
         self._made = 0
         self._left: set[Path] = set()
@@ -193,19 +196,16 @@ class RunWorkspaces:
             commits = [(task, self._changes[task]) for task in known]
             merging = folders.merge(self._snapshot, self._snapshot.commit, commits)
             self._bases[known] = asyncio.create_task(merging)
-        return await asyncio.shield(self._bases[known])
+        return await _made_once(self._bases, known)
 
     async def _share(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> Laid:
         like = wanted if wanted.setup else wanted.model_copy(update={"env": {}})
         key = (base, like.model_dump_json())
         if key not in self._shared:
-            path = self._home / f"base-{base[:16]}-{len(self._shared)}"
+            number = self._numbers.setdefault(key, len(self._numbers))
+            path = self._home / f"base-{base[:16]}-{number}"
             self._shared[key] = asyncio.create_task(self._lay(path, base, work, wanted, seconds))
-        try:
-            return await asyncio.shield(self._shared[key])
-        except EngineError:
-            self._shared.pop(key, None)
-            raise
+        return await _made_once(self._shared, key)
 
     async def _scratch(self, work: Work, base: str, wanted: model.Workspace, seconds: float) -> Laid:
         if work.folder is not None:
@@ -232,6 +232,15 @@ class RunWorkspaces:
         return Laid(folder, links, set(noted["left_out"]))
 
     async def _lay(self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float) -> Laid:
+        try:
+            return await self._lay_whole(path, base, work, wanted, seconds)
+        except Exception:  # half a folder takes the room that others need, and that may be what is missing
+            await asyncio.to_thread(self._remove, path)
+            raise
+
+    async def _lay_whole(
+        self, path: Path, base: str, work: Work, wanted: model.Workspace, seconds: float
+    ) -> Laid:
         async with self._making:
             await asyncio.to_thread(self._check_room, 0 if wanted.sparse else self._snapshot.size)
             await asyncio.to_thread(folders.remove, path)
@@ -271,7 +280,6 @@ class RunWorkspaces:
         for argv in wanted.setup:
             error = await self.run(laid, workspace, wanted, "setup", argv, min(seconds, SETUP_SECONDS))
             if error is not None:
-                await asyncio.to_thread(self.drop, laid)
                 raise Unavailable(error.said, next=error.next)
         folders.remove(temporary)
         # New files are nobody's change; tracked ones that it wrote are what the assistant begins with, and sees.
@@ -381,8 +389,12 @@ class RunWorkspaces:
 
     def drop(self, laid: Laid) -> None:
         """Remove a scratch folder."""
-        folders.remove(laid.folder.path)
-        for file in (laid.folder.index, self._note(laid.folder.path)):
+        self._remove(laid.folder.path)
+
+    def _remove(self, path: Path) -> None:
+        for folder in (path, path.with_name(f"{path.name}.setup")):
+            folders.remove(folder)
+        for file in (self._index(path), self._note(path)):
             file.unlink(missing_ok=True)
 
     def leave(self, laid: Laid) -> None:
@@ -406,6 +418,17 @@ class RunWorkspaces:
                 folders.remove(path)
         with contextlib.suppress(OSError):
             self._home.rmdir()
+
+
+async def _made_once(making: dict[K, asyncio.Task[T]], key: K) -> T:
+    """Wait for what several tasks share; what failed, perhaps for want of room, is made anew for the next one."""
+    task = making[key]
+    try:
+        return await asyncio.shield(task)
+    except Exception:
+        if making.get(key) is task:
+            del making[key]
+        raise
 
 
 def _with(wanted: model.Workspace, held: Held | None) -> model.Workspace:

@@ -51,7 +51,8 @@ class StreamStatus:
     """How far one workstream is. Unknown is None, never 0.
 
     Attributes:
-        worktree: None, and `target` too where nobody said it, of one that is not started yet.
+        worktree: where it is, also if it was moved; None, and `target` too where nobody said it, of one that is not
+            started yet.
         stage: the step that it is in (CONTRACTS §2), or how it ended: landed, dropped, blocked, failed, ….
         activity: active, waiting or asking while it is not at its end.
         todo: how many of its parts are done.
@@ -63,6 +64,7 @@ class StreamStatus:
         kept_out: paths that the guard kept out of it.
         pending: the branch that holds what landed, or took a landing back, while the target could not follow; `why`
             says what to do then.
+        pushed: the remote's branch that has what landed, where it was pushed.
     """
 
     name: str
@@ -90,6 +92,7 @@ class StreamStatus:
     kept_out: tuple[str, ...] = ()
     landed: str | None = None  # the commit
     pending: str | None = None
+    pushed: str | None = None
 
 
 def status_of(
@@ -162,6 +165,7 @@ def status_of(
         kept_out=tuple(dict.fromkeys((*_paths_kept_out(stream), *progress.kept_out))),
         landed=commit,
         pending=beside.pending if beside is not None else None,
+        pushed=stream.landed.pushed if stream.landed is not None and not is_lost else None,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from parallelai.records import Usage
-from parallelai.results.printable import cell_width, crop, visible, wrap
+from parallelai.results.printable import cell_width, crop, ends, visible, wrap
 from parallelai.results.write import write_atomically
 from parallelai.work.landing.waiting import Waiting
 from parallelai.work.status.folding import Files, Passed, StreamStatus
@@ -53,12 +53,13 @@ def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = Fals
 
 
 def _whole(said: str, name: str, width: int, is_ascii: bool) -> list[str]:
-    """A text on lines of its own; of a very long one the beginning, and where all of it is."""
+    """A text on lines of its own; of a very long one the beginning and the end, and where all of it is."""
     lines = [_INDENT + line for line in wrap(said, width - len(_INDENT))]
     if len(lines) <= _MOST_LINES:
         return lines
     whole = visible(f"{_INDENT}all of it: `parallelai work status {name}`", ascii_only=is_ascii)
-    return [*lines[: _MOST_LINES - 1], crop(whole, width, ascii_only=is_ascii)]
+    mark = _INDENT + ("..." if is_ascii else "…")
+    return [*ends(lines, _MOST_LINES - 1, mark), crop(whole, width, ascii_only=is_ascii)]
 
 
 _UNKNOWN = "-"
@@ -124,6 +125,7 @@ def _verdict(status: StreamStatus) -> str:
     if status.landed is not None:
         said = f"landed on {status.pending or status.target} as {status.landed[:10]}"
         said += ", not yet taken over" if status.pending else ""
+        said += f", pushed to {status.pushed}" if status.pushed else ""
     elif status.pending:
         said = f"taken back on {status.pending}, not yet taken over"
     extras = []

@@ -50,7 +50,7 @@ async def adopt(repository: Repository, streams: Streams, stream: Stream, target
         what = "`git rebase --continue` or `git rebase --abort`"
         raise _unfinished(stream, "a rebase is not finished in the worktree", what)
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
-    merging = await _merging(repository, place)
+    merging = await merging_in(repository, place)
     brought = await brought_in(repository, stream, target, [tip, *([merging] if merging else [])])
     if brought is None:
         return stream
@@ -131,7 +131,7 @@ def _unfinished(stream: Stream, said: str, what: str) -> UsageError:
     return UsageError(said, where=stream.worktree, next=again)
 
 
-async def _merging(repository: Repository, place: Place) -> str | None:
+async def merging_in(repository: Repository, place: Place) -> str | None:
     """The commit that a merge which is not committed yet brings in."""
     named = await asyncio.to_thread(first_line, place.entry.admin / "MERGE_HEAD")
     return await repository.commit(named) if named else None
@@ -162,7 +162,7 @@ async def _refuse_open(
         said = f"both sides moved the submodule `{modules[0]}`, which no worktree can settle"
         raise _unfinished(stream, said, f"move it on `{stream.target}` first, take the merge back")
     marked = {path for half in halves for path in await _marked(repository, half.tree, conflicts)}
-    silent = (await _unmerged(place) if is_merging else frozenset()) & (conflicts.keys() - marked)
+    silent = (await unmerged(place) if is_merging else frozenset()) & (conflicts.keys() - marked)
     left = [
         path
         for path, each in conflicts.items()
@@ -199,7 +199,7 @@ async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
     return has_marker(Conflict(conflict.path, None, ours, theirs), text)
 
 
-async def _unmerged(place: Place) -> frozenset[str]:
+async def unmerged(place: Place) -> frozenset[str]:
     """The paths that the worktree's index has in conflict."""
     with temporary_folder("adopt") as folder:
         index = folder / "index"

@@ -11,6 +11,7 @@ from parallelai.git.plumbing import Git, failure
 from parallelai.git.repository import Repository
 
 How = Literal["merge", "rebase"]
+Meets = Literal["commits", "uncommitted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why it was not possible, and the files that stand against it."""
+    """Why it was not possible, and the files that stand against it; `meets`: what of it meets the target there."""
 
     why: str
     files: tuple[str, ...] = ()
+    meets: Meets | None = None
 
 
 async def carry(
@@ -49,14 +51,14 @@ async def carry(
     git = repository.git
     merged = await merge(git, await with_base(git, found, tip), now)
     if not merged.is_clean:
-        return _conflict("what is not committed there", merged)
+        return _conflict("what is not committed there", merged, "uncommitted")
     commit = await git.line("commit-tree", merged.tree, "-p", found, "-m", "What is in the worktree")
     return Carried(found, commit)
 
 
-def _conflict(what: str, merged: Merged) -> Refused:
+def _conflict(what: str, merged: Merged, meets: Meets = "commits") -> Refused:
     files = tuple(conflict.path for conflict in merged.conflicts)
-    return Refused(f"{what} and the target changed the same places", files)
+    return Refused(f"{what} and the target changed the same places", files, meets)
 
 
 async def _tip(

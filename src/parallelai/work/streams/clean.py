@@ -22,19 +22,19 @@ from parallelai.store.files import write_whole
 from parallelai.work.landing.history import to_merge
 from parallelai.work.sheltering import folder_of
 from parallelai.work.streams import aside
-from parallelai.work.streams.adopting import brought_in
+from parallelai.work.streams.adopting import brought_in, merging_in
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
-from parallelai.work.streams.left import Left, listed
+from parallelai.work.streams.left import Left, keep, listed
 from parallelai.work.streams.locks import clear_stale, making
 from parallelai.work.streams.moved import back, moved_to, refuse_moved
 from parallelai.work.streams.now import Now, measure
-from parallelai.work.streams.places import QUIET, Entry, entries, entry_of
+from parallelai.work.streams.places import QUIET, Entry, Place, entries, entry_of
 from parallelai.work.streams.record import State, Stream
 from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.unfinished import UNFINISHED, own_side, told
 
 Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
-_UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +141,23 @@ async def drop(
             )
         await asyncio.to_thread(clear_stale, repository, stream)
         now = await _now(repository, stream, entry)
-        is_kept = stream.state == "dropped" and not os.path.lexists(stream.worktree)
-        patch = None if is_kept else await _keep(repository, stream, now, patches)
+        is_gone = not os.path.lexists(stream.worktree)
+        is_kept = stream.state == "dropped" and is_gone and now.tip == stream.head  # but for the branch
+        path = Path(stream.worktree)
+        place = Place(repository, replace(entry, path=path)) if entry is not None and path.is_dir() else None
+        own, left = (now, ()) if place is None else await _own(place, stream, now)
+        patch = None if is_kept else await _keep(repository, stream, own, place, patches)
         notes = await _let_go(repository, stream, now)
         known = None if patch is None else str(patch)
         state: State = "landed" if stream.state == "landed" else "dropped"
         dropped = streams.update(
-            stream.name, lambda each: replace(each, state=state, patch=known or each.patch)
+            stream.name, lambda each: replace(each, state=state, head=now.tip, patch=known or each.patch)
         )
         if not notes:
             await _forget_worktree(repository, streams, dropped, now.tip)
         if release is not None:
             await release(dropped)
-        return Dropped(dropped, patch, tuple(notes))
+        return Dropped(dropped, patch, (*left, *notes))
 
 
 # -- what speaks against it
@@ -210,7 +214,7 @@ async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | Non
     if entry.branch != stream.branch:
         command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
         return Kept(stream.name, f"its worktree is not on `{stream.branch}`", command)
-    if any((entry.admin / left).exists() for left in _UNFINISHED):
+    if any((entry.admin / left).exists() for left in UNFINISHED):
         return Kept(
             stream.name, "a merge or rebase is not finished in its worktree", f"git -C {shown} status"
         )
@@ -344,9 +348,21 @@ async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> N
     return Now(tip or stream.base, tip or stream.base)
 
 
-async def _keep(repository: Repository, stream: Stream, now: Now, patches: Path) -> Path | None:
+async def _own(place: Place, stream: Stream, now: Now) -> tuple[Now, tuple[str, ...]]:
+    """What is the workstream's own of what lies there, and what is said of the rest, which is kept in git."""
+    own = await own_side(place, stream, now)
+    if own.commit == now.commit:
+        return own, ()
+    ref = await keep(place.repository, stream.run, stream.name, now.commit)
+    return own, (told(place, stream, ref),)
+
+
+async def _keep(
+    repository: Repository, stream: Stream, now: Now, place: Place | None, patches: Path
+) -> Path | None:
     """Write the patch from the base to what is there now; None where nothing differs."""
-    base, whole = await _work(repository, stream, now)
+    merging = await merging_in(repository, place) if place is not None else None
+    base, whole = await _work(repository, stream, now, merging)
     words = ("diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", base, whole)
     patch = await repository.git.run(*words)
     if not patch:
@@ -363,13 +379,15 @@ async def _keep(repository: Repository, stream: Stream, now: Now, patches: Path)
     raise UsageError(f"`{patches}` holds too many patches of `{stream.name}`", next="move them away")
 
 
-async def _work(repository: Repository, stream: Stream, now: Now) -> tuple[str, str]:
+async def _work(repository: Repository, stream: Stream, now: Now, merging: str | None) -> tuple[str, str]:
     """The commit, and a tree or commit, between which the work lies: nothing of the target that a person brought in.
 
+    `merging` is what a merge brings in that is not committed yet.
     Where `work undo` took that work back, git took it out of the files as the target came in: it is there again.
     """
     target = await repository.commit(f"refs/heads/{stream.target}")
-    base = await brought_in(repository, stream, target, [now.tip]) if target is not None else None
+    heads = [now.tip, *([merging] if merging else [])]
+    base = await brought_in(repository, stream, target, heads) if target is not None else None
     if base is None:
         return stream.base, now.commit
     work = await to_merge(repository, stream, stream.head, base)

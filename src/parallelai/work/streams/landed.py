@@ -47,6 +47,22 @@ async def landed_by_content(repository: Repository, commit: str, target: str) ->
     return False
 
 
+async def held_since(repository: Repository, stream: Stream, commit: str) -> str:
+    """What of a workstream's work, which is `commit` now, its target has by now, as somebody merged it by hand.
+
+    That is `commit` itself where the target has all of it, and what it was cut from where it has nothing more.
+    """
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    if (
+        target is None or stream.undone is not None or stream.undone_by is not None
+    ):  # it has more than it holds
+        return stream.base
+    if await landed_by_content(repository, commit, target):
+        return commit
+    shared = (await repository.git.attempt("merge-base", commit, target)).stdout.decode().strip()
+    return shared if shared and await repository.ancestor(stream.base, shared) else stream.base
+
+
 async def is_taken_over(repository: Repository, landed: Landed) -> bool:
     """Whether the target has what landed, also where a checkout could not follow at first."""
     target = await repository.commit(f"refs/heads/{landed.target}")

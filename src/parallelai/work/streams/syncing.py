@@ -30,7 +30,7 @@ from parallelai.store.files import sync_folder, write_whole
 from parallelai.store.lock import FileLock
 from parallelai.work.landing.history import to_merge
 from parallelai.work.scratch.gathering import listing
-from parallelai.work.streams.carrying import Difference, How, Refused, carry, trees
+from parallelai.work.streams.carrying import Difference, How, Meets, Refused, carry, trees
 from parallelai.work.streams.indexes import put_index
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.now import copy_index, find_place, measure_with
@@ -47,7 +47,8 @@ _UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", 
 class Synced:
     """Whether the target is in the worktree now. If not, `why`, and the files that stand against it.
 
-    `stream` is the workstream as it is now; `has_moved`: the branch is not where it was.
+    `stream` is the workstream as it is now; `has_moved`: the branch is not where it was; `meets`: what of the
+    workstream git could not merge with the target.
     """
 
     ok: bool
@@ -55,6 +56,7 @@ class Synced:
     has_moved: bool = False
     why: str = ""
     files: tuple[str, ...] = ()
+    meets: Meets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ async def _sync(streams: Streams, place: Place, stream: Stream, wanted: _Wanted,
     own = tip if wanted.base != onto else await to_merge(repository, stream, tip, onto)
     carried = await carry(repository, tip, now.commit, onto, wanted.how, message, own)
     if isinstance(carried, Refused):
-        return Synced(False, stream, why=carried.why, files=carried.files)
+        return Synced(False, stream, why=carried.why, files=carried.files, meets=carried.meets)
     journal = _Journal(tip, carried.tip, now.commit, carried.now, wanted.base)
     if carried.tip == tip:
         if await repository.ancestor(stream.base, wanted.base):
