@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +167,9 @@ def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its
     ) as run:
         try:
             words: dict[str, Any] = {}
-            while not words.get(
-                "core"
-            ):  # until the assistant's stream has its first line; the test has a time-out
+            while not words.get("core"):  # until the assistant's stream has its first line
                 assert run.poll() is None, run.communicate()
+                time.sleep(0.1)
                 called = cli("work", "status", "--json")
                 words = {row["name"]: row["words"] for row in called.document.get("workstreams", ())}
             stopped = cli("work", "stop", "docs")  # which has neither begun nor a worktree

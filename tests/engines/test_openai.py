@@ -692,6 +692,7 @@ def test_what_leaves_the_machine_is_remote() -> None:
     assert is_remote("openai", "http://127.0.0.1:8000/v1")
     assert is_remote("anthropic", "http://localhost:8000")
     assert is_remote("ollama", "http://gpu.example:11434")
+    assert is_remote("ollama", "http://127.0.0.1.example.org:11434")
     assert not is_remote("ollama", None)
     assert not is_remote("vllm", "http://localhost:8000")
     assert not is_remote("llamacpp", "http://[::1]:8080/v1")

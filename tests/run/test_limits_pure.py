@@ -16,7 +16,7 @@ from parallelai.records import LimitKey
 from parallelai.run.limits.adaptive import Adaptive
 from parallelai.run.limits.bucket import Bucket
 from parallelai.run.limits.key import START, START_TOKENS, KeyLimit, Reservation
-from parallelai.run.limits.keys import Keys, is_loopback
+from parallelai.run.limits.keys import Keys
 from parallelai.run.limits.pace import SLOWEST_SECONDS, Pace
 
 KEY = LimitKey("openai", "default", "m")
@@ -316,9 +316,6 @@ def test_where_a_key_starts() -> None:
     assert [keys[key].limit for key in (KEY, near, known, own)] == [20, 50, 33, 50]
     assert keys[LimitKey("slow")].limit == 3
     assert Keys(8)[KEY].limit == 8
-    assert is_loopback("http://[::1]:80/v1")
-    assert not is_loopback("https://127.0.0.1.example.org/")
-    assert not is_loopback("default")
 
 
 def test_changes_are_told_and_not_with_every_call() -> None:

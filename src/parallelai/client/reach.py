@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parallelai.engines.confining import loopback_port
+from parallelai.engines.loopback import loopback_port
 from parallelai.errors import UsageError
 from parallelai.plan.model import EngineEntry, Workspace
 

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 from parallelai.engines.acp_launch import Launch
 from parallelai.engines.acp_presets import PRESETS, Preset, Wanted, settings_text
 from parallelai.engines.clients import is_session
-from parallelai.engines.confining import confinement, loopback_port
+from parallelai.engines.confining import confinement
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.listening import refuse_closed
+from parallelai.engines.loopback import loopback_port
 from parallelai.engines.own_folders import (
     below,
     check_network,

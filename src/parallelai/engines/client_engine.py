@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from parallelai.engines.client_home import Home, Look, look, take_back
 from parallelai.engines.clients import Voice, check_end, converse, installation, is_session, version_of
-from parallelai.engines.confining import confinement, loopback_port
+from parallelai.engines.confining import confinement
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.keys import mask_error, read_key
 from parallelai.engines.listening import refuse_closed
+from parallelai.engines.loopback import loopback_port
 from parallelai.engines.models_table import extended, model_name
 from parallelai.engines.own_folders import pinned_version
 from parallelai.engines.prices import Pricing

@@ -33,9 +33,10 @@ from parallelai.engines.command_templates import (
     placed,
     write_files,
 )
-from parallelai.engines.confining import confinement, loopback_port
+from parallelai.engines.confining import confinement
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.listening import refuse_closed
+from parallelai.engines.loopback import loopback_port
 from parallelai.engines.own_folders import (
     below,
     check_network,

@@ -8,12 +8,10 @@ port of its model server. All else follows from the request.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from parallelai.engines.protocol import Request
 from parallelai.errors import Unavailable
@@ -71,17 +69,6 @@ def confinement(
         ports=ports if reach == "loopback" else (),
         by=confinements()[0],
     )
-
-
-def loopback_port(url: str | None) -> int | None:
-    """Give the port of an address on this machine; None for any other, and for none."""
-    parts = urlsplit(url or "")
-    try:
-        is_local = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
-        port = parts.port
-    except ValueError:
-        return None
-    return (port or (443 if parts.scheme == "https" else 80)) if is_local else None
 
 
 def _existing(paths: Iterable[str]) -> tuple[str, ...]:

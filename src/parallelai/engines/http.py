@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from parallelai.engines.loopback import is_loopback
 from parallelai.errors import EngineError, Internal, Invalid, Rejected, TimedOut, Transient, Unavailable
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ MAX_ERROR_BYTES = 64 * 1024
 CONNECT_SECONDS = 30.0
 KEEP_SECONDS = 60.0
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_LOOPBACK = frozenset({"localhost", "::1", "0.0.0.0", "::"})  # noqa: S104  # names in addresses, nothing is bound
 
 Take = Callable[[bytes], Awaitable[None]]
 
@@ -43,12 +43,6 @@ class Answer:
     @property
     def is_ok(self) -> bool:
         return 200 <= self.status < 300
-
-
-def is_loopback(url: str) -> bool:
-    """Say whether an address is on this machine."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
-    return host in _LOOPBACK or host.startswith("127.") or host.endswith(".localhost")
 
 
 def shown_url(url: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, check_fit, edits_of, edits_to_data
-from parallelai.engines.http import HttpClient, is_loopback, shown_url
+from parallelai.engines.http import HttpClient, shown_url
 from parallelai.engines.keys import (
     LEAST_MASKED_IN_ANSWERS,
     mask_error,
@@ -27,6 +27,7 @@ from parallelai.engines.keys import (
     split_at_key,
 )
 from parallelai.engines.listening import is_listening
+from parallelai.engines.loopback import is_loopback
 from parallelai.engines.model_calls import (
     check_stop,
     cleaned,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
+from parallelai.engines.loopback import is_loopback
 from parallelai.engines.protocol import LimitsEvent
 from parallelai.events import LimitChanged
 from parallelai.records import LimitKey
@@ -17,8 +17,6 @@ QUIET_SECONDS = 10.0
 
 TOLD_CHANGE = 0.25
 """Smaller changes of a pace are not told."""
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(slots=True)
@@ -127,16 +125,6 @@ class Keys:
             return
         self.on_change(LimitChanged(key, told.value, value, why))
         self._told[key] = _Told(value, now, kind)
-
-
-def is_loopback(address: str) -> bool:
-    """Say whether a key's account is the address of a server on this machine."""
-    if "//" not in address:
-        return False
-    try:
-        return urlsplit(address).hostname in _LOOPBACK
-    except ValueError:
-        return False
 
 
 def _of_headers(limit: KeyLimit) -> str:
