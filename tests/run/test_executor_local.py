@@ -6,8 +6,19 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 
+import pytest
+
 from parallelai.engines.mock import MockEngine
-from parallelai.engines.protocol import Answer, Permit, Port, Question, Request, Workspace
+from parallelai.engines.protocol import (
+    Answer,
+    Estimate,
+    Permit,
+    Port,
+    Question,
+    Request,
+    SessionEvent,
+    Workspace,
+)
 from parallelai.errors import SessionGone
 from parallelai.records import LimitKey, Reply
 from parallelai.run.executors.base import AttemptDone, AttemptId, AttemptSpec, ExecutorEvent
@@ -128,3 +139,43 @@ async def test_a_session_that_is_gone_is_begun_anew_with_the_whole_task() -> Non
     assert "interrupted" in engine.told[1][1]
     assert done.reply.session == "s-1"
     assert "its session was gone" in done.reply.notes[0]
+
+
+class _Opens(MockEngine):
+    """Starts up for as long as it is made to, opens a session, and answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capabilities = dataclasses.replace(self.capabilities, resumes=True, streams=True)
+        self.starting: list[str] = []
+        self.may_open, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    def estimate(self, request: Request) -> Estimate:
+        return Estimate(memory_bytes=100)
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        self.starting.append(request.task)
+        await self.may_open.wait()
+        await port.emit(SessionEvent(f"s-{request.task}"))
+        await self.may_answer.wait()
+        return await super().perform(request, port)
+
+
+async def test_programs_start_up_a_few_at_once_and_whoever_waits_loses_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    engine = _Opens()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        executor = LocalExecutor(group, lambda name: engine, _Slow())
+        for number in range(4):
+            spec = _spec(str(number))
+            seconds = 30.0 if number < 3 else 0.01
+            executor.start(spec._replace(request=dataclasses.replace(spec.request, timeout_seconds=seconds)))
+        await asyncio.sleep(0.05)
+        assert engine.starting == ["0", "1", "2"]
+        engine.may_answer.set()
+        engine.may_open.set()
+        ended = [done async for done in _ends(executor, 4)]
+    assert engine.starting == ["0", "1", "2", "3"]
+    assert [done.error for done in ended] == [None] * 4

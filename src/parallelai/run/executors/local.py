@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,15 @@ from parallelai.run.executors.base import (
     Coordinator,
     ExecutorEvent,
 )
+from parallelai.run.executors.starting import Opened, Starts
 from parallelai.run.forms import check_event, check_usage, sound
 from parallelai.run.steps import disk_full
 from parallelai.run.streams import IN_JOURNAL
 from parallelai.run.workspaces import PLAIN, Workspaces
 from parallelai.store import faults
+
+LEAST_STARTS = 2
+"""So many programs may start up at once on the smallest machine; on others one for each core."""
 
 
 @dataclass(slots=True)
@@ -118,6 +123,7 @@ class _Port:
     calls: int = 0
     kept: str | None = None
     takes_messages: bool = False
+    opened: Opened | None = None  # to be called when its session is open, where others wait for that
     _streamed: Usage | None = None  # what the turn has reported so far
     _has_streamed: bool = False  # something that is worth a log; most calls say no more than their end
     _turn_began: float = 0.0
@@ -140,6 +146,8 @@ class _Port:
             self._streamed = event.usage if self._streamed is None else self._streamed + event.usage
         elif isinstance(event, SessionEvent):
             self.session = event.id
+            if self.opened is not None:
+                self.opened()
         if self._has_streamed or not isinstance(event, IN_JOURNAL):
             self._has_streamed = True
             self.executor.report(AttemptStreamed(self.id, event))
@@ -228,6 +236,7 @@ class LocalExecutor:
         self._news: list[ExecutorEvent] = []
         self._has_news = asyncio.Event()
         self._is_closed = False
+        self._starts = Starts(max(LEAST_STARTS, os.cpu_count() or 1))
 
     def start(self, spec: AttemptSpec) -> AttemptId:
         self._to_arm(spec.id)
@@ -359,10 +368,24 @@ class LocalExecutor:
         return await self._turn(self._engine_of(name), port, dataclasses.replace(request, model=model))
 
     async def _turn(self, engine: Engine, port: _Port, request: Request) -> Reply:
-        """Perform a turn, beside a watch on its silence where the engine can stream."""
+        """Perform a turn; one that opens a session in a program of its own, once that may start."""
         port.request = request
         if not engine.capabilities.streams:
             return await engine.perform(request, port)
+        if not (engine.capabilities.resumes and request.session is None):
+            return await self._watched(engine, port, request)
+        size = engine.estimate(request).memory_bytes
+        if not size:  # it starts no program
+            return await self._watched(engine, port, request)
+        async with port.clock.stopped():
+            port.opened = opened = await self._starts.begin(size)
+        try:
+            return await self._watched(engine, port, request)
+        finally:
+            opened()
+
+    async def _watched(self, engine: Engine, port: _Port, request: Request) -> Reply:
+        """Perform a turn of an engine that streams, beside a watch on its silence."""
         seconds = request.idle_timeout_seconds
         port.clock.begin_turn()
         scope = asyncio.timeout(None)
