@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.engines.command import CommandEngine
-from parallelai.engines.command_templates import TEMPLATES, Reader, Said, Wanted
+from parallelai.engines.command_parts import Reader, Said, Wanted
+from parallelai.engines.command_templates import TEMPLATES
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilePart, FinalEvent, Request, UsageEvent, Workspace
@@ -324,6 +325,41 @@ async def test_aider_gets_its_prompt_in_a_file_and_names_the_files(bench: Path) 
     assert reply.usage == Usage(1200, None, 40, None, 0.0, "free"), "a server of this machine costs nothing"
     _, called = await call(bench, "aider", AIDER, port, edits=False)
     assert called["argv"][-4:] == ["--chat-mode", "ask", "--read", "./src/a.py"]
+
+
+@pytest.mark.parametrize(
+    ("use", "output", "usage"),
+    [
+        ("aider", f"{AIDER}\n{AIDER_KEY}", Usage(1200, None, 40, None, 0.0031, "client")),
+        (
+            "pi",
+            "\n".join(
+                [
+                    '{"type":"agent_start"}',
+                    pi_message("toolUse", usd=0.25),
+                    pi_message("error", error="401 no"),
+                ]
+            ),
+            Usage(1000, 100, 40, None, 0.25, "client"),
+        ),
+    ],
+)
+async def test_what_a_turn_took_that_failed_is_counted(
+    bench: Path, use: str, output: str, usage: Usage
+) -> None:
+    port = CollectingPort()
+    with pytest.raises(Rejected):
+        await call(bench, use, output, port)
+    assert [event.usage for event in port.events if isinstance(event, UsageEvent)] == [usage]
+
+
+def test_what_a_run_of_mini_took_that_failed_is_known(tmp_path: Path) -> None:
+    reader = TEMPLATES["mini-swe-agent"].reader()
+    assert reader.usage(tmp_path) is None
+    (tmp_path / "traj.json").write_text(trajectory("LimitsExceeded"))
+    assert reader.usage(tmp_path) == Usage(18, None, 8)
+    (tmp_path / "traj.json").write_text('{"messages": [')
+    assert reader.usage(tmp_path) is None
 
 
 async def test_a_server_that_is_not_there_is_said_before_anything_runs(bench: Path) -> None:

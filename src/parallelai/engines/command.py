@@ -22,9 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parallelai.engines.command_templates import (
+from parallelai.engines.command_parts import (
     PROMPT,
-    TEMPLATES,
     PlainReader,
     Reader,
     Said,
@@ -33,6 +32,7 @@ from parallelai.engines.command_templates import (
     placed,
     write_files,
 )
+from parallelai.engines.command_templates import TEMPLATES
 from parallelai.engines.confining import confinement
 from parallelai.engines.context import EngineContext, asked_at, refuse_unused
 from parallelai.engines.listening import refuse_closed
@@ -160,6 +160,21 @@ class CommandEngine:
             given = {} if folder is None else write_files(self._template, wanted, folder)
             program = await asyncio.to_thread(self._program, request, wanted, given, folder)
         reader = self._template.reader()
+        reply: Reply | None = None
+        try:
+            reply = await self._converse(request, port, program, reader, folder)
+        finally:
+            if reply is None and folder is not None:  # failed or cancelled: it is paid all the same
+                used = reader.usage(folder)
+                if used is not None:
+                    await _spend(port, self._priced(used))
+        await _spend(port, reply.usage)
+        await port.emit(FinalEvent(ok=True))
+        return reply
+
+    async def _converse(
+        self, request: Request, port: Port, program: Program, reader: Reader, folder: Path | None
+    ) -> Reply:
         stream = _Stream(port, reader)
         try:
             async with asyncio.TaskGroup() as group:
@@ -171,13 +186,12 @@ class CommandEngine:
         except BaseExceptionGroup as errors:
             raise _translated(first_error(errors)) from None
         said = self._said(reader, completed, request, folder)
-        if loopback_port(self._entry.base_url) is not None:  # whatever the program takes it to cost
-            said = dataclasses.replace(said, usage=dataclasses.replace(said.usage, usd=0.0, basis="free"))
-        reply = self._read(completed, said, request)
-        if said.usage != FREE and said.usage != Usage():
-            await port.emit(UsageEvent(said.usage))
-        await port.emit(FinalEvent(ok=True))
-        return reply
+        return self._read(completed, dataclasses.replace(said, usage=self._priced(said.usage)), request)
+
+    def _priced(self, usage: Usage) -> Usage:
+        """A server of this machine costs nothing, whatever the program takes it to cost."""
+        is_free = loopback_port(self._entry.base_url) is not None
+        return dataclasses.replace(usage, usd=0.0, basis="free") if is_free else usage
 
     def _wanted(self, request: Request) -> Wanted:
         """Say what a template is given. Raises an `EngineError` where it must not be started, or need not be."""
@@ -289,6 +303,11 @@ class CommandEngine:
 
     async def aclose(self) -> None:
         """Holds nothing: what ran has ended with its turn."""
+
+
+async def _spend(port: Port, usage: Usage) -> None:
+    if usage not in (FREE, Usage()):
+        await port.emit(UsageEvent(usage))
 
 
 class _Stream:
