@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -174,8 +175,12 @@ async def test_programs_start_up_a_few_at_once_and_whoever_waits_loses_no_time(
             executor.start(spec._replace(request=dataclasses.replace(spec.request, timeout_seconds=seconds)))
         await asyncio.sleep(0.05)
         assert engine.starting == ["0", "1", "2"]
+        now = time.monotonic
+        monkeypatch.setattr("time.monotonic", lambda: now() + 10)
         engine.may_answer.set()
         engine.may_open.set()
         ended = [done async for done in _ends(executor, 4)]
     assert engine.starting == ["0", "1", "2", "3"]
     assert [done.error for done in ended] == [None] * 4
+    took = {done.id.task: done.seconds for done in ended}
+    assert {task for task, seconds in took.items() if seconds >= 10} == {"0", "1", "2"}

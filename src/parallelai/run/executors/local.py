@@ -124,6 +124,7 @@ class _Port:
     kept: str | None = None
     takes_messages: bool = False
     opened: Opened | None = None  # to be called when its session is open, where others wait for that
+    waited: float = 0.0  # seconds until its program might start, which are none of its own
     _streamed: Usage | None = None  # what the turn has reported so far
     _has_streamed: bool = False  # something that is worth a log; most calls say no more than their end
     _turn_began: float = 0.0
@@ -191,6 +192,11 @@ class _Port:
                 yield
             finally:
                 self.executor.report(AttemptParked(self.id, False))
+
+    def begins_later(self, seconds: float) -> None:
+        """Take what a turn waited until its program might start off what it took."""
+        self.waited += seconds
+        self._turn_began += seconds
 
     def turn_started(self, turn: int) -> None:
         self._turn_began = time.monotonic()
@@ -306,6 +312,7 @@ class LocalExecutor:
         seconds, port = time.monotonic() - began, self._ports.get(id)
         if port is None:
             return AttemptDone(id, seconds, error=error)
+        seconds -= port.waited
         port.settle()
         if result is None:
             return AttemptDone(id, seconds, None, error, port.usage, calls=port.calls, kept=port.kept)
@@ -377,8 +384,10 @@ class LocalExecutor:
         size = engine.estimate(request).memory_bytes
         if not size:  # it starts no program
             return await self._watched(engine, port, request)
+        asked = time.monotonic()
         async with port.clock.stopped():
             port.opened = opened = await self._starts.begin(size)
+        port.begins_later(time.monotonic() - asked)
         try:
             return await self._watched(engine, port, request)
         finally:
