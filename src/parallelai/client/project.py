@@ -226,7 +226,7 @@ class OpenProject:
         def carry_out() -> None:
             try:
                 listing.set_result(self._list())
-            except BaseException as failure:
+            except BaseException as failure:  # it is whoever waits for the list that it concerns
                 listing.set_exception(failure)
 
         threading.Thread(target=carry_out, name="listing", daemon=True).start()

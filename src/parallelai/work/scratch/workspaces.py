@@ -425,7 +425,7 @@ async def _made_once(making: dict[K, asyncio.Task[T]], key: K) -> T:
     task = making[key]
     try:
         return await asyncio.shield(task)
-    except Exception:
+    except Exception:  # whatever it was: it is raised to all who wait
         if making.get(key) is task:
             del making[key]
         raise
