@@ -171,14 +171,16 @@ async def test_programs_start_up_a_few_at_once_and_whoever_waits_loses_no_time(
         executor = LocalExecutor(group, lambda name: engine, _Slow())
         for number in range(4):
             spec = _spec(str(number))
-            seconds = 30.0 if number < 3 else 0.01
+            seconds = 30.0 if number < 3 else 5.0
             executor.start(spec._replace(request=dataclasses.replace(spec.request, timeout_seconds=seconds)))
         await asyncio.sleep(0.05)
         assert engine.starting == ["0", "1", "2"]
         now = time.monotonic
         monkeypatch.setattr("time.monotonic", lambda: now() + 10)
-        engine.may_answer.set()
         engine.may_open.set()
+        while len(engine.starting) < 4:  # once a session is open, and not only when it is done
+            await asyncio.sleep(0)
+        engine.may_answer.set()
         ended = [done async for done in _ends(executor, 4)]
     assert engine.starting == ["0", "1", "2", "3"]
     assert [done.error for done in ended] == [None] * 4
