@@ -62,9 +62,10 @@ def _can_be_written(data: object) -> bool:
 
 
 def _wrong_findings(reply: Reply, request: Request) -> EngineError | None:
+    for file in dict.fromkeys(finding.file for finding in reply.findings):
+        if file.startswith("/") or ".." in file.split("/"):
+            return Invalid(f"a finding names a file outside the project: `{file}`")
     for finding in reply.findings:
-        if finding.file.startswith("/") or ".." in finding.file.split("/"):
-            return Invalid(f"a finding names a file outside the project: `{finding.file}`")
         if finding.line[0] < 1 or finding.line[1] < finding.line[0]:
             return Invalid(f"a finding in `{finding.file}` has the impossible lines {finding.line}")
     return None
