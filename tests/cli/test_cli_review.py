@@ -455,7 +455,11 @@ def test_whose_project_is_all_of_the_home_folder_is_told(
     assert "the project is" not in cli("review", "--project", ".").err
 
 
-def test_ctrl_c_ends_a_review_whose_files_are_not_listed_yet(here: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("argv", [("review",), ("execute", "plan.yaml"), ("work", "run", "plan.yaml")])
+def test_ctrl_c_ends_what_waits_for_the_list_of_files(
+    here: Path, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    (here / "plan.yaml").write_text("tasks: [{id: a, description: Do it., engine: mock}]\n")
     slow, begun, until = tmp_path / "programs" / "git", tmp_path / "begun", tmp_path / "enough"
     slow.parent.mkdir()
     slow.write_text(
@@ -464,14 +468,14 @@ def test_ctrl_c_ends_a_review_whose_files_are_not_listed_yet(here: Path, tmp_pat
     slow.chmod(0o755)
     env = {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
 
-    with subprocess.Popen([*_program(), "review"], cwd=here, env=env, stderr=subprocess.PIPE) as review:
-        while not begun.exists() and review.poll() is None:
+    with subprocess.Popen([*_program(), *argv], cwd=here, env=env, stderr=subprocess.PIPE) as waiting:
+        while not begun.exists() and waiting.poll() is None:
             time.sleep(0.01)
-        review.send_signal(signal.SIGINT)
+        waiting.send_signal(signal.SIGINT)
         try:
-            _, err = review.communicate(timeout=60)
+            _, err = waiting.communicate(timeout=60)
         finally:
             until.touch()
 
-    assert review.returncode == 130
+    assert waiting.returncode == 130
     assert b"interrupted" in err

@@ -33,7 +33,7 @@ def execute(shared: Shared, plan: str, **given: Any) -> int:
         return preview(shared, plan, asked)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        return await ai.carry_out_plan(*ai.load_plan(plan, carry.variables), carry)
+        return await ai.carry_out_plan(*await ai.load_plan(plan, carry.variables), carry)
 
     return carry_out(shared, asked, call)
 

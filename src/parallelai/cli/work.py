@@ -71,7 +71,7 @@ def run(shared: Shared, plan: str, **given: Any) -> int:
         return preview(shared, plan, dataclasses.replace(asked, carry=carry), check)
 
     async def call(ai: AsyncParallelAI, carry: CarryOut) -> RunDocument:
-        loaded, name = ai.load_plan(plan, carry.variables)
+        loaded, name = await ai.load_plan(plan, carry.variables)
         check(loaded)
         return await ai.work.run(loaded, name, carry)
 

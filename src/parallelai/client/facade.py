@@ -259,6 +259,7 @@ class AsyncParallelAI:
         )
         from parallelai.run.collector import collecting_seldom
 
+        await self.project.listed()
         with collecting_seldom():
             loaded, name = self._load(plan, tasks, carry.variables)
         return await self.carry_out_plan(loaded, name, carry)
@@ -295,12 +296,10 @@ class AsyncParallelAI:
         told = [template.prompt, *(checklist.get(name, "") for name in options.checklist or checklist)]
         return await offer(self.project, tree.paths, prompt="\n".join(told))
 
-    def load_plan(self, path: str | Path, variables: Iterable[str] = ()) -> tuple[Plan, str]:
+    async def load_plan(self, path: str | Path, variables: Iterable[str] = ()) -> tuple[Plan, str]:
         """Load a plan's file, and say what it is known by. Raises `PlanError` with all problems."""
-        from parallelai.client.jobs import plan_name
-        from parallelai.client.loading import load_plan
-
-        return load_plan(self.project, Path(path), variables), plan_name(Path(path), self.project.root)
+        await self.project.listed()
+        return self._load_file(path, variables)
 
     async def carry_out_plan(self, plan: Plan, name: str | None, carry: CarryOut) -> RunDocument:
         """Carry a plan out; see `execute`."""
@@ -349,4 +348,10 @@ class AsyncParallelAI:
         if plan is None:
             given = {"tasks": list(tasks or ())}
             return load.from_mapping(given, names=names, tree=self.project.tree), None
-        return self.load_plan(plan, variables)
+        return self._load_file(plan, variables)
+
+    def _load_file(self, path: str | Path, variables: Iterable[str]) -> tuple[Plan, str]:
+        from parallelai.client.jobs import plan_name
+        from parallelai.client.loading import load_plan
+
+        return load_plan(self.project, Path(path), variables), plan_name(Path(path), self.project.root)

@@ -232,7 +232,8 @@ class OpenProject:
         threading.Thread(target=carry_out, name="listing", daemon=True).start()
 
     async def listed(self) -> None:
-        """Wait for the list that `list_ahead` began; whoever waits may be interrupted, as `tree` cannot be."""
+        """Have the files listed, and wait for that; whoever waits may be interrupted, as with `tree` they cannot be."""
+        self.list_ahead()
         if self._listing is not None:
             await asyncio.wrap_future(self._listing)
 

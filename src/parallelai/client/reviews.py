@@ -44,15 +44,19 @@ class ReviewOptions:
 
 def list_ahead(project: OpenProject, options: ReviewOptions) -> None:
     """Begin to list the project's files, if `chosen_files` will need the list."""
-    if not is_all_named(options.patterns, project.root, base=options.base):
+    if _is_list_needed(project, options):
         project.list_ahead()
 
 
 async def listed_files(project: OpenProject, options: ReviewOptions) -> FileTree:
     """As `chosen_files`; whoever waits for the list of a large project may be interrupted."""
-    list_ahead(project, options)
-    await project.listed()
+    if _is_list_needed(project, options):
+        await project.listed()
     return chosen_files(project, options)
+
+
+def _is_list_needed(project: OpenProject, options: ReviewOptions) -> bool:
+    return not is_all_named(options.patterns, project.root, base=options.base)
 
 
 def _is_ours(path: str) -> bool:
