@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from crash_support import await_none, marked
-from parallelai.engines.protocol import Port, Request
+from parallelai.engines.protocol import Capabilities, Estimate, Port, Request, SessionEvent
 from parallelai.errors import BusyError
-from parallelai.records import Outcome
+from parallelai.records import FREE, Outcome, Reply
 from running import FakeEngine, Watcher, opened, project, run_program, start_program, statuses, tasks
 
 ENDLESS = "trap '' INT TERM; touch started; while :; do sleep 1000; done"
@@ -65,6 +65,58 @@ async def test_what_is_in_flight_may_end_and_nothing_starts(
     assert again is not None
     assert (again.exit, statuses(again)) == (0, {"a": "ok", "b": "ok"})
     assert engine.tasks == ["a", "b"]
+
+
+class _Starting(FakeEngine):
+    """An assistant whose program starts up until it may open its session, and answers then."""
+
+    def __init__(self) -> None:
+        sessions = Capabilities(resumes=True, streams=True)
+        super().__init__(capabilities=sessions, estimate=Estimate(memory_bytes=1))
+        self.may_open = asyncio.Event()
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        self.requests.append(request)
+        await self.may_open.wait()
+        await port.emit(SessionEvent(f"s-{request.task}"))
+        return Reply(text="done", usage=FREE)
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("one_core")
+async def test_no_program_starts_any_more_that_still_waits_to_start(tmp_path: Path) -> None:
+    engine, seen = _Starting(), Watcher()
+    async with opened(tmp_path, engine) as ai:
+        async with asyncio.TaskGroup() as group:
+            asked = ai.execute(tasks=tasks("a", "b", "c", "d"), engine=engine, parallel=4, on_events=seen)
+            call = group.create_task(asked)
+            await seen.until(lambda s: len(s.of("attempt.started")) == 4 and len(engine.tasks) == 2)
+            ai.interrupt(signal.SIGINT)
+            await seen.until(lambda s: len(s.of("task.ended")) == 2)  # at once: the others may go on
+            engine.may_open.set()
+        document = call.result()
+    assert statuses(document) == {"a": "ok", "b": "ok", "c": "cancelled", "d": "cancelled"}
+    assert engine.tasks == ["a", "b"]
+
+
+@pytest.mark.usefixtures("one_core")
+async def test_a_paused_run_starts_no_program_that_still_waits_to_start(tmp_path: Path) -> None:
+    engine, seen = _Starting(), Watcher()
+    async with opened(tmp_path, engine) as ai, asyncio.TaskGroup() as group:
+        asked = ai.execute(tasks=tasks("a", "b", "c"), engine=engine, parallel=3, on_events=seen)
+        call = group.create_task(asked)
+        await seen.until(lambda s: len(s.of("attempt.started")) == 3 and len(engine.tasks) == 2)
+        await ai.runs.pause()
+        engine.may_open.set()
+        await seen.until(lambda s: len(s.of("task.ended")) == 2)
+        assert engine.tasks == ["a", "b"]
+        assert await ai.runs.resume() is None
+        document = await call
+    assert statuses(document) == {"a": "ok", "b": "ok", "c": "ok"}
 
 
 async def test_the_grace_over_what_is_in_flight_is_ended(tmp_path: Path) -> None:

@@ -186,3 +186,22 @@ async def test_programs_start_up_a_few_at_once_and_whoever_waits_loses_no_time(
     assert [done.error for done in ended] == [None] * 4
     took = {done.id.task: done.seconds for done in ended}
     assert {task for task, seconds in took.items() if seconds >= 10} == {"0", "1", "2"}
+
+
+async def test_who_is_cancelled_before_its_program_may_start_took_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    engine = _Opens()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        executor = LocalExecutor(group, lambda name: engine, _Slow())
+        specs = [_spec(str(number)) for number in range(3)]
+        requests = [dataclasses.replace(spec.request, timeout_seconds=30.0) for spec in specs]
+        started = [executor.start(a._replace(request=b)) for a, b in zip(specs, requests, strict=True)]
+        await asyncio.sleep(0.05)
+        now = time.monotonic
+        monkeypatch.setattr("time.monotonic", lambda: now() + 10)
+        for attempt in started:
+            executor.cancel(attempt)
+        ended = [done async for done in _ends(executor, 3)]
+    assert {done.id.task for done in ended if done.seconds >= 10} == set(engine.starting) == {"0", "1"}

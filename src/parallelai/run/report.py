@@ -235,7 +235,11 @@ class Report:
 
     def tasks(self) -> tuple[TaskResult, ...]:
         """Give the results of the tasks that have ended, in plan order, without their texts."""
-        return tuple(self.results[task].result for task in self.order if task in self.results)
+        return tuple(self.results[task].result for task in self._ended())
+
+    def _ended(self) -> list[str]:
+        """The tasks that have ended, in plan order; where nobody carried a plan out, those that a person ended."""
+        return [task for task in self.order or self.results if task in self.results]
 
     def coverage(self) -> Coverage:
         """Say of each file that somebody asked about what became of it; what is to be changed is not looked at."""
@@ -266,7 +270,7 @@ class Report:
             seconds_one_by_one=round(self.seconds_one_by_one, 3),
             counts=counts(self.tasks()),
             usage=self.usage or FREE,
-            tasks=tuple(self._row(task) for task in self.order if task in self.results),
+            tasks=tuple(self._row(task) for task in self._ended()),
             findings=self.findings or (),
             dropped=self.dropped,
             files=self.coverage(),

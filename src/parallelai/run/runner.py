@@ -213,7 +213,7 @@ class Runner:
     def interrupt(self, signal: int) -> None:
         """Stop: at first no new start, and what is in flight has `grace` to end; at the second call, at once.
 
-        What only waits for a person's leave ends at the first.
+        What only waits for a person's leave, or for its program's start, ends at the first.
         """
         is_first, self._signal = self._signal is None, signal
         if is_first:
@@ -309,6 +309,7 @@ class Runner:
 
     async def _drive(self, writer: RunWriter) -> None:
         while not self._scheduler.is_done:
+            self._hold_starts()
             until = await self._carry_out_all(self._scheduler.decide(self._now()))
             for notice in self._scheduler.notices():
                 self._has_reached_budget |= notice.type == "budget.reached"
@@ -316,6 +317,13 @@ class Runner:
             if not self._scheduler.is_done:
                 await self._sleep(until)
                 self._take_news()
+
+    def _hold_starts(self) -> None:
+        """Where nothing is to start any more, no program of an attempt does that still waits to start its own."""
+        self._executor.hold_starts(self._scheduler.is_paused or self._signal is not None)
+        if self._signal is not None:
+            for task in self._executor.not_started():
+                self._scheduler.cancel(task, "interrupted")
 
     async def _sleep(self, until: float | None) -> None:
         """Wait for news, or for a time on the scheduler's clock."""

@@ -76,7 +76,7 @@ class Scheduler:
         )
         self._spending = Spending(settings.budget, settings.spent, now)
         self._unsaid: BudgetReached | None = None  # the time is up, but nothing was kept from starting yet
-        self._is_paused = False
+        self.is_paused = False
         self._unaffordable: list[Lane] = []
         self._too_large: list[Lane] = []  # whose heads do not fit into the memory that is left
         self._memory_bytes = settings.memory_bytes
@@ -153,7 +153,7 @@ class Scheduler:
                 task, _over(f"the task's time limit is reached after {task.attempts} attempts"), True
             )
         self._check_budget(now)
-        bound = "paused" if self._is_paused else self._start_all(now)
+        bound = "paused" if self.is_paused else self._start_all(now)
         if self._unsaid is not None and roster.outcomes[Outcome.OVER_BUDGET]:
             self._events.append(self._unsaid)
             self._unsaid = None
@@ -364,11 +364,11 @@ class Scheduler:
 
     def pause(self) -> None:
         """Start nothing until `resume`; what is in flight goes on."""
-        self._is_paused = True
+        self.is_paused = True
 
     def resume(self) -> None:
         """Start again what may start."""
-        self._is_paused = False
+        self.is_paused = False
 
     def stop(self, why: str) -> None:
         """Let what has begun go on to its end, without retries; the rest finishes `cancelled`."""
@@ -469,7 +469,7 @@ class Scheduler:
             limit_bound=self._wait.why,
             outcomes={outcome: count for outcome, count in self._roster.outcomes.items() if count},
             parallel=self._parallel,
-            is_paused=self._is_paused,
+            is_paused=self.is_paused,
             spent_usd=spending.usd,
             spent_tokens=int(spending.tokens),
             reserved_usd=spending.reserved_usd,

@@ -82,14 +82,15 @@ class Measured:
 class Told:
     """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any.
 
-    `untold` is what people said that it is not told, unless it has another turn after all. Where that turn `may_fail`,
-    the attempt goes on without it: the words are only about what was kept out, which stays out.
+    `untold` is what people said that it is not told, unless it has another turn after all. Where the attempt can go on
+    without that turn, should it not come to its end, `about` names what the words are about: what was kept out, which
+    stays out, and what people said, of which somebody is to know then.
     """
 
     words: str = ""
     aside: str = ""
     untold: tuple[str, ...] = ()
-    may_fail: bool = False
+    about: str = ""
 
 
 NOTHING_TOLD = Told()

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -44,7 +44,7 @@ MOST_REPAIRS = 2
 NUDGE = "You have said nothing for a while. Go on with the task, or say what keeps you from finishing it."
 KEPT_OUT = "`parallelai work status` says what was kept out, why, and where it is"
 GO_ON = "You were interrupted. Look at what is done already, and finish the task."
-CUT_OFF = "the turn in which it was told what was kept out did not come to its end"
+CUT_OFF = "the turn in which it was told {about} did not come to its end: {said}"
 BEGUN_ANEW = "its session was gone, so that it was told the task anew in another one"
 EMPTY = "Nothing was changed. Do the task now by editing the files, or say why it cannot be done."
 EMPTY_IS_FINE = "write `empty: ok` if that is fine"
@@ -86,6 +86,12 @@ class AttemptPort(Port, Protocol):
 
     def parked(self) -> AbstractAsyncContextManager[None]:
         """Wait inside of it for another task: no slot is held, and no time counts."""
+
+    def last_turn(self) -> AbstractAsyncContextManager[None]:
+        """Inside of it the time-out raises `TimedOut`, and ends no more than that: no turn may come after."""
+
+    def timed_out(self) -> TimedOut:
+        """The error of an attempt that is out of time."""
 
 
 class Result(NamedTuple):
@@ -296,11 +302,12 @@ class _Attempt:
                 break
             self._port.turn_ended(self._turn, "end_turn")
             try:
-                reply = await self._say(self._later(told.words))
+                async with self._port.last_turn() if told.about else nullcontext():
+                    reply = await self._say(self._later(told.words))
             except (TimedOut, Transient) as error:
-                if not told.may_fail:
+                if not told.about:
                     raise
-                self._notes[f"{CUT_OFF}: {error.said}"] = None
+                self._notes[CUT_OFF.format(about=told.about, said=error.said)] = None
                 # What it did till then is judged all the same; what it said before was heard already.
                 heard = dataclasses.replace(reply, text=None)
                 self._untold = (await self._place.heard(heard, False, self._port.parked)).untold
@@ -314,6 +321,8 @@ class _Attempt:
 
     def _item(self, number: int) -> str:
         """The prompt of a later item of `todo`."""
+        if self._port.is_out_of_time:
+            raise self._port.timed_out()
         todo = self._work.todo
         said = f"Now do this, number {number + 1} of {len(todo)}: {todo[number]}"
         self._port.turn_ended(self._turn, PART_DONE)
@@ -321,7 +330,7 @@ class _Attempt:
 
     def _again(self, prompt: str, error: EngineError) -> str:
         """Ask once more for what is missing. Raises the error where that is of no use."""
-        if not self._continues or self._repairs >= MOST_REPAIRS:
+        if not self._continues or self._repairs >= MOST_REPAIRS or self._port.is_out_of_time:
             raise error
         self._repairs += 1
         self._port.turn_ended(self._turn, error.kind)

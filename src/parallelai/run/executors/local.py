@@ -60,6 +60,7 @@ class _Clock:
     """The two time-outs of one attempt. Waits for permits and for answers do not count."""
 
     wall: asyncio.Timeout  # without an end, until `arm`
+    is_over: bool = False
     last: float = 0.0
     tools: int = 0
     _waits: int = 0  # how many of the attempt's waits are under way; some wait for two permits at once
@@ -99,6 +100,28 @@ class _Clock:
             if not self._waits and self._deadline is not None and not self.wall.expired():
                 self.wall.reschedule(self._deadline + loop.time() - self._began)
 
+    @contextlib.asynccontextmanager
+    async def last_turn(self, error: TimedOut) -> AsyncIterator[None]:
+        """Let the time-out end only what is inside of it, as this error: what was done before is kept."""
+        whole = self.wall
+        if whole.expired():  # too late
+            yield
+            return
+        turn = asyncio.timeout_at(whole.when())
+        try:
+            async with turn:
+                whole.reschedule(None)
+                self.wall = turn
+                yield
+        except TimeoutError:
+            if not turn.expired():
+                raise  # the engine's own
+            raise error from None
+        finally:
+            self.wall, self.is_over = whole, turn.expired()
+            if not self.is_over:
+                whole.reschedule(turn.when())
+
     async def watch_idle(self, turn: asyncio.Timeout, seconds: float) -> None:
         """End a turn when its engine has said nothing for too long and runs no tool."""
         loop = asyncio.get_running_loop()
@@ -118,11 +141,13 @@ class _Port:
     executor: LocalExecutor
     clock: _Clock
     request: Request
+    engine: str
     usage: Usage | None = None
     session: str | None = None
     calls: int = 0
     kept: str | None = None
     takes_messages: bool = False
+    waits_for_start: bool = False  # its program may not start yet
     opened: Opened | None = None  # to be called when its session is open, where others wait for that
     waited: float = 0.0  # seconds until its program might start, which are none of its own
     _streamed: Usage | None = None  # what the turn has reported so far
@@ -132,7 +157,7 @@ class _Port:
 
     @property
     def is_out_of_time(self) -> bool:
-        return self.clock.wall.expired()
+        return self.clock.is_over or self.clock.wall.expired()
 
     @property
     def messages(self) -> asyncio.Queue[Message]:
@@ -192,6 +217,13 @@ class _Port:
                 yield
             finally:
                 self.executor.report(AttemptParked(self.id, False))
+
+    def last_turn(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return self.clock.last_turn(self.timed_out())
+
+    def timed_out(self) -> TimedOut:
+        said = f"engine `{self.engine}` was not done after {self.request.timeout_seconds:g} s"
+        return TimedOut(said, next="raise `timeout`, or make the task smaller")
 
     def begins_later(self, seconds: float) -> None:
         """Take what a turn waited until its program might start off what it took."""
@@ -292,6 +324,15 @@ class LocalExecutor:
     def capacity(self) -> int | None:
         return None
 
+    def hold_starts(self, is_held: bool) -> None:
+        """Let no assistant's program start up, or let them again; attempts whose programs run go on."""
+        self._starts.hold(is_held)
+
+    def not_started(self) -> set[str]:
+        """The tasks of which nothing runs yet: all of their attempts wait until a program may start."""
+        waiting = {id for id, port in self._ports.items() if port.waits_for_start}
+        return {id.task for id in waiting} - {id.task for id in self._running if id not in waiting}
+
     def report(self, event: ExecutorEvent) -> None:
         self._news.append(event)
         self._has_news.set()
@@ -342,11 +383,10 @@ class LocalExecutor:
     async def _attempt(self, spec: AttemptSpec, began: float) -> Result:
         engine = self._engine_of(spec.engine)
         request = spec.request
-        clock: _Clock | None = None
+        port: _Port | None = None
         try:
             async with asyncio.timeout(None) as wall:
-                clock = _Clock(wall)
-                port = self._ports[spec.id] = _Port(spec.id, self, clock, request)
+                port = self._ports[spec.id] = _Port(spec.id, self, _Clock(wall), request, spec.engine)
                 port._turn_began = began
                 port.takes_messages = engine.capabilities.messages
                 # Most attempts are that; all else is for those with more.
@@ -356,10 +396,9 @@ class LocalExecutor:
                 doers = Doers(engine, perform, functools.partial(self._second_pass, spec, port))
                 return await carry_out(doers, request, spec.work, port, self._places)
         except TimeoutError:
-            if clock is None or not clock.wall.expired():
+            if port is None or not port.clock.wall.expired():
                 raise  # the engine's own, not ours
-            said = f"engine `{spec.engine}` was not done after {request.timeout_seconds:g} s"
-            raise TimedOut(said, next="raise `timeout`, or make the task smaller") from None
+            raise port.timed_out() from None
 
     async def _only_turn(self, engine: Engine, port: _Port, request: Request) -> Result:
         reply = await self._turn(engine, port, completed(engine, request))
@@ -385,9 +424,13 @@ class LocalExecutor:
         if not size:  # it starts no program
             return await self._watched(engine, port, request)
         asked = time.monotonic()
-        async with port.clock.stopped():
-            port.opened = opened = await self._starts.begin(size)
-        port.begins_later(time.monotonic() - asked)
+        port.waits_for_start = True
+        try:
+            async with port.clock.stopped():
+                port.opened = opened = await self._starts.begin(size)
+        finally:  # also where it is cancelled meanwhile
+            port.waits_for_start = False
+            port.begins_later(time.monotonic() - asked)
         try:
             return await self._watched(engine, port, request)
         finally:

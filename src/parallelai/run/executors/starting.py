@@ -25,6 +25,7 @@ class Starts:
 
     def __init__(self, most: int) -> None:
         self._free = most
+        self._is_held = False
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._starting: set[int] = set()
@@ -32,31 +33,37 @@ class Starts:
     async def begin(self, size: int) -> Opened:
         """Wait until a program of that size (in bytes of memory) may start."""
         number = next(self._numbers)
-        if self._free:
-            self._free -= 1
-        else:
-            turn = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (-size, number, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # its turn came with the cancel
-                    self._next()
-                raise
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-size, number, turn))
+        self._grant()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn came with the cancel
+                self._give_back()
+            raise
         self._starting.add(number)
         opened = functools.partial(self._opened, number)
         asyncio.get_running_loop().call_later(MOST_SECONDS, opened)
         return opened
 
+    def hold(self, is_held: bool) -> None:
+        """Let nothing start until it is called with False; who waits goes on waiting."""
+        self._is_held = is_held
+        self._grant()
+
     def _opened(self, number: int) -> None:
         if number in self._starting:
             self._starting.remove(number)
-            self._next()
+            self._give_back()
 
-    def _next(self) -> None:
-        while self._waiting:
+    def _give_back(self) -> None:
+        self._free += 1
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._free and not self._is_held:
             turn = heapq.heappop(self._waiting)[2]
             if not turn.done():
+                self._free -= 1
                 turn.set_result(None)
-                return
-        self._free += 1
