@@ -442,3 +442,36 @@ async def test_a_name_that_is_defined_elsewhere_too(tmp_path: Path) -> None:
     cleanup = branch(made, "cleanup", {"src/io.py": "def other():\n    pass\n"})
     document = await matrix(await open_repository(made.root), [gui, cleanup], tip(made))
     assert not [pair for pair in document.pairs if pair.class_ == "logic"]
+
+
+@pytest.mark.parametrize("change", [GONE, f"def read(path, mode):\n    return path\n\n\n{GONE}"])
+@pytest.mark.parametrize(
+    ("lib", "user", "text", "is_broken"),
+    [
+        ("src/lib.py", "src/gui.py", "from lib import read\n\nread('x')\n", True),
+        ("src/lib.py", "tests/test_gui.py", "import lib\n\nlib.read('x')\n", True),
+        ("src/lib.py", "src/gui.py", "from .lib import read\n\nread('x')\n", True),
+        ("src/app/io.py", "tests/test_gui.py", "from app.io import read\n\nread('x')\n", True),
+        ("src/app/io.py", "tests/test_gui.py", "import app.io\n\napp.io.read('x')\n", True),
+        ("server/src/lib.py", "server/src/gui.py", "from lib import read\n\nread('x')\n", True),
+        ("src/lib.ts", "src/gui.ts", "import {read} from './lib'\n\nread('x')\n", True),
+        ("server/src/lib.py", "client/src/gui.py", "from lib import read\n\nread('x')\n", False),
+        ("server/src/lib.py", "client/src/gui.py", "import lib\n\nlib.read('x')\n", False),
+        ("src/lib.py", "client/src/gui.py", "from lib import read\n\nread('x')\n", False),
+        ("src/lib.py", "src/gui.py", "from others.lib import read\n\nread('x')\n", False),
+        ("src/lib.py", "src/gui.py", "def show(src):\n    return src.read('x')\n", False),
+    ],
+)
+async def test_which_file_an_import_means(
+    tmp_path: Path, lib: str, user: str, text: str, is_broken: bool, change: str
+) -> None:
+    """Beside another file of that name, which defines the same."""
+    start, gone = START["src/io.py"], change
+    if lib.endswith(".ts"):
+        start = "export function read(path) {\n  return path\n}\n\nfunction other() {\n}\n"
+        gone = start.replace("(path)", "(path, mode)") if "mode" in change else "function other() {\n}\n"
+    beside: dict[str, str | bytes] = {} if lib.endswith(".ts") else {"client/src/lib.py": start}
+    made = started(tmp_path / "r", {lib: start, **beside})
+    gui, other = branch(made, "gui", {user: text}), branch(made, "other", {lib: gone})
+    document = await matrix(await open_repository(made.root), [gui, other], tip(made))
+    assert any(pair.class_ == "logic" for pair in document.pairs) == is_broken

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 
 from parallelai.git.plumbing import Git, GitError
-from parallelai.work.conflicts.logic import Broken
+from parallelai.work.conflicts.imports import reach
+from parallelai.work.conflicts.logic import Broken, Clash
 from parallelai.work.symbols import language_of
 
 MOST_NAMES = 100
@@ -19,7 +20,7 @@ class Elsewhere:
 
     def __init__(self, git: Git) -> None:
         self._git = git
-        self._found: dict[tuple[str, str, str], bool] = {}
+        self._found: dict[tuple[str, str, str], frozenset[str] | None] = {}
 
     async def look(self, tree: str, gone: Iterable[Broken]) -> None:
         """Look for what else defines the names of a tree's broken definitions."""
@@ -27,16 +28,23 @@ class Elsewhere:
         if len(self._found) > 10_000:
             self._found = {}
         for each in [*fresh.values()][MOST_NAMES:]:
-            self._found[self._key(tree, each)] = True
+            self._found[self._key(tree, each)] = None
         wanted = [each for each in [*fresh.values()][:MOST_NAMES] if _PLAIN.fullmatch(each.bare)]
         defining = await self._grep(tree, wanted)
         for each in fresh.values():
             places = defining.get(each.bare, set())
-            self._found.setdefault(self._key(tree, each), not places <= {each.path})
+            self._found.setdefault(self._key(tree, each), frozenset(places - {each.path}))
 
-    def has(self, tree: str, gone: Broken) -> bool:
-        """Whether the name is defined in another file of the tree, as far as was looked."""
-        return self._found.get(self._key(tree, gone), False)
+    def has(self, tree: str, clash: Clash) -> bool:
+        """Whether what is used is defined in another file of the tree, as far as was looked: one that may be meant."""
+        places = self._found.get(self._key(tree, clash.broken), frozenset())
+        if not clash.is_named:
+            return places is None or bool(places)
+        if not places or not clash.module:
+            return False
+        near = reach(clash.module, clash.path, clash.broken.path) or 0
+        found = (reach(clash.module, clash.path, each) for each in places)
+        return any(each is not None and each >= near for each in found)
 
     def _key(self, tree: str, gone: Broken) -> tuple[str, str, str]:
         return tree, gone.path, gone.bare

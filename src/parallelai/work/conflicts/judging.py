@@ -115,8 +115,7 @@ class Judging:
         found = {}
         for pair, findings in rows:
             for each in findings:
-                clash = each.clash
-                if clash.is_named or not self._elsewhere.has(self._tree(pair, each), clash.broken):
+                if not self._elsewhere.has(self._tree(pair, each), each.clash):
                     found[id(pair)] = each
                     break
         return found

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from parallelai.work.conflicts.changes import Patch
+from parallelai.work.conflicts.imports import Imported, reach, wanted_from
 from parallelai.work.conflicts.naming import imports_from, known_as, owner_in
 from parallelai.work.symbols import Definition, Use, language_of
 
@@ -68,13 +69,15 @@ class Broken:
 class Clash:
     """A broken definition, and the use of it that the other side added.
 
-    `is_named`: the use says from which file it wants the name, so that it matters not what else defines it.
+    `is_named`: the use says from which file it wants the name, so that what else defines it matters only where it
+    fits as well: by Python's `module`.
     """
 
     broken: Broken
     path: str
     line: int
     is_named: bool = False
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ class User:
         lines: the lines that were added to it, by their number from 1.
         own: bare names that these define.
         words: all words of the file, and what `naming.bound` gives.
+        imports: what it imports, where it is Python.
     """
 
     path: str
     lines: Mapping[int, str]
     own: Collection[str] = ()
     words: Collection[bytes] = ()
+    imports: Sequence[Imported] = ()
 
 
 def is_telling(name: str) -> bool:
@@ -239,20 +244,41 @@ def clashes(
     for use in uses:
         each = names.get(use.name)
         line = user.lines.get(use.line)
-        if each is None or line is None or use.name in user.own or _is_others(each, line, user.words):
+        source = _source(each, line, user) if each is not None and line is not None else None
+        if each is None or source is None or use.name in user.own:
             continue
-        is_named = _names_file(each, user.path, line) and not is_passed_on(each)
-        if not is_named and (use.name in defined if each.what != "changed" else not use.is_call):
+        is_changed = each.what == "changed"
+        is_named = source.is_named and (is_changed or not is_passed_on(each))
+        if not use.is_call if is_changed else use.name in defined and not is_named:
             continue
-        found.append(Clash(each, user.path, use.line, is_named))
+        found.append(Clash(each, user.path, use.line, is_named, source.module))
         if len(found) >= MOST:
             break
     return found
 
 
-def _names_file(gone: Broken, user: str, line: str) -> bool:
-    """Whether a line of a file imports what is not there any more from the file that it is gone from."""
-    return gone.what != "changed" and "." not in gone.name and imports_from(line, user, gone.path)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Whether a use says itself from which file it wants a name, and by which of Python's modules."""
+
+    is_named: bool = False
+    module: str = ""
+
+
+def _source(gone: Broken, line: str, user: User) -> _Source | None:
+    """From where a use on a line wants a name; None where it is another's than the file's that it is gone from."""
+    owner = owner_in(line, gone.bare)
+    if "." in gone.name or user.path == gone.path or language_of(user.path) != "python":
+        is_named = (
+            gone.what != "changed" and "." not in gone.name and imports_from(line, user.path, gone.path)
+        )
+        return None if _is_others(gone, line, user.words) else _Source(is_named)
+    if owner is None or (owner and all(each.name != owner for each in user.imports)):
+        return None if _is_others(gone, line, user.words) else _Source()
+    module = wanted_from(user.imports, gone.bare, owner, user.path, gone.path)
+    if module is None:
+        return None
+    return _Source(bool(module) and reach(module, user.path, gone.path) is not None, module)
 
 
 def _is_others(gone: Broken, line: str, words: Collection[bytes]) -> bool:

@@ -9,11 +9,8 @@ import posixpath
 import re
 from pathlib import PurePosixPath
 
-_AROUND = {"__init__", "index", "mod", "main", "lib"}
-"""Files that are known by their folder."""
-_SOURCES = {"src", "lib", "python"}
-"""Folders at the top that no import names."""
-_PYTHON = re.compile(r"^\s*from\s+([\w.]*\w)\s+import\b")
+_AROUND = {".py": {"__init__"}, ".rs": {"lib", "main", "mod"}}
+"""Files that are known by their folder, by ending; of other languages `index`."""
 _SCRIPT = re.compile(r"\b(?:from|require\()\s*['\"]([^'\"]+)['\"]")
 _ALIAS = re.compile(
     rb"\bas\s+(\w+)"
@@ -29,14 +26,12 @@ STAR = b"*"
 def known_as(path: str, *, is_folder: bool = False) -> str:
     """What users call the module that a file is: its name, or its folder's."""
     place = PurePosixPath(path)
-    return place.parent.name if is_folder or place.stem in _AROUND else place.stem
+    is_folder = is_folder or place.stem in _AROUND.get(place.suffix, {"index"})
+    return place.parent.name if is_folder else place.stem
 
 
 def imports_from(line: str, user: str, path: str) -> bool:
-    """Whether a line of one file imports from another: `from src.io import read`, `import {read} from "./io"`."""
-    python = _PYTHON.match(line)
-    if python is not None:
-        return _is_module(python[1], user, path)
+    """Whether a line of one file imports from another: `import {read} from "./io"`; `imports` is for Python."""
     script = _SCRIPT.search(line)
     if script is None:
         return False
@@ -46,19 +41,6 @@ def imports_from(line: str, user: str, path: str) -> bool:
         place,
         place / "index",
     )
-
-
-def _is_module(name: str, user: str, path: str) -> bool:
-    """Whether Python's name of a module can be a file's: all of its parts have to fit, or two of them."""
-    file = PurePosixPath(path).with_suffix("")
-    parts = (file.parent if file.name == "__init__" else file).parts
-    bare = name.lstrip(".")
-    wanted = tuple(bare.split("."))
-    if len(bare) < len(name):
-        above = PurePosixPath(user).parts[: -(len(name) - len(bare))]
-        return parts == (*above, *wanted)
-    short = parts[1:] if parts[0] in _SOURCES else parts
-    return wanted in (parts, short) or (len(wanted) > 1 and parts[-len(wanted) :] == wanted)
 
 
 def owner_in(line: str, name: str) -> str | None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from parallelai.work.conflicts.changes import Changes, Patch, Row
+from parallelai.work.conflicts.imports import Imported, is_about
 from parallelai.work.conflicts.logic import (
     RISKS,
     Broken,
@@ -117,7 +118,8 @@ def meant(one: Side, other: Side, path: str, texts: Texts) -> list[Broken]:
     row = other.changes.rows[path]
     now, before = texts.words(path, row.new), texts.words(path, row.old)
     names = [name for name in one.gone.keys() & other.added[path] if name.encode() not in before]
-    return [each for name in sorted(names) for each in one.gone[name] if _is_meant(each, row, now)]
+    imports = texts.imports(path, row.new)
+    return [each for name in sorted(names) for each in one.gone[name] if _is_meant(each, row, now, imports)]
 
 
 def findings(a: Side, b: Side, texts: Texts) -> list[Finding]:
@@ -134,7 +136,8 @@ def _clashes(one: Side, other: Side, texts: Texts) -> Iterator[Clash]:
             continue
         row, hunks = other.changes.rows[path], other.patch.get(path, ())
         lines = {hunk.new[0] + at: text for hunk in hunks for at, text in enumerate(hunk.added, 1)}
-        user = User(path, lines, defined_names({path: hunks}), texts.words(path, row.new))
+        own, words = defined_names({path: hunks}), texts.words(path, row.new)
+        user = User(path, lines, own, words, texts.imports(path, row.new))
         is_passed_on = partial(_is_passed_on, one, texts)
         yield from clashes(gone, one.defined | other.defined, user, texts.uses(path, row.new), is_passed_on)
 
@@ -162,7 +165,7 @@ def _family(path: str) -> str | None:
     return _FAMILIES.get(language, language) if language else None
 
 
-def _is_meant(gone: Broken, user: Row, words: frozenset[bytes]) -> bool:
+def _is_meant(gone: Broken, user: Row, words: frozenset[bytes], imports: Sequence[Imported]) -> bool:
     """Whether a file that mentions a name can mean this definition: it names the module or class that it is of."""
     if user.path == gone.path:
         return True
@@ -175,7 +178,7 @@ def _is_meant(gone: Broken, user: Row, words: frozenset[bytes]) -> bool:
         return owner.encode() in words
     if language in _PACKAGES and place.parent == other.parent:
         return True
-    names = [known_as(gone.path, is_folder=language == "go")]
-    if language == "python" and gone.kind != "constant":
-        names += place.parent.parts[-2:]  # a package may pass on what its modules define
-    return any(name.encode() in words or not name.isidentifier() for name in names)
+    if language == "python":
+        return is_about(imports, gone.bare, user.path, gone.path)
+    name = known_as(gone.path, is_folder=language == "go")
+    return name.encode() in words or not name.isidentifier()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from parallelai.git.plumbing import Git
+from parallelai.work.conflicts.imports import Imported, imported
 from parallelai.work.conflicts.naming import bound
 from parallelai.work.symbols import Definition, Use, definitions, language_of, uses
 from parallelai.work.symbols.grammars import MOST_BYTES
@@ -29,6 +30,7 @@ class Texts:
         self._definitions: dict[_Key, tuple[Definition, ...]] = {}
         self._uses: dict[_Key, tuple[Use, ...]] = {}
         self._words: dict[_Key, frozenset[bytes]] = {}
+        self._imports: dict[_Key, tuple[Imported, ...]] = {}
 
     async def read_definitions(self, wanted: Wanted) -> None:
         """Read what (path, hash) each define; hashes of only zeroes are no content."""
@@ -41,12 +43,19 @@ class Texts:
             self._definitions[language, blob] = definitions(path, texts.get(blob, b""))
 
     async def read_words(self, wanted: Wanted) -> None:
-        """Read all words of (path, hash) each, also those in comments and strings, and what `naming.bound` gives."""
+        """Read all words of (path, hash) each, also those in comments and strings, and what `naming.bound` gives.
+
+        And what each imports, where it is Python.
+        """
         if len(self._words) > MOST_KEPT:
-            self._words = {}
+            self._words, self._imports = {}, {}
         fresh = _fresh(wanted, self._words)
         texts = await self._texts(blob for _, blob in fresh)
-        self._words.update({key: _words(texts.get(key[1], b"")) for key in fresh})
+        for language, blob in fresh:
+            text = texts.get(blob, b"")
+            self._words[language, blob] = _words(text)
+            if language == "python":
+                self._imports[language, blob] = imported(text)
 
     async def read_uses(self, wanted: Wanted) -> None:
         """Read what (path, hash) each use."""
@@ -68,6 +77,10 @@ class Texts:
     def words(self, path: str, blob: str) -> frozenset[bytes]:
         """Give what was read; nothing for what was not."""
         return self._words.get((language_of(path) or "", blob), frozenset())
+
+    def imports(self, path: str, blob: str) -> tuple[Imported, ...]:
+        """Give what was read; nothing for what was not, or is no Python."""
+        return self._imports.get((language_of(path) or "", blob), ())
 
     async def _texts(self, blobs: Iterable[str]) -> dict[str, bytes]:
         """Give contents, without those that are too large to be parsed."""
