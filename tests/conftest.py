@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "untimed")
 # Whoever starts the tests in the background of a shell has SIGINT ignored, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A version manager's `python3` is a shell script that looks for one, ten times as long as a small program then takes.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).resolve().parent), os.environ["PATH"]])
 
 _numbers = itertools.count()
 

@@ -14,7 +14,10 @@ from parallelai.git.plumbing import Git
 from parallelai.work.scratch.snapshot import Snapshot
 
 T = TypeVar("T")
-WHO = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
+WHO = (
+    *("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"),
+    *("-c", "maintenance.auto=false"),  # or each commit starts a second git
+)
 
 
 class Repository:

@@ -19,12 +19,16 @@ from parallelai.engines.protocol import (
 from parallelai.records import FREE, LimitKey, Reply
 
 Act = Callable[[Request, Path], str | Awaitable[str]]
+WHO = (
+    *("-c", "user.name=User", "-c", "user.email=user@localhost"),
+    *("-c", "maintenance.auto=false"),  # or each commit starts a second git
+)
 
 
 def git(root: Path, *arguments: str) -> str:
     """Run git as a user would, with a name of its own."""
     done = subprocess.run(
-        ["git", "-c", "user.name=User", "-c", "user.email=user@localhost", *arguments],
+        ["git", *WHO, *arguments],
         cwd=root,
         check=True,
         capture_output=True,
