@@ -174,6 +174,7 @@ def test_undo_looks_at_all_names_before_it_touches_anything(cli: Any, ready: Pat
 
     assert called.code == 2
     assert "`abe` has not landed" in called.err
+    assert "next: `parallelai work status abe` says how it stands" in called.err
     assert git(ready, "rev-parse", "main") == tip
 
 
@@ -298,10 +299,12 @@ def test_leave_without_a_run_is_kept_and_holds_until_the_landing(cli: Any, ready
     assert (ended.code, "is landed already" in ended.err) == (2, True)
 
 
-def test_leave_for_what_another_owns_or_lies_behind_a_link_is_refused(cli: Any, ready: Path) -> None:
+def test_leave_for_what_another_owns_or_is_not_one_file_is_refused(cli: Any, ready: Path) -> None:
     owned = cli("work", "lease", "abe", "SRC/Zed.py")
     assert (owned.code, "`zed` has them first" in owned.err) == (2, True)
     (place(ready, "zed") / "etc").symlink_to("/etc")
+    several = cli("work", "lease", "zed", "docs/*.md")
+    assert (several.code, "`docs/*.md` is a pattern\n  next: name the files" in several.err) == (2, True)
     behind = cli("work", "lease", "zed", "etc/passwd")
     assert (behind.code, "`etc` is a link" in behind.err) == (2, True)
 
@@ -584,6 +587,40 @@ def test_a_push_is_told_also_of_what_had_landed_before(cli: Any, ready: Path, re
     git(ready, "remote", "set-url", "origin", str(ready.parent / "nowhere.git"))
     failed = cli("work", "land", "cat", "--push")
     assert (failed.code, "cat: not pushed: " in failed.out) == (4, True)
+
+
+@pytest.mark.parametrize("words", [["abe"], ["--branches", "one"]])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_push_takes_along_what_had_landed_before_and_nobody_names(
+    cli: Any, ready: Path, remote: Path, words: list[str], is_there: bool
+) -> None:
+    branch(ready, "one", "one.txt", "1\n")
+    assert cli("work", "land", "zed").code == 0
+    if is_there:
+        assert cli("work", "land", *words).code == 0
+    assert cli("work", "land", "cat").code == 0
+
+    assert cli("work", "land", *words, "--push").code == 0
+
+    rows = cli("work", "status", "--all", "--json").document["workstreams"]
+    pushed = {row["name"]: row["pushed"] for row in rows}
+    assert pushed["zed"] == pushed["cat"] == "origin/main"
+    assert git(remote, "rev-parse", "main") == git(ready, "rev-parse", "main")
+    assert {row["name"] for row in rows if row["pushed"]} == {"zed", "cat", *words} & {"zed", "cat", "abe"}
+
+
+def test_a_push_takes_nothing_along_that_is_not_in_it(cli: Any, ready: Path, remote: Path) -> None:
+    before = git(ready, "rev-parse", "main")
+    assert cli("work", "land", "zed").code == 0
+    landed = git(ready, "rev-parse", "main")
+    git(ready, "reset", "-q", "--hard", before)
+
+    assert cli("work", "land", "abe", "--push").code == 0
+
+    git(ready, "merge", "-q", "--no-edit", landed)  # it is there again, but not on the remote
+    rows = cli("work", "status", "--all", "--json").document["workstreams"]
+    pushed = {row["name"]: row["pushed"] for row in rows if row["stage"] == "landed"}
+    assert pushed == {"abe": "origin/main", "zed": None}
 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["land", "--all"]])

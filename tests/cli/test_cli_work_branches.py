@@ -120,7 +120,13 @@ def test_a_gate_whose_program_git_does_not_hold_is_told_once_what_brings_it(cli:
 
 @pytest.mark.parametrize(
     ("gate", "what_helps"),
-    [("/none/check", "correct the command's path"), ("sh -c 'kill -9 $$'", "let the base pass")],
+    [
+        ("/none/check", "correct the command's path"),
+        ("sh -c 'kill -9 $$'", "let the base pass"),
+        ("sh -c no-such-check", "install `no-such-check`, or correct the command"),
+        ("python3 -m no_such_check", "install `no_such_check`, or correct the command"),
+        ("sh -c tools/no-such-check", "correct the command's path, or commit the program"),
+    ],
 )
 def test_what_would_not_help_a_gate_that_came_to_no_end_is_not_advised(
     cli: Any, shop: Path, gate: str, what_helps: str

@@ -118,6 +118,35 @@ def test_what_a_person_refused_says_so(cli: Any, ready: Path) -> None:
     assert row(cli, "bob")["stage"] == "queued"
 
 
+def test_what_is_to_be_settled_is_not_said_to_be_ready(cli: Any, ready: Path) -> None:
+    worktree = ready.parent / "shop-worktrees" / "abe"
+    (ready / "src" / "abe.py").write_text("x = 3\n")
+    commit(ready, "theirs")
+    assert row(cli, "abe")["is_ready"]
+    assert "`src/abe.py` has to be settled" in cli("work", "sync", "abe").out
+
+    found = row(cli, "abe")
+    said = "`abe` cannot land: conflict markers are left in `src/abe.py`"
+    assert (found["is_ready"], found["why"]) == (
+        False,
+        f"{said}; settle that, then `parallelai work done abe`",
+    )
+    assert said in cli("work", "land", "abe", "--dry-run").out
+
+    (worktree / "src" / "abe.py").write_text("x = 1\n")
+    assert cli("work", "done", "abe").code == 0
+    assert row(cli, "abe")["is_ready"]
+
+
+def test_a_run_by_hand_shows_what_landed(cli: Any, ready: Path) -> None:
+    assert cli("work", "land", "abe").code == 0
+
+    (task,) = cli("runs", "show", "--json").document["tasks"]
+    assert (task["id"], task["status"]) == ("abe", "ok")
+    assert "1 task: 1 ok" in cli("runs", "show").out
+    assert {each["name"] for each in cli("work", "status", "--json").document["workstreams"]} == {"bob"}
+
+
 # -- runs that were deleted
 
 

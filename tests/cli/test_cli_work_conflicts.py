@@ -108,6 +108,17 @@ def test_what_a_person_settles_lands(cli: Any, there: Path, begin: Any, end: tup
     assert "kept out" not in said(done)
 
 
+def test_what_is_not_settled_yet_is_not_called_up_to_date(cli: Any, there: Path) -> None:
+    by_sync(there, cli)
+    for names in ((), ("one",)):
+        again = cli("work", "sync", *names)
+        assert (again.code, "`one/c.txt` has to be settled in" in said(again)) == (4, True), said(again)
+
+    (there / "one" / "c.txt").write_text("1\n2\ndrei and three\n4\n")
+    assert cli("work", "done", "one").code == 0
+    assert said(cli("work", "sync", "one")) == "one: up to date\n"
+
+
 def test_what_was_never_ours_is_settled_too(cli: Any, there: Path) -> None:
     """The person's own commits, which conflict with the target, are not known to anybody but git."""
     git(there, "reset", "-q", "--hard", "HEAD~1")

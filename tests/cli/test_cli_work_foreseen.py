@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,41 @@ def test_the_logs_of_a_shadow_are_named_where_a_gate_fails_and_go_once_they_are_
     cli(*shadow)
     assert not folder.exists()
     assert not (shop / ".parallelai" / "state" / "runs").exists()
+
+
+@pytest.mark.parametrize("gate", ["no-such-check", "sh -c no-such-check"])
+def test_a_shadow_whose_gate_calls_what_is_not_there_blames_no_branch_for_it(
+    cli: Any, shop: Path, gate: str
+) -> None:
+    called = cli("work", "conflicts", "--branches", "made", "plain", "--shadow", "--gate", gate)
+    assert (called.code, called.out) == (3, "")
+    assert "could not be run: " in called.err
+    assert "  next: install `no-such-check`, or " in called.err
+
+
+def test_a_shadow_of_what_the_target_has_says_so(cli: Any, shop: Path) -> None:
+    git(shop, "branch", "-q", "old", "main~1")
+    called = cli("work", "conflicts", "--branches", "old", "--shadow")
+    assert called.out == "nothing to try: main has all that there is\nno gate runs; nothing was moved\n"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_landing_has_the_log_of_a_gate_that_it_takes_over_from_a_shadow(
+    cli: Any, shop: Path, is_gone: bool
+) -> None:
+    tried = shop / ".parallelai" / "state" / "work" / "tried"
+    asked = ("--branches", "plain", "--gate", "sh -c 'date +%s-%N'")
+    assert "1 gate run; nothing was moved" in cli("work", "conflicts", *asked, "--shadow").out
+    said = {log.read_text() for log in tried.rglob("*.log")}
+    if is_gone:  # the gate is run again: nobody can say any more what it had said
+        shutil.rmtree(tried)
+
+    document = cli("work", "land", *asked, "--json").document
+
+    (gate,) = document["tasks"][0]["workstream"]["landed"]["gates"]
+    shutil.rmtree(tried, ignore_errors=True)  # as it goes after a day
+    assert document["run"] in gate["log"]
+    assert ((shop / gate["log"]).read_text() in said) is not is_gone
 
 
 def test_of_what_one_deleted_it_is_not_said_that_both_changed_the_same_lines(cli: Any, shop: Path) -> None:

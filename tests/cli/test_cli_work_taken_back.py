@@ -271,14 +271,15 @@ def test_what_could_not_go_with_what_was_given_up_goes_by_the_same_command(
     cli: Any, place: Path, shop: Path
 ) -> None:
     git(place.parent, "init", "-q", str(place / "inner"))
-    assert "stays: no patch can hold `inner/`" in cli("work", "drop", "abe", "--yes").out
+    said = cli("work", "drop", "abe", "--yes").out
+    assert "stays: no patch can hold `inner/`: move that away, then `parallelai work drop abe` again" in said
     (kept,) = cli("work", "clean", "--json").document["kept"]
     assert kept["command"] == "parallelai work drop abe"
 
     shutil.rmtree(place / "inner")
     again = cli("work", "drop", "abe", "--yes")
 
-    assert (again.code, again.out.endswith("/patches/abe.patch`\n")) == (0, True)
+    assert (again.code, again.out.endswith("/patches/abe.patch` takes it\n")) == (0, True)
     assert (place.exists(), git(shop, "branch", "--list", "parallelai/abe")) == (False, "")
     assert cli("work", "drop", "abe", "--yes").code == 2
 
@@ -290,7 +291,7 @@ def test_the_branch_that_a_killed_drop_left_goes_and_what_came_to_it_since_is_ke
     assert cli("work", "drop", "abe", "--yes").code == 0
     git(shop, "branch", "parallelai/abe", tip)
     again = cli("work", "drop", "abe", "--yes")
-    assert (again.code, again.out.endswith("/patches/abe.patch`\n")) == (0, True)
+    assert (again.code, again.out.endswith("/patches/abe.patch` takes it\n")) == (0, True)
 
     git(shop, "worktree", "add", "-q", "-b", "parallelai/abe", str(shop.parent / "mine"), tip)
     (shop.parent / "mine" / "since.txt").write_text("since\n")
@@ -298,7 +299,7 @@ def test_the_branch_that_a_killed_drop_left_goes_and_what_came_to_it_since_is_ke
     git(shop, "worktree", "remove", str(shop.parent / "mine"))
     again = cli("work", "drop", "abe", "--yes")
 
-    patch = shop / again.out.split("`")[-2]
+    patch = shop / again.out.split("`")[3]
     assert (patch.name, "+since" in patch.read_text()) == ("abe-2.patch", True)
     assert git(shop, "branch", "--list", "parallelai/abe") == ""
     assert cli("work", "start", "plan.yaml", "abe").code == 0

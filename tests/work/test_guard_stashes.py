@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parallelai.work.guard import stashes
 from parallelai.work.guard.aftercare import Aftercare
-from parallelai.work.guard.traces import STASH, parse
+from parallelai.work.guard.traces import STASH, VARIABLE, parse
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 WHEN = "13:34:58.097679 refs/debug.c:435        "
@@ -206,6 +206,49 @@ async def test_the_index_that_a_turn_wrote_is_as_it_was_with_what_landed_meanwhi
     found = await gui.turn(act)
     assert room.main.git("diff", "--cached", "--name-only") == "staged.txt\n"
     assert any(each.startswith(".git/index (back as it was; ") for each in found.touched)
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+async def test_a_checkout_that_a_turn_took_off_its_branch_goes_along_to_what_landed_meanwhile(
+    room: Room, gui: Stream, is_edited: bool
+) -> None:
+    room.main.git("stash", "clear")
+    landed = room.main.commit({"landed.txt": "landed\n"})
+    room.main.git("reset", "-q", "--hard", room.base)
+    room.main.write({"shared.txt": "staged\n"})
+    room.main.git("add", "shared.txt")
+
+    def act() -> None:
+        traced(gui, "checkout", "-q", "--detach", at=room.main.root)
+        room.main.git("update-ref", "refs/heads/main", landed)
+        if is_edited:
+            room.main.write({"landed.txt": "mine\n"})
+
+    found = await gui.turn(act)
+    assert room.main.git("branch", "--show-current") == "main\n"
+    assert room.main.git("diff", "--cached", "--name-only") == "shared.txt\n"
+    assert (room.main.root / "landed.txt").read_text() == ("mine\n" if is_edited else "landed\n")
+    assert room.main.git("status", "--porcelain", "-uno").count("landed.txt") == is_edited
+    assert any(each.startswith(".git/HEAD (was put on ") for each in found.touched)
+
+
+@pytest.mark.parametrize("is_in_checkout", [True, False])
+@pytest.mark.parametrize("has_trace", [True, False])  # codex without a sandbox of ours gets none
+async def test_what_a_turn_stashed_of_the_checkout_is_told(
+    room: Room, gui: Stream, monkeypatch: pytest.MonkeyPatch, is_in_checkout: bool, has_trace: bool
+) -> None:
+    if not has_trace:
+        given = gui.guard.variables
+        monkeypatch.setattr(gui.guard, "variables", lambda: {**given(), VARIABLE: "0"})
+    room.main.write({"shared.txt": "mine\n"})
+
+    def act() -> None:
+        gui.write({"src/a.txt": "its own\n"})
+        traced(gui, "stash", at=room.main.root if is_in_checkout else None)
+
+    found = await gui.turn(act)
+    told = [".git/refs/stash (one more; `git stash pop` in your checkout brings it back)"]
+    assert list(found.touched) == (told if is_in_checkout else [])
 
 
 async def test_a_branch_that_a_turn_put_on_what_it_is_on_stays(room: Room, gui: Stream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -126,10 +127,32 @@ def test_a_remote_that_refuses_is_not_asked_again(field: Field) -> None:
     assert "pre-receive hook declined" in error.said
 
 
+def test_what_git_says_of_a_push_in_several_lines_is_one_without_gaps(field: Field) -> None:
+    field.checkout.git("remote", "set-url", "origin", "../nowhere.git")
+    error = field.land([field.branch("one", {"x": "1"})], plan=PUSH)["one"].push_error
+    assert error is not None
+    assert "repository; fatal: Could not read from remote repository; Please make sure" in error.said
+    assert not re.search(r"[.;:] *;", error.said)
+
+    hook = field.root / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nprintf '\\nno, not so;\\n\\n \\nfirst:\\n\\nthis.\\n' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    field.checkout.git("remote", "set-url", "origin", str(field.root.parent / "remote.git"))
+    again = field.land([field.branch("two", {"y": "1"})], plan=PUSH)["two"].push_error
+    assert again is not None
+    assert again.said.startswith("not pushed: no, not so; first: this; error: failed to push some refs")
+
+
 def test_without_a_remote_that_is_said(field: Field) -> None:
     field.checkout.git("remote", "remove", "origin")
     arrivals = field.land([field.branch("one", {"x": "1"})], plan=PUSH)
-    assert "no remote" in str(arrivals["one"].push_error)
+    error = arrivals["one"].push_error
+    assert error is not None
+    assert (error.said, error.next) == (
+        "not pushed: the repository has no remote",
+        "`git remote add origin ADDRESS`, then land again with `--push`",
+    )
 
 
 def test_what_is_pending_is_not_pushed(field: Field) -> None:

@@ -146,10 +146,13 @@ async def test_what_is_kept_and_why(shop: Project) -> None:
     trees = shop.user.root.parent / "shop-worktrees"
     assert kept["dirty"] == (
         "what is in its worktree is not committed: `src/a.py`",
-        f"git -C {trees}/dirty status",
+        f"git -C {trees}/dirty add --all && git -C {trees}/dirty commit -m 'More of dirty'",
     )
     assert "`src/new.py`" in kept["new"][0]
-    assert kept["ahead"] == ("its work is not in `main`", "parallelai work land ahead")
+    assert kept["ahead"] == (
+        "its work is not in `main`",
+        "parallelai work done ahead && parallelai work land ahead",
+    )
     assert kept["fresh"][1] == "parallelai work drop fresh"
     assert kept["locked"][1] == f"git worktree unlock {trees}/locked"
     assert kept["away"][1] == f"git -C {trees}/away switch parallelai/away"

@@ -176,6 +176,51 @@ async def test_whoever_newly_uses_what_another_changes_waits_for_that(owned: Rep
     assert watch.kinds("guard.kept_out") == []
 
 
+async def test_different_definitions_at_one_place_make_the_later_one_wait(owned: Repository) -> None:
+    """Both own the file, as one comes after the other; its worktree was made before, and it need not have landed."""
+    app = "class App:\n    def start(self):\n        return 1\n"
+    menu, export = (
+        "\n    def menu(self):\n        return 2\n",
+        "\n    def export(self):\n        return 3\n",
+    )
+    owned.commit({"app.py": app})
+    watch = Watch()
+    waiting = watch.on("conflict.waiting", "two")
+
+    def settles(hands: Hands, request: Request) -> None:
+        text = (Path(request.root) / "app.py").read_text()
+        assert "<<<<<<<" in text
+        assert "menu" in text
+        (Path(request.root) / "app.py").write_text(app + menu + export)
+
+    hands = Hands(
+        {"one": [writes(("app.py", app + menu))], "two": [writes(("app.py", app + export)), settles]}
+    )
+    plan = plan_of(
+        {"function": "wait"}, one={"approve": True}, two={"depends_on": ["one"], "after": "finished"}
+    )
+    path = owned.root / "plan.json"
+    path.write_text(json.dumps(plan))
+    async with AsyncParallelAI(owned.root, engines=[hands]) as ai, asyncio.timeout(60):
+        await ai.work.start(path)
+        async with asyncio.TaskGroup() as group:
+            carry = CarryOut(on_events=watch, is_attended=True, is_resume=True)
+            running = group.create_task(ai.carry_out_plan(load(path, root=owned.root), "plan.json", carry))
+            await waiting.wait()
+            await ai.work.approve("one")
+    assert statuses(running.result()) == {"one": "ok", "two": "ok"}
+    assert watch.data("conflict.seen")[0].pair.class_ == "function"
+    order = watch.kinds(*WAITS, "landing.landed")
+    assert order == [
+        ("two", "conflict.waiting"),
+        ("one", "landing.landed"),
+        ("two", "conflict.waited"),
+        ("two", "landing.landed"),
+    ]
+    assert "`one` has landed" in hands.told["two"][1]
+    assert (owned.root / "app.py").read_text() == app + menu + export
+
+
 async def test_a_file_in_a_folder_that_another_moves_waits_for_that(owned: Repository) -> None:
     watch = Watch()
     begun, waiting = watch.on("turn.ended", "one"), watch.on("conflict.waiting", "two")
@@ -534,3 +579,26 @@ async def test_who_waits_for_a_lease_of_one_that_ends_without_landing_is_told_of
     await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
     assert "You have no lease of `main.txt`: `one` has them, and did not land" in hands.told["two"][1]
     assert [each.paths for each in watch.data("lease.refused")] == [("main.txt",)]
+
+
+@pytest.mark.parametrize("path", ["common", "common/", "common/*.txt", "made"])
+async def test_a_lease_of_a_folder_is_refused_with_what_to_ask_for_instead(
+    owned: Repository, path: str
+) -> None:
+    watch = Watch()
+    owned.commit({"common/menu.txt": "1\n"})
+    files = ("common/menu.txt", "made/new.txt")
+    oversteps = writes(("one.txt", "1\n"), ("made/new.txt", "1\n"))
+    asks = writes(("one.txt", "1\n"), says=asking(path))
+    asks_again = writes(("one.txt", "1\n"), says=f"```parallelai\n{json.dumps({'lease': files})}\n```")
+    hands = Hands({"one": [oversteps, asks, asks_again, writes(*((file, "2\n") for file in files))]})
+    plan = {
+        "defaults": {"engine": "hands"},
+        "workstreams": {"one": {"description": "one", "owns": "one.txt"}},
+    }
+    document = await asyncio.wait_for(carry_out(owned, hands, plan, watch), 60)
+    assert statuses(document) == {"one": "ok"}, [row.error for row in document.tasks]
+    assert "You have no lease" in hands.told["one"][2]
+    assert "by their paths" in hands.told["one"][2]
+    assert [each.paths for each in watch.data("lease.granted")] == [files]
+    assert [(owned.root / file).read_text() for file in files] == ["2\n", "2\n"]

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from parallelai.events import AttemptEnded, Event, TaskEnded, WorkspaceRepaired
 from parallelai.plan.load import load
 from parallelai.records import Outcome, Reply, RunDocument
 from parallelai.run.approving import WAITS
+from parallelai.run.executors import local
 from parallelai.work.scratch.home import home
 
 GATE = ["python3", "gate.py"]
@@ -158,6 +160,100 @@ async def test_a_told_turn_that_is_cut_off_leaves_the_rest_to_land(
     assert [(user.root / name).read_text() for name in ("a.txt", "b.txt", "one.txt")] == ["a\n", "b\n", "1\n"]
 
 
+OVERSTEPS = writes(("one.txt", "1\n"), ("a.txt", "not mine\n"))
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> Act:
+    """A turn in which the attempt's time is over."""
+    clocks: list[local._Clock] = []
+
+    def made(wall: asyncio.Timeout) -> local._Clock:
+        clocks.append(Clock(wall))
+        return clocks[-1]
+
+    async def act(hands: Hands, request: Request) -> None:
+        writes(("more.txt", "more\n"), ("b.txt", "not mine\n"))(hands, request)
+        clocks[-1].arm(asyncio.get_running_loop().time())
+        await asyncio.Event().wait()
+
+    Clock = local._Clock
+    monkeypatch.setattr(local, "_Clock", made)
+    return act
+
+
+def limited(**more: Any) -> dict[str, Any]:
+    one = {"description": "One", "owns": ["one.txt", "more.txt"], "timeout": 500, "retries": 0, **more}
+    return {"workstreams": {"one": one}}
+
+
+async def test_a_told_turn_in_which_the_time_is_over_leaves_the_rest_to_land(
+    user: Repository, hangs: Act
+) -> None:
+    hands = Hands({"one": [OVERSTEPS, hangs]})
+    checks = [[sys.executable, "-c", "open('more.txt')"]]  # there is time for that
+    events: list[Event] = []
+    row = rows(await carry_out(user, hands, limited(checks=checks), events))["one"]
+    assert (row.status, row.attempts, len(hands.told["one"])) == (Outcome.OK, 1, 2), row.error
+    assert row.workstream["kept_out"] == ["a.txt", "b.txt"]
+    (reply,) = (event.data.reply for event in events if isinstance(event.data, AttemptEnded))
+    assert reply is not None
+    said = "did not come to its end: engine `hands` was not done after 500 s"
+    assert any(note.endswith(said) for note in reply.notes)
+    assert [(user.root / name).read_text() for name in ("a.txt", "one.txt", "more.txt")] == [
+        "a\n",
+        "1\n",
+        "more\n",
+    ]
+
+
+@pytest.mark.parametrize("error", [None, Transient("the stream was cut off"), TimedOut("it said nothing")])
+async def test_what_a_person_said_in_a_turn_that_is_cut_off_is_noted_and_the_rest_lands(
+    user: Repository, hangs: Act, error: EngineError | None
+) -> None:
+    async def first(hands: Hands, request: Request) -> None:
+        OVERSTEPS(hands, request)
+        async with AsyncParallelAI(user.root) as ai:
+            await ai.work.send("one", "Mind\nthe gap.")
+
+    def cut_off(hands: Hands, request: Request) -> Any:
+        if error is None:
+            return hangs(hands, request)
+        raise error
+
+    hands = Hands({"one": [first, cut_off]})
+    events: list[Event] = []
+    row = rows(await carry_out(user, hands, limited(retries=2), events))["one"]
+    assert (row.status, row.attempts, len(hands.told["one"])) == (Outcome.OK, 1, 2), row.error
+    (reply,) = (event.data.reply for event in events if isinstance(event.data, AttemptEnded))
+    assert reply is not None
+    said = "the turn in which it was told what was kept out and `Mind the gap.` did not come to its end: "
+    assert any(note.startswith(said) for note in reply.notes)
+    assert (user.root / "one.txt").read_text() == "1\n"
+
+
+async def test_a_turn_for_which_it_stopped_to_be_told_has_to_come_to_its_end(
+    user: Repository, hangs: Act
+) -> None:
+    hands = Hands({"one": [writes(("one.txt", "1\n"), says=asks("main.txt")), hangs]})
+    row = rows(await carry_out(user, hands, {"shared": ["main.txt"], **limited()}))["one"]
+    assert (row.error.kind, len(hands.told["one"])) == ("timed_out", 2)
+    assert not (user.root / "one.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [({"checks": ["false"]}, "check_failed"), ({"todo": ["begin", "go on"]}, "timed_out")],
+)
+async def test_who_is_out_of_time_has_no_turn_more(
+    user: Repository, hangs: Act, more: dict[str, Any], kind: str
+) -> None:
+    hands = Hands({"one": [OVERSTEPS, hangs]})
+    row = rows(await carry_out(user, hands, limited(**more)))["one"]
+    assert (row.error.kind, row.attempts, len(hands.told["one"])) == (kind, 1, 2)
+    assert not (user.root / "one.txt").exists()
+
+
 async def test_only_a_trespass_blocks_the_workstream(user: Repository) -> None:
     hands = Hands({"one": [writes(("a.txt", "not mine\n"))]})
     plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
@@ -252,6 +348,27 @@ async def test_who_remembers_nothing_is_told_all_again_with_the_answer_that_it_s
     assert answered.startswith(begun)
     assert "You have the lease of `main.txt`" in answered.removeprefix(begun)
     assert "`landed.txt`" in answered.removeprefix(begun)
+
+
+async def test_a_push_of_a_run_takes_along_what_landed_in_an_earlier_one(user: Repository) -> None:
+    remote = user.root.parent / "remote.git"
+    user.git("init", "-q", "--bare", str(remote))
+    user.git("remote", "add", "origin", str(remote))
+    plan: dict[str, Any] = {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    hands = Hands({"one": [writes(("one.txt", "1\n"))], "two": [writes(("two.txt", "2\n"))]})
+    assert rows(await carry_out(user, hands, plan))["one"].status is Outcome.OK
+    plan["workstreams"]["two"] = {"description": "Two", "owns": "two.txt"}
+    plan["landing"] = {"push": True}
+
+    assert rows(await carry_out(user, hands, plan))["two"].status is Outcome.OK
+
+    async with AsyncParallelAI(user.root) as ai:
+        pushed = {name: ai.work.find(name).landed for name in ("one", "two")}
+    assert {name: how and how.pushed for name, how in pushed.items()} == {
+        "one": "origin/main",
+        "two": "origin/main",
+    }
+    assert user.git("rev-parse", "main") == user.git("-C", str(remote), "rev-parse", "main")
 
 
 async def test_who_has_landed_takes_no_message(user: Repository) -> None:

@@ -295,6 +295,8 @@ def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any]
         shared.result({"target": given["target"], **nothing}, NOBODY)
         return 0
     lines = [f"{len(found.fits)} fit together on {found.target}: {', '.join(found.fits) or 'none'}"]
+    if not (found.fits or found.breaking or found.logic):
+        lines = [f"nothing to try: {found.target} has all that there is"]
     for one in found.breaking:
         word = "break together" if len(one.names) > 1 else "breaks alone"
         lines.append(f"{word}: {', '.join(one.names)} ({one.kind.replace('_', ' ')})")

@@ -97,7 +97,8 @@ def finished(stream: Stream) -> UsageError:
             f"what you commit in `{stream.worktree}` now lands with `parallelai work land --branches {branch}`; "
             f"once that is done, {advice}"
         )
-    return UsageError(f"`{stream.name}` is {stream.state} already", next=advice)
+    kept = f"; its work is kept in `{stream.patch}`" if stream.patch and stream.state == "dropped" else ""
+    return UsageError(f"`{stream.name}` is {stream.state} already{kept}", next=advice)
 
 
 def worktree_gone(repository: Repository, stream: Stream) -> UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -69,7 +70,8 @@ class LandingMeans:
         pending = await pending_of(repository, target)
         tip = await repository.commit(f"refs/heads/{target}")
         if tip is None:
-            raise NotFoundError(f"there is no branch `{target}`")
+            again = f"`git branch {shlex.quote(target)} COMMIT` makes it"
+            raise NotFoundError(f"there is no branch `{target}`", next=again)
         return pending if pending is not None and await repository.ancestor(tip, pending) else tip
 
     async def logic(self, landing: Opened, candidates: Sequence[Candidate]) -> Sequence[Logic]:

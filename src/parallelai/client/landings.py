@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from parallelai.client.arrivals import (
     result_of,
     row_left_out,
     told,
-    with_push,
 )
 from parallelai.client.asked import Asked
 from parallelai.client.askers import PortsOf, refuse_unknown
@@ -40,6 +39,7 @@ from parallelai.client.landed_branches import KIND, gates_of, is_branch, landed_
 from parallelai.client.landing_means import LandingMeans, Opened
 from parallelai.client.logic_notes import with_notes
 from parallelai.client.project import OpenProject
+from parallelai.client.pushes import Pushes
 from parallelai.client.runs import Runs
 from parallelai.client.secrets import secrets_finder
 from parallelai.client.stream_plans import StreamPlans
@@ -57,7 +57,6 @@ from parallelai.git.repository import Repository, open_repository
 from parallelai.plan.model import Plan
 from parallelai.records import (
     ConflictDocument,
-    ErrorRecord,
     RunDocument,
     TaskResult,
     new_run_id,
@@ -73,6 +72,7 @@ from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.streams import adopting
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.landed import gone
+from parallelai.work.streams.more import more_than_done, said_of
 from parallelai.work.streams.record import Landed, Stream, described, is_undone, pending_part
 from parallelai.work.streams.registry import Streams, is_finished
 
@@ -85,6 +85,7 @@ class Landings:
         self._project = project
         self._plans = StreamPlans(project, runs)
         self._means = LandingMeans(project, ports)
+        self._pushes = Pushes(project, self._plans, self._means)
 
     @property
     def _streams(self) -> Streams:
@@ -147,7 +148,7 @@ class Landings:
                 repository, self._streams
             )  # a checkout that could not follow, if git would move it by now
             there, _ = await there_already(repository, self._streams, names)
-            there = await self._push_there(there, asked)
+            there = await self._pushes.of_there(repository, there, asked)
             return document_of(self._plans.report(self._streams.find(names[0])), tuple(there.values()))
         left = {} if names else self.left_out()  # who names one gives leave
         found = await ready(repository, self._streams, wanted, left)
@@ -167,42 +168,9 @@ class Landings:
                 await writer.flush()
             finally:
                 leave()
-        there = await self._push_there(there, asked, rows)
+        there = await self._pushes.of_there(repository, there, asked, rows)
         out = tuple(row_left_out(self._streams.find(name), why) for name, why in left.items())
         return document_of(report, (*rows, *there.values()), out)
-
-    async def _push_there(
-        self, there: Mapping[str, TaskResult], asked: Asked, landed: Sequence[TaskResult] = ()
-    ) -> dict[str, TaskResult]:
-        """Push the targets of what had landed already, where that is asked for; gives its rows.
-
-        A target on which something `landed` now was pushed with that.
-        """
-        rows, pushed = dict(there), pushes_of(landed)
-        for stream in map(self._streams.find, there) if asked.is_pushed else ():
-            if rows[stream.name].error is not None:  # it has more by now
-                continue
-            if stream.target not in pushed:
-                pushed[stream.target] = await self._push(stream, asked)
-            where = pushed[stream.target]
-            rows[stream.name] = with_push(rows[stream.name], where)
-            if isinstance(where, str) and stream.landed is not None and stream.landed.pushed != where:
-                await self._note_push(stream, dataclasses.replace(stream.landed, pushed=where))
-        return rows
-
-    async def _note_push(self, stream: Stream, landed: Landed) -> None:
-        """Write down that something was pushed after it had landed."""
-        now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, landed=landed))
-        await self._plans.note_pushed(now)
-
-    async def _push(self, stream: Stream, asked: Asked) -> str | ErrorRecord:
-        plan = self._plans.of(stream)
-        refuse_ignored_gate(self._project, plan, asked.gates, next=TO_LAND)
-        async with self._plans.writer(stream) as writer:
-            async with self._means.opened(stream.run, plan, asked, writer.append, stream.target) as landing:
-                where = await landing.lander.push()
-            await writer.flush()
-        return where if isinstance(where, ErrorRecord) else str(where)
 
     def left_out(self) -> dict[str, str]:
         """Name the workstreams that are ready and that a landing of all leaves out, and say why of each."""
@@ -241,6 +209,9 @@ class Landings:
             arrivals += with_notes(landed, logic)
             for arrival in arrivals:
                 stream = self._took(arrival)
+                more = await more_than_done(landing.repository, stream)  # also what came while gates ran
+                said = [said_of(more, stream, has_landed=arrival.landed is not None)] if more else []
+                arrival = dataclasses.replace(arrival, notes=(*arrival.notes, *said))
                 rows.append(result_of(arrival, described(stream), by.get(arrival.name)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
         return tuple(rows)
@@ -362,6 +333,7 @@ class Landings:
             logic = await self._means.logic(landing, able)
             landed = with_notes(await landing.lander.land(able), logic)
             arrivals = {each.name: each for each in (*landed, *held)}
+            rows = []
             for arrival in (arrivals[name] for name, _ in found):
                 about: dict[str, Any] = {
                     "branch": arrival.name,
@@ -371,10 +343,12 @@ class Landings:
                     "kept_out": [],
                     "landed": dataclasses.asdict(arrival.landed) if arrival.landed else None,
                 }
-                writer.append(TaskEnded(result_of(arrival, about)), task=arrival.name)
+                rows.append(result_of(arrival, about))
+                writer.append(TaskEnded(rows[-1]), task=arrival.name)
         await writer.flush()
         writer.append(ended_of(report))
         await writer.flush()
+        await self._pushes.took_along(landing.repository, pushes_of(rows))
 
     # -- before landing
 
@@ -391,6 +365,9 @@ class Landings:
             notes += (each.said for each in await self._means.logic(landing, able))
             left = {} if names or patterns else self.left_out()
             notes += (f"`{name}` is left out: {why}" for name, why in left.items())
+            for stream in (self._streams.find(each.name) for each in able if not patterns):
+                more = await more_than_done(landing.repository, stream)
+                notes += [f"`{stream.name}`: {said_of(more, stream, has_landed=False)}"] if more else []
             found = dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
             return with_there(found, there)
 

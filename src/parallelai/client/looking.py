@@ -76,6 +76,7 @@ class Looking:
                 is_at_rest=not self._is_live(stream.run),
                 conflicts=conflicts.get(stream.name),
             )
+            status = await _not_settled(repository, stream, status)
             found.append(_where_it_is(repository, stream, status))
         return found + [each for each in unbegun.values() if not names or each.name in names]
 
@@ -206,6 +207,19 @@ class Looking:
             return await count(repository.git, stream.base, now)
         except ParallelAIError:  # what it was cut from is gone
             return None
+
+
+async def _not_settled(repository: Repository, stream: Stream, status: StreamStatus) -> StreamStatus:
+    """The status of what is called ready, and has conflicts left since its target was brought in: it cannot land."""
+    if not status.is_ready or not stream.unsettled:
+        return status
+    from parallelai.client.landable import unsettled  # with what lands: seldom needed here
+
+    left = (await unsettled(repository, [stream])).get(stream.name)
+    if left is None:
+        return status
+    why = f"{left.said}; settle that, then `parallelai work done {shlex.quote(stream.name)}`"
+    return dataclasses.replace(status, is_ready=False, why=why)
 
 
 def _where_it_is(repository: Repository, stream: Stream, status: StreamStatus) -> StreamStatus:

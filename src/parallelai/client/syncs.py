@@ -46,6 +46,10 @@ async def bring(
         return Synced(stream.name, False, f"not synced: it has commits that nobody has judged; {advice}")
     synced = await syncing.sync(repository, streams, stream, onto, how)
     if synced.ok:
+        stream = streams.find(stream.name)
+        left = await taking_over.unsettled(repository, stream.base, stream.head, stream.unsettled)
+        if left:
+            return Synced(stream.name, False, _to_settle(stream))
         return Synced(stream.name, True, "synced" if synced.has_moved else "up to date")
     is_met = is_named and synced.meets == "commits"
     if is_met and (how == "merge" or await _is_taken_back(repository, stream, onto)):

@@ -79,7 +79,10 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
                 f"`{stream.name}` was taken back already", next=await _lands_again(repository, stream)
             )
         if stream.landed is None:
-            raise UsageError(f"`{stream.name}` has not landed")
+            raise UsageError(
+                f"`{stream.name}` has not landed: there is nothing to take back",
+                next=f"`parallelai work status {shlex.quote(stream.name)}` says how it stands",
+            )
         if not _brought(stream):
             raise UsageError(f"`{stream.name}` brought nothing new: there is nothing to take back")
     landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])

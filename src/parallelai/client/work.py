@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import os
@@ -218,7 +219,7 @@ class Work:
         """Give all that a workstream changed since it was cut, committed or not, as a patch.
 
         What somebody merged by hand since is left out. Of one that is finished: what it brought, and where its worktree
-        is still there, what came to that since.
+        is still there, what came to that since. Of one that was given up: the patch that it is kept in.
         """
         return (await self.difference(name)).patch
 
@@ -226,6 +227,9 @@ class Work:
         """As `diff`, and whether there is nothing because the target has it all."""
         stream = self.find(name)
         is_there = Path(stream.worktree).is_dir()
+        if stream.state == "dropped" and stream.patch and not is_there and os.path.lexists(stream.patch):
+            kept = await asyncio.to_thread(Path(stream.patch).read_bytes)  # what was not committed, too
+            return Difference(kept.decode("utf-8", "replace"))
         repository = await open_repository(self._project.root)
         if not is_finished(stream) and not is_there:
             raise await self._gone(stream)
@@ -394,10 +398,12 @@ class Work:
         folder = self._project.state / "runs" / stream.run / "patches"
         dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
         if dropped.stream.patch is None:
-            said = f"`{name}` is given up; there was no work in it"
+            nothing = "none of it is in a patch" if dropped.notes else "there was no work in it"
+            said = f"`{name}` is given up; {nothing}"
             return "\n".join([said, *map(told, stream.kept_out), *dropped.notes])
         shown = os.path.relpath(dropped.stream.patch, self._project.root)
-        return "\n".join([f"`{name}` is given up; its work is kept in `{shown}`", *dropped.notes])
+        takes = f"`git apply --3way {shlex.quote(shown)}` takes it"
+        return "\n".join([f"`{name}` is given up; its work is kept in `{shown}`: {takes}", *dropped.notes])
 
     # -- bringing it home
 

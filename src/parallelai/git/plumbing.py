@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ MOST_OF_A_LINE = 64 * 1024
 """How many bytes of paths one command line gets: systems allow 128 KiB for a word, and some 256 KiB for all."""
 SECONDS = 600.0
 """How long one call may take; a first snapshot of a large repository takes some seconds."""
+
+_SEVERITY = re.compile(r"^(?:fatal|error): ", re.MULTILINE)
 
 EXACT = (
     *("-c", "core.trustctime=true"),
@@ -232,11 +235,17 @@ def is_full(done: Completed) -> bool:
     return done.exit != 0 and (faults.tells_full(done.stderr) or done.signal == signal.SIGXFSZ)
 
 
+def in_one_line(said: str, most: int) -> str:
+    """Put the first lines of what git said, at most so many, into one: what has no word in it is none of them."""
+    lines = (line.strip().removeprefix("remote:").strip(" ;") for line in said.splitlines())
+    told = [line for line in lines if line][:most]
+    joined = "; ".join([*(line.rstrip(".;") for line in told[:-1]), *told[-1:]])
+    return joined.replace(":; ", ": ")  # what follows a heading belongs to it
+
+
 def failure(arguments: tuple[str, ...], done: Completed) -> GitError | StoreFullError:
     """The error of a call that failed, with git's own words."""
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[:3])
-    said = said.replace(":; ", ": ")  # what follows a heading belongs to it
+    said = in_one_line(_SEVERITY.sub("", done.stderr.decode("utf-8", "replace")), 3)
     if is_full(done):
         return faults.no_room(f"`git {arguments[0]}` failed: {said or 'a file would have become too large'}")
     if done.ended_by is not None:

@@ -42,6 +42,7 @@ from parallelai.work.guard.rules import Permits
 from parallelai.work.holding import NOT_WAITED, Ask, Holding, Waited
 from parallelai.work.landing.history import to_merge
 from parallelai.work.landing.records import Tell
+from parallelai.work.leaving import no_file_among
 from parallelai.work.setting import Setting
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -161,6 +162,10 @@ class Colleagues:
         if request.problem is not None:
             return f"You have no lease: {request.problem}."
         self._tell(name, LeaseAsked(request.paths, request.reason))
+        several = await no_file_among(self._repository, self._streams.find(name), request.paths)
+        if several is not None:
+            self._tell(name, LeaseRefused(request.paths, several))
+            return f"You have no lease: {several}. Ask for the files that you need in it, by their paths."
         answer = self._leases.ask(name, request.paths)
         if isinstance(answer, Waits):
             gone = next((each for each in answer.on if each in self._gone), None)

@@ -47,17 +47,43 @@ async def not_there(repository: Repository, stream: Stream, paths: Sequence[str]
 
     Raises `GitError`, and `UsageError` for a folder: leave for that would be leave for no file in it.
     """
+    new, known = await _new(repository, stream, paths)
+    said = _no_file_among(new, known, stream)
+    if said is not None:
+        raise UsageError(said, next="name the files in it, by their paths")
+    return [_said_new(path, known) for path in new]
+
+
+async def no_file_among(repository: Repository, stream: Stream, paths: Sequence[str]) -> str | None:
+    """Say what the first of these paths is that means several files, if one does: a lease of it would be of none.
+
+    Raises `GitError`.
+    """
+    return _no_file_among(*await _new(repository, stream, paths), stream)
+
+
+async def _new(repository: Repository, stream: Stream, paths: Sequence[str]) -> tuple[list[str], set[str]]:
+    """The paths that are no file that is there, and the files that git knows, where that had to be looked up."""
     places = {path: Path(stream.worktree, path) for path in paths}
     unsure = [path for path, place in places.items() if place.is_dir() or not os.path.lexists(place)]
     if not unsure:
-        return []
+        return [], set()
     listed = await repository.git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", stream.head)
     known = {os.fsdecode(name) for name in listed.split(b"\0") if name}  # a sparse worktree does not show all
-    new = [path for path in unsure if path not in known]  # a submodule is known, a link to a folder, too
+    return [
+        path for path in unsure if path not in known
+    ], known  # submodules and links to folders are known, too
+
+
+def _no_file_among(new: Sequence[str], known: Collection[str], stream: Stream) -> str | None:
+    kept_out = [path for each in stream.kept_out for path in each.paths]  # these are not there any more
     for path in new:
-        if places[path].is_dir() or any(name.startswith(f"{path}/") for name in known):
-            raise UsageError(f"`{visible(path)}` is a folder", next="name the files in it, by their paths")
-    return [_said_new(path, known) for path in new]
+        is_folder = any(name.startswith(f"{path}/") for name in (*known, *kept_out))
+        if is_folder or Path(stream.worktree, path).is_dir():
+            return f"`{visible(path)}` is a folder"
+        if "*" in path:
+            return f"`{visible(path)}` is a pattern"
+    return None
 
 
 def _said_new(path: str, known: Collection[str]) -> str:

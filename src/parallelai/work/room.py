@@ -11,13 +11,14 @@ import dataclasses
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from parallelai import processes
 from parallelai.engines.protocol import Request
+from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Unavailable, UsageError
 from parallelai.events import TaskStep
 from parallelai.git.repository import Repository
@@ -31,6 +32,7 @@ from parallelai.work.colleagues import Colleagues, Pause
 from parallelai.work.conflicts.advice import advice, has_landed, left_unsettled, marked, to_settle
 from parallelai.work.conflicts.waiting import place_of
 from parallelai.work.landing.explaining import request_open
+from parallelai.work.landing.following import take_along
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Arrival, Tell, candidate_of
 from parallelai.work.setting import Setting
@@ -40,6 +42,8 @@ from parallelai.work.streams.registry import Streams, is_finished
 from parallelai.work.streams.revisiting import landed_again
 from parallelai.work.streams.worktrees import Started
 
+MOST_SAID = 200
+"""How much of what a person said is said again."""
 MOST_TOLD = 6
 """Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
 
@@ -55,8 +59,8 @@ class _Course:
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
     broken: set[str] = field(default_factory=set)
-    sent: list[str] = field(default_factory=list)
-    """What people said to it that it was not told yet."""
+    sent: dict[str, str] = field(default_factory=dict)
+    """What people said to it that it was not told yet, by the words in which it is told."""
 
 
 class Room:
@@ -230,19 +234,20 @@ class Room:
         can_tell = (can_go_on or is_awaited) and course.told < MOST_TOLD
         words += await self._put_right(name, pause, can_tell)
         words += self._colleagues.news(name)
+        about = _about(words, guarded, course.sent)
         if not can_tell:
             self._colleagues.keep(name, words)
             words = []
         else:
             course.sent.clear()
-        untold = tuple(course.sent)
+        untold = tuple(course.sent.values())
         if not words and not work.checks and not work.todo:
             return Told(untold=untold)
         course.told += bool(words)
         async with self._locks[name]:
             synced = await self.site.sync(name)
         asides = [synced, *self._colleagues.asides(name)]
-        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)), untold, words == [guarded])
+        return Told("\n\n".join(words), "\n\n".join(filter(None, asides)), untold, about)
 
     async def _put_right(self, name: str, pause: Pause, can_tell: bool) -> list[str]:
         """Bring in what a workstream waited for, where it can be told; gives what it has to put right."""
@@ -321,6 +326,8 @@ class Room:
             stream = self.streams.update(
                 name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
             )
+            if landed.pushed is not None:
+                await take_along(self.repository, self.streams, landed.target, landed.pushed)
             await self.site.finished(stream)
             await self._colleagues.landed(name)
             if arrival.push_error is not None:
@@ -411,8 +418,10 @@ class Room:
                 stream = self.known(name)
                 if stream is not None and is_finished(stream):
                     raise UsageError(f"`{name}` is {stream.state} already, and takes no turn more")
-                self._colleagues.keep(name, [f"{by or 'Somebody'} says: {args.get('text') or ''}"])
-                self._courses[name].sent.append(str(args.get("text") or ""))
+                text = str(args.get("text") or "")
+                told = f"{by or 'Somebody'} says: {text}"
+                self._colleagues.keep(name, [told])
+                self._courses[name].sent[told] = text
                 return f"`{name}` is told with its next turn, if there is one"
             case "lease":
                 paths = tuple(str(path) for path in args.get("paths") or ())
@@ -437,6 +446,14 @@ class Room:
         for course in self._courses.values():
             course.ended.set()
         await self.site.aclose()
+
+
+def _about(words: Sequence[str], guarded: str, sent: Mapping[str, str]) -> str:
+    """What words are about, if all that they say is what was kept out, and what people said; else nothing."""
+    if any(each != guarded and each not in sent for each in words):
+        return ""
+    said = (f"`{shorten(clean(' '.join(sent[each].split())), MOST_SAID)}`" for each in words if each in sent)
+    return " and ".join([*("what was kept out" for each in words if each == guarded), *said])
 
 
 def _refused(stream: Stream, by: str, reason: str) -> Stream:

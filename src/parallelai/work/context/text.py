@@ -39,8 +39,8 @@ after the tests have passed.
 {{"lease": "src/main.py", "reason": "register the new command"}}
 ```
 
-  `lease` may be a list of files, granted as a whole or not at all. A file that another workstream owns can be leased
-  only after that one has landed. Protected files need a person's leave.
+  `lease` may be a list of files, granted as a whole or not at all; it names no folder. A file that another
+  workstream owns can be leased only after that one has landed. Protected files need a person's leave.
 - What is listed as an interface is what others build on: add to it, but change or take out nothing of it.
 - You cannot see what the others are doing now. Build on what is in your worktree and on the interfaces that are
   named below, and do not do what another workstream has to do.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
 
-from parallelai.errors import EngineError, ParallelAIError
+from parallelai.errors import EngineError, ParallelAIError, Unavailable
 from parallelai.events import GateEnded, GateStarted
 from parallelai.git.repository import Repository
 from parallelai.plan import model
@@ -116,6 +116,9 @@ class GateJudge:
         decision = decide(result, before, allow_red_base=self._gates.allow_red_base)
         if outcome.is_new:
             self._runs.told(_ended(result, commit, names, decision), names)
+        if not decision.ok and result.advice is not None and before and before.advice == result.advice:
+            said = (decision.why or "").removeprefix("fails: ").removeprefix("it could not be run: ")
+            raise Unavailable(said, next=result.advice)  # whatever the tree holds
         return _said(result, decision)
 
     async def _before(self, argv: Argv, base: str) -> Result:
@@ -156,7 +159,9 @@ class GateJudge:
             return self._reviewed[key]
         kept = await asyncio.to_thread(self._memory.get, key)
         if kept is not None and isinstance(kept.get("log"), str):
-            return _Said(True, GateRun(name, 0, float(kept.get("seconds", 0.0)), kept["log"]))
+            log = await asyncio.to_thread(self._runs.take_log, kept["log"], commit, (name,))
+            if log is not None:
+                return _Said(True, GateRun(name, 0, float(kept.get("seconds", 0.0)), log))
         self._runs.told(GateStarted(name, commit, names), names)
         said = await self._review_now(self._review, gate, name, commit, base)
         self._reviewed[key] = said

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from parallelai.git.repository import Repository
 from parallelai.work.gates.again import MOST, alone
 from parallelai.work.gates.commands import Result, asks_for_report, run_gate, shown
 from parallelai.work.gates.memory import Memory, as_json, from_json, key_of
+from parallelai.work.gates.programs import missing_program
 from parallelai.work.gates.trees import SetupFailed, Tree, Trees
 from parallelai.work.landing.records import Tell
 
@@ -79,8 +81,10 @@ class Runs:
                 return Outcome(self._known[key], False)
             kept = await asyncio.to_thread(self._kept, key)
             if kept is not None and (is_base or kept.passed):
-                self._known[key] = kept
-                return Outcome(kept, False)
+                log = await asyncio.to_thread(self.take_log, kept.log, commit, argv)
+                if log is not None:
+                    self._known[key] = replace(kept, log=log)
+                    return Outcome(self._known[key], False)
             self.told(GateStarted(shown(argv), commit, names), names)
             result = await self.run(commit, argv)
             if is_base and result.failing:
@@ -112,22 +116,25 @@ class Runs:
             async with self._setting.trees.at(commit) as tree:
                 result = await run_gate(tree, argv, self._setting.seconds, log, name=name)
                 if result.exit is None and result.trouble is not None:
-                    result = await self._without_program(tree, argv, result)
-                return result
+                    return await self._without_program(tree, argv[0], result)
+                program = missing_program(result)
+                if program is None:
+                    return result
+                return await self._without_program(tree, program, _lacking(result, program))
         except SetupFailed as error:
             asked = asks_for_report(argv)
             return Result(shown(argv), None, 0.0, name, None, error.said, "", asked)
 
-    async def _without_program(self, tree: Tree, argv: Argv, result: Result) -> Result:
+    async def _without_program(self, tree: Tree, program: str, result: Result) -> Result:
         """Say where that is so that a tree does not hold the program, and what would bring it there."""
-        name, repository = os.path.normpath(argv[0]), self._setting.repository
-        if "/" not in argv[0]:  # one of the machine, which was found: it took too long, say
+        name, repository = os.path.normpath(program), self._setting.repository
+        if "/" not in program:  # one of the machine, which was found: it took too long, say
             return result
         if name.startswith("/") and not os.path.lexists(name):
             return replace(result, advice="correct the command's path")
         if name.startswith(("/", "..")) or os.path.lexists(tree.path / name):
             return result
-        trouble = f"it could not be run: its program `{argv[0]}` is not in the tree that is tested"
+        trouble = f"it could not be run: its program `{program}` is not in the tree that is tested"
         is_gits = (await repository.git.attempt("cat-file", "-e", f"HEAD:{name}")).exit == 0
         if is_gits or not os.path.lexists(repository.root / name):
             return replace(
@@ -167,6 +174,22 @@ class Runs:
 
     # -- logs and events
 
+    def take_log(self, shown: str, commit: str, argv: Argv) -> str | None:
+        """Copy the log of what is believed to this run's, as it goes with the run that wrote it; gives its place.
+
+        None where it is gone.
+        """
+        log = Path(os.path.normpath(self._setting.repository.root / shown))
+        if not log.is_file() or log.parent == Path(os.path.normpath(self._setting.logs)):
+            return shown if log.is_file() else None
+        own = self._log(commit, argv, "")
+        try:
+            shutil.copyfile(log, own)
+        except OSError:  # it went just now, or there is no room: the gate is run again, which tells
+            own.unlink(missing_ok=True)
+            return None
+        return self.shown_path(own)
+
     def told(self, event: EventData, names: tuple[str, ...] = ()) -> None:
         """Write an event down, of the one workstream that it is about, or of the landing."""
         self._setting.tell(names[0] if len(names) == 1 else None, event)
@@ -192,6 +215,13 @@ class Runs:
                 continue
             return path
         raise ParallelAIError(f"no name is left for a log in `{folder}`")
+
+
+def _lacking(result: Result, program: str) -> Result:
+    """The result of a gate that calls what is not there: no tree would pass it, and nothing can be compared."""
+    which = f"`{program}`, which" if program else "a program that"
+    advice = f"install {f'`{program}`' if program else 'that'}, or correct the command"
+    return replace(result, trouble=f"it calls {which} was not found", advice=advice)
 
 
 def _above(path: str) -> list[str]:

@@ -105,8 +105,13 @@ class Aftercare:
     async def stashes(self, name: str, before: Saved | None) -> stashes.Outcome:
         """Put stashes back that programs dropped; `before` is their log as it was. Raises `GitError`."""
         own = await asyncio.to_thread(traces.read_trace, self.trace(name))
+        others, has_stashed = lambda: self.others(name), lambda: self.has_stashed(name)
         async with self._busy:
-            return await stashes.see_to(self._repository, before, own, lambda: self.others(name))
+            return await stashes.see_to(self._repository, before, own, others, has_stashed)
+
+    async def has_stashed(self, name: str) -> bool:
+        """Whether programs put aside what lay in the user's checkout."""
+        return deeds.has_stashed(await self._evidence(name).own(), self._repository.root)
 
     async def last(
         self,
@@ -131,7 +136,8 @@ class Aftercare:
         if before is not None:
             is_back = head is not None and head.is_back
             async with self._busy:
-                along = await self._checkout.bring_along(before, evidence, moves)
+                at = head.at if head is not None and head.is_back else None
+                along = await self._checkout.bring_along(before, evidence, moves, at)
                 is_moved = is_back or (along is not None and along[1])
                 found = await self._checkout.put_index_back(before, evidence, aside, is_moved=is_moved)
             told += [_said_of_checkout(*along)] if along and found is None else []

@@ -72,14 +72,15 @@ class Standing:
 class Found:
     """What became of HEAD or the index: `is_ours` says that a program of the attempt did it, `is_back` that it is back.
 
-    `was` and `now` are HEAD's places. `kept` is where the index lies that does not count: the one that was found where
-    the old one is back, else the old one.
+    `was` and `now` are HEAD's places; `at` is the commit of the files, where HEAD alone was put back. `kept` is where
+    the index lies that does not count: the one that was found where the old one is back, else the old one.
     """
 
     is_ours: bool
     is_back: bool
     was: str = ""
     now: str = ""
+    at: str | None = None
     kept: Path | None = None
 
 
@@ -122,7 +123,8 @@ class Checkout:
         found = Found(is_ours, False, before.place, _place(line))
         if not found.is_ours or not _is_known(before.head):
             return found
-        if before.commit is not None and await self._commit(line) == before.commit:
+        at = before.commit if await self._commit(line) == before.commit else None
+        if at is not None:
             await self._point(before.head)
         else:
             await self._check_out(before)
@@ -130,7 +132,7 @@ class Checkout:
         if is_back:
             self._note(path)
             self._note(before.git_dir / "index")
-        return replace(found, is_back=is_back)
+        return replace(found, is_back=is_back, at=at)
 
     async def _point(self, head: str) -> None:
         """Let HEAD say what it said, where the files are those of the same commit; also of a branch that is gone."""
@@ -162,10 +164,10 @@ class Checkout:
         commit = await self._commit(head)
         if commit == before.commit and not await self._differs(before.index, path):
             return None
-        if head != before.head or self._is_last(await evidence.others(), path):
+        others, own = await evidence.others(), await evidence.own()
+        if head != before.head or self._is_last(others, path):
             return None
-        own = await evidence.own()
-        if has_stashed(own, self._repository.root):
+        if has_stashed((*others, *own), self._repository.root):
             return None
         is_ours = is_moved or self._is_last(own, path)
         if commit == before.commit:
@@ -198,20 +200,24 @@ class Checkout:
         return Found(True, True, kept=kept)
 
     async def bring_along(
-        self, before: Standing, evidence: Evidence, moves: Collection[Moved]
+        self, before: Standing, evidence: Evidence, moves: Collection[Moved], at: str | None = None
     ) -> tuple[Moved, bool] | None:
-        """Move the checkout along with its branch, which was put back on what landed meanwhile; says whether it went.
+        """Move the checkout along with its branch to what landed meanwhile; says whether it went.
 
+        The branch was put back on that, or was moved while HEAD was not on it: `at` is then what the files are of.
         That is what `git merge --ff-only` would do: it refuses where something would be lost. None where the index is
         not what a program of the attempt left at the earlier commit. To be called after refs were put back.
         """
         path = before.git_dir / "index"
-        moved = next((each for each in moves if before.head == _REF + each.ref), None)
+        if first_line(before.git_dir / "HEAD") != before.head:
+            return None
+        if at is not None:
+            moved: Moved | None = Moved(_place(before.head), await self._commit(before.head), at)
+        elif self._is_last(await evidence.others(), path) or not self._is_last(await evidence.own(), path):
+            return None
+        else:
+            moved = next((each for each in moves if before.head == _REF + each.ref), None)
         if moved is None or moved.after is None or moved.before in (None, before.commit):
-            return None
-        if first_line(before.git_dir / "HEAD") != before.head or self._is_last(await evidence.others(), path):
-            return None
-        if not self._is_last(await evidence.own(), path):
             return None
         is_earlier = await self._repository.ancestor(moved.after, str(moved.before))
         words = ("read-tree", "-m", "-u", moved.after, str(moved.before))

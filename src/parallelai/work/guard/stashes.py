@@ -7,7 +7,7 @@ programs took out, and which they had put in; by what it does not tell, nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +27,21 @@ def saved(repository: Repository) -> Saved | None:
 
 
 async def see_to(
-    repository: Repository, before: Saved | None, own: Traced, others: Callable[[], Iterable[Traced]]
+    repository: Repository,
+    before: Saved | None,
+    own: Traced,
+    others: Callable[[], Iterable[Traced]],
+    has_stashed: Callable[[], Awaitable[bool]],
 ) -> Outcome:
-    """Put stashes back that a program dropped whose trace is `own`; `others` are the traces of other attempts."""
+    """Put stashes back that a program dropped whose trace is `own`; `others` are the traces of other attempts.
+
+    `has_stashed` says whether it put aside what lay in the checkout: it may have no trace of refs (codex).
+    """
     now = commits_of(await asyncio.to_thread(saved, repository))
     ours = commits_of(before)
     if set(ours) <= set(now):
-        return "more" if has_made(own, set(now).difference(ours)) else "same"
+        new = set(now).difference(ours)
+        return "more" if has_made(own, new) or (new and await has_stashed()) else "same"
     if not has_dropped(own, ours, now):
         known = await asyncio.to_thread(others)
         return "same" if any(has_dropped(each, ours, now) for each in known) else "unknown"

@@ -24,6 +24,7 @@ _OF_STASHES: Mapping[stashes.Outcome, str] = {
     "back": "stashes were dropped, and are back",
     "not_back": "stashes were dropped, could not be put back",
     "unknown": "stashes are gone, by whom is not known",
+    "more": "one more; `git stash pop` in your checkout brings it back",
 }
 
 
@@ -68,7 +69,8 @@ async def see_first(state: State) -> First:
     first = await care.first(settings.name, state.turn.standing, is_late=state.is_late)
     state.touched.extend(first.said)
     outcome = await care.stashes(settings.name, state.turn.stashes)
-    if outcome in _OF_STASHES:
+    # One that it made in its worktree is its own.
+    if outcome in _OF_STASHES and (outcome != "more" or await care.has_stashed(settings.name)):
         state.touched.append(said(STASH, _OF_STASHES[outcome]))
     if first.left is not None and state.turn.watch is not None:
         left = Moved("HEAD", None, first.left)

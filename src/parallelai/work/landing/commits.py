@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallelai.errors import ParallelAIError
-from parallelai.git.plumbing import failure, is_full
+from parallelai.git.plumbing import failure, in_one_line, is_full
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.processes.temporary import temporary_folder
@@ -104,7 +104,6 @@ def _is_hook(path: Path) -> bool:
 
 def words(done: Completed) -> str:
     """What git said, in one line of bounded length."""
-    lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-    said = "; ".join(line.strip() for line in lines[:6]).replace(":; ", ": ")
+    said = in_one_line((done.stderr or done.stdout).decode("utf-8", "replace"), 6)
     clean = "".join(character for character in said if character.isprintable())
     return clean[:500] or f"exit {done.exit}"

@@ -25,7 +25,12 @@ def broken_gate(verdict: Verdict) -> None:
     error = verdict.error
     if verdict.ok or error is None or error.kind in _ABOUT_THE_TREE:
         return
-    raise ENGINE_ERRORS.get(error.kind, Internal)(error.said, where=error.where, next=error.next)
+    raise error_of(error)
+
+
+def error_of(record: ErrorRecord) -> ParallelAIError:
+    """The error that a record tells of, to be raised."""
+    return ENGINE_ERRORS.get(record.kind, Internal)(record.said, where=record.where, next=record.next)
 
 
 def of_error(error: ParallelAIError) -> ErrorRecord:

@@ -44,6 +44,25 @@ async def follow(repository: Repository, streams: Streams, plan: str | None = No
     return [standing for standing in found.values() if standing.pending is not None]
 
 
+async def take_along(repository: Repository, streams: Streams, target: str, where: str) -> list[Stream]:
+    """Write down of all that landed on a target before it was pushed that the push took it along; gives these.
+
+    `where` is the remote's branch (`Landed.pushed`). A landing that the target holds no more went with no push.
+    """
+    pushed = await repository.commit(f"refs/remotes/{where}") or await repository.commit(
+        f"refs/heads/{target}"
+    )
+    found = []
+    for stream in streams.all():
+        landed = stream.landed
+        if stream.state != "landed" or landed is None or landed.target != target or landed.pushed == where:
+            continue
+        if pushed is not None and await repository.ancestor(landed.commit, pushed):
+            now = replace(landed, pushed=where)
+            found.append(streams.update(stream.name, partial(_with, before=landed, now=now)))
+    return found
+
+
 async def _as_it_is(repository: Repository, landed: Landed, standing: Standing) -> Landed:
     """What is to be known of a landing now; one that is neither there nor to be had is left to others."""
     others = tuple(note for note in landed.notes if not note.startswith(WAITS))

@@ -18,7 +18,7 @@ from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
 from parallelai.work.landing import history
 from parallelai.work.landing.commits import Committing
-from parallelai.work.landing.explaining import of_error
+from parallelai.work.landing.explaining import error_of, of_error
 from parallelai.work.landing.foreseeing import foresee
 from parallelai.work.landing.ground import Firm, Ground, Shadowed
 from parallelai.work.landing.judging import PARALLEL, Judging
@@ -139,7 +139,7 @@ class Lander:
     async def shadow(self, candidates: Sequence[Candidate]) -> Shadow:
         """Land everything on a copy of the target, gates included, and name what breaks together.
 
-        Nothing is moved, no engine is asked, no event is told.
+        Nothing is moved, no engine is asked, no event is told. Raises what kept it from being tried at all.
         """
         _check(candidates)
         commit, pending = await self._target.both()
@@ -153,6 +153,9 @@ class Lander:
             for one in arrivals.values()
             if (error := one.error) is not None and (kind := _breaking(one)) is not None
         ]
+        for one in arrivals.values():
+            if one.error is not None and not _waits(one.error) and _breaking(one) is None:
+                raise error_of(one.error)  # of no candidate: a gate that cannot be run, say
         fits = tuple(one.name for one in left if arrivals[one.name].landed is not None)
         return Shadow(self.plan.target, fits, tuple(breaking), judging.runs)
 
@@ -306,9 +309,14 @@ def _silent(name: str | None, data: EventData) -> None:
 def _breaking(arrival: Arrival) -> Literal["conflict", "gate_failed"] | None:
     """Of what kind a candidate's own failure is; None where it only waits for another one."""
     error = arrival.error
-    if error is None or (error.next is not None and error.next.startswith("land `")):
+    if error is None or _waits(error):
         return None
     return "conflict" if error.kind == "conflict" else "gate_failed" if error.kind == "gate_failed" else None
+
+
+def _waits(error: ErrorRecord) -> bool:
+    """Whether a candidate only waits for another one (`waits_for`)."""
+    return error.next is not None and error.next.startswith("land `")
 
 
 def _with_notes(arrival: Arrival) -> Arrival:

@@ -22,6 +22,7 @@ TRIES = 5
 """So often a push is tried, with what others pushed merged in between."""
 TOKENS = ("GH_TOKEN", "GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN", "GITLAB_TOKEN")
 """Variables by which git's helpers, and the hosts' programs, log in."""
+_NO_REMOTE = "`git remote add origin ADDRESS`, then land again with `--push`"
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 _REJECTED = ("[rejected]", "fetch first", "non-fast-forward")
 
@@ -49,7 +50,7 @@ async def push(repository: Repository, target: Target, bring: Bring) -> Remote |
     """Push the target; gives where it is now, else why it is not there. What has landed here stays."""
     remote = await remote_of(repository, target.name)
     if remote is None:
-        return ErrorRecord("unavailable", "not pushed: the repository has no remote", next="git remote add")
+        return ErrorRecord("unavailable", "not pushed: the repository has no remote", next=_NO_REMOTE)
     advice = f"git push {remote.name} {target.name}:{remote.branch}"
     for _ in range(TRIES):
         tip = await target.tip()

@@ -269,7 +269,7 @@ def _why_decided(stream: Stream, progress: Progress) -> str | None:
     if _landed_as(stream, progress) is not None or stream.state == "landed":
         return "it has landed"
     if stream.state == "dropped":
-        return "it was dropped"
+        return f"it was dropped; its work is kept in `{stream.patch}`" if stream.patch else "it was dropped"
     if is_undone(stream):
         return f"its landing was taken back; `parallelai work land {stream.name}` lands it again"
     return f"{stream.refused}; {_after_refusal(stream)}" if _is_refused(stream, progress) else None

@@ -162,7 +162,8 @@ async def _refuse_open(
         said = f"both sides moved the submodule `{modules[0]}`, which no worktree can settle"
         raise _unfinished(stream, said, f"move it on `{stream.target}` first, take the merge back")
     marked = {path for half in halves for path in await _marked(repository, half.tree, conflicts)}
-    silent = (await unmerged(place) if is_merging else frozenset()) & (conflicts.keys() - marked)
+    open_there = (await unmerged(place)).keys() if is_merging else set[str]()
+    silent = open_there & (conflicts.keys() - marked)
     left = [
         path
         for path, each in conflicts.items()
@@ -199,15 +200,19 @@ async def _has_marker(git: Git, place: Place, conflict: Conflicted) -> bool:
     return has_marker(Conflict(conflict.path, None, ours, theirs), text)
 
 
-async def unmerged(place: Place) -> frozenset[str]:
-    """The paths that the worktree's index has in conflict."""
+async def unmerged(place: Place) -> dict[str, dict[str, str]]:
+    """The paths that the worktree's index has in conflict, each with the blobs of git's stages of it."""
     with temporary_folder("adopt") as folder:
         index = folder / "index"
         if not await asyncio.to_thread(copy_plain, place.index, index):
-            return frozenset()
+            return {}
         listed = await place.outside("ls-files", "-u", "-z", index=index)
-    rows = listed.stdout.split(b"\0")
-    return frozenset(os.fsdecode(row.partition(b"\t")[2]) for row in rows if row)
+    found: dict[str, dict[str, str]] = {}
+    for row in listed.stdout.split(b"\0")[:-1]:
+        meta, _, path = row.partition(b"\t")
+        _, blob, stage = meta.decode().split()
+        found.setdefault(os.fsdecode(path), {})[stage] = blob
+    return found
 
 
 async def _marked(repository: Repository, tree: str, paths: Iterable[str]) -> list[str]:

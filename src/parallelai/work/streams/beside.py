@@ -109,7 +109,7 @@ async def held_at(repository: Repository, tree: str, paths: Collection[str]) -> 
 
 
 async def with_entries(repository: Repository, tree: str, entries: Mapping[str, Entry]) -> str:
-    """Write a tree that has these files, too. Raises `GitError`."""
+    """Write a tree that has these files, too, and none where the mode is 0. Raises `GitError`."""
     rows = [f"{each.mode} {each.blob}\t".encode() + os.fsencode(path) for path, each in entries.items()]
     with temporary_folder("beside") as folder:
         git = Git(repository.common, index=folder / "index")

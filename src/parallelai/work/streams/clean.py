@@ -26,12 +26,13 @@ from parallelai.work.streams.adopting import brought_in, merging_in
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
 from parallelai.work.streams.left import Left, keep, listed
 from parallelai.work.streams.locks import clear_stale, making
+from parallelai.work.streams.more import commits_all
 from parallelai.work.streams.moved import back, moved_to, refuse_moved
 from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, Place, entries, entry_of
 from parallelai.work.streams.record import State, Stream
 from parallelai.work.streams.registry import Streams, is_finished
-from parallelai.work.streams.unfinished import UNFINISHED, own_side, told
+from parallelai.work.streams.unfinished import UNFINISHED, beside, own_side, told
 
 Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
@@ -145,7 +146,7 @@ async def drop(
         is_kept = stream.state == "dropped" and is_gone and now.tip == stream.head  # but for the branch
         path = Path(stream.worktree)
         place = Place(repository, replace(entry, path=path)) if entry is not None and path.is_dir() else None
-        own, left = (now, ()) if place is None else await _own(place, stream, now)
+        own, left = (now, _lost(stream, entry)) if place is None else await _own(place, stream, now)
         patch = None if is_kept else await _keep(repository, stream, own, place, patches)
         notes = await _let_go(repository, stream, now)
         known = None if patch is None else str(patch)
@@ -172,9 +173,8 @@ async def is_there(repository: Repository, stream: Stream) -> bool:
 
 
 def _taken_out(left: Left) -> Kept:
-    command = f"git branch {shlex.quote(f'{left.name}-left')} {shlex.quote(left.ref)}"
-    how = f"`parallelai work clean --left {shlex.quote(left.id)}` lets it go"
-    return Kept(left.name, f"what was taken out of its worktree is kept in git: {how}", command)
+    said = f"what was taken out of its worktree is kept in git: `{left.lets_go}` lets it go"
+    return Kept(left.name, said, left.takes)
 
 
 async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:
@@ -199,31 +199,28 @@ async def _reason(repository: Repository, stream: Stream, in_use: Collection[str
 async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | None:
     path = Path(stream.worktree)
     entry = entry_of(repository, path)
-    shown, name = shlex.quote(str(path)), shlex.quote(stream.name)
+    shown = shlex.quote(str(path))
+    elsewhere = moved_to(repository, stream)
+    if elsewhere is not None:
+        return Kept(stream.name, f"its worktree was moved to `{elsewhere}`", back(elsewhere, stream))
     if entry is None:
         if os.path.lexists(path):
-            return Kept(stream.name, f"`{path}` is no worktree any more", f"parallelai work drop {name}")
-        elsewhere = moved_to(repository, stream)
-        if elsewhere is not None:
-            return Kept(stream.name, f"its worktree was moved to `{elsewhere}`", back(elsewhere, stream))
+            return Kept(stream.name, f"`{path}` is no worktree any more", _as_worktree(stream))
         return None
     if entry.locked is not None:
         return Kept(stream.name, "its worktree is locked", _unlock(str(path)))
     if not path.is_dir():
         return None
-    if entry.branch != stream.branch:
-        command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
-        return Kept(stream.name, f"its worktree is not on `{stream.branch}`", command)
-    if any((entry.admin / left).exists() for left in UNFINISHED):
+    if any((entry.admin / left).exists() for left in UNFINISHED):  # git switches to no branch then
         return Kept(
             stream.name, "a merge or rebase is not finished in its worktree", f"git -C {shown} status"
         )
+    if entry.branch != stream.branch:
+        command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
+        return Kept(stream.name, f"its worktree is not on `{stream.branch}`", command)
     now = await measure(repository, stream)
     if now.changed or now.left_out:
-        shown_paths = ", ".join(f"`{each}`" for each in (*now.changed, *now.left_out)[:3])
-        return Kept(
-            stream.name, f"what is in its worktree is not committed: {shown_paths}", f"git -C {shown} status"
-        )
+        return _uncommitted(stream, now)
     return None
 
 
@@ -235,7 +232,9 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
     target = await repository.commit(f"refs/heads/{stream.target}")
     is_new = not is_finished(stream) and await repository.tree(tip) == await repository.tree(stream.base)
     if is_new:
-        return Kept(stream.name, "it has not begun to land", f"parallelai work drop {name}")
+        return Kept(
+            stream.name, "it is open, and has no work on its branch yet", f"parallelai work drop {name}"
+        )
     if target is None:
         last = stream.landed.commit if stream.landed is not None else stream.base  # that is known of it
         command = f"git branch {shlex.quote(stream.target)} {last}"
@@ -243,9 +242,8 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
     if await landed_by_content(repository, tip, target):
         if stream.landed is not None or await _still_holds(repository, stream, tip, target):
             return None
-        said = f"its work is not in `{stream.target}` any more: it was taken back, or changed"
-        return Kept(stream.name, said, f"parallelai work drop {name}")
-    command = f"parallelai work land {name}"
+        return _taken_back(stream, tip)
+    command = _lands(stream, tip)
     if stream.landed is not None and await repository.ancestor(stream.landed.commit, target):
         # Its own landing is over: what came to the branch since lands as that of any other branch.
         command = f"parallelai work land --branches {shlex.quote(stream.branch)}"
@@ -259,6 +257,54 @@ async def _still_holds(repository: Repository, stream: Stream, tip: str, target:
     changed = {path for path in listed.split(b"\0") if path}
     differing = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, target)
     return changed.isdisjoint(differing.split(b"\0"))
+
+
+def _taken_back(stream: Stream, tip: str) -> Kept:
+    """What is told of work that the target had, and has not as it was: by `work undo`, or by somebody's hand."""
+    name = shlex.quote(stream.name)
+    where = f"what it did is on `{stream.branch}`{'' if Path(stream.worktree).is_dir() else ', without a worktree'}"
+    if (
+        stream.undone is None and stream.undone_by is None
+    ):  # git takes a merge for done, and lands nothing of it
+        said = f"its work was in `{stream.target}`, and was taken back or changed there since: {where}"
+        return Kept(stream.name, f"{said}; given up, it is kept as a patch", f"parallelai work drop {name}")
+    drops = f"`parallelai work drop {name}` gives it up, and keeps it as a patch"
+    return Kept(stream.name, f"its landing was taken back: {where}; {drops}", _lands(stream, tip))
+
+
+def _lands(stream: Stream, tip: str) -> str:
+    """The command that lands what is on the branch: a person calls it ready first, in a worktree."""
+    plan, name = shlex.quote(stream.plan), shlex.quote(stream.name)
+    words = [f"parallelai work land {name}"]
+    is_ready = is_finished(stream) or (stream.state == "done" and tip == stream.head)
+    if not is_ready:
+        words.insert(0, f"parallelai work done {name}")
+        if not Path(stream.worktree).is_dir():
+            words.insert(0, f"parallelai work start {plan} {name}")
+    return " && ".join(words)
+
+
+def _uncommitted(stream: Stream, now: Now) -> Kept:
+    """What is told of what lies in a worktree, and the command that commits it."""
+    shown, name = shlex.quote(stream.worktree), shlex.quote(stream.name)
+    paths = (*now.changed, *now.left_out)
+    named = ", ".join(f"`{each}`" for each in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    command = f"parallelai work done {name}"
+    if not os.path.lexists(Path(stream.worktree) / ".git"):  # no git finds its way from there
+        command = _as_worktree(stream)
+    elif not now.changed:  # git cannot record the rest
+        command = f"git -C {shown} status"
+    elif is_finished(stream):
+        command = commits_all(stream)
+    return Kept(stream.name, f"what is in its worktree is not committed: {named}{more}", command)
+
+
+def _as_worktree(stream: Stream) -> str:
+    """The command for a folder that git takes for no worktree: it is made one again, or put away."""
+    if is_finished(stream):
+        return shlex.join(["mv", stream.worktree, f"{stream.worktree}-kept"])
+    return shlex.join(["parallelai", "work", "start", stream.plan, stream.name])
 
 
 def _unlock(path: str) -> str:
@@ -342,7 +388,7 @@ async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> N
         return await measure(repository, stream)
     if os.path.lexists(stream.worktree):
         raise UsageError(
-            f"`{stream.worktree}` is no worktree any more", next="`parallelai work start` makes it one again"
+            f"`{stream.worktree}` is no worktree any more", next=f"`{_as_worktree(stream)}`, then try again"
         )
     tip = await repository.commit(f"refs/heads/{stream.branch}") or await repository.commit(stream.head)
     return Now(tip or stream.base, tip or stream.base)
@@ -351,10 +397,19 @@ async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> N
 async def _own(place: Place, stream: Stream, now: Now) -> tuple[Now, tuple[str, ...]]:
     """What is the workstream's own of what lies there, and what is said of the rest, which is kept in git."""
     own = await own_side(place, stream, now)
-    if own.commit == now.commit:
-        return own, ()
-    ref = await keep(place.repository, stream.run, stream.name, now.commit)
-    return own, (told(place, stream, ref),)
+    whole = [] if own.commit == now.commit else [(now.commit, told(place))]
+    notes = []
+    for commit, said in [*whole, *await beside(place, now)]:
+        kept = Left(await keep(place.repository, stream.run, stream.name, commit), commit)
+        notes.append(f"{said} is kept in git: `{kept.takes}` takes it, `{kept.lets_go}` lets it go")
+    return own, tuple(notes)
+
+
+def _lost(stream: Stream, entry: Entry | None) -> tuple[str, ...]:
+    """What is told of a worktree that somebody moved or removed without git."""
+    if entry is None or stream.state == "dropped":
+        return ()
+    return (f"`{stream.worktree}` was gone: what was not committed in it is in no patch",)
 
 
 async def _keep(
@@ -405,11 +460,12 @@ async def _let_go(repository: Repository, stream: Stream, now: Now) -> list[str]
     """Move the folder aside once all of it is kept; gives why it has to stay, if so."""
     if now.left_out:
         shown = ", ".join(f"`{each}`" for each in now.left_out[:5])
-        return [f"`{stream.worktree}` stays: no patch can hold {shown}"]
+        how = f"move that away, then `parallelai work drop {shlex.quote(stream.name)}` again"
+        return [f"`{stream.worktree}` stays: no patch can hold {shown}: {how}"]
     path = Path(stream.worktree)
     moved = await asyncio.to_thread(aside.put_aside, path)
     if moved is None:
-        return []
+        return [f"`{path}` stays: it is a link"] if path.is_symlink() else []
     again = await measure(repository, stream, moved)
     if again.commit == now.commit and not again.left_out:
         return []

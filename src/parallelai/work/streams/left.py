@@ -6,6 +6,7 @@ They are of a run, as its patches are, and go with it.
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,16 @@ class Left:
     def name(self) -> str:
         """The workstream that it was taken out of."""
         return self.id.rpartition("-")[0]
+
+    @property
+    def takes(self) -> str:
+        """The command that makes a branch of it."""
+        return f"git branch {shlex.quote(self.id)} {shlex.quote(self.ref)}"
+
+    @property
+    def lets_go(self) -> str:
+        """The command that removes it."""
+        return f"parallelai work clean --left {shlex.quote(self.id)}"
 
     @property
     def run(self) -> str | None:

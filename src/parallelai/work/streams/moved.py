@@ -1,4 +1,4 @@
-"""A worktree that somebody moved (`git worktree move`): where it is, and what brings it back."""
+"""A worktree that somebody moved (`git worktree move`, or with a link left): where it is, and what brings it back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
-from parallelai.work.streams.places import entries, is_linked
+from parallelai.work.streams.places import entries, entry_of, is_linked, leads_to
 from parallelai.work.streams.record import Stream
 
 
 def refuse_moved(repository: Repository, stream: Stream) -> None:
-    """Raise `UsageError` where a worktree is elsewhere by git's word, and nothing is where it was made.
+    """Raise `UsageError` where a worktree is elsewhere, and nothing, or a link to it, is where it was made.
 
     It is not followed: its sandbox, and what the guard puts right in git, are about the folder that it was made in.
     """
@@ -32,11 +32,16 @@ def moved(repository: Repository, stream: Stream) -> UsageError | None:
 
 def back(path: Path, stream: Stream) -> str:
     """The command that brings a worktree back from where it was moved to."""
+    if Path(stream.worktree).is_symlink():
+        return f"{shlex.join(['rm', stream.worktree])} && {shlex.join(['mv', str(path), stream.worktree])}"
     return f"git worktree move {shlex.quote(str(path))} {shlex.quote(stream.worktree)}"
 
 
 def moved_to(repository: Repository, stream: Stream) -> Path | None:
     """Where a worktree was moved to; None where it is in its place, or nowhere."""
+    if Path(stream.worktree).is_symlink():
+        entry, real = entry_of(repository, Path(stream.worktree)), Path(os.path.realpath(stream.worktree))
+        return real if entry is not None and leads_to(real, entry.admin) else None
     if os.path.lexists(stream.worktree):
         return None
     found = (each for each in entries(repository) if each.branch == stream.branch and is_linked(each))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import replace
 
 from parallelai.git.merging import Entry
 from parallelai.work.streams.adopting import unmerged
 from parallelai.work.streams.beside import held_at, with_entries
-from parallelai.work.streams.left import LEFT
 from parallelai.work.streams.now import Now
-from parallelai.work.streams.places import Place
+from parallelai.work.streams.places import Place, first_line
 from parallelai.work.streams.record import Stream
 
+_OURS, _THEIRS = "2", "3"
 _REBASES = ("rebase-merge", "rebase-apply")
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", *_REBASES)
 """What git keeps in its folder of a worktree while it is not done there."""
 _CONFLICT = re.compile(
@@ -30,10 +30,15 @@ async def own_side(place: Place, stream: Stream, now: Now) -> Now:
     if _is_rebasing(place):
         return replace(now, commit=now.tip, changed=())
     git = place.repository.git
-    held = await held_at(place.repository, now.commit, await unmerged(place) | set(stream.unsettled))
+    conflicts = await unmerged(place)
+    held = await held_at(place.repository, now.commit, conflicts.keys() | set(stream.unsettled))
     texts = await git.blobs({entry.blob for entry in held.values()})
     entries = {}
     for path, entry in held.items():
+        stages = conflicts.get(path, {})
+        if _OURS not in stages and stages.get(_THEIRS) == entry.blob:  # the workstream has removed it
+            entries[path] = Entry("0", "0" * len(entry.blob))
+            continue
         text = texts.get(entry.blob, b"")
         if (own := ours_of(text)) != text:
             entries[path] = Entry(entry.mode, await git.line("hash-object", "-w", "--stdin", stdin=own))
@@ -50,14 +55,35 @@ def ours_of(text: bytes) -> bytes:
     return _CONFLICT.sub(rb"\1", text)
 
 
-def told(place: Place, stream: Stream, ref: str) -> str:
-    """What a person is told where `own_side` is not all that lay there, which is kept under `ref`."""
+def told(place: Place) -> str:
+    """What a person is told where `own_side` is not all that lay there, which is kept."""
     what = "where a merge was not settled, the patch has the workstream's own side"
     if _is_rebasing(place):
         what = "a rebase was not finished: the patch has what was on the branch before it"
-    back = f"git branch {shlex.quote(f'{stream.name}-left')} {shlex.quote(ref)}"
-    go = f"parallelai work clean --left {shlex.quote(ref.removeprefix(LEFT).rpartition('/')[2])}"
-    return f"{what}; all as it lay there is kept in git: `{back}` takes it, `{go}` lets it go"
+    return f"{what}; all as it lay there"
+
+
+async def beside(place: Place, now: Now) -> list[tuple[str, str]]:
+    """The commits that git alone knows of a merge or rebase, and no file nor branch holds, with what each of them is.
+
+    That is what it put by when it began (`--autostash`), and what a rebase has come to so far.
+    """
+    repository, admin = place.repository, place.entry.admin
+    found = []
+    for name in ("MERGE_AUTOSTASH", *(f"{each}/autostash" for each in _REBASES)):
+        if (commit := await _named(place, name)) is not None:
+            found.append((commit, "what git had put by when it began (`--autostash`)"))
+    made = await _named(place, "HEAD") if _is_rebasing(place) else None
+    onto = {first_line(admin / each / "onto") for each in _REBASES}
+    if made is not None and made not in onto and not await repository.ancestor(made, now.tip):
+        found.append((made, "what the rebase had committed so far"))
+    return found
+
+
+async def _named(place: Place, name: str) -> str | None:
+    """The commit that a file of git's names."""
+    line = first_line(place.entry.admin / name) or ""
+    return await place.repository.commit(line) if _HASH.fullmatch(line) else None
 
 
 def _is_rebasing(place: Place) -> bool:
