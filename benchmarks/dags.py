@@ -21,10 +21,10 @@ from statistics import fmean
 from benchmarks.figures import Figure, Options, left_out, table
 from parallelai.engines.protocol import Estimate
 from parallelai.records import LimitKey
-from parallelai.run.decisions import Start, Wait
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.decisions import Start, Wait
+from parallelai.run.scheduling.nodes import AttemptResult, Member, Node, Prepared
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
 
 SLOTS = (4, 8)
 SIGMA = 0.5

@@ -215,9 +215,9 @@ class _Bench:
 
     def predicted(self) -> int:
         """Give what the sessions were expected to take together at first, in bytes."""
-        from parallelai.engines.acp_presets import PRESETS
-        from parallelai.engines.claude_code import CLIENT as CLAUDE
-        from parallelai.engines.codex import CLIENT as CODEX
+        from parallelai.engines.acp.presets import PRESETS
+        from parallelai.engines.clients.claude_code import CLIENT as CLAUDE
+        from parallelai.engines.clients.codex import CLIENT as CODEX
 
         return EACH * (CLAUDE.memory_bytes + CODEX.memory_bytes + PRESETS["gemini"].memory_bytes)
 

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from parallelai.events import Event
     from parallelai.plan.model import Plan, Task
     from parallelai.records import Finding, Outcome, RunDocument, Severity, TaskResult, Usage
-    from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
+    from parallelai.run.scheduling.strategies import (
+        BatchStrategy,
+        DAGStrategy,
+        ParallelStrategy,
+        PipelineStrategy,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncParallelAI": "parallelai.client",
-    "BatchStrategy": "parallelai.run.strategies",
+    "BatchStrategy": "parallelai.run.scheduling.strategies",
     "Claude": "parallelai.engines.familiar",
-    "DAGStrategy": "parallelai.run.strategies",
+    "DAGStrategy": "parallelai.run.scheduling.strategies",
     "Engine": "parallelai.engines.protocol",
     "EngineError": "parallelai.errors",
     "Event": "parallelai.events",
@@ -37,8 +42,8 @@ _HOMES = {
     "Outcome": "parallelai.records",
     "ParallelAI": "parallelai.client",
     "ParallelAIError": "parallelai.errors",
-    "ParallelStrategy": "parallelai.run.strategies",
-    "PipelineStrategy": "parallelai.run.strategies",
+    "ParallelStrategy": "parallelai.run.scheduling.strategies",
+    "PipelineStrategy": "parallelai.run.scheduling.strategies",
     "Plan": "parallelai.plan.model",
     "PlanError": "parallelai.errors",
     "RunDocument": "parallelai.records",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallelai import config
-from parallelai.engines.ruff_settings import SettingsReader
+from parallelai.engines.analyzers.ruff_settings import SettingsReader
 from parallelai.errors import ConfigError
 from parallelai.plan.settings import settings_for
 from running import opened, project

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from parallelai.client.adding import add_engine
-from parallelai.engines.codex import CLIENT
+from parallelai.engines.clients.codex import CLIENT
 from parallelai.engines.own_folders import pinned_version
 from parallelai.errors import ConfigError, UsageError
 from parallelai.store.machine import Machine

@@ -810,7 +810,9 @@ def test_what_is_left_of_another_run_is_in_nobodys_way(
         return "heard"
 
     monkeypatch.setattr(Runs, "ask", ask)
-    monkeypatch.setattr("parallelai.client.steering.Steering.is_live", lambda self, run: run == live)
+    monkeypatch.setattr(
+        "parallelai.client.workstreams.steering.Steering.is_live", lambda self, run: run == live
+    )
 
     assert cli("work", "pause").out == "heard\n"
     assert cli("work", "stop").code == 0

@@ -10,8 +10,8 @@ import pytest
 from shops import commit, git, shop_with
 
 from parallelai.client import AsyncParallelAI
-from parallelai.client.landing_means import LandingMeans
-from parallelai.client.landings import Landings
+from parallelai.client.workstreams.landing_means import LandingMeans
+from parallelai.client.workstreams.landings import Landings
 from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskExpanded
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
 from parallelai.results.document import exit_code

@@ -21,7 +21,7 @@ from parallelai.engines.protocol import (
 from parallelai.errors import RateLimited, Transient
 from parallelai.plan.model import Task
 from parallelai.records import Coverage, Finding, LimitKey, Reply, Usage
-from parallelai.run.nodes import Node
+from parallelai.run.scheduling.nodes import Node
 from running import FakeEngine, opened, project, statuses, tasks
 
 

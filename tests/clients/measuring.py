@@ -26,7 +26,8 @@ import test_acp_clients as acp
 from client_support import BOTH, KEY, PROGRAMS, Bench
 from test_clients_faults import FAULTS
 
-from parallelai.engines import acp_agent, clients
+from parallelai.engines.acp import agent as acp_agent
+from parallelai.engines.clients import client as clients
 from parallelai.engines.conformance import CollectingPort
 from parallelai.errors import EngineError, RateLimited
 from parallelai.processes import Completed

@@ -29,10 +29,10 @@ from typing import Any
 from client_support import KEY, PROGRAMS, Bench
 
 from clients.installing import HERE, PACKAGES, install, programs
-from parallelai.engines import acp_agent
-from parallelai.engines.acp import AcpEngine
-from parallelai.engines.acp_presets import PRESETS
-from parallelai.engines.acp_report import FILE, Reporter, objects_of
+from parallelai.engines.acp import agent as acp_agent
+from parallelai.engines.acp.engine import AcpEngine
+from parallelai.engines.acp.presets import PRESETS
+from parallelai.engines.acp.report import FILE, Reporter, objects_of
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.errors import EngineError

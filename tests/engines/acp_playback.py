@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from parallelai.engines import acp_agent
-from parallelai.engines.acp_report import FILE
+from parallelai.engines.acp import agent as acp_agent
+from parallelai.engines.acp.report import FILE
 from parallelai.processes import Completed, Program
 
 

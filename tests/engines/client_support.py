@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 
 from clients.installing import programs
-from parallelai.engines.claude_code import ClaudeCodeEngine
-from parallelai.engines.client_engine import ClientEngine
-from parallelai.engines.codex import CodexEngine
+from parallelai.engines.clients.claude_code import ClaudeCodeEngine
+from parallelai.engines.clients.codex import CodexEngine
+from parallelai.engines.clients.engine import ClientEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Request, UsageEvent, Workspace

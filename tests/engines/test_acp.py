@@ -19,12 +19,13 @@ import psutil
 import pytest
 from scripted_agent import block
 
-from parallelai.engines import acp_pool, acp_transport
-from parallelai.engines.acp import AcpEngine
-from parallelai.engines.acp_errors import read_error, read_no_load
-from parallelai.engines.acp_launch import Launch
-from parallelai.engines.acp_pool import Pool
-from parallelai.engines.acp_presets import PRESETS, Wanted, keep_gemini_session, settings_text
+from parallelai.engines.acp import pool as acp_pool
+from parallelai.engines.acp import transport as acp_transport
+from parallelai.engines.acp.engine import AcpEngine
+from parallelai.engines.acp.errors import read_error, read_no_load
+from parallelai.engines.acp.launch import Launch
+from parallelai.engines.acp.pool import Pool
+from parallelai.engines.acp.presets import PRESETS, Wanted, keep_gemini_session, settings_text
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.own_folders import likely_folders
@@ -686,7 +687,7 @@ async def test_a_flood_without_end_ends_the_turn(world: World, monkeypatch: pyte
 
 
 def test_models_of_others_are_their_own_while_the_sdk_is_loaded() -> None:
-    from parallelai.engines.acp_sdk import _lean_models
+    from parallelai.engines.acp.sdk import _lean_models
 
     with _lean_models():
         from pydantic import ConfigDict  # as any thread may do just then

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from clients.installing import programs
-from parallelai.engines.acp import AcpEngine
+from parallelai.engines.acp.engine import AcpEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilesEvent, FinalEvent, Request, SessionEvent, ToolEvent, Workspace

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.engines import acp_reporters
-from parallelai.engines.acp_errors import read_error, read_trouble
-from parallelai.engines.acp_presets import PRESETS
-from parallelai.engines.acp_report import (
+from parallelai.engines.acp import reporters as acp_reporters
+from parallelai.engines.acp.errors import read_error, read_trouble
+from parallelai.engines.acp.presets import PRESETS
+from parallelai.engines.acp.report import (
     FILE,
     FOLDER,
     News,

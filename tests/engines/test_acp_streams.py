@@ -13,7 +13,7 @@ from acp_playback import played, recordings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallelai.engines.acp import AcpEngine
+from parallelai.engines.acp.engine import AcpEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilesEvent, FinalEvent, Request, ToolEvent, stream_to_json

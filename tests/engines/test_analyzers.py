@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallelai.engines import ruff
-from parallelai.engines.analyzers import AnalyzersEngine
+from parallelai.engines.analyzers import ruff
+from parallelai.engines.analyzers.engine import AnalyzersEngine
 from parallelai.engines.conformance import CollectingPort, conform
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Request
@@ -542,7 +542,7 @@ async def test_ruff_is_the_one_beside_the_interpreter(
 async def test_without_ruff_it_says_what_to_install(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parallelai.engines.analyzers.find_ruff", lambda: None)
+    monkeypatch.setattr("parallelai.engines.analyzers.engine.find_ruff", lambda: None)
     found = await project.engine().detect()
     assert not found.is_available
     assert "pip install ruff" in str(found.how)
@@ -555,7 +555,7 @@ def stand_in(project: Project, monkeypatch: pytest.MonkeyPatch, body: str) -> No
     path = project.root.parent / f"{project.root.name}-ruff"
     path.write_text(f"#!{sys.executable}\nimport sys, time, os\n{body}\n")
     path.chmod(0o755)
-    monkeypatch.setattr("parallelai.engines.analyzers.find_ruff", lambda: str(path))
+    monkeypatch.setattr("parallelai.engines.analyzers.engine.find_ruff", lambda: str(path))
 
 
 @pytest.mark.parametrize(

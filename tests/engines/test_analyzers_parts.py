@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.engines.notebooks import cell_lines, place
-from parallelai.engines.ruff_output import read_checked, read_failure, read_findings
-from parallelai.engines.ruff_rules import is_test, weigh, weigh_at
-from parallelai.engines.ruff_settings import (
+from parallelai.engines.analyzers.notebooks import cell_lines, place
+from parallelai.engines.analyzers.ruff_output import read_checked, read_failure, read_findings
+from parallelai.engines.analyzers.ruff_rules import is_test, weigh, weigh_at
+from parallelai.engines.analyzers.ruff_settings import (
     Layer,
     SecurityRule,
     SettingsReader,
     ignored_security,
     security_rules,
 )
-from parallelai.engines.sarif_input import read_report, read_sarif
-from parallelai.engines.side_by_side import carry_out, cut
+from parallelai.engines.analyzers.sarif_input import read_report, read_sarif
+from parallelai.engines.analyzers.side_by_side import carry_out, cut
 from parallelai.errors import Invalid, Transient
 from parallelai.records import Severity
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.engines.claude_stream import ClaudeReader, ClaudeVoice
-from parallelai.engines.client_errors import judge, retry_after
-from parallelai.engines.clients import Ask, check_end
-from parallelai.engines.codex_stream import CodexReader, recorded_total
+from parallelai.engines.clients.claude_stream import ClaudeReader, ClaudeVoice
+from parallelai.engines.clients.client import Ask, check_end
+from parallelai.engines.clients.codex_stream import CodexReader, recorded_total
+from parallelai.engines.clients.errors import judge, retry_after
 from parallelai.engines.protocol import (
     Answer,
     FilesEvent,

@@ -12,7 +12,7 @@ import pytest
 from client_support import BOTH, KEY, Bench, again, used
 
 from clients.installing import programs
-from parallelai.engines import client_engine
+from parallelai.engines.clients import engine as client_engine
 from parallelai.engines.conformance import CollectingPort, conform
 from parallelai.engines.protocol import Answer, FinalEvent, Message, Question, SessionEvent, ToolEvent
 from parallelai.errors import Invalid

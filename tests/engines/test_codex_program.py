@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cancelling import cancelled_in
 
-from parallelai.engines.codex import CodexEngine
-from parallelai.engines.codex_program import own_program
+from parallelai.engines.clients.codex import CodexEngine
+from parallelai.engines.clients.codex_program import own_program
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import Request
@@ -43,8 +43,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on(monkeypatch: pytest.MonkeyPatch, system: str, machine: str) -> None:
-    monkeypatch.setattr("parallelai.engines.codex_program.sys", SimpleNamespace(platform=system))
-    monkeypatch.setattr("parallelai.engines.codex_program.platform", SimpleNamespace(machine=lambda: machine))
+    monkeypatch.setattr("parallelai.engines.clients.codex_program.sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(
+        "parallelai.engines.clients.codex_program.platform", SimpleNamespace(machine=lambda: machine)
+    )
 
 
 def program(path: Path, text: str = "#!/bin/sh\nexit 1\n") -> Path:
@@ -263,7 +265,7 @@ async def test_a_turn_that_is_cancelled_as_it_begins_leaves_no_schema(
     link = install(tmp_path, HOISTED)
     monkeypatch.setenv("PATH", f"{link.parent}:/usr/bin:/bin")
     turn = engine_of(link).perform(request(tmp_path, "schema"), CollectingPort())
-    await cancelled_in("parallelai.engines.codex.own_program", turn, monkeypatch)
+    await cancelled_in("parallelai.engines.clients.codex.own_program", turn, monkeypatch)
     assert list(temporary.iterdir()) == []
 
 

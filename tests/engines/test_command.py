@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallelai.engines.command import CommandEngine
+from parallelai.engines.commands.command import CommandEngine
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FinalEvent, Request, TextEvent, Workspace

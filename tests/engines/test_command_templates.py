@@ -21,9 +21,9 @@ from cancelling import cancelled_in
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallelai.engines.command import CommandEngine
-from parallelai.engines.command_parts import Reader, Said, Wanted
-from parallelai.engines.command_templates import TEMPLATES
+from parallelai.engines.commands.command import CommandEngine
+from parallelai.engines.commands.parts import Reader, Said, Wanted
+from parallelai.engines.commands.ready import TEMPLATES
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.protocol import FilePart, FinalEvent, Request, UsageEvent, Workspace
@@ -374,7 +374,7 @@ async def test_a_turn_that_is_cancelled_as_it_begins_leaves_no_folder(
     bench: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = call(bench, "pi", PI, CollectingPort())
-    await cancelled_in("parallelai.engines.command.refuse_closed", turn, monkeypatch)
+    await cancelled_in("parallelai.engines.commands.command.refuse_closed", turn, monkeypatch)
     assert list(temporary.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from parallelai.engines.command import CommandEngine
+from parallelai.engines.commands.command import CommandEngine
 from parallelai.engines.conformance import CollectingPort, Verdict, conform
 from parallelai.engines.context import EngineContext
 from parallelai.engines.mock import MockEngine, Rule

@@ -16,14 +16,14 @@ from parallelai import GPT4, Claude, MultiEngine, Ollama, OpenAI
 from parallelai.engines.context import EngineContext
 from parallelai.engines.edits import CHANGE_SCHEMA, FileEdit, Replacement, edits_to_data, read_edits
 from parallelai.engines.listening import is_listening
-from parallelai.engines.model_servers import SERVERS, reached
-from parallelai.engines.models_table import MODELS, TIERS, extended, model_name
-from parallelai.engines.openai import OpenAIEngine
+from parallelai.engines.models.openai import OpenAIEngine
+from parallelai.engines.models.servers import SERVERS, reached
+from parallelai.engines.models.table import MODELS, TIERS, extended, model_name
+from parallelai.engines.models.wire.limits import MOST_SECONDS, read_limits, retry_after, seconds_until
+from parallelai.engines.models.wire.sse import EventStream
+from parallelai.engines.models.wire.structure import FINDINGS, portable
 from parallelai.engines.protocol import Engine, Request
 from parallelai.engines.replies import FINDINGS_SCHEMA, parse_findings
-from parallelai.engines.wire.limits import MOST_SECONDS, read_limits, retry_after, seconds_until
-from parallelai.engines.wire.sse import EventStream
-from parallelai.engines.wire.structure import FINDINGS, portable
 from parallelai.errors import ConfigError, Invalid, UsageError
 from parallelai.plan.model import EngineEntry
 from parallelai.records import FilePart
@@ -298,7 +298,7 @@ def test_familiar_names_are_the_providers_names(wanted: str, named: str) -> None
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "openrouter", "perplexity"])
 def test_every_provider_has_the_tiers_and_what_they_cost_is_known(provider: str) -> None:
-    from parallelai.engines.prices import Pricing
+    from parallelai.engines.models.prices import Pricing
 
     pricing = Pricing(SERVERS[provider].base_url)
     for tier in TIERS:

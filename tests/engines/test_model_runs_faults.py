@@ -108,7 +108,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     # What is waited after an error is the scheduler's, whose own tests have it; here it only takes time.
-    monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("parallelai.run.scheduling.attempts.backoff_seconds", lambda *_: 0.01)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from loopback import EMPTY, LIMITS, Fault, Loopback, Seen
 
-from parallelai.engines.anthropic import AnthropicEngine
 from parallelai.engines.conformance import CollectingPort, conform
 from parallelai.engines.context import EngineContext
-from parallelai.engines.model_api import ModelEngine
-from parallelai.engines.openai import OpenAIEngine
+from parallelai.engines.models.anthropic import AnthropicEngine
+from parallelai.engines.models.api import ModelEngine
+from parallelai.engines.models.openai import OpenAIEngine
 from parallelai.engines.protocol import LimitsEvent, Request, UsageEvent
 from parallelai.errors import (
     ConfigError,

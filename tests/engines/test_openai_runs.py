@@ -12,7 +12,7 @@ import pytest
 from loopback import EMPTY, LIMITS, Fault, Loopback, Seen
 
 from parallelai import AsyncParallelAI, Claude, MultiEngine, OpenAI, RunDocument
-from parallelai.engines.keys import masked, split_at_key
+from parallelai.engines.models.keys import masked, split_at_key
 from parallelai.events import Event
 
 KEY = "sk-of-a-run-0123456789abcdefghij"
@@ -92,7 +92,7 @@ async def test_two_engines_share_the_work(here: Path) -> None:
 
 async def test_faults_cost_tries_and_lose_no_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the server always refuses fails, by name; what the server counted is what the journal has."""
-    monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("parallelai.run.scheduling.attempts.backoff_seconds", lambda *_: 0.01)
     refused = {f"src/part{n}.py" for n in (3, 17)}
     once = {
         "src/part1.py": Fault(429, {"error": {"message": "slow"}}, {"Retry-After": "0.05"}),

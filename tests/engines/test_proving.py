@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from scripted_agent import block
 
-from parallelai.engines.acp import AcpEngine
-from parallelai.engines.command import CommandEngine
+from parallelai.engines.acp.engine import AcpEngine
+from parallelai.engines.commands.command import CommandEngine
 from parallelai.engines.context import EngineContext
 from parallelai.engines.mock import MockEngine
 from parallelai.engines.proving import Prompts, prove

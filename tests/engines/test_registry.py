@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from parallelai.engines import detection, registry
-from parallelai.engines.acp_presets import PRESETS
-from parallelai.engines.command import CommandEngine
+from parallelai.engines.acp.presets import PRESETS
+from parallelai.engines.commands.command import CommandEngine
 from parallelai.engines.context import EngineContext
 from parallelai.engines.detection import PROBE_SECONDS, probe
 from parallelai.engines.mock import MockEngine, Rule

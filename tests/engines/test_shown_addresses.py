@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.client.addresses import shown
-from parallelai.engines.http import shown_url
+from parallelai.engines.models.http import shown_url
 
 
 @pytest.mark.parametrize(

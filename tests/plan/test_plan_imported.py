@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallelai.errors import PlanError
-from parallelai.plan import imported, load
+from parallelai.plan import load
 from parallelai.plan.convert import to_data, to_yaml, with_places
-from parallelai.plan.details import literal, slug
+from parallelai.plan.markdown import imported
+from parallelai.plan.markdown.details import literal, slug
 from parallelai.plan.model import Plan, positions
 from parallelai.plan.sandbox import render_text
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
-from parallelai.run.decisions import Cancel, Finish, RunStep, Start, Wait
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared, RoleLimit, Settled
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.decisions import Cancel, Finish, RunStep, Start, Wait
+from parallelai.run.scheduling.nodes import AttemptResult, Member, Node, Prepared, RoleLimit, Settled
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
 
 ONE = Member("mock", LimitKey("mock"))
 

@@ -12,10 +12,10 @@ from scheduler_world import World, bad, member, node, nodes, ok
 from parallelai.engines.protocol import Estimate
 from parallelai.events import BudgetChanged, BudgetReached, BudgetWarned
 from parallelai.records import FREE, LimitKey, Usage
-from parallelai.run.budget import Reservation, Spending
-from parallelai.run.decisions import Start
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.budget import Reservation, Spending
+from parallelai.run.scheduling.decisions import Start
+from parallelai.run.scheduling.nodes import Allowance, AttemptResult, Node, Prepared
+from parallelai.run.scheduling.settings import Settings
 
 KEY = LimitKey("mock")
 

@@ -12,8 +12,8 @@ from parallelai import AsyncParallelAI, Task
 from parallelai.plan.graph import Instance
 from parallelai.run.collector import OLD, SELDOM, collecting_seldom
 from parallelai.run.runner import Runner
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.tasks import TaskState
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.tasks import TaskState
 
 
 @pytest.fixture(autouse=True)

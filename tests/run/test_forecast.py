@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from scheduler_world import World, node, nodes, ok
 
 from parallelai.run.forecast import Simulation, forecast
-from parallelai.run.nodes import Node, RoleLimit
-from parallelai.run.settings import Settings
-from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy
+from parallelai.run.scheduling.nodes import Node, RoleLimit
+from parallelai.run.scheduling.settings import Settings
+from parallelai.run.scheduling.strategies import (
+    BatchStrategy,
+    DAGStrategy,
+    ParallelStrategy,
+    PipelineStrategy,
+)
 
 
 def chain(*seconds: float) -> list[Node]:

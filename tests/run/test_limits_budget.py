@@ -14,8 +14,8 @@ from parallelai.engines.mock import MockEngine, Rule
 from parallelai.engines.protocol import Estimate, Port, Request
 from parallelai.plan.model import Budget, EngineEntry, Price
 from parallelai.records import LimitKey, Outcome, Reply, Usage
-from parallelai.run.budget import Spending
-from parallelai.run.nodes import Allowance
+from parallelai.run.scheduling.budget import Spending
+from parallelai.run.scheduling.nodes import Allowance
 from running import FakeEngine, Watcher, opened, project, run_program, tasks, usage
 
 CALLS = 1000

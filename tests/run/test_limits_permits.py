@@ -23,13 +23,13 @@ from parallelai.engines.protocol import (
 from parallelai.errors import RateLimited, StoreError
 from parallelai.events import LimitChanged
 from parallelai.records import FREE, ErrorRecord, LimitKey, Outcome, Usage
-from parallelai.run.decisions import Finish, Start, Wait
 from parallelai.run.executors.base import AttemptId
 from parallelai.run.limiting import heed
-from parallelai.run.nodes import AttemptResult, Member, Node, Prepared
 from parallelai.run.permissions import LEAST_HOLD_SECONDS, MOST_HOLD_SECONDS, LocalCoordinator
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.decisions import Finish, Start, Wait
+from parallelai.run.scheduling.nodes import AttemptResult, Member, Node, Prepared
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
 from parallelai.store import Machine
 from running import FakeEngine, opened, statuses, tasks
 

@@ -88,7 +88,9 @@ async def test_wrong_estimates_are_passed_by_reservations_at_most(tmp_path: Path
 
 
 async def test_failed_attempts_are_paid_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda retry, random, asked=None: 0.0)
+    monkeypatch.setattr(
+        "parallelai.run.scheduling.attempts.backoff_seconds", lambda retry, random, asked=None: 0.0
+    )
     calls = 0
 
     async def answer(request: Request, port: Port) -> Reply:

@@ -203,8 +203,10 @@ class Flaky:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-offs of no length: what is tested is that there is another attempt."""
-    monkeypatch.setattr("parallelai.run.attempts.backoff_seconds", lambda retry, random, asked=None: 0.0)
-    monkeypatch.setattr("parallelai.run.attempts.limited_seconds", lambda limited, random: 0.0)
+    monkeypatch.setattr(
+        "parallelai.run.scheduling.attempts.backoff_seconds", lambda retry, random, asked=None: 0.0
+    )
+    monkeypatch.setattr("parallelai.run.scheduling.attempts.limited_seconds", lambda limited, random: 0.0)
 
 
 @pytest.mark.usefixtures("hasty")

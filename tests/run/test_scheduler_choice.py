@@ -11,9 +11,9 @@ from scheduler_world import Script, World, bad, member, node, nodes, ok
 
 from parallelai.events import BreakerClosed, BreakerOpened, LimitWaiting
 from parallelai.records import LimitKey
-from parallelai.run.nodes import AttemptResult
-from parallelai.run.retry import backoff_seconds, limited_seconds
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.nodes import AttemptResult
+from parallelai.run.scheduling.retry import backoff_seconds, limited_seconds
+from parallelai.run.scheduling.settings import Settings
 
 TWO = (member("x"), member("y"))
 THREE = (*TWO, member("z"))

@@ -13,10 +13,10 @@ from parallelai.engines.protocol import Estimate
 from parallelai.errors import NotFoundError
 from parallelai.events import LimitChanged, LimitReached
 from parallelai.records import ErrorRecord, Outcome
-from parallelai.run.decisions import RunStep, Start, Wait
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.decisions import RunStep, Start, Wait
+from parallelai.run.scheduling.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
 
 
 def test_the_longest_remaining_path_starts_first() -> None:
@@ -126,7 +126,7 @@ def test_what_needs_no_attempt_is_settled_and_counts_for_its_dependents() -> Non
 
 
 def _prepared(world: World):
-    from parallelai.run.nodes import Prepared
+    from parallelai.run.scheduling.nodes import Prepared
 
     return Prepared((world.estimate,))
 

@@ -19,11 +19,17 @@ from scheduler_world import World, bad, member, ok
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, Outcome, Usage
-from parallelai.run.decisions import Finish, Start
-from parallelai.run.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
-from parallelai.run.strategies import BatchStrategy, DAGStrategy, ParallelStrategy, PipelineStrategy, Strategy
+from parallelai.run.scheduling.decisions import Finish, Start
+from parallelai.run.scheduling.nodes import Allowance, AttemptResult, Node, Prepared, RoleLimit, Settled
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
+from parallelai.run.scheduling.strategies import (
+    BatchStrategy,
+    DAGStrategy,
+    ParallelStrategy,
+    PipelineStrategy,
+    Strategy,
+)
 
 ENGINES = ("a", "b", "c")
 KINDS = ("transient", "refused", "rejected", "timed_out", "unavailable", "invalid", "internal")

@@ -14,12 +14,12 @@ from scheduler_world import World, bad, member, node, nodes, ok
 
 from parallelai.engines.protocol import Estimate
 from parallelai.errors import UsageError
-from parallelai.run import strategies
-from parallelai.run.decisions import Start
-from parallelai.run.nodes import AttemptResult, Node, Prepared
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.settings import Settings
-from parallelai.run.strategies import (
+from parallelai.run.scheduling import strategies
+from parallelai.run.scheduling.decisions import Start
+from parallelai.run.scheduling.nodes import AttemptResult, Node, Prepared
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.settings import Settings
+from parallelai.run.scheduling.strategies import (
     BatchStrategy,
     DAGStrategy,
     ParallelStrategy,

@@ -20,7 +20,8 @@ from typing import Any
 from repositories import Repository, lying
 
 from parallelai.cli import main as call
-from parallelai.client import carrying, landings
+from parallelai.client import carrying
+from parallelai.client.workstreams import landings
 from parallelai.git import plumbing, repository
 from parallelai.work.streams.registry import Streams
 

@@ -26,7 +26,7 @@ from field_support import (
 )
 from repositories import Repository
 
-from parallelai.engines.models_table import MODELS
+from parallelai.engines.models.table import MODELS
 from scripted import ScriptedServer, serving
 
 

@@ -11,7 +11,7 @@ import pytest
 from landing_support import Field, Files, Gate, landed
 from repositories import Repository as Checkout
 
-from parallelai.client.arrivals import result_of
+from parallelai.client.workstreams.arrivals import result_of
 from parallelai.errors import UsageError
 from parallelai.records import Outcome
 from parallelai.work.landing.records import Arrival, Plan, Verdict

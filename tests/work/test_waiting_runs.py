@@ -14,8 +14,8 @@ from acting_hands import Act, Hands, writes
 from repositories import Repository
 
 from parallelai.client import AsyncParallelAI
-from parallelai.client.landings import Asked
 from parallelai.client.options import CarryOut
+from parallelai.client.workstreams.landings import Asked
 from parallelai.engines.protocol import Request
 from parallelai.errors import Unavailable, UsageError
 from parallelai.events import Event

@@ -668,7 +668,7 @@ async def test_by_hand_from_start_to_landing_and_back(user: Repository) -> None:
         assert "+by hand" in await ai.work.diff("one")
         said = await ai.work.done("one")
         assert "b.txt" in said
-        from parallelai.client.landings import Asked
+        from parallelai.client.workstreams.landings import Asked
 
         document = await ai.work.landings.land(["one"], Asked())
         assert document.exit == 0

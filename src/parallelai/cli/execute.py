@@ -70,7 +70,7 @@ def preview(
 async def _refuse_over(ai: AsyncParallelAI, preview: Preview) -> None:
     """Refuse what a run would refuse: to begin over what a person is at."""
     if preview.plan.workstreams:
-        from parallelai.client.stream_room import refuse_over
+        from parallelai.client.workstreams.stream_room import refuse_over
 
         await refuse_over(ai.project, preview.job)
 

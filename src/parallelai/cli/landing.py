@@ -17,7 +17,7 @@ from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
-    from parallelai.client.asked import Asked
+    from parallelai.client.workstreams.asked import Asked
     from parallelai.records import RunDocument, TaskResult
     from parallelai.work.landing.records import Preview
     from parallelai.work.streams.record import Stream
@@ -28,7 +28,7 @@ ALREADY = "it had landed already"
 
 def asked_of(given: dict[str, Any]) -> Asked:
     """The options of a landing."""
-    from parallelai.client.asked import Asked
+    from parallelai.client.workstreams.asked import Asked
 
     return Asked(
         target=given["target"],
@@ -131,7 +131,7 @@ def _landed_lines(document: RunDocument) -> list[str]:
 
 def _counted(rows: Sequence[TaskResult]) -> str:
     """How many landed; what the target held already, or was left out, is told apart."""
-    from parallelai.client.arrivals import THERE
+    from parallelai.client.workstreams.arrivals import THERE
     from parallelai.records import Outcome
 
     out = sum(row.status is Outcome.SKIPPED for row in rows)
@@ -211,7 +211,7 @@ def _print_preview(shared: Shared, found: Preview) -> int:
 
 def undo(shared: Shared, names: Sequence[str], gates: Sequence[str]) -> int:
     """Take landings back; 4 where the checkout that holds the target could not follow."""
-    from parallelai.client.asked import Asked
+    from parallelai.client.workstreams.asked import Asked
 
     again = ["undo", *names, *(word for gate in gates for word in ("--gate", gate))]
     with _interruptible(again):

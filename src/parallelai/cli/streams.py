@@ -19,8 +19,8 @@ from parallelai.results.printable import visible
 
 if TYPE_CHECKING:
     from parallelai.client import AsyncParallelAI
-    from parallelai.client.syncs import Synced
-    from parallelai.client.work import Cleaned
+    from parallelai.client.workstreams.syncs import Synced
+    from parallelai.client.workstreams.work import Cleaned
     from parallelai.records import ConflictDocument
     from parallelai.work.context.pack import Context
     from parallelai.work.landing.records import Shadow
@@ -155,7 +155,7 @@ def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
 
 def _kept_out(stream: Stream | None) -> list[str]:
     """What the guard kept out of a workstream, why, and the patch that holds it."""
-    from parallelai.client.arrivals import told
+    from parallelai.client.workstreams.arrivals import told
 
     return [told(kept) for kept in dict.fromkeys(stream.kept_out)] if stream is not None else []
 
@@ -276,7 +276,7 @@ def _matrix_lines(found: ConflictDocument) -> list[str]:
 
 
 def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any], *, is_failing: bool) -> int:
-    from parallelai.client.asked import Asked
+    from parallelai.client.workstreams.asked import Asked
 
     for flag, is_given in (("--base", given["base"] is not None), ("--watch", given["is_watching"])):
         if is_given:

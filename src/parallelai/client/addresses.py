@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parallelai.engines.http import shown_url
+from parallelai.engines.models.http import shown_url
 
 USUAL = ""
 """In place of an address: wherever an engine of that kind usually asks."""

@@ -13,8 +13,8 @@ from parallelai.errors import UsageError
 from parallelai.plan import values
 from parallelai.plan.model import Budget, Choice
 from parallelai.records import Severity
-from parallelai.run import strategies
-from parallelai.run.strategies import Strategy
+from parallelai.run.scheduling import strategies
+from parallelai.run.scheduling.strategies import Strategy
 
 
 def words_of(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from parallelai.client import batches, recorded
 from parallelai.client.destinations import Known, Yes, heading
 from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
-from parallelai.client.gates_of_config import TO_RUN, refuse_ignored_gate
 from parallelai.client.growing import Growing
 from parallelai.client.in_checkout import as_it_is
 from parallelai.client.jobs import Builder, only
@@ -34,6 +33,7 @@ from parallelai.client.rooms import (
 )
 from parallelai.client.secrets import masker_of
 from parallelai.client.variables import refuse_unused
+from parallelai.client.workstreams.gates_of_config import TO_RUN, refuse_ignored_gate
 from parallelai.errors import BusyError, UsageError
 from parallelai.events import Event, EventData, RunCreated
 from parallelai.plan import load
@@ -57,7 +57,7 @@ from parallelai.store import RunWriter
 from parallelai.work.scratch.confined import is_confined
 
 if TYPE_CHECKING:
-    from parallelai.client.askers import PortsOf
+    from parallelai.client.workstreams.askers import PortsOf
     from parallelai.work.opening import Ports
     from parallelai.work.room import Room
     from parallelai.work.scratch.workspaces import RunWorkspaces

@@ -13,20 +13,20 @@ from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
 
 if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs no scheduler
-    from parallelai.client.askers import PortsOf
     from parallelai.client.carrying import Carrier
     from parallelai.client.changes import RunChanges
     from parallelai.client.consent import Offer
     from parallelai.client.engines import Engines
-    from parallelai.client.landings import Landings
     from parallelai.client.plans import Plans
     from parallelai.client.reviews import ReviewOptions
     from parallelai.client.runs import Runs
-    from parallelai.client.work import Work
+    from parallelai.client.workstreams.askers import PortsOf
+    from parallelai.client.workstreams.landings import Landings
+    from parallelai.client.workstreams.work import Work
     from parallelai.engines.protocol import Engine
     from parallelai.plan.model import Budget, Choice, Plan, Task
     from parallelai.records import RunDocument, Severity
-    from parallelai.run.strategies import Strategy
+    from parallelai.run.scheduling.strategies import Strategy
     from parallelai.work.opening import Ports
     from parallelai.work.streams.worktrees import Started
 
@@ -92,7 +92,7 @@ class AsyncParallelAI:
     @functools.cached_property
     def work(self) -> Work:
         """Workstreams: started, steered, landed, cleaned."""
-        from parallelai.client.work import Work
+        from parallelai.client.workstreams.work import Work
 
         def start(plan: Plan, name: str, names: Sequence[str]) -> Awaitable[list[Started]]:
             return self._carrier.start(plan, name, names)
@@ -100,7 +100,7 @@ class AsyncParallelAI:
         return Work(self.project, self.runs, self.carry_out_plan, start, self._landings)
 
     def _landings(self) -> Landings:
-        from parallelai.client.landings import Landings
+        from parallelai.client.workstreams.landings import Landings
 
         return Landings(self.project, self.runs, self._ports)
 
@@ -113,7 +113,7 @@ class AsyncParallelAI:
     @functools.cached_property
     def _ports(self) -> PortsOf:
         def ports(plan: Plan, folder: Path) -> Ports:
-            from parallelai.client.askers import ports_for
+            from parallelai.client.workstreams.askers import ports_for
 
             return ports_for(self.project, AsyncParallelAI, plan, folder)
 

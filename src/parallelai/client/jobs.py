@@ -34,9 +34,9 @@ from parallelai.plan.roles import ROLES_FOLDER, used, with_roles
 from parallelai.plan.tiers import tier_for
 from parallelai.plan.values import AUTO
 from parallelai.records import ErrorRecord
-from parallelai.run import strategies
 from parallelai.run.job import Assignment, Job
 from parallelai.run.preparation import output_of
+from parallelai.run.scheduling import strategies
 
 COMMANDS_PER_CORE = 2
 API_PARALLEL = 50

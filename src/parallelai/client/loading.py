@@ -10,7 +10,7 @@ from parallelai.client.variables import refuse_unused
 from parallelai.errors import PlanError, Problem, UsageError
 from parallelai.plan import load
 from parallelai.plan.model import Plan, positions
-from parallelai.run import strategies
+from parallelai.run.scheduling import strategies
 
 
 def load_plan(project: OpenProject, path: Path, variables: Iterable[str] = ()) -> Plan:

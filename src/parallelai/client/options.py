@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from parallelai.events import Event
     from parallelai.plan.model import Budget, Choice
     from parallelai.records import Severity
-    from parallelai.run.strategies import Strategy
+    from parallelai.run.scheduling.strategies import Strategy
 
 OnEvents = Callable[[Sequence["Event"]], None]
 

@@ -271,7 +271,7 @@ class OpenProject:
 
     def names(self, variables: Iterable[str] = ()) -> Names:
         """The names that a plan may use beside its own; `variables` are set beside it."""
-        from parallelai.engines.models_table import familiar_names
+        from parallelai.engines.models.table import familiar_names
         from parallelai.plan.load import Names
         from parallelai.plan.values import AUTO
 

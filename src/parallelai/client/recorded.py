@@ -33,7 +33,7 @@ from parallelai.plan.model import Budget, Choice, EngineEntry, Plan
 from parallelai.run import resume
 from parallelai.run.job import Assignment, Job
 from parallelai.run.masking import is_secret
-from parallelai.run.strategies import Strategy
+from parallelai.run.scheduling.strategies import Strategy
 from parallelai.store import Journal
 from parallelai.work.streams.record import Stream
 

@@ -107,7 +107,7 @@ def steps_of(room: Room | None, now: Now, inner: RunWorkspaces | None, approvals
     ]
     if room is None:
         return steps
-    from parallelai.client import stream_room
+    from parallelai.client.workstreams import stream_room
 
     return [*steps, *stream_room.steps_of(room, now, inner)]
 
@@ -125,7 +125,7 @@ async def taken_up(
     """
     if not needs_room(job.graph) or not project.has_git:
         return job, ()
-    from parallelai.client import stream_room
+    from parallelai.client.workstreams import stream_room
 
     return await stream_room.taken_up(project, job, prior, is_afresh=is_afresh, only=only)
 
@@ -147,7 +147,7 @@ async def room_for(
         yield None
         return
     refuse_without_git(project, job.graph)
-    from parallelai.client import stream_room
+    from parallelai.client.workstreams import stream_room
 
     async with stream_room.opened(project, job, writer, masker, ports(), note) as room:
         yield room

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parallelai.client.in_checkout import document_of
-from parallelai.client.landed_branches import KIND, again, land_again
 from parallelai.client.leave_given import with_leave
 from parallelai.client.not_running import not_running
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.pruning import Holding, end, holding
+from parallelai.client.workstreams.landed_branches import KIND, again, land_again
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
 from parallelai.events import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from parallelai.engines.model_servers import SERVERS
+from parallelai.engines.models.servers import SERVERS
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
 

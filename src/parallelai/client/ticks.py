@@ -13,7 +13,8 @@ from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.errors import PlanError
 from parallelai.events import RunCreated
-from parallelai.plan import imported, source
+from parallelai.plan import source
+from parallelai.plan.markdown import imported
 from parallelai.records import Outcome
 from parallelai.run.report import Report
 

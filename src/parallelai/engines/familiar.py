@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.engines.context import EngineContext
-from parallelai.engines.model_api import ModelEngine
+from parallelai.engines.models.api import ModelEngine
 from parallelai.errors import UsageError
 
 _NOT_FOR_NAMES = str.maketrans(dict.fromkeys(" /:@", "-"))

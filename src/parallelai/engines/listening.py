@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from parallelai.engines.http import nothing_listens
 from parallelai.engines.loopback import loopback_port
+from parallelai.engines.models.http import nothing_listens
 
 KNOCK_SECONDS = 1.0
 """How long a server of this machine may take to accept a connection; a slower one is left to the client."""

@@ -296,7 +296,7 @@ def _prose(text: str) -> str | None:
 
 
 def _from_sarif(data: dict[str, Any], root: str | None) -> tuple[Finding, ...]:
-    from parallelai.engines.sarif_input import read_sarif
+    from parallelai.engines.analyzers.sarif_input import read_sarif
 
     try:
         findings = read_sarif(data, root=root)

@@ -48,7 +48,7 @@ def load(
 
 
 def _parse_list(text: str, file: str) -> source.Source:
-    from parallelai.plan import imported  # few plans are task lists
+    from parallelai.plan.markdown import imported  # few plans are task lists
 
     return imported.parse(text, file)
 

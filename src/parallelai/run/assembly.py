@@ -12,8 +12,8 @@ from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
 from parallelai.records import FileNote, LimitKey, Usage
 from parallelai.run.job import Assignment, Job
-from parallelai.run.nodes import Allowance, Member, Node, RoleLimit, Rule
-from parallelai.run.settings import Settings
+from parallelai.run.scheduling.nodes import Allowance, Member, Node, RoleLimit, Rule
+from parallelai.run.scheduling.settings import Settings
 from parallelai.run.steps import PERFORM, Step
 from parallelai.run.workspaces import HOMELESS, PLAIN, Work
 

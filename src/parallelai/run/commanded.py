@@ -14,8 +14,8 @@ from parallelai.run.asking import Questions
 from parallelai.run.assembly import expansion
 from parallelai.run.flights import Flights
 from parallelai.run.job import Job
-from parallelai.run.nodes import Node
-from parallelai.run.scheduler import Scheduler
+from parallelai.run.scheduling.nodes import Node
+from parallelai.run.scheduling.scheduler import Scheduler
 
 Steer = Callable[[str, Mapping[str, Any], str], str]
 Grow = Callable[[Job, Mapping[str, Any]], Job]

@@ -7,9 +7,9 @@ from typing import Any
 
 from parallelai.events import TaskEnded
 from parallelai.records import ErrorRecord, Outcome, TaskResult
-from parallelai.run.decisions import Finish
 from parallelai.run.flights import Tally
 from parallelai.run.job import Job
+from parallelai.run.scheduling.decisions import Finish
 
 
 def ended_of(

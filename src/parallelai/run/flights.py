@@ -26,7 +26,6 @@ from parallelai.plan.graph import Instance
 from parallelai.plan.model import Choice
 from parallelai.records import FREE, Change, ErrorRecord, LimitKey, Outcome, Reply, Usage, changed
 from parallelai.run.assembly import key_of, work_of
-from parallelai.run.decisions import Start
 from parallelai.run.executors.base import (
     AttemptDone,
     AttemptId,
@@ -40,11 +39,12 @@ from parallelai.run.fingerprint import EntryDigests, FileDigests, cache_key, dig
 from parallelai.run.job import Job
 from parallelai.run.journaling import Append
 from parallelai.run.masking import Masker
-from parallelai.run.nodes import AttemptResult
 from parallelai.run.preparation import Ready, log_of, timeouts
 from parallelai.run.report import join
 from parallelai.run.resume import REJECTED, Prior
-from parallelai.run.retry import goes_over
+from parallelai.run.scheduling.decisions import Start
+from parallelai.run.scheduling.nodes import AttemptResult
+from parallelai.run.scheduling.retry import goes_over
 from parallelai.run.streams import StreamLogs
 from parallelai.run.validation import record_of, wrong_with
 from parallelai.run.workspaces import Measured

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from parallelai.run.nodes import Node
-from parallelai.run.ranks import Shape, duration, places
-from parallelai.run.strategies import DAGStrategy, Strategy
+from parallelai.run.scheduling.nodes import Node
+from parallelai.run.scheduling.ranks import Shape, duration, places
+from parallelai.run.scheduling.strategies import DAGStrategy, Strategy
 
 SIGMA = 0.54
 """How assistants' durations scatter."""

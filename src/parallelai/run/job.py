@@ -13,7 +13,7 @@ from parallelai.plan.model import Budget, Choice, EngineEntry, Plan, Workstream
 from parallelai.plan.templates import Template
 from parallelai.records import ErrorRecord, LimitKey, Severity
 from parallelai.results.rank import TrackRecord
-from parallelai.run.strategies import Strategy
+from parallelai.run.scheduling.strategies import Strategy
 
 
 class LimitMemory(Protocol):

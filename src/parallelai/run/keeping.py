@@ -12,12 +12,12 @@ from parallelai.plan.model import Workstream
 from parallelai.records import Outcome, TaskResult
 from parallelai.run.job import Job
 from parallelai.run.journaling import Append
-from parallelai.run.nodes import PHASE, Settled
 from parallelai.run.preparation import Preparation, Ready
 from parallelai.run.report import Report
 from parallelai.run.resume import Prior, measured_before
-from parallelai.run.scheduler import Scheduler
-from parallelai.run.tasks import lets_run
+from parallelai.run.scheduling.nodes import PHASE, Settled
+from parallelai.run.scheduling.scheduler import Scheduler
+from parallelai.run.scheduling.tasks import lets_run
 from parallelai.run.workspaces import Workspaces
 
 

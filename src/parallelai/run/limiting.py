@@ -11,7 +11,7 @@ from parallelai.events import LimitChanged
 from parallelai.records import LimitKey
 from parallelai.run.job import Job
 from parallelai.run.permissions import LocalCoordinator
-from parallelai.run.scheduler import Scheduler
+from parallelai.run.scheduling.scheduler import Scheduler
 
 
 def coordinator_of(

@@ -20,7 +20,7 @@ from parallelai.records import LimitKey, Usage
 from parallelai.run.executors.base import AttemptId
 from parallelai.run.limits.key import KeyLimit, Reservation
 from parallelai.run.limits.keys import Keys
-from parallelai.run.nodes import AttemptResult
+from parallelai.run.scheduling.nodes import AttemptResult
 
 LEAST_NEAR = 4
 """So many attempts of a key may be started beyond those that make a call, so that no free place waits."""

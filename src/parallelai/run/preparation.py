@@ -23,8 +23,8 @@ from parallelai.run.fingerprint import (
     reply_digest,
 )
 from parallelai.run.job import Assignment, Job
-from parallelai.run.nodes import Settled
 from parallelai.run.resume import Prior
+from parallelai.run.scheduling.nodes import Settled
 
 NOBODY = ("", None)
 """The engine and the model of a phase's gate."""

@@ -9,8 +9,8 @@ from parallelai.errors import EngineError
 from parallelai.plan.model import PhaseGate
 from parallelai.records import ErrorRecord, Outcome, changed
 from parallelai.run.job import Job
-from parallelai.run.nodes import Prepared, Settled
 from parallelai.run.preparation import Preparation, Ready
+from parallelai.run.scheduling.nodes import Prepared, Settled
 
 
 class Readiness:

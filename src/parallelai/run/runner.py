@@ -32,7 +32,6 @@ from parallelai.run.asking import Questions, RunCoordinator
 from parallelai.run.closing import Closing, How
 from parallelai.run.collector import collecting_seldom
 from parallelai.run.commanded import Commanded, Grow, Hands, Steer
-from parallelai.run.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
 from parallelai.run.endings import ended_of
 from parallelai.run.executors.base import (
     AttemptDone,
@@ -46,12 +45,13 @@ from parallelai.run.flights import Flights, Tally
 from parallelai.run.job import Job
 from parallelai.run.keeping import Keeping, kept
 from parallelai.run.masking import Masker
-from parallelai.run.nodes import Node
 from parallelai.run.preparation import Preparation
 from parallelai.run.readiness import Readiness
 from parallelai.run.report import Report
 from parallelai.run.resume import Prior, measured_before
-from parallelai.run.scheduler import Scheduler
+from parallelai.run.scheduling.decisions import Cancel, Decision, Finish, RunStep, Start, Wait
+from parallelai.run.scheduling.nodes import Node
+from parallelai.run.scheduling.scheduler import Scheduler
 from parallelai.run.steering import POLL_SECONDS, Steering
 from parallelai.run.stepping import Stepping
 from parallelai.run.steps import CheckStep, Step

@@ -10,7 +10,7 @@ from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import CommandDone, CommandReceived, RunPaused, RunResumed, RunStopping
 from parallelai.plan.model import Budget
 from parallelai.run.journaling import Append
-from parallelai.run.scheduler import Scheduler
+from parallelai.run.scheduling.scheduler import Scheduler
 from parallelai.store import CommandRow, Commands
 
 POLL_SECONDS = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parallelai.engines.prices import CHARACTERS_PER_TOKEN
+from parallelai.engines.models.prices import CHARACTERS_PER_TOKEN
 from parallelai.work.context.ranking import Ranked
 
 MOST_FILES = 60

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from parallelai.engines.prices import tokens_of
+from parallelai.engines.models.prices import tokens_of
 from parallelai.plan.prompt import fenced
 from parallelai.work.streams.record import Rules
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from parallelai.errors import UsageError
-from parallelai.plan.imported import boxes
+from parallelai.plan.markdown.imported import boxes
 from parallelai.plan.source import LARGEST_BYTES
 from parallelai.results.write import write_atomically
 

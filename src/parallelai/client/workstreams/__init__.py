@@ -1,0 +1,1 @@
+"""Workstreams for the facade: started, looked at, steered, landed, also by hand."""

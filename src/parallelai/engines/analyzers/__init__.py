@@ -1,0 +1,1 @@
+"""Static analysers: Ruff, and the tools that the user configured."""

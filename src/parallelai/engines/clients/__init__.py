@@ -1,0 +1,1 @@
+"""Assistants' own programs, run without their screens and read line by line."""

@@ -1,0 +1,1 @@
+"""Any program as an engine, and assistants without a protocol as ready-made commands."""

@@ -1,0 +1,1 @@
+"""The scheduler: a pure state machine, and what it keeps while it decides."""
