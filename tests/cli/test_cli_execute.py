@@ -442,6 +442,26 @@ def test_130_and_143_it_was_stopped(here: Path, scripted: Path, number: int, cod
     assert lines[-1]["outcome"] == "cancelled"
 
 
+def test_who_stops_what_is_done_all_the_same_is_not_told_to_go_on(here: Path) -> None:
+    (here / "slow.yaml").write_text(
+        "engines: {sh: {use: command, command: [sh, -c, 'until [ -e go ]; do sleep 0.02; done']}}\n"
+        "tasks: [{id: slow, description: x, engine: sh}]\n"
+    )
+    with start_program(here, "execute", "slow.yaml", "--events", "-") as program:
+        assert program.stdout is not None
+        for line in program.stdout:
+            kind = json.loads(line)["type"] if line.startswith("{") else ""
+            if kind == "attempt.started":
+                program.send_signal(signal.SIGINT)
+            elif kind == "run.stopping":
+                (here / "go").touch()
+        program.wait(timeout=60)
+        told = program.stderr.read() if program.stderr is not None else ""
+
+    assert program.returncode == 130
+    assert "go on with" not in told
+
+
 # -- failures
 
 

@@ -82,7 +82,7 @@ def test_what_went_from_the_target_lands_again_from_its_branch_if_that_is_there(
     called = cli("work", "run", "plan.yaml")
 
     assert called.code == 0
-    assert "it lands again from its branch" in called.err
+    assert "its landing is taken up again" in called.err
     assert git(shop, "rev-parse", "main^2") == tip
     assert f"landed on main at {main(shop)[:10]}" in called.out
 
@@ -326,3 +326,61 @@ def test_a_new_run_does_what_was_given_up_and_what_builds_on_it_waits_for_that(c
     git(shop, "commit", "-qam", "as it was")
     assert cli("work", "run", "plan.yaml", "--new", "--only", "a").code == 0
     assert (shop / "src" / "a.txt").exists()
+
+
+# -- what landed, and was not pushed
+
+
+def test_what_the_plan_pushes_and_the_remote_refused_is_pushed_by_the_same_command(
+    cli: Any, shop: Path, tmp_path: Path
+) -> None:
+    refusal = _refusing_remote(tmp_path, shop)
+
+    first, second = cli("work", "run", "plan.yaml"), cli("work", "run", "plan.yaml")
+    refusal.unlink()
+    third, fourth = cli("work", "run", "plan.yaml"), cli("work", "run", "plan.yaml")
+
+    assert "it has landed here, and was not pushed" in first.out
+    assert (second.code != 0, "it has landed here, and was not pushed" in second.out) == (True, True)
+    assert (third.code, fourth.code) == (0, 0)
+    assert f"`b` landed as {main(shop)[:10]}, and was not pushed; its landing is taken up again" in third.err
+    assert "pushed; its" not in fourth.err
+    assert git(tmp_path / "remote.git", "rev-parse", "main") == main(shop)
+    row = next(row for row in _rows(cli) if row["name"] == "b")
+    assert (row["stage"], row["landed"]) == ("landed", main(shop))
+
+
+def test_what_the_plan_pushes_and_the_remote_refused_is_pushed_also_by_hand(
+    cli: Any, shop: Path, tmp_path: Path
+) -> None:
+    refusal = _refusing_remote(tmp_path, shop)
+    cli("work", "run", "plan.yaml")
+
+    refused = cli("work", "land", "b")
+    refusal.unlink()
+    pushed, again = cli("work", "land", "b"), cli("work", "land", "b")
+
+    assert (refused.code, "not pushed" in refused.out + refused.err) == (4, True)
+    assert (pushed.code, "pushed to `origin/main`" in pushed.out) == (0, True)
+    assert (again.code, "pushed to" in again.out) == (0, False)
+    assert git(tmp_path / "remote.git", "rev-parse", "main") == main(shop)
+
+
+def _refusing_remote(folder: Path, shop: Path) -> Path:
+    """A remote that takes no push as long as the file is there that is given; the plan has one more, and pushes."""
+    git(folder, "init", "-q", "--bare", "-b", "main", "remote.git")
+    git(shop, "remote", "add", "origin", str(folder / "remote.git"))
+    git(shop, "push", "-q", "-u", "origin", "main")
+    more = "  b: {description: B., owns: src/b.txt, engine: more}\nlanding: {push: true}\ngates:"
+    engines = "engines: {more: {use: command, command: [sh, -c, 'echo b > src/b.txt']}, sh:"
+    (shop / "plan.yaml").write_text(PLAN.replace("gates:", more).replace("engines: {sh:", engines))
+    hook = folder / "remote.git" / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho no entry >&2\nexit 1\n")
+    hook.chmod(0o755)
+    return hook
+
+
+def _rows(cli: Any) -> list[dict[str, Any]]:
+    rows = cli("work", "status", "--all", "--json").document["workstreams"]
+    assert isinstance(rows, list)
+    return rows

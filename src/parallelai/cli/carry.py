@@ -115,7 +115,8 @@ def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
     pending = waiting(document.tasks)
     if pending is not None:
         shared.insist(visible(pending))
-    if document.run and document.exit in (3, 4, 5, 130, 143) and not _waits_for_the_checkout(document):
+    is_left = document.exit in (3, 4, 5, 130, 143) and not _came_too_late(document)
+    if document.run and is_left and not _waits_for_the_checkout(document):
         if document.exit == 5 and (needed := more_needed(document)):
             shared.say(f"the budget did not last: {needed}")
         if document.files.failed and all(task.status is Outcome.OK for task in document.tasks):
@@ -154,6 +155,12 @@ def _is_left(task: TaskResult) -> bool:
     change = task.change
     is_good = task.status is Outcome.OK and task.workstream is None
     return is_good and change is not None and bool(change.files) and not change.applied
+
+
+def _came_too_late(document: RunDocument) -> bool:
+    """Whether a run was interrupted in which nothing was left to do."""
+    is_done = bool(document.tasks) and all(task.status is Outcome.OK for task in document.tasks)
+    return document.exit in (130, 143) and is_done and not document.files.failed
 
 
 def _waits_for_the_checkout(document: RunDocument) -> bool:

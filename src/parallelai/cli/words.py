@@ -31,8 +31,8 @@ def said_of(data: object) -> str | None:
         case e.WorkspaceRepaired():
             return f"{data.what}: {data.path}"
         case e.WorkstreamRevisited():
-            how = "is begun anew" if data.is_anew else "lands again from its branch"
-            return f"`{data.name}` {data.why}; it {how}"
+            how = "it is begun anew" if data.is_anew else "its landing is taken up again"
+            return f"`{data.name}` {data.why}; {how}"
     return None
 
 

@@ -60,6 +60,7 @@ class OpenProject:
         self.given = {engine.name: engine for engine in engines}
         self._is_told_to_trust = is_trusted
         self._listing: Future[Tree] | None = None
+        self._lister: threading.Thread | None = None
         self._closing = contextlib.ExitStack()
 
     @property
@@ -229,13 +230,16 @@ class OpenProject:
             except BaseException as failure:  # it is whoever waits for the list that it concerns
                 listing.set_exception(failure)
 
-        threading.Thread(target=carry_out, name="listing", daemon=True).start()
+        self._lister = threading.Thread(target=carry_out, name="listing", daemon=True)
+        self._lister.start()
 
     async def listed(self) -> None:
         """Have the files listed, and wait for that; whoever waits may be interrupted, as with `tree` they cannot be."""
         self.list_ahead()
         if self._listing is not None:
             await asyncio.wrap_future(self._listing)
+        if self._lister is not None:
+            self._lister.join()  # it has no more to do
 
     def _list(self) -> Tree:
         from parallelai.git.listing import list_files

@@ -152,7 +152,7 @@ class LandingUndone:
 
 @dataclass(frozen=True, slots=True)
 class WorkstreamRevisited:
-    """A workstream that had ended is taken up again, and `why`: its landing is gone, or somebody asked for it.
+    """A workstream that had ended is taken up again, and `why`: its landing is gone or not pushed, or somebody asked.
 
     `is_anew`: nothing that is known of its work holds; else its branch lands as it is.
     """

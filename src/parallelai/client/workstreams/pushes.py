@@ -17,6 +17,7 @@ from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord, TaskResult
 from parallelai.work.landing.following import take_along
 from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.streams.revisiting import is_unpushed
 
 
 class Pushes:
@@ -34,13 +35,15 @@ class Pushes:
         asked: Asked,
         landed: Sequence[TaskResult] = (),
     ) -> dict[str, TaskResult]:
-        """Push the targets of what had landed already, where that is asked for; gives its rows.
+        """Push the targets of what had landed already, where that is asked for, or left to be done; gives its rows.
 
         A target on which something `landed` now was pushed with that.
         """
         rows, pushed = dict(there), pushes_of(landed)
-        for stream in map(self._means.streams.find, there) if asked.is_pushed else ():
+        for stream in map(self._means.streams.find, there):
             if rows[stream.name].error is not None:  # it has more by now
+                continue
+            if not asked.is_pushed and not self._is_left(stream):
                 continue
             if stream.target not in pushed:
                 pushed[stream.target] = await self._push(stream, asked)
@@ -60,6 +63,15 @@ class Pushes:
                 # What a run that is carried out now, or one whose plan is gone, says of it, is left to that.
                 with contextlib.suppress(BusyError, UsageError):
                     await self._plans.note_pushed(stream)
+
+    def _is_left(self, stream: Stream) -> bool:
+        """Whether a workstream's plan pushes what landed, and that has not come to be."""
+        if not is_unpushed(stream):
+            return False
+        with contextlib.suppress(UsageError):  # a plan that is gone asks for nothing
+            landing = self._plans.of(stream).landing
+            return landing.push and landing.via == "ref"
+        return False
 
     async def _note(self, stream: Stream, landed: Landed) -> None:
         """Write down that something was pushed after it had landed."""

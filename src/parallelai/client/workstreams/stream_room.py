@@ -72,7 +72,11 @@ async def taken_up(
     repository = await open_repository(project.root)
     await refuse_over(project, job)
     await follow(repository, streams, job.name)
-    found = await revisit(repository, streams, job.name, lambda name: is_afresh or name in named)
+    landing = job.plan.landing
+    is_pushed = landing.push and landing.via == "ref"
+    found = await revisit(
+        repository, streams, job.name, lambda name: is_afresh or name in named, is_pushed=is_pushed
+    )
     for name in found.anew:
         prior.forget(name)
     unserved = {name for name in found.performed if (who := job.assignments.get(name)) and who.error}

@@ -17,7 +17,8 @@ from parallelai.work.streams.record import Landed, Stream, is_undone
 from parallelai.work.streams.registry import Streams
 
 Course = Literal["as-it-is", "land", "anew", "leave"]
-"""as-it-is: go on as its record says; land: its work is done, and lands again; anew: nothing of it holds."""
+"""as-it-is: go on as its record says; land: its work is done, and lands, or is pushed, again; anew: nothing of it
+holds."""
 
 
 @dataclass(slots=True)
@@ -38,12 +39,18 @@ class Revisited:
 
 
 async def revisit(
-    repository: Repository, streams: Streams, plan: str, is_asked: Callable[[str], bool]
+    repository: Repository,
+    streams: Streams,
+    plan: str,
+    is_asked: Callable[[str], bool],
+    *,
+    is_pushed: bool = False,
 ) -> Revisited:
     """Decide for each workstream of a plan, and put its record right.
 
     Args:
         is_asked: whether somebody asked for a workstream as such: by `--new`, or by its name.
+        is_pushed: whether the plan pushes what landed.
     """
     found = Revisited()
     mine = [each for each in streams.all() if each.plan == plan]
@@ -51,24 +58,31 @@ async def revisit(
     for stream in mine:
         has_branch = stream.name in lost and await _has_branch(repository, stream)
         match course_of(
-            stream, is_lost=stream.name in lost, has_branch=has_branch, is_asked=is_asked(stream.name)
+            stream,
+            is_lost=stream.name in lost,
+            has_branch=has_branch,
+            is_asked=is_asked(stream.name),
+            is_pushed=is_pushed,
         ):
             case "as-it-is" if stream.state == "done":
                 found.performed.add(stream.name)
             case "land":
+                why = _why_taken_up(stream, is_lost=stream.name in lost)
                 found.performed.add(stream.name)
-                found.news.append(WorkstreamRevisited(stream.name, False, _why_taken_up(stream)))
+                found.news.append(WorkstreamRevisited(stream.name, False, why))
                 streams.update(stream.name, lambda it: replace(it, state="done", landed=None))
             case "anew":
                 found.anew.add(stream.name)
-                found.news.append(WorkstreamRevisited(stream.name, True, _why_taken_up(stream)))
+                found.news.append(WorkstreamRevisited(stream.name, True, _why_taken_up(stream, is_lost=True)))
                 streams.retire(stream.name)
             case "leave":
                 found.left[stream.name] = why_left(stream)
     return found
 
 
-def course_of(stream: Stream, *, is_lost: bool, has_branch: bool, is_asked: bool) -> Course:
+def course_of(
+    stream: Stream, *, is_lost: bool, has_branch: bool, is_asked: bool, is_pushed: bool = False
+) -> Course:
     """Decide what becomes of one workstream; `is_lost`: its landing is not on the target any more. Pure."""
     if is_out(stream):
         if not is_asked:
@@ -76,7 +90,13 @@ def course_of(stream: Stream, *, is_lost: bool, has_branch: bool, is_asked: bool
         return "anew" if stream.state == "dropped" else "land"
     if is_lost:
         return "land" if has_branch else "anew"
-    return "as-it-is"
+    return "land" if is_pushed and is_unpushed(stream) else "as-it-is"
+
+
+def is_unpushed(stream: Stream) -> bool:
+    """Say whether a workstream is on its target, and that has not been pushed since."""
+    landed = stream.landed
+    return stream.state == "landed" and landed is not None and landed.pushed is None and not landed.pending
 
 
 def is_out(stream: Stream) -> bool:
@@ -108,8 +128,10 @@ async def _has_branch(repository: Repository, stream: Stream) -> bool:
     return branch is not None and await repository.ancestor(stream.head, branch)
 
 
-def _why_taken_up(stream: Stream) -> str:
+def _why_taken_up(stream: Stream, *, is_lost: bool) -> str:
     landed = stream.landed
+    if landed is not None and not is_lost and is_unpushed(stream):
+        return f"landed as {landed.commit[:10]}, and was not pushed"
     if landed is not None:
         return f"landed as {landed.commit[:10]}, which is not on `{landed.target}` any more"
     return "was given up" if stream.state == "dropped" else "was taken back by `work undo`"
