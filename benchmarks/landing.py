@@ -46,7 +46,7 @@ def run(options: Options) -> list[Figure]:
 
 class _Bench(sessions._Bench):
     def __init__(self, base: Path, clients: Path, url: str) -> None:
-        super().__init__(base, clients, url)
+        super().__init__(base, clients, url, sessions.QUICK_SECONDS)
         self.sessions = [(f"task-{number}", "codex") for number in range(TASKS)]
         self.side = "xargs"
 
