@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -455,11 +456,14 @@ def test_whose_project_is_all_of_the_home_folder_is_told(
     assert "the project is" not in cli("review", "--project", ".").err
 
 
-@pytest.mark.parametrize("argv", [("review",), ("execute", "plan.yaml"), ("work", "run", "plan.yaml")])
+@pytest.mark.parametrize(
+    "argv", [("review",), ("execute", "plan.yaml"), ("work", "run", "plan.yaml"), ("runs", "resume")]
+)
 def test_ctrl_c_ends_what_waits_for_the_list_of_files(
-    here: Path, tmp_path: Path, argv: tuple[str, ...]
+    cli: Any, here: Path, tmp_path: Path, argv: tuple[str, ...]
 ) -> None:
     (here / "plan.yaml").write_text("tasks: [{id: a, description: Do it., engine: mock}]\n")
+    assert cli("execute", "plan.yaml").code == 0
     slow, begun, until = tmp_path / "programs" / "git", tmp_path / "begun", tmp_path / "enough"
     slow.parent.mkdir()
     slow.write_text(
@@ -479,3 +483,20 @@ def test_ctrl_c_ends_what_waits_for_the_list_of_files(
 
     assert waiting.returncode == 130
     assert b"interrupted" in err
+
+
+def test_files_are_listed_also_where_no_thread_is_to_be_had(
+    cli: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "listing":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    (here / "plan.yaml").write_text("tasks: [{id: a, description: Do it., engine: mock}]\n")
+
+    assert cli("execute", "plan.yaml").code == 0
+    assert cli("review", "--dry-run").code == 0

@@ -233,6 +233,7 @@ class Carrier:
                     graph = batches.batched(builder, plan, graph)
                 asked = _Asked("review", created.plan, plan, graph, run, options, engines=engines)
                 return await self._carry_out(builder, asked)
+        await self._project.listed()
         plan = self._recorded_plan(created, carry.variables)
         refuse_unused(self._project, plan, given)
         if positions(plan).finished:

@@ -218,10 +218,9 @@ class OpenProject:
         """
         from concurrent.futures import Future
 
-        listing: Future[Tree]
         if self._listing is not None or "tree" in self.__dict__:
             return
-        self._listing = listing = Future()
+        listing: Future[Tree] = Future()
         listing.set_running_or_notify_cancel()  # who no longer waits for it does not end it
 
         def carry_out() -> None:
@@ -230,8 +229,10 @@ class OpenProject:
             except BaseException as failure:  # it is whoever waits for the list that it concerns
                 listing.set_exception(failure)
 
-        self._lister = threading.Thread(target=carry_out, name="listing", daemon=True)
-        self._lister.start()
+        lister = threading.Thread(target=carry_out, name="listing", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread is to be had: whoever needs the list makes it
+            lister.start()
+            self._listing, self._lister = listing, lister
 
     async def listed(self) -> None:
         """Have the files listed, and wait for that; whoever waits may be interrupted, as with `tree` they cannot be."""
