@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from parallelai.records import ErrorRecord, FileNote, LimitKey, Reply, TaskResult, Usage
+from parallelai.records import ErrorRecord, FileNote, LimitKey, Reply, TaskResult, Usage, light_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class TaskExpanded:
 
     `skipped` are files that were asked about and given to nobody. `is_addition`: these come to those that
     the run already has (`runs add`); otherwise they are all of them. `editing` are those that have files to
-    change, and not to look at.
+    change, and not to look at. `is_review`: one of these at least is asked for findings.
     """
 
     type: ClassVar[str] = "task.expanded"
@@ -23,6 +23,7 @@ class TaskExpanded:
     skipped: tuple[FileNote, ...] = ()
     is_addition: bool = False
     editing: tuple[str, ...] = ()
+    is_review: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class LeaveLapsed:
     type: ClassVar[str] = "leave.lapsed"
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class TaskEnded:
     """The one final result of a task, without its text.
 
@@ -64,7 +65,7 @@ class TaskEnded:
     is_kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class AttemptReserved:
     """The claim, before anything starts."""
 
@@ -76,7 +77,7 @@ class AttemptReserved:
     usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class AttemptStarted:
     """`fingerprint` is of all that the attempt's reply depends on, so that a later process can tell
     whether it still holds."""
@@ -87,7 +88,7 @@ class AttemptStarted:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class AttemptEnded:
     """`reply` is the validated one, None if the attempt failed; `is_cached`: no engine was asked.
 

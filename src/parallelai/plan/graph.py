@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from parallelai.errors import UsageError
 from parallelai.plan.contents import Seen
 from parallelai.plan.model import Phase, Task
-from parallelai.records import FileNote, FilePart
+from parallelai.records import FileNote, FilePart, light_record
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class Instance:
     """One thing to do: a task, or its part for one file or chunk.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from parallelai.records import Finding, FindingState, Reply
+from parallelai.records import Finding, FindingState, Reply, light_record
 from parallelai.results.identity import finding_id, lines_of, normalise_message, quote, squeeze
 from parallelai.results.matching import Vocabulary
 from parallelai.results.quotes import QUOTE_NOT_FOUND, Source, place_one
@@ -25,7 +25,7 @@ from parallelai.results.votes import Joined, Judgement, Report, Voice, join, nee
 _MOST_TEXTS = 5_000  # that the rareness of words is learned from
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class Reported:
     """A reply with who gave it: the task's id, and the name of the engine.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from parallelai.engines.protocol import Estimate
-from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
+from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage, light_record
 
 Rule = Literal["one", "fallback", "race", "vote", "spread"]
 OnFailure = Literal["skip-dependents", "continue", "stop"]
@@ -55,7 +55,7 @@ class RoleLimit:
     parallel: int
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class Node:
     """A task as the scheduler sees it.
 
