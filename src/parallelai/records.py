@@ -88,6 +88,8 @@ class Usage:
     basis: CostBasis = "unknown"
 
     def __add__(self, other: Usage) -> Usage:
+        if other is FREE:  # it changes nothing, nor what the sum is based on
+            return self
         same = self.basis == other.basis
         usd = None if self.usd is None or other.usd is None else self.usd + other.usd
         return Usage(

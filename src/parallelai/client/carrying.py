@@ -263,7 +263,7 @@ class Carrier:
     async def _carry_out(self, builder: Builder, asked: _Asked) -> RunDocument:
         """Carry a job out: take up what earlier processes of its run did, open what it needs, and run it."""
         refuse_without_git(self._project, asked.graph)  # before anything is written
-        if any(isinstance(each.task, Workstream) for each in asked.graph.instances):
+        if asked.graph.has(Workstream):
             refuse_ignored_gate(self._project, asked.plan, next=TO_RUN)
             is_anew = asked.run is not None or builder.options.is_new or not builder.options.is_resume
             refuse_renamed(self._project, asked.name, asked.graph, is_anew=is_anew)

@@ -253,21 +253,22 @@ class Builder:
         found: dict[str, Assignment] = {}
         same: dict[tuple[Any, ...], Assignment] = {}  # one for all that are alike: there may be thousands
         for instance in graph.instances:
-            task = given.get(instance.task.id, instance.task)
+            name = instance.task.id
+            task = given.get(name, instance.task)
             if isinstance(task, PhaseGate):
-                found[task.id] = COMMANDS
+                found[name] = COMMANDS
                 continue
             wanted, source = self._wanted(plan, task, instance.task)
             is_routed = wanted is not None and wanted.rule == "route"
-            if not is_routed and task.id in found:
+            if not is_routed and name in found:
                 continue
-            key = None if is_routed or task.id in self.recorded else _likeness(instance.task, wanted, source)
+            key = None if is_routed or name in self.recorded else _likeness(instance.task, wanted, source)
             who = same.get(key) if key is not None else None
             if who is None:
                 who = self._assignment(whole, task, instance, wanted, source)
                 if key is not None and who.error is None:
                     same[key] = who
-            found[instance.id if is_routed else task.id] = who
+            found[instance.id if is_routed else name] = who
         return found
 
     def _wanted(self, plan: Plan, task: Task, resolved: Task) -> tuple[Choice | None, Source]:

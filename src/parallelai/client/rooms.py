@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def needs_room(graph: TaskGraph) -> bool:
     """Whether a plan has workstreams, or gates of phases."""
-    return any(isinstance(each.task, Workstream | PhaseGate) for each in graph.instances)
+    return graph.has(Workstream, PhaseGate)
 
 
 def refuse_without_git(project: OpenProject, graph: TaskGraph) -> None:
@@ -46,9 +46,9 @@ def refuse_renamed(project: OpenProject, plan: str | None, graph: TaskGraph, *, 
 
     `is_anew`: what is finished is done again in any case, or was not there when the run began.
     """
-    works = {each.id: each.task.description for each in graph.instances if isinstance(each.task, Workstream)}
-    if plan is None or not works:
+    if plan is None or not graph.has(Workstream):
         return
+    works = {each.id: each.task.description for each in graph.instances if isinstance(each.task, Workstream)}
     from parallelai.work.streams import registry, renamed
 
     streams = registry.Streams(project.state)

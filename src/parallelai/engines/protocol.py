@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from parallelai.processes.confinement import Mount
-from parallelai.records import FilePart, LimitKey, Reply, Usage, to_json
+from parallelai.records import FilePart, LimitKey, Reply, Usage, light_record, to_json
 
 OutputKind = Literal["text", "findings", "change", "schema"]
 Tuning = Literal["temperature", "max_tokens"]
@@ -102,7 +102,7 @@ class Workspace:
     mounts: tuple[Mount, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@light_record
 class Request:
     """One turn. `root` is the folder to work in; `files` are relative to it; times are in seconds.
 

@@ -201,11 +201,12 @@ class _Ties:
         self, task: Task, phase: int, barriers: tuple[str, ...], gates: tuple[str, ...], first: int
     ) -> Iterator[Instance]:
         """Make a task's instances, numbered from `first`; `gates` are those of earlier phases."""
-        pairs, singles, wholes = self._sorted_out(task) if self._before[task.id] else ((), (), ())
+        own = task.id
+        pairs, singles, wholes = self._sorted_out(task) if self._before[own] else ((), (), ())
         awaits, singles = (*wholes, *barriers), (*singles, *gates)
-        for index, item in enumerate(self._items[task.id], start=first):
+        for index, item in enumerate(self._items[own], start=first):
             depends_on = (*singles, *(name + item.suffix for name in pairs)) if pairs else singles
-            yield Instance(task.id + item.suffix, task, index, item.files, depends_on, awaits, phase)
+            yield Instance(own + item.suffix, task, index, item.files, depends_on, awaits, phase)
 
     def _named(self, task: Task) -> tuple[str, ...]:
         for name in task.depends_on:

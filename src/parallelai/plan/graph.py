@@ -63,6 +63,11 @@ class TaskGraph:
         """Give an instance. Raises `KeyError`."""
         return self._by_id[id]
 
+    def has(self, *kinds: type[Task]) -> bool:
+        """Whether some of what is to be done is of one of these kinds, such as a workstream."""
+        found = {type(instance.task) for instance in self.instances}  # few: `isinstance` of each is slow
+        return any(issubclass(kind, kinds) for kind in found)
+
     def items(self, name: str) -> tuple[str, ...]:
         """Give the ids of a task's instances in plan order; of an instance its own; else nothing."""
         return self._by_task.get(name) or ((name,) if name in self._by_id else ())

@@ -89,7 +89,7 @@ class Job:
     @property
     def has_streams(self) -> bool:
         """Whether some of its tasks are workstreams."""
-        return any(isinstance(instance.task, Workstream) for instance in self.graph.instances)
+        return self.graph.has(Workstream)
 
     @property
     def has_leave(self) -> bool:

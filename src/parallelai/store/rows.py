@@ -15,6 +15,17 @@ from typing import Any
 _ROWS = 1024
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
+for _kind in (
+    type(None),
+    bytes,
+):  # asked how they are to be stored, Python's module looks far and wide each time
+    sqlite3.register_adapter(_kind, _same)
+
+
 def put(
     connection: sqlite3.Connection,
     table: str,
@@ -30,7 +41,6 @@ def put(
         part = rows[start : start + room]
         start += room
         values: list[Any] = list(itertools.chain.from_iterable(part))
-        # Only what must be NULL is: Python's module binds one four times as slowly as a number.
         values += [None, *[0] * (len(part[0]) - 1)] * (room - len(part))
         connection.execute(_statement(table, columns, len(part[0]), room, is_replacing), values)
 
