@@ -231,6 +231,27 @@ def test_what_runs_there_is_confined_and_the_users_checkout_untouched(user: Repo
     assert everything(user.root) == before
 
 
+def test_what_a_command_lays_in_its_temporary_folder_leads_nobody_out(user: Repository, state: Path) -> None:
+    commit = user.commit({"a": "1"})
+    state.mkdir()
+    precious = state / "precious"
+    precious.write_text("mine")
+    plant = python(
+        "import os\nfor name in ('index', 'ours', 'own'):\n"
+        f"    os.symlink({str(precious)!r}, os.path.join(os.environ['TMPDIR'], name))\n"
+        "open('a', 'w').write('2')"
+    )
+
+    async def scenario() -> None:
+        async with trees_of(user.root, state) as trees, trees.at(commit) as tree:
+            ran = await tree.generate(plant, 60, state / "log")
+            assert ran.exit == 0, ran.said
+            assert await tree.written(()) == {"a": b"2"}
+
+    run(scenario())
+    assert precious.read_text() == "mine"
+
+
 def test_tools_that_need_a_cache_have_one_that_goes_with_the_use(user: Repository, state: Path) -> None:
     commit = user.commit({"a": "1"})
     keep = python(

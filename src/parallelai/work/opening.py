@@ -25,6 +25,7 @@ from parallelai.work.gates.running import Setting as GateSetting
 from parallelai.work.gates.trees import Settings as TreeSettings
 from parallelai.work.gates.trees import Trees, open_trees
 from parallelai.work.holding import Ask
+from parallelai.work.landing.hooks import CommitHooks
 from parallelai.work.landing.lander import Lander
 from parallelai.work.landing.queue import LandingQueue
 from parallelai.work.landing.records import Candidate, Plan, Tell
@@ -139,9 +140,15 @@ def make_lander(
     workspace: model.Workspace,
     target: str,
     ports: Ports,
+    seconds: float,
 ) -> Lander:
-    """Make what lands candidates on a target, behind gates. `trees` are the gates' folders."""
+    """Make what lands candidates on a target, behind hooks and gates.
+
+    `trees` are the gates' folders, `seconds` is how long a hook may take.
+    """
     repository = ground.repository
+    logs = GateSetting(repository, trees, ground.tell, ground.folder / "gates", seconds, Memory(None))
+    hooks = CommitHooks(repository, trees, GateRuns(logs), target, seconds)
     engine = ", ".join(landing.resolver.members) if landing.resolver is not None else "engine"
     settling = Settling(
         repository,
@@ -163,7 +170,7 @@ def make_lander(
         return await conflicting_pairs(repository, heads, cache=ground.state / "cache" / "conflicts")
 
     ours = Streams(ground.state).worktrees
-    return Lander(repository, plan, gates, settling, ground.tell, ours=ours, conflicts=conflicts)
+    return Lander(repository, plan, gates, settling, ground.tell, ours=ours, conflicts=conflicts, hooks=hooks)
 
 
 @asynccontextmanager
@@ -181,7 +188,8 @@ async def open_room(
     async with open_gates(ground, setting.plan.workspace) as trees:
         plan = setting.plan
         gates = make_gates(ground, trees, plan.gates, ports)
-        lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, setting.target, ports)
+        means = (plan.landing, plan.workspace, setting.target, ports, plan.gates.timeout)
+        lander = make_lander(ground, trees, gates, *means)
 
         async def gate(asked: PhaseGate, commit: str) -> None:
             memory = Memory(setting.state / "work" / "gates")

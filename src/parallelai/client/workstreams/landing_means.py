@@ -89,9 +89,10 @@ class LandingMeans:
         self, landing: Opened, found: Sequence[tuple[str, str]], run: str, *, is_shadow: bool = False
     ) -> tuple[list[Candidate], list[Arrival]]:
         """Branches, by name and tip: those that may land, and why others may not."""
-        if is_shadow and landing.gates is not None:  # its logs may be the first that a project has of us
-            await asyncio.to_thread(prepare, self._project.state, create=True)
         tip = await self.tip(landing.repository, landing.target)
+        if is_shadow and (landing.gates is not None or await landing.lander.hooks_foreseen(tip)):
+            # its logs may be the first that a project has of us
+            await asyncio.to_thread(prepare, self._project.state, create=True)
         means = (landing.repository, self.streams, found, tip, run)
         return await parted(*means, is_shadow=is_shadow)
 
@@ -130,7 +131,8 @@ class LandingMeans:
         ports = self._ports(plan, folder)
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
-            lander = make_lander(ground, trees, gates, plan.landing, plan.workspace, target, ports)
+            means = (plan.landing, plan.workspace, target, ports, plan.gates.timeout)
+            lander = make_lander(ground, trees, gates, *means)
             yield Opened(repository, lander, gates, plan, target, ignored)
 
 

@@ -31,7 +31,7 @@ from parallelai.work import filters, lfs_config
 from parallelai.work.gates import manifest
 from parallelai.work.gates.owned import take
 from parallelai.work.gates.ran import Ran, ran_of
-from parallelai.work.gates.written import Written, written
+from parallelai.work.gates.written import Written, changed, written
 from parallelai.work.scratch import folders
 from parallelai.work.scratch.confined import Command, complete
 from parallelai.work.scratch.snapshot import Snapshot, listing, open_objects
@@ -90,13 +90,19 @@ class Tree:
         self._held = held
 
     async def run(
-        self, argv: tuple[str, ...], seconds: float, log: Path, env: Mapping[str, str] | None = None
+        self,
+        argv: tuple[str, ...],
+        seconds: float,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        readable: tuple[str, ...] = (),
     ) -> Ran:
-        """Run a command at the top of the folder, confined as an assistant is.
+        """Run a command at the top of the folder, confined as an assistant is; it may read what is `readable`, too.
 
         Raises `EngineError` where it cannot be confined as asked, `ProgramError` where it cannot be started.
         """
-        return await self._owner.run(self._held, self.temporary, "gate", argv, seconds, log, env)
+        given = (self._held, self.temporary, "gate", argv, seconds, log, env)
+        return await self._owner.run(*given, readable=readable)
 
     async def generate(self, argv: tuple[str, ...], seconds: float, log: Path) -> Ran:
         """Run a command that makes files, in the same way, and without the network where that can be taken away."""
@@ -105,9 +111,22 @@ class Tree:
             self._held, self.temporary, "generator", argv, seconds, log, network=network
         )
 
+    async def renew(self) -> Path:
+        """Make the folder's repository anew, whatever a setup made of it; gives its git folder, all of it ours."""
+        return await self._owner.renew(self._held)
+
+    async def bring(self, path: str) -> None:
+        """Copy what lies at a path of the user's checkout, where the folder has nothing of that name."""
+        await self._owner.bring(self._held, path)
+
+    async def changed(self) -> tuple[str, ...]:
+        """The files that are no longer as they were laid out, on the disk or in the folder's own index."""
+        git, index = await self._owner.git_of(self._held), self._held.folder.index
+        return await changed(git, index, self.path / ".git" / "index", self.commit)
+
     async def written(self, also: Collection[str]) -> Written:
         """What is no longer as it was laid out; `also` are paths that were not laid out (see `written`)."""
-        return await written(await self._owner.git_of(self._held), self.temporary, also)
+        return await written(await self._owner.git_of(self._held), also)
 
 
 class Trees:
@@ -191,22 +210,36 @@ class Trees:
         log: Path,
         env: Mapping[str, str] | None = None,
         network: Network | None = None,
+        readable: tuple[str, ...] = (),
     ) -> Ran:
         """Run a command in a folder of ours; `network` counts where it is narrower than the plan's."""
         settings = self._settings
         command = Command(what, argv, seconds, settings.grace_seconds, settings.run, log)
         given = processes.environment(env=settings.workspace.env, pass_env=settings.workspace.pass_env)
         full = {**given, **held.env, **(env or {})}
-        workspace = self._workspace(held, temporary, network)
+        workspace = self._workspace(held, temporary, network, readable)
         return ran_of(await complete(str(held.folder.path), workspace, full, command))
 
     async def git_of(self, held: _Held) -> Git:
         """git in a folder, with its index, and with the user's filters."""
         return await self._git(held.folder, held.folder.base)
 
-    def _workspace(self, held: _Held, temporary: Path, network: Network | None) -> Workspace:
+    async def renew(self, held: _Held) -> Path:
+        """Make a folder's repository anew; gives its git folder."""
+        git_dir = held.folder.path / ".git"
+        await asyncio.to_thread(folders.remove, git_dir)
+        await self._make_repository(held.folder)
+        return git_dir
+
+    async def bring(self, held: _Held, path: str) -> None:
+        """Copy a path from the user's checkout into a folder of ours."""
+        await asyncio.to_thread(folders.copy_in, self._objects, held.folder.path, (path,))
+
+    def _workspace(
+        self, held: _Held, temporary: Path, network: Network | None, also: tuple[str, ...]
+    ) -> Workspace:
         settings = self._settings
-        readable = (*map(str, self._objects.alternates), str(self._repository.common), *held.links)
+        readable = (*map(str, self._objects.alternates), str(self._repository.common), *held.links, *also)
         return Workspace(
             edits=True,
             temporary=str(temporary),
@@ -259,8 +292,7 @@ class Trees:
         await asyncio.to_thread(manifest.clear, path, difference.new)
         if difference.changed and not await self._restore(held, difference.changed):
             return False
-        await asyncio.to_thread(folders.remove, path / ".git")
-        await self._make_repository(held.folder)
+        await self.renew(held)
         held.is_dirty = False
         return True
 
@@ -351,8 +383,7 @@ class Trees:
             # Of a moved folder some are there already.
             held.links = tuple(dict.fromkeys((*held.links, *links)))
         held.folder = folders.Folder(folder.path, folder.base, folder.index, brought)
-        await asyncio.to_thread(folders.remove, folder.path / ".git")
-        await self._make_repository(held.folder)
+        await self.renew(held)
         held.noted = await asyncio.to_thread(manifest.take, folder.path)
 
     async def _make_repository(self, folder: folders.Folder) -> None:

@@ -29,6 +29,8 @@ from parallelai.work.streams.taking_over import settling
 
 _MARK = "# Made by `parallelai work hooks install`; `parallelai work hooks uninstall` takes it out."
 _BEFORE = ".before-parallelai"
+LANDING = "PARALLELAI_LANDING"
+"""The variable that tells a hook of a landing's commit, which is no person's."""
 _COMMIT = """\
 #!/bin/sh
 {mark}
@@ -36,6 +38,7 @@ before="$(dirname -- "$0")/{name}{suffix}"
 if [ -x "$before" ]; then
   "$before" "$@" || exit $?
 fi
+[ -z "${{{landing}-}}" ] || exit 0
 command -v {program} >/dev/null 2>&1 || exit 0
 exec {command} work guard-check --staged
 """
@@ -95,7 +98,12 @@ def _install(folder: Path, argv: Sequence[str]) -> list[str]:
     for name, template in _HOOKS.items():
         hook, before = folder / name, folder / f"{name}{_BEFORE}"
         text = template.format(
-            mark=_MARK, name=name, suffix=_BEFORE, program=shlex.quote(argv[0]), command=shlex.join(argv)
+            mark=_MARK,
+            name=name,
+            suffix=_BEFORE,
+            landing=LANDING,
+            program=shlex.quote(argv[0]),
+            command=shlex.join(argv),
         )
         if _is_ours(hook):
             if hook.read_text(encoding="utf-8", errors="replace") != text:
@@ -135,6 +143,11 @@ def _uninstall(folder: Path) -> list[str]:
             hook.unlink()
             done.append(f"`{hook}` was removed")
     return done
+
+
+def is_for_people(hook: Path) -> bool:
+    """Whether a hook is ours, with none behind it that was there before: it has nothing to say of a landing."""
+    return _is_ours(hook) and not os.access(hook.with_name(f"{hook.name}{_BEFORE}"), os.X_OK)
 
 
 def _is_ours(hook: Path) -> bool:

@@ -2,8 +2,7 @@
 
 What is tried in gates are commits of plumbing (`merging`); only what lands is made here, with the tree that was
 tried. Of the hooks `prepare-commit-msg` and `commit-msg` are run (https://git-scm.com/docs/githooks): they need
-nothing but the message. `pre-merge-commit` and `pre-commit` look at the files of a checkout, and there is none that
-holds what lands: the gates do their work, confined, on the tree itself.
+nothing but the message. Those that look at the files have done so by then, on the tree that was tried (`hooks`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from parallelai.git.plumbing import failure, in_one_line, is_full
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
 from parallelai.processes.temporary import temporary_folder
+from parallelai.work.landing.records import Method
 
 _NOBODY = {
     f"GIT_{role}_{what}": value
@@ -27,6 +27,17 @@ _NOBODY = {
 }
 
 _HOOKS = ("prepare-commit-msg", "commit-msg")
+PRE_COMMIT, PRE_MERGE = "pre-commit", "pre-merge-commit"
+
+
+def hooks_of(method: Method, is_settled: bool, is_replayed: bool) -> str | None:
+    """The hook by which git looks at the files of a commit that lands a branch; it has none for what it replays.
+
+    A merge whose conflicts somebody settled is a commit to git as any other. A revert is one that it replays.
+    """
+    if method == "merge":
+        return PRE_COMMIT if is_settled else PRE_MERGE
+    return None if is_replayed else PRE_COMMIT
 
 
 class CommitRefusedError(ParallelAIError):

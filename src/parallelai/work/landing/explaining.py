@@ -52,11 +52,12 @@ def request_open(address: str) -> ErrorRecord:
 def fails_alone(name: str, verdict: Verdict, worktree: str | None = None) -> ErrorRecord:
     """A candidate does not pass on the target as it is."""
     said, where = _gate(verdict)
+    refused = f"`{name}` is refused" if verdict.hook else f"the gate fails with `{name}`"
     advice = f"put `{name}` right"
     if worktree is not None:
         again = f"`parallelai work done {name}` and `parallelai work land {name}`"
         advice = f"put it right in `{worktree}`, then {again}"
-    return ErrorRecord("gate_failed", f"the gate fails with `{name}`: {said}", where, advice)
+    return ErrorRecord("gate_failed", f"{refused}: {said}", where, advice)
 
 
 def fails_without(name: str, verdict: Verdict, target: str) -> tuple[str, str]:

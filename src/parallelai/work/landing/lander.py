@@ -17,7 +17,7 @@ from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
 from parallelai.work.landing import history
-from parallelai.work.landing.commits import Committing
+from parallelai.work.landing.commits import PRE_MERGE, Committing, hooks_of
 from parallelai.work.landing.explaining import error_of, of_error
 from parallelai.work.landing.foreseeing import foresee
 from parallelai.work.landing.ground import Firm, Ground, Shadowed
@@ -30,7 +30,9 @@ from parallelai.work.landing.records import (
     Arrival,
     Breaking,
     Candidate,
+    Coming,
     Gates,
+    Hooks,
     Plan,
     Preview,
     Resolving,
@@ -59,6 +61,7 @@ class Lander:
         ours: gives the worktrees that assistants worked in: they are never moved along with a branch.
         conflicts: gives the pairs of candidates that git cannot merge; by default they are merged here.
         parallel: gate runs at the same time.
+        hooks: the user's, which look at files before the gates do; None runs none.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Lander:
         ours: Worktrees,
         conflicts: Conflicting | None = None,
         parallel: int = PARALLEL,
+        hooks: Hooks | None = None,
     ) -> None:
         self.repository = repository
         self.plan = plan
@@ -80,6 +84,7 @@ class Lander:
         self._tell = tell
         self._conflicts = conflicts
         self._parallel = parallel
+        self._hooks = hooks
         self._target = Target(repository, plan.target, ours)
         self._committing = Committing(repository)
         self.runs = 0
@@ -95,7 +100,7 @@ class Lander:
             return []
         for one in candidates:
             self._tell(one.name, LandingQueued(one.commit, self.plan.target))
-        judging = Judging(self.repository, self._gates, self._parallel)
+        judging = self._judging()
         try:
             arrivals = await self._arrivals(candidates, judging)
         except UsageError:
@@ -134,6 +139,7 @@ class Lander:
             max(1, sum(foreseen.rounds).bit_length()) if runs else 0,
             foreseen.refused,
             foreseen.settled,
+            notes=await self.hooks_foreseen(tip, is_settled=bool(foreseen.settled)) if left else (),
         )
 
     async def shadow(self, candidates: Sequence[Candidate]) -> Shadow:
@@ -146,22 +152,35 @@ class Lander:
         tip = Tip(pending or commit)
         found = await history.look_up(self.repository, self.plan.target, tip.commit, candidates)
         left = [one for one in candidates if one.name not in found.landed]
-        judging = Judging(self.repository, self._gates, self._parallel)
+        judging = self._judging()
         arrivals = await self._session(left, tip, found, judging, Shadowed(tip))
         breaking = [
             Breaking((*one.with_, one.name), kind, error.said, error.where)
             for one in arrivals.values()
             if (error := one.error) is not None and (kind := _breaking(one)) is not None
         ]
+        if any(one.kind == "gate_failed" for one in breaking):
+            await _refuse_red(judging, tip)
         for one in arrivals.values():
             if one.error is not None and not _waits(one.error) and _breaking(one) is None:
                 raise error_of(one.error)  # of no candidate: a gate that cannot be run, say
         fits = tuple(one.name for one in left if arrivals[one.name].landed is not None)
         return Shadow(self.plan.target, fits, tuple(breaking), judging.runs)
 
+    async def hooks_foreseen(self, tip: str, *, is_settled: bool = False) -> tuple[str, ...]:
+        """Say which of the user's hooks a landing would run on their files, and which not.
+
+        `is_settled`: some of what lands has conflicts that would be settled.
+        """
+        if self._hooks is None or self.plan.via == "pr":  # for a pull request nothing is committed here
+            return ()
+        method = self.plan.method
+        each = {hooks_of(method, settled, method == "rebase") for settled in {False, is_settled}}
+        return await self._hooks.foresee(tip, tuple(hook for hook in each if hook is not None), method)
+
     async def push(self) -> Remote | ErrorRecord:
         """Push the target as it is; gives where to, or why that was not possible."""
-        judging = Judging(self.repository, self._gates, self._parallel)
+        judging = self._judging()
         try:
             standing = await self._target.take_over()
             if standing.is_diverged:
@@ -250,9 +269,11 @@ class Lander:
                 raise PendingError(said, next=advice)
             merging = Merging(self.repository, None, self.plan.target)
             tried = await merging.record(merged.tree, (commit, pending), "Tried together")
-            verdict = await judging.judge(tried, commit, (self._target.pending,))
+            coming = Coming(commit, (PRE_MERGE,))
+            verdict = await judging.judge(tried, commit, (self._target.pending,), coming)
             if not verdict.ok:
-                said = f"the gate fails with `{self._target.pending}` on what `{self.plan.target}` is now"
+                who = f"the `{verdict.hook}` hook" if verdict.hook else "the gate"
+                said = f"{who} fails with `{self._target.pending}` on what `{self.plan.target}` is now"
                 raise PendingError(said, next=advice)
             message = f"Merge {self._target.pending}\n"
             made = await self._committing.commit(merged.tree, (commit, pending), message)
@@ -272,6 +293,9 @@ class Lander:
             return (await Session(means, [theirs], tip).run())[theirs.name]
 
         return await push(self.repository, self._target, bring)
+
+    def _judging(self) -> Judging:
+        return Judging(self.repository, self._gates, self._parallel, self._hooks)
 
     def _merging(self, found: history.History) -> Merging:
         merging = Merging(self.repository, self._resolving, self.plan.target)
@@ -296,6 +320,14 @@ def _check(candidates: Sequence[Candidate]) -> None:
     twice = sorted(name for name, count in Counter(one.name for one in candidates).items() if count > 1)
     if twice:
         raise UsageError(f"`{twice[0]}` is to land twice")
+
+
+async def _refuse_red(judging: Judging, tip: Tip) -> None:
+    """Raise what the gates say of the target as it is, where nothing can be compared with that."""
+    error = (await judging.ready(tip.commit)).error
+    if error is not None:
+        said = f"nothing can be told of what would land: {error.said}"
+        raise error_of(dataclasses.replace(error, said=said))
 
 
 def _named(candidates: Sequence[Candidate], name: str) -> Candidate:

@@ -95,7 +95,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates said of one tree."""
+    """What the gates said of one tree. `hook` is the git hook that refused it, before any gate ran."""
 
     ok: bool
     gates: tuple[GateRun, ...] = ()
@@ -103,6 +103,7 @@ class Verdict:
     flaky: tuple[str, ...] = ()
     error: ErrorRecord | None = None
     notes: tuple[str, ...] = ()
+    hook: str | None = None
 
 
 class Gates(Protocol):
@@ -113,6 +114,31 @@ class Gates(Protocol):
 
     async def ready(self, base: str) -> Verdict:
         """Look at the base before the first candidate: a red one without a report, the canary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A commit that is about to be made on the target, as git would make it.
+
+    Attributes:
+        parent: what it is made on, a commit with the tree of its first parent.
+        hooks: the hooks by which git would have its files looked at.
+        theirs: what is merged, where its conflicts were settled: git knows it as `MERGE_HEAD` then.
+    """
+
+    parent: str
+    hooks: tuple[str, ...] = ()
+    theirs: str | None = None
+
+
+class Hooks(Protocol):
+    """Runs the hooks by which the user's git looks at the files of a commit before it makes it."""
+
+    async def judge(self, commit: str, coming: Coming, names: tuple[str, ...]) -> Verdict:
+        """Say whether the hooks let a tree pass. Of the same tree on the same parent they are asked once."""
+
+    async def foresee(self, commit: str, wanted: tuple[str, ...], method: str) -> tuple[str, ...]:
+        """Say of each hook that a commit has whether it would be run; `wanted` are those that git runs."""
 
 
 @dataclass(frozen=True, slots=True)

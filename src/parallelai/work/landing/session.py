@@ -17,6 +17,7 @@ from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
 from parallelai.work.landing import history, rebasing, relating
 from parallelai.work.landing.batches import Found, Odds, Search, breaking_with
+from parallelai.work.landing.commits import hooks_of
 from parallelai.work.landing.explaining import (
     breaks_together,
     broken_gate,
@@ -33,7 +34,7 @@ from parallelai.work.landing.merging import Chain, Clash, Member, Merging, subse
 from parallelai.work.landing.messages import settled_notes
 from parallelai.work.landing.order import closure
 from parallelai.work.landing.rebasing import Step
-from parallelai.work.landing.records import Arrival, Candidate, Plan, Side, Tell, Verdict
+from parallelai.work.landing.records import Arrival, Candidate, Coming, Plan, Side, Tell, Verdict
 from parallelai.work.landing.refusing import waits
 from parallelai.work.landing.target import Tip
 from parallelai.work.streams.record import Landed
@@ -70,6 +71,10 @@ class _State:
     asked: dict[str, int] = field(default_factory=dict)
     clashed: dict[str, set[str]] = field(default_factory=dict)
     """With whom each was in conflict, in any round."""
+    settled: set[str] = field(default_factory=set)
+    """Whose conflicts somebody settled, in any round."""
+    replayed: set[str] = field(default_factory=set)
+    """Whose own commits are made anew."""
     lost: int = 0
 
 
@@ -119,6 +124,7 @@ class Session:
         for clash in chain.clashes:
             state.clashed.setdefault(clash.candidate.name, set()).update(clash.with_)
         members = chain.members
+        state.settled.update(member.candidate.name for member in members if member.settled)
         if not members:
             await self._settle(chain)
             return
@@ -194,8 +200,12 @@ class Session:
         for member in window:
             steps.append((member, await self._steps(before, member)))
             before = member.commit
+        parents = (tip.commit, *(member.commit for member in window))
         async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(self._each(own, member, tip)) for member, own in steps]
+            runs = [
+                group.create_task(self._each(own, member, parent, tip))
+                for (member, own), parent in zip(steps, parents, strict=False)
+            ]
         verdicts = [run.result() for run in runs]
         green = next((place for place, verdict in enumerate(verdicts) if not verdict.ok), len(verdicts))
         if green:
@@ -210,30 +220,46 @@ class Session:
         if self._means.plan.method == "rebase":
             steps = await rebasing.replayed(self._means.repository, self._means.merging, start, member)
             if steps is not None:
+                self._state.replayed.add(member.candidate.name)
                 return steps
+        self._state.replayed.discard(member.candidate.name)
         return rebasing.squashed(member)
 
-    async def _each(self, steps: Sequence[Step], member: Member, tip: Tip) -> Verdict:
+    async def _each(self, steps: Sequence[Step], member: Member, parent: str, tip: Tip) -> Verdict:
         """Judge each commit's tree; the last verdict, or the first that is red."""
         verdict = Verdict(True)
+        names = (member.candidate.name,)
         for step in steps:
-            verdict = await self._judged(step.tried, tip.commit, (member.candidate.name,))
+            verdict = await self._judged(step.tried, tip.commit, names, self._coming(parent, names))
             if not verdict.ok:
                 break
+            parent = step.tried
         return verdict
 
     # -- gates
 
     async def _judge(self, members: Sequence[Member], tip: Tip) -> Verdict:
         names = tuple(member.candidate.name for member in members)
-        return await self._judged(members[-1].commit, tip.commit, names)
+        return await self._judged(members[-1].commit, tip.commit, names, self._coming(tip.commit, names))
 
-    async def _judged(self, commit: str, base: str, names: tuple[str, ...]) -> Verdict:
-        verdict = await self._means.judging.judge(commit, base, names)
+    async def _judged(
+        self, commit: str, base: str, names: tuple[str, ...], coming: Coming | None = None
+    ) -> Verdict:
+        verdict = await self._means.judging.judge(commit, base, names, coming)
         broken_gate(verdict)
         return verdict
 
-    async def _alone(self, candidate: Candidate, others: Sequence[Candidate] = ()) -> Verdict:
+    def _coming(self, parent: str, names: Sequence[str]) -> Coming:
+        """How git would make the commit that brings candidates."""
+        state, method = self._state, self._means.plan.method
+        settled = [name for name in names if method == "merge" and name in state.settled]
+        each = (hooks_of(method, name in settled, name in state.replayed) for name in names)
+        hooks = tuple(dict.fromkeys(hook for hook in each if hook is not None))
+        return Coming(parent, hooks, self._all[settled[-1]].commit if settled else None)
+
+    async def _alone(
+        self, candidate: Candidate, others: Sequence[Candidate] = (), *, asks_hooks: bool = True
+    ) -> Verdict:
         """Judge a candidate on the target as it was, with what it depends on and the given others."""
         names = {candidate.name, *self._needs[candidate.name]}
         for other in others:
@@ -242,7 +268,9 @@ class Session:
         commit = await self._means.merging.together(self._origin, wanted)
         if commit is None:  # it needs others to merge at all, and with these it was tried
             return Verdict(True)
-        return await self._judged(commit, self._first.commit, tuple(one.name for one in wanted))
+        tip, brought = self._first.commit, tuple(one.name for one in wanted)
+        coming = self._coming(tip, brought) if asks_hooks else None
+        return await self._judged(commit, tip, brought, coming)
 
     # -- who fails
 
@@ -274,7 +302,8 @@ class Session:
         try:
             tried = next(steps)
             while True:
-                verdict = await self._alone(candidate, [others[place] for place in tried])
+                beside = [others[place] for place in tried]
+                verdict = await self._alone(candidate, beside, asks_hooks=red.hook is not None)
                 red = red if verdict.ok else verdict
                 tried = steps.send(verdict.ok)
         except StopIteration as end:
