@@ -145,3 +145,25 @@ def test_after_a_fork_the_child_names_itself(monkeypatch: Any) -> None:
         patch.setattr(os, "getpid", os.getppid)
         other = make_folder("index")
     assert (str(os.getpid()) in mine.name, str(os.getppid()) in other.name) == (True, True)
+
+
+def test_what_is_in_no_file_system_of_a_disk_is_swept_too(monkeypatch: Any, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr("parallelai.processes.temporary._IN_MEMORY", str(memory))
+    monkeypatch.setattr("parallelai.processes.temporary._ROOM", 1)
+    with temporary_folder("objects", in_memory=True) as folder:
+        assert folder.parent == memory
+        own = folder.name
+    assert list(memory.iterdir()) == []
+    words = own.split("-")
+    gone = memory / "-".join([*words[:4], "1", *words[5:]])  # of a process that began at another time
+    gone.mkdir()
+    sweep()
+    assert not gone.exists()
+
+
+def test_without_room_in_memory_a_folder_lies_where_others_do(monkeypatch: Any, temporary: Path) -> None:
+    monkeypatch.setattr("parallelai.processes.temporary._ROOM", 2**62)
+    with temporary_folder("objects", in_memory=True) as folder:
+        assert folder.parent == temporary

@@ -16,23 +16,38 @@ from parallelai.processes import tree
 from parallelai.processes.removing import remove
 
 _NAME = re.compile(r"parallelai-[a-z]+-(?P<space>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\w+")
+_IN_MEMORY = "/dev/shm"  # noqa: S108 - as the system's temporary folder, only that it is no disk (shm_overview(7))
+_ROOM = 1024**3
+"""How many bytes have to be free there; containers often have 64 MB."""
 
 
-def make_folder(what: str) -> Path:
+def make_folder(what: str, *, in_memory: bool = False) -> Path:
     """Make a folder in the system's temporary one, for this user only; gives its path, which holds no link.
 
     `what` is a word of small letters. Whoever makes it removes it. Raises `OSError`.
+
+    Args:
+        in_memory: take none on a disk where there is room: for thousands of small files that nobody keeps.
     """
     import tempfile  # not for those who need none
 
-    made = tempfile.mkdtemp(prefix=f"parallelai-{what}-{_owner(os.getpid())}-")
+    place = _IN_MEMORY if in_memory and _has_room(_IN_MEMORY) else None
+    made = tempfile.mkdtemp(prefix=f"parallelai-{what}-{_owner(os.getpid())}-", dir=place)
     return Path(made).resolve()
 
 
+def _has_room(folder: str) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:  # only Linux has it
+        return False
+    return found.f_bavail * found.f_frsize >= _ROOM and os.access(folder, os.W_OK | os.X_OK)
+
+
 @contextlib.contextmanager
-def temporary_folder(what: str) -> Iterator[Path]:
+def temporary_folder(what: str, *, in_memory: bool = False) -> Iterator[Path]:
     """As `make_folder`, for as long as the context lasts."""
-    folder = make_folder(what)
+    folder = make_folder(what, in_memory=in_memory)
     try:
         yield folder
     finally:
@@ -45,11 +60,12 @@ def sweep_folders() -> None:
 
     if not _sees_itself(os.getpid()):
         return
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            made = _NAME.fullmatch(entry.name)
-            if made is not None and _is_ours(entry) and _is_left(made):
-                remove(Path(entry.path))
+    for place in {tempfile.gettempdir(), _IN_MEMORY}:
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                made = _NAME.fullmatch(entry.name)
+                if made is not None and _is_ours(entry) and _is_left(made):
+                    remove(Path(entry.path))
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from parallelai.git import ancestry, merging
 from parallelai.git.attributes import Attributes
 from parallelai.git.merging import Merged
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, GitError
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.conflicts.changes import Changes, changes, may_conflict
 
 Key = tuple[str, str]
@@ -17,6 +19,8 @@ PROCESSES = 2
 """How many `git merge-tree` run at once; a merge takes about 2 ms."""
 SHARED = 60
 """Pairs from which on the work is shared between processes."""
+TOGETHER = 500
+"""Merges of one process at most: what it writes is in memory until it ends."""
 
 
 @dataclass(slots=True)
@@ -123,10 +127,28 @@ class Merges:
 
 async def _into(found: dict[Key, Merged], git: Git, pairs: Sequence[Key], room: asyncio.Semaphore) -> None:
     async with room:
-        found.update(zip(pairs, await merging.merge_all(git, pairs), strict=True))
+        try:
+            with _unkept(git) as apart:
+                merged = await merging.merge_all(apart, pairs)
+        except (GitError, OSError):  # no room for what nobody keeps; or no commits, which is told now
+            merged = await merging.merge_all(git, pairs)
+        found.update(zip(pairs, merged, strict=True))
+
+
+@contextlib.contextmanager
+def _unkept(git: Git) -> Iterator[Git]:
+    """git whose new objects are gone at the end: of merges only the answers are wanted.
+
+    To write thousands of files into the user's repository took longer than all else, and `git gc` had to remove them.
+    """
+    kept = git.objects or git.git_dir / "objects"
+    with temporary_folder("objects", in_memory=True) as folder:
+        settings = (*git.settings, "core.looseCompression=0")
+        yield replace(git, objects=folder, alternates=(*git.alternates, kept), settings=settings)
 
 
 def _parts(pairs: Sequence[Key]) -> list[Sequence[Key]]:
     if len(pairs) < SHARED:
         return [pairs]
-    return [pairs[start::PROCESSES] for start in range(PROCESSES)]
+    count = max(PROCESSES, -(-len(pairs) // TOGETHER))
+    return [pairs[start::count] for start in range(count)]
