@@ -12,6 +12,7 @@ from parallelai.engines.protocol import EngineEvent, SessionEvent, StderrEvent, 
 from parallelai.engines.untrusted import MAX_LINE
 from parallelai.errors import EngineError, Internal, Invalid, RateLimited
 from parallelai.records import (
+    FREE,
     Change,
     CostBasis,
     Coverage,
@@ -30,6 +31,7 @@ _SEVERITIES, _TIERS, _STATES = (
     frozenset(get_args(FindingState)),
 )
 _BASES = frozenset(get_args(CostBasis))
+_ROWS, _NUMBERS = (tuple, list), (int, float)  # made once: `tuple | list` makes a new type each time
 _MOST = 1 << 62
 """What is kept as a number must fit into 8 bytes."""
 
@@ -91,11 +93,11 @@ def _is_text(value: object) -> bool:
 
 
 def _is_row(value: object) -> bool:
-    return isinstance(value, tuple | list)
+    return isinstance(value, _ROWS)
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, tuple | list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, _ROWS) and all(isinstance(each, str) for each in value)
 
 
 def _is_count(value: object) -> bool:
@@ -103,11 +105,11 @@ def _is_count(value: object) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 <= value <= _MOST)
+    return value is None or (isinstance(value, _NUMBERS) and 0 <= value <= _MOST)
 
 
 def _is_usage(value: object) -> bool:
-    return (
+    return value is FREE or (
         isinstance(value, Usage)
         and _is_count(value.input)
         and _is_count(value.cached)
