@@ -96,7 +96,7 @@ def find_project(start: Path, given: Path | None = None) -> Project:
     folders = [start, *start.parents] if start.is_dir() else list(start.parents)
     for marks in ((".git",), MARKS):
         for folder in folders:
-            if _is_bare(folder):
+            if is_bare(folder):
                 return Project(folder, folder / ".parallelai" / "state")
             if any(_is_mark(folder / mark) for mark in marks):
                 return Project(folder, _state_of(folder))
@@ -137,7 +137,8 @@ def _first_line(path: Path) -> str | None:
         return None
 
 
-def _is_bare(folder: Path) -> bool:
+def is_bare(folder: Path) -> bool:
+    """Whether a folder is a bare repository: one of git, without files to work on."""
     try:
         return (
             folder.name != ".git"
@@ -156,7 +157,7 @@ def _state_of(root: Path) -> Path:
     A submodule is a project of its own. What `.git` says is taken only if the git folder points back here.
     """
     own = root / ".parallelai" / "state"
-    if _is_bare(root):
+    if is_bare(root):
         return own
     folder = _git_folder(root)
     if folder is None or folder == root / ".git":

@@ -161,5 +161,15 @@ def test_workstreams_outside_git_are_refused_before_anything_is_written(
     Path("plan.yaml").write_text(PLAN)
     for words in (("start", "plan.yaml"), ("run", "plan.yaml", "--engine", "command")):
         refused = cli("work", *words)
-        assert (refused.code, "need a git repository" in refused.err) == (2, True)
+        assert (refused.code, "need a checkout of a git repository" in refused.err) == (2, True)
         assert not (tmp_path / ".parallelai").exists()
+
+
+def test_in_a_bare_repository_they_are_told_where_they_can_be(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "shop.git")
+    monkeypatch.chdir(tmp_path / "shop.git")
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    refused = cli("work", "run", "../plan.yaml", "--engine", "command")
+    assert (refused.code, "`git worktree add` makes one" in refused.err) == (2, True)

@@ -366,6 +366,26 @@ def test_what_the_plan_pushes_and_the_remote_refused_is_pushed_also_by_hand(
     assert git(tmp_path / "remote.git", "rev-parse", "main") == main(shop)
 
 
+def test_what_the_plan_pushes_and_the_remote_refused_is_told_with_what_pushes_it(
+    cli: Any, shop: Path, tmp_path: Path
+) -> None:
+    refusal = _refusing_remote(tmp_path, shop)
+    cli("work", "run", "plan.yaml")
+
+    row = next(row for row in _rows(cli, "status") if row["name"] == "b")  # not only with `--all`
+
+    pushes = "not pushed: `parallelai work land b` pushes it"
+    assert (row["stage"], row["is_push_left"], row["why"]) == ("landed", True, pushes)
+    assert f"landed on main as {main(shop)[:10]}, {pushes}" in " ".join(
+        cli("work", "status", "b").out.split()
+    )
+    assert pushes in page(cli, shop)
+    refusal.unlink()
+    git(shop, "push", "-q", "origin", "main")  # by hand, which no record says
+    assert _rows(cli, "status") == []
+    assert [row["is_push_left"] for row in _rows(cli)] == [False, False]
+
+
 def _refusing_remote(folder: Path, shop: Path) -> Path:
     """A remote that takes no push as long as the file is there that is given; the plan has one more, and pushes."""
     git(folder, "init", "-q", "--bare", "-b", "main", "remote.git")
@@ -380,7 +400,7 @@ def _refusing_remote(folder: Path, shop: Path) -> Path:
     return hook
 
 
-def _rows(cli: Any) -> list[dict[str, Any]]:
-    rows = cli("work", "status", "--all", "--json").document["workstreams"]
+def _rows(cli: Any, *words: str) -> list[dict[str, Any]]:
+    rows = cli("work", *(words or ("status", "--all")), "--json").document["workstreams"]
     assert isinstance(rows, list)
     return rows

@@ -16,6 +16,7 @@ from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskE
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
 from parallelai.results.document import exit_code
 from parallelai.work.scratch.home import home
+from parallelai.work.streams.locks import in_use
 from running import run_program
 
 PLAN = """\
@@ -66,6 +67,24 @@ def test_who_looks_where_nothing_is_started_sees_nothing(cli: Any, shop: Path) -
     document = cli("work", "conflicts", "--fail", "--json").document
     assert (document["target"], document["names"], document["pairs"]) == ("main", [], [])
     assert cli("work", "conflicts", "--plan", "plan.yaml").code == 2
+
+
+@pytest.mark.parametrize("words", [("done", "abe"), ("drop", "abe", "--yes")])
+def test_nobody_judges_or_removes_what_a_run_begins_with_at_the_same_time(
+    cli: Any, shop: Path, words: tuple[str, ...]
+) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+    there = shop.parent / "shop-worktrees" / "abe" / "src" / "abe.py"
+    there.write_text("x = 1\n")
+    lock = in_use(shop / ".parallelai" / "state", "abe")  # as a run that is about to begin with it
+    try:
+        refused = cli("work", *words)
+        assert (refused.code, "another run works on `abe` now" in refused.err) == (2, True)
+        assert there.read_text() == "x = 1\n"
+        assert row(cli, "abe")["stage"] == "waiting"
+    finally:
+        lock.release()
+    assert cli("work", *words).code == 0
 
 
 def test_a_workstream_needs_no_process_to_keep_what_it_holds(cli: Any, shop: Path) -> None:

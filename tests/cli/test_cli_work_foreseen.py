@@ -145,6 +145,21 @@ def test_a_shadow_landing_keeps_out_what_brings_markers(cli: Any, shop: Path) ->
     assert json.loads(cli("--json", *shadow).out)["breaking"][0]["names"] == ["marks"]
 
 
+def test_a_shadow_landing_on_a_red_base_blames_no_branch(cli: Any, shop: Path) -> None:
+    gate = ("--gate", "sh -c 'test -e good.txt'")
+    branch(shop, "good", {"good.txt": "x\n"})
+    shadow = ("work", "conflicts", "--branches", "plain", "--shadow", *gate)
+
+    called = cli(*shadow)
+
+    said = "nothing can be told of what would land: gate `sh -c 'test -e good.txt'` fails on the base already"
+    assert (called.code, said in called.err, "alone" in called.out) == (4, True, False)
+    assert "`--allow-red-base`" in called.err
+    assert "1 fit together on main: plain" in cli(*shadow, "--allow-red-base").out
+    assert "1 fit together on main: good" in cli("work", "conflicts", "--branches", "good", *shadow[4:]).out
+    assert cli("work", "conflicts", "--branches", "plain", "--allow-red-base").code == 2
+
+
 def test_the_logs_of_a_shadow_are_named_where_a_gate_fails_and_go_once_they_are_old(
     cli: Any, shop: Path
 ) -> None:

@@ -216,7 +216,7 @@ def test_no_patch_is_said_to_hold_what_lay_in_a_worktree_that_is_gone(
     ]
 
 
-def test_nothing_is_given_up_or_cleaned_behind_a_link_and_what_brings_it_back_is_said(
+def test_nothing_is_given_up_called_done_or_cleaned_behind_a_link_and_what_brings_it_back_is_said(
     cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = shop_with(tmp_path, monkeypatch, {"plan.yaml": PLAN})
@@ -231,6 +231,10 @@ def test_nothing_is_given_up_or_cleaned_behind_a_link_and_what_brings_it_back_is
 
     back = f"rm {worktree} && mv '{elsewhere}' {worktree}"
     assert (refused.code, refused.error["next"]) == (2, f"`{back}` brings it back")
+    monkeypatch.chdir(worktree)
+    refused = cli("work", "done", "one", "--json")
+    assert (refused.code, refused.error["next"]) == (2, f"`{back}` brings it back")
+    monkeypatch.chdir(shop)
     assert f"its worktree was moved to `{elsewhere}`\n  {back}\n" in cli("work", "clean").out
     subprocess.run(["sh", "-c", back], check=True)
     assert "its work is kept in" in cli("work", "drop", "one", "--yes").out

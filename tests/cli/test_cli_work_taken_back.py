@@ -64,6 +64,32 @@ def test_a_sync_takes_nothing_away(cli: Any, place: Path, shop: Path) -> None:
     assert there(shop) == BOTH
 
 
+def test_the_run_says_that_it_was_taken_back_until_it_lands_again(cli: Any, place: Path) -> None:
+    def shown() -> tuple[str, bool]:
+        (row,) = cli("runs", "show", "--json").document["tasks"]
+        return row["workstream"]["stage"], row["workstream"]["landed"] is not None
+
+    assert shown() == ("undone", False)
+    said = cli("runs", "show").out
+    assert ("landed on" in said, "taken back, and kept on parallelai/abe" in said) == (False, True)
+    assert cli("work", "land", "abe").code == 0
+    assert shown() == ("landed", True)
+
+
+def test_the_run_of_branches_says_which_was_taken_back(cli: Any, shop: Path) -> None:
+    for name in ("one", "two"):
+        git(shop, "switch", "-qc", name)
+        (shop / f"{name}.txt").write_text("x\n")
+        commit(shop, name)
+        git(shop, "switch", "-q", "main")
+    assert cli("work", "land", "--branches", "one", "two").code == 0
+    assert cli("work", "undo", "two").code == 0
+
+    rows = cli("runs", "show", "--json").document["tasks"]
+
+    assert {row["id"]: row["workstream"]["stage"] for row in rows} == {"one": "landed", "two": "undone"}
+
+
 def test_what_is_put_right_lands_with_all_the_rest_as_often_as_it_takes(
     cli: Any, place: Path, shop: Path
 ) -> None:

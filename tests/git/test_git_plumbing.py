@@ -12,7 +12,8 @@ from typing import IO, Any
 import pytest
 
 from parallelai.errors import StoreError, StoreFullError
-from parallelai.git.plumbing import Git, GitError
+from parallelai.git.plumbing import Git, GitError, failure
+from parallelai.processes import Completed
 
 CONTENT = b"a line of some length\n" * 20_000
 
@@ -31,6 +32,56 @@ def files_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def partial(tmp_path: Path, git: Git) -> tuple[Git, str, str]:
+    """A partial clone, with a file that it has and one that it has not."""
+
+    def call(*words: str | Path) -> str:
+        done = subprocess.run(["git", "-C", git.git_dir, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    files = "".join(f"M 100644 inline {name}\ndata 2\n{name}\n" for name in "ab")
+    made = f"commit refs/heads/main\ncommitter a <a@b> 1 +0000\ndata 0\n{files}"
+    subprocess.run(["git", "-C", git.git_dir, "fast-import", "--quiet"], input=made, text=True, check=True)
+    call("config", "uploadpack.allowFilter", "true")
+    call("config", "uploadpack.allowAnySHA1InWant", "true")
+    clone, there, away = tmp_path / "clone", call("rev-parse", "main:a"), call("rev-parse", "main:b")
+    url = f"file://{git.git_dir}"
+    call("clone", "-q", "--filter=blob:none", "--no-checkout", "-b", "main", url, clone)
+    call("-C", clone, "cat-file", "blob", there)
+    return Git(clone / ".git"), there, away
+
+
+async def test_a_partial_clone_gives_what_it_has(partial: tuple[Git, str, str]) -> None:
+    git, there, away = partial
+    assert await git.blobs([there, away]) == {there: b"a\n"}
+
+
+async def test_what_only_a_remote_has_is_told_with_the_command_that_brings_it(
+    partial: tuple[Git, str, str],
+) -> None:
+    git, _, away = partial
+    with pytest.raises(GitError) as raised:
+        await git.run("cat-file", "blob", away)
+    assert raised.value.next is not None
+    command = raised.value.next.split("`")[1]
+    subprocess.run(command.split(), cwd=git.git_dir.parent, check=True, capture_output=True)
+    assert await git.run("cat-file", "blob", away) == b"b\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("fatal: could not create leading directories of '.git/worktrees/gui': Permission denied", True),
+        ("error: unable to create file a: Read-only file system", True),
+        ("git@host: Permission denied (publickey).", False),
+    ],
+)
+def test_where_git_may_not_write_it_is_said_what_to_do(said: str, advice: bool) -> None:
+    error = failure(("worktree",), Completed(128, None, b"", said.encode(), 0.1))
+    assert ("may write there" in (error.next or "")) is advice
 
 
 async def test_a_file_that_git_prints_is_whole_and_takes_no_others_place(git: Git, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from itertools import combinations
 from pathlib import Path
 
@@ -444,6 +446,37 @@ async def test_a_name_that_is_defined_elsewhere_too(tmp_path: Path) -> None:
     assert not [pair for pair in document.pairs if pair.class_ == "logic"]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_broken"),
+    [
+        ("from src.io import read as o\n\n\ndef show():\n    return o('x')\n", True),
+        ("from src.io import (\n    other,\n    read as o,\n)\n\no('x', *other())\n", True),
+        ("def show():\n    from .io import read as o\n\n    return o('x')\n", True),
+        ("import src.io as l\n\nl.read('x')\n", True),
+        ("from src import io as l\n\nl.read('x')\n", True),
+        ("from src.io import read as o\n\nshown = [o]\n", False),  # which is not called
+        ("from elsewhere.io import read as o\n\no('x')\n", False),
+        ("from src.io import other as o\n\no('read')\nread = o\n", False),
+        ("from src.io import read as o\n\nimport disk\n\ndisk.o('x')\n", False),
+        ("from src.io import read as o\n\n\ndef show(o):\n    return o('x')\n", False),
+        ("from src.io import read as o\n\nfor o, _ in [(print, 1)]:\n    o('x')\n", False),
+        ("from src.io import read as o\n\nwith open('x') as o:\n    o('x')\n", False),
+        ("from src.io import read as o\nfrom src.os import write as o\n\no('x')\n", False),
+        ("from src.io import read as o\n\n\ndef o(path):\n    return path\n\n\no('x')\n", False),
+        ("from src.io import read as o\n\n_, o = 1, print\no('x')\n", False),
+        ("from src.io import read as o\n\nshow = lambda o: o('x')\n", False),
+    ],
+)
+async def test_what_is_imported_under_another_name_is_followed_where_nothing_else_has_that(
+    tmp_path: Path, text: str, is_broken: bool
+) -> None:
+    made = started(tmp_path / "r")
+    changed = f"def read(path, mode):\n    return path\n\n\n{GONE}"
+    gui, other = branch(made, "gui", {"src/gui.py": text}), branch(made, "other", {"src/io.py": changed})
+    document = await matrix(await open_repository(made.root), [gui, other], tip(made))
+    assert any(pair.class_ == "logic" for pair in document.pairs) == is_broken
+
+
 @pytest.mark.parametrize("change", [GONE, f"def read(path, mode):\n    return path\n\n\n{GONE}"])
 @pytest.mark.parametrize(
     ("lib", "user", "text", "is_broken"),
@@ -475,3 +508,41 @@ async def test_which_file_an_import_means(
     gui, other = branch(made, "gui", {user: text}), branch(made, "other", {lib: gone})
     document = await matrix(await open_repository(made.root), [gui, other], tip(made))
     assert any(pair.class_ == "logic" for pair in document.pairs) == is_broken
+
+
+async def test_to_look_leaves_no_object_in_the_repository_nor_a_folder_beside(tmp_path: Path) -> None:
+    made = started(tmp_path / "r")
+    names = [
+        branch(made, f"b{n}", {"src/app.py": APP.replace("return 2", f"return {n + 5}")}) for n in range(4)
+    ]
+    before = made.git("count-objects", "-v")
+    ours = {each for place in ("/dev/shm", tempfile.gettempdir()) for each in _of_ours(place)}
+    document = await matrix(await open_repository(made.root), names, tip(made))
+    assert len([pair for pair in document.pairs if pair.conflict]) == 6
+    assert made.git("count-objects", "-v") == before
+    assert {each for place in ("/dev/shm", tempfile.gettempdir()) for each in _of_ours(place)} <= ours
+
+
+def _of_ours(place: str) -> list[str]:
+    if not Path(place).is_dir():
+        return []
+    return [str(each) for each in Path(place).glob(f"parallelai-objects-*-{os.getpid()}-*")]
+
+
+async def test_without_room_for_what_nobody_keeps_the_answer_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = started(tmp_path / "r")
+    names = [
+        branch(made, f"b{n}", {"src/app.py": APP.replace("return 2", f"return {n + 5}")}) for n in range(2)
+    ]
+    repository = await open_repository(made.root)
+    (tmp_path / "file").write_text("")  # no folder can be made below a file, whoever asks
+
+    def refused(*_: object, **__: object) -> Path:
+        return tmp_path / "file"
+
+    monkeypatch.setattr("parallelai.processes.temporary.make_folder", refused)
+    monkeypatch.setattr("parallelai.processes.temporary.remove", lambda _: None)
+    document = await matrix(repository, names, tip(made))
+    assert only(document, "b0", "b1").conflict

@@ -353,6 +353,16 @@ async def test_a_case_only_rename_is_judged_by_both_names(room: Room, gui: Strea
     assert not (other.root / "src/A.txt").exists()
 
 
+async def test_a_setting_of_another_machine_hides_no_name(room: Room, gui: Stream) -> None:
+    if (gui.root / ".GIT").exists():
+        pytest.skip("this file system does not tell names apart by case")
+    room.main.git("config", "core.ignoreCase", "true")
+    found = await gui.turn(lambda: (gui.root / "src" / "a.txt").rename(gui.root / "src" / "A.txt"))
+    assert set(found.files) == {"src/a.txt", "src/A.txt"}
+    made = await gui.guard.commit("x")
+    assert gui.shown(made, "src/A.txt") == BASE["src/a.txt"]
+
+
 async def test_a_file_in_place_of_an_owned_folder_is_fine(gui: Stream) -> None:
     def act() -> None:
         shutil.rmtree(gui.root / "src/deep")

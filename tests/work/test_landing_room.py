@@ -54,6 +54,28 @@ def test_a_checkout_without_room_is_left_as_it_is(field: Field, monkeypatch: pyt
     assert not field.has("parallelai/landing/main")
 
 
+def test_a_checkout_with_a_folder_of_somebody_elses_is_left_as_it_is(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = field.branch("one", {"a.txt": "2\n", "made/by/root.txt": "new\n"})
+    made = field.root / "made"
+    made.mkdir(mode=0o555)
+    may = os.access  # who runs this may write everywhere
+    monkeypatch.setattr(room.os, "access", lambda path, mode: Path(path) != made and may(path, mode))
+    before, tip = lying(field.root), field.tip()
+
+    arrival = field.land([one])["one"]
+
+    assert arrival.landed is not None
+    assert arrival.landed.pending == "parallelai/landing/main"
+    assert f"you may not write in `{made}`: change its rights, then `git merge" in arrival.notes[-1]
+    assert (field.tip(), lying(field.root), field.status()) == (tip, before, "")
+    made.chmod(0o755)
+    monkeypatch.undo()
+    field.land([one])
+    assert (made / "by" / "root.txt").read_text() == "new\n"
+
+
 def test_a_branch_that_cannot_be_moved_for_want_of_room_is_no_race(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:

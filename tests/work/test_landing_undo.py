@@ -69,6 +69,45 @@ def test_what_was_taken_back_stays_so_where_a_branch_was_cut_meanwhile(field: Fi
     assert field.files().keys() == {"a.txt", "b.txt", "other.txt"}
 
 
+@pytest.mark.parametrize(
+    ("method", "side"), [("merge", ("-m", "1")), ("squash", ()), ("rebase", ()), (None, ("-m", "1"))]
+)
+def test_what_a_person_reverted_has_not_landed_until_that_is_reverted(
+    field: Field, method: Any, side: tuple[str, ...]
+) -> None:
+    one = field.branch("one", {"one.txt": "1"}, worktree="/nowhere/one")
+    if method is None:
+        field.checkout.git("merge", "-q", "--no-ff", "-m", "By hand", "one")
+    else:
+        field.land([one], plan=Plan("main", method=method))
+    field.checkout.git("revert", "--no-edit", *side, "HEAD")
+    reverted = field.tip()
+    assert "one.txt" not in field.files()
+
+    assert landed(field.land([one])) == {"one"}
+    assert field.files()["one.txt"] == "1"
+
+    field.checkout.git("reset", "-q", "--hard", reverted)
+    field.checkout.git("revert", "--no-edit", "HEAD")
+    tip = field.tip()
+    again = field.land([one])["one"]
+    assert again.landed is not None
+    assert (again.landed.commit, field.tip()) == (tip, tip)
+
+
+def test_what_a_person_merged_and_reverted_comes_back_with_no_branch_that_was_cut_from_it(
+    field: Field,
+) -> None:
+    theirs = field.branch("theirs", {"theirs.txt": "1"})
+    field.checkout.git("merge", "-q", "--no-ff", "-m", "By hand", "theirs")
+    field.checkout.git("revert", "--no-edit", "-m", "1", "HEAD")
+    other = field.branch("other", {"other.txt": "1"}, base=theirs.commit, worktree="/nowhere/other")
+
+    assert landed(field.land([other])) == {"other"}
+
+    assert field.files().keys() == {"a.txt", "b.txt", "other.txt"}
+
+
 def test_one_branch_of_a_batch_is_taken_back(field: Field) -> None:
     branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(4)]
     arrivals = field.land(branches)

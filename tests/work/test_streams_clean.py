@@ -13,7 +13,8 @@ from streams_support import Project, project
 from parallelai.errors import StoreError, UsageError
 from parallelai.work.streams import clean
 from parallelai.work.streams.aside import aside
-from parallelai.work.streams.clean import Kept, Removed, drop, removable, remove
+from parallelai.work.streams.clean import Removed, drop, removable, remove
+from parallelai.work.streams.kept import Kept
 from parallelai.work.streams.landed import landed_by_content
 from parallelai.work.streams.now import Now
 from parallelai.work.streams.record import Landed, Stream
@@ -82,6 +83,35 @@ async def test_histories_that_have_nothing_in_common(shop: Project) -> None:
 
 
 # -- clean
+
+
+async def test_what_is_not_ours_to_remove_of_a_worktree_is_named(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, _ = await working(shop)
+    land(shop, "merge")
+    monkeypatch.setattr("parallelai.work.streams.aside.remove", lambda _: None)  # a container filled it
+    done = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(done, Removed)
+    assert done.left is not None
+    assert (done.left / "src" / "gui.py").exists()
+    (told,) = clean.what_stays(done)
+    assert told.command == f"sudo rm -rf {done.left}"
+    given_up, _ = await working(shop, "more")
+    notes = (await drop(shop.repository, shop.streams, given_up, shop.streams.state)).notes
+    assert "is not yours to remove: `sudo rm -rf" in notes[0]
+
+
+async def test_a_new_name_that_only_case_tells_from_another_is_seen(shop: Project) -> None:
+    stream, there = await working(shop)
+    if (there.root / ".GIT").exists():
+        pytest.skip("this file system does not tell names apart by case")
+    land(shop, "merge")
+    shop.user.git("config", "core.ignoreCase", "true")  # as on the machine that it was copied from
+    there.write({"src/A.py": "mine\n"})
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert "`src/A.py`" in kept.why
 
 
 @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])

@@ -129,6 +129,17 @@ async def test_a_sparse_plan(tmp_path: Path, patterns: tuple[str, ...]) -> None:
     assert not any("extensions" in note for note in again.notes)
 
 
+async def test_a_sparse_checkout_makes_a_sparse_worktree_and_that_is_said(shop: Project) -> None:
+    shop.user.commit({"big/b.bin": "big\n"})
+    shop.user.git("sparse-checkout", "set", "src")
+    started = await shop.start("gui")
+    assert not Path(started.stream.worktree, "big").exists()
+    assert "your checkout is sparse, and so is the worktree" in " ".join(started.notes)
+    named = await shop.start("more", sparse=("big/**",))
+    assert Path(named.stream.worktree, "big/b.bin").exists()
+    assert "your checkout" not in " ".join(named.notes)
+
+
 # -- what comes along
 
 

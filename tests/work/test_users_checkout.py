@@ -271,6 +271,44 @@ async def test_where_the_user_may_have_moved_them_they_stay_and_the_way_back_is_
     assert state(user) == before
 
 
+@pytest.mark.parametrize("has_landed", [False, True])
+async def test_where_the_index_is_gone_that_is_told_with_what_brings_it_back(
+    user: Path, tmp_path: Path, has_landed: bool
+) -> None:
+    users_git = UsersGit(Repository(user, user / ".git"), tmp_path / "traces", tmp_path / "kept", "r")
+    look = await users_git.look("one")
+    if has_landed:
+        git(user, "merge", "-q", "--ff-only", "other")
+    before = state(user)
+    (user / ".git" / "index").unlink()  # by no command of git, so that nothing tells who it was
+
+    said = (await users_git.put_back(look, tmp_path / "aside"))[-1]
+
+    assert said.startswith(".git/index (gone: that may have been you; `cp ")
+    subprocess.run(said.partition("`")[2].partition("`")[0], shell=True, check=True)
+    assert state(user) == before
+
+
+@pytest.mark.parametrize("is_staged", [False, True])
+async def test_where_the_index_is_gone_and_holds_nothing_of_its_own_git_makes_one_anew(
+    user: Path, tmp_path: Path, is_staged: bool
+) -> None:
+    if not is_staged:
+        git(user, "reset", "-q")
+    users_git = UsersGit(Repository(user, user / ".git"), tmp_path / "traces", tmp_path / "kept", "r")
+    look = await users_git.look("one")
+    git(user, "commit", "-qam", "what was staged, and what was not")
+    (user / "a.py").write_text("a = 3\n")
+    git(user, "commit", "-qam", "more of the same file")
+    (user / ".git" / "index").unlink()
+
+    said = (await users_git.put_back(look, tmp_path / "aside"))[-1]
+
+    assert said == ".git/index (gone: that may have been you; `git reset` makes it anew)"
+    git(user, "reset", "-q")
+    assert git(user, "status", "--porcelain", "-uno") == ""
+
+
 async def test_who_worked_on_where_a_killed_program_put_them_stays_there(user: Path, tmp_path: Path) -> None:
     places = (tmp_path / "traces", tmp_path / "kept", "r")
     killed = UsersGit(Repository(user, user / ".git"), *places)

@@ -336,5 +336,5 @@ async def test_a_full_disk_is_said_before_anything_is_taken(
     repository.write({"big": b"x" * 1_000_000})
     full = shutil.disk_usage(repository.root)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(StoreFullError, match="MB are free"):
+    with pytest.raises(StoreFullError, match=r"only 0 MB are free in .*, and 69 MB are needed"):
         await take_snapshot(repository.root, private)

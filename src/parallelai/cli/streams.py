@@ -221,8 +221,7 @@ def print_conflicts(shared: Shared, **given: Any) -> int:
         raise UsageError("`--plan` is for workstreams", next="leave it or `--branches` out")
     if given["is_shadow"]:
         return _print_shadow(shared, patterns, given, is_failing=is_failing)
-    if given["gates"]:
-        raise UsageError("`--gate` is for `--shadow`", next="add `--shadow`")
+    _refuse_shadows(given)
     if base is not None and not patterns:
         raise UsageError("`--base` is for `--branches`", next="leave it out: workstreams know theirs")
 
@@ -275,13 +274,20 @@ def _matrix_lines(found: ConflictDocument) -> list[str]:
     return [visible(line) for line in lines]
 
 
+def _refuse_shadows(given: dict[str, Any]) -> None:
+    """Refuse what only a landing that is tried has a use for. Raises `UsageError`."""
+    for flag, is_given in (("--gate", given["gates"]), ("--allow-red-base", given["is_red_allowed"])):
+        if is_given:
+            raise UsageError(f"`{flag}` is for `--shadow`", next="add `--shadow`")
+
+
 def _print_shadow(shared: Shared, patterns: Sequence[str], given: dict[str, Any], *, is_failing: bool) -> int:
     from parallelai.client.workstreams.asked import Asked
 
     for flag, is_given in (("--base", given["base"] is not None), ("--watch", given["is_watching"])):
         if is_given:
             raise UsageError(f"`{flag}` does not go with `--shadow`", next="leave one of them out")
-    asked = Asked(target=given["target"], gates=tuple(given["gates"]))
+    asked = Asked(target=given["target"], gates=tuple(given["gates"]), is_red_allowed=given["is_red_allowed"])
 
     async def look(ai: AsyncParallelAI) -> Shadow | None:
         landings = ai.work.landings

@@ -157,6 +157,12 @@ def attach(shared: Shared, name: str, is_printed: bool) -> int:
 @click.option(
     "--gate", "gates", multiple=True, metavar="CMD", help="With --shadow: the gate, instead of the plan's."
 )
+@click.option(
+    "--allow-red-base",
+    "is_red_allowed",
+    is_flag=True,
+    help="With --shadow: also where the gate fails on the base.",
+)
 def conflicts(shared: Shared, **given: Any) -> int:
     """Say which workstreams, or branches, do not fit together, from what is in their worktrees now."""
     from parallelai.cli import streams

@@ -19,6 +19,7 @@ from parallelai.client.not_running import not_running
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
 from parallelai.client.pruning import Holding, end, holding
+from parallelai.client.taken_back import TYPES, with_undone
 from parallelai.client.workstreams.landed_branches import KIND, again, land_again
 from parallelai.engines.protocol import Question
 from parallelai.errors import BusyError, NotFoundError, UsageError
@@ -50,6 +51,8 @@ ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 BY_HAND = "by hand"
 """The state of a run that nobody carried out: its workstreams were started, and are worked on, by a person."""
+OPEN = ("running", "paused", "interrupted")
+"""The states of a run that has not ended."""
 LATEST = "latest"
 """What may stand for a run's id."""
 
@@ -62,7 +65,7 @@ class Resume(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A line of `runs list`. `state` is running, interrupted, by hand, or the run's outcome."""
+    """A line of `runs list`. `state` is running, paused, interrupted, by hand, or the run's outcome."""
 
     row: RunRow
     state: str
@@ -163,9 +166,11 @@ class Runs:
         return report
 
     def show(self, run: str | None = None) -> RunDocument:
-        """Give a run's document, as it now stands, and as its changes are in the checkout now."""
-        document = document_of(self.report(run), self._project.root)
-        return with_leave(document, self._leave, Streams(self._project.state))
+        """Give a run's document, as it now stands, and as its changes are in the checkout and on the target now."""
+        streams = Streams(self._project.state)
+        document = with_leave(document_of(self.report(run), self._project.root), self._leave, streams)
+        journal = self._project.store.journal
+        return with_undone(document, lambda: journal.events(document.run, types=TYPES), streams)
 
     def left(self, run: str | None = None) -> tuple[str, ...]:
         """Name the tasks of a run that did not end well yet, in plan order."""
@@ -458,9 +463,7 @@ class Runs:
         """
         if keep < 0:
             raise UsageError("`keep` is a number of runs", next="write `--keep 20`, say")
-        ended = [
-            state.row.id for state in self.list() if state.state not in ("running", "interrupted", BY_HAND)
-        ]
+        ended = [state.row.id for state in self.list() if state.state not in (*OPEN, BY_HAND)]
         held = await holding(self._project, ended[keep:])
         return tuple(run for run in ended[keep:] if run not in held), tuple(held.values())
 
@@ -472,7 +475,10 @@ class Runs:
 
     def _state(self, row: RunRow) -> str:
         if self._project.store.journal.is_owned(row.id):
-            return "running"
+            told = self._project.store.journal.events(
+                row.id, types=("run.started", "run.paused", "run.resumed")
+            )
+            return "paused" if [event.type for event in told][-1:] == ["run.paused"] else "running"
         if row.outcome is Outcome.FAILED and not row.tasks.get(UNFINISHED):
             counted = {each: row.tasks.get(each, 0) for each in Outcome}
             return str(run_outcome(counted))  # what failed may have landed since, by hand

@@ -7,7 +7,9 @@ gives `git~1` as a short name of `.git`.
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 _OVERLOOKED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 _GITS_OWN = re.compile(r"(\.git|git~1)[ .]*([:\\].*)?", re.IGNORECASE | re.DOTALL)
@@ -22,3 +24,12 @@ def is_gits_own(part: str) -> bool:
 def may_be_link(part: str) -> bool:
     """Say whether a file of this name may be a link: git refuses a `.gitmodules` that is one."""
     return _MODULES.fullmatch(part.translate(_OVERLOOKED)) is None
+
+
+def as_named(worktree: Path) -> tuple[str, ...]:
+    """Words for git by which it tells names apart by case in a worktree, where the file system does.
+
+    `core.ignoreCase` may come from another machine, with the repository: a file that only case tells from another
+    would then be one that git never sees.
+    """
+    return () if os.path.lexists(worktree / ".GIT") else ("-c", "core.ignoreCase=false")

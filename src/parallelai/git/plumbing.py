@@ -11,12 +11,14 @@ import functools
 import os
 import re
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parallelai.errors import ParallelAIError, StoreFullError
 from parallelai.processes import Completed, environment, run_quick
+from parallelai.processes.temporary import temporary_folder
 from parallelai.store import faults
 
 BATCH = 200
@@ -74,6 +76,15 @@ _ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "parallelai@localhost",
     "GIT_COMMITTER_DATE": "2000-01-01T00:00:00Z",
 }
+
+_SHA256 = "[core]\n\trepositoryFormatVersion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n"
+_SHA1 = "[core]\n\trepositoryFormatVersion = 0\n\tbare = true\n"
+_PROMISED = re.compile(rb"promisor remote|unable to read sha1 file")
+"""What git says where a partial clone lacks an object."""
+_BRINGS_ALL = "`git fetch --refetch --no-filter` brings what a partial clone has not"
+_DENIED = re.compile(r"Permission denied(?! \()|Operation not permitted|Read-only file system")
+"""What the system says where one may not write; ssh says it, too, and then why."""
+_GIVE_RIGHTS = "see to it that you may write there, then run the same command again"
 
 
 class GitError(ParallelAIError):
@@ -144,8 +155,7 @@ class Git:
         wanted = sorted(names)
         for start in range(0, len(wanted), BATCH):
             batch = wanted[start : start + BATCH]
-            stdin = "".join(f"{name}\n" for name in batch).encode()
-            data = await self.run("cat-file", "--batch", stdin=stdin)
+            data = await self._contents(batch)
             at = 0
             for name in batch:
                 end = data.index(b"\n", at)
@@ -156,6 +166,22 @@ class Git:
                     found[name] = data[at : at + size]
                     at += size + 1
         return found
+
+    async def _contents(self, names: Sequence[str]) -> bytes:
+        """What git prints of objects.
+
+        In a partial clone it ends at the first that is not there: then a git is asked that knows of no remote.
+        """
+        words, stdin = ("cat-file", "--batch"), "".join(f"{name}\n" for name in names).encode()
+        done = await self.attempt(*words, stdin=stdin)
+        if done.exit != 0 and _PROMISED.search(done.stderr):
+            more = (self.objects,) if self.objects is not None else ()
+            async with objects_of(self.git_dir, names[0]) as apart:
+                everywhere = (*apart.alternates, *self.alternates, *more)
+                done = await replace(apart, alternates=everywhere).attempt(*words, stdin=stdin)
+        if done.exit != 0 or done.is_truncated:
+            raise failure(words, done)
+        return done.stdout
 
     async def configured(self, pattern: str) -> dict[str, str]:
         """Read the settings whose keys match, as the user's git sees them: system, user, repository.
@@ -181,6 +207,20 @@ class Git:
                 _quoted(each) for each in self.alternates
             )
         return environment(env=env)
+
+
+@asynccontextmanager
+async def objects_of(folder: Path, commit: str) -> AsyncIterator[Git]:
+    """git in a bare repository of ours which is empty, but reads the objects of a git folder; gone at the end.
+
+    `commit` is any whole name of an object there: it tells the form of names. Raises `OSError`.
+    """
+    with temporary_folder("submodule") as ours:
+        for name in ("objects", "refs"):
+            (ours / name).mkdir()
+        (ours / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
+        (ours / "config").write_text(_SHA256 if len(commit) == 64 else _SHA1, encoding="utf-8")
+        yield Git(ours, alternates=(folder / "objects",))
 
 
 def in_parts(paths: Iterable[str]) -> Iterator[list[str]]:
@@ -250,4 +290,7 @@ def failure(arguments: tuple[str, ...], done: Completed) -> GitError | StoreFull
         return faults.no_room(f"`git {arguments[0]}` failed: {said or 'a file would have become too large'}")
     if done.ended_by is not None:
         said = f"it was not done after {SECONDS:g} s"
-    return GitError(f"`git {arguments[0]}` failed: {said or f'exit {done.exit}'}", retry_helps=False)
+    advice = _BRINGS_ALL if _PROMISED.search(done.stderr) else _GIVE_RIGHTS if _DENIED.search(said) else None
+    return GitError(
+        f"`git {arguments[0]}` failed: {said or f'exit {done.exit}'}", next=advice, retry_helps=False
+    )

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.git.paths import is_gits_own
-from parallelai.git.plumbing import Git
-from parallelai.processes.temporary import temporary_folder
+from parallelai.git.plumbing import Git, objects_of
 
 _LINK = b"160000"
 _PATHS = r"^submodule\..*\.path$"
-_SHA256 = "[core]\n\trepositoryFormatVersion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n"
-_SHA1 = "[core]\n\trepositoryFormatVersion = 0\n\tbare = true\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +58,6 @@ async def module_folders(git: Git, commit: str) -> dict[str, Path]:
     names = await _names(git, commit)
     found = {path: _folder(git.git_dir, name) for path, name in names.items()}
     return {path: folder for path, folder in found.items() if folder is not None}
-
-
-@asynccontextmanager
-async def objects_of(folder: Path, commit: str) -> AsyncIterator[Git]:
-    """git in a bare repository of ours which is empty, but reads the objects of a git folder; gone at the end.
-
-    `commit` is any whole name of an object there: it tells the form of names. Raises `OSError`.
-    """
-    with temporary_folder("submodule") as ours:
-        for name in ("objects", "refs"):
-            (ours / name).mkdir()
-        (ours / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
-        (ours / "config").write_text(_SHA256 if len(commit) == 64 else _SHA1, encoding="utf-8")
-        yield Git(ours, alternates=(folder / "objects",))
 
 
 async def names_in(found: Submodule) -> tuple[str, ...]:

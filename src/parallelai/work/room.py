@@ -309,7 +309,7 @@ class Room:
 
     async def land(self, name: str) -> None:
         """Land a workstream. Raises the `EngineError` that keeps it from landing."""
-        undone = self.streams.find(name).undone
+        before = self.streams.find(name)
         stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
         self._colleagues.finished(name)
         await self.site.loans.rest(name)
@@ -322,7 +322,7 @@ class Room:
             arrival = await self._queue.land(candidate)
             if arrival.landed is None:
                 raise self._blocked(name, arrival)
-            landed = landed_again(arrival.landed, undone)
+            landed = landed_again(arrival.landed, before)
             stream = self.streams.update(
                 name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
             )

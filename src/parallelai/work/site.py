@@ -11,7 +11,7 @@ from pathlib import Path
 
 from parallelai import processes
 from parallelai.engines.protocol import Request, Workspace
-from parallelai.errors import EngineError, ParallelAIError, Trespass, Unavailable
+from parallelai.errors import EngineError, ParallelAIError, Trespass
 from parallelai.events import GuardKeptOut, WorkspaceCreated, WorkspaceRemoved, WorkspaceRepaired
 from parallelai.git.merging import merge
 from parallelai.git.repository import Repository
@@ -21,7 +21,7 @@ from parallelai.plan.files import Matcher
 from parallelai.processes.removing import remove
 from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
-from parallelai.store.lock import FileLock, owner
+from parallelai.store.lock import FileLock
 from parallelai.work.context.notes import not_in
 from parallelai.work.context.pack import Note, context
 from parallelai.work.guard.aftercare import Aftercare
@@ -43,6 +43,7 @@ from parallelai.work.setting import Setting
 from parallelai.work.sheltering import is_possible
 from parallelai.work.streams import clean, syncing, taking_over, worktrees
 from parallelai.work.streams.base import Base, pending_of
+from parallelai.work.streams.locks import in_use
 from parallelai.work.streams.markers import Marker, brought
 from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
@@ -125,14 +126,7 @@ class Site:
         """Be the only process that works in a workstream's worktree. Raises `Unavailable`."""
         if name in self._locks:
             return
-        folder = self._setting.state / "work" / "in-use"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(folder / f"{name}.lock")
-        if not lock.acquire():
-            said = f"another run works on `{name}` now ({owner(lock.path)})"
-            raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")
-        lock.sign()
-        self._locks[name] = lock
+        self._locks[name] = in_use(self._setting.state, name)
 
     async def _base_for(self, name: str) -> Base:
         """The target as it stands, with the work of those that have not landed and are needed all the same."""

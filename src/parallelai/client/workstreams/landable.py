@@ -21,7 +21,7 @@ from parallelai.work.streams import taking_over
 from parallelai.work.streams.landed import gone, is_taken_over
 from parallelai.work.streams.markers import brought, places
 from parallelai.work.streams.moved import moved
-from parallelai.work.streams.record import Landed, Stream, described, is_undone
+from parallelai.work.streams.record import Landed, Stream, described, how_taken_back, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
 MOST_NAMED = 10
@@ -192,7 +192,7 @@ def left_out(waiting: Sequence[Stream], plans: Mapping[str, Plan]) -> dict[str, 
 
 def _why_left_out(stream: Stream, plan: Plan) -> str | None:
     if is_undone(stream):
-        return f"it was taken back: `parallelai work land {stream.name}` lands it again"
+        return f"it {how_taken_back(stream)}: `parallelai work land {stream.name}` lands it again"
     asks = any(work.id == stream.name and work.approve for work in plan.works)
     if asks and not stream.is_approved:
         return f"it waits for a person's leave to land: `parallelai work approve {stream.name}`"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from parallelai.errors import UsageError
 from parallelai.events import LandingUndone, RunCreated, TaskEnded
 from parallelai.git.repository import Repository
 from parallelai.store import Journal
-from parallelai.work.streams.record import Landed, Rules, Stream
+from parallelai.work.streams.record import Landed, Rules, Stream, taken_back
 
 KIND = "land"
 """The kind of a run that lands branches which no plan made."""
@@ -68,20 +67,6 @@ def _branch(name: str, run: str, about: Mapping[str, Any]) -> Stream:
     tip = str(about["base"])
     return Stream(
         name, "", run, name, "", landed.before, tip, landed.target, Rules(()), state="landed", landed=landed
-    )
-
-
-def taken_back(stream: Stream, by: Landed | None = None) -> Stream:
-    """A workstream or a branch whose landing was taken back, `by` a commit: it is ready to land again."""
-    undone = stream.landed.commit if stream.landed is not None else stream.undone
-    return replace(
-        stream,
-        state="done",
-        landed=None,
-        undone=undone,
-        undone_by=by,
-        approved_by=None,
-        approved_head=None,  # leave was for the landing that is no more
     )
 
 

@@ -43,7 +43,6 @@ from parallelai.client.workstreams.landed_branches import (
     gates_of,
     is_branch,
     landed_branches,
-    taken_back,
 )
 from parallelai.client.workstreams.landing_means import LandingMeans, Opened
 from parallelai.client.workstreams.logic_notes import with_notes
@@ -74,12 +73,22 @@ from parallelai.work.conflicts.advice import made_anew
 from parallelai.work.guards import by_hand
 from parallelai.work.landing.following import follow
 from parallelai.work.landing.records import Arrival, Breaking, Candidate, Preview, Shadow, candidate_of
+from parallelai.work.landing.reverts import note_reverts
 from parallelai.work.resolvers.decisions import Decision, Decisions
 from parallelai.work.streams import adopting
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.landed import gone
 from parallelai.work.streams.more import more_than_done, said_of
-from parallelai.work.streams.record import Landed, Stream, described, is_undone, pending_part
+from parallelai.work.streams.record import (
+    Landed,
+    Stream,
+    described,
+    how_taken_back,
+    is_reverted,
+    is_undone,
+    pending_part,
+    taken_back,
+)
 from parallelai.work.streams.registry import Streams, is_finished
 
 
@@ -148,6 +157,7 @@ class Landings:
         Raises `BusyError` while their run is live.
         """
         repository = await open_repository(self._project.root)
+        await note_reverts(repository, self._streams)
         there, wanted = await there_already(repository, self._streams, names)
         if there and not wanted:
             await follow(
@@ -188,7 +198,7 @@ class Landings:
 
         Raises `UsageError` in a project that is no repository.
         """
-        await open_repository(self._project.root)
+        await note_reverts(await open_repository(self._project.root), self._streams)
         left = self.left_out()
         is_left = any(not is_finished(each) and each.name not in left for each in self._streams.all())
         return None if is_left else left
@@ -213,10 +223,12 @@ class Landings:
             logic = await self._means.logic(landing, candidates)
             landed = await landing.lander.land(candidates) if candidates else []
             arrivals += with_notes(landed, logic)
+            reverted = {each.name: f"it {how_taken_back(each)} before" for each in found if is_reverted(each)}
             for arrival in arrivals:
                 stream = self._took(arrival)
                 more = await more_than_done(landing.repository, stream)  # also what came while gates ran
-                said = [said_of(more, stream, has_landed=arrival.landed is not None)] if more else []
+                said = [reverted[arrival.name]] if arrival.name in reverted else []
+                said += [said_of(more, stream, has_landed=arrival.landed is not None)] if more else []
                 arrival = dataclasses.replace(arrival, notes=(*arrival.notes, *said))
                 rows.append(result_of(arrival, described(stream), by.get(arrival.name)))
                 writer.append(TaskEnded(rows[-1]), task=arrival.name)
@@ -237,6 +249,7 @@ class Landings:
         What landed in one commit with others, and cannot be told apart from them, goes with them.
         """
         repository = await open_repository(self._project.root)
+        await note_reverts(repository, self._streams)
         known = self._streams.all()
         branches = await self._landed_branches(repository, known)
         wanted = [await named(repository, self._streams, branches, name) for name in names]
@@ -361,6 +374,7 @@ class Landings:
     async def preview(self, names: Sequence[str], patterns: Sequence[str], asked: Asked) -> Preview:
         """Say what a landing would do: the order, expected conflicts, how many gate runs (`--dry-run`)."""
         repository = await open_repository(self._project.root)
+        await note_reverts(repository, self._streams)
         there, wanted = await there_already(repository, self._streams, names)
         if there and not wanted:
             return with_there(Preview(()), there)
@@ -374,7 +388,8 @@ class Landings:
             for stream in (self._streams.find(each.name) for each in able if not patterns):
                 more = await more_than_done(landing.repository, stream)
                 notes += [f"`{stream.name}`: {said_of(more, stream, has_landed=False)}"] if more else []
-            found = dataclasses.replace(found, refused=(*refused, *found.refused), notes=tuple(notes))
+            told = (*found.notes, *notes)
+            found = dataclasses.replace(found, refused=(*refused, *found.refused), notes=told)
             return with_there(found, there)
 
     def live(self, plan: str | None = None) -> list[str]:

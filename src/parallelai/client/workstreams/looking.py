@@ -12,12 +12,14 @@ from parallelai.client.project import OpenProject
 from parallelai.client.recorded import plan_seen
 from parallelai.client.runs import Runs
 from parallelai.client.workstreams.conflicts_now import conflicts_now
+from parallelai.client.workstreams.gates_of_config import over_config
 from parallelai.client.workstreams.landed_branches import landed_branches
 from parallelai.client.workstreams.seen import Seen
 from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository, open_repository
 from parallelai.records import Outcome
 from parallelai.run.report import Report
+from parallelai.work.landing.reverts import as_they_are
 from parallelai.work.landing.waiting import Waiting, said_of, said_to, waiting
 from parallelai.work.status.folding import Files, StreamStatus, count, status_of
 from parallelai.work.status.progress import Watched
@@ -28,6 +30,7 @@ from parallelai.work.streams.moved import back, moved_to
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams, is_finished
+from parallelai.work.streams.revisiting import is_unpushed
 
 
 class Looking:
@@ -41,24 +44,28 @@ class Looking:
     async def status(self, names: Sequence[str], *, is_all: bool) -> list[StreamStatus]:
         """See `Work.status`. Raises `UsageError` in a project that is no repository."""
         repository = await open_repository(self._project.root)
-        known = self._streams.all()
+        known = await as_they_are(repository, self._streams.all())
         lost, pending = await strayed(self._project.root, known)
         runs = self._runs_of(known)
         seen = {run: self._seen(run) for run in runs}
         landed = {each.name for each in known if each.landed is not None} - lost
         unbegun = {each.name: each for run in runs for each in self._unstarted(seen[run], known, landed)}
+        standing = {each.name: each for each in known}
         started = (
-            [self._streams.find(name) for name in names if name not in unbegun]
+            [standing.get(name) or self._streams.find(name) for name in names if name not in unbegun]
             if names
             else [each for each in known if is_all or not is_finished(each) or each.name in lost | pending]
         )
+        seen |= {run: self._seen(run) for run in {each.run for each in started} - seen.keys()}
+        unpushed = await self._unpushed(repository, [each for each in known if each.name not in lost], seen)
+        if unpushed and not names:
+            shown = unpushed.union(each.name for each in started)
+            started = [each for each in known if each.name in shown]
         standings = await waiting(repository, self._streams.worktrees) if started and pending else {}
         now = {each.name: await self._now(repository, each) for each in started}
         conflicts = await self._conflicts(repository, known, now) if started else {}
         found = []
         for stream in started:
-            if stream.run not in seen:
-                seen[stream.run] = self._seen(stream.run)
             work = seen[stream.run].work(stream.name)
             progress = seen[stream.run].watched.of(stream.name)
             status = status_of(
@@ -77,12 +84,14 @@ class Looking:
                 conflicts=conflicts.get(stream.name),
             )
             status = await _not_settled(repository, stream, status)
+            if stream.name in unpushed:
+                status = _not_pushed(status)
             found.append(_where_it_is(repository, stream, status))
         return found + [each for each in unbegun.values() if not names or each.name in names]
 
     async def landed(self) -> frozenset[str]:
         """See `Work.landed`."""
-        known = self._streams.all()
+        known = await as_they_are(await open_repository(self._project.root), self._streams.all())
         lost, pending = await strayed(self._project.root, known)
         return frozenset({each.name for each in known if each.landed is not None} - lost - pending)
 
@@ -161,6 +170,28 @@ class Looking:
         limits = seen.limits if run and self._is_live(run) else None
         return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
 
+    async def _unpushed(
+        self, repository: Repository, known: Sequence[Stream], seen: Mapping[str, Seen]
+    ) -> frozenset[str]:
+        """Name those of runs that were looked at whose plan pushes what landed, and that is on no remote."""
+        by_target: dict[str, list[Stream]] = {}
+        for each in known:
+            if not is_unpushed(each) or each.run not in seen or self._is_live(each.run):
+                continue
+            landing = over_config(seen[each.run].plan, self._project.settings).landing
+            if landing.push and landing.via == "ref":
+                by_target.setdefault(each.target, []).append(each)
+        if not by_target:
+            return frozenset()
+        from parallelai.work.landing.push import not_there  # with what lands: seldom needed here
+
+        found: set[str] = set()
+        for target, landed in by_target.items():
+            commits = {each.name: each.landed.commit for each in landed if each.landed is not None}
+            off = await not_there(repository, target, frozenset(commits.values()))
+            found.update(name for name, commit in commits.items() if commit in off)
+        return frozenset(found)
+
     def _is_live(self, run: str) -> bool:
         return self._project.has_store and self._project.store.journal.is_owned(run)
 
@@ -220,6 +251,12 @@ async def _not_settled(repository: Repository, stream: Stream, status: StreamSta
         return status
     why = f"{left.said}; settle that, then `parallelai work done {shlex.quote(stream.name)}`"
     return dataclasses.replace(status, is_ready=False, why=why)
+
+
+def _not_pushed(status: StreamStatus) -> StreamStatus:
+    """The status of what landed, and was not pushed as its plan asks."""
+    why = f"not pushed: `parallelai work land {shlex.quote(status.name)}` pushes it"
+    return dataclasses.replace(status, is_push_left=True, why=why)
 
 
 def _where_it_is(repository: Repository, stream: Stream, status: StreamStatus) -> StreamStatus:

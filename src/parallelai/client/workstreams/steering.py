@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import BY_HAND, Runs, user
 from parallelai.client.workstreams.landable import finished
-from parallelai.errors import NotFoundError, UsageError
+from parallelai.errors import BusyError, NotFoundError, Unavailable, UsageError
 from parallelai.events import TaskEnded
 from parallelai.git.repository import open_repository
 from parallelai.run.approving import UNMET
 from parallelai.work import leaving
+from parallelai.work.streams.locks import in_use
 from parallelai.work.streams.record import Stream, is_refused, refused, with_leave
 from parallelai.work.streams.registry import Streams, is_finished
 
@@ -155,6 +157,22 @@ class Steering:
                 next=f"`parallelai work stop {name}` ends that first",
             )
         return stream
+
+    @contextmanager
+    def resting(self, name: str, *, is_over: bool = False) -> Iterator[Stream]:
+        """As `at_rest`, and no run begins with it meanwhile; one that `is_over` may be finished. Raises `BusyError`."""
+        stream = self._streams.find(name) if is_over else self.at_rest(name)
+        if self.is_live(stream.run):  # which holds it until its own end
+            yield stream
+            return
+        try:
+            lock = in_use(self._streams.state, name)
+        except Unavailable as error:
+            raise BusyError(error.said, next="wait for its end, or stop it; then try again") from None
+        try:  # it may have been begun, and finished, since it was looked at
+            yield self._streams.find(name) if is_over else self.at_rest(name)
+        finally:
+            lock.release()
 
     def has_ended(self, stream: Stream) -> bool:
         """Whether a workstream has come to its end in its run."""

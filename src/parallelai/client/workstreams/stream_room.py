@@ -23,6 +23,7 @@ from parallelai.run.steps import Step
 from parallelai.store import RunWriter
 from parallelai.work.changes_gate import ChangesGate
 from parallelai.work.landing.following import follow
+from parallelai.work.landing.reverts import note_reverts
 from parallelai.work.ledger import Ledger
 from parallelai.work.opening import Ports, open_room
 from parallelai.work.room import Room
@@ -72,6 +73,7 @@ async def taken_up(
     repository = await open_repository(project.root)
     await refuse_over(project, job)
     await follow(repository, streams, job.name)
+    await note_reverts(repository, streams)
     landing = job.plan.landing
     is_pushed = landing.push and landing.via == "ref"
     found = await revisit(

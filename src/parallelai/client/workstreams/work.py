@@ -18,9 +18,12 @@ from parallelai.events import AttemptReserved, SessionOpened
 from parallelai.git.repository import open_repository
 from parallelai.plan import load
 from parallelai.plan.model import Plan
+from parallelai.work.landing.reverts import note_reverts
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.streams import clean, left
+from parallelai.work.streams.kept import Kept
 from parallelai.work.streams.landed import held_since
+from parallelai.work.streams.moved import refuse_moved
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
@@ -75,7 +78,7 @@ class Cleaned:
     """The workstreams whose worktrees were removed, or would be, and why others are kept."""
 
     removed: tuple[str, ...]
-    kept: tuple[clean.Kept, ...]
+    kept: tuple[Kept, ...]
 
 
 class Work:
@@ -371,14 +374,18 @@ class Work:
 
         Where one is not, those after it are not looked at, and the error says which are ready.
         """
+        repository = await open_repository(self._project.root)
+        await note_reverts(repository, self.streams)
         those = [self._steering.at_rest(name) for name in dict.fromkeys(names)]
         for stream in those:
             if not Path(stream.worktree).is_dir():
                 raise await self._gone(stream)
+            refuse_moved(repository, stream)  # the guard takes nothing from behind a link
         said: list[str] = []
         for stream in those:
             try:
-                said.append(await self.landings.done(stream))
+                with self._steering.resting(stream.name) as now:
+                    said.append(await self.landings.done(now))
             except ParallelAIError as error:
                 error.said = "; ".join([error.said, *said])
                 raise
@@ -393,10 +400,10 @@ class Work:
 
         stream = self.streams.find(name)
         repository = await open_repository(self._project.root)
-        if stream.state != "dropped" or not await clean.is_there(repository, stream):
-            stream = self._steering.at_rest(name)
-        folder = self._project.state / "runs" / stream.run / "patches"
-        dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
+        is_over = stream.state == "dropped" and await clean.is_there(repository, stream)
+        with self._steering.resting(name, is_over=is_over) as stream:
+            folder = self._project.state / "runs" / stream.run / "patches"
+            dropped = await clean.drop(repository, self.streams, stream, folder, release=self._release)
         if dropped.stream.patch is None:
             nothing = "none of it is in a patch" if dropped.notes else "there was no work in it"
             said = f"`{name}` is given up; {nothing}"
@@ -412,6 +419,7 @@ class Work:
         from parallelai.client.workstreams.syncs import Synced, bring
 
         repository = await open_repository(self._project.root)
+        await note_reverts(repository, self.streams)
         done = []
         those = [self._steering.at_rest(name) for name in names] if names else self.all()
         for stream in those:
@@ -431,6 +439,7 @@ class Work:
     async def clean(self, *, is_dry: bool = False) -> Cleaned:
         """Remove the worktrees and branches of what has landed and is clean; list the rest, with how to rescue it."""
         repository = await open_repository(self._project.root)
+        await note_reverts(repository, self.streams)
         in_use = {
             each.name
             for each in self.streams.all()
@@ -442,10 +451,8 @@ class Work:
         removed, kept = [], list(found.kept)
         for stream in found.removable:
             done = await clean.remove(repository, self.streams, stream, in_use=in_use, release=self._release)
-            if isinstance(done, clean.Kept):
-                kept.append(done)
-            else:
-                removed.append(stream.name)
+            removed += [stream.name] if isinstance(done, clean.Removed) else []
+            kept += clean.what_stays(done)
         return Cleaned(tuple(removed), tuple(kept))
 
     async def left(self, patterns: Sequence[str]) -> tuple[str, ...]:

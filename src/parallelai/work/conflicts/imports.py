@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 SOURCES = frozenset(("src", "lib", "python"))
@@ -22,6 +23,16 @@ _FROM = re.compile(
     rb"^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import\b[ \t]*(\([^)]{0,4000}\)|" + _REST + rb")", re.MULTILINE
 )
 _IMPORT = re.compile(rb"^[ \t]*import[ \t]+(" + _REST + rb")", re.MULTILINE)
+# What else a name may be given to; a default or an annotation counts as well: such a name is not followed.
+_BINDINGS = (
+    re.compile(rb"\bfor\b([^\n:]{1,100}?)\bin\b"),
+    re.compile(rb"\b(?:def|class)[ \t]+(\w+[ \t]*(?:\([^)]{0,4000})?)"),
+    re.compile(rb"\blambda\b([^:\n]{0,100}):"),
+    re.compile(rb"\b(\w+)[ \t]*:="),
+    re.compile(rb"\bcase\b([^:\n]{0,100}):"),
+)
+_AS = re.compile(rb"\bas[\s\\(]+(\w+(?:[ \t]*,[ \t]*\w+)*)")
+_WORD = re.compile(r"\w+")
 _ITEM = re.compile(r"[\s\\(]*([\w.]+|\*)(?:[\s\\]+as[\s\\]+(\w+))?")
 STAR = "*"
 
@@ -31,11 +42,13 @@ class Imported:
     """One name that a file imports, and what it is called there.
 
     `module` is as it is written, with its leading dots; `item` is what is taken from it, None for the module itself.
+    `is_alone`: of an item that has another name there, that nothing else in the file may be meant by that.
     """
 
     module: str
     item: str | None
     name: str
+    is_alone: bool = False
 
     @property
     def whole(self) -> str:
@@ -48,7 +61,27 @@ class Imported:
 def imported(text: bytes) -> tuple[Imported, ...]:
     """Give all that a file's text imports, wherever in it that is."""
     bare = _COMMENT.sub(b"", text)
-    return tuple(dict.fromkeys((*_modules(bare), *_items(bare))))
+    found = dict.fromkeys((*_modules(bare), *_items(bare)))
+    times = Counter(each.name for each in found)
+    renamed = {each.name for each in found if each.item not in (None, each.name) and times[each.name] == 1}
+    alone = renamed - _bound(bare) if renamed else renamed
+    return tuple(replace(each, is_alone=True) if each.name in alone else each for each in found)
+
+
+def _bound(text: bytes) -> set[str]:
+    """The names that a file may give to something beside what it imports."""
+    given = [part for each in _BINDINGS for part in each.findall(text)]
+    assigned = (line.partition(b"=") for line in text.split(b"\n") if b"=" in line)
+    given += (
+        before for before, _, _ in assigned if b"(" not in before
+    )  # what is within brackets names a parameter
+    found = {word for part in given for word in _words(part)}
+    named = Counter(word for part in _AS.findall(text) for word in _words(part))
+    return found | {word for word, count in named.items() if count > 1}
+
+
+def _words(given: bytes) -> list[str]:
+    return _WORD.findall(given.decode("utf-8", "replace"))
 
 
 def _modules(text: bytes) -> Iterator[Imported]:

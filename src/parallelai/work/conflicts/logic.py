@@ -240,12 +240,15 @@ def clashes(
     definition is gone from still gives its users something of that name.
     """
     names = {each.bare: each for each in gone}
+    renamed = _renamed(gone, user)
     found: list[Clash] = []
     for use in uses:
-        each = names.get(use.name)
+        each = renamed.get(use.name) or names.get(use.name)
         line = user.lines.get(use.line)
-        source = _source(each, line, user) if each is not None and line is not None else None
-        if each is None or source is None or use.name in user.own:
+        if each is None or line is None or use.name in user.own:
+            continue
+        source = _source(each, line, user, use.name)
+        if source is None:
             continue
         is_changed = each.what == "changed"
         is_named = source.is_named and (is_changed or not is_passed_on(each))
@@ -265,9 +268,27 @@ class _Source:
     module: str = ""
 
 
-def _source(gone: Broken, line: str, user: User) -> _Source | None:
-    """From where a use on a line wants a name; None where it is another's than the file's that it is gone from."""
-    owner = owner_in(line, gone.bare)
+def _renamed(gone: Sequence[Broken], user: User) -> dict[str, Broken]:
+    """The names of its own by which a file calls functions that are changed: `from io import read as load`."""
+    return {
+        each.name: one
+        for each in user.imports
+        for one in gone
+        if each.is_alone and one.what == "changed" and each.item == one.name
+        if wanted_from((each,), one.name, "", user.path, one.path) is not None
+    }
+
+
+def _source(gone: Broken, line: str, user: User, name: str) -> _Source | None:
+    """From where a use on a line wants a name; None where it is another's than the file's that it is gone from.
+
+    `name` is what the definition is called there.
+    """
+    owner = owner_in(line, name)
+    if name != gone.bare:
+        imports = [each for each in user.imports if each.name == name]
+        module = wanted_from(imports, gone.bare, "", user.path, gone.path) if owner == "" else None
+        return _from(module, user, gone)
     if "." in gone.name or user.path == gone.path or language_of(user.path) != "python":
         is_named = (
             gone.what != "changed" and "." not in gone.name and imports_from(line, user.path, gone.path)
@@ -275,7 +296,10 @@ def _source(gone: Broken, line: str, user: User) -> _Source | None:
         return None if _is_others(gone, line, user.words) else _Source(is_named)
     if owner is None or (owner and all(each.name != owner for each in user.imports)):
         return None if _is_others(gone, line, user.words) else _Source()
-    module = wanted_from(user.imports, gone.bare, owner, user.path, gone.path)
+    return _from(wanted_from(user.imports, gone.bare, owner, user.path, gone.path), user, gone)
+
+
+def _from(module: str | None, user: User, gone: Broken) -> _Source | None:
     if module is None:
         return None
     return _Source(bool(module) and reach(module, user.path, gone.path) is not None, module)

@@ -240,10 +240,11 @@ def _said_of_checkout(moved: Moved, is_along: bool) -> str:
 def _said_of_index(before: Standing, found: Found | None) -> list[str]:
     if found is None:
         return []
-    names = (shlex.quote(str(path)) for path in (found.kept, before.git_dir / "index"))
-    way_back = f"`cp {' '.join(names)}` goes back"
+    index = before.git_dir / "index"
+    names = (shlex.quote(str(path)) for path in (found.kept, index))
+    way_back = f"`cp {' '.join(names)}` goes back" if found.kept else "`git reset` makes it anew"
     if not found.is_ours:
-        return [said("index", f"changed: {_YOU}; {way_back}")]
+        return [said("index", f"{'changed' if index.exists() else 'gone'}: {_YOU}; {way_back}")]
     if not found.is_back:
         return [said("index", f"changed, could not be put back: {way_back}")]
     return [said("index", f"back as it was; what lay there is in `{found.kept}`; {_STATUS}")]

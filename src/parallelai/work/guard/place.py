@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import Internal
+from parallelai.git.paths import as_named
 from parallelai.git.plumbing import EXACT, Git, failure
 from parallelai.git.repository import Repository
 from parallelai.processes import Completed
@@ -122,6 +123,7 @@ class Place:
         return await filters.as_user(
             settings.repository,
             *_CALM,
+            *as_named(self.worktree),
             *arguments,
             at=self.worktree,
             stdin=stdin,

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from parallelai.engines.planted import read_plain
-from parallelai.git.plumbing import Git
-from parallelai.git.submodules import module_folders, objects_of
+from parallelai.git.plumbing import Git, objects_of
+from parallelai.git.submodules import module_folders
 from parallelai.work.guard.measure import Found
 
 _REPOSITORY = "160000"
-_KINDS = ("refs/remotes/", "refs/tags/")
+PUBLISHED = ("refs/remotes/", "refs/tags/")
+"""The refs that tell what remotes have."""
 _MOST_BYTES = 64 * 1024 * 1024
 _NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -47,7 +48,7 @@ def _is_moved(row: Found) -> bool:
 
 async def _is_published(folder: Path, commit: str) -> bool:
     """Whether a ref of a remote, or a tag, leads to a commit."""
-    tips = await asyncio.to_thread(_tips, folder)
+    tips = set((await asyncio.to_thread(refs_in, folder, PUBLISHED)).values())
     async with objects_of(folder, commit) as git:
         (git.git_dir / "shallow").write_bytes(_content(folder / "shallow"))
         if (await git.attempt("cat-file", "-e", f"{commit}^{{commit}}")).exit != 0:
@@ -58,18 +59,22 @@ async def _is_published(folder: Path, commit: str) -> bool:
     return beyond.exit == 0 and not beyond.stdout.strip()
 
 
-def _tips(folder: Path) -> set[str]:
-    """The objects that refs of remotes, and tags, are at; read without git, which would obey the folder's settings."""
+def refs_in(folder: Path, kinds: tuple[str, ...]) -> dict[str, str]:
+    """The refs whose names begin so, with the objects that they are at.
+
+    They are read without git, which would obey the folder's settings.
+    """
     refs: dict[str, str] = {}
     for line in os.fsdecode(_content(folder / "packed-refs")).splitlines():
         tip, _, name = line.partition(" ")
-        if name.startswith(_KINDS):
+        if name.startswith(kinds):
             refs[name] = tip
-    for kind in _KINDS:
-        for above, _, names in os.walk(folder / kind):
-            for path in (Path(above, name) for name in names):
-                refs[path.relative_to(folder).as_posix()] = os.fsdecode(_content(path)).strip()
-    return {tip for tip in refs.values() if _NAME.fullmatch(tip)}
+    for above, _, names in os.walk(folder / "refs"):
+        for path in (Path(above, name) for name in names):
+            name = path.relative_to(folder).as_posix()
+            if name.startswith(kinds):
+                refs[name] = os.fsdecode(_content(path)).strip()
+    return {name: tip for name, tip in refs.items() if _NAME.fullmatch(tip)}
 
 
 def _content(path: Path) -> bytes:

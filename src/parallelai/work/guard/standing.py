@@ -73,7 +73,8 @@ class Found:
     """What became of HEAD or the index: `is_ours` says that a program of the attempt did it, `is_back` that it is back.
 
     `was` and `now` are HEAD's places; `at` is the commit of the files, where HEAD alone was put back. `kept` is where
-    the index lies that does not count: the one that was found where the old one is back, else the old one.
+    the index lies that does not count: the one that was found where the old one is back, else the old one; None where
+    `git reset` makes one as good.
     """
 
     is_ours: bool
@@ -167,6 +168,8 @@ class Checkout:
         others, own = await evidence.others(), await evidence.own()
         if head != before.head or self._is_last(others, path):
             return None
+        if _mark(path) is None and before.index.name != _NO_INDEX and not is_moved:
+            return await self._gone(before, commit, aside)
         if has_stashed((*others, *own), self._repository.root):
             return None
         is_ours = is_moved or self._is_last(own, path)
@@ -177,6 +180,22 @@ class Checkout:
             if index is None or not await self._differs(index, path):
                 return None
             return await self._put_index(index, path, aside, is_ours=True)
+
+    async def _gone(self, before: Standing, commit: str | None, aside: Path) -> Found:
+        """What is told where there is no index any more: no command of git takes it away, so nobody knows who did.
+
+        Kept is the index as it would be by now, where something was staged: else git makes one that is no other.
+        """
+        kept = None
+        with temporary_folder("index") as folder:
+            index = await self._index_at(before, commit, folder)
+            if index is not None and await self._has_staged(index, str(commit)):
+                kept = await asyncio.to_thread(_keep_aside, index, aside)
+        return Found(False, False, kept=kept)
+
+    async def _has_staged(self, index: Path, commit: str) -> bool:
+        git = Git(self._repository.common, index=index)
+        return (await git.attempt("diff-index", "--cached", "--quiet", commit, "--")).exit != 0
 
     async def _index_at(self, before: Standing, commit: str | None, folder: Path) -> Path | None:
         """Make the index that it would be at a later commit; None where what was staged stands against that."""

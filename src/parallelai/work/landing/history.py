@@ -12,22 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
-from parallelai.work.landing.messages import LANDS, UNDOES
 from parallelai.work.landing.records import Candidate, candidate_of
+from parallelai.work.landing.reverts import ByHand, latest, reverts
+from parallelai.work.landing.rows import Row, first_parents
 from parallelai.work.streams.record import Landed, Stream
-
-_MOST = 20_000
-_FORMAT = f"%H%x00%P%x00%(trailers:key={LANDS},valueonly)%x00%(trailers:key={UNDOES},valueonly)%x00%x01"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A first-parent commit of the target, with the hashes of the tips that it landed or took back."""
-
-    commit: str
-    parents: tuple[str, ...]
-    lands: tuple[str, ...] = ()
-    undoes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +39,10 @@ async def look_up(
     """Find which candidates the target's tip holds already. `pending` is the branch that the tip is of."""
     found = History()
     rows = await first_parents(repository, tip, [one.commit for one in candidates])
-    newest: dict[str, tuple[Row, bool]] = {}
-    for row in rows:
-        for commit in row.lands:
-            newest.setdefault(commit, (row, True))
-        for commit in row.undoes:
-            newest.setdefault(commit, (row, False))
+    # Branches that no plan made are left to people: patterns name many, and nothing says which of them were taken back.
+    is_planned = any(one.worktree is not None for one in candidates)
+    by_hand = await reverts(repository, tip, rows) if is_planned else {}
+    newest = latest(rows, by_hand)
     for candidate in candidates:
         by = await _landing(repository, tip, candidate, newest)
         if by is not None:
@@ -64,7 +50,7 @@ async def look_up(
             tree = await repository.tree(by.commit)
             found.landed[candidate.name] = Landed(target, before, by.commit, tree, pending)
         else:
-            await _stand_in(repository, candidate, newest, found.stand_ins)
+            await _stand_in(repository, candidate, newest, by_hand, found.stand_ins)
     squashed = await _squashed(repository, tip, candidates, newest)
     return History(found.landed, found.stand_ins, squashed)
 
@@ -93,20 +79,6 @@ async def _squashed(
         if any([await repository.ancestor(commit, one.commit) for one in candidates]):
             found.append(commit)
     return tuple(found)
-
-
-async def first_parents(repository: Repository, tip: str, others: Sequence[str]) -> list[Row]:
-    """The first-parent commits of a tip, newest first, since where all the others left it."""
-    common = await repository.git.attempt("merge-base", "--octopus", tip, *others)
-    since = [f"^{os.fsdecode(common.stdout).strip()}"] if common.exit == 0 and common.stdout.strip() else []
-    done = await repository.git.run(
-        *("log", "--first-parent", f"--max-count={_MOST}", f"--format={_FORMAT}", tip, *since, "--")
-    )
-    rows = []
-    for block in done.decode("utf-8", "replace").split("\x01")[:-1]:
-        commit, parents, lands, undoes, _ = block.lstrip("\n").split("\0")
-        rows.append(Row(commit, tuple(parents.split()), tuple(lands.split()), tuple(undoes.split())))
-    return rows
 
 
 async def _landing(
@@ -156,7 +128,11 @@ async def _holds(repository: Repository, row: Row, commit: str) -> bool:
 
 
 async def _stand_in(
-    repository: Repository, candidate: Candidate, newest: dict[str, tuple[Row, bool]], found: dict[str, str]
+    repository: Repository,
+    candidate: Candidate,
+    newest: dict[str, tuple[Row, bool]],
+    by_hand: ByHand,
+    found: dict[str, str],
 ) -> None:
     """Where work of a candidate was landed and taken back, git's merge base would leave it out for good.
 
@@ -165,6 +141,9 @@ async def _stand_in(
     """
     for commit, (row, is_landed) in newest.items():
         if is_landed or not await repository.ancestor(commit, candidate.commit):
+            continue
+        is_own = commit == candidate.commit or not await repository.ancestor(commit, candidate.base)
+        if row.commit in by_hand and not is_own:  # a merge of anything, such as of what was pulled
             continue
         landed = await introduced(repository, row.commit, commit)
         if landed.commit != commit and await repository.ancestor(landed.commit, candidate.commit):

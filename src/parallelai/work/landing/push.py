@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from parallelai.git.repository import Repository
@@ -104,6 +104,16 @@ async def remote_of(repository: Repository, branch: str) -> Remote | None:
         return None
     is_tracked = chosen == upstream and merged is not None and merged.startswith("refs/heads/")
     return Remote(chosen, merged.removeprefix("refs/heads/") if merged and is_tracked else branch)
+
+
+async def not_there(repository: Repository, target: str, commits: Collection[str]) -> frozenset[str]:
+    """Give those commits of a target that its remote has not, as far as git knows: a person may have pushed them."""
+    remote = await remote_of(repository, target)
+    tip = await repository.commit(f"refs/remotes/{remote}") if remote is not None else None
+    if tip is None:
+        return frozenset(commits)
+    listed = await repository.git.line("rev-list", "--ignore-missing", *commits, f"^{tip}", "--")
+    return frozenset(commits) & frozenset(listed.split("\n"))
 
 
 async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring: Bring) -> ErrorRecord | None:

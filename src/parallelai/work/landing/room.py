@@ -1,14 +1,17 @@
-"""Whether a checkout's disk has room for the files that a landing brings.
+"""Whether a checkout's disk has room for the files that a landing brings, and takes them.
 
-git verifies a checkout before it touches it, but not the disk: where that is full it stops in the middle, and
-leaves a checkout that is neither the old nor the new commit.
+git verifies a checkout before it touches it, but not the disk, nor the rights to its folders: where that is full, or
+one of these is somebody else's, it stops in the middle, and leaves a checkout that is neither the old nor the new
+commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from parallelai.git.repository import Repository
 
@@ -24,6 +27,23 @@ async def has_room(repository: Repository, place: Path, old: str, new: str) -> b
     folders = (place, repository.common)
     free = await asyncio.to_thread(lambda: min(shutil.disk_usage(folder).free for folder in folders))
     return free >= PLENTY_BYTES or free >= SPARE_BYTES + await _size(repository, old, new)
+
+
+async def closed(repository: Repository, place: Path, old: str, new: str) -> str | None:
+    """A folder of a checkout at `place` in which we may not write, and in which two commits differ, if there is one."""
+    listed = await repository.git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+    folders = {str(PurePosixPath(os.fsdecode(name)).parent) for name in listed.split(b"\0") if name}
+    return await asyncio.to_thread(_first_closed, place, folders)
+
+
+def _first_closed(place: Path, folders: Iterable[str]) -> str | None:
+    for name in sorted(folders):
+        folder = place / name
+        while folder != place and not folder.is_dir():
+            folder = folder.parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return str(folder)
+    return None
 
 
 async def _size(repository: Repository, old: str, new: str) -> int:

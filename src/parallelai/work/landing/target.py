@@ -16,8 +16,9 @@ from typing import Literal
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
+from parallelai.results.printable import visible
 from parallelai.work.landing.refusing import reason
-from parallelai.work.landing.room import has_room
+from parallelai.work.landing.room import closed, has_room
 from parallelai.work.streams.base import RECORDED, PendingError, pending_of, recorded_ref
 from parallelai.work.streams.places import entries, first_line, is_linked
 
@@ -159,6 +160,8 @@ class Target:
         """Have git move a checkout and its branch. What counts is where the branch is afterwards."""
         if not await has_room(self._repository, place, expected, to):
             return self._refused("its disk has no room for the files that come with it", place)
+        if (folder := await closed(self._repository, place, expected, to)) is not None:
+            return self._refused(f"you may not write in `{visible(folder)}`: change its rights", place)
         said = ""
         for attempt in range(_LOCKED_TRIES):
             if await self._repository.commit(ref) != expected:

@@ -17,12 +17,13 @@ from parallelai.git import merging as git_merging
 from parallelai.git.merging import Merged
 from parallelai.git.plumbing import in_parts
 from parallelai.git.repository import Repository
-from parallelai.work.landing import history, messages
+from parallelai.work.landing import messages
 from parallelai.work.landing.commits import Committing
 from parallelai.work.landing.explaining import broken_gate, fails_without
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.records import Gates, Plan, Tell, Verdict
 from parallelai.work.landing.refusing import waits
+from parallelai.work.landing.rows import first_parents
 from parallelai.work.landing.session import MOVES
 from parallelai.work.landing.target import Target, Worktrees
 from parallelai.work.streams.landed import landed_by_content
@@ -119,7 +120,7 @@ async def _range(repository: Repository, landed: Landed, commit: str | None) -> 
 
 async def _brought(repository: Repository, before: str, after: str) -> tuple[str, ...]:
     """The tips that a landing brought: by its trailers, else its second parent."""
-    rows = [row for row in await history.first_parents(repository, after, [before]) if row.commit != before]
+    rows = [row for row in await first_parents(repository, after, [before]) if row.commit != before]
     lands = tuple(commit for row in rows for commit in row.lands)
     return lands or tuple(parent for row in rows for parent in row.parents[1:])
 
@@ -128,7 +129,7 @@ async def _done(
     repository: Repository, landed: Landed, tip: str, pending: str | None, hashes: Sequence[str]
 ) -> Landed | None:
     """The commit that has taken it back already, unless it landed again since then."""
-    for row in await history.first_parents(repository, tip, [landed.commit]):
+    for row in await first_parents(repository, tip, [landed.commit]):
         if set(row.lands) & set(hashes):
             return None
         if set(hashes) & set(row.undoes):

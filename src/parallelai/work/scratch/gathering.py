@@ -106,9 +106,11 @@ def listing(names: Iterable[str]) -> bytes:
 
 def check_room(folder: Path, needed_bytes: int) -> None:
     """See that so much fits on the disk of a folder, and something stays free. Raises `StoreFullError`."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + SPARE_BYTES:
-        said = f"only {free // 1_000_000} MB are free in `{folder}`, and {needed_bytes // 1_000_000} MB are needed"
+    free, needed = shutil.disk_usage(folder).free, needed_bytes + SPARE_BYTES
+    if free < needed:
+        said = (
+            f"only {free // 1_000_000} MB are free in `{folder}`, and {needed // 1_000_000 + 1} MB are needed"
+        )
         raise StoreFullError(said, next="make room there, and try again")
 
 

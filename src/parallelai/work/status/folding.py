@@ -16,7 +16,7 @@ from parallelai.records import Usage, to_json
 from parallelai.run.approving import UNMET
 from parallelai.work.landing.waiting import Waiting
 from parallelai.work.status.progress import UNDONE, Progress, last_words
-from parallelai.work.streams.record import Stream, is_refused, is_undone, pending_part
+from parallelai.work.streams.record import Stream, how_taken_back, is_refused, is_undone, pending_part
 
 SCHEMA = "parallelai/status/1"
 LOST = "lost"
@@ -65,6 +65,7 @@ class StreamStatus:
         pending: the branch that holds what landed, or took a landing back, while the target could not follow; `why`
             says what to do then.
         pushed: the remote's branch that has what landed, where it was pushed.
+        is_push_left: whether its plan pushes what landed, and that has not come to be; `why` says what does it.
     """
 
     name: str
@@ -93,6 +94,7 @@ class StreamStatus:
     landed: str | None = None  # the commit
     pending: str | None = None
     pushed: str | None = None
+    is_push_left: bool = False
 
 
 def status_of(
@@ -271,7 +273,7 @@ def _why_decided(stream: Stream, progress: Progress) -> str | None:
     if stream.state == "dropped":
         return f"it was dropped; its work is kept in `{stream.patch}`" if stream.patch else "it was dropped"
     if is_undone(stream):
-        return f"its landing was taken back; `parallelai work land {stream.name}` lands it again"
+        return f"its landing {how_taken_back(stream)}; `parallelai work land {stream.name}` lands it again"
     return f"{stream.refused}; {_after_refusal(stream)}" if _is_refused(stream, progress) else None
 
 

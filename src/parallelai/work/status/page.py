@@ -126,6 +126,7 @@ def _verdict(status: StreamStatus) -> str:
         said = f"landed on {status.pending or status.target} as {status.landed[:10]}"
         said += ", not yet taken over" if status.pending else ""
         said += f", pushed to {status.pushed}" if status.pushed else ""
+        said += f", {status.why}" if status.is_push_left else ""
     elif status.pending:
         said = f"taken back on {status.pending}, not yet taken over"
     extras = []

@@ -41,7 +41,9 @@ def finish(path: Path) -> None:
     sweep(path)
 
 
-def sweep(path: Path) -> None:
-    """Remove what was to be removed before a crash."""
-    for left in path.parent.glob(f".{path.name}.removed-????????"):
+def sweep(path: Path) -> Path | None:
+    """Remove what was to be removed before a crash; gives what may not be: a container filled it as somebody else."""
+    found = list(path.parent.glob(f".{path.name}.removed-????????"))
+    for left in found:
         remove(left)
+    return next((left for left in found if left.exists()), None)

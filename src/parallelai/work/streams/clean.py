@@ -20,13 +20,23 @@ from parallelai.git.repository import Repository
 from parallelai.processes.removing import remove as remove_folder
 from parallelai.store.files import write_whole
 from parallelai.work.landing.history import to_merge
+from parallelai.work.landing.rows import rows_of
 from parallelai.work.sheltering import folder_of
-from parallelai.work.streams import aside
+from parallelai.work.streams import aside, inner
 from parallelai.work.streams.adopting import brought_in, merging_in
+from parallelai.work.streams.kept import (
+    Kept,
+    as_worktree,
+    lands,
+    not_ours,
+    removes,
+    taken_back,
+    uncommitted,
+    unlock,
+)
 from parallelai.work.streams.landed import is_taken_over, landed_by_content
 from parallelai.work.streams.left import Left, keep, listed
 from parallelai.work.streams.locks import clear_stale, making
-from parallelai.work.streams.more import commits_all
 from parallelai.work.streams.moved import back, moved_to, refuse_moved
 from parallelai.work.streams.now import Now, measure
 from parallelai.work.streams.places import QUIET, Entry, Place, entries, entry_of
@@ -39,21 +49,16 @@ Release = Callable[[Stream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept of the workstream `name`: why, and the command that would save its work, or let it go."""
-
-    name: str
-    why: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
 class Removed:
-    """A workstream whose worktree and branch are gone. `branch` is None where that stayed, or was gone."""
+    """A workstream whose worktree and branch are gone. `branch` is None where that stayed, or was gone.
+
+    `left` is a folder with what is not ours to remove of it, if there was something.
+    """
 
     stream: Stream
     worktree: str
     branch: str | None
+    left: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ async def removable(repository: Repository, streams: Streams, *, in_use: Collect
         aside.put_back(Path(stream.worktree))
         if not await is_there(repository, stream):
             continue
-        reason = await _reason(repository, stream, in_use)
+        reason = await _reason(repository, streams, stream, in_use)
         if reason is None:
             good.append(stream)
         else:
@@ -109,6 +114,13 @@ async def remove(
     """
     async with making(streams.state):
         return await _remove(repository, streams, stream, in_use, release)
+
+
+def what_stays(done: Removed | Kept) -> list[Kept]:
+    """What is told of what is there after `remove`. Pure."""
+    if isinstance(done, Kept):
+        return [done]
+    return [] if done.left is None else [not_ours(done.stream.name, done.left)]
 
 
 async def clear_for_next(repository: Repository, streams: Streams, before: Stream) -> None:
@@ -138,7 +150,7 @@ async def drop(
         entry = entry_of(repository, Path(stream.worktree))
         if entry is not None and entry.locked is not None and entry.locked != "initializing":
             raise UsageError(
-                f"the worktree `{stream.worktree}` is locked", next=f"`{_unlock(stream.worktree)}`"
+                f"the worktree `{stream.worktree}` is locked", next=f"`{unlock(stream.worktree)}`"
             )
         await asyncio.to_thread(clear_stale, repository, stream)
         now = await _now(repository, stream, entry)
@@ -148,7 +160,10 @@ async def drop(
         place = Place(repository, replace(entry, path=path)) if entry is not None and path.is_dir() else None
         own, left = (now, _lost(stream, entry)) if place is None else await _own(place, stream, now)
         patch = None if is_kept else await _keep(repository, stream, own, place, patches)
-        notes = await _let_go(repository, stream, now)
+        if place is not None:
+            edits = await inner.edits(place, streams, stream, now)
+            left += () if edits is None else (await edits.keep(),)
+        notes = await _let_go(repository, stream, now, place)
         known = None if patch is None else str(patch)
         state: State = "landed" if stream.state == "landed" else "dropped"
         dropped = streams.update(
@@ -156,6 +171,8 @@ async def drop(
         )
         if not notes:
             await _forget_worktree(repository, streams, dropped, now.tip)
+            if (stuck := await asyncio.to_thread(aside.sweep, path)) is not None:
+                left += (f"`{stuck}` is not yours to remove: `{removes(stuck)}`",)
         if release is not None:
             await release(dropped)
         return Dropped(dropped, patch, (*left, *notes))
@@ -177,7 +194,9 @@ def _taken_out(left: Left) -> Kept:
     return Kept(left.name, said, left.takes)
 
 
-async def _reason(repository: Repository, stream: Stream, in_use: Collection[str]) -> Kept | None:
+async def _reason(
+    repository: Repository, streams: Streams, stream: Stream, in_use: Collection[str]
+) -> Kept | None:
     """Why a workstream has to stay; None where it may go."""
     name = shlex.quote(stream.name)
     if stream.name in in_use:
@@ -193,10 +212,10 @@ async def _reason(repository: Repository, stream: Stream, in_use: Collection[str
             only = "--ff-only " if is_behind else ""
             command = f"git -C {shlex.quote(str(repository.root))} merge {only}{shlex.quote(pending)}"
             return Kept(stream.name, f"it landed on `{pending}`, which `{stream.target}` has not", command)
-    return await _worktree_reason(repository, stream) or await _branch_reason(repository, stream)
+    return await _worktree_reason(repository, streams, stream) or await _branch_reason(repository, stream)
 
 
-async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | None:
+async def _worktree_reason(repository: Repository, streams: Streams, stream: Stream) -> Kept | None:
     path = Path(stream.worktree)
     entry = entry_of(repository, path)
     shown = shlex.quote(str(path))
@@ -205,10 +224,10 @@ async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | Non
         return Kept(stream.name, f"its worktree was moved to `{elsewhere}`", back(elsewhere, stream))
     if entry is None:
         if os.path.lexists(path):
-            return Kept(stream.name, f"`{path}` is no worktree any more", _as_worktree(stream))
+            return Kept(stream.name, f"`{path}` is no worktree any more", as_worktree(stream))
         return None
     if entry.locked is not None:
-        return Kept(stream.name, "its worktree is locked", _unlock(str(path)))
+        return Kept(stream.name, "its worktree is locked", unlock(str(path)))
     if not path.is_dir():
         return None
     if any((entry.admin / left).exists() for left in UNFINISHED):  # git switches to no branch then
@@ -218,9 +237,19 @@ async def _worktree_reason(repository: Repository, stream: Stream) -> Kept | Non
     if entry.branch != stream.branch:
         command = f"git -C {shown} switch {shlex.quote(stream.branch)}"
         return Kept(stream.name, f"its worktree is not on `{stream.branch}`", command)
-    now = await measure(repository, stream)
+    return await _content_reason(Place(repository, replace(entry, path=path)), streams, stream)
+
+
+async def _content_reason(place: Place, streams: Streams, stream: Stream) -> Kept | None:
+    now = await measure(place.repository, stream)
+    if (unsafe := await inner.unsafe(place, stream, now)) is not None:
+        return Kept(stream.name, unsafe.said, unsafe.command)
     if now.changed or now.left_out:
-        return _uncommitted(stream, now)
+        return uncommitted(stream, now)
+    if edits := await inner.edits(place, streams, stream, now):
+        how = "drop" if is_finished(stream) else "done"
+        said = f"{edits.said} is in no commit: `parallelai work {how}` keeps it as a patch"
+        return Kept(stream.name, said, f"parallelai work {how} {shlex.quote(stream.name)}")
     return None
 
 
@@ -240,14 +269,20 @@ async def _branch_reason(repository: Repository, stream: Stream) -> Kept | None:
         command = f"git branch {shlex.quote(stream.target)} {last}"
         return Kept(stream.name, f"its target `{stream.target}` is gone", command)
     if await landed_by_content(repository, tip, target):
-        if stream.landed is not None or await _still_holds(repository, stream, tip, target):
+        if await _is_ours(repository, stream) or await _still_holds(repository, stream, tip, target):
             return None
-        return _taken_back(stream, tip)
-    command = _lands(stream, tip)
+        return taken_back(stream, tip)
+    command = lands(stream, tip)
     if stream.landed is not None and await repository.ancestor(stream.landed.commit, target):
         # Its own landing is over: what came to the branch since lands as that of any other branch.
         command = f"parallelai work land --branches {shlex.quote(stream.branch)}"
     return Kept(stream.name, f"its work is not in `{stream.target}`", command)
+
+
+async def _is_ours(repository: Repository, stream: Stream) -> bool:
+    """Whether a commit of ours landed it: what a person merged, a person may have taken back without a word of it."""
+    landed = stream.landed
+    return landed is not None and any(row.lands for row in await rows_of(repository, [landed.commit]))
 
 
 async def _still_holds(repository: Repository, stream: Stream, tip: str, target: str) -> bool:
@@ -257,58 +292,6 @@ async def _still_holds(repository: Repository, stream: Stream, tip: str, target:
     changed = {path for path in listed.split(b"\0") if path}
     differing = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, target)
     return changed.isdisjoint(differing.split(b"\0"))
-
-
-def _taken_back(stream: Stream, tip: str) -> Kept:
-    """What is told of work that the target had, and has not as it was: by `work undo`, or by somebody's hand."""
-    name = shlex.quote(stream.name)
-    where = f"what it did is on `{stream.branch}`{'' if Path(stream.worktree).is_dir() else ', without a worktree'}"
-    if (
-        stream.undone is None and stream.undone_by is None
-    ):  # git takes a merge for done, and lands nothing of it
-        said = f"its work was in `{stream.target}`, and was taken back or changed there since: {where}"
-        return Kept(stream.name, f"{said}; given up, it is kept as a patch", f"parallelai work drop {name}")
-    drops = f"`parallelai work drop {name}` gives it up, and keeps it as a patch"
-    return Kept(stream.name, f"its landing was taken back: {where}; {drops}", _lands(stream, tip))
-
-
-def _lands(stream: Stream, tip: str) -> str:
-    """The command that lands what is on the branch: a person calls it ready first, in a worktree."""
-    plan, name = shlex.quote(stream.plan), shlex.quote(stream.name)
-    words = [f"parallelai work land {name}"]
-    is_ready = is_finished(stream) or (stream.state == "done" and tip == stream.head)
-    if not is_ready:
-        words.insert(0, f"parallelai work done {name}")
-        if not Path(stream.worktree).is_dir():
-            words.insert(0, f"parallelai work start {plan} {name}")
-    return " && ".join(words)
-
-
-def _uncommitted(stream: Stream, now: Now) -> Kept:
-    """What is told of what lies in a worktree, and the command that commits it."""
-    shown, name = shlex.quote(stream.worktree), shlex.quote(stream.name)
-    paths = (*now.changed, *now.left_out)
-    named = ", ".join(f"`{each}`" for each in paths[:3])
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    command = f"parallelai work done {name}"
-    if not os.path.lexists(Path(stream.worktree) / ".git"):  # no git finds its way from there
-        command = _as_worktree(stream)
-    elif not now.changed:  # git cannot record the rest
-        command = f"git -C {shown} status"
-    elif is_finished(stream):
-        command = commits_all(stream)
-    return Kept(stream.name, f"what is in its worktree is not committed: {named}{more}", command)
-
-
-def _as_worktree(stream: Stream) -> str:
-    """The command for a folder that git takes for no worktree: it is made one again, or put away."""
-    if is_finished(stream):
-        return shlex.join(["mv", stream.worktree, f"{stream.worktree}-kept"])
-    return shlex.join(["parallelai", "work", "start", stream.plan, stream.name])
-
-
-def _unlock(path: str) -> str:
-    return f"git worktree unlock {shlex.quote(path)}"
 
 
 # -- removing
@@ -324,7 +307,7 @@ async def _remove(
     path = Path(stream.worktree)
     aside.put_back(path)
     await asyncio.to_thread(clear_stale, repository, stream)
-    reason = await _reason(repository, stream, in_use)
+    reason = await _reason(repository, streams, stream, in_use)
     if reason is not None:
         return reason
     tip = await repository.commit(f"refs/heads/{stream.branch}")
@@ -336,7 +319,7 @@ async def _remove(
     branch = await _forget_worktree(repository, streams, stream, tip)
     if release is not None:
         await release(stream)
-    return Removed(stream, stream.worktree, branch)
+    return Removed(stream, stream.worktree, branch, await asyncio.to_thread(aside.sweep, path))
 
 
 async def _is_same(repository: Repository, stream: Stream, tip: str | None) -> bool:
@@ -388,7 +371,7 @@ async def _now(repository: Repository, stream: Stream, entry: Entry | None) -> N
         return await measure(repository, stream)
     if os.path.lexists(stream.worktree):
         raise UsageError(
-            f"`{stream.worktree}` is no worktree any more", next=f"`{_as_worktree(stream)}`, then try again"
+            f"`{stream.worktree}` is no worktree any more", next=f"`{as_worktree(stream)}`, then try again"
         )
     tip = await repository.commit(f"refs/heads/{stream.branch}") or await repository.commit(stream.head)
     return Now(tip or stream.base, tip or stream.base)
@@ -456,8 +439,12 @@ def _holds(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
-async def _let_go(repository: Repository, stream: Stream, now: Now) -> list[str]:
+async def _let_go(repository: Repository, stream: Stream, now: Now, place: Place | None) -> list[str]:
     """Move the folder aside once all of it is kept; gives why it has to stay, if so."""
+    unsafe = None if place is None else await inner.unsafe(place, stream, now)
+    if unsafe is not None:
+        how = f"`{unsafe.command}`, then `parallelai work drop {shlex.quote(stream.name)}` again"
+        return [f"`{stream.worktree}` stays: {unsafe.said}: {how}"]
     if now.left_out:
         shown = ", ".join(f"`{each}`" for each in now.left_out[:5])
         how = f"move that away, then `parallelai work drop {shlex.quote(stream.name)}` again"

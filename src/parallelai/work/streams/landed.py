@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from parallelai.git.merging import merge_all
 from parallelai.git.repository import Repository, open_repository
+from parallelai.work.landing.reverts import reverted
 from parallelai.work.streams.base import LANDING, recorded_ref
 from parallelai.work.streams.now import paths
 from parallelai.work.streams.record import Landed, Stream, pending_part
@@ -56,6 +58,8 @@ async def held_since(repository: Repository, stream: Stream, commit: str) -> str
     if (
         target is None or stream.undone is not None or stream.undone_by is not None
     ):  # it has more than it holds
+        return stream.base
+    if await reverted(repository, [replace(stream, head=commit)]):
         return stream.base
     if await landed_by_content(repository, commit, target):
         return commit

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from parallelai.errors import BusyError
+from parallelai.errors import BusyError, Unavailable
 from parallelai.git.repository import Repository
 from parallelai.store.files import sync_folder
-from parallelai.store.lock import FileLock
+from parallelai.store.lock import FileLock, owner
 from parallelai.work.streams.indexes import clear_index
 from parallelai.work.streams.places import entry_of
 from parallelai.work.streams.record import Stream
@@ -45,6 +45,18 @@ async def making(state: Path) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
+
+
+def in_use(state: Path, name: str) -> FileLock:
+    """Be the only process that works in a workstream's worktree, until the lock is released. Raises `Unavailable`."""
+    folder = state / "work" / "in-use"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(folder / f"{name}.lock")
+    if not lock.acquire():
+        said = f"another run works on `{name}` now ({owner(lock.path)})"
+        raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")
+    lock.sign()
+    return lock
 
 
 def clear_stale(repository: Repository, stream: Stream) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallelai.errors import Trespass
+from parallelai.git.paths import as_named
 from parallelai.git.plumbing import EXACT, failure
 from parallelai.git.repository import SECONDS, Repository
 from parallelai.processes import Completed
@@ -149,6 +150,7 @@ class Place:
         return await filters.as_user(
             self.repository,
             *QUIET,
+            *as_named(self.path),
             *arguments,
             at=self.path,
             stdin=stdin,

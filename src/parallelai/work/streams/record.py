@@ -86,8 +86,8 @@ class Stream:
         leases: paths that it may change beside its own; `mail`: what it is to be told with its next turn.
         unsettled: files that git could not merge with the target: with conflict markers in them, or the other
             version of one, which lies beside it (`streams.beside`).
-        undone: the landing's commit that `work undo` took back, until the workstream is taken up again;
-            `undone_by`: the commit that did, and whether it waits for the user's checkout, too.
+        undone: the landing's commit that `work undo` took back, or a person's `git revert`, until the workstream is
+            taken up again; `undone_by`: the commit that did, and whether it waits for the user's checkout, too.
         is_ready: whether the worktree was made to its end; a start that was interrupted goes on where not.
         is_by_hand: a person started it, and no assistant has worked in it.
         in_attempt: an attempt works in it; where none does, one was cut off there.
@@ -138,6 +138,36 @@ class Stream:
     def is_approved(self) -> bool:
         """Whether a person gave leave for what it is now: leave for what it was before is none."""
         return self.approved_by is not None and self.approved_head == self.head
+
+
+REVERTED = "reverted by hand"
+"""What is noted of what took a landing back (`Stream.undone_by`), where that was a person's `git revert`."""
+
+
+def taken_back(stream: Stream, by: Landed | None = None) -> Stream:
+    """A workstream or a branch whose landing was taken back, `by` a commit: it is ready to land again."""
+    last = stream.landed.commit if stream.landed is not None else stream.undone or stream.head
+    return replace(
+        stream,
+        state="done",
+        landed=None,
+        undone=last,
+        undone_by=by,
+        approved_by=None,
+        approved_head=None,  # leave was for the landing that is no more
+    )
+
+
+def is_reverted(stream: Stream) -> bool:
+    """Whether a person's `git revert` took its landing back last."""
+    return stream.undone_by is not None and REVERTED in stream.undone_by.notes
+
+
+def how_taken_back(stream: Stream) -> str:
+    """How its landing was taken back, to be told after its name."""
+    if stream.undone_by is None or not is_reverted(stream):
+        return "was taken back"
+    return f"was reverted on `{stream.target}` by {stream.undone_by.commit[:10]}"
 
 
 def is_undone(stream: Stream) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 from parallelai.events import WorkstreamRevisited
 from parallelai.git.repository import Repository
 from parallelai.work.streams.landed import gone
-from parallelai.work.streams.record import Landed, Stream, is_undone
+from parallelai.work.streams.record import Landed, Stream, how_taken_back, is_reverted, is_undone
 from parallelai.work.streams.registry import Streams
 
 Course = Literal["as-it-is", "land", "anew", "leave"]
@@ -109,16 +109,16 @@ def why_left(stream: Stream) -> str:
     if stream.state == "dropped":
         return f"`{stream.name}` was given up; `--new` or `--only {stream.name}` does it again"
     return (
-        f"`{stream.name}` was taken back by `work undo`; `work land {stream.name}`, `--new` or"
+        f"`{stream.name}` {_how(stream)}; `work land {stream.name}`, `--new` or"
         f" `--only {stream.name}` lands it again"
     )
 
 
-def landed_again(landed: Landed, undone: str | None) -> Landed:
-    """Note on a landing that an earlier one, of this commit, was taken back."""
-    if undone is None:
+def landed_again(landed: Landed, before: Stream) -> Landed:
+    """Note on a landing that an earlier one was taken back, as the workstream's record `before` says."""
+    if before.undone is None:
         return landed
-    said = f"was taken back by `work undo` ({undone[:10]}); landed again as {landed.commit[:10]}"
+    said = f"{_how(before)} ({before.undone[:10]}); landed again as {landed.commit[:10]}"
     return replace(landed, notes=(*landed.notes, said))
 
 
@@ -134,4 +134,8 @@ def _why_taken_up(stream: Stream, *, is_lost: bool) -> str:
         return f"landed as {landed.commit[:10]}, and was not pushed"
     if landed is not None:
         return f"landed as {landed.commit[:10]}, which is not on `{landed.target}` any more"
-    return "was given up" if stream.state == "dropped" else "was taken back by `work undo`"
+    return "was given up" if stream.state == "dropped" else _how(stream)
+
+
+def _how(stream: Stream) -> str:
+    return how_taken_back(stream) if is_reverted(stream) else "was taken back by `work undo`"

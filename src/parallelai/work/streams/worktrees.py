@@ -184,6 +184,10 @@ async def _prepared(
     )
     stream = streams.update(stream.name, lambda known: _with_brought(known, noted))
     notes = list(bring.notes)
+    if noted.is_sparse and not stream.sparse:
+        notes.append(
+            "your checkout is sparse, and so is the worktree: `workspace: {sparse: …}` names other files"
+        )
     await asyncio.to_thread(bringing.bring, repository, stream, bring)
     for each in modules:
         await lay_out(each, place.path)

@@ -1,0 +1,104 @@
+"""What is in the submodules of a worktree, and nowhere else, is not removed with it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from repositories import Repository
+from streams_support import RULES, Project, project
+
+from parallelai.work.guard import inside
+from parallelai.work.guard.place import Settings
+from parallelai.work.streams.clean import Removed, drop, remove
+from parallelai.work.streams.kept import Kept
+from parallelai.work.streams.record import Stream
+
+FILE = ("-c", "protocol.file.allow=always")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> Project:
+    """A checkout with a library in it."""
+    library = Repository.start(tmp_path / "library")
+    library.commit({"lib.txt": "1\n"})
+    made = await project(tmp_path)
+    made.user.git(*FILE, "submodule", "--quiet", "add", str(library.root), "lib")
+    made.user.commit()
+    return made
+
+
+async def landed(shop: Project) -> tuple[Stream, Repository]:
+    """A workstream whose work the target has."""
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.commit({"src/a.py": "new\n"})
+    shop.user.git("merge", "--quiet", "--no-ff", "--message", "m", stream.branch)
+    return stream, there
+
+
+def checks_out(there: Repository) -> Repository:
+    """Make a repository of the files of a submodule, as a person would."""
+    shutil.rmtree(there.root / "lib")
+    there.git(*FILE, "submodule", "--quiet", "update", "--init")
+    return Repository(there.root / "lib")
+
+
+def commits_inside(there: Repository) -> str:
+    return checks_out(there).commit({"lib.txt": "mine\n"})
+
+
+def does(command: str) -> None:
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+
+
+async def test_commits_of_a_submodule_that_are_nowhere_else_keep_the_worktree(shop: Project) -> None:
+    stream, there = await landed(shop)
+    commit = commits_inside(there)
+    there.git("commit", "--quiet", "--all", "--message", "move lib")
+    shop.user.git("merge", "--quiet", "--no-ff", "--message", "m", stream.branch)
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert kept.why == "the submodule `lib` has commits there that no remote has"
+    does(kept.command)
+    assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
+    assert Repository(shop.user.root / "lib").git("show", f"{commit}:lib.txt") == "mine\n"
+
+
+async def test_nor_are_they_given_up_with_it(shop: Project, tmp_path: Path) -> None:
+    stream, there = await landed(shop)
+    commits_inside(there)
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    assert there.root.is_dir()
+    assert "no remote has: `git " in done.notes[0]
+    does(done.notes[0].split("`")[5])
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    assert done.notes == ()
+    assert not there.root.exists()
+
+
+async def test_commits_that_a_remote_has_keep_nothing(shop: Project) -> None:
+    stream, there = await landed(shop)
+    checks_out(there)
+    assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
+
+
+async def test_edits_in_their_files_are_named_and_kept_as_a_patch(shop: Project, tmp_path: Path) -> None:
+    stream, there = await landed(shop)
+    run = shop.streams.state / "runs" / stream.run
+    folder, patches = run / "guard" / stream.name, run / "patches"
+    settings = Settings(shop.repository, "gui", there.root, stream.branch, RULES, folder, patches)
+    await inside.remember(settings, stream.base)
+    there.write({"lib/lib.txt": "mine\n", "lib/new.txt": "new\n"})
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert "(`lib/lib.txt`, `lib/new.txt`)" in kept.why
+    assert kept.command == "parallelai work done gui"
+    done = await drop(shop.repository, shop.streams, stream, patches)
+    assert not there.root.exists()
+    (patch,) = patches.glob("gui-*.patch")
+    assert str(patch) in done.notes[0]
+    assert "+mine" in patch.read_text()
