@@ -193,7 +193,8 @@ def _auc(forecasts: Sequence[Forecast]) -> str:
 
 async def replay(repository: Path, data: Path, most: int) -> tuple[str | None, list[Figure]]:
     """Measure all groups that the data has of a repository; gives the data's name of it, and the figures."""
-    tally, shown, landed = Tally(), [_HEAD], [_landing_head()]
+    tally, landed = Tally(), [_landing_head()]
+    shown: list[tuple[str, ...]] = [_HEAD]
     name = None
     with tempfile.TemporaryDirectory(prefix="parallelai-history-") as folder:
         store = private(repository, Path(folder))

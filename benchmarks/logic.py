@@ -286,7 +286,7 @@ def _output(argv: Sequence[str]) -> str:
 def report(tally: Tally) -> list[Figure]:
     """Print what was told, kind by kind, and give the figures."""
     columns = (*USES, *NAMES)
-    shown = [("one side; the other:", *columns)]
+    shown: list[tuple[str, ...]] = [("one side; the other:", *columns)]
     for a in (*BREAKS, *LEAVES):
         cells = [f"{tally.told[a, b]} of {tally.pairs[a, b]}" for b in columns]
         shown.append((a, *cells))

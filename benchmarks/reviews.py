@@ -92,6 +92,7 @@ def run(options: Options) -> list[Figure]:
     if len(repositories) < 2:
         return [left_out(NAME, "no reviews of two repositories in `--data DIR/reviews`")]
     figures: list[Figure] = []
+    rows: list[tuple[str, ...]]
     rows = [("tested on", "fixed at", "plain TF-IDF", "judged comments", "all comments", "as shipped")]
     for repository in repositories:
         tested = [review for review in reviews if review.repository == repository]

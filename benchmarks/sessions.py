@@ -76,7 +76,8 @@ def _clients() -> Path:
     try:
         from clients.installing import programs
 
-        return programs()
+        folder: Path = programs()
+        return folder
     finally:
         sys.path.remove(str(ROOT / "tests"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.figures import Figure, Options, at_most, installed, program, table
@@ -62,7 +62,7 @@ def run(options: Options) -> list[Figure]:
     ]
 
 
-def _medians(programs: dict[str, Sequence[str]]) -> dict[str, float]:
+def _medians(programs: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Seconds of CPU of each, taken in turns; the first round only warms the files up."""
     found: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(ROUNDS + 1):

@@ -259,7 +259,10 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class RunDocument:
-    """What `execute --json`, `review --json` and `runs show --json` print (CONTRACTS §5)."""
+    """What `execute --json`, `review --json` and `runs show --json` print (CONTRACTS §5).
+
+    `is_review`: one task at least was asked for findings.
+    """
 
     run: str
     plan: str | None
@@ -273,6 +276,7 @@ class RunDocument:
     findings: tuple[Finding, ...] = ()
     dropped: dict[str, int] = field(default_factory=lambda: {"quote_not_found": 0})
     files: Coverage = Coverage()
+    is_review: bool = True
     schema: Literal["parallelai/run/1"] = "parallelai/run/1"
 
 

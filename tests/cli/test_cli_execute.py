@@ -46,6 +46,44 @@ def statuses(called: Any) -> dict[str, str]:
 # -- a plan
 
 
+def test_that_nothing_was_found_is_said_only_where_somebody_was_asked_to_look(cli: Any, here: Path) -> None:
+    def plan(*tasks: str) -> Path:
+        (here / "told.yaml").write_text(
+            "version: 1\ndefaults: {engine: mock, files: a.py}\ntasks:\n" + "".join(tasks)
+        )
+        return here / "told.yaml"
+
+    tells = "  - {id: tell, description: tell of it}\n"
+    explains = "  - {id: explain, description: tell of it, template: explain}\n"
+    looks = "  - {id: look, description: look, output: findings}\n"
+    told = cli("execute", plan(tells, explains)).out
+    assert "ok          tell  mock" in told
+    for form in ("terminal", "markdown", "github", "html"):
+        shown = cli("runs", "show", "--format", form).out
+        assert ("No findings" in shown, "Nothing was found" in shown, "2 tasks" in shown) == (0, 0, 1), shown
+    assert cli("runs", "show", "--json").document["files"]["covered"] == 1
+    assert "No findings; 1 file looked at" in cli("execute", plan(tells, looks)).out
+
+
+def test_checked_json_is_shown_and_given_to_those_who_wait_for_it(cli: Any, here: Path) -> None:
+    (here / "counted.yaml").write_text(
+        "version: 1\n"
+        "engines:\n"
+        "  counter: {use: command, command: [printf, 'Sure:\\n```json\\n{\"n\": 3}\\n```\\n']}\n"
+        "  echo: {use: command, command: [cat]}\n"
+        "tasks:\n"
+        "  - {id: count, description: count, engine: counter, output: {schema: {type: object}}}\n"
+        "  - {id: use, description: \"so <{{ tasks['count'].text }}>\", engine: echo, depends_on: count}\n"
+        "  - {id: wait, description: then, engine: echo, depends_on: count}\n"
+    )
+    document = cli("execute", "counted.yaml", "--json").document
+    count, use, wait = (task["text"] for task in document["tasks"])
+    assert json.loads(count) == {"n": 3}
+    assert f"so <{count}>" in use
+    assert f"Task `count`:\n```\n{count}\n```" in wait
+    assert '    {\n      "n": 3\n    }\n' in cli("runs", "show").out
+
+
 def test_why_a_task_was_skipped_is_said(cli: Any, scripted: Path) -> None:
     scripted.write_text(
         scripted.read_text()
@@ -198,6 +236,7 @@ def test_json_has_every_key_of_the_contract(cli: Any, plan: Path) -> None:
             "findings",
             "dropped",
             "files",
+            "is_review",
         ]
     )
     assert document["plan"] == "plan.yaml"

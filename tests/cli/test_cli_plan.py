@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,30 @@ def solid(here: Path) -> Path:
     path = here / "solid.yaml"
     path.write_text(SOLID)
     return path
+
+
+def test_a_budget_that_cannot_hold_is_told_and_hides_nothing_of_the_plan(cli: Any, here: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(here)], check=True)
+    (here / "dear.yaml").write_text(
+        "version: 1\nlimits: {budget: {usd: 1}}\nphases: [{name: A, tasks: [a]}, {name: B, tasks: [b]}]\n"
+        "tasks: [{id: a, description: x, engine: claude-code}, {id: b, description: x, engine: mock}]\n"
+    )
+    said = "a money budget cannot hold: what engine `claude-code` costs is unknown"
+    checked = cli("plan", "check", "dear.yaml")
+    assert (checked.code, f"note: {said}; " in checked.err) == (0, True)
+    assert "a: `claude-code`" in cli("plan", "show", "dear.yaml").out
+    assert "phase A: 1 task, ends after" in cli("plan", "estimate", "dear.yaml").out
+    tried = cli("execute", "dear.yaml", "--dry-run")
+    assert (tried.code, said in tried.err) == (2, True)
+
+
+def test_a_wrong_script_of_the_mock_is_named(cli: Any, here: Path) -> None:
+    (here / "script.yaml").write_text("- {text: fine}\n- {error: rejected, said: no}\n")
+    (here / "mocked.yaml").write_text(
+        "engines: {m: {use: mock, args: [script.yaml]}}\ntasks: [{id: a, description: x, engine: m}]\n"
+    )
+    called = cli("plan", "check", "mocked.yaml")
+    assert (called.code, "mocked.yaml:2:9: m: script.yaml, rule 2: `said`: " in called.err) == (2, True)
 
 
 def test_check_says_how_much_there_is(cli: Any, solid: Path) -> None:

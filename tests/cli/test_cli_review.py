@@ -65,6 +65,10 @@ def test_who_has_only_files_that_nobody_reads_is_told_of_other_engines(cli: Any,
     assert (called.code, "Nothing was looked at\n" in called.out) == (0, True)
     assert "name an engine: `--engine NAME`; `parallelai engines list` shows all\n" in called.err
 
+    (here / "out.py").symlink_to("/etc/passwd")  # which no engine is given
+    called = cli("review", "out.py")
+    assert ("Nothing was looked at\n" in called.out, "name an engine" in called.err) == (True, False)
+
 
 def test_a_file_that_failed_is_looked_at_by_the_same_command_once_it_is_right(cli: Any, here: Path) -> None:
     (here / "a.py").write_bytes(b'x = "\xff"\n')

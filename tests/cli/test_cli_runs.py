@@ -449,6 +449,7 @@ def test_pause_and_resume(cli: Any, live: Live) -> None:
     live.until("run.paused")
     live.release("one")
     live.until("task.ended", "one")
+    listed, shown = cli("runs", "list").out, cli("runs", "show").err
     resumed = cli("runs", "resume", "--json")
     live.until("attempt.started", "two")
     live.release("two")
@@ -456,6 +457,8 @@ def test_pause_and_resume(cli: Any, live: Live) -> None:
     assert paused.code == resumed.code == 0
     assert set(paused.document) == set(resumed.document) == {"said"}
     assert live.run in resumed.document["said"]
+    assert "  paused  " in listed
+    assert f"run {live.run} is paused; `parallelai runs resume {live.run}` lets it go on" in shown
     assert live.end() == 0
 
 

@@ -434,6 +434,18 @@ async def test_files_that_cannot_be_read_are_told(project: Project) -> None:
     assert rules(reply) == {"E902"}
 
 
+async def test_a_file_that_ruff_cannot_read_has_failed_whatever_rules_are_selected(project: Project) -> None:
+    project.write({"ruff.toml": "lint.select = ['F']", "sub/ruff.toml": "lint.ignore = ['E9']", "a.py": BAD})
+    for name in ("latin: 1.py", "sub/latin.py"):
+        (project.root / name).write_bytes(b'x = "\xe9"\n')
+    reply = await project.review("a.py", "latin: 1.py", "sub/latin.py")
+    assert set(reply.coverage.covered) == {"a.py"}
+    assert failed(reply) == dict.fromkeys(
+        ("latin: 1.py", "sub/latin.py"), "stream did not contain valid UTF-8"
+    )
+    assert {finding.file for finding in reply.findings} == {"a.py"}
+
+
 async def test_a_file_with_too_many_findings_keeps_some_and_is_told(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,20 @@ def test_patterns_that_match_nothing_are_errors_where_a_tree_is_given() -> None:
     ]
 
 
+def test_a_named_link_that_leads_out_of_the_project_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "here.py").write_text("")
+    (tmp_path / "in.py").symlink_to("here.py")
+    (tmp_path / "out.py").symlink_to("/etc/passwd")
+    (tmp_path / "gone.py").symlink_to("nothing.py")
+    tree = FileTree(tmp_path, ("gone.py", "here.py", "in.py", "out.py"))
+    text = "tasks:\n" + "".join(
+        f"  - {{id: t{number}, description: x, files: {files!r}}}\n"
+        for number, files in enumerate(("in.py", "out.py", "gone.py", "*.py"))
+    )
+    said = "is a link that leads out of the project, or nowhere; name a file of the project"
+    assert _said(text, tree=tree) == [f"p:3:37: `out.py` {said}", f"p:4:37: `gone.py` {said}"]
+
+
 def test_patterns_of_sparse_that_match_nothing_are_advice() -> None:
     text = (
         "workspace: {sparse: [src/ui, nothere]}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from parallelai import MultiEngine
 from parallelai.engines.mock import MockEngine, Rule
 from parallelai.engines.protocol import Capabilities, Estimate, Port, Request, TextEvent, ToolEvent
 from parallelai.errors import RateLimited, Refused, Transient, Unavailable
+from parallelai.events import Event
 from parallelai.plan.model import Choice, Task
 from parallelai.records import FREE, Finding, Reply, Severity
 from running import FakeEngine, Watcher, opened, project, scripted, statuses, tasks
@@ -140,6 +142,28 @@ async def test_a_vote_joins_what_engines_agree_on(tmp_path: Path) -> None:
     assert document.tasks[0].attempts == 2
 
 
+async def test_votes_stand_in_the_order_of_the_choice_whoever_was_quicker(tmp_path: Path) -> None:
+    quick_is_done = asyncio.Event()
+
+    async def slow(request: Request, port: Port) -> str:
+        await quick_is_done.wait()
+        return "of a"
+
+    async def quick(request: Request, port: Port) -> str:
+        return "of b"
+
+    def watch(events: Sequence[Event]) -> None:
+        if any(event.type == "attempt.ended" for event in events):
+            quick_is_done.set()
+
+    a, b = FakeEngine("a", slow), FakeEngine("b", quick)
+    async with opened(tmp_path, a, b) as ai:
+        document = await ai.execute(tasks=tasks("t"), engine={"vote": ["a", "b"]}, on_events=watch)
+    (row,) = document.tasks
+    assert (row.engine, row.voters) == ("a", ("a", "b"))
+    assert row.text == "`a`:\nof a\n\n`b`:\nof b"
+
+
 async def test_a_vote_survives_a_voter(tmp_path: Path) -> None:
     a, b = failing("refused", "a"), FakeEngine("b")
     async with opened(tmp_path, a, b) as ai:
@@ -257,7 +281,9 @@ async def test_a_wait_beyond_max_wait_blocks_and_says_until_when(tmp_path: Path)
         assert row.error is not None
         assert row.error.kind == "rate_limited"
         assert row.error.retry_helps
-        assert seen.of("breaker.opened")[0].data.until is not None
+        until = seen.of("breaker.opened")[0].data.until
+        assert until is not None
+        assert row.error.next == f"resume the run after {until}"
         resumed = await ai.runs.resume(document.run)
     assert resumed is not None
     assert statuses(resumed) == {"t": "ok"}

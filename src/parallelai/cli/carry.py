@@ -22,6 +22,7 @@ from parallelai.cli.progress import Progress
 from parallelai.cli.shared import Shared
 from parallelai.client import AsyncParallelAI
 from parallelai.client.options import CarryOut
+from parallelai.engines.analyzers.ruff import NOT_PYTHON
 from parallelai.errors import ConsentError, ParallelAIError, UsageError
 from parallelai.events import Event, event_to_json
 from parallelai.plan.files import read_text
@@ -104,7 +105,8 @@ def check_output(asked: Carrying) -> None:
 
 def _tell_what_is_left(shared: Shared, document: RunDocument) -> None:
     """Say how to go on with a run that is not done, or that read nothing, or with changes that are not applied."""
-    if document.files.skipped and not document.files.failed and reviewed(document) == [UNREAD]:
+    is_foreign = any(note.why == NOT_PYTHON for note in document.files.skipped)
+    if is_foreign and not document.files.failed and reviewed(document) == [UNREAD]:
         shared.say(
             "to have such files read, name an engine: `--engine NAME`; `parallelai engines list` shows all"
         )

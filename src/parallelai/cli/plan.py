@@ -151,7 +151,7 @@ def show(shared: Shared, path: str, pairs: tuple[str, ...]) -> int:
     from parallelai.plan.convert import to_data
 
     async def work(ai: AsyncParallelAI) -> Preview:
-        found = await ai.plans.preview(path, CarryOut(variables=variables(pairs)))
+        found = await ai.plans.preview(path, CarryOut(variables=variables(pairs)), is_shown=True)
         shared.say_ignored(ai.project)
         for problem in await ai.plans.absent(found):
             shared.say(f"note: {problem}")
@@ -277,7 +277,7 @@ def _phase_lines(found: Estimated) -> list[str]:
     if len(phases) < 2:
         return []
     return [
-        f"phase {found.phase_names.get(phase.phase, phase.phase)}: {phase.tasks} tasks, "
+        f"phase {found.phase_names.get(phase.phase, phase.phase)}: {phase.tasks} task{'s' * (phase.tasks != 1)}, "
         f"ends after {duration(phase.p50)} (P50), {duration(phase.p90)} (P90)"
         for phase in phases
     ]

@@ -63,6 +63,7 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
     """Show what a run came to, or where it stands."""
     from parallelai.cli.carry import check_output, show
     from parallelai.client.options import CarryOut
+    from parallelai.client.runs import OPEN
     from parallelai.results.printable import visible
 
     asked = Carrying(CarryOut(), format=format_, output=output)
@@ -70,17 +71,18 @@ def show_(shared: Shared, run: str | None, format_: str | None, output: str | No
 
     def found(ai: AsyncParallelAI) -> tuple[RunDocument, Path, str, str, tuple[Unfinished, ...]]:
         state = ai.runs.state(run).state
-        is_open = state in ("interrupted", "running")
-        left = ai.runs.unfinished(run) if is_open else ()
+        left = ai.runs.unfinished(run) if state in OPEN else ()
         return ai.runs.show(run), ai.project.root, state, ai.runs.going_on(run), left
 
     document, root, state, going_on, left = shared.read(found)
     if state == "interrupted":
         shared.say(visible(f"run {document.run} is interrupted; go on with `{going_on}`"))
+    elif state == "paused":
+        shared.say(visible(f"run {document.run} is paused; `{going_on}` lets it go on"))
     elif state == "running":
         shared.say(f"run {document.run} is running; this is where it stands")
     show(shared, asked, root, document)
-    _tell_unfinished(shared, left, is_running=state == "running")
+    _tell_unfinished(shared, left, is_running=state in ("running", "paused"))
     return 0
 
 

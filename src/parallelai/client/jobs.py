@@ -22,7 +22,7 @@ from parallelai.engines.protocol import TUNED, Request
 from parallelai.engines.registry import Registry
 from parallelai.engines.replay import recorded_engine
 from parallelai.engines.selection import About, Source, money_limit, select
-from parallelai.errors import PlanError, Problem, Unavailable, UsageError
+from parallelai.errors import ConfigError, PlanError, Problem, Unavailable, UsageError
 from parallelai.plan import expand as expansion
 from parallelai.plan.check import check
 from parallelai.plan.files import Tree
@@ -107,17 +107,18 @@ class Builder:
             templates=self.project.templates,
         )
 
-    def job(self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph) -> Job:
-        """Decide the rest: assignments, limits, estimates."""
+    def job(
+        self, run: str, kind: str, name: str | None, plan: Plan, graph: TaskGraph, *, is_shown: bool = False
+    ) -> Job:
+        """Decide the rest: assignments, limits, estimates. `is_shown`: nobody is about to carry it out."""
         asked = self.options
         whole = self._whole(plan)
         assignments = self.assignments(plan, graph)
         entries = self._entries(whole, assignments)
         hands = self._hands(assignments)
         budget = asked.budget or whole.limits.budget
-        if budget.usd is not None and whole.limits.unpriced == "refuse":
-            able = {member for who in assignments.values() if not who.error for member in who.choice.members}
-            self._refuse_unpriced(sorted(able))
+        if not is_shown and (unpriced := self.unpriced(whole, assignments)):
+            raise UsageError(unpriced.said, next=unpriced.next)
         return Job(
             run=run,
             kind=kind,
@@ -150,19 +151,24 @@ class Builder:
             session_memory=self._session_memory(hands),
         )
 
-    def _refuse_unpriced(self, engines: Iterable[str]) -> None:
-        """A money budget cannot hold where a price is unknown. Raises `UsageError` that names the engine."""
+    def unpriced(self, plan: Plan, assignments: Mapping[str, Assignment]) -> Problem | None:
+        """Name an engine whose price is unknown, where a money budget cannot hold for that."""
+        limits = self._whole(plan).limits
+        if (self.options.budget or limits.budget).usd is None or limits.unpriced != "refuse":
+            return None
+        able = {member for who in assignments.values() if not who.error for member in who.choice.members}
         blank = Request(run="", task="", attempt=0, root=str(self.project.root), prompt="")
-        for name in engines:
+        for name in sorted(able):
             engine = self.registry.get(name)
             if engine.estimate(blank).usd is None:
                 allow = "allow it: `limits: {unpriced: allow}`"
-                raise UsageError(
+                return Problem(
                     f"a money budget cannot hold: what engine `{name}` costs is unknown",
                     next=f"give the engine a `price`, or {allow}"
                     if engine.capabilities.takes_price
                     else allow,
                 )
+        return None
 
     def _whole(self, plan: Plan) -> Plan:
         """The plan over the config: where it says nothing, the config's word holds."""
@@ -484,7 +490,9 @@ def _places(plan: Plan) -> dict[str, str]:
 
 def _problem(plan: Plan, task: Task, error: UsageError) -> Problem:
     line, column = positions(plan).task(task.id) or (None, None)
-    return Problem(error.said, positions(plan).file, line, column, error.next)
+    # A file that an engine's entry names may be what is wrong.
+    said = f"{error.where}: {error.said}" if isinstance(error, ConfigError) and error.where else error.said
+    return Problem(said, positions(plan).file, line, column, error.next)
 
 
 def plan_name(path: Path, root: Path) -> str:

@@ -126,7 +126,12 @@ class Plans:
         graph = builder.graph(plan)
         assignments = builder.assignments(plan, graph)
         name = plan_name(Path(path), self._project.root)
-        later = (*unsupported(builder.with_roles(plan)), *_blocked(assignments))
+        unpriced = builder.unpriced(plan, assignments)
+        later = (
+            *unsupported(builder.with_roles(plan)),
+            *_blocked(assignments),
+            *([unpriced] if unpriced else ()),
+        )
         found = pairs(plan, self._project.tree.paths)
         notes = (
             *positions(plan).notes,
@@ -175,15 +180,18 @@ class Plans:
         name = plan_name(Path(path), project.root)
         return Proposal(plan, name, text, phases, found, bool(plan.phases))
 
-    async def preview(self, path: str | Path, carry: CarryOut | None = None) -> Preview:
-        """Say what would be carried out, by whom."""
+    async def preview(
+        self, path: str | Path, carry: CarryOut | None = None, *, is_shown: bool = False
+    ) -> Preview:
+        """Say what would be carried out, by whom; `is_shown`: also of what a budget would refuse to carry out."""
         carry = carry or CarryOut()
         plan = self.load(path, carry.variables)
         registry = self._project.registry(plan.engines)
         try:
             builder = Builder(self._project, registry, carry, self._project.tree)
             name = plan_name(Path(path), self._project.root)
-            return Preview(builder.job("preview", "execute", name, plan, builder.graph(plan)), plan)
+            graph = builder.graph(plan)
+            return Preview(builder.job("preview", "execute", name, plan, graph, is_shown=is_shown), plan)
         finally:
             await registry.aclose()
 
@@ -203,7 +211,8 @@ class Plans:
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> Estimated:
         """Foretell how long a plan takes: from what its tasks took before, given estimates, or what such tasks took."""
-        job = (await self.preview(path, CarryOut(parallel=parallel, variables=variables))).job
+        carry = CarryOut(parallel=parallel, variables=variables)
+        job = (await self.preview(path, carry, is_shown=True)).job
         registry = self._project.registry(job.plan.engines)
         job = dataclasses.replace(job, engines=registry.get)
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallelai.errors import Problem
-from parallelai.plan.files import Matcher, Tree
+from parallelai.plan.files import Matcher, Tree, triage_safety
 from parallelai.plan.generators import Generators
 from parallelai.plan.graph import find_cycle
 from parallelai.plan.model import Choice, Plan, ReviewGate, Shared, Task, Workstream, positions
@@ -370,6 +370,11 @@ class _Checker:
             if not seen[work.files]:
                 said = f"{joined(work.files)} matches no file of the project"
                 yield self._at((*path, "files"), said, "correct the pattern, or leave `files` out")
+            for name in known.intersection(work.files):
+                place = self.tree.root / name
+                if place.is_symlink() and triage_safety(place, self.tree.root) is not None:
+                    said = f"{shown(name)} is a link that leads out of the project, or nowhere"
+                    yield self._at((*path, "files"), said, "name a file of the project")
 
     def _after_edits(self) -> set[str]:
         """Find the tasks that wait, directly or not, for one that edits, and so may make their files."""

@@ -143,9 +143,13 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+_OTHER_BREAKS = frozenset("\r\x85\u2028\u2029")
+"""Line ends to the writer, which not every reader of YAML keeps as they are outside of double quotes."""
+
+
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     style = None
-    if not isinstance(core_value(text), str):
+    if not isinstance(core_value(text), str) or _OTHER_BREAKS.intersection(text):
         style = '"'
     elif "\n" in text and all(line == line.rstrip() for line in text.split("\n")):
         style = "|"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -336,6 +336,11 @@ class Task(Shared):
     description: str = ""
     depends_on: Ids = ()
     todo: Sentences = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **given: Any) -> None:
+            """Take each key as a plan may write it: an engine by its name, a time-out as `30m`."""
 
 
 class Workstream(Task):

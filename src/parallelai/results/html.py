@@ -73,7 +73,7 @@ def _body(document: RunDocument, context: RenderContext) -> Iterator[str]:
     if kept:
         yield from _filter(kept)
         yield from _files(kept, context)
-    elif document.files.covered:
+    elif document.is_review and document.files.covered:
         yield '<p class="none">Nothing was found.</p>'
     if len(document.findings) > len(kept):
         rest = len(document.findings) - len(kept)

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[1] / "schemas"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _LATER = {"TaskResult": ("because", "voters", "reused"), "Change": ("why",)}
 """Keys that documents of earlier versions do not have, by what they are of."""
+_LATER_OF_RUNS = ("is_review",)
 _RUN_OUTCOMES = [
     records.Outcome.OK.value,
     records.Outcome.FAILED.value,
@@ -55,7 +56,7 @@ def run_schema() -> Schema:
         "seconds_one_by_one": {"type": "number", "minimum": 0},
     }
     schema["properties"] = {"schema": schema["properties"].pop("schema"), **schema["properties"]}
-    schema["required"] = list(schema["properties"])
+    schema["required"] = [key for key in schema["properties"] if key not in _LATER_OF_RUNS]
     return _finish(schema, "run", "What a run came to")
 
 

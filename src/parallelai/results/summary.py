@@ -16,7 +16,7 @@ def reviewed(document: RunDocument) -> list[str]:
     covered = len(document.files.covered)
     if not (document.findings or covered or document.files.failed or document.files.skipped):
         return []
-    if not document.findings and not document.files.failed and _is_all_changes(document):
+    if not (document.findings or document.is_review):
         return []
     severities = Counter(finding.severity for finding in found)
     said = ", ".join(
@@ -41,12 +41,6 @@ def reviewed(document: RunDocument) -> list[str]:
     if any(hidden):
         sentences.append("Not shown: " + ", ".join(part for part in hidden if part))
     return sentences
-
-
-def _is_all_changes(document: RunDocument) -> bool:
-    """Whether every task that ended well gave a change: nobody asked for findings."""
-    good = [task for task in document.tasks if task.status is Outcome.OK]
-    return bool(good) and all(task.change is not None for task in good)
 
 
 def task_counts(document: RunDocument) -> str:

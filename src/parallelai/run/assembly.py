@@ -12,6 +12,7 @@ from parallelai.plan.model import PhaseGate, Task, Workstream
 from parallelai.plan.roles import forbidden_by
 from parallelai.records import FileNote, LimitKey, Usage
 from parallelai.run.job import Assignment, Job
+from parallelai.run.preparation import output_of
 from parallelai.run.scheduling.nodes import Allowance, Member, Node, RoleLimit, Rule
 from parallelai.run.scheduling.settings import Settings
 from parallelai.run.steps import PERFORM, Step
@@ -207,7 +208,7 @@ def settings_of(
     )
 
 
-def expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:
+def expansion(job: Job, instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> TaskExpanded:
     """Make the event that tells of instances, and of the files that were left out."""
     files = {
         instance.id: tuple(dict.fromkeys(part.path for part in instance.files))
@@ -215,4 +216,9 @@ def expansion(instances: Sequence[Instance], skipped: tuple[FileNote, ...]) -> T
         if instance.files
     }
     editing = tuple(instance.id for instance in instances if instance.files and instance.task.edits)
-    return TaskExpanded(tuple(instance.id for instance in instances), files, skipped, editing=editing)
+    is_review = any(
+        output_of(instance.task, job.templates.get(instance.task.template or ""))[0] == "findings"
+        for instance in instances
+    )
+    items = tuple(instance.id for instance in instances)
+    return TaskExpanded(items, files, skipped, editing=editing, is_review=is_review)

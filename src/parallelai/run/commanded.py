@@ -59,7 +59,7 @@ class Commanded:
         self._scheduler.add(hands.nodes_of(job, fresh), groups, hands.now())
         self._job = job
         hands.adopt(job)
-        hands.append(dataclasses.replace(expansion(fresh, ()), is_addition=True))
+        hands.append(dataclasses.replace(expansion(job, fresh, ()), is_addition=True))
         return "added " + ", ".join(f"`{instance.id}`" for instance in fresh)
 
     def retry_task(self, task: str) -> str:

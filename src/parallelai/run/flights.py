@@ -46,7 +46,7 @@ from parallelai.run.scheduling.decisions import Start
 from parallelai.run.scheduling.nodes import AttemptResult
 from parallelai.run.scheduling.retry import goes_over
 from parallelai.run.streams import StreamLogs
-from parallelai.run.validation import record_of, wrong_with
+from parallelai.run.validation import record_of, told, wrong_with
 from parallelai.run.workspaces import Measured
 from parallelai.store import Cache
 
@@ -66,6 +66,7 @@ class Tally:
     account: str | None = None
     model: str | None = None
     good: dict[int, Reply] = field(default_factory=dict)
+    members: dict[int, int] = field(default_factory=dict)  # of a vote: which of the choice gave each of these
     addresses: dict[int, str] = field(default_factory=dict)  # in the cache, of the good replies
     measured: dict[int, Measured] = field(default_factory=dict)  # the changes of the good replies
     passed: dict[str, str] = field(default_factory=dict)  # engines of a fallback that could not, as notes
@@ -79,6 +80,11 @@ class Tally:
     def reply(self) -> Reply | None:
         """The replies that count, joined."""
         return next(iter(self.good.values())) if len(self.good) == 1 else join(self.good.values())
+
+    def put_in_order(self, attempt: int, member: int) -> None:
+        """Let the votes stand in the order of the choice's members, whoever was quicker."""
+        self.members[attempt] = member
+        self.good = dict(sorted(self.good.items(), key=lambda vote: (self.members[vote[0]], vote[0])))
 
 
 @dataclass(slots=True)
@@ -215,7 +221,7 @@ class Flights:
         reply, error = news.reply, news.error
         if reply is not None:
             error = wrong_with(reply, flight.request)
-            reply = self._masker.reply(reply) if error is None else None
+            reply = self._masker.reply(told(reply, flight.request)) if error is None else None
         self._keep_unreadable(flight.log, news.id.task, error)
         if error is not None and news.kept is not None:
             _advise(error, f"what it changed is kept in `{news.kept}`")
@@ -381,17 +387,17 @@ class Flights:
         tally.seconds += seconds
         if usage is not None:
             tally.usage = usage if tally.usage is None else tally.usage + usage
-        is_first = not tally.good
-        if is_first:  # who gave the reply; while nobody has, who tried last
-            tally.engine, tally.account = flight.engine, flight.key.account
-            tally.model = (reply.model if reply is not None else None) or flight.request.model
-        if reply is not None and (is_first or self._is_vote(flight.id.task)):
+        choice = self._job.assignment(self._job.graph.get(flight.id.task)).choice
+        if reply is not None and (not tally.good or choice.rule == "vote"):
             tally.good[flight.id.attempt] = reply
             if flight.cache_key is not None:
                 tally.addresses[flight.id.attempt] = flight.cache_key
-
-    def _is_vote(self, task: str) -> bool:
-        return self._job.assignment(self._job.graph.get(task)).choice.rule == "vote"
+            if choice.rule == "vote":
+                tally.put_in_order(flight.id.attempt, choice.members.index(flight.engine))
+        if next(iter(tally.good), flight.id.attempt) == flight.id.attempt:
+            # who gave the reply that comes first; while nobody has, who tried last
+            tally.engine, tally.account = flight.engine, flight.key.account
+            tally.model = (reply.model if reply is not None else None) or flight.request.model
 
     def _record(self, error: EngineError | None) -> ErrorRecord | None:
         return None if error is None else self._masker.record(record_of(error))

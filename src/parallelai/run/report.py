@@ -59,6 +59,7 @@ class Report:
         self.order: list[str] = []
         self.files: dict[str, tuple[str, ...]] = {}
         self.editing: set[str] = set()
+        self.is_review = False
         self.skipped: tuple[FileNote, ...] = ()
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
@@ -181,6 +182,7 @@ class Report:
             self.order.clear()
             self.files.clear()
             self.editing.clear()
+            self.is_review = False
             self.skipped = ()
             self.results = {
                 task: ended for task, ended in self.results.items() if ended.result.status is Outcome.OK
@@ -188,6 +190,7 @@ class Report:
         self.order.extend(data.items)
         self.files.update(data.files)
         self.editing.update(data.editing)
+        self.is_review |= data.is_review
         self.skipped += data.skipped
 
     @property
@@ -274,6 +277,7 @@ class Report:
             findings=self.findings or (),
             dropped=self.dropped,
             files=self.coverage(),
+            is_review=self.is_review,
         )
 
     def _row(self, task: str) -> TaskResult:

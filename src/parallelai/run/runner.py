@@ -264,7 +264,7 @@ class Runner:
         for data in self._news:
             writer.append(data)
         graph = self._job.graph
-        writer.append(assembly.expansion(graph.instances, tuple(graph.skipped)))
+        writer.append(assembly.expansion(self._job, graph.instances, tuple(graph.skipped)))
         Keeping(
             self._job,
             self._prior,

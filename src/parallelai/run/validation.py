@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import cast, get_args
 
 from parallelai.engines.protocol import Request
 from parallelai.engines.replies import check_schema, check_storable
 from parallelai.errors import EngineError, Invalid
 from parallelai.events.writing import write_json
-from parallelai.records import ErrorKind, ErrorRecord, Reply
+from parallelai.records import ErrorKind, ErrorRecord, Reply, changed
 from parallelai.run.forms import wrong_form
 
 
@@ -43,6 +44,13 @@ def _wrong_with(reply: Reply, request: Request) -> EngineError | None:
         case "change" if reply.change is None:  # whether it may be empty is judged where it is measured
             return Invalid("the reply holds no change")
     return None
+
+
+def told(reply: Reply, request: Request) -> Reply:
+    """Give a reply that had to meet a schema its JSON as text: that is what people, scripts and dependents read."""
+    if request.output != "schema":
+        return reply
+    return changed(reply, text=json.dumps(reply.data, ensure_ascii=False, indent=2))
 
 
 def record_of(error: EngineError) -> ErrorRecord:

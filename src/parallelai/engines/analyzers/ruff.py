@@ -28,6 +28,7 @@ from parallelai.engines.analyzers.ruff_output import (
     read_checked,
     read_failure,
     read_findings,
+    read_unread,
 )
 from parallelai.engines.analyzers.ruff_settings import (
     SecurityRule,
@@ -390,7 +391,8 @@ class _Work:
 
     def _account(self, call: _Call, located: list[Located], log: str) -> None:
         """Keep the findings, and say of every file what became of it."""
-        unread = {item.path: item.finding.message for item in located if item.is_unread}
+        unread = read_unread(log, call.cwd)
+        unread |= {item.path: item.finding.message for item in located if item.is_unread}
         checked = read_checked(log, call.files, unread) if call.telling == "log" else None
         gone: set[str] = set()
         for path in call.files:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from parallelai.records import Finding
 _RECORD = re.compile(r"^\[\d{4}-\d\d-\d\d\]\[[\d:.]+\]\[[\w:]+\]\[\w+\] ", re.MULTILINE)
 _CHECKING = "Checking: "
 _CHECKED = re.compile(r"Checked (\d+) files? in")
+_UNREAD = re.compile(r"^warning: Failed to lint (.+): (.+)$", re.MULTILINE)
 _CAUSE = re.compile(r"^\s*Cause: (.*)$", re.MULTILINE)
 
 IO_ERROR = "E902"
@@ -162,6 +164,11 @@ def read_checked(log: str, files: Collection[str], unread: Collection[str]) -> f
         elif found := _CHECKED.match(record):
             total = int(found.group(1))
     return frozenset(checked) if total == len(checked.union(unread)) else None
+
+
+def read_unread(log: str, cwd: str) -> dict[str, str]:
+    """Give the files (absolute) that Ruff could not read, and why: it warns of them where `E902` is not selected."""
+    return {os.path.join(cwd, name): clean(why) for name, why in _UNREAD.findall(log)}  # noqa: PTH118  # texts
 
 
 def read_failure(log: str) -> str:

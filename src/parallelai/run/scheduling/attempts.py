@@ -8,6 +8,7 @@ most left takes it. A member is out once its error cannot be retried any more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from parallelai.events import BreakerClosed, BreakerOpened, EventData, LimitWaiting
@@ -113,8 +114,13 @@ class Attempts:
         name = key.key.engine
         until = None if key.until is None else self._to_utc(key.until)
         when = f"until {until}" if until else "and it did not say until when"
-        advice = f"resume the run after {until}" if until else "resume the run when the limit has been reset"
-        return ErrorRecord("rate_limited", f"`{name}` is limited {when}: {key.why}", None, advice, True)
+        said = f"`{name}` is limited {when}: {key.why}"
+        return ErrorRecord("rate_limited", said, None, self._when_again(key.until), True)
+
+    def _when_again(self, at: float | None) -> str:
+        if at is None:
+            return "resume the run when the limit has been reset"
+        return f"resume the run after {self._to_utc(at)}"
 
     def _withhold(self, task: TaskState, now: float) -> None:
         task.withheld = self.closed
@@ -271,7 +277,7 @@ class Attempts:
         if alone is not None:
             opens = alone if opens is None else max(alone, opens)
         if opens is not None and opens - since > self._max_wait_seconds:
-            task.errors[member] = error
+            task.errors[member] = replace(error, next=error.next or self._when_again(opens))
             self._member_out(task, now)
         elif alone is not None and self.closed is None:
             self._queues.push_later(task, (member,), alone)
