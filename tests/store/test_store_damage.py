@@ -168,6 +168,7 @@ def test_a_journal_that_lost_its_first_page_gives_back_its_events(
         file.write(b"gone" * 1024)
     assert not _read(state, written)
     Store.repair(state)
+    assert (state / "journal.db").stat().st_mode & 0o777 == 0o600, "what assistants said is the owner's alone"
     with Store.open(state) as store:
         for name, events in written.items():
             assert list(store.journal.events(name)) == events

@@ -14,7 +14,14 @@ from typing import Any
 
 from parallelai.events import Event
 from parallelai.store import facts, projections, rows
-from parallelai.store.database import PAGE_BYTES, exclusive, migrate, open_connection, roll_back
+from parallelai.store.database import (
+    PAGE_BYTES,
+    exclusive,
+    make_private,
+    migrate,
+    open_connection,
+    roll_back,
+)
 from parallelai.store.faults import corrupt, told
 from parallelai.store.migrations import Schema
 from parallelai.store.projections import RunState
@@ -94,6 +101,7 @@ def salvage(path: Path, schema: Schema) -> list[str]:
     ):
         old, new = Path(folder, "old.db"), Path(folder, "new.db")
         _copy(path, old, schema)
+        make_private(new)
         with contextlib.closing(open_connection(new)) as target:
             migrate(target, new, schema)
             said = _save(old, target)
