@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from parallelai.engines.protocol import Message, Request
@@ -66,7 +66,7 @@ class Tally:
     account: str | None = None
     model: str | None = None
     good: dict[int, Reply] = field(default_factory=dict)
-    members: dict[int, int] = field(default_factory=dict)  # of a vote: which of the choice gave each of these
+    doers: dict[int, str] = field(default_factory=dict)  # who gave each of these
     addresses: dict[int, str] = field(default_factory=dict)  # in the cache, of the good replies
     measured: dict[int, Measured] = field(default_factory=dict)  # the changes of the good replies
     passed: dict[str, str] = field(default_factory=dict)  # engines of a fallback that could not, as notes
@@ -81,10 +81,10 @@ class Tally:
         """The replies that count, joined."""
         return next(iter(self.good.values())) if len(self.good) == 1 else join(self.good.values())
 
-    def put_in_order(self, attempt: int, member: int) -> None:
+    def put_in_order(self, members: Sequence[str]) -> None:
         """Let the votes stand in the order of the choice's members, whoever was quicker."""
-        self.members[attempt] = member
-        self.good = dict(sorted(self.good.items(), key=lambda vote: (self.members[vote[0]], vote[0])))
+        places = {number: (members.index(doer), number) for number, doer in self.doers.items()}
+        self.good = {number: self.good[number] for number in sorted(self.good, key=places.__getitem__)}
 
 
 @dataclass(slots=True)
@@ -261,7 +261,7 @@ class Flights:
             passed = () if tally is None else (n for who, n in tally.passed.items() if who != flight.engine)
             notes = (*reply.notes, *passed)
             return reply if len(notes) == len(reply.notes) else dataclasses.replace(reply, notes=notes)
-        rule = self._job.assignment(self._job.graph.get(task)).choice.rule
+        rule = self._choice(task).rule
         if record is not None and rule == "fallback" and goes_over(record.kind):
             said = f"`{flight.engine}` was passed over: {shorten(record.said, MOST_SAID)}"
             self._tallies.setdefault(task, Tally()).passed[flight.engine] = said
@@ -387,17 +387,24 @@ class Flights:
         tally.seconds += seconds
         if usage is not None:
             tally.usage = usage if tally.usage is None else tally.usage + usage
-        choice = self._job.assignment(self._job.graph.get(flight.id.task)).choice
-        if reply is not None and (not tally.good or choice.rule == "vote"):
+        is_first = not tally.good
+        if reply is not None and (is_first or self._is_vote(flight.id.task)):
             tally.good[flight.id.attempt] = reply
+            tally.doers[flight.id.attempt] = flight.engine
             if flight.cache_key is not None:
                 tally.addresses[flight.id.attempt] = flight.cache_key
-            if choice.rule == "vote":
-                tally.put_in_order(flight.id.attempt, choice.members.index(flight.engine))
+            if not is_first:
+                tally.put_in_order(self._choice(flight.id.task).members)
         if next(iter(tally.good), flight.id.attempt) == flight.id.attempt:
             # who gave the reply that comes first; while nobody has, who tried last
             tally.engine, tally.account = flight.engine, flight.key.account
             tally.model = (reply.model if reply is not None else None) or flight.request.model
+
+    def _is_vote(self, task: str) -> bool:
+        return self._choice(task).rule == "vote"
+
+    def _choice(self, task: str) -> Choice:
+        return self._job.assignment(self._job.graph.get(task)).choice
 
     def _record(self, error: EngineError | None) -> ErrorRecord | None:
         return None if error is None else self._masker.record(record_of(error))
