@@ -248,13 +248,16 @@ def test_pull_requests_are_opened_for_what_passes(field: Field, monkeypatch: pyt
 ADDRESS = "https://host.example/pull/3"
 OTHERS = {"url": "https://host.example/pull/2", "isCrossRepository": True}
 GITHUB = [OTHERS, {"url": ADDRESS, "isCrossRepository": False}]
-GITLAB = {
+MERGE_REQUEST = {
     "web_url": ADDRESS,
     "state": "opened",
     "source_branch": "one",
     "target_branch": "main",
     "description": "state: closed\n",
+    "source_project_id": 1,
+    "target_project_id": 1,
 }
+GITLAB = [{**MERGE_REQUEST, "web_url": "https://host.example/pull/9", "source_project_id": 2}, MERGE_REQUEST]
 
 
 @pytest.mark.parametrize(("name", "told"), [("gh", GITHUB), ("glab", GITLAB)])
@@ -272,9 +275,10 @@ def test_an_open_pull_request_is_found_again(
     [
         ("gh", [OTHERS]),
         ("gh", {"message": "odd"}),
-        ("glab", {**GITLAB, "target_branch": "next"}),
-        ("glab", {**GITLAB, "source_branch": "next"}),
-        ("glab", {**GITLAB, "state": "merged"}),
+        ("glab", [{**MERGE_REQUEST, "target_branch": "next"}]),
+        ("glab", [{**MERGE_REQUEST, "source_branch": "next"}]),
+        ("glab", [{**MERGE_REQUEST, "state": "merged"}]),
+        ("glab", {"message": "odd"}),
     ],
 )
 def test_one_that_is_closed_or_for_another_branch_is_not_taken_for_it(
@@ -301,12 +305,47 @@ def test_gitlab_has_its_own_program(field: Field, monkeypatch: pytest.MonkeyPatc
         field,
         monkeypatch,
         "glab",
-        '[ "$2" = view ] && exit 1\necho "!4 (one)"; echo " https://gitlab.example/4"',
+        '[ "$2" = list ] && exit 1\necho "!4 (one)"; echo " https://gitlab.example/4"',
     )
     arrivals = field.land([field.branch("one", {"x": "1"}, intent="Does one")], plan=PR)
     assert arrivals["one"].pull_request == "https://gitlab.example/4"
     create = calls.read_text().splitlines()[1]
     assert create.startswith("glab mr create --target-branch=main --source-branch=one --title=Does one ")
+
+
+def test_no_line_of_a_description_is_a_command_to_gitlab(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = program(field, monkeypatch, "glab", '[ "$2" = list ] && exit 1\necho " https://gitlab.example/4"')
+    field.land([field.branch("one", {"x": "1"}, intent="Does one\n\n/merge\nsee src/merge")], plan=PR)
+    assert "--description=\\/merge\nsee src/merge\n" in calls.read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_logged_in", "wanted"),
+    [
+        ("https://me@git.example/me/p.git", True, "gh"),
+        ("https://git.example/me/p.git", False, "glab"),
+        ("git@git.example:me/p.git", False, "glab"),
+        ("ssh://git@git.example:22/me/p.git", False, "glab"),
+        ("git@github.com:me/p.git", False, "gh"),
+        ("git@gitlab.com:me/p.git", True, "glab"),
+    ],
+)
+def test_of_two_programs_the_one_that_knows_the_host_is_taken(
+    field: Field, monkeypatch: pytest.MonkeyPatch, address: str, is_logged_in: bool, wanted: str
+) -> None:
+    pushed_to = field.checkout.git("remote", "get-url", "origin").strip()
+    field.checkout.git("config", "remote.origin.pushurl", pushed_to)
+    field.checkout.git("config", "remote.origin.url", address)
+    program(field, monkeypatch, "glab", '[ "$2" = list ] && exit 1\necho " https://host.example/glab"')
+    known = "[ $3 = --hostname=git.example ]" if is_logged_in else "false"
+    script = (
+        f'[ "$1" = auth ] && {{ {known}; exit; }}\n[ "$2" = list ] && exit 1\necho https://host.example/gh'
+    )
+    program(field, monkeypatch, "gh", script)
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PR)
+    assert arrivals["one"].pull_request == f"https://host.example/{wanted}"
 
 
 def test_a_program_that_fails_says_why(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:

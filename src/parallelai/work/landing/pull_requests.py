@@ -38,6 +38,11 @@ _PASSED = (
 )
 _OWNER = re.compile(r"[/:]([A-Za-z0-9][A-Za-z0-9-]*)/[^/:]+?/?$")
 """Whose repository an address names, on GitHub."""
+_COMMAND = re.compile(r"^/", re.MULTILINE)
+"""How a line of a description begins that GitLab takes for a command, such as `/merge` (quick actions)."""
+_PLAIN = r"\\/"
+_HOST = re.compile(r"(?:^[a-z+]+://(?:[^/@]*@)?|^(?:[^/@:]+@)?(?=[^/]+:))([A-Za-z0-9.-]+)")
+"""Which machine an address names, as a URL or in the short form for ssh (git-clone(1), GIT URLS)."""
 
 
 class RequestError(ParallelAIError):
@@ -123,7 +128,7 @@ class Host:
         else:
             done = await self.run(
                 *("mr", "create", f"--target-branch={base}", f"--source-branch={branch}"),
-                *(f"--title={title}", f"--description={body}", "--yes"),
+                *(f"--title={title}", f"--description={_COMMAND.sub(_PLAIN, body)}", "--yes"),
             )
         found = _ADDRESS.findall(os.fsdecode(done.stdout))
         if done.exit != 0 or not found:
@@ -139,7 +144,8 @@ class Host:
             asked = (f"--head={branch}", f"--base={base}", "--state=open")
             done = await self.run("pr", "list", *asked, "--json=url,isCrossRepository,headRepositoryOwner")
         else:
-            done = await self.run("mr", "view", branch, "--output=json")
+            ends = (f"--source-branch={branch}", f"--target-branch={base}")
+            done = await self.run("mr", "list", *ends, "--output=json")  # of those that are open
         try:
             told = json.loads(done.stdout) if done.exit == 0 else None
             is_github = self.program == "gh"
@@ -171,25 +177,42 @@ def _is_same(login: Any, owner: str | None) -> bool:
 
 
 def _of_gitlab(told: Any, branch: str, base: str) -> Any:
-    """The address of what `glab mr view` tells of, if that is open, from the branch, and for the base."""
-    is_it = (told["state"], told["target_branch"], told.get("source_branch", branch))
-    return told["web_url"] if is_it == ("opened", base, branch) else None
+    """The address of the first that is open, from the branch and for the base, in what `glab mr list` tells."""
+    wanted = ("opened", base, branch)
+    found = (
+        row["web_url"]
+        for row in told
+        if (row["state"], row["target_branch"], row["source_branch"]) == wanted
+        and row.get("source_project_id") == row.get("target_project_id")  # else a fork's
+    )
+    return next(found, None)
 
 
 async def _host(repository: Repository, remote: Remote) -> Host:
-    """The program that fits the remote: GitLab's for an address that says so, else GitHub's first."""
+    """The program that fits the remote: the one that its address names, else one that is logged in there."""
     done = await repository.as_user("remote", "get-url", "--", remote.name)
     address = os.fsdecode(done.stdout).strip()
-    is_gitlab = "gitlab" in address.casefold()
-    for program in ("glab", "gh") if is_gitlab else ("gh", "glab"):
-        path = find(program)
-        if path is not None:
-            named = _OWNER.search(address)
-            return await _seen_as(Host(repository, program, path, named.group(1) if named else None))
-    raise UsageError(
-        "pull requests are opened by `gh` or `glab`, and neither is installed",
-        next="install one of them and log in, or land with `via: ref`",
-    )
+    named = _OWNER.search(address)
+    owner = named.group(1) if named else None
+    found = [
+        Host(repository, name, path, owner) for name in ("gh", "glab") if (path := find(name)) is not None
+    ]
+    if not found:
+        raise UsageError(
+            "pull requests are opened by `gh` or `glab`, and neither is installed",
+            next="install one of them and log in, or land with `via: ref`",
+        )
+    return await _seen_as(found[0] if len(found) == 1 else await _fitting(found[0], found[1], address))
+
+
+async def _fitting(gh: Host, glab: Host, address: str) -> Host:
+    if "gitlab" in address.casefold():
+        return glab
+    name = _HOST.search(address)
+    if name is None or "github" in name.group(1).casefold():
+        return gh
+    done = await gh.run("auth", "status", f"--hostname={name.group(1)}")
+    return gh if done.exit == 0 else glab
 
 
 async def _seen_as(host: Host) -> Host:
