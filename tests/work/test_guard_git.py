@@ -608,6 +608,32 @@ async def test_without_an_identity_it_says_what_to_set(room: Room, gui: Stream) 
     assert "user.name" in str(caught.value.next)
 
 
+# -- what git runs as hooks, beside every sandbox
+
+
+@pytest.mark.parametrize("how", ["a linked folder", "a linked hook", "of all repositories"])
+async def test_what_git_runs_as_hooks_is_protected_wherever_it_lies(
+    room: Room, gui: Stream, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    script = room.main.root / "src" / "hooks" / "commit-msg"
+    script.parent.mkdir(parents=True)
+    script.write_text("exit 0\n")
+    if how == "a linked folder":
+        (room.main.root / "hooks").symlink_to("src/hooks")
+        room.main.git("config", "core.hooksPath", "hooks")
+    elif how == "a linked hook":
+        (room.main.root / ".git" / "hooks").mkdir(exist_ok=True)
+        (room.main.root / ".git" / "hooks" / "commit-msg").symlink_to(script)
+    else:
+        mine = room.folder / "gitconfig"
+        mine.write_text("[core]\n\thooksPath = src/hooks\n")
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(mine))
+    found = await gui.turn(lambda: gui.write({"src/a.txt": "1\n", "src/hooks/commit-msg": "evil\n"}))
+    assert found.files == ("src/a.txt",)
+    assert [each.paths for each in found.kept_out] == [("src/hooks/commit-msg",)]
+    assert found.kept_out[0].why.startswith("protected")
+
+
 # -- a repository looked at without a worktree
 
 

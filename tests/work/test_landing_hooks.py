@@ -332,6 +332,21 @@ def test_hooks_for_all_repositories_are_run(field: Field, tmp_path: Path) -> Non
     assert "(exit 3): no more" in str(arrivals["one"].error)
 
 
+def test_hooks_behind_a_link_that_a_sandbox_does_not_show_are_run(field: Field, tmp_path: Path) -> None:
+    script(tmp_path / "kept" / "pre-merge-commit", "echo behind it >&2; exit 3")
+    (tmp_path / "link").symlink_to("kept")
+    field.checkout.git("config", "core.hooksPath", str(tmp_path / "link"))
+    arrivals = land(field, [field.branch("one", {"b.txt": "b\n"})])
+    assert "(exit 3): behind it" in str(arrivals["one"].error)
+
+
+def test_what_lies_there_and_is_no_file_is_no_hook(field: Field) -> None:
+    hooks = field.root / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    os.mkfifo(hooks / "pre-merge-commit")  # who reads it waits for ever
+    assert landed(land(field, [field.branch("one", {"b.txt": "b\n"})])) == {"one"}
+
+
 def test_a_hook_that_is_a_link_into_the_checkout_is_run(field: Field) -> None:
     made = script(field.root / "tools" / "check", "echo linked to >&2; exit 1")
     link = field.root / ".git" / "hooks" / "pre-merge-commit"

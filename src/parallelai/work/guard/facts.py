@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from parallelai.git.plumbing import Git
+from parallelai.git.plumbing import Git, failure
 from parallelai.git.repository import Repository
 from parallelai.work.checkout.changes import secrets_of
 from parallelai.work.guard.annexed import brought_in
@@ -27,9 +29,9 @@ async def permits_of(
     plan_file: str | None,
     settling: Collection[str] = (),
 ) -> Permits:
-    """The permits of a workstream, with the repository's own folder of hooks among what is protected."""
-    named = (await repository.git.configured(r"^core\.hookspath$")).get("core.hookspath")
-    hooks = [inside] if named and (inside := _inside(repository.root, named)) else []
+    """The permits of a workstream, with what git runs as hooks among what is protected."""
+    folder = await hooks_folder(repository)
+    hooks = await asyncio.to_thread(_hooks, repository, folder)
     return Permits(rules, leases, plan_file=plan_file, hooks=hooks, settling=settling)
 
 
@@ -114,8 +116,31 @@ async def secrets_in(
     return tuple(found)
 
 
-def _inside(root: Path, named: str) -> str | None:
-    """A path of the configuration as one below the root; None where it lies outside."""
-    path = os.path.normpath(root / Path(named).expanduser())
-    inside = os.path.relpath(path, root)
-    return None if inside.startswith("..") or inside == "." else PurePosixPath(inside).as_posix()
+async def hooks_folder(repository: Repository) -> Path:
+    """The folder of hooks that the user's git uses (absolute, links as they are). Raises `GitError`."""
+    words = ("rev-parse", "--path-format=absolute", "--git-path", "hooks")
+    asked = await repository.as_user(*words)
+    if asked.exit != 0:
+        raise failure(words, asked)
+    return Path(os.fsdecode(asked.stdout).removesuffix("\n"))
+
+
+def _hooks(repository: Repository, folder: Path) -> list[str]:
+    """The folder of hooks and what links lead to from there, where it belongs to the checkout: below its root.
+
+    git runs it beside every sandbox, whether it is called by a link or not.
+    """
+    found = [folder]
+    with contextlib.suppress(OSError):  # there is none
+        found += [each for each in folder.iterdir() if each.is_symlink()]
+    return _inside(repository, [folder, *(os.path.realpath(each) for each in found)])
+
+
+def _inside(repository: Repository, paths: Iterable[str | Path]) -> list[str]:
+    """Those of the paths that lie in the checkout, and not in git's own folder."""
+    root, own = os.path.realpath(repository.root), os.path.realpath(repository.common)
+    found = [Path(os.path.normpath(path)) for path in paths]
+    inside = [
+        path.relative_to(root) for path in found if path.is_relative_to(root) and not path.is_relative_to(own)
+    ]
+    return list(dict.fromkeys(path.as_posix() for path in inside if path.parts))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from parallelai.errors import UsageError
 from parallelai.git.merging import merge_all
-from parallelai.git.plumbing import Git, failure
+from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.guard import facts, words
 from parallelai.work.guard.measure import is_below, rows_of, with_targets
@@ -77,10 +77,7 @@ async def uninstall(repository: Repository) -> list[str]:
 
 async def _folder(repository: Repository) -> Path:
     """The folder of hooks that git uses. Raises `UsageError` where it is part of the checkout."""
-    asked = await repository.as_user("rev-parse", "--path-format=absolute", "--git-path", "hooks")
-    if asked.exit != 0:
-        raise failure(("rev-parse",), asked)
-    folder = Path(os.fsdecode(asked.stdout).removesuffix("\n"))
+    folder = await facts.hooks_folder(repository)
     real = Path(os.path.realpath(folder))
     is_inside = real.is_relative_to(repository.root) and not real.is_relative_to(repository.common)
     if is_inside and not repository.is_bare:

@@ -240,7 +240,7 @@ class CommitHooks:
             if lands is None and there is not None and not self._repository.is_bare:
                 users = await self._repository.commit("HEAD")
                 head = await self._in(users, path) if users is not None else None
-        return choose(Seen(lands, before, head, there, is_for_people(disk)))
+        return choose(Seen(lands, before, head, there, there is not None and is_for_people(disk)))
 
     async def _in(self, commit: str, path: str) -> bool | None:
         """Whether a file of a commit is executable; None where it has none there."""
@@ -286,7 +286,8 @@ def _place(repository: Repository, path: str) -> _Place:
         below = str(real.relative_to(repository.root))
         return _Place(folder, below, below, below)
     # By this name, too: git's own sample of one hook looks there for another.
-    return _Place(folder, None, path, ".git/hooks" if is_gits else str(folder))
+    # Else where it lies itself: a link to it may be where a sandbox shows nothing.
+    return _Place(folder, None, path, ".git/hooks" if is_gits else str(real))
 
 
 def _digest(path: Path) -> str:
