@@ -31,7 +31,6 @@ from parallelai.engines.protocol import (
     FinalEvent,
     Port,
     Request,
-    TextEvent,
     UsageEvent,
 )
 from parallelai.errors import (
@@ -187,8 +186,6 @@ class MockEngine:
         if rule.error is not None:
             raise _error(rule)
         usage = FREE if rule.usage is None else self._priced(rule.usage)
-        if rule.text is not None:
-            await port.emit(TextEvent(rule.text))
         if usage is not FREE:
             await port.emit(UsageEvent(usage))
         await port.emit(_FINAL)

@@ -225,7 +225,7 @@ class Flights:
         self._keep_unreadable(flight.log, news.id.task, error)
         if error is not None and news.kept is not None:
             _advise(error, f"what it changed is kept in `{news.kept}`")
-        self._streams.close(flight.log)
+        self._streams.ended(flight.log)
         usage = news.usage
         task, attempt = news.id.task, news.id.attempt
         if flight.turns > 1:  # the end of an only turn is the attempt's
@@ -314,8 +314,8 @@ class Flights:
         return bool(self._flights)
 
     def close(self) -> None:
-        """Close the logs of what is still in flight."""
-        self._streams.close_all()
+        """Wait until what the engines reported is written."""
+        self._streams.close()
 
     def _request(
         self, start: Start, instance: Instance, first: Request, name: str, model: str | None

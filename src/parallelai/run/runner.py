@@ -200,7 +200,7 @@ class Runner:
                 try:
                     await self._drive(writer)
                 finally:
-                    self._flights.close()
+                    await asyncio.to_thread(self._flights.close)
                     learned = self._permits.close()
             if learned:
                 await asyncio.to_thread(self._permits.keep, learned)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from queue import SimpleQueue
+from typing import Any
 
 from parallelai.engines.protocol import (
     EngineEvent,
@@ -29,22 +31,24 @@ IN_JOURNAL = (FinalEvent, UsageEvent, LimitsEvent)
 
 
 class StreamLogs:
-    """Writes what engines report while they work. A file is made when there is something to write."""
+    """Keeps what engines report while they work. A file is made when there is something to write.
+
+    A thread of its own writes: to make a file takes a disk longer than the loop needs for a whole attempt, and
+    of a hundred calls that end together the next ones would wait for it. `close` waits for the thread.
+    """
 
     def __init__(self, folder: Path, mask: Callable[[str], str]) -> None:
-        self._folder = folder
+        self._folder = folder / "attempts"
         self._mask = mask
-        self._open: dict[int, TextIO] = {}
-        self._left: dict[int, int] = {}
+        self._left: dict[int, int] = {}  # bytes, of the attempts that have a file
         self._with_text: set[int] = set()
-
-    def path(self, number: int) -> Path:
-        """Where the stream of an attempt is, by the `seq` of its reservation."""
-        return self._folder / "attempts" / f"{number}.jsonl"
+        self._lines: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._cut: set[int] = set()  # whose file could not be written; of who writes alone
 
     def write(self, number: int, event: EngineEvent) -> None:
         """Add one event. Usage and an end alone make no file: the journal has them."""
-        if isinstance(event, IN_JOURNAL) and number not in self._open:
+        if isinstance(event, IN_JOURNAL) and number not in self._left:
             return
         if isinstance(event, TextEvent):
             self._with_text.add(number)
@@ -52,42 +56,66 @@ class StreamLogs:
             event = dataclasses.replace(event, delta=self._mask(event.delta))
         # An argument of a tool may be what JSON has not: such an event is left out.
         with contextlib.suppress(TypeError, ValueError, RecursionError):
-            self._write(number, stream_to_json(event))
+            self._add(number, stream_to_json(event))
 
     def keep_reply(self, number: int, text: str) -> None:
         """Add a reply that could not be used, its first part, unless its text was streamed."""
         if number not in self._with_text:
-            self._write(number, {"type": "reply", "text": self._mask(text)[:MOST_REPLY_CHARS]})
+            self._add(number, {"type": "reply", "text": self._mask(text)[:MOST_REPLY_CHARS]})
 
-    def _write(self, number: int, data: Mapping[str, Any]) -> None:
-        line = json.dumps({"at": utc_now(), **data}, separators=(",", ":")) + "\n"
-        left = self._left.get(number, MOST_BYTES) - len(line)
-        self._left[number] = left
-        if left < 0:
-            return
-        try:
-            self._file(number).write(line)
-        except OSError:  # no room: it is cut here, and what matters is in the journal, which will say so
-            self._left[number] = 0
-
-    def _file(self, number: int) -> TextIO:
-        file = self._open.get(number)
-        if file is None:
-            path = self.path(number)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._open[number] = path.open("a", encoding="utf-8", buffering=1)
-        return file
-
-    def close(self, number: int) -> None:
-        """The attempt has ended."""
+    def ended(self, number: int) -> None:
+        """The attempt, named by the `seq` of its reservation, has ended."""
         self._left.pop(number, None)
         self._with_text.discard(number)
-        file = self._open.pop(number, None)
-        if file is not None:
-            with contextlib.suppress(OSError):
-                file.close()
 
-    def close_all(self) -> None:
-        """Close what is still open."""
-        for number in list(self._open):
-            self.close(number)
+    def close(self) -> None:
+        """Wait until all of it is written."""
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _add(self, number: int, data: Mapping[str, Any]) -> None:
+        line = json.dumps({"at": utc_now(), **data}, separators=(",", ":")) + "\n"
+        left = self._left[number] = self._left.get(number, MOST_BYTES) - len(line)
+        if left < 0:
+            return
+        if self._has_thread():
+            self._lines.put((number, line))
+        else:
+            self._append(number, line)
+
+    def _has_thread(self) -> bool:
+        """Whether a thread writes, which is started here; False where the machine has none left."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="streams", daemon=True)
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+        return self._thread is not None
+
+    # In the thread.
+
+    def _work(self) -> None:
+        is_last = False
+        while not is_last:
+            texts: dict[int, list[str]] = {}
+            item = self._lines.get()
+            while item is not None:
+                texts.setdefault(item[0], []).append(item[1])
+                if self._lines.empty():
+                    break
+                item = self._lines.get()
+            is_last = item is None
+            for number, lines in texts.items():
+                self._append(number, "".join(lines))
+
+    def _append(self, number: int, text: str) -> None:
+        if number in self._cut:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / f"{number}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:  # no room: it is cut here, and what matters is in the journal, which will say so
+            self._cut.add(number)
