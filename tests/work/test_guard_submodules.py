@@ -126,7 +126,7 @@ async def test_what_it_ignores_and_repositories_inside_are_kept_and_told(
     room.main.git(*FILE, "submodule", "--quiet", "add", str(library.root), "lib")
     room.base = room.main.commit()
     gui = room.worktree()
-    for module in await submodules(gui.guard.settings.repository.git, room.base):
+    for module in await submodules(gui.guard.settings.repository, room.base):
         await lay_out(module, gui.root)
     made = gui.root / "lib/made"
 
@@ -275,7 +275,7 @@ async def test_what_went_to_another_commit_is_laid_out_anew(
     Repository(room.main.root / "src/lib").git("checkout", "-q", newer)
     now = room.main.commit()
     worktree = tmp_path / "plain"
-    for module in await submodules(repository.git, before):
+    for module in await submodules(repository, before):
         (worktree / module.path).mkdir(parents=True)
         await lay_out(module, worktree)
     assert await refresh(repository, worktree, before, now) == ("src/lib/other.txt",)

@@ -12,7 +12,7 @@ from streams_support import Project
 
 from parallelai.client import AsyncParallelAI
 from parallelai.engines.protocol import Capabilities, Port, Request
-from parallelai.git.plumbing import Git
+from parallelai.git import repository as users
 from parallelai.git.repository import open_repository
 from parallelai.git.submodules import lay_out, submodules
 from parallelai.work.gates.trees import Settings, SetupFailed, open_trees
@@ -295,7 +295,7 @@ async def test_a_submodule_in_one_is_looked_for_as_carefully(
         (tmp_path / "linked").mkdir()
         (outside / ".git").rename(tmp_path / "linked/deep")
 
-    found = await submodules(Git(user.root / ".git"), "bump")
+    found = await submodules(users.Repository(user.root, user.root / ".git"), "bump")
     for folder in ("lib", "lib/deep"):
         (tmp_path / "top" / folder).mkdir(parents=True)
     await lay_out(found[0], tmp_path / "top")
@@ -328,7 +328,7 @@ async def test_a_name_only_leads_down_below_the_folder_of_modules(
     lib = user.git("rev-parse", "main:lib").strip()
     with_link(user, f'[submodule "{name}"]\n\tpath = lib\n\turl = x\n', "lib", lib)
 
-    (found,) = await submodules(Git(user.root / ".git"), "evil")
+    (found,) = await submodules(users.Repository(user.root, user.root / ".git"), "evil")
 
     assert (found.folder, found.is_begun) == ((modules / "lib", True) if name == "lib" else (None, False))
 
@@ -338,6 +338,6 @@ async def test_gitmodules_takes_in_no_other_file(tmp_path: Path, user: Repositor
     lib = user.git("rev-parse", "main:lib").strip()
     with_link(user, f"[include]\n\tpath = {tmp_path / 'more'}\n", "lib", lib)
 
-    (found,) = await submodules(Git(user.root / ".git"), "evil")
+    (found,) = await submodules(users.Repository(user.root, user.root / ".git"), "evil")
 
     assert found.folder is None

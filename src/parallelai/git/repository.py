@@ -24,6 +24,9 @@ SECONDS = 600.0
 _INCLUDES = r"^include(if)?\."
 """The settings by which a file of settings takes in another one."""
 _OURS = "refs/heads/parallelai/"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MOST_OF_A_HASH = 66
+"""Characters: one more than the longest and the end of its line."""
 _PASSED = (
     *("XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GNUPGHOME", "GPG_TTY", "GPG_AGENT_INFO"),
     *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS"),
@@ -41,9 +44,11 @@ class _Facts:
     A process of git takes milliseconds.
     """
 
+    commits: set[str] = field(default_factory=set)
+    plain: set[str] = field(default_factory=set)  # commits without submodules
     trees: dict[str, str] = field(default_factory=dict)
     ancestors: set[tuple[str, str]] = field(default_factory=set)
-    settings: dict[tuple[str, ...], tuple[tuple[object, ...], dict[str, str]]] = field(default_factory=dict)
+    settings: dict[tuple[object, ...], dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +99,41 @@ class Repository:
         """
         git_dir = env.get("GIT_DIR", str(self.common))
         marks = await asyncio.to_thread(_marks, self.common, Path(git_dir))
-        asked = (pattern, git_dir, str(at))
+        asked = (pattern, None if "GIT_DIR" in env else at, marks)
         known = self._facts.settings.get(asked)
-        if known is None or known[0] != marks:
+        if known is None:
             words = ("config", "--null", "--get-regexp", f"{pattern}|{_INCLUDES}")
             done = await self.as_user(*words, at=at, env=env)
             if done.exit not in (0, 1):  # 1: there are none
                 raise failure(words, done)
             rows = [os.fsdecode(row).partition("\n") for row in done.stdout.split(b"\0") if row]
             has_others = any(re.match(_INCLUDES, key) for key, _, _ in rows)
-            known = (marks, {key: value for key, _, value in rows if not re.match(_INCLUDES, key)})
+            known = {key: value for key, _, value in rows if not re.match(_INCLUDES, key)}
             if not has_others:  # else they change, and the marks do not
                 self._facts.settings[asked] = known
-        return known[1]
+        return known
 
     async def commit(self, revision: str) -> str | None:
         """The commit that a revision means; None where there is none."""
+        known = _loose(self.common, revision) or revision
+        if known in self._facts.commits:
+            return known
         asked = f"{revision}^{{commit}}"
         done = await self.git.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", asked)
-        return os.fsdecode(done.stdout).strip() if done.exit == 0 else None
+        if done.exit != 0:
+            return None
+        found = os.fsdecode(done.stdout).strip()
+        self._facts.commits.add(found)
+        return found
+
+    async def has_modules(self, commit: str) -> bool:
+        """Whether a commit says that it has submodules."""
+        if commit in self._facts.plain:
+            return False
+        done = await self.git.attempt("cat-file", "-e", f"{commit}:.gitmodules")
+        if done.exit != 0 and done.ended_by is None and commit in self._facts.commits:
+            self._facts.plain.add(commit)
+        return done.exit == 0
 
     async def tree(self, commit: str) -> str:
         """The tree of a commit. Raises `GitError`."""
@@ -182,6 +203,19 @@ def _marks(common: Path, git_dir: Path) -> tuple[object, ...]:
         else:
             marks.append((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
     return tuple(marks)
+
+
+def _loose(common: Path, ref: str) -> str | None:
+    """The hash in the file of a branch, which git reads first; None where it is not that, or no plain file."""
+    if not ref.startswith("refs/heads/") or not {"", ".", ".."}.isdisjoint(ref.split("/")):
+        return None
+    try:
+        opened = os.open(common / ref, _READ)
+        with os.fdopen(opened, "rb") as file:  # a pipe by that name gives nothing
+            found = (file.read(_MOST_OF_A_HASH) or b"").decode("ascii").removesuffix("\n")
+    except (OSError, ValueError):
+        return None
+    return found if _is_hash(found) else None
 
 
 def _is_hash(name: str) -> bool:

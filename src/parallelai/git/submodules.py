@@ -16,6 +16,7 @@ from pathlib import Path
 
 from parallelai.git.paths import is_gits_own
 from parallelai.git.plumbing import Git, objects_of
+from parallelai.git.repository import Repository
 
 _LINK = b"160000"
 _PATHS = r"^submodule\..*\.path$"
@@ -34,9 +35,11 @@ class Submodule:
     is_begun: bool = False
 
 
-async def submodules(git: Git, commit: str) -> tuple[Submodule, ...]:
+async def submodules(repository: Repository, commit: str) -> tuple[Submodule, ...]:
     """List the submodules of a commit. Raises `GitError`."""
-    return await _listed(git, commit, git.git_dir)
+    if not await repository.has_modules(commit):
+        return ()
+    return await _listed(repository.git, commit, repository.common)
 
 
 def said_of_missing(paths: Sequence[str]) -> list[str]:

@@ -42,7 +42,9 @@ _WHAT_IT_MAY = (
     "it may read files, and write what it prints: have it do no more, or take it out of git's settings"
 )
 _QUOTE_OR_NAME = re.compile(r"""\\.|'|"|%f|%%""", re.DOTALL)
-_WRITE_NO_FILE = frozenset({"check-attr", "diff-files", "hash-object", "ls-files", "update-index"})
+_WRITE_NO_FILE = frozenset(
+    {"check-attr", "diff-files", "diff-index", "hash-object", "ls-files", "update-index"}
+)
 """Commands of git for which git-lfs asks no server; most calls are one of them."""
 _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "SSH_ASKPASS")
 
@@ -90,7 +92,7 @@ async def as_user(
         folder = Folder(top or at, temporary, repository.root, (str(repository.common), *readable), hidden)
         if is_confined:
             changed = await _confined_for(repository, settings, folder)
-            if _command(arguments) not in _WRITE_NO_FILE:
+            if _may_write(arguments):
                 read = functools.partial(_read, repository, at, dict(given))
                 revisions = ("", "HEAD") if top is None else (arguments[-1],)
                 changed |= await lfs_config.overriding(
@@ -130,6 +132,12 @@ def _command(arguments: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return word
     return ""
+
+
+def _may_write(arguments: Sequence[str]) -> bool:
+    """Whether git may write files of a folder."""
+    command = _command(arguments)
+    return command not in _WRITE_NO_FILE and (command != "read-tree" or "-u" in arguments)
 
 
 def _trees(arguments: Sequence[str]) -> tuple[str, ...]:

@@ -354,12 +354,12 @@ class Trees:
         Raises `SetupFailed` where one of the others is not here: the gate would test something else.
         """
         if commit not in self._submodules:
-            self._submodules[commit] = await submodules(self._repository.git, commit)
+            self._submodules[commit] = await submodules(self._repository, commit)
         found = self._submodules[commit]
         missing = [each for each in await with_inner(found) if each.folder is None]
         head = self._objects.head
         if missing and head is not None:
-            users = await with_inner(await submodules(self._repository.git, head))
+            users = await with_inner(await submodules(self._repository, head))
             left_out = {each.path for each in users if not each.is_begun}
             missing = [each for each in missing if each.is_begun or each.path not in left_out]
         if missing:

@@ -51,7 +51,8 @@ async def make_commit(place: Place, tree: str, head: str, message: str, trailers
     Raises `Unavailable` where git knows no identity, or cannot sign, and `StoreFullError`.
     """
     repository = place.settings.repository
-    signs = (await repository.git.configured(r"^commit\.gpgsign$")).get("commit.gpgsign", "false").lower()
+    settings = await repository.settings(r"^commit\.gpgsign$", repository.root, {})
+    signs = settings.get("commit.gpgsign", "false").lower()
     sign = ("-S",) if signs in ("true", "yes", "on", "1", "") else ()
     arguments = ("-c", "core.hooksPath=/dev/null", "commit-tree", *sign, tree, "-p", head, "-F", "-")
     done = await repository.as_user(*arguments, stdin=worded(message, trailers).encode())

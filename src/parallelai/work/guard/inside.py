@@ -122,9 +122,9 @@ async def refresh(repository: Repository, worktree: Path, before: str, now: str)
 
     What somebody checked out there by hand stays as it is. Raises `GitError`, OSError.
     """
-    old = {each.path: each for each in await submodules(repository.git, before)}
+    old = {each.path: each for each in await submodules(repository, before)}
     names: list[str] = []
-    for found in await submodules(repository.git, now):
+    for found in await submodules(repository, now):
         known = old.get(found.path)
         is_by_hand = os.path.lexists(worktree / found.path / ".git")
         if found.folder is None or is_by_hand or (known is not None and known.commit == found.commit):
@@ -139,7 +139,7 @@ async def refresh(repository: Repository, worktree: Path, before: str, now: str)
 async def _there(settings: Settings, head: str) -> list[Submodule]:
     """The submodules of a commit whose folders are in the worktree, reached through no link."""
     top = settings.worktree.resolve()
-    found = await submodules(settings.repository.git, head)
+    found = await submodules(settings.repository, head)
     return [
         each
         for each in found

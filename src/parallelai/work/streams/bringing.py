@@ -106,7 +106,7 @@ async def settle(place: Place, stream: Stream) -> tuple[list[str], list[str]]:
 
 async def modules(repository: Repository, stream: Stream) -> tuple[Submodule, ...]:
     """The submodules of the commit that a workstream begins at."""
-    return await submodules(repository.git, stream.base)
+    return await submodules(repository, stream.base)
 
 
 def said_of(found: Sequence[Submodule]) -> list[str]:

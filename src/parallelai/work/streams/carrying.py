@@ -119,7 +119,7 @@ async def as_commit(
     env: dict[str, str] | None = None,
 ) -> str:
     """Commit as the user, signed where they sign; where git does not know who they are, as ParallelAI."""
-    signs = (await repository.git.configured(r"^commit\.gpgsign$")).get("commit.gpgsign", "")
+    signs = (await repository.settings(r"^commit\.gpgsign$", repository.root, {})).get("commit.gpgsign", "")
     words = ["commit-tree", *(["-S"] if signs.casefold() in ("true", "yes", "on", "1") else []), tree]
     words += [word for parent in parents for word in ("-p", parent)]
     done = await repository.as_user(*words, stdin=message, env=env)
