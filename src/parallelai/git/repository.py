@@ -23,7 +23,8 @@ SECONDS = 600.0
 """How long one call may take: a fetch or a checkout of a large repository takes a while."""
 _INCLUDES = r"^include(if)?\."
 """The settings by which a file of settings takes in another one."""
-_OURS = "refs/heads/parallelai/"
+_BRANCHES = "refs/heads/"
+_OURS = f"{_BRANCHES}parallelai/"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_OF_A_HASH = 66
 """Characters: one more than the longest and the end of its line."""
@@ -172,6 +173,8 @@ class Repository:
         done = await self.git.attempt("update-ref", *through, "-m", why, "--create-reflog", ref, to, old)
         if is_full(done):
             raise failure(("update-ref",), done)
+        if done.exit == 0 and ref.startswith(_BRANCHES):  # git puts a branch at nothing but a commit
+            self._facts.commits.add(to)
         return done.exit == 0
 
     async def delete(self, ref: str, expected: str) -> bool:
@@ -207,7 +210,7 @@ def _marks(common: Path, git_dir: Path) -> tuple[object, ...]:
 
 def _loose(common: Path, ref: str) -> str | None:
     """The hash in the file of a branch, which git reads first; None where it is not that, or no plain file."""
-    if not ref.startswith("refs/heads/") or not {"", ".", ".."}.isdisjoint(ref.split("/")):
+    if not ref.startswith(_BRANCHES) or not {"", ".", ".."}.isdisjoint(ref.split("/")):
         return None
     try:
         opened = os.open(common / ref, _READ)
