@@ -433,6 +433,9 @@ def test_5_the_budget_is_used_up(cli: Any, scripted: Path) -> None:
     assert called.code == 5
     assert "over_budget" in statuses(called).values()
     assert f"go on with `parallelai runs resume {called.document['run']} --budget …`" in called.err
+    again = cli("runs", "resume", "--budget", "1ktok")
+    assert again.code == 5
+    assert "nothing was left to do" not in again.err
     on = cli("runs", "resume", "--budget", "5Mtok", "--json")
     assert on.code == 0
     assert set(statuses(on).values()) == {"ok"}

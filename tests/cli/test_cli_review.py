@@ -116,6 +116,18 @@ def test_a_file_by_its_whole_path_and_one_with_a_strange_name(cli: Any, here: Pa
     assert places(cli("review", "[x] y*.py", "--json")) == ["[x] y*.py:S101"]
 
 
+def test_an_argument_that_is_not_utf8_is_named_beside_the_others(cli: Any, here: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.py")
+    (here / name).write_text("x = 1\n")
+    for command in (["review", name, "src/b.py"], ["runs", "resume"]):
+        called = cli(*command, "--json")
+        assert called.code == 0
+        assert called.document["files"]["covered"] == 1
+        assert called.document["files"]["skipped"] == [
+            {"file": "caf\\udce9.py", "why": "its name is not UTF-8"}
+        ]
+
+
 @pytest.mark.parametrize("patterns", [["*.nope"], ["a.py", "missing.py"], ["../outside.py"]])
 def test_no_match_is_a_mistake(cli: Any, here: Path, patterns: list[str]) -> None:
     called = cli("review", "--json", *patterns)

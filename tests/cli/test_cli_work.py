@@ -841,6 +841,19 @@ def test_what_several_turns_tried_is_named_once(cli: Any, shop: Path) -> None:
     assert json.loads(cli("work", "status", "one", "--json").out)["workstreams"][0]["kept_out"]
 
 
+def test_who_builds_on_one_that_has_nothing_yet_begins_where_the_target_is(cli: Any, shop: Path) -> None:
+    (shop / "plan.yaml").write_text(
+        PLAN.replace("owns: src/cat.py", "owns: src/cat.py, depends_on: [zed, abe]")
+    )
+    assert cli("work", "start", "plan.yaml", "zed", "abe").code == 0
+    (place(shop, "zed") / "src" / "zed.py").write_text("x = 1\n")
+    assert cli("work", "done", "zed").code == 0
+    assert cli("work", "start", "plan.yaml", "cat").code == 0
+    assert (place(shop, "cat") / "src" / "zed.py").is_file()
+    messages = git(shop, "log", "--format=%s", "main..parallelai/cat").splitlines()
+    assert messages == ["With zed", "zed: Zed."], "of `abe` there is nothing to tell"
+
+
 def test_a_start_says_once_what_its_worktrees_are_cut_from(cli: Any, shop: Path) -> None:
     first = cli("work", "start", "plan.yaml")
     assert first.out.count("there is no remote: the local branch is the base (`main` at ") == 1

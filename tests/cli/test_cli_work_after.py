@@ -165,6 +165,18 @@ def test_workstreams_outside_git_are_refused_before_anything_is_written(
         assert not (tmp_path / ".parallelai").exists()
 
 
+def test_in_a_folder_of_a_repository_nobody_is_sent_to_make_another_one(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "shop")
+    (tmp_path / "shop" / "part").mkdir()
+    (tmp_path / "shop" / "part" / "plan.yaml").write_text(PLAN)
+    monkeypatch.chdir(tmp_path / "shop" / "part")
+    refused = cli("--project", ".", "work", "run", "plan.yaml", "--engine", "command")
+    assert (refused.code, "git init" in refused.err) == (2, False)
+    assert f"it is a folder of one: name the top (`--project {tmp_path / 'shop'}`)" in refused.err
+
+
 def test_in_a_bare_repository_they_are_told_where_they_can_be(
     cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,16 @@ def test_conflicts_sees_what_is_not_committed_in_the_worktrees_of_branches(cli: 
     assert "break together: one, two (conflict)" in shadow.out
 
 
+def test_where_no_branch_is_checked_out_they_are_compared_with_the_base_that_is_named(
+    cli: Any, shop: Path
+) -> None:
+    git(shop, "checkout", "-q", "--detach")  # as where a service checks a pull request
+    called = cli("work", "conflicts", "--branches", "idea", "--base", "main", "--json")
+    assert (called.code, called.document["names"], called.document["target"]) == (0, ["idea"], "main")
+    refused = cli("work", "conflicts", "--branches", "idea")
+    assert (refused.code, "HEAD is detached" in refused.err) == (2, True)
+
+
 def test_the_gate_of_a_shadow_leaves_the_status_of_the_checkout_alone(cli: Any, shop: Path) -> None:
     before = git(shop, "status", "--porcelain")
     assert cli("work", "conflicts", "--branches", "idea", "--shadow", "--gate", "true").code == 0

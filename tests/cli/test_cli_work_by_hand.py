@@ -292,6 +292,9 @@ def test_what_landed_and_was_not_pushed_was_attempted() -> None:
 
     assert exit_code([TaskResult("abe", Outcome.OK, error=error)]) == 0
     assert exit_code([TaskResult("abe", Outcome.BLOCKED, error=error)]) == 3
+    for stage, code in (("open", 3), ("done", 4), ("landed", 4)):
+        row = TaskResult("abe", Outcome.BLOCKED, error=error, workstream={"stage": stage})
+        assert exit_code([row]) == code
 
 
 # -- a workstream's branch as any branch
@@ -560,3 +563,18 @@ def test_what_was_merged_by_hand_is_no_difference_any_more(cli: Any, shop: Path)
     (folder / "src" / "more.py").write_text("x = 2\n")
     shown = cli("work", "diff", "abe").out
     assert [line for line in shown.splitlines() if line.startswith("+++")] == ["+++ b/src/more.py"]
+
+
+def test_the_plan_itself_is_kept_out_of_what_a_person_did_also_where_all_is_owned(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = 'version: 1\nworkstreams: {abe: {description: A., owns: "**"}}\ngates: {canary: "off"}\n'
+    root = shop_with(tmp_path, monkeypatch, {"plan.yaml": plan})
+    assert cli("work", "start", "plan.yaml").code == 0
+    there = tmp_path / "shop-worktrees" / "abe"
+    (there / "src" / "abe.py").write_text("x = 1\n")
+    (there / "plan.yaml").write_text(f"{plan}# mine\n")
+    commit(there, "both")
+    called = cli("work", "done", "abe")
+    assert "kept out: plan.yaml (protected: a person has to give leave)" in called.out + called.err
+    assert git(root, "diff", "--name-only", "main", "parallelai/abe").split() == ["src/abe.py"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from shops import shop_with
 
 from parallelai.work.streams import now
+from parallelai.work.streams.locks import in_use
 
 PLAN = """\
 version: 1
@@ -320,3 +322,18 @@ def test_a_worktree_that_goes_while_the_status_looks_at_it_is_no_error(
     called = cli("work", "status")
     assert called.code == 0, said(called)
     assert "two" in called.out
+
+
+def test_what_somebody_else_works_on_now_is_not_synced_and_the_others_are(there: Path, cli: Any) -> None:
+    lock = in_use(there.parents[1] / "shop" / ".parallelai" / "state", "two")
+    before = git(there.parent / "two", "rev-parse", "HEAD")
+
+    alone, all_ = cli("work", "sync", "two"), cli("work", "sync")
+
+    busy = f"two: not synced: another run works on `two` now (process {os.getpid()} on "
+    assert (alone.code, alone.out.startswith(busy)) == (4, True), said(alone)
+    assert "(wait for its end, or stop it; then try again)\n" in alone.out
+    assert (all_.code, busy in all_.out, "one: not synced: " in all_.out) == (4, True, True), said(all_)
+    assert git(there.parent / "two", "rev-parse", "HEAD") == before
+    lock.release()
+    assert cli("work", "sync", "two").out == "two: synced\n"

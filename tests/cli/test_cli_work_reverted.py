@@ -27,15 +27,17 @@ def shop(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize(
+    ("by_hand", "side"), [("", ("-m", "1")), ("--no-ff", ("-m", "1")), ("--ff-only", ())]
+)
 def test_what_was_merged_and_reverted_is_told_and_stays_until_it_is_asked_for(
-    cli: Any, shop: Path, by_hand: bool
+    cli: Any, shop: Path, by_hand: str, side: tuple[str, ...]
 ) -> None:
     if by_hand:
-        git(shop, "merge", "-q", "--no-ff", "-m", "By hand", "parallelai/abe")
+        git(shop, "merge", "-q", by_hand, "parallelai/abe")
     else:
         assert cli("work", "land", "abe").code == 0
-    git(shop, "revert", "--no-edit", "-m", "1", "HEAD")
+    git(shop, "revert", "--no-edit", *side, "HEAD")
     reverted = f"was reverted on `main` by {git(shop, 'rev-parse', 'HEAD')[:10]}"
     again = "`parallelai work land abe` lands it again"
 

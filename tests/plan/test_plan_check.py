@@ -188,6 +188,18 @@ def test_branches_are_names_that_git_takes_and_each_has_one_owner() -> None:
     ]
 
 
+def test_branches_that_cannot_be_beside_each_other_are_told() -> None:
+    text = (
+        "workstreams:\n  a: {description: x, owns: a, branch: new}\n"
+        "  b: {description: x, owns: b, branch: new/b}\n  C: {description: x, owns: c}\n"
+        "  c: {description: x, owns: d}\n  newer: {description: x, owns: e, branch: newer}\n"
+    )
+    assert [line.split(";")[0] for line in _said(text)] == [
+        "p:3:40: the branches `new/b` of `b` and `new` of `a` cannot be beside each other",
+        "p:5:6: the branches `parallelai/c` of `c` and `parallelai/C` of `C` cannot be beside each other",
+    ]
+
+
 @pytest.mark.parametrize("name", ["a", "a/b", "fix-1", "ä", "a@b"])
 def test_good_branches(name: str) -> None:
     assert is_branch(name)

@@ -224,6 +224,15 @@ def test_what_is_done_is_left_out_and_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "heading", ["Workstreams", "Work streams", "Agents", "Agents: who does what", "Tracks"]
+)
+def test_a_heading_that_names_several_only_groups_them(heading: str) -> None:
+    text = f"# {heading}\n\n- [ ] a: Do it\n  - files: a.py\n- [ ] b: Do that\n  - files: b.py\n"
+    assert {name: work["owns"] for name, work in works(text).items()} == {"a": ["a.py"], "b": ["b.py"]}
+    assert list(works("## Agent S: x\n\n- [ ] a\n- [ ] b\n")) == ["x"], "a letter of its own is one"
+
+
+@pytest.mark.parametrize(
     ("line", "owns", "rest"),
     [
         ("Build it (files: src/**)", ["src/**"], "Build it"),

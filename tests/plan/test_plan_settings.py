@@ -10,8 +10,9 @@ import pytest
 from parallelai import config
 from parallelai.config import Config, Project
 from parallelai.errors import ConfigError
+from parallelai.plan.load import loads
 from parallelai.plan.model import Choice, Defaults, EngineEntry, Plan, Role, Task
-from parallelai.plan.resolve import model_for, resolve
+from parallelai.plan.resolve import model_for, resolve, workspace_of
 from parallelai.plan.settings import Settings, parse, restrict, settings_for
 
 
@@ -216,3 +217,13 @@ def test_an_engines_own_model_comes_before_the_defaults() -> None:
     assert model_for(plan, Task(id="a"), "other") == "plan"
     assert model_for(Plan(), Task(id="a"), "e", Defaults(model="config")) == "config"
     assert resolve(plan, Task(id="a")).model is None
+
+
+def test_what_a_task_says_of_its_folder_holds_key_by_key_over_the_plan() -> None:
+    plan = loads(
+        "workspace: {copy: .env, setup: [npm ci], needs: {ports: 2}}\n"
+        "tasks:\n- {id: own, description: x, workspace: {sparse: src/, setup: []}}\n- {id: bare, description: x}\n"
+    )
+    own, bare = (workspace_of(plan, task) for task in plan.tasks)
+    assert (own.copy_, own.needs.ports, own.sparse, own.setup) == ((".env",), 2, ("src/",), ())
+    assert bare == plan.workspace

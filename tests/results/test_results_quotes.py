@@ -111,6 +111,22 @@ def test_findings_of_an_analyser_pass_as_they_are():
     assert result.dropped == {"quote_not_found": 0}
 
 
+@pytest.mark.parametrize(
+    ("quote", "line", "where"),
+    [
+        ("password = ••••", 3, (3, 3)),
+        ("password = ••••", 9, (3, 3)),
+        ("with open(path) as file:\n    return ••••", 6, (6, 8)),
+        ("••••", 3, (3, 3)),
+        ("KEY = ••••", 99, (99, 99)),
+    ],
+)
+def test_a_secret_that_was_masked_costs_no_analyser_its_finding(quote, line, where):
+    given_ = [finding(line=line, quote=quote)]
+    (one,) = place(given_, lambda _file: SOURCE, must_quote=False).findings
+    assert one.line == where
+
+
 def test_each_file_is_read_once():
     seen = []
 

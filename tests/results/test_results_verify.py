@@ -119,6 +119,14 @@ def test_more_have_to_refute_than_uphold() -> None:
     assert tally(found, [refuted, holds]) == {}
 
 
+def test_a_number_means_the_finding_of_that_number_whatever_its_id_is() -> None:
+    found = [finding(id=id_, line=line) for id_, line in (("0", 1), ("1", 2))]
+    (check,) = checks(found, lambda _file: SOURCE)
+    rows = [{"id": "1", "why": "the caller checks it before", "verdict": "refuted"}]
+    (verdict,) = read_verdicts({"verdicts": rows}, check)
+    assert verdict.id == "0"
+
+
 def test_of_two_verdicts_in_one_answer_the_milder_holds() -> None:
     (check,) = made(finding(id="f-1"))
     rows = [{"id": "1", "why": "a check in line 3", "verdict": word} for word in ("holds", "refuted")]

@@ -111,6 +111,25 @@ async def test_an_attempt_that_takes_too_long_is_ended_whenever_it_was_started()
     assert {done.error.kind for done in ended if done.error is not None} == {"timed_out"}
 
 
+class _Breaks(MockEngine):
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__()
+        self.failure = failure
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        raise self.failure
+
+
+@pytest.mark.parametrize("failure", [ValueError("no"), SystemExit(7)])
+async def test_an_engine_that_breaks_fails_its_attempt_and_nothing_else(failure: BaseException) -> None:
+    async with asyncio.TaskGroup() as group:
+        executor = LocalExecutor(group, lambda name: _Breaks(failure), _Slow())
+        executor.start(_spec())
+        (done,) = [done async for done in _ends(executor, 1)]
+    assert done.error is not None
+    assert (done.error.kind, type(failure).__name__ in done.error.said) == ("internal", True)
+
+
 class _Forgets(MockEngine):
     """Knows no session that it is asked to go on with."""
 

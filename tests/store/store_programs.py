@@ -137,6 +137,29 @@ async def open_full(folder: str, how: str) -> None:
         print(store.journal.check())
 
 
+async def read_only(folder: str, how: str) -> None:
+    """Read a store that cannot be written, and write to it: on a full disk, or one that takes no writes."""
+    if how == "full":
+        os.system(f"mount -t tmpfs -o size=4m tmpfs {folder}")
+    state = Path(folder, "state")
+    with Store.open(state) as store:
+        async with store.journal.writer("r-1") as writer:
+            writer.append(numbered(1))
+    if how == "full":
+        with Path(folder, "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+    else:
+        os.system(f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}")
+    with Store.open(state) as store:
+        print([event.seq for event in store.journal.events("r-1")])
+        try:
+            async with store.journal.writer("r-1") as writer:
+                writer.append(numbered(2))
+        except StoreError as error:
+            print(error.kind, error.next)
+
+
 async def fork(state: str, gate: str) -> None:
     """Fork with everything open; the child says how it fares, and stays when its parent is killed."""
     store = Store.open(Path(state))

@@ -90,6 +90,20 @@ def test_a_disk_without_room_for_a_journal(tmp_path: Path, how: str) -> None:
     assert run("open_full", tmp_path, how, prefix=prefix).split("\n")[:2] == ["store_full", "[]"]
 
 
+@pytest.mark.parametrize(
+    ("how", "kind", "advice"),
+    [("full", "store_full", "free some space"), ("read-only", "store", "check its permissions")],
+)
+def test_what_is_on_a_disk_that_takes_nothing_can_be_read(
+    tmp_path: Path, how: str, kind: str, advice: str
+) -> None:
+    _, prefix = _disk("tmpfs")
+    if not prefix:
+        pytest.skip("nobody may mount here")
+    seen, said = run("read_only", tmp_path, how, prefix=prefix).splitlines()
+    assert (seen, said.startswith(f"{kind} {advice}")) == ("[1]", True), said
+
+
 def test_two_processes_write_different_runs_of_one_journal(tmp_path: Path) -> None:
     state = tmp_path / "state"
     writers = [start("write", state, f"r-{n}", 600) for n in (1, 2, 3)]

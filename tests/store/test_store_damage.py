@@ -137,6 +137,24 @@ def test_salvage_keeps_every_event_before_the_damage(
         assert len(list(state.glob("journal-damaged-*.db"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "told"), [(500, "saved 499 event(s) of `r-2`"), (1, "no event of `r-2` could be saved")]
+)
+def test_an_event_that_says_what_none_can_is_saved_around(
+    hot: tuple[Path, dict[str, list[Event]]], tmp_path: Path, first: int, told: str
+) -> None:
+    folder, written = hot
+    state = _copy(folder, tmp_path)
+    with contextlib.closing(sqlite3.connect(state / "journal.db")) as connection:
+        wrong = "UPDATE events SET type = 'task.ended', data = '{}' WHERE run = 'r-2' AND seq = ?"
+        connection.execute(wrong, (first,))
+        connection.commit()
+    with Store.open(state) as store:
+        assert told in store.journal.repair()
+        assert store.journal.check() == []
+        assert list(store.journal.events("r-3")) == written["r-3"]
+
+
 def test_an_overwritten_page_is_told_and_saved_around(
     hot: tuple[Path, dict[str, list[Event]]], tmp_path: Path
 ) -> None:

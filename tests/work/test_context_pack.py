@@ -87,6 +87,23 @@ async def test_who_has_no_hands_gets_the_conventions_as_text(repository: Reposit
     assert "`AGENTS.md`, `CLAUDE.md`" in hands.text
 
 
+async def test_conventions_are_found_behind_links(repository: Repository) -> None:
+    (repository.root / "AGENTS.md").unlink()
+    repository.write({"docs/how.md": "Use tabs.\n"})
+    (repository.root / "AGENTS.md").symlink_to("./docs/how.md")
+    (repository.root / "CLAUDE.md").symlink_to("AGENTS.md")
+    repository.commit()
+    assert "This repository's own are in `docs/how.md`: read" in (await _context(repository, "core")).text
+    assert "Use tabs." in (await _context(repository, "core", has_hands=False)).text
+
+    (repository.root / "AGENTS.md").unlink()
+    (repository.root / "AGENTS.md").symlink_to("/etc/passwd")
+    repository.commit()
+    made = await _context(repository, "core", has_hands=False)
+    assert "This repository's own" not in made.text
+    assert "root:" not in made.text
+
+
 async def test_what_the_run_tells_otherwise_can_be_left_out(repository: Repository) -> None:
     made = await _context(repository, "tests", with_todo=False, task="The whole\nprompt.", map_tokens=0)
     assert "\n\nThe whole\nprompt.\n\n" in made.text

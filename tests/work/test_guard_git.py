@@ -167,6 +167,38 @@ async def test_a_detached_head_is_put_back_and_its_commits_count(gui: Stream) ->
     assert "no branch" in found.said
 
 
+@pytest.mark.parametrize("to", ["parallelai/gui", "HEAD^"])
+async def test_commits_that_are_left_on_no_branch_are_kept_as_a_patch(
+    room: Room, gui: Stream, to: str
+) -> None:
+    def act() -> None:
+        gui.git("checkout", "-q", "--detach")
+        commit(gui, {"src/a.txt": "1\n"})
+        commit(gui, {"src/b.txt": "2\n"})
+        gui.git("checkout", "-q", to)
+
+    found = await gui.turn(act)
+    in_order(gui)
+    (kept,) = found.kept_out
+    assert "not in the files" in kept.why
+    again = room.worktree("again")
+    apply(room.main.root / str(kept.patch), again.root)
+    assert (again.root / "src/a.txt").read_text() + (again.root / "src/b.txt").read_text() == "1\n2\n"
+    assert (await gui.turn(lambda: None)).kept_out == ()  # it is told once
+
+
+async def test_what_was_left_on_no_branch_and_picked_again_is_not_told(gui: Stream) -> None:
+    def act() -> None:
+        gui.git("checkout", "-q", "--detach")
+        made = commit(gui, {"src/a.txt": "1\n"})
+        gui.git("checkout", "-q", "parallelai/gui")
+        commit(gui, {"src/b.txt": "2\n"})
+        gui.git("cherry-pick", made)
+
+    found = await gui.turn(act)
+    assert (found.files, found.kept_out) == (("src/a.txt", "src/b.txt"), ())
+
+
 async def test_a_branch_of_its_own_is_taken_back_and_its_work_counts(room: Room, gui: Stream) -> None:
     def act() -> None:
         gui.git("checkout", "-q", "-b", "feature")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from repositories import everything
 
 from parallelai.errors import UsageError
 from parallelai.work.guard.hooks import check, check_push, check_staged, install, uninstall
-from parallelai.work.streams.record import Stream
+from parallelai.work.streams.record import Rules, Stream
 
 KEY = "sk-" + "a1" * 20
 
@@ -186,8 +187,16 @@ async def test_hooks_that_belong_to_the_project_are_left_to_people(room: Room) -
     room.main.git("config", "core.hooksPath", ".husky")
     with pytest.raises(UsageError, match="part of the project") as caught:
         await install(room.repository)
-    assert "parallelai work guard-check --staged" in str(caught.value.next)
+    assert "`parallelai work guard-check --staged` to `.husky/pre-commit`" in str(caught.value.next)
+    assert "`parallelai work guard-check --push` to `.husky/pre-push`" in str(caught.value.next)
     assert not (room.main.root / ".husky").exists()
+
+
+async def test_of_a_folder_that_husky_writes_the_one_is_named_that_people_write(room: Room) -> None:
+    room.main.git("config", "core.hooksPath", ".husky/_")
+    with pytest.raises(UsageError, match="part of the project") as caught:
+        await install(room.repository)
+    assert "`.husky/pre-commit`" in str(caught.value.next)
 
 
 # -- the check
@@ -278,3 +287,58 @@ async def test_conflicts_with_others_are_a_warning(room: Room) -> None:
     (warning,) = found.warnings
     assert "`other`" in warning
     assert "`src/a.txt`" in warning
+
+
+async def test_what_conflicts_is_seen_also_where_nobody_has_committed_it(room: Room) -> None:
+    gui, other = room.worktree(), room.worktree("other", rules=RULES)
+    other.write({"src/a.txt": "theirs\n"})
+    gui.write({"src/a.txt": "ours\n"})
+    gui.git("add", "-A")
+    streams = [stream(room, gui), stream(room, other)]
+    (warning,) = (await check(room.repository, streams, gui.root)).warnings
+    assert "`src/a.txt`" in warning
+    shutil.rmtree(other.root)  # nothing can be seen there, and nobody is stopped by it
+    assert (await check(room.repository, streams, gui.root)).warnings == ()
+
+
+async def test_what_git_merges_by_the_attributes_of_the_project_is_no_conflict(room: Room) -> None:
+    room.base = room.main.commit({".gitattributes": "src/LOG merge=union\n", "src/LOG": "first\n"})
+    gui, other = room.worktree(), room.worktree("other", rules=RULES)
+    other.checkout.commit({"src/LOG": "first\ntheirs\n"})
+    gui.write({"src/LOG": "first\nours\n"})
+    gui.git("add", "-A")
+    assert (await check(room.repository, [stream(room, gui), stream(room, other)], gui.root)).warnings == ()
+
+
+async def test_what_comes_in_of_the_target_is_nobodys_change(room: Room) -> None:
+    gui = room.worktree()
+    one = stream(room, gui)
+    gui.checkout.commit({"src/a.txt": "ours\n"})
+    room.main.commit({"src/a.txt": "theirs\n", "other/x.txt": "of main\n"})
+    with pytest.raises(AssertionError):
+        gui.git("merge", "-q", "main")
+    gui.write({"src/a.txt": "both\n"})
+    gui.git("add", "-A")
+    assert (await check(room.repository, [one], gui.root)).refused == ""
+    gui.write({"other/x.txt": "of mine\n"})
+    gui.git("add", "-A")
+    assert "- `other/x.txt`: not among" in (await check(room.repository, [one], gui.root)).refused
+    gui.git("restore", "--source=main", "--staged", "--worktree", "other/x.txt")
+    gui.git("commit", "-qm", "merged")
+    assert (await check_push(room.repository, one, gui.git("rev-parse", "HEAD").strip())).out == ()
+    room.main.commit({"other/z.txt": "also of main\n"})
+    gui.git("reset", "-q", "--hard", room.base)
+    gui.checkout.commit({"src/b.txt": "ours\n"})
+    gui.git("rebase", "-q", "main")
+    assert (await check_push(room.repository, one, gui.git("rev-parse", "HEAD").strip())).out == ()
+    bad = gui.checkout.commit({"other/z.txt": "of mine\n"})
+    assert [each.path for each in (await check_push(room.repository, one, bad)).out] == ["other/z.txt"]
+
+
+async def test_the_plan_itself_needs_a_persons_leave_also_where_all_is_owned(room: Room) -> None:
+    room.base = room.main.commit({"plan.yaml": "version: 1\n"})
+    gui = room.worktree(rules=Rules(owns=("**",)))
+    gui.write({"plan.yaml": "version: 2\n"})
+    gui.git("add", "-A")
+    judged = await check_staged(room.repository, stream(room, gui))
+    assert [(each.path, each.why) for each in judged.out] == [("plan.yaml", "protected")]

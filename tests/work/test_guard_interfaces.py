@@ -133,6 +133,14 @@ async def test_other_languages_by_their_public_definitions(
     assert symbol in {each.symbol.rpartition(".")[2] for each in found}
 
 
+async def test_a_file_of_another_language_uses_another_name(tmp_path: Path) -> None:
+    api = "export function run(a) {}\nexport function stay() {}\n"
+    use = {"use.ts": "run(1)\n", "use.py": "run(1)\n", "Use.java": "class Use { void m() { run(1); } }\n"}
+    two = Two(tmp_path / "repo", {"api.js": api, **use})
+    (one,) = await two.after({"api.js": "export function stay() {}\n"}, "api.js")
+    assert [(each.path, each.line) for each in one.callers] == [("use.ts", 1)]
+
+
 async def test_a_file_in_no_known_language_breaks_by_going_away_only(tmp_path: Path) -> None:
     two = Two(tmp_path / "repo", {"api.yaml": "a: 1\n", "b.bin": b"\0\1"})
     assert await two.after({"api.yaml": "b: 2\n", "b.bin": b"\2\0"}, "*.yaml", "*.bin") == []

@@ -105,6 +105,24 @@ async def test_commits_in_a_sandbox_work_and_change_nothing_outside(room: Room, 
     subprocess.run(["git", "fsck"], cwd=room.main.root, check=True, capture_output=True)
 
 
+DETOUR = """
+set -e
+git checkout -q --detach; echo lost > src/lost.txt; git add -A; git commit -qm lost; git checkout -q parallelai/gui
+"""
+
+
+@needs_sandbox
+async def test_commits_that_are_left_on_no_branch_in_a_sandbox_are_kept_as_a_patch(
+    room: Room, gui: Stream
+) -> None:
+    await gui.guard.before()
+    await in_sandbox(room, gui, DETOUR)
+    (kept,) = (await gui.guard.check()).kept_out
+    assert "+lost" in (room.main.root / str(kept.patch)).read_text()
+    await gui.guard.before()
+    assert (await gui.guard.check()).kept_out == ()
+
+
 ATTACK = """
 find $G -name '*.lock' -o -type f -exec chmod u+w {} +
 find $G/objects -type f -delete; rm -rf $G/refs/heads/parallelai/* $G/logs/refs $G/worktrees/other

@@ -401,6 +401,16 @@ async def test_a_secret_in_what_stays_blocks_the_commit_until_it_is_gone(room: R
     assert KEY not in gui.git("log", "-p", made)
 
 
+async def test_a_secret_that_only_moved_was_there_before(tmp_path: Path) -> None:
+    room = Room(tmp_path, {**BASE, "src/fixture.txt": f"key = {KEY}\n"})
+    gui = room.worktree(secrets_in=keys)
+    found = await gui.turn(lambda: (gui.root / "src/fixture.txt").rename(gui.root / "src/moved.txt"))
+    assert (found.secrets, found.files) == ((), ("src/fixture.txt", "src/moved.txt"))
+    await gui.guard.commit("x")
+    found = await gui.turn(lambda: gui.write({"src/a.txt": f"key = {KEY}\n"}))
+    assert found.secrets == ("src/a.txt",)  # one that stays where it is has only been copied
+
+
 async def test_what_is_kept_out_does_not_get_into_the_users_objects(room: Room) -> None:
     gui = room.worktree(secrets_in=keys)
     found = await gui.turn(lambda: gui.write({"other/x.txt": KEY, "src/a.txt": "1\n"}))

@@ -50,6 +50,22 @@ def test_squash_makes_one_gated_commit_for_each(field: Field) -> None:
     assert (record.before, record.commit) == (commits[2], commits[1])
 
 
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_what_the_target_has_in_other_words_makes_no_empty_commit(field: Field, method: str) -> None:
+    one = field.branch("one", {"x": "1"})
+    two = field.branch("two", {"y": "2"})
+    field.checkout.git("merge", "-q", "--squash", "one")
+    field.checkout.git("commit", "-q", "-m", "What a person squashed")
+    before = field.tip()
+    for _ in range(2):
+        arrivals = field.land([one, two], field.gate(no_bad), plan=Plan("main", method=method))
+        there = arrivals["one"].landed
+        assert there is not None
+        assert there.before == there.commit
+        assert landed(arrivals) == {"one", "two"}
+    assert field.checkout.git("log", "--format=%s", f"{before}..main").splitlines() == ["two"]
+
+
 def test_squash_names_who_breaks_together(field: Field) -> None:
     branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(6)]
     gate = field.gate(lambda files: not {"f1", "f4"} <= set(files))

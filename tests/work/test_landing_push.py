@@ -290,6 +290,37 @@ def test_one_that_is_closed_or_for_another_branch_is_not_taken_for_it(
     assert field.land([field.branch("one", {"x": "1"})], plan=PR)["one"].pull_request == new
 
 
+@pytest.mark.parametrize("since", ["nothing", "the same lines", "a revert"])
+def test_what_its_host_squashed_has_landed_and_is_not_proposed_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    calls = program(field, monkeypatch, "gh", f'[ "$2" = list ] && echo "[]" || echo {ADDRESS}')
+    field.checkout.commit({"x": "0"})
+    one = field.branch("one", {"x": "1"}, base=field.tip())
+    two = field.branch("two", {"y": "1"}, depends_on=("one",))
+    field.checkout.git("merge", "-q", "--squash", "one")
+    field.checkout.git("commit", "-q", "-m", "Does one (#7)")
+    if since == "the same lines":
+        field.checkout.commit({"x": "2"})
+    elif since == "a revert":
+        field.checkout.git("revert", "--no-edit", "HEAD")
+
+    arrivals = field.land([one, two], plan=PR)
+
+    if since == "a revert":
+        assert arrivals["one"].pull_request == ADDRESS
+        assert arrivals["two"].waits_for == "one"
+        return
+    row = result_of(arrivals["one"], {"branch": "one"})
+    assert (row.status, row.error, (row.workstream or {})["stage"]) == (Outcome.OK, None, "there")
+    assert arrivals["two"].pull_request == ADDRESS
+    assert [call.split()[1:4] for call in calls.read_text().splitlines()] == [
+        ["pr", "list", "--head=two"],
+        ["pr", "create", "--base=main"],
+    ]
+    assert not field.checkout.git("ls-remote", "origin", "refs/heads/one")
+
+
 def test_an_open_pull_request_waits_for_a_person() -> None:
     row = result_of(Arrival("one", pull_request=ADDRESS), {})
     assert row.status is Outcome.BLOCKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +75,31 @@ def test_a_checkout_with_a_folder_of_somebody_elses_is_left_as_it_is(
     monkeypatch.undo()
     field.land([one])
     assert (made / "by" / "root.txt").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_a_checkout_with_an_immutable_file_is_left_as_it_is(field: Field, flag: str) -> None:
+    one = field.branch("one", {"a.txt": "2\n", "b.txt": "2\n"})
+    before, tip = lying(field.root), field.tip()
+    if not chattr(f"+{flag}", field.root / "b.txt"):
+        pytest.skip("no file can be made immutable here")
+    try:
+        arrival = field.land([one])["one"]
+    finally:
+        chattr(f"-{flag}", field.root / "b.txt")
+
+    assert arrival.landed is not None
+    assert "`b.txt` is immutable: lift that (`chattr -ia`), then `git merge --ff-only" in arrival.notes[-1]
+    assert (field.tip(), lying(field.root), field.status()) == (tip, before, "")
+    field.checkout.git("merge", "-q", "--ff-only", "parallelai/landing/main")
+    assert (field.root / "b.txt").read_text() == "2\n"
+
+
+def chattr(change: str, path: Path) -> bool:
+    try:
+        return subprocess.run(["chattr", change, str(path)], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def test_a_branch_that_cannot_be_moved_for_want_of_room_is_no_race(

@@ -182,8 +182,62 @@ def test_a_locked_index_is_waited_for_and_then_pending(field: Field, monkeypatch
     assert (field.root / "x").exists()
 
 
-def test_a_target_in_a_linked_worktree_moves_that_one(field: Field, tmp_path: Path) -> None:
-    place = tmp_path / "linked tree"
+@pytest.mark.parametrize("options", ["-s ours", "--squash", "--no-ff"])
+def test_options_for_merges_of_the_branch_change_nothing_of_how_it_moves(field: Field, options: str) -> None:
+    field.checkout.git("config", "branch.main.mergeOptions", options)
+    arrival = field.land([field.branch("one", {"x": "1"})])["one"]
+    assert arrival.landed is not None
+    assert arrival.landed.commit == field.tip()
+    assert ((field.root / "x").read_text(), field.status()) == ("1", "")
+
+
+@pytest.mark.parametrize("path", ["secrets", "secrets/mine/key"])
+def test_a_file_that_git_ignores_is_not_written_over(field: Field, path: str) -> None:
+    field.checkout.commit({".gitignore": "secrets\n"})
+    field.checkout.write({path: "mine\n"})
+    one = field.branch("one", {"secrets": "theirs\n", "x": "1"}, base=field.tip())
+    arrival = field.land([one])["one"]
+    assert arrival.landed is not None
+    assert arrival.landed.pending == PENDING
+    assert "your checkout waits: `secrets` is in the way: move it" in arrival.notes[-1]
+    assert ((field.root / path).read_text(), field.status()) == ("mine\n", "")
+    shutil.move(field.root / "secrets", field.root.parent / "put aside")
+    assert field.run(take_over(field.repository, "main", frozenset)).pending is None
+    assert (field.root / "secrets").read_text() == "theirs\n"
+
+
+@pytest.mark.parametrize("name", ["refs/heads/main.lock", "HEAD.lock", "hooks/reference-transaction"])
+def test_a_branch_that_git_cannot_move_leaves_the_files_as_they_are(
+    field: Field, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`git merge --ff-only` writes the files first, and then finds that it cannot move the branch."""
+    monkeypatch.setattr("parallelai.work.landing.target._LOCKED_SECONDS", 0.0)
+    monkeypatch.setattr("parallelai.work.landing.target._LOCKED_TRIES", 2)
+    place = field.root / ".git" / name
+    if place.suffix == ".lock":
+        place.write_text("")
+    else:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(
+            "#!/bin/sh\n[ $1 != prepared ] || ! grep -q refs/heads/main || { echo frozen >&2; exit 1; }\n"
+        )
+        place.chmod(0o755)
+    arrival = field.land([field.branch("one", {"a.txt": "0\n2\n3\n", "x": "1"})])["one"]
+    assert arrival.landed is not None
+    assert arrival.landed.pending == PENDING
+    said = (
+        "frozen" if place.suffix != ".lock" else f"another git works there, or was killed and left `{place}`"
+    )
+    assert said in arrival.notes[-1]
+    assert (field.status(), (field.root / "a.txt").read_text()) == ("", "1\n2\n3\n")
+    place.unlink()
+    assert field.run(take_over(field.repository, "main", frozenset)).pending is None
+    assert (field.status(), (field.root / "x").exists()) == ("", True)
+
+
+@pytest.mark.parametrize("name", ["linked tree", 'linked\nbranch refs/heads/x\n\ttree\u00fc"'])
+def test_a_target_in_a_linked_worktree_moves_that_one(field: Field, tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
     field.checkout.git("checkout", "-q", "-b", "elsewhere")
     field.checkout.git("worktree", "add", "-q", str(place), "main")
     field.land([field.branch("one", {"x": "1"})])
@@ -323,6 +377,19 @@ def test_a_hook_that_prepares_the_message_is_heard_before_the_one_that_judges_it
         (hooks / name).chmod(0o755)
     assert landed(field.land([field.branch("one", {"x": "1"})], plan=Plan("main", method=method))) == {"one"}
     assert f"TICKET 7, of a {source}" in field.message("main")
+
+
+@pytest.mark.parametrize("script", [': > "$1"', 'rm "$1"'])
+def test_a_hook_that_leaves_no_message_keeps_it_from_landing(field: Field, script: str) -> None:
+    hook = field.root / ".git" / "hooks" / "commit-msg"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n{script}\n")
+    hook.chmod(0o755)
+    error = field.land([field.branch("one", {"x": "1"})])["one"].error
+    assert error is not None
+    assert "nothing is left of the message `Merge one" in error.said
+    assert "`commit-msg`" in error.said
+    assert field.tip() == field.base
 
 
 def test_commits_are_signed_where_the_user_signs(field: Field) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,35 @@ def test_what_was_taken_back_stays_so_where_a_branch_was_cut_meanwhile(field: Fi
     assert field.files().keys() == {"a.txt", "b.txt", "other.txt"}
 
 
+def by_hand(field: Field, *how: str) -> None:
+    field.checkout.git("merge", "-q", *how, "one")
+
+
+def revert(field: Field, *words: str, branch: bool = False) -> None:
+    """Revert on the target, or on a branch that is merged then, as pull requests are."""
+    if branch:
+        field.checkout.git("switch", "-q", "-c", "away")
+    field.checkout.git("revert", "--no-edit", *words)
+    if branch:
+        field.checkout.git("switch", "-q", "main")
+        field.checkout.git("merge", "-q", "--no-ff", "-m", "Pull request", "away")
+
+
+@pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize(
-    ("method", "side"), [("merge", ("-m", "1")), ("squash", ()), ("rebase", ()), (None, ("-m", "1"))]
+    ("method", "side"),
+    [("merge", ("-m", "1")), ("squash", ()), ("rebase", ()), ("--no-ff", ("-m", "1")), ("--ff-only", ())],
 )
 def test_what_a_person_reverted_has_not_landed_until_that_is_reverted(
-    field: Field, method: Any, side: tuple[str, ...]
+    field: Field, method: Any, side: tuple[str, ...], branch: bool
 ) -> None:
     one = field.branch("one", {"one.txt": "1"}, worktree="/nowhere/one")
-    if method is None:
-        field.checkout.git("merge", "-q", "--no-ff", "-m", "By hand", "one")
+    if method.startswith("--"):
+        by_hand(field, method)
     else:
         field.land([one], plan=Plan("main", method=method))
-    field.checkout.git("revert", "--no-edit", *side, "HEAD")
+    field.checkout.commit({"later.txt": "1"})
+    revert(field, *side, "HEAD~1", branch=branch)
     reverted = field.tip()
     assert "one.txt" not in field.files()
 
@@ -88,11 +106,69 @@ def test_what_a_person_reverted_has_not_landed_until_that_is_reverted(
     assert field.files()["one.txt"] == "1"
 
     field.checkout.git("reset", "-q", "--hard", reverted)
-    field.checkout.git("revert", "--no-edit", "HEAD")
+    field.checkout.git("revert", "--no-edit", *(["-m", "1"] if branch else []), "HEAD")
     tip = field.tip()
     again = field.land([one])["one"]
     assert again.landed is not None
     assert (again.landed.commit, field.tip()) == (tip, tip)
+
+
+def test_a_target_that_was_moved_along_to_a_branch_has_it_until_all_its_commits_are_reverted(
+    field: Field,
+) -> None:
+    first = field.branch("one", {"one.txt": "1"})
+    one = field.branch("one", {"two.txt": "2"}, base=first.commit)
+    one = replace(one, base=field.tip(), worktree="/nowhere/one")
+    by_hand(field, "--ff-only")
+    revert(field, "HEAD")
+    there = field.land([one])["one"]
+    assert (there.landed is not None, field.files().keys()) == (True, {"a.txt", "b.txt", "one.txt"})
+
+    revert(field, "HEAD~2")
+    assert field.files().keys() == {"a.txt", "b.txt"}
+    more = field.branch("one", {"three.txt": "3"}, base=one.commit)
+    assert landed(field.land([replace(more, base=one.base, worktree="/nowhere/one")])) == {"one"}
+    assert field.files().keys() == {"a.txt", "b.txt", "one.txt", "two.txt", "three.txt"}
+
+
+def say_reverted(field: Field, commit: str, files: dict[str, str | bytes]) -> None:
+    """Commit on the branch that is checked out, in the words of a revert."""
+    field.checkout.commit(files)
+    field.checkout.git("commit", "-q", "--amend", "-m", f"Words\n\nThis reverts commit {commit}.")
+
+
+def test_a_revert_whose_conflict_a_person_settled_counts(field: Field) -> None:
+    one = field.branch("one", {"a.txt": "one\n2\n3\n"}, worktree="/nowhere/one")
+    field.land([one])
+    landing = field.tip()
+    field.checkout.commit({"a.txt": "one, and more\n2\n3\n"})
+    say_reverted(field, landing, {"a.txt": "more\n2\n3\n"})
+
+    again = field.land([one])["one"]
+
+    assert again.error is not None  # it is to land again, and what was settled is in its way
+    assert again.error.kind == "conflict"
+
+
+@pytest.mark.parametrize("by", ["itself", "a branch", "a merge", "a part"])
+def test_a_commit_that_only_says_that_it_reverts_a_landing_takes_nothing_back(field: Field, by: str) -> None:
+    one = field.branch("one", {"one.txt": "1", "two.txt": "2"}, worktree="/nowhere/one")
+    field.land([one])
+    landing = field.tip()
+    if by in ("a branch", "a merge"):
+        field.checkout.git("switch", "-q", "-c", "away")
+    if by == "a part":
+        field.checkout.git("rm", "-q", "one.txt")
+    say_reverted(field, landing, {"other.txt": "1"})
+    if by in ("a branch", "a merge"):
+        field.checkout.git("switch", "-q", "main")
+        said = "Merge" if by == "a branch" else f"This reverts commit {landing}."
+        field.checkout.git("merge", "-q", "--no-ff", "-m", "Merge", "-m", said, "away")
+
+    again = field.land([one])["one"]
+
+    assert again.landed is not None
+    assert again.landed.commit == landing
 
 
 def test_what_a_person_merged_and_reverted_comes_back_with_no_branch_that_was_cut_from_it(

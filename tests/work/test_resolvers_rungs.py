@@ -273,9 +273,10 @@ def test_generated_by_its_own_word() -> None:
     assert not is_written_by_program(Conflict("a.go", None, b"package main\n", b""))
 
 
-def test_a_resolver_that_fails_does_not_know() -> None:
+@pytest.mark.parametrize("failure", [ValueError("no"), SystemExit(7)])
+def test_a_resolver_that_fails_does_not_know(failure: BaseException) -> None:
     def fails(conflict: Conflict) -> bytes | None:
-        raise ValueError("no")
+        raise failure
 
     knows = Rung("knows", lambda one: b"settled\n")
     conflict = Conflict("a.txt", b"a\n", b"b\n", b"c\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,25 @@ async def test_a_new_name_that_only_case_tells_from_another_is_seen(shop: Projec
     kept = await remove(shop.repository, shop.streams, stream)
     assert isinstance(kept, Kept)
     assert "`src/A.py`" in kept.why
+
+
+@pytest.mark.parametrize("option", ["--assume-unchanged", "--skip-worktree"])
+async def test_an_edit_at_which_git_was_told_not_to_look_is_kept(shop: Project, option: str) -> None:
+    stream, there = await working(shop)
+    land(shop, "merge")
+    for key, value in (("user.name", "Ana"), ("user.email", "ana@example.invalid")):
+        shop.user.git("config", key, value)
+    there.git("update-index", option, "src/b.py")
+    there.write({"src/b.py": "mine\n"})
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert "`src/b.py`" in kept.why
+    shop.streams.update(
+        "gui", lambda it: replace(it, state="landed", landed=Landed("main", *3 * [stream.head]))
+    )
+    (told,) = (await removable(shop.repository, shop.streams)).kept
+    await asyncio.to_thread(subprocess.run, ["sh", "-ec", told.command], check=True, capture_output=True)
+    assert there.git("show", "HEAD:src/b.py") == "mine\n"
 
 
 @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])

@@ -102,3 +102,30 @@ async def test_edits_in_their_files_are_named_and_kept_as_a_patch(shop: Project,
     (patch,) = patches.glob("gui-*.patch")
     assert str(patch) in done.notes[0]
     assert "+mine" in patch.read_text()
+
+
+async def test_a_submodule_that_the_index_alone_moved_is_no_change(shop: Project, tmp_path: Path) -> None:
+    stream, there = await landed(shop)
+    there.git("update-index", "--cacheinfo", f"160000,{'1' * 40},lib")
+    other = (await shop.start("api")).stream
+    shop.in_tree(other).git("update-index", "--cacheinfo", f"160000,{'1' * 40},lib")
+
+    removed = await remove(shop.repository, shop.streams, stream)
+    dropped = await drop(shop.repository, shop.streams, other, tmp_path)
+
+    assert isinstance(removed, Removed)
+    assert dropped.patch is None  # it would have taken the submodule away
+
+
+async def test_an_empty_folder_in_the_place_of_a_file_is_a_change(shop: Project, tmp_path: Path) -> None:
+    (shop.user.root / "src").mkdir(exist_ok=True)
+    shop.user.commit({"src/a.py": "1\n"})
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    (there.root / "src" / "a.py").unlink()
+    (there.root / "src" / "a.py").mkdir()
+
+    dropped = await drop(shop.repository, shop.streams, stream, tmp_path)
+
+    assert dropped.patch is not None
+    assert "deleted file mode 100644" in dropped.patch.read_text()

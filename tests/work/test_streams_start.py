@@ -256,6 +256,15 @@ async def test_a_name_held_by_another_plan(shop: Project) -> None:
 # -- put right
 
 
+@pytest.mark.parametrize("branch", ["parallelai/gui", "parallelai/Gui", "parallelai/gui/more"])
+async def test_a_branch_that_another_workstream_has_is_refused_in_its_name(
+    shop: Project, branch: str
+) -> None:
+    await shop.start("gui")
+    with pytest.raises(Held, match=r"belongs to the workstream `gui` of `plan\.yaml`, which is not finished"):
+        await shop.start("other", branch=branch)
+
+
 async def test_a_deleted_folder_is_made_again(shop: Project) -> None:
     shop.user.write({".env": "1"})
     stream = (await shop.start("gui", copy=(".env",))).stream

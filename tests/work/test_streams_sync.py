@@ -283,6 +283,17 @@ async def test_a_conflict_changes_nothing_and_names_the_files(
     assert shop.streams.find("gui") == stream
 
 
+async def test_an_edit_at_which_git_was_told_not_to_look_is_not_written_over(shop: Project) -> None:
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    there.git("update-index", "--assume-unchanged", "src/b.py")
+    there.write({"src/b.py": "mine\n"})
+    target = shop.user.commit({"src/b.py": "theirs\n"})
+    done = await sync(shop.repository, shop.streams, stream, target, "merge")
+    assert (done.ok, done.files) == (False, ("src/b.py",))
+    assert (there.root / "src/b.py").read_text() == "mine\n"
+
+
 async def test_files_that_lie_in_the_way_stay(shop: Project) -> None:
     stream = (await shop.start("gui", copy=("local.cfg",))).stream
     there = shop.in_tree(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,9 +13,9 @@ from work_support import Hands, git, make_repository
 
 from parallelai import AsyncParallelAI, Task
 from parallelai.client.options import CarryOut
-from parallelai.engines.protocol import Request
+from parallelai.engines.protocol import Port, Request
 from parallelai.errors import NotFoundError
-from parallelai.records import Outcome
+from parallelai.records import Finding, Outcome, Reply, Severity
 from parallelai.results import formats
 from parallelai.results.document import GONE
 
@@ -138,6 +139,38 @@ async def test_a_later_task_sees_the_changes_of_earlier_ones(repository: Path) -
     assert document.exit == 0
     assert seen["look"] == ("by one\n", "by two\n")
     assert seen["two"] == ("a = 1\n", "b = 2\n")
+
+
+class Reviewer(Hands):
+    """Reports findings instead of what it says."""
+
+    def __init__(self, *found: Finding) -> None:
+        super().__init__(lambda request, root: "")
+        self.name = "reviewer"
+        self._found = found
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        return dataclasses.replace(await super().perform(request, port), text=None, findings=self._found)
+
+
+async def test_a_review_of_changes_that_nobody_applied_keeps_its_findings(repository: Path) -> None:
+    def act(request: Request, root: Path) -> str:
+        (root / "a.py").write_text("a = 1\nnew = eval(a)\n")
+        return "done"
+
+    def finding(file: str, quote: str) -> Finding:
+        return Finding(file, (1, 1), Severity.HIGH, f"about {quote}", quote=quote)
+
+    found = finding("a.py", "new = eval(a)"), finding("a.py", "made = up"), finding("b.py", "b = 2")
+    tasks = [
+        Task(id="edit", description="x", engine="hands", edits=True),
+        Task(id="look", description="x", engine="reviewer", output="findings", depends_on=["edit"]),
+    ]
+    async with AsyncParallelAI(repository, engines=[Hands(act), Reviewer(*found)]) as ai:
+        document = await ai.execute(tasks=tasks)
+    assert (repository / "a.py").read_text() == "a = 1\n"
+    told = {(one.file, one.line[0], one.quote) for one in document.findings}
+    assert told == {("a.py", 2, "new = eval(a)"), ("b.py", 1, "b = 2")}
 
 
 async def test_changes_that_do_not_fit_together_are_a_conflict(repository: Path) -> None:

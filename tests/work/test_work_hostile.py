@@ -126,9 +126,11 @@ async def test_a_secret_is_found_however_it_is_written(repository: Path, name: s
 
 async def test_a_secret_that_was_there_before_blocks_nothing(repository: Path) -> None:
     (repository / "fixture.txt").write_text(f"{KEY}\n")
+    (repository / "other.txt").write_text(f"{KEY[:-1]}z\n")
 
     def act(request: Request, root: Path) -> str:
         (root / "fixture.txt").write_text(f"{KEY}\nmore\n")
+        (root / "other.txt").rename(root / "moved.txt")
         return "done"
 
     assert (await edited(repository, act)).exit == 0

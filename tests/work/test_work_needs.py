@@ -99,6 +99,31 @@ class Turns:
         return act
 
 
+@pytest.mark.parametrize("kind", ["workstreams", "tasks"])
+async def test_what_one_says_of_its_folder_comes_on_top_of_what_the_plan_says(
+    user: Repository, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("PASSED", "p")
+    user.commit({".gitignore": ".env\n"})
+    (user.root / ".env").write_text("KEY")
+    shows = "import os, pathlib; pathlib.Path('shown.txt').write_text(pathlib.Path('.env').read_text()"
+    shows += " + os.environ['OWN'] + os.environ['PASSED'] + str('PARALLELAI_DATABASE' in os.environ))"
+    own = {"description": "a", "workspace": {"env": {"OWN": "own"}, "needs": {"ports": 1}}}
+    works: Any = {
+        "workstreams": {"a": {**own, "owns": "shown.txt"}},
+        "tasks": [{**own, "id": "a", "edits": True}],
+    }
+    plan = {
+        "engines": {"sh": {"use": "command", "command": ["python3", "-c", shows]}},
+        "defaults": {"engine": "sh"},
+        "workspace": {"copy": [".env"], "pass_env": ["PASSED"], "needs": {"ports": 2, "database": True}},
+        kind: works[kind],
+    }
+    document = await carry_out(user, Hands({}), plan, is_applied=True)
+    assert document.tasks[0].status is Outcome.OK, document.tasks[0].error
+    assert (user.root / "shown.txt").read_text() == "KEYownpFalse", "`needs` is one key"
+
+
 async def test_tasks_wait_for_one_anothers_heavy_slots(user: Repository) -> None:
     turns = Turns()
     hands = Hands({name: [turns.at(f"{name}.txt")] for name in ("one", "two", "three")})

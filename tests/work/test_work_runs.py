@@ -25,6 +25,8 @@ from parallelai.plan.load import load
 from parallelai.records import Outcome, Reply, RunDocument
 from parallelai.run.approving import WAITS
 from parallelai.run.executors import local
+from parallelai.work.landing.queue import LandingQueue
+from parallelai.work.landing.records import Arrival, Candidate
 from parallelai.work.scratch.home import home
 
 GATE = ["python3", "gate.py"]
@@ -535,6 +537,55 @@ async def test_who_is_refused_while_a_run_waits_does_it_again_with_the_reason(us
     assert hands.told["one"][1].count("it is to be two") == 1
     assert "A person looked at what came of this task before, and refused it" in hands.told["one"][1]
     assert (user.root / "one.txt").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("approve", [False, True])
+async def test_who_is_refused_while_it_is_worked_on_does_not_land(user: Repository, approve: bool) -> None:
+    def refused(hands: Hands, request: Request) -> Any:
+        async def act() -> str:
+            async with AsyncParallelAI(user.root, engines=[hands]) as person:
+                said.append(await person.work.reject("one", "it is to be two"))
+            return str(writes(("one.txt", "1\n"))(hands, request))
+
+        return act()
+
+    said: list[str] = []
+    hands = Hands({"one": [refused, writes(("one.txt", "2\n"))]})
+    plan = {"workstreams": {"one": {"description": "One", "owns": "one.txt", "approve": approve}}}
+    row = rows(await carry_out(user, hands, plan))["one"]
+
+    assert said == ["`one` does not land; it is worked on again when the run goes on"]
+    assert (row.status, row.error.said) == (Outcome.BLOCKED, "its landing was refused: it is to be two")
+    assert not (user.root / "one.txt").exists()
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        (status,) = await ai.work.status()
+    assert (status.stage, status.is_ready) == ("rejected", False)
+
+    await carry_out(user, hands, plan)
+    assert hands.told["one"][1].count("it is to be two") == 1
+
+
+async def test_what_is_landing_cannot_be_refused_any_more(
+    user: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lands, said = LandingQueue.land, list[str]()
+
+    async def refused(queue: LandingQueue, candidate: Candidate) -> Arrival:
+        async with AsyncParallelAI(user.root, engines=[hands]) as person:
+            with pytest.raises(UsageError) as error:
+                await person.work.reject("one", "no")
+        said.append(error.value.said)
+        return await lands(queue, candidate)
+
+    monkeypatch.setattr(LandingQueue, "land", refused)
+    hands = Hands({"one": [writes(("one.txt", "1\n"))]})
+    document = await carry_out(
+        user, hands, {"workstreams": {"one": {"description": "One", "owns": "one.txt"}}}
+    )
+    assert rows(document)["one"].status is Outcome.OK
+    assert "`one` is landing already" in said[0]
+    async with AsyncParallelAI(user.root, engines=[hands]) as ai:
+        assert ai.work.find("one").state == "landed"
 
 
 async def test_what_it_is_told_when_it_is_worked_on_again_is_to_be_heeded(user: Repository) -> None:

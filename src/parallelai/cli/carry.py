@@ -64,7 +64,7 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
         if document is None:
             return 0
         show(shared, asked, ai.project.root, document)
-        if progress.is_idle:
+        if progress.is_idle and not _was_stopped(document):
             shared.say("nothing was left to do")
         for line in landing_notes(document):
             shared.say(line)
@@ -157,6 +157,11 @@ def _is_left(task: TaskResult) -> bool:
     change = task.change
     is_good = task.status is Outcome.OK and task.workstream is None
     return is_good and change is not None and bool(change.files) and not change.applied
+
+
+def _was_stopped(document: RunDocument) -> bool:
+    """Whether something was left that could not even start: a budget or an interruption was before it."""
+    return any(task.status in (Outcome.OVER_BUDGET, Outcome.CANCELLED) for task in document.tasks)
 
 
 def _came_too_late(document: RunDocument) -> bool:

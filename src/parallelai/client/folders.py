@@ -8,6 +8,7 @@ from parallelai import processes
 from parallelai.client.growing import Now
 from parallelai.client.project import OpenProject
 from parallelai.plan import model
+from parallelai.plan.resolve import workspace_of
 from parallelai.run.assembly import works_in_folder
 from parallelai.run.job import Job
 from parallelai.run.masking import Masker
@@ -63,8 +64,8 @@ def _is_needed(job: Job) -> bool:
 
 
 def _wanted(job: Job, task: str) -> model.Workspace:
-    """What a task says of its folder, else the plan."""
-    return job.graph.get(task).task.workspace or job.plan.workspace
+    """What a task and its plan say of its folder."""
+    return workspace_of(job.plan, job.graph.get(task).task)
 
 
 def confinement_notes(job: Job) -> list[str]:

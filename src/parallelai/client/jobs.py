@@ -29,7 +29,7 @@ from parallelai.plan.files import Tree
 from parallelai.plan.graph import Instance, TaskGraph
 from parallelai.plan.load import is_checked
 from parallelai.plan.model import Budget, Choice, EngineEntry, PhaseGate, Plan, Role, Task, positions
-from parallelai.plan.resolve import model_for, role_of
+from parallelai.plan.resolve import model_for, role_of, workspace_of
 from parallelai.plan.roles import ROLES_FOLDER, used, with_roles
 from parallelai.plan.tiers import tier_for
 from parallelai.plan.values import AUTO
@@ -315,7 +315,7 @@ class Builder:
             )
             self._refuse_untuned(role_of(plan, task, self.project.settings.defaults), chosen.choice)
             for name in filter(self._works_in_folder, chosen.choice.members):
-                refuse_cut_off(name, self._entry(plan, name), instance.task.workspace or plan.workspace)
+                refuse_cut_off(name, self._entry(plan, name), workspace_of(plan, instance.task))
         except UsageError as error:
             raise PlanError([_problem(plan, task, error)]) from None
         except Unavailable as error:
@@ -351,11 +351,11 @@ class Builder:
         if self.project.has_git:
             return None
         place = positions(plan).where_task(task.id)
-        advice = "`git init` and a first commit make it one"
+        advice = self.project.how_to_have_git
         if instance.task.edits:
             said = "a task that edits needs a git repository, and the project is none"
             return ErrorRecord("unavailable", said, place, advice)
-        wanted = (instance.task.workspace or plan.workspace).needs
+        wanted = workspace_of(plan, instance.task).needs
         if (wanted.ports or wanted.database or wanted.heavy) and any(
             map(self._works_in_folder, choice.members)
         ):

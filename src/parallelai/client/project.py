@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -252,6 +253,16 @@ class OpenProject:
     def has_git(self) -> bool:
         """Whether the project is a checkout of a git repository, from which folders to work in can be cut."""
         return (self.root / ".git").exists()
+
+    @property
+    def how_to_have_git(self) -> str:
+        """What to do where the project is no checkout; in a folder of one it would be wrong to make another."""
+        if config.is_bare(self.root):
+            return "`git worktree add` makes one of a bare repository: call this in there"
+        top = next((folder for folder in self.root.parents if (folder / ".git").exists()), None)
+        if top is not None:
+            return f"it is a folder of one: name the top (`--project {shlex.quote(str(top))}`)"
+        return "`git init` and a first commit make it one"
 
     @functools.cached_property
     def templates(self) -> Mapping[str, Template]:

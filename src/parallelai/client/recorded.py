@@ -96,7 +96,8 @@ def _decided(job: Job) -> dict[str, Any]:
 def _reviewed(review: ReviewOptions) -> dict[str, Any]:
     """What a review is about; `review_options` reads it back."""
     return {
-        "patterns": list(review.patterns),
+        # A name that is not UTF-8 cannot be written; what stands for each such byte matches it.
+        "patterns": [pattern.encode("utf-8", "replace").decode() for pattern in review.patterns],
         "since": review.since,
         "staged": review.staged,
         "template": review.template,

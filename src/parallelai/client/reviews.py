@@ -130,7 +130,7 @@ def review_name(options: ReviewOptions, engine: str) -> str:
     """What a review is known by: its patterns, template and engines."""
     asked = [options.patterns, options.since, options.staged, options.template, options.checklist, engine]
     digest = hashlib.blake2b(json.dumps(asked).encode(), digest_size=4).hexdigest()
-    shown = " ".join(options.patterns) or "everything"
+    shown = " ".join(options.patterns).encode("utf-8", "backslashreplace").decode() or "everything"
     return f"review {shown[:60]} ({digest})"
 
 

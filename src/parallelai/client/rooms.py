@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from parallelai.client.growing import Growing, Now
 from parallelai.client.project import OpenProject
-from parallelai.config import is_bare
 from parallelai.errors import UsageError
 from parallelai.events import EventData, LeaveLapsed, TaskStep
 from parallelai.plan.graph import TaskGraph
@@ -39,10 +38,7 @@ def refuse_without_git(project: OpenProject, graph: TaskGraph) -> None:
     """Raise `UsageError` where a plan needs worktrees, and there is no checkout to cut them from."""
     if needs_room(graph) and not project.has_git:
         said = "workstreams and gates of phases need a checkout of a git repository, and the project is none"
-        advice = "`git init` and a first commit make it one"
-        if is_bare(project.root):
-            advice = "`git worktree add` makes one of a bare repository: call this in there"
-        raise UsageError(said, next=advice)
+        raise UsageError(said, next=project.how_to_have_git)
 
 
 def refuse_renamed(project: OpenProject, plan: str | None, graph: TaskGraph, *, is_anew: bool) -> None:

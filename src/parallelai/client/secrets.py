@@ -21,11 +21,13 @@ def masker_of(job: Job) -> Masker:
 
     Also of engines that nobody uses yet: a task that is added may.
     """
-    workspace, entries = job.plan.workspace, [*job.plan.engines.values(), *job.entries.values()]
-    given = {**workspace.env}
+    plan, entries = job.plan, [*job.plan.engines.values(), *job.entries.values()]
+    layers = (*(work.workspace for work in plan.works), plan.defaults.workspace, plan.workspace)
+    workspaces = [layer for layer in layers if layer is not None]
+    given = {name: value for workspace in workspaces for name, value in workspace.env.items()}
     named = {entry.api_key_env for entry in entries if entry.api_key_env is not None}
     usual = {name for server in SERVERS.values() for name in server.key_variables}
     for entry in entries:
         given |= entry.env
-    names = {*workspace.pass_env, *given, *named}
+    names = {*(name for each in workspaces for name in each.pass_env), *given, *named}
     return Masker.of_environment({**os.environ, **given}, names, named | usual)

@@ -315,17 +315,25 @@ class _Checker:
                 yield self._at(("workstreams", index_of[pair.b], "owns"), pair.said, pair.next)
 
     def branches(self) -> Iterator[Problem]:
-        seen: dict[str, str] = {}
+        seen: dict[str, tuple[str, str]] = {}
         for index, work in enumerate(self.plan.workstreams):
             branch = work.branch or f"parallelai/{work.id}"
             key = "branch" if work.branch else "id"
             if not is_branch(branch):
                 said = f"`{branch}` is no branch name that git takes"
                 yield self._at(("workstreams", index, key), said, "use letters, digits, `-`, `_` and `/`")
-            elif branch in seen and seen[branch] != work.id:
-                said = f"`{work.id}` and `{seen[branch]}` have the same branch `{branch}`"
+                continue
+            folded = f"{branch.casefold()}/"
+            clashes = (
+                pair for other, pair in seen.items() if other.startswith(folded) or folded.startswith(other)
+            )
+            id, other = next((pair for pair in clashes if pair[0] != work.id), (work.id, branch))
+            if id != work.id:
+                said = f"`{work.id}` and `{id}` have the same branch `{branch}`"
+                if other != branch:
+                    said = f"the branches `{branch}` of `{work.id}` and `{other}` of `{id}` cannot be beside each other"
                 yield self._at(("workstreams", index, key), said, "give each a branch of its own")
-            seen.setdefault(branch, work.id)
+            seen.setdefault(folded, (work.id, branch))
 
     def generated(self) -> Iterator[Problem]:
         generators = self.plan.landing.generated

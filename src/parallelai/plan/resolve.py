@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from parallelai.plan.model import Defaults, Plan, Role, Task
+from parallelai.plan.model import Defaults, Plan, Role, Task, Workspace
 from parallelai.plan.templates import Template, complete
 
 
@@ -71,6 +71,14 @@ def role_of(plan: Plan, task: Task, settings_defaults: Defaults | None = None) -
     layers = (layer.role for layer in _layers(plan, settings_defaults) if "role" in layer.model_fields_set)
     name = task.role if "role" in task.model_fields_set else next(layers, None)
     return plan.roles.get(name) if name is not None else None
+
+
+def workspace_of(plan: Plan, task: Task) -> Workspace:
+    """Say how the folder of a task is prepared: each key that it sets itself, over the plan's."""
+    own = task.workspace
+    if own is None:
+        return plan.workspace
+    return plan.workspace.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def _layers(plan: Plan, settings_defaults: Defaults | None) -> Iterable[Defaults]:

@@ -22,6 +22,7 @@ from parallelai.results.rank import TrackRecord, rank
 from parallelai.results.suppress import is_suppressed
 from parallelai.results.votes import Joined, Judgement, Report, Voice, join, needs_matching
 
+_NOWHERE = Source(None)
 _MOST_TEXTS = 5_000  # that the rareness of words is learned from
 
 
@@ -32,6 +33,7 @@ class Reported:
     `is_quoted`: the engine is a model, whose findings hold only with a quote that stands in the file; they
     are matched with others by their words. `files` are those that it was asked about: who looked at a file
     and did not see a matter speaks against it. Without them only files with findings count as looked at.
+    `is_elsewhere`: it looked at files with changes that the checkout need not have.
     """
 
     task: str
@@ -39,6 +41,7 @@ class Reported:
     reply: Reply
     is_quoted: bool = False
     files: tuple[str, ...] = ()
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,14 @@ def _by_file(
     for number, reported in enumerate(reports):
         for finding in reported.reply.findings:
             files[finding.file].append(
-                Report(number, reported.task, reported.engine, finding, reported.is_quoted)
+                Report(
+                    number,
+                    reported.task,
+                    reported.engine,
+                    finding,
+                    reported.is_quoted,
+                    reported.is_elsewhere,
+                )
             )
         if reported.is_quoted:
             found = (finding.file for finding in reported.reply.findings)
@@ -154,9 +164,11 @@ def _placed(entries: Sequence[Report], text: str | None) -> tuple[list[Report], 
 def _place(report: Report, source: Source) -> Report | None:
     """Put a finding where its quote stands; None if it quotes what the file does not hold."""
     placed = _put(report.finding, source, must_quote=report.is_quoted)
-    if placed is None or placed is report.finding:
+    if report.is_elsewhere and (placed is None or not placed.quote):
+        return report._replace(finding=_sound(report.finding))
+    if placed is None or (placed is report.finding and not report.is_elsewhere):
         return report if placed is not None else None
-    return report._replace(finding=placed)
+    return report._replace(finding=placed, is_elsewhere=False)
 
 
 def _put(finding: Finding, source: Source, *, must_quote: bool) -> Finding | None:
@@ -186,7 +198,9 @@ def _identify(entries: Sequence[Joined], path: str, source: Source) -> Iterable[
     equals: dict[tuple[str, str], int] = defaultdict(int)
     for entry in sorted(entries, key=_place_key):
         finding = entry.finding
-        code = lines_of(source.lines, finding.line)
+        code = (
+            (finding.quote or "").split("\n") if entry.is_elsewhere else lines_of(source.lines, finding.line)
+        )
         rule = finding.rule or finding.category
         snippet = squeeze("\n".join(code)) or normalise_message(finding.message)
         ordinal = equals[rule, snippet]
@@ -202,12 +216,12 @@ def _identify(entries: Sequence[Joined], path: str, source: Source) -> Iterable[
             category=finding.category,
             rule=finding.rule,
             suggestion=finding.suggestion,
-            quote=quote(code) if source.is_readable else finding.quote,
+            quote=quote(code) if source.is_readable and not entry.is_elsewhere else finding.quote,
             confidence=finding.confidence,
             tier=finding.tier,
             by=entry.by,
             votes=entry.votes,
-            state=_state(finding, source),
+            state=_state(finding, _NOWHERE if entry.is_elsewhere else source),
         )
 
 

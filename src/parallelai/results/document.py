@@ -145,9 +145,14 @@ def is_failing(findings: Iterable[Finding], fail_on: Severity) -> bool:
 def _is_nothing_attempted(tasks: Iterable[TaskResult]) -> bool:
     """No engine could serve any task; what was skipped, such as their dependents, does not count."""
     due = [task for task in tasks if task.status is not Outcome.SKIPPED]
-    if any(task.status is Outcome.OK for task in due):  # such as one that landed, and could not be pushed
+    if any(task.status is Outcome.OK or _is_done(task) for task in due):
         return False
     return bool(due) and all(task.error is not None and task.error.kind == "unavailable" for task in due)
+
+
+def _is_done(task: TaskResult) -> bool:
+    """Whether a workstream's work was there before: only its landing was left, or its push, or a person's leave."""
+    return (task.workstream or {}).get("stage") in ("done", "landed")
 
 
 def to_data(document: RunDocument) -> dict[str, Any]:

@@ -87,7 +87,12 @@ def place_one(finding: Finding, source: Source, *, must_quote: bool) -> Finding 
     snippet = squeeze(finding.quote) if finding.quote and source.is_readable else ""
     if not snippet or snippet in squeeze("\n".join(lines_of(source.lines, finding.line))):
         return finding
-    found = source.locate_squeezed(snippet, finding.line)
+    if (
+        finding.quote and HIDDEN in finding.quote
+    ):  # what stood there is not known: nobody can say that it is nowhere
+        found = source.locate(finding.quote, finding.line) or Place(finding.line)
+    else:
+        found = source.locate_squeezed(snippet, finding.line)
     if found is None:
         return None
     return finding if found.line == finding.line else replace(finding, line=found.line, column=None)

@@ -119,8 +119,8 @@ def read_verdicts(data: Any, check: Check, *, by: str = "") -> tuple[Verdict, ..
     A finding is named by its number in the request; its id is taken too.
     """
     rows = data.get("verdicts") if isinstance(data, Mapping) else data
-    known = {str(number): finding.id for number, finding in enumerate(check.findings, 1)}
-    known |= {finding.id: finding.id for finding in check.findings}
+    known = {finding.id: finding.id for finding in check.findings}
+    known |= {str(number): finding.id for number, finding in enumerate(check.findings, 1)}
     found: dict[str, Verdict] = {}
     for row in rows if isinstance(rows, list) else ():
         verdict = _verdict(row, known, by)

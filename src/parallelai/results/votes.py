@@ -24,13 +24,17 @@ Voice = tuple[str, str]
 
 
 class Report(NamedTuple):
-    """A finding with the number of the reply that it came in; `is_quoted`: its reporter must quote."""
+    """A finding with the number of the reply that it came in; `is_quoted`: its reporter must quote.
+
+    `is_elsewhere`: what it is about is not in the checkout, but in a tree with changes that nobody has applied.
+    """
 
     reply: int
     task: str
     engine: str
     finding: Finding
     is_quoted: bool = False
+    is_elsewhere: bool = False
 
     @property
     def is_worded(self) -> bool:
@@ -45,6 +49,7 @@ class Joined(NamedTuple):
     by: tuple[str, ...]
     votes: int
     finding: Finding
+    is_elsewhere: bool = False
 
 
 class Judgement(NamedTuple):
@@ -151,7 +156,7 @@ def _join(group: Sequence[Report], lookers: int, record: TrackRecord) -> Joined:
     """Make one finding of a group."""
     first = group[0]
     if len(group) == 1 and not first.is_quoted:
-        return Joined(first.task, (first.engine,), 1, first.finding)
+        return Joined(first.task, (first.engine,), 1, first.finding, first.is_elsewhere)
     by = tuple(dict.fromkeys(entry.engine for entry in group))
     votes = _count((entry.engine, entry.task) for entry in group)
     findings = [entry.finding for entry in group]
@@ -165,7 +170,7 @@ def _join(group: Sequence[Report], lookers: int, record: TrackRecord) -> Joined:
         tier=_tier(group, by, votes, lookers, record),
         state="refuted" if all(finding.state == "refuted" for finding in findings) else "open",
     )
-    return Joined(first.task, by, votes, joined)
+    return Joined(first.task, by, votes, joined, all(entry.is_elsewhere for entry in group))
 
 
 def _spokesman(group: Sequence[Report]) -> Finding:

@@ -28,7 +28,7 @@ def ended_of(
         attempts=tally.attempts,
         turns=tally.turns,
         seconds=round(tally.seconds, 3),
-        findings=len(reply.findings) if reply is not None else 0,
+        findings=sum(one.state == "open" for one in reply.findings) if reply is not None else 0,
         usage=tally.usage,
         error=_placed(job, finish),
         workstream=workstream,

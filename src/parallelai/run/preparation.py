@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,10 +11,13 @@ from parallelai.errors import ParallelAIError
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import EngineEntry, Role, SchemaOutput, Task, Workstream
 from parallelai.plan.prompt import TaskView, evaluate, render
+from parallelai.plan.resolve import workspace_of
 from parallelai.plan.roles import told_by
 from parallelai.plan.templates import Template
-from parallelai.records import ErrorRecord, Outcome, Reply
+from parallelai.records import ErrorRecord, Finding, Outcome, Reply
+from parallelai.results import quotes
 from parallelai.run.approving import told_before
+from parallelai.run.closing import is_model, read_source
 from parallelai.run.fingerprint import (
     EntryDigests,
     FileDigests,
@@ -94,7 +98,7 @@ class TaskViews(Mapping[str, TaskView]):
         worst = Outcome.OK if outcomes <= {Outcome.OK} else next(iter(sorted(outcomes - {Outcome.OK})))
         return TaskView(
             text="\n\n".join(reply.text for reply in replies if reply.text),
-            findings=tuple(finding for reply in replies for finding in reply.findings),
+            findings=tuple(finding for item in items for finding in self._findings(item)),
             items=tuple(self._view(item) for item in items) if is_spread else (),
             outcome=str(worst),
         )
@@ -104,7 +108,23 @@ class TaskViews(Mapping[str, TaskView]):
         outcome = str(self._outcomes.get(item, ""))
         if reply is None:
             return TaskView(text="", findings=(), items=(), outcome=outcome)
-        return TaskView(text=reply.text or "", findings=reply.findings, items=(), outcome=outcome)
+        return TaskView(text=reply.text or "", findings=self._findings(item), items=(), outcome=outcome)
+
+    def _findings(self, item: str) -> tuple[Finding, ...]:
+        """What is left of an instance's findings: not what was refuted, nor what quotes code that is nowhere.
+
+        Of one that looked at the changes of others the quotes were looked up where these are.
+        """
+        reply, job = self._replies.get(item), self._job
+        if reply is None or not reply.findings:
+            return ()
+        found = [one for one in reply.findings if one.state == "open"]
+        must_quote = all(is_model(job, name) for name in job.assignment(job.graph.get(item)).choice.members)
+        if job.changes_before(item) or not (must_quote or any(one.quote for one in found)):
+            return tuple(found)
+        return quotes.place(
+            found, functools.partial(read_source, job.root, {}), must_quote=must_quote
+        ).findings
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(str(instance.task.id) for instance in self._job.graph.instances))
@@ -220,7 +240,7 @@ class Preparation:
     def _request(self, instance: Instance, who: Assignment) -> Request:
         """The request of the first attempt that this process makes, by the first of who does the task."""
         job, prior, task = self._job, self._prior, instance.task
-        template, workspace = self._template(task), job.plan.workspace
+        template, workspace = self._template(task), workspace_of(job.plan, task)
         prompt = render(instance, template=template, root=job.root, tasks=self.views, vars=job.variables)
         output, schema = output_of(task, template)
         refused = prior.leave.refused.get(instance.id)

@@ -7,6 +7,7 @@ import dataclasses
 from parallelai.engines.protocol import Estimate, Request
 from parallelai.errors import EngineError
 from parallelai.plan.model import PhaseGate
+from parallelai.plan.resolve import workspace_of
 from parallelai.records import ErrorRecord, Outcome, changed
 from parallelai.run.job import Job
 from parallelai.run.preparation import Preparation, Ready
@@ -43,7 +44,7 @@ class Readiness:
                 self._estimate(name, model, ready.request)
                 for name, model in zip(who.choice.members, who.models, strict=True)
             ]
-            needed = (instance.task.workspace or self._job.plan.workspace).needs.memory
+            needed = workspace_of(self._job.plan, instance.task).needs.memory
             return Prepared(tuple([_with_memory(each, needed) for each in estimates]))
         except Exception as error:  # an engine is other people's code: its bug is this task's failure
             said = f"the engine failed: {type(error).__name__}: {error}"

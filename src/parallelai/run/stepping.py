@@ -11,6 +11,7 @@ from parallelai.errors import EngineError
 from parallelai.events import TaskStep
 from parallelai.plan.graph import Instance
 from parallelai.plan.model import PhaseGate
+from parallelai.plan.resolve import workspace_of
 from parallelai.run.flights import Tally
 from parallelai.run.job import Job
 from parallelai.run.journaling import Append
@@ -67,7 +68,7 @@ class Stepping:
 
 
 async def _carry_out(step: Step, instance: Instance, job: Job) -> EngineError | None:
-    workspace = job.plan.workspace
+    workspace = workspace_of(job.plan, instance.task)
     context = StepContext(
         run=job.run,
         root=job.root,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from parallelai.errors import BusyError, StoreError, StoreFormatError
-from parallelai.store.faults import corrupt, told
+from parallelai.store.faults import corrupt, has_no_room, told
 from parallelai.store.lock import FileLock
 from parallelai.store.migrations import Schema
 
@@ -207,9 +207,11 @@ class _Connection(sqlite3.Connection):
 
 
 def open_connection(path: Path) -> sqlite3.Connection:
-    """Open `path` (made if missing), hardened. Raises `sqlite3.Error`."""
+    """Open `path` (made if missing), hardened; only to read it where it cannot be written. Raises `sqlite3.Error`."""
+    read_only = _read_only(path)
     connection = sqlite3.connect(
-        path,
+        read_only or path,
+        uri=read_only is not None,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
@@ -227,6 +229,18 @@ def open_connection(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _read_only(path: Path) -> str | None:
+    """The address of a file that is there, and can only be read: no right to write, a read-only or a full disk.
+
+    SQLite wants to write beside it even to read it. Where it has no log, nobody has it open, and it need not.
+    """
+    has_log = path.with_name(path.name + "-wal").exists()
+    is_writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if not path.exists() or (is_writable and (has_log or not has_no_room(path.parent))):
+        return None
+    return f"{path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
 
 
 def migrate(connection: sqlite3.Connection, path: Path, schema: Schema, *, is_wal: bool = True) -> None:

@@ -15,6 +15,7 @@ from parallelai.errors import StoreCorruptError, StoreError, StoreFullError
 # disk shows where SQLite makes the index of its log.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL_WORDS = (b"No space left on device", b"Out of diskspace", b"quota exceeded", b"File too large")
 _CORRUPT = {
     sqlite3.SQLITE_CORRUPT,
@@ -55,7 +56,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
             next="try again when it is done",
             retry_helps=True,
         )
-    if primary in _CLOSED or isinstance(error, PermissionError):
+    if primary in _CLOSED or getattr(error, "errno", None) in _DENIED:
         return StoreError(
             f"`{path}` cannot be opened for writing: {error}",
             next="check its permissions, or set `state.path` to another folder",
@@ -94,8 +95,8 @@ def has_no_room(folder: Path) -> bool:
         left = os.statvfs(folder)
     except OSError:
         return False
-    # Some file systems count no files: f_files is 0 there.
-    return left.f_bavail == 0 or (left.f_files > 0 and left.f_favail == 0)
+    # Some file systems count no blocks or no files: the whole is 0 there.
+    return (left.f_blocks > 0 and left.f_bavail == 0) or (left.f_files > 0 and left.f_favail == 0)
 
 
 def _is_no_text(error: Exception) -> bool:

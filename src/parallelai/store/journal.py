@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shutil
 import weakref
@@ -203,11 +204,11 @@ class Journal:
 
         Returns what was done. Raises `BusyError` if the file is damaged and another process has it open.
         """
-        found = self._damage()
-        if not found:
-            with self._database.write() as connection:
+        if not self._damage():
+            # An event may be JSON, and say what no event can: then what comes before it is saved.
+            with contextlib.suppress(StoreCorruptError), self._database.write() as connection:
                 count = repair.rebuild(connection, self._database.path)
-            return [f"rebuilt the tables of {count} run(s) from their events"]
+                return [f"rebuilt the tables of {count} run(s) from their events"]
         self._database.close()
         try:
             return repair.salvage(self._database.path, self._database.schema)

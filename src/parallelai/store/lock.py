@@ -43,10 +43,13 @@ class FileLock:
         return self._descriptor in _held
 
     def acquire(self, *, is_shared: bool = False) -> bool:
-        """Take the lock if it is free now. Raises `StoreError` if its file cannot be made."""
+        """Take the lock if it is free now. Raises `StoreError` if its file cannot be made.
+
+        A shared one is taken also where nothing can be written, if its file is there.
+        """
         with told(self.path):
             while True:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                descriptor = self._opened(is_shared)
                 try:
                     fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -59,6 +62,14 @@ class FileLock:
         _held.add(descriptor)
         self._descriptor = descriptor
         return True
+
+    def _opened(self, is_shared: bool) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            if not is_shared or not self.path.exists():
+                raise
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def wait(self, seconds: float, *, is_shared: bool = False) -> bool:
         """Take the lock, waiting at most `seconds`; blocks the thread."""

@@ -216,7 +216,18 @@ def _save_run(source: sqlite3.Connection, target: sqlite3.Connection, number: in
     for event, text in _readable(source, number):
         facts.insert(target, number, [(event, text)])
         run, last = event.run, event.seq
-    return f"saved {last} event(s) of `{run}`" if last else None
+    if last:
+        return f"saved {last} event(s) of `{run}`"
+    lost = _name(source, number)
+    return f"no event of `{lost}` could be saved" if lost else None
+
+
+def _name(source: sqlite3.Connection, number: int) -> str | None:
+    """The id of a run whose first event is lost, where its row can be read."""
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for (name,) in source.execute("SELECT id FROM runs WHERE number = ?", (number,)):
+            return str(name)[:128] if str(name).isprintable() else None
+    return None
 
 
 def _readable(source: sqlite3.Connection, number: int) -> Iterator[tuple[Event, str]]:

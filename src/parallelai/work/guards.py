@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from parallelai.git.repository import Repository
-from parallelai.work.guard import own_commits
+from parallelai.work.guard import facts, own_commits
 from parallelai.work.guard.committing import Trailers
 from parallelai.work.guard.guarding import Guard
 from parallelai.work.guard.place import Settings as GuardSettings
@@ -38,6 +38,7 @@ async def by_hand(
         rules=stream.rules,
         folder=folder / "guard" / stream.name,
         patches=folder / "patches",
+        plan_file=facts.plan_below(repository.root, stream.plan),
         brought=frozenset(stream.brought),
         secrets_in=secrets_in,
         is_confined=True,  # what changed in git meanwhile was a person's doing
@@ -70,8 +71,7 @@ def _with_kept(stream: Stream, kept: Iterable[KeptOut]) -> Stream:
 
 def plan_file(setting: Setting) -> str | None:
     """The plan's file below the root, which no workstream may change; None where it is none."""
-    name = setting.plan_name
-    return name if not Path(name).is_absolute() and (setting.root / name).is_file() else None
+    return facts.plan_below(setting.root, setting.plan_name)
 
 
 def shelter_of(repository: Repository, streams: Streams, stream: Stream) -> Shelter:

@@ -14,6 +14,7 @@ from pathlib import Path
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
 from parallelai.results.printable import visible
+from parallelai.work.guard.facts import plan_below
 from parallelai.work.guard.leases import Claim, Granted, Leases, Refused, Waits, path_of
 from parallelai.work.guard.links import link_above
 from parallelai.work.guard.rules import Permits
@@ -122,6 +123,5 @@ def _given(streams: Streams, root: Path, stream: Stream, paths: Sequence[str]) -
 
 
 def _claim(root: Path, stream: Stream) -> Claim:
-    is_below = not Path(stream.plan).is_absolute() and (root / stream.plan).is_file()
-    permits = Permits(stream.rules, plan_file=stream.plan if is_below else None)
+    permits = Permits(stream.rules, plan_file=plan_below(root, stream.plan))
     return Claim(permits, stream.depends_on)

@@ -22,7 +22,6 @@ from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import ENGINE_ERRORS, EngineError, Internal, Trespass, Unavailable, UsageError
 from parallelai.events import TaskStep
 from parallelai.git.repository import Repository
-from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.model import PhaseGate
 from parallelai.records import ErrorRecord, Reply
@@ -58,6 +57,7 @@ class _Course:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
+    is_landing: bool = False
     broken: set[str] = field(default_factory=set)
     sent: dict[str, str] = field(default_factory=dict)
     """What people said to it that it was not told yet, by the words in which it is told."""
@@ -115,10 +115,6 @@ class Room:
         stream = self.streams.get(name)
         return stream if stream is not None and stream.plan == self.setting.plan_name else None
 
-    def wanted(self, name: str) -> model.Workspace:
-        """What the plan says of a workstream's folder."""
-        return self.setting.works[name].workspace or self.setting.plan.workspace
-
     def describe(self, name: str) -> dict[str, Any] | None:
         """A workstream in the run's document (CONTRACTS §5); None before its worktree was made."""
         stream = self.known(name)
@@ -144,7 +140,9 @@ class Room:
             async with self._locks[name]:
                 course = self._courses[name]
                 course.told, course.has_trespassed = 0, False
-                course.ended.clear()  # it may be tried again after it failed
+                if course.ended.is_set():  # it is tried again: a refusal was for what it came to before
+                    course.refusal = None
+                    course.ended.clear()
                 self._colleagues.began(name)
                 before = self.known(name)
                 was_in_attempt = before is not None and before.in_attempt
@@ -291,34 +289,36 @@ class Room:
     async def approved(self, name: str) -> None:
         """Wait for a person's leave to land. Raises `Unavailable` where nobody is there, or it was refused."""
         course = self._courses[name]
-        self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
-        self._colleagues.finished(name)
         try:
+            self._refuse_refused(name)
+            self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
+            self._colleagues.finished(name)
             while not (stream := self.streams.find(name)).is_approved:
                 if not self.setting.is_attended and not course.decided.is_set():
                     raise waits_for_leave(stream)
                 self._tell(name, WAITS)
                 await course.decided.wait()
                 course.decided.clear()
-                if course.refusal is not None:
-                    refusal, course.refusal = course.refusal, None
-                    raise Unavailable(f"its landing was refused: {refusal}", next="go on with the run")
+                self._refuse_refused(name)
         except BaseException:  # cancelled too: nobody may wait for it for ever
             course.ended.set()
             raise
 
     async def land(self, name: str) -> None:
         """Land a workstream. Raises the `EngineError` that keeps it from landing."""
-        before = self.streams.find(name)
-        stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
-        self._colleagues.finished(name)
-        await self.site.loans.rest(name)
+        before, course = self.streams.find(name), self._courses[name]
         try:
+            self._refuse_refused(name)
+            stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
+            self._colleagues.finished(name)
+            await self.site.loans.rest(name)
             await self._refuse_unsettled(name)
             await self._refuse_marked(name)
             await self._refuse_broken(name)
             await self._await_dependencies(stream)
+            self._refuse_refused(name)
             candidate = candidate_of(self.streams.find(name), engine=self.setting.engine_of(name))
+            course.is_landing = True
             arrival = await self._queue.land(candidate)
             if arrival.landed is None:
                 raise self._blocked(name, arrival)
@@ -335,19 +335,31 @@ class Room:
                 said = f"it has landed here, and was not pushed: {why}"
                 raise Unavailable(said, next=arrival.push_error.next or "push the target yourself")
         finally:
-            self._courses[name].ended.set()
+            course.is_landing = False
+            course.ended.set()
 
     def gave_up(self, name: str) -> None:
         """Take in that a workstream ended without landing: nobody need wait for it."""
         self._courses[name].ended.set()
         self._colleagues.gave_up(name)
 
+    def _refuse_refused(self, name: str) -> None:
+        """What a person refused, also while it was worked on, does not land. Raises `Unavailable`."""
+        course = self._courses[name]
+        if course.refusal is None:
+            return
+        refusal, course.refusal = course.refusal, None
+        course.decided.clear()
+        self.streams.update(name, lambda it: dataclasses.replace(it, state="open", refused_head=it.head))
+        raise Unavailable(f"its landing was refused: {refusal}", next="go on with the run")
+
     async def _refuse_broken(self, name: str) -> None:
         """A promised interface that is broken takes a person's leave."""
         found = await self.site.broken(name)
         if found and not self.streams.find(name).is_approved:
+            more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
             raise Trespass(
-                f"it breaks an interface that it promised: {'; '.join(found[:5])}",
+                f"it breaks an interface that it promised: {'; '.join(found[:5])}{more}",
                 next=f"if that is meant: `parallelai work approve {name}`; then go on with the run",
             )
 
@@ -409,6 +421,7 @@ class Room:
                 self._courses[name].decided.set()
                 return f"`{name}` may land{self._once_over(name)}"
             case "reject":
+                self._refuse_late(name)
                 reason = str(args.get("reason") or "")
                 self.streams.update(name, lambda it: _refused(it, by or "somebody", reason))
                 self._courses[name].refusal = reason or "no reason was given"
@@ -427,6 +440,15 @@ class Room:
                 paths = tuple(str(path) for path in args.get("paths") or ())
                 return self._colleagues.give(name, paths, by)
         raise UsageError(f"`{kind}` is nothing that a running run does with a workstream")
+
+    def _refuse_late(self, name: str) -> None:
+        """Say of what lands, or has ended for good, that it is too late to refuse it. Raises `UsageError`."""
+        stream, takes_back = self.known(name), f"`parallelai work undo {name}` takes it back"
+        if stream is not None and is_finished(stream):
+            raise UsageError(f"`{name}` is {stream.state} already", next=takes_back)
+        if self._courses[name].is_landing:
+            stops = f"`parallelai work stop {name}` ends that, if it is in time; afterwards {takes_back}"
+            raise UsageError(f"`{name}` is landing already", next=stops)
 
     def _once_over(self, name: str) -> str:
         """Say of one that has ended in this run, which waits for no word more, what takes it up again."""

@@ -142,7 +142,8 @@ class Shelter:
         refs = {ref: at for ref, at in _refs_in(self._refs).items() if laid["refs"].get(ref) != at}
         is_elsewhere = first_line(self.admin / "HEAD") != laid["head"]
         is_at_something = any(os.path.lexists(self.admin / name) for name in GOING_ON)
-        return Left(refs, bool(refs) or is_elsewhere or is_at_something)
+        was_elsewhere = os.path.lexists(self.admin / "logs" / "HEAD")
+        return Left(refs, bool(refs) or is_elsewhere or is_at_something or was_elsewhere)
 
     def give_back(self, git_dir: Path) -> None:
         """Put what its git has of submodules where the files of these, in the worktree, say that it is."""

@@ -18,6 +18,7 @@ from parallelai.git.repository import Repository
 from parallelai.plan import model
 from parallelai.plan.fields import Sandbox
 from parallelai.plan.files import Matcher
+from parallelai.plan.resolve import workspace_of
 from parallelai.processes.removing import remove
 from parallelai.records import FilePart, changed
 from parallelai.run.workspaces import Measured, Work
@@ -135,6 +136,8 @@ class Site:
             stream = self._streams.get(other) if other in self._setting.works else None
             if stream is None or stream.landed is not None:
                 continue
+            if await self._repository.ancestor(stream.head, tip):
+                continue  # it has nothing yet
             merged = await merge(self._repository.git, tip, stream.head)
             if not merged.is_clean:
                 continue  # it will have to be settled when that one lands
@@ -167,7 +170,7 @@ class Site:
 
     def wanted(self, name: str) -> model.Workspace:
         """What the plan says of a workstream's folder."""
-        return self._setting.works[name].workspace or self._setting.plan.workspace
+        return workspace_of(self._setting.plan, self._setting.works[name])
 
     def _needs(self, name: str) -> model.Needs:
         return self.wanted(name).needs

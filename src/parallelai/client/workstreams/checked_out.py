@@ -102,12 +102,13 @@ async def _lying(repository: Repository, streams: Streams, names: Iterable[str])
     found = {}
     for name in (name for name in names if name in places and places[name].path.is_dir()):
         entry = places[name]
-        stream = of.get(name)
-        if stream is None or Path(stream.worktree) != entry.path:
-            stream = Stream(name, "", "", name, str(entry.path), "", "", "", Rules(()))
+        known = of.get(name)
+        is_ours = known is not None and Path(known.worktree) == entry.path
+        if known is None or not is_ours:
+            known = Stream(name, "", "", name, str(entry.path), "", "", "", Rules(()))
         with contextlib.suppress(ParallelAIError):  # where git cannot look, only what is committed counts
             place = Place(repository, entry)
-            now = await measure_in(place, stream)
+            now = await measure_in(place, known, is_whole=is_ours)
             staged = (path for path in await _staged(place, now.tip) if path not in now.changed)
             found[name] = Lying(entry.path, now, tuple(staged))
     return found

@@ -48,7 +48,7 @@ from parallelai.client.workstreams.landing_means import LandingMeans, Opened
 from parallelai.client.workstreams.logic_notes import with_notes
 from parallelai.client.workstreams.pushes import Pushes
 from parallelai.client.workstreams.stream_plans import StreamPlans
-from parallelai.client.workstreams.undoing import Step, branch_again, named, steps
+from parallelai.client.workstreams.undoing import Step, branch_again, named, steps, taken_over
 from parallelai.errors import BusyError, NotFoundError, ParallelAIError
 from parallelai.events import (
     EventData,
@@ -86,7 +86,6 @@ from parallelai.work.streams.record import (
     how_taken_back,
     is_reverted,
     is_undone,
-    pending_part,
     taken_back,
 )
 from parallelai.work.streams.registry import Streams, is_finished
@@ -246,18 +245,18 @@ class Landings:
     async def undo(self, names: Sequence[str], asked: Asked) -> list[Stream]:
         """Take landings back, the last first, by new, gated commits; without names the latest one.
 
-        What landed in one commit with others, and cannot be told apart from them, goes with them.
+        What landed in one commit with others, and cannot be told apart from them, goes with them. What was taken back
+        before, as by the same call that was killed, is given as it is.
         """
         repository = await open_repository(self._project.root)
         await note_reverts(repository, self._streams)
         known = self._streams.all()
         branches = await self._landed_branches(repository, known)
         wanted = [await named(repository, self._streams, branches, name) for name in names]
-        if wanted and all(is_undone(each) and pending_part(each) is not None for each in wanted):
-            await follow(repository, self._streams)
-            return [self._streams.find(each.name) for each in wanted]
-        done: list[Stream] = []
         known += branches.values()
+        if over := await taken_over(repository, self._streams, wanted, known):
+            return over
+        done = [each for each in wanted if is_undone(each)]
         lost = await gone(repository, known) if not wanted else ()  # the latest is the latest that is there
         for step in await steps(repository, wanted, [each for each in known if each.name not in lost]):
             try:
@@ -461,16 +460,18 @@ class Landings:
             is_idle = plan is None and not self._streams.open()
             streams = [] if patterns or is_idle else self._live((), plan)
             own = streams[0].target if streams else None
-            name = target or own or (await choose_base(repository, None, fetch=False)).target
-            onto = await self.tip(repository, name)
-            heads = [Head(one.name, await now_in(repository, one, onto), one.rules.owns) for one in streams]
-            if patterns:
-                meant = await branches_meant(repository, patterns, name)
-                heads = [Head(*one) for one in await as_they_are(repository, self._streams, meant)]
-            tip = base and await repository.commit(base)
+            tip = await repository.commit(base) if base else None
             if base and tip is None:
                 raise NotFoundError(f"`{base}` is no commit")
-            shown = base or name
+            name = target or own
+            if name is None and (tip is None or await repository.branch() is not None):
+                name = (await choose_base(repository, None, fetch=False)).target
+            onto = str(tip) if name is None else await self.tip(repository, name)
+            heads = [Head(one.name, await now_in(repository, one, onto), one.rules.owns) for one in streams]
+            if patterns:
+                meant = await branches_meant(repository, patterns, name or "")
+                heads = [Head(*one) for one in await as_they_are(repository, self._streams, meant)]
+            shown = base or name or ""
             found = await matrix.look(heads, Head(shown, tip or onto))
             return made_anew(
                 found, lambda: self._plans.of(streams[0]) if streams else self._means.standing_plan()

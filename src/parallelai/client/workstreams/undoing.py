@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallelai.client.workstreams.landable import finished
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.git.repository import Repository
-from parallelai.work.streams.record import Landed, Stream
+from parallelai.work.landing.following import as_it_is, follow, undone_beside
+from parallelai.work.landing.target import Standing
+from parallelai.work.streams.record import Landed, Stream, is_undone, pending_part
 from parallelai.work.streams.registry import Streams
 
 _MOST_NAMED = 10
@@ -71,13 +73,15 @@ async def _merge_of(repository: Repository, name: str) -> str | None:
 async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequence[Stream]) -> list[Step]:
     """Say what is taken back one after the other; without `wanted` the latest landing, all that came with it.
 
-    Nothing is touched. Raises `NotFoundError` and `UsageError` where something wanted has not landed.
+    What was taken back before is left out, where something else is wanted, too. Nothing is touched. Raises
+    `NotFoundError` and `UsageError` where something wanted has not landed.
     """
-    for stream in wanted:
-        if stream.landed is None and stream.undone is not None:
-            raise UsageError(
-                f"`{stream.name}` was taken back already", next=await _lands_again(repository, stream)
-            )
+    left = [each for each in wanted if not _is_back(each)]
+    if wanted and not left:
+        raise UsageError(
+            f"`{wanted[0].name}` was taken back already", next=await _lands_again(repository, wanted[0])
+        )
+    for stream in left:
         if stream.landed is None:
             raise UsageError(
                 f"`{stream.name}` has not landed: there is nothing to take back",
@@ -95,12 +99,46 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
             "nothing has landed yet",
             next="`parallelai work status` says what is on its way",
         )
-    names = {each.name for each in wanted} or {each.name for each in _mates(landed[0], landed)}
+    names = {each.name for each in left} or {each.name for each in _mates(landed[0], landed)}
     found: list[Step] = []
     for stream in landed:
         if stream.name in names and not any(stream in step.streams for step in found):
             found.append(await _step(repository, stream, _mates(stream, landed), names))
     return found
+
+
+def _is_back(stream: Stream) -> bool:
+    """Whether its landing was taken back, and it has not landed since."""
+    return stream.landed is None and stream.undone is not None
+
+
+async def taken_over(
+    repository: Repository, streams: Streams, wanted: Sequence[Stream], known: Sequence[Stream]
+) -> list[Stream]:
+    """Where the same call took these back before, and a checkout was in the way: move that, if git would by now.
+
+    Gives them as they are now, and nobody where something is still to be taken back. Without `wanted` it is what was
+    taken back last: who calls again means that, and not what had landed before it.
+    """
+    undone = [each for each in wanted or known if is_undone(each)]
+    beside = await undone_beside(repository, undone, is_last=not wanted)
+    if wanted:
+        is_again = all(is_undone(each) and (each.name in beside or pending_part(each)) for each in wanted)
+        meant = list(wanted) if is_again else []
+    else:
+        meant = [each for each in undone if each.name in beside]
+    if not meant:
+        return []
+    waiting = {standing.target: standing for standing in await follow(repository, streams)}
+    now: list[Stream] = []
+    for each in meant:
+        if streams.get(each.name) is not None and each.worktree:
+            now.append(streams.find(each.name))
+            continue
+        standing = waiting.get(each.target) or Standing(each.target, None, None)
+        by = await as_it_is(repository, beside[each.name], standing)
+        now.append(replace(each, undone_by=by, branch=await branch_again(repository, each)))
+    return now
 
 
 async def _lands_again(repository: Repository, stream: Stream) -> str | None:

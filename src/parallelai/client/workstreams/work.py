@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
-from parallelai.errors import NotFoundError, ParallelAIError, UsageError
+from parallelai.errors import BusyError, NotFoundError, ParallelAIError, UsageError
 from parallelai.events import AttemptReserved, SessionOpened
 from parallelai.git.repository import open_repository
 from parallelai.plan import load
@@ -426,14 +426,16 @@ class Work:
             if not names and is_undone(stream) and not Path(stream.worktree).is_dir():
                 continue  # `work clean` took its worktree, which had landed
             if self._steering.is_live(stream.run) and not self._steering.has_ended(stream):
-                done.append(
-                    Synced(stream.name, False, "its assistant works on it, and is synced between turns")
-                )
+                said = "its assistant works on it, and is synced between turns"
+                done.append(Synced(stream.name, False, said))
                 continue
-            tip = await self.landings.tip(repository, stream.target)
-            said = self.landings.plan_of(stream).landing.sync
-            how: How = "merge" if said == "none" else said
-            done.append(await bring(repository, self.streams, stream, tip, how, is_named=bool(names)))
+            tip, asked = await self.landings.tip(repository, stream.target), self.landings.plan_of(stream)
+            how: How = "merge" if asked.landing.sync == "none" else asked.landing.sync
+            try:  # what `work done` looks at, and a run begins with, does not change under its hands
+                with self._steering.resting(stream.name) as now:
+                    done.append(await bring(repository, self.streams, now, tip, how, is_named=bool(names)))
+            except BusyError as error:
+                done.append(Synced(stream.name, False, f"not synced: {error.said} ({error.next})"))
         return tuple(done)
 
     async def clean(self, *, is_dry: bool = False) -> Cleaned:

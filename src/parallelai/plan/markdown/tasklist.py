@@ -31,7 +31,8 @@ from parallelai.plan.values import ID, RESERVED
 
 _HEADING = re.compile(
     r"(?P<word>agent|task|work[ -]?stream|stream|track|worker)[ \t]*"
-    r"(?P<number>#?[ \t]?\d{1,4}(?:\.\d{1,4}){0,3}|[A-Z]\b)?[ \t]*(?P<colon>[:.)–—-]|\Z)[ \t]*(?P<title>.*)\Z",
+    r"(?P<number>#?[ \t]?\d{1,4}(?:\.\d{1,4}){0,3}|(?:(?<=[ \t])|(?!s))[A-Z]\b)?[ \t]*"  # but no plural
+    r"(?P<colon>[:.)–—-]|\Z)[ \t]*(?P<title>.*)\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _NAMED = re.compile(

@@ -32,7 +32,7 @@ from parallelai.errors import (
 from parallelai.plan.files import read_text
 from parallelai.plan.prompt import with_files
 from parallelai.records import FilePart, Reply, Usage, changed
-from parallelai.results import verify
+from parallelai.results import quotes, verify
 from parallelai.results.verify import Verdict
 from parallelai.run.workspaces import Measured, Place, Work, Workspaces
 
@@ -383,6 +383,8 @@ class _Attempt:
     async def _result(self, reply: Reply) -> Result:
         untold = (f"was not told: {text}" for text in self._untold)
         reply = dataclasses.replace(reply, notes=(*self._notes, *untold))  # of all turns
+        if self._place is not None and self._work.after:
+            reply = self._proven(reply, Path(self._place.root))
         if self._work.verify is not None and self._request.output == "findings":
             reply = await self._verified(reply)
         if self._place is None:
@@ -394,10 +396,21 @@ class _Attempt:
         notes = (*reply.notes, *([_told_of_unseen(measured.unseen)] if measured.unseen else ()))
         return Result(dataclasses.replace(reply, change=change, data=None, notes=notes), measured)
 
+    def _proven(self, reply: Reply, root: Path) -> Reply:
+        """Look quotes up in the files as they are here, with the changes of earlier tasks: no other place has these."""
+        must_quote = self._engine.capabilities.takes_text
+        placed = quotes.place(reply.findings, functools.partial(_read, root), must_quote=must_quote)
+        dropped = placed.dropped[quotes.QUOTE_NOT_FOUND]
+        if not dropped:
+            return dataclasses.replace(reply, findings=placed.findings)
+        note = f"{dropped} findings were dropped: what they quote is nowhere in their files"
+        return dataclasses.replace(reply, findings=placed.findings, notes=(*reply.notes, note))
+
     async def _verified(self, reply: Reply) -> Reply:
         """Let somebody try to refute each finding with the code before him; what was refuted is kept as such."""
         read = functools.partial(_read, Path(self._request.root))
-        numbered = [dataclasses.replace(one, id=str(number)) for number, one in enumerate(reply.findings)]
+        # No bare numbers: by these a request counts its own findings, from 1 for each file.
+        numbered = [dataclasses.replace(one, id=f"f-{number}") for number, one in enumerate(reply.findings)]
         verdicts: list[Verdict] = []
         for check in verify.checks(numbered, read):
             self._measured = None

@@ -372,7 +372,7 @@ class LocalExecutor:
             error = sound(failure)
         except ParallelAIError as failure:
             error = Unavailable(failure.said, where=failure.where, next=failure.next)
-        except Exception as failure:  # an engine is other people's code: its bug is this attempt's failure
+        except (Exception, SystemExit) as failure:  # other people's code: its bug is this attempt's failure
             if isinstance(failure, OSError) and faults.is_full(failure):
                 error = disk_full(failure)
             else:

@@ -29,11 +29,10 @@ from parallelai.work.conflicts.logic import (
 )
 from parallelai.work.conflicts.naming import STAR, known_as
 from parallelai.work.conflicts.texts import Texts
-from parallelai.work.symbols import language_of
+from parallelai.work.symbols import family_of, language_of
 
 MOST_USERS = 10
 """Files of a side that are looked into for one pair."""
-_FAMILIES = {"tsx": "typescript", "javascript": "typescript"}
 _PACKAGES = {"go", "java"}
 
 
@@ -106,9 +105,9 @@ def users(one: Side, other: Side) -> list[str]:
     names = one.gone.keys() & other.all_added
     if not names:
         return []
-    families = {_family(each.path) for name in names for each in one.gone[name]}
+    families = {family_of(each.path) for name in names for each in one.gone[name]}
     found = [
-        path for path, new in other.added.items() if not new.isdisjoint(names) and _family(path) in families
+        path for path, new in other.added.items() if not new.isdisjoint(names) and family_of(path) in families
     ]
     return found[:MOST_USERS]
 
@@ -160,16 +159,11 @@ def why(finding: Finding, names: tuple[str, str], is_target: bool) -> str:
     return told(finding.clash, said[1 - finding.breaker], said[finding.breaker])
 
 
-def _family(path: str) -> str | None:
-    language = language_of(path)
-    return _FAMILIES.get(language, language) if language else None
-
-
 def _is_meant(gone: Broken, user: Row, words: frozenset[bytes], imports: Sequence[Imported]) -> bool:
     """Whether a file that mentions a name can mean this definition: it names the module or class that it is of."""
     if user.path == gone.path:
         return True
-    if not gone.is_public or _family(user.path) != _family(gone.path):
+    if not gone.is_public or family_of(user.path) != family_of(gone.path):
         return False
     place, other = PurePosixPath(gone.path), PurePosixPath(user.path)
     language = language_of(gone.path)

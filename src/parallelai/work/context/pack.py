@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.plan.files import Matcher
 from parallelai.plan.model import Plan, Workstream
@@ -71,7 +74,7 @@ async def context(
     inputs = inputs_of(plan, name, target=target, paths=[entry.path for entry in entries])
     work = _work(plan, name)
     symbols = await symbols_of(repository, entries, inputs, plan, map_tokens, cache) if map_tokens else ""
-    conventions = inputs.conventions
+    conventions = await _conventions(repository.git, commit, {entry.path for entry in entries})
     if not has_hands:
         conventions = await _with_texts(repository, entries, conventions)
     return compose(
@@ -118,6 +121,24 @@ def _work(plan: Plan, name: str) -> Workstream:
 
 def _peer(work: Workstream) -> Peer:
     return Peer(work.id, work.description, work.owns, work.depends_on, work.contracts)
+
+
+async def _conventions(git: Git, commit: str, known: Collection[str]) -> tuple[Convention, ...]:
+    """The files that hold the conventions of the whole repository: where one is a link, what that leads to."""
+    leads: dict[str, str] = {}
+    if not all(name in known for name in CONVENTIONS):
+        listed = await git.run("ls-tree", "-z", "--full-tree", commit, "--", *CONVENTIONS)
+        rows = (row.partition(b"\t") for row in listed.split(b"\0") if row.startswith(b"120000 "))
+        links = {os.fsdecode(name): meta.split()[2].decode() for meta, _, name in rows}
+        texts = await git.blobs(links.values()) if links else {}
+        leads = {name: posixpath.normpath(os.fsdecode(texts.get(blob, b""))) for name, blob in links.items()}
+    found: dict[str, None] = {}
+    for name in CONVENTIONS:
+        path = leads.get(name, name)
+        path = leads.get(path, path)  # one of the two may lead to the other, and that elsewhere
+        if path in known:
+            found[path] = None
+    return tuple(Convention(path) for path in found)
 
 
 def _nested(owns: Sequence[str], known: Collection[str]) -> tuple[str, ...]:

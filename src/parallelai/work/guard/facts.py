@@ -35,6 +35,11 @@ async def permits_of(
     return Permits(rules, leases, plan_file=plan_file, hooks=hooks, settling=settling)
 
 
+def plan_below(root: Path, plan: str) -> str | None:
+    """The file of a plan that lies below the root, which no workstream may change; None where it is none."""
+    return plan if not Path(plan).is_absolute() and (root / plan).is_file() else None
+
+
 async def judged(
     place: Place, permits: Permits, head: str, rows: Sequence[Found], unseen: Unseen = _NOTHING
 ) -> Judged:
@@ -100,20 +105,29 @@ async def special_entries(place: Place, measured: Measured) -> dict[Changed, Ent
 async def secrets_in(
     git: Git, head: str, tree: str, find: Callable[[str], frozenset[str]]
 ) -> tuple[str, ...]:
-    """The paths where a tree brings in what looks like a secret that `head` has not, in bytes or name."""
+    """The paths where a tree brings in what looks like a secret that `head` has not, in bytes or name.
+
+    What only moved was there before: a secret that is in one of the files that changed or went is none of these.
+    """
     arguments = ("-r", "-z", "--raw", "--no-abbrev", "--no-renames", f"{head}^{{tree}}", f"{tree}^{{tree}}")
     fields = (await git.run("diff-tree", *arguments)).split(b"\0")
     rows = [
-        (meta.decode().split(), os.fsdecode(path))
+        (meta.decode().split()[2:4], os.fsdecode(path))
         for meta, path in zip(fields[::2], fields[1::2], strict=False)
     ]
-    found = []
-    for meta, path in rows:  # one at a time: they may be large
-        blobs = await git.blobs({name for name in meta[2:4] if set(name) != {"0"}})
-        now, was = blobs.get(meta[3]), blobs.get(meta[2], b"")
-        if now is not None and secrets_of(now, path, find) - secrets_of(was, "", find):
-            found.append(path)
-    return tuple(found)
+    found: dict[str, frozenset[str]] = {}
+    for (_, after), path in rows:  # one at a time: they may be large
+        if (now := await _blob(git, after)) is not None and (secrets := secrets_of(now, path, find)):
+            found[path] = secrets
+    known: set[str] = set()
+    for (before, _), path in rows if found else ():
+        if (was := await _blob(git, before)) is not None:
+            known |= secrets_of(was, path, find)
+    return tuple(path for path, secrets in found.items() if secrets - known)
+
+
+async def _blob(git: Git, name: str) -> bytes | None:
+    return (await git.blobs({name})).get(name) if set(name) != {"0"} else None
 
 
 async def hooks_folder(repository: Repository) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
-from parallelai.work.guard import committing, facts, inside, keeping, righting, stashes, users, words
+from parallelai.work.guard import committing, detours, facts, inside, keeping, righting, stashes, users, words
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.rules import Out, Permits, Why
@@ -257,7 +257,11 @@ class Guard:
         if refs.stashed is not None:
             lost.append(righting.Lost(refs.stashed, "what was stashed"))
         tips = [*righted.made, *(move.after for move in refs.made if move.after is not None)]
-        lost.extend(await righting.not_in_files(place, tips, (self.head, righted.files_at)))
+        held = (self.head, righted.files_at)
+        lost.extend(await righting.not_in_files(place, tips, held))
+        start = state.turn.watch.logs.get(place.git_dir.name, 0) if state.turn.watch is not None else 0
+        kept = (*held, *(each.commit for each in lost))
+        lost.extend(await detours.left_behind(place, self.head, start, kept))
         for each in dict.fromkeys(lost):
             await self._keep_lost(state, each)
         state.notes.extend(await righting.leave(place))

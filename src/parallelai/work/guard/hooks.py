@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallelai.errors import UsageError
-from parallelai.git.merging import merge_all
+from parallelai.errors import ParallelAIError, UsageError
+from parallelai.git.attributes import Attributes, merge_all
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.work.guard import facts, words
 from parallelai.work.guard.measure import is_below, rows_of, with_targets
 from parallelai.work.guard.place import git_dir_of, names_of, no_secrets
 from parallelai.work.guard.rules import Judged, Out, judge
+from parallelai.work.streams.adopting import brought_in
+from parallelai.work.streams.now import current
+from parallelai.work.streams.places import first_line
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.taking_over import settling
 
@@ -82,9 +85,11 @@ async def _folder(repository: Repository) -> Path:
     is_inside = real.is_relative_to(repository.root) and not real.is_relative_to(repository.common)
     if is_inside and not repository.is_bare:
         shown = os.path.relpath(folder, repository.root)
+        files = shown.removesuffix("/_")  # what husky writes there is its own, and calls the files beside it
         raise UsageError(
             f"the hooks lie in `{shown}`, which is part of the project",
-            next=f"add `parallelai work guard-check --staged` to `{shown}/pre-commit`, and commit that",
+            next=f"add `parallelai work guard-check --staged` to `{files}/pre-commit`, and"
+            f" `parallelai work guard-check --push` to `{files}/pre-push`, and commit that",
         )
     return folder
 
@@ -187,7 +192,6 @@ async def check(
     *,
     pushed: str | None = None,
     index_file: Path | None = None,
-    plan_file: str | None = None,
     secrets_in: Callable[[str], frozenset[str]] = no_secrets,
 ) -> Checked:
     """Make the check of a hook that git called in `folder`; a folder of no workstream passes.
@@ -200,14 +204,13 @@ async def check(
     Raises `GitError`.
     """
     if pushed is not None:
-        return await _check_pushed(repository, streams, folder, pushed, plan_file, secrets_in)
+        return await _check_pushed(repository, streams, folder, pushed, secrets_in)
     stream = stream_at(streams, folder)
     if stream is None:
         return Checked()
-    git = await _git_at(repository, stream, index_file)
-    commit = await _staged(git)
-    judged = await _judged(repository, git, stream, "HEAD", commit, plan_file)
-    secrets = await facts.secrets_in(git, "HEAD", commit, secrets_in)
+    git, commit, base = await _next_commit(repository, stream, index_file)
+    judged = await _judged(repository, git, stream, base, commit)
+    secrets = await facts.secrets_in(git, base, commit, secrets_in)
     others = [each for each in streams if each.name != stream.name]
     out, brought = _parted(stream, judged)
     refused = words.for_person(stream.name, out, secrets, brought=brought)
@@ -222,19 +225,16 @@ def _parted(stream: Stream, judged: Judged) -> tuple[list[Out], list[str]]:
     return out, [top for top in stream.brought if any(is_below(path, frozenset((top,))) for path in brought)]
 
 
-async def check_staged(
-    repository: Repository, stream: Stream, *, index_file: Path | None = None, plan_file: str | None = None
-) -> Judged:
+async def check_staged(repository: Repository, stream: Stream, *, index_file: Path | None = None) -> Judged:
     """Judge what the next commit in a workstream's worktree would change. Raises `GitError`."""
-    git = await _git_at(repository, stream, index_file)
-    return await _judged(repository, git, stream, "HEAD", await _staged(git), plan_file)
+    git, commit, base = await _next_commit(repository, stream, index_file)
+    return await _judged(repository, git, stream, base, commit)
 
 
-async def check_push(
-    repository: Repository, stream: Stream, commit: str, *, plan_file: str | None = None
-) -> Judged:
-    """Judge all that a workstream's branch changed since its base, as it is about to be pushed."""
-    return await _judged(repository, repository.git, stream, stream.base, commit, plan_file)
+async def check_push(repository: Repository, stream: Stream, commit: str) -> Judged:
+    """Judge all that a workstream's branch changed of its target, as it is about to be pushed."""
+    base = await _brought(repository, stream, commit) or stream.base
+    return await _judged(repository, repository.git, stream, base, commit)
 
 
 async def _check_pushed(
@@ -242,7 +242,6 @@ async def _check_pushed(
     streams: Sequence[Stream],
     folder: Path,
     pushed: str,
-    plan_file: str | None,
     secrets_in: Callable[[str], frozenset[str]],
 ) -> Checked:
     """Check the branches of workstreams that git is about to push, wherever it was called."""
@@ -253,8 +252,9 @@ async def _check_pushed(
         stream = _pushed(streams, folder, *fields) if len(fields) == 4 else None
         if stream is None or set(fields[1]) == {"0"}:
             continue
-        judged = await check_push(repository, stream, fields[1], plan_file=plan_file)
-        secrets = await facts.secrets_in(repository.git, stream.base, fields[1], secrets_in)
+        base = await _brought(repository, stream, fields[1]) or stream.base
+        judged = await _judged(repository, repository.git, stream, base, fields[1])
+        secrets = await facts.secrets_in(repository.git, base, fields[1], secrets_in)
         out, brought = _parted(stream, judged)
         refused.append(words.for_person(stream.name, out, secrets, "push", brought))
         others = [each for each in streams if each.name != stream.name]
@@ -279,19 +279,35 @@ async def _git_at(repository: Repository, stream: Stream, index_file: Path | Non
     return Git(git_dir, index=index_file or git_dir / "index", env=env)
 
 
-async def _staged(git: Git) -> str:
-    """What is staged, as a commit on HEAD that no branch has."""
+async def _next_commit(
+    repository: Repository, stream: Stream, index_file: Path | None
+) -> tuple[Git, str, str]:
+    """What is staged, as a commit that no branch has, and the commit of which it says what is changed.
+
+    That is HEAD; while the target is merged, what comes in of that: it is nobody's change there.
+    """
+    git = await _git_at(repository, stream, index_file)
+    merging = await asyncio.to_thread(first_line, git.git_dir / "MERGE_HEAD")
+    parents = ("HEAD", merging) if merging else ("HEAD",)
+    words = (word for parent in parents for word in ("-p", parent))
     tree = await git.line("write-tree", "--missing-ok")
-    return await git.line("commit-tree", tree, "-p", "HEAD", "-m", "What is staged")
+    commit = await git.line("commit-tree", tree, *words, "-m", "What is staged")
+    brought = await _brought(repository, stream, merging) if merging else None
+    return git, commit, brought or "HEAD"
 
 
-async def _judged(
-    repository: Repository, git: Git, stream: Stream, base: str, commit: str, plan_file: str | None
-) -> Judged:
+async def _brought(repository: Repository, stream: Stream, commit: str) -> str | None:
+    """The newest commit of the target that a merge or a rebase brings to the branch with a commit, if it does."""
+    target = await repository.commit(f"refs/heads/{stream.target}")
+    return await brought_in(repository, stream, target, [commit]) if target is not None else None
+
+
+async def _judged(repository: Repository, git: Git, stream: Stream, base: str, commit: str) -> Judged:
     sides = (f"{base}^{{tree}}", f"{commit}^{{tree}}")
     listed = await git.run("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "-M", *sides)
     rows = await with_targets(git, rows_of(listed), Path(stream.worktree))
-    permits = await facts.permits_of(repository, stream.rules, stream.leases, plan_file, settling(stream))
+    plan = facts.plan_below(repository.root, stream.plan)
+    permits = await facts.permits_of(repository, stream.rules, stream.leases, plan, settling(stream))
     existing = names_of(await git.run("ls-tree", "-r", "-z", "--name-only", base)) if rows else []
     return judge([row.change for row in rows], permits, existing=existing)
 
@@ -299,10 +315,11 @@ async def _judged(
 async def clashes(
     repository: Repository, stream: Stream, commit: str, others: Sequence[Stream]
 ) -> tuple[str, ...]:
-    """Warn of workstreams whose branches git could not merge with a commit of this one."""
-    tips = {each.name: await repository.commit(f"refs/heads/{each.branch}") for each in others}
-    there = {name: tip for name, tip in tips.items() if tip is not None}
-    merged = await merge_all(repository.git, [(commit, tip) for tip in there.values()])
+    """Warn of workstreams of which git could not merge what is in their worktrees now with a commit of this one."""
+    now = {each.name: await _now(repository, each) for each in others}
+    there = {name: tip for name, tip in now.items() if tip is not None}
+    pairs = [(commit, tip) for tip in there.values()]
+    merged = await merge_all(Attributes(repository.git), pairs) if pairs else []
     warnings = []
     for name, one in zip(there, merged, strict=True):
         if not one.is_clean:
@@ -310,3 +327,13 @@ async def clashes(
             where = f" in {paths[:500]}" if paths else f": {one.said[0]}"
             warnings.append(f"this conflicts with the workstream {words.shown(name)}{where}")
     return tuple(warnings)
+
+
+async def _now(repository: Repository, stream: Stream) -> str | None:
+    """What is in a worktree, committed or not; its branch where that cannot be seen."""
+    found = None
+    try:
+        found = await current(repository, stream)
+    except* (ParallelAIError, OSError):  # its folder is gone, or goes just now
+        pass
+    return found or await repository.commit(f"refs/heads/{stream.branch}")

@@ -18,7 +18,7 @@ from parallelai.git.plumbing import Git
 from parallelai.plan.files import Matcher
 from parallelai.processes.temporary import temporary_folder
 from parallelai.work.guard.words import shown
-from parallelai.work.symbols import Definition, definitions, language_of, parses, uses
+from parallelai.work.symbols import Definition, definitions, family_of, language_of, parses, uses
 
 if TYPE_CHECKING:
     import griffe
@@ -261,7 +261,7 @@ def _told(path: str, breakage: griffe.Breakage) -> Broken:
 
 
 async def _with_callers(git: Git, found: Broken, tree: str, entries: Mapping[str, str]) -> Broken:
-    """Add the places that use the bare name, in files that are parsed and hold it."""
+    """Add the places that use the bare name, in files of its language that are parsed and hold it."""
     bare = found.symbol.rpartition(".")[2] or PurePosixPath(found.path).stem
     if not bare.isidentifier():
         return found
@@ -269,7 +269,8 @@ async def _with_callers(git: Git, found: Broken, tree: str, entries: Mapping[str
     names = [os.fsdecode(row).partition(":")[2] for row in listed.stdout.split(b"\0") if row]
     callers: list[Caller] = []
     for path in names:
-        if path == found.path or language_of(path) is None or path not in entries:
+        family = family_of(path)
+        if path == found.path or family is None or family != family_of(found.path) or path not in entries:
             continue
         text = await _text(git, entries[path])
         used = await asyncio.to_thread(uses, path, text)

@@ -182,10 +182,10 @@ async def state_of(place: Place, head: str) -> State:
     refs = said.left.refs
     tip = await _at(place, head, place.settings.ref, refs)
     if said.attached is None:
-        at = await _whole(place, head, said.at)
+        at = await whole(place, head, said.at)
     else:
         at = tip if said.attached == place.settings.ref else await _at(place, head, said.attached, refs)
-    origin, stashed = [await _whole(place, head, each) for each in (said.origin, said.stashed)]
+    origin, stashed = [await whole(place, head, each) for each in (said.origin, said.stashed)]
     others = [each for ref, each in sorted(refs.items()) if ref != place.settings.ref][:MOST_BRANCHES]
     made = [each for each in dict.fromkeys(others) if await _is_new(place, head, each)]
     return State(at, said.attached, tip, origin, stashed, said.going_on, tuple(made))
@@ -194,17 +194,17 @@ async def state_of(place: Place, head: str) -> State:
 async def _at(place: Place, head: str, ref: str, refs: Mapping[str, str]) -> str | None:
     """The commit that a ref is at: where its sandbox moved it, else in the repository."""
     if ref in refs:
-        return await _whole(place, head, refs[ref])
+        return await whole(place, head, refs[ref])
     return await _commit(place.settings.repository.git, ref)
 
 
 async def _is_new(place: Place, head: str, name: str) -> bool:
     """Whether a commit is whole, and the repository has it not."""
     is_known = await _commit(place.settings.repository.git, name) is not None
-    return not is_known and await _whole(place, head, name) is not None
+    return not is_known and await whole(place, head, name) is not None
 
 
-async def _whole(place: Place, head: str, name: str | None) -> str | None:
+async def whole(place: Place, head: str, name: str | None) -> str | None:
     """A commit by its hash, if all that it needs is there: what a sandbox left may lack anything.
 
     One of more files than anybody has counts as none: git would hold all their names at once.

@@ -106,7 +106,17 @@ class Committing:
                         f"the repository's `{name}` hook refused `{message.splitlines()[0]}`: {words(done)}",
                         next="change the hook, or land without it",
                     )
-            return path.read_text(encoding="utf-8", errors="replace")
+            try:
+                hooked = path.read_text(encoding="utf-8", errors="replace")
+            except OSError:  # git cannot read it either
+                hooked = ""
+            if not hooked.strip():  # git makes no commit without a message
+                names = " and ".join(f"`{name}`" for name in self._hooks)
+                raise CommitRefusedError(
+                    f"nothing is left of the message `{message.splitlines()[0]}` after the repository's {names}",
+                    next="change the hook, or land without it",
+                )
+            return hooked
 
 
 def _is_hook(path: Path) -> bool:

@@ -6,13 +6,16 @@ and of what does wait the reason and the command are today's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from parallelai.git.repository import Repository
 from parallelai.results.document import WAITS
 from parallelai.work.landing.refusing import waits
-from parallelai.work.landing.target import Standing, pending_targets, take_over
+from parallelai.work.landing.rows import first_parents
+from parallelai.work.landing.target import Standing, Target, pending_targets, take_over
+from parallelai.work.streams.base import LANDING
 from parallelai.work.streams.landed import is_taken_over
 from parallelai.work.streams.record import Landed, Stream, pending_part
 from parallelai.work.streams.registry import Streams
@@ -39,9 +42,32 @@ async def follow(repository: Repository, streams: Streams, plan: str | None = No
     }
     for name, part in beside.items():
         if part.target in found:
-            now = await _as_it_is(repository, part, found[part.target])
+            now = await as_it_is(repository, part, found[part.target])
             streams.update(name, partial(_with, before=part, now=now))
     return [standing for standing in found.values() if standing.pending is not None]
+
+
+async def undone_beside(
+    repository: Repository, undone: Sequence[Stream], *, is_last: bool = False
+) -> dict[str, Landed]:
+    """Give by name what took workstreams or branches back and waits beside its target.
+
+    `is_last`: only what came last there.
+    """
+    found: dict[str, Landed] = {}
+    for target in sorted({each.target for each in undone}.intersection(await pending_targets(repository))):
+        commit, pending = await Target(repository, target, frozenset).both()
+        if pending is None or await repository.ancestor(pending, commit):
+            continue
+        rows = await first_parents(repository, pending, [commit])
+        for row in rows[: 1 if is_last else None]:
+            by = Landed(
+                target, row.parents[0], row.commit, await repository.tree(row.commit), LANDING + target
+            )
+            mine = (each.name for each in undone if each.target == target and each.head in row.undoes)
+            for name in mine:
+                found.setdefault(name, by)
+    return found
 
 
 async def take_along(repository: Repository, streams: Streams, target: str, where: str) -> list[Stream]:
@@ -63,7 +89,7 @@ async def take_along(repository: Repository, streams: Streams, target: str, wher
     return found
 
 
-async def _as_it_is(repository: Repository, landed: Landed, standing: Standing) -> Landed:
+async def as_it_is(repository: Repository, landed: Landed, standing: Standing) -> Landed:
     """What is to be known of a landing now; one that is neither there nor to be had is left to others."""
     others = tuple(note for note in landed.notes if not note.startswith(WAITS))
     if await is_taken_over(repository, landed):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
+from parallelai.work.landing.messages import LANDS
+from parallelai.work.landing.rebasing import MOST
 from parallelai.work.landing.records import Candidate, candidate_of
 from parallelai.work.landing.reverts import ByHand, latest, reverts
 from parallelai.work.landing.rows import Row, first_parents
@@ -41,12 +43,13 @@ async def look_up(
     rows = await first_parents(repository, tip, [one.commit for one in candidates])
     # Branches that no plan made are left to people: patterns name many, and nothing says which of them were taken back.
     is_planned = any(one.worktree is not None for one in candidates)
-    by_hand = await reverts(repository, tip, rows) if is_planned else {}
+    works = [(one.base, one.commit) for one in candidates]
+    by_hand = await reverts(repository, tip, rows, works) if is_planned else {}
     newest = latest(rows, by_hand)
     for candidate in candidates:
         by = await _landing(repository, tip, candidate, newest)
         if by is not None:
-            before = by.parents[0] if by.parents else by.commit
+            before = await _before(repository, by)
             tree = await repository.tree(by.commit)
             found.landed[candidate.name] = Landed(target, before, by.commit, tree, pending)
         else:
@@ -88,10 +91,42 @@ async def _landing(
     if not is_landed:
         return None
     if await repository.ancestor(candidate.commit, tip):
-        return row or await introduced(repository, tip, candidate.commit)
+        return row or await _came_along(repository, tip, candidate.commit, newest)
     if row is not None and await _holds(repository, row, candidate.commit):
         return row
     return None
+
+
+async def _came_along(
+    repository: Repository, tip: str, commit: str, newest: dict[str, tuple[Row, bool]]
+) -> Row | None:
+    """The row by which a target that contains a commit has its work; None where all that brought it was taken back."""
+    by = await introduced(repository, tip, commit)
+    if not any(each in newest and not newest[each][1] for each in by.lands):
+        return by
+    held = [newest[each] for each in newest if await repository.ancestor(commit, each)]
+    return next((row for row, is_landed in held if is_landed), None) if held else by
+
+
+async def _before(repository: Repository, row: Row) -> str:
+    """The commit before a landing: before the first of those by which a rebase landed a branch.
+
+    They have its run and task, and only the last one says what landed.
+    """
+    if len(row.parents) != 1 or len(row.lands) != 1:
+        return row.parents[0] if row.parents else row.commit
+    keys = ("ParallelAI-Run", "ParallelAI-Task", LANDS)
+    form = "%P" + "".join(f"%x01%(trailers:key={key},valueonly,separator=%x00)" for key in keys)
+    listed = await repository.git.run(
+        *("log", "--first-parent", f"--max-count={MOST}", f"--format={form}", row.commit, "--")
+    )
+    first, *others = (line.split("\x01") for line in listed.decode("utf-8", "replace").splitlines())
+    before = row.parents[0]
+    for parents, run, task, lands in others:
+        if lands or not run or [run, task] != first[1:3] or not parents:
+            break
+        before = parents.split()[0]
+    return before
 
 
 async def introduced(repository: Repository, tip: str, commit: str) -> Row:
@@ -104,7 +139,7 @@ async def introduced(repository: Repository, tip: str, commit: str) -> Row:
             low = middle + 1
         else:
             high = middle
-    if low:
+    if low and rows[low - 1].parents[0] != commit:  # else the target was moved along to it
         return rows[low - 1]
     parents = await repository.git.line("rev-list", "--parents", "--max-count=1", commit)
     return Row(commit, tuple(parents.split()[1:]))
@@ -140,7 +175,8 @@ async def _stand_in(
     holds that work, too, but it is not its own: there it stays taken back.
     """
     for commit, (row, is_landed) in newest.items():
-        if is_landed or not await repository.ancestor(commit, candidate.commit):
+        ends = (commit, candidate.commit), (candidate.commit, commit)
+        if is_landed or not any([await repository.ancestor(*pair) for pair in ends]):
             continue
         is_own = commit == candidate.commit or not await repository.ancestor(commit, candidate.base)
         if row.commit in by_hand and not is_own:  # a merge of anything, such as of what was pulled
@@ -148,7 +184,8 @@ async def _stand_in(
         landed = await introduced(repository, row.commit, commit)
         if landed.commit != commit and await repository.ancestor(landed.commit, candidate.commit):
             continue
-        before = landed.parents[0] if landed.parents else candidate.base
+        is_whole = bool(landed.parents) and landed.commit != commit
+        before = landed.parents[0] if is_whole else candidate.base
         fork = await repository.git.attempt("merge-base", before, candidate.commit)
         if fork.exit == 0:
             base = os.fsdecode(fork.stdout).split("\n")[0]

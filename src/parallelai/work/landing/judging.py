@@ -36,7 +36,13 @@ class Judging:
 
     async def ready(self, base: str) -> Verdict:
         """Look at the base before the first candidate."""
-        return Verdict(True) if self._gates is None else await self._gates.ready(base)
+        if self._gates is None:
+            return Verdict(True)
+        verdict = await self._gates.ready(base)
+        if verdict.ok:
+            tree = await self._repository.tree(base)
+            self._said[tree, tree] = Verdict(True, verdict.gates)
+        return verdict
 
     async def judge(
         self, commit: str, base: str, names: tuple[str, ...], coming: Coming | None = None
@@ -57,7 +63,7 @@ class Judging:
             return Verdict(True)
         trees = await self._repository.tree(commit), await self._repository.tree(base)
         if trees[0] == trees[1]:
-            return Verdict(True)
+            return self._said.get(trees, Verdict(True))
         async with self._slots:
             if trees not in self._said:
                 self.runs += 1

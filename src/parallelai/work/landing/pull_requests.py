@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,10 +22,13 @@ from parallelai.work.landing import messages
 from parallelai.work.landing.commits import words
 from parallelai.work.landing.explaining import broken_gate, conflicts, fails_alone, of_error, waits_for
 from parallelai.work.landing.judging import Judging
-from parallelai.work.landing.merging import Merging
+from parallelai.work.landing.merging import Chain, Merging
 from parallelai.work.landing.push import TOKENS, Remote, masked, push_commit, remote_of
 from parallelai.work.landing.records import Arrival, Candidate, Plan
+from parallelai.work.landing.session import ALREADY
 from parallelai.work.landing.target import Tip
+from parallelai.work.streams.landed import landed_by_content
+from parallelai.work.streams.record import Landed
 
 _SECONDS = 120.0
 _ADDRESS = re.compile(r"https?://[^\s\"'<>]+")
@@ -67,17 +70,32 @@ class PullRequests:
         if remote is None:
             raise UsageError("pull requests need a remote", next="`git remote add origin ADDRESS`")
         host = await _host(self._repository, remote)
-        names = {one.name for one in candidates}
-        return [await self._one(one, names, tip, remote, host) for one in candidates]
+        chains = {one.name: await self._merging.chain(tip.commit, [one]) for one in candidates}
+        there = {one.name for one in candidates if await self._is_there(one, chains[one.name], tip)}
+        tree = await self._repository.tree(tip.commit)
+        arrived = Landed(self._plan.target, tip.commit, tip.commit, tree, tip.pending)
+        left = chains.keys() - there
+        return [
+            Arrival(one.name, arrived, notes=(ALREADY,))
+            if one.name in there
+            else await self._one(one, chains[one.name], left, tip, remote, host)
+            for one in candidates
+        ]
+
+    async def _is_there(self, candidate: Candidate, chain: Chain, tip: Tip) -> bool:
+        """Whether the target has a candidate in other words: its host may have squashed or rebased what it merged."""
+        if chain.members:
+            return chain.members[0].tree == await self._repository.tree(tip.commit)
+        was_taken_back = candidate.commit in self._merging.stand_ins
+        return not was_taken_back and await landed_by_content(self._repository, candidate.commit, tip.commit)
 
     async def _one(
-        self, candidate: Candidate, names: set[str], tip: Tip, remote: Remote, host: Host
+        self, candidate: Candidate, chain: Chain, names: Set[str], tip: Tip, remote: Remote, host: Host
     ) -> Arrival:
         name = candidate.name
         for need in candidate.depends_on:
             if need in names:
                 return Arrival(name, error=waits_for(name, need, None), with_=(need,), waits_for=need)
-        chain = await self._merging.chain(tip.commit, [candidate])
         if not chain.members:
             return Arrival(name, error=conflicts(chain.clashes[0], (), self._plan.target))
         verdict = await self._judging.judge(chain.members[0].commit, tip.commit, (name,))

@@ -14,7 +14,12 @@ _UNDONE = {
     "You have not concluded your merge": "a merge there is not finished: finish it",
 }
 """What git says of a checkout in the middle of something, and what that means."""
-_LOCKED = re.compile(r"'(?P<path>[^'\n]*index\.lock)': File exists")
+_LOCKED = re.compile(r"'(?P<path>[^'\n]*\.lock)': File exists")
+
+
+def is_locked(done: Completed) -> bool:
+    """Whether git refused because of the lock of another one, which is soon over."""
+    return _LOCKED.search(done.stderr.decode("utf-8", "replace")) is not None
 
 
 def reason(done: Completed) -> str:

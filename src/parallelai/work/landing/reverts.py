@@ -2,6 +2,9 @@
 
 A merge that was reverted is in the target's history, and its work is not in the target: git takes it for merged for
 good. So it is treated as `work undo` would have left it. (The words: git-revert(1).)
+
+Words are no proof, and anybody may write them: a revert counts where its change takes back what it names. It may have
+come in with a branch that was merged: then that merge is what took it back.
 """
 
 from __future__ import annotations
@@ -10,33 +13,69 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
+from parallelai.git import merging as git_merging
+from parallelai.git.merging import Merged
+from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
+from parallelai.processes.temporary import temporary_folder
 from parallelai.work.landing.rows import Row, first_parents, rows_of
 from parallelai.work.streams.record import REVERTED, Landed, Stream, taken_back
 from parallelai.work.streams.registry import Streams
 
 ByHand = Mapping[str, Mapping[str, bool]]
-"""By commits of a target that `git revert` made: the tips that each took out, and (True) those that it brought back."""
+"""By commits of a target that reverted something: the tips that each took out, and (True) that it brought back."""
 _SAID = "This reverts commit "
 _REVERTS = re.compile(rf"^{_SAID}([0-9a-f]{{40,64}})\b", re.MULTILINE)
 
 
-async def reverts(repository: Repository, tip: str, rows: Sequence[Row]) -> ByHand:
-    """Say what reverts among a target's rows, newest first, made of tips that a merge or a landing had brought."""
+async def reverts(
+    repository: Repository, tip: str, rows: Sequence[Row], works: Iterable[tuple[str, str]]
+) -> ByHand:
+    """Say what reverts among a target's rows, newest first, made of tips that a merge or a landing had brought.
+
+    `works`: what each workstream was cut from, and its tip. A person may have moved the target along to that.
+    """
     said = await _said(repository, tip, rows)
-    known = {row.commit: row for row in rows}
-    named = {commit for commits in said.values() for commit in commits}
-    known |= {row.commit: row for row in await rows_of(repository, sorted(named - known.keys()))}
+    if not said:
+        return {}
+    first = {row.commit: row for row in rows}
+    others = {*said, *(commit for commits in said.values() for commit in commits)} - first.keys()
+    known = first | {row.commit: row for row in await rows_of(repository, sorted(others))}
+    own = await _own(repository, tip, works)
     found: dict[str, dict[str, bool]] = {}
-    for row in reversed(rows):  # a revert may be reverted itself
-        for before in (known[commit] for commit in said.get(row.commit, ()) if commit in known):
-            out = before.lands or before.parents[1:]
-            back = [commit for commit, is_back in found.get(before.commit, {}).items() if not is_back]
-            made = {**dict.fromkeys(out, False), **dict.fromkeys((*back, *before.undoes), True)}
-            found.setdefault(row.commit, {}).update(made)
+    for row, commits in await _in_order(repository, tip, rows, said, known):
+        made: dict[str, bool] = {}
+        for before in (known[commit] for commit in dict.fromkeys(commits) if commit in known):
+            # In a branch anybody may have written trailers.
+            its = before if before.commit in first else Row(before.commit, before.parents)
+            tips = _tips(its, found.get(before.commit, {}))
+            if tips and await _takes_back(repository, row, before.parents[0], before.commit):
+                made |= tips
+            for base, last in own.get(before.commit, ()):  # the last of several reverts took all of it
+                if await _takes_back(repository, row, base, last):
+                    made[last] = False
+        if made:
+            found[row.commit] = made
     return found
+
+
+def _tips(before: Row, reverted: Mapping[str, bool]) -> dict[str, bool]:
+    """What is made of tips where a commit is taken back, which had `reverted` some itself."""
+    if not before.parents:
+        return {}
+    out = before.lands or before.parents[1:]
+    back = [commit for commit, is_back in reverted.items() if not is_back]
+    return {**dict.fromkeys(out, False), **dict.fromkeys((*back, *before.undoes), True)}
+
+
+async def without(git: Git, before: str, after: str, tip: str) -> Merged:
+    """A commit without what lies between two others, as `git revert` would merge it. Raises `GitError`."""
+    theirs = await git_merging.with_base(git, before, after)
+    ours = await git_merging.with_base(git, tip, after)  # which may be there by content only
+    return await git_merging.merge(git, ours, theirs)
 
 
 def latest(rows: Sequence[Row], by_hand: ByHand) -> dict[str, tuple[Row, bool]]:
@@ -65,7 +104,7 @@ async def reverted(repository: Repository, streams: Iterable[Stream]) -> dict[st
         if tip is None:
             continue
         rows = await first_parents(repository, tip, [each.head for each in mine])
-        by_hand = await reverts(repository, tip, rows)
+        by_hand = await reverts(repository, tip, rows, [(each.base, each.head) for each in mine])
         newest = latest(rows, by_hand) if by_hand else {}
         for each in mine:
             row, is_landed = newest.get(each.head, (None, True))
@@ -101,13 +140,90 @@ async def _with_branch(repository: Repository, streams: Sequence[Stream]) -> lis
 
 
 async def _said(repository: Repository, tip: str, rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
-    """The rows that `git revert` made, with the commits that they name; not those of `work undo`."""
+    """The commits that `git revert` made since the oldest row, with those that they name; not those of `work undo`."""
     if not rows:
         return {}
-    since = [f"^{parent}" for parent in rows[-1].parents[:1]]
-    words = ("log", "--first-parent", f"--grep=^{_SAID}", "--format=%H%x00%b%x00", tip, *since, "--")
+    words = ("log", f"--grep=^{_SAID}", "--format=%H%x00%b%x00", tip, *_since(rows), "--")
     parts = os.fsdecode(await repository.git.run(*words)).split("\0")
-    others = {row.commit for row in rows if not row.undoes}
+    ours = {row.commit for row in rows if row.undoes}
     pairs = zip(map(str.strip, parts[::2]), parts[1::2], strict=False)
-    said = {commit: _REVERTS.findall(body) for commit, body in pairs if commit in others}
+    said = {commit: _REVERTS.findall(body) for commit, body in pairs if commit not in ours}
     return {commit: hashes for commit, hashes in said.items() if hashes}
+
+
+async def _in_order(
+    repository: Repository,
+    tip: str,
+    rows: Sequence[Row],
+    said: Mapping[str, Sequence[str]],
+    known: Mapping[str, Row],
+) -> list[tuple[Row, Sequence[str]]]:
+    """What says that it reverts, with all that it names, oldest first: a revert may be reverted itself.
+
+    A merge says what its branch says, which comes before it.
+    """
+    first = {row.commit for row in rows}
+    parents: dict[str, list[str]] = {}
+    if not first.issuperset(said):
+        listed = await repository.git.line("rev-list", "--topo-order", "--parents", tip, *_since(rows), "--")
+        parents = {commit: above for commit, *above in map(str.split, listed.splitlines())}
+    places = {commit: place for place, commit in enumerate(parents)}
+    found: list[tuple[Row, Sequence[str]]] = []
+    for row in reversed(rows):
+        inside, ahead = [], list(row.parents[1:])
+        while ahead:
+            above = parents.pop(commit := ahead.pop(), None)
+            if above is None or commit in first:
+                continue
+            ahead += above
+            inside += [commit] if commit in said else []
+        inside.sort(key=places.__getitem__, reverse=True)
+        found += [(known[commit], said[commit]) for commit in inside]
+        names = [*said.get(row.commit, ()), *(name for commit in inside for name in said[commit])]
+        found += [(row, names)] if names else []
+    return found
+
+
+async def _own(
+    repository: Repository, tip: str, works: Iterable[tuple[str, str]]
+) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """By commits of workstreams that a target has as they are: what each was cut from, and the last that is there."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for base, head in dict.fromkeys(works):
+        shared = await repository.git.attempt("merge-base", head, tip)
+        last = os.fsdecode(shared.stdout).strip()
+        if shared.exit == 0 and last != base:
+            listed = await repository.git.line("rev-list", "--no-merges", last, f"^{base}", "--")
+            for commit in listed.split():
+                found[commit].append((base, last))
+    return found
+
+
+async def _takes_back(repository: Repository, row: Row, before: str, after: str) -> bool:
+    """Whether a commit takes back what lies between two others: where git would, it came to what git comes to.
+
+    It may do more than that. Where later work changed the same lines, a person settled it.
+    """
+    if not row.parents:
+        return False
+    was, kept = row.parents[0], repository.git.git_dir / "objects"
+    with temporary_folder("reverts") as folder:  # who only looks writes nothing into the repository
+        git = replace(repository.git, objects=folder, alternates=(*repository.git.alternates, kept))
+        merged = await without(git, before, after, was)
+        conflicting = {os.fsencode(conflict.path) for conflict in merged.conflicts}
+        if not merged.is_clean and not conflicting:
+            return False
+        wanted = await _differing(git, was, merged.tree)
+        clear = {path for path in wanted if path.partition(b"~")[0] not in conflicting}
+        if clear & await _differing(git, merged.tree, row.commit):
+            return False
+        return bool((clear | conflicting) & await _differing(git, was, row.commit))
+
+
+async def _differing(git: Git, a: str, b: str) -> set[bytes]:
+    listed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", a, b)
+    return {path for path in listed.split(b"\0") if path}
+
+
+def _since(rows: Sequence[Row]) -> list[str]:
+    return [f"^{parent}" for parent in rows[-1].parents[:1]]

@@ -217,6 +217,9 @@ class Session:
             await self._out_alone(window[green].candidate, verdicts[green], blaming)
 
     async def _steps(self, start: str, member: Member) -> list[Step]:
+        """The commits to make for a member; none where it brings nothing: git makes no empty ones either."""
+        if member.tree == await self._means.repository.tree(start):
+            return []
         if self._means.plan.method == "rebase":
             steps = await rebasing.replayed(self._means.repository, self._means.merging, start, member)
             if steps is not None:

@@ -16,8 +16,8 @@ from typing import Literal
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
-from parallelai.results.printable import visible
-from parallelai.work.landing.refusing import reason
+from parallelai.processes import Completed
+from parallelai.work.landing.refusing import is_locked, reason
 from parallelai.work.landing.room import closed, has_room
 from parallelai.work.streams.base import RECORDED, PendingError, pending_of, recorded_ref
 from parallelai.work.streams.places import entries, first_line, is_linked
@@ -160,18 +160,13 @@ class Target:
         """Have git move a checkout and its branch. What counts is where the branch is afterwards."""
         if not await has_room(self._repository, place, expected, to):
             return self._refused("its disk has no room for the files that come with it", place)
-        if (folder := await closed(self._repository, place, expected, to)) is not None:
-            return self._refused(f"you may not write in `{visible(folder)}`: change its rights", place)
+        if (why := await closed(self._repository, place, expected, to)) is not None:
+            return self._refused(why, place)
         said = ""
         for attempt in range(_LOCKED_TRIES):
             if await self._repository.commit(ref) != expected:
                 return Moved("lost")
-            done = await self._repository.as_user(
-                *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
-                *("merge", "--ff-only", "--no-autostash", "--quiet", "--no-stat", to),
-                at=place,
-                env={"GIT_REFLOG_ACTION": _WHY},
-            )
+            done = await self._forward(ref, to, expected, place)
             now = await self._repository.commit(ref)
             if now == to:
                 return Moved("moved")
@@ -180,11 +175,29 @@ class Target:
             if place not in [each.path for each in await self._checkouts(ref)]:  # the user switched meanwhile
                 return Moved("moved" if await self._move(ref, to, expected) else "lost")
             said = reason(done)
-            if "index.lock" not in said:
+            if not is_locked(done):
                 break
             if attempt + 1 < _LOCKED_TRIES:  # some command of the user's runs: it is soon over
                 await asyncio.sleep(_LOCKED_SECONDS)
         return self._refused(said, place)
+
+    async def _forward(self, ref: str, to: str, expected: str, place: Path) -> Completed:
+        """Have git move a checkout and its branch. It may fail, and has written nothing then."""
+        # A merge writes the files before it finds that it cannot move the branch: so that is tried first.
+        steps = f"start\nupdate HEAD {to} {expected}\nprepare\nabort\n".encode()
+        tried = await self._repository.as_user("update-ref", "--stdin", at=place, stdin=steps)
+        if tried.exit != 0:
+            return tried
+        # Options of the user's for merges of the branch, such as a strategy, would make another merge of it.
+        own = f"branch.{ref.removeprefix('refs/heads/')}.mergeOptions=--ff-only"
+        return await self._repository.as_user(
+            *("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", own),
+            # What git ignores there is nowhere else: a merge would write over it, and never say so.
+            *("merge", "--ff-only", "--no-overwrite-ignore", "--no-squash"),
+            *("--no-autostash", "--quiet", "--no-stat", to),
+            at=place,
+            env={"GIT_REFLOG_ACTION": _WHY},
+        )
 
     async def _keep(self, to: str, expected: Tip, refused: Moved) -> Moved:
         """Keep a result on the pending branch."""

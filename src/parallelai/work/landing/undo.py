@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from parallelai.errors import CheckFailed, EngineError, UsageError
 from parallelai.events import LandingUndone
-from parallelai.git import merging as git_merging
 from parallelai.git.merging import Merged
 from parallelai.git.plumbing import in_parts
 from parallelai.git.repository import Repository
@@ -23,6 +22,7 @@ from parallelai.work.landing.explaining import broken_gate, fails_without
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.records import Gates, Plan, Tell, Verdict
 from parallelai.work.landing.refusing import waits
+from parallelai.work.landing.reverts import without
 from parallelai.work.landing.rows import first_parents
 from parallelai.work.landing.session import MOVES
 from parallelai.work.landing.target import Target, Worktrees
@@ -140,9 +140,7 @@ async def _done(
 
 async def _reverted(repository: Repository, before: str, after: str, tip: str) -> Merged:
     """The target without what lies between two commits. Raises `UndoConflict` and `UsageError`."""
-    theirs = await git_merging.with_base(repository.git, before, after)
-    ours = await git_merging.with_base(repository.git, tip, after)  # which may be there by content only
-    merged = await git_merging.merge(repository.git, ours, theirs)
+    merged = await without(repository.git, before, after, tip)
     if merged.is_clean:
         if merged.tree == await repository.tree(tip):
             raise UsageError(

@@ -54,7 +54,10 @@ def rungs() -> tuple[Rung, ...]:
     for point in extensions.of_group(GROUP):
         try:
             loaded = point.load()
-        except Exception as error:  # a plugin's module: whatever it does at import is told in a line
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a plugin's module: whatever it does at import is told in a line
             said = f"the resolver `{point.name}` cannot be loaded: {error}"
             raise UsageError(
                 said, where=point.value, next="update or uninstall the package it is from"
@@ -94,7 +97,7 @@ def ask(rung: Rung, conflict: Conflict) -> bytes | None:
     """Ask one resolver. One that fails does not know."""
     try:
         text = rung(conflict)
-    except Exception:  # a plugin may fail in any way, and the next rung may still know
+    except (Exception, SystemExit):  # a plugin may fail in any way, and the next rung may still know
         return None
     return text if isinstance(text, bytes) else None
 

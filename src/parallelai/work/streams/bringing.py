@@ -94,7 +94,7 @@ async def settle(place: Place, stream: Stream) -> tuple[list[str], list[str]]:
     """After `setup`: name what is new and not ignored, and put back what git tracks; gives both."""
     tip = stream.head
     index = place.index
-    tracked, new = await differences(place, stream, tip, index)
+    tracked, new, _ = await differences(place, stream, tip, index, is_whole=False)
     brought = frozenset(stream.brought)
     new = [name.rstrip("/") for name in new if not is_below(name, brought)]
     await place.inside("update-index", "-q", "--refresh")

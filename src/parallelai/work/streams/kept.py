@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,14 @@ def uncommitted(stream: Stream, now: Now) -> Kept:
     elif not now.changed:  # git cannot record the rest
         command = f"git -C {shown} status"
     elif is_finished(stream):
-        command = commits_all(stream)
+        command = " && ".join([*_shows(shown, now.hidden), commits_all(stream)])
     return Kept(stream.name, f"what is in its worktree is not committed: {named}{more}", command)
+
+
+def _shows(shown: str, hidden: Sequence[str]) -> list[str]:
+    """The commands by which git in a worktree looks again at files of which it was told not to."""
+    options = ("--no-assume-unchanged", "--no-skip-worktree") if hidden else ()
+    return [f"git -C {shown} update-index {option} -- {shlex.join(hidden)}" for option in options]
 
 
 def as_worktree(stream: Stream) -> str:

@@ -38,6 +38,7 @@ class Now:
         changed: paths that differ from the tip, new ones too, sorted.
         left_out: paths that git cannot record: repositories inside, pipes, what may not be read.
         new: those of `changed` that git does not know there: nobody has added them.
+        hidden: those of `changed` of which git there was told not to look at them.
     """
 
     commit: str
@@ -45,6 +46,7 @@ class Now:
     changed: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 async def current(repository: Repository, stream: Stream) -> str:
@@ -64,14 +66,17 @@ async def measure(repository: Repository, stream: Stream, at: Path | None = None
     return await measure_in(place, stream)
 
 
-async def measure_in(place: Place, stream: Stream) -> Now:
-    """Say what is in a worktree that was found, as `measure`."""
+async def measure_in(place: Place, stream: Stream, *, is_whole: bool = True) -> Now:
+    """Say what is in a worktree that was found, as `measure`.
+
+    Where it is not a workstream's, and not `is_whole`, git does not look at what its owner told it not to look at.
+    """
     repository = place.repository
     tip = await repository.commit(f"refs/heads/{stream.branch}") or stream.head
     with temporary_folder("index") as folder:
         index = folder / "index"
         await copy_index(place, tip, index)
-        return await measure_with(place, stream, tip, index)
+        return await measure_with(place, stream, tip, index, is_whole=is_whole)
 
 
 def find_place(repository: Repository, stream: Stream) -> Place:
@@ -98,12 +103,13 @@ async def copy_index(place: Place, tip: str, index: Path) -> None:
             raise failure(("read-tree",), done)
 
 
-async def measure_with(place: Place, stream: Stream, tip: str, index: Path) -> Now:
+async def measure_with(place: Place, stream: Stream, tip: str, index: Path, *, is_whole: bool = True) -> Now:
     """Measure with an index of ours, which then holds what is in the worktree."""
-    differing, new = await differences(place, stream, tip, index)
+    differing, new, hidden = await differences(place, stream, tip, index, is_whole=is_whole)
     brought = frozenset(stream.brought)
     new = [name for name in new if not is_below(name, brought)]
     found = await asyncio.to_thread(_sorted, place.path, [*differing, *new])
+    await _settle_folders(place, stream, tip, found, index)
     left_out = await _take(place, stream, found, index)
     if not found.lying and not found.gone and not found.inner:
         return Now(tip, tip, (), left_out)
@@ -115,18 +121,45 @@ async def measure_with(place: Place, stream: Stream, tip: str, index: Path) -> N
     commit = await git.line("commit-tree", tree, "-p", tip, "-m", f"What is in the worktree of {stream.name}")
     listed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", tip, commit)
     changed = tuple(sorted(paths(listed)))
-    others = frozenset(new)
-    return Now(commit, tip, changed, left_out, tuple(path for path in changed if path in others))
+    others, marked = frozenset(new), frozenset(hidden)
+    unknown, unseen = (tuple(path for path in changed if path in those) for those in (others, marked))
+    return Now(commit, tip, changed, left_out, unknown, unseen)
 
 
-async def differences(place: Place, stream: Stream, tip: str, index: Path) -> tuple[list[str], list[str]]:
-    """The tracked paths that may differ from the tip, and the new ones."""
+async def differences(
+    place: Place, stream: Stream, tip: str, index: Path, *, is_whole: bool = True
+) -> tuple[list[str], list[str], list[str]]:
+    """The tracked paths that may differ from the tip, the new ones, and those that git was told not to look at.
+
+    `is_whole` as for `measure_in`.
+    """
     tracked = ("diff-index", "-z", "--name-only", "--no-renames", "--ignore-submodules=dirty", tip)
-    new = ("ls-files", "-z", "--others", "--exclude-standard")
+    listed = ("ls-files", "-v", "-z", "--cached", "--others", "--exclude-standard")
     async with asyncio.TaskGroup() as group:
         one = group.create_task(_look(place, *tracked, index=index, is_sparse=stream.is_sparse))
-        two = group.create_task(_look(place, *new, index=index, is_sparse=stream.is_sparse))
-    return paths(one.result()), paths(two.result())
+        two = group.create_task(_look(place, *listed, index=index, is_sparse=stream.is_sparse))
+    differing, rows = one.result(), paths(two.result())
+    hidden = await _unhide(place, stream, rows, index) if is_whole else []
+    if hidden:
+        differing = await _look(place, *tracked, index=index, is_sparse=stream.is_sparse)
+    return paths(differing), [row[2:] for row in rows if row.startswith("? ")], hidden
+
+
+async def _unhide(place: Place, stream: Stream, rows: Iterable[str], index: Path) -> list[str]:
+    """Let git look at the files that it was told not to look at, by its marks of them; gives these.
+
+    What a sparse worktree does not have is no change of it.
+    """
+    skipped = [row[2:] for row in rows if row[0] in "Ss"]
+    hidden = {
+        "--no-assume-unchanged": [row[2:] for row in rows if row[0].islower()],
+        "--no-skip-worktree": [name for name in skipped if os.path.lexists(place.path / name)],
+    }
+    for option, names in hidden.items():
+        if names:
+            words = ("update-index", "-z", option, "--stdin")
+            await _must(place, *words, index=index, stdin=listing(names), is_sparse=stream.is_sparse)
+    return [name for names in hidden.values() for name in names]
 
 
 async def _look(place: Place, *arguments: str, index: Path, is_sparse: bool) -> bytes:
@@ -150,10 +183,11 @@ async def _must(
 
 @dataclass(slots=True)
 class _Sorted:
-    """Paths that differ: files and links, what is gone, repositories inside, and what git cannot record."""
+    """Paths that differ: files and links, what is gone, folders, repositories inside, what git cannot record."""
 
     lying: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     inner: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -178,7 +212,7 @@ def _kind(root: Path, name: str, links: dict[str, bool]) -> str:
     except OSError:  # in a folder that was made unreadable
         return "left_out"
     if stat.S_ISDIR(mode):
-        return "inner" if os.path.lexists(f"{path}/.git") else "gone"
+        return "inner" if os.path.lexists(f"{path}/.git") else "folders"
     is_good = stat.S_ISLNK(mode) or (stat.S_ISREG(mode) and os.access(path, os.R_OK))
     return "lying" if is_good else "left_out"
 
@@ -189,6 +223,20 @@ def _is_behind_link(root: Path, folder: str, links: dict[str, bool]) -> bool:
         is_link = os.path.islink(f"{root}/{folder}")  # noqa: PTH114 -- asked for each path
         links[folder] = is_link or _is_behind_link(root, folder.rpartition("/")[0], links)
     return links[folder]
+
+
+async def _settle_folders(place: Place, stream: Stream, tip: str, found: _Sorted, index: Path) -> None:
+    """Of a submodule that lies there as plain files, what the index alone says does not count; a file is gone."""
+    if not found.folders:
+        return
+    listed = await place.repository.git.run("ls-tree", "-z", tip, "--", *found.folders)
+    modules = [row for row in listed.split(b"\0") if row.startswith(b"160000 ")]
+    if modules:
+        stdin = b"".join(row + b"\0" for row in modules)
+        words = ("update-index", "-z", "--index-info")
+        await _must(place, *words, index=index, stdin=stdin, is_sparse=stream.is_sparse)
+    kept = {os.fsdecode(row.split(b"\t", 1)[1]) for row in modules}
+    found.gone += [name for name in found.folders if name not in kept]
 
 
 async def _take(place: Place, stream: Stream, found: _Sorted, index: Path) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def entries(repository: Repository) -> list[Entry]:
     """List what git keeps of linked worktrees; what is half made, or not to be understood, is left out."""
     found = []
     for admin in _folders(repository.common / "worktrees"):
-        pointer = first_line(admin / "gitdir")
+        pointer = (_text(admin / "gitdir") or "").rstrip("\r\n")  # a folder's name may hold the end of a line
         if not pointer:
             continue
         path = Path(os.path.normpath(admin / pointer)).parent
@@ -184,12 +184,17 @@ def _folders(folder: Path) -> list[Path]:
 
 def first_line(path: Path) -> str | None:
     """The first line of a small file; None where there is none. A pipe in its place is not waited for."""
+    text = _text(path)
+    return None if text is None else text.split("\n", 1)[0].rstrip("\r")
+
+
+def _text(path: Path) -> str | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return os.fsdecode(os.read(descriptor, _MOST_BYTES)).split("\n", 1)[0].rstrip("\r")
+        return os.fsdecode(os.read(descriptor, _MOST_BYTES))
     except OSError:  # a folder, or a pipe
         return None
     finally:

@@ -161,9 +161,7 @@ class Streams:
         """
         with self.locked():
             known = _read(self.path(wanted.name))
-            for other in self.open():
-                if known is None or other.name != known.name:
-                    _refuse_clash(wanted, other)
+            self.refuse_held(wanted)
             if known is not None and not is_finished(known):
                 if known.plan != wanted.plan:
                     raise _held_by(wanted.name, "name", known)
@@ -173,6 +171,12 @@ class Streams:
             self._retire_same(wanted.name)
             self._write(wanted)
             return Claim(wanted, True, known)
+
+    def refuse_held(self, wanted: Stream) -> None:
+        """Refuse a branch or a folder that another unfinished workstream has. Raises `Held`, which names it."""
+        for other in self.open():
+            if other.name != wanted.name:
+                _refuse_clash(wanted, other)
 
     def retire(self, name: str) -> None:
         """Move a finished workstream to the history: it is begun anew, when it is."""

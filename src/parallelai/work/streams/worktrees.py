@@ -142,6 +142,7 @@ async def _claimed(repository: Repository, streams: Streams, wanted: Wanted) -> 
         return claim.stream, notes
     if known is not None:
         await clear_for_next(repository, streams, known)
+    streams.refuse_held(stream)
     await names.refuse_taken_branch(repository, branch)
     await names.refuse_taken_path(repository, path)
     return streams.claim(stream).stream, notes

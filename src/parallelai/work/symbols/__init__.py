@@ -5,10 +5,10 @@ and uses nothing.
 """
 
 from parallelai.work.symbols.definitions import Definition, definitions
-from parallelai.work.symbols.grammars import language_of, parse
+from parallelai.work.symbols.grammars import family_of, language_of, parse
 from parallelai.work.symbols.uses import Use, references, uses
 
-__all__ = ["Definition", "Use", "definitions", "language_of", "parses", "references", "uses"]
+__all__ = ["Definition", "Use", "definitions", "family_of", "language_of", "parses", "references", "uses"]
 
 
 def parses(path: str, text: str | bytes) -> bool | None:

@@ -21,6 +21,7 @@ MOST_BYTES = 2_000_000
 """Larger files are of no known language: they are generated."""
 MOST_OPEN = 2_000
 """Brackets that are opened and not closed: grammars took up to 10 µs and 1 kB for each byte of such files."""
+_FAMILIES = {"tsx": "typescript", "javascript": "typescript"}
 _PAIRS = ((b"(", b")"), (b"[", b"]"), (b"{", b"}"))
 
 
@@ -38,6 +39,12 @@ def language_of(path: str) -> str | None:
     """Say which language a file is in, by its name; None where no grammar is there for it."""
     found = BY_SUFFIX.get(os.path.splitext(path)[1].lower())  # noqa: PTH122 - the path is git's, not this machine's
     return found.name if found else None
+
+
+def family_of(path: str) -> str | None:
+    """Say which language a file is in, of those that use each other's names as their own; as `language_of`."""
+    found = language_of(path)
+    return _FAMILIES.get(found, found) if found else None
 
 
 @functools.cache

@@ -1,0 +1,88 @@
+"""What is said of work that the target has already: all of it, and nothing that was taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from landing_support import Field, Gate
+
+from parallelai.work.landing.records import Candidate, Plan, Verdict
+from parallelai.work.landing.undo import undo
+from parallelai.work.streams.record import GateRun, Landed
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    return Field(tmp_path / "repo", {"a.txt": "1\n"})
+
+
+def land(field: Field, candidate: Candidate, method: Any = "merge") -> Landed:
+    landed = field.land([candidate], plan=Plan("main", method=method))[candidate.name].landed
+    assert landed is not None
+    return landed
+
+
+def take_back(field: Field, landed: Landed) -> None:
+    field.run(undo(field.repository, Plan("main"), landed, None, field.tell, ours=frozenset))
+
+
+def branch(field: Field, name: str, *files: str) -> Candidate:
+    """A branch with a commit for each file."""
+    base = field.base
+    for file in files:
+        made = field.branch(
+            name,
+            {file: "new\n"},
+            base=base,
+            trailers={"ParallelAI-Run": "r-1", "ParallelAI-Task": name},
+        )
+        base = made.commit
+    return made
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_what_is_found_again_is_the_whole_of_what_landed(field: Field, method: str) -> None:
+    land(field, branch(field, "other", "o1", "o2"), method)
+    one = branch(field, "one", "x", "y", "z")
+    landed = land(field, one, method)
+
+    again = land(field, one, method)
+
+    assert (again.before, again.commit) == (landed.before, landed.commit)
+    take_back(field, again)
+    assert set(field.files()) == {"a.txt", "o1", "o2"}
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_what_went_with_what_was_taken_back_is_not_there(field: Field, method: str) -> None:
+    one = branch(field, "one", "x")
+    two = field.branch("two", {"y": "new\n"}, base=one.commit)
+    take_back(field, land(field, two, method))
+    assert set(field.files()) == {"a.txt"}
+
+    land(field, one, method)
+    assert set(field.files()) == {"a.txt", "x"}
+    land(field, two, method)
+    assert set(field.files()) == {"a.txt", "x", "y"}
+    tip = field.tip()
+    land(field, one, method)
+    assert field.tip() == tip
+
+
+def test_a_merge_that_changes_nothing_landed_behind_what_looked_at_the_target(field: Field) -> None:
+    class Looking(Gate):
+        async def ready(self, base: str) -> Verdict:
+            return Verdict(True, (GateRun("gate", 0, 0.1, "base.log"),))
+
+    one = branch(field, "one", "x")
+    field.checkout.git("merge", "-q", "--squash", "one")
+    field.checkout.git("commit", "-q", "-m", "What a person squashed")
+    gate = Looking(field.repository, lambda _: True)
+
+    landed = field.land([one], gate)["one"].landed
+
+    assert landed is not None
+    assert [run.log for run in landed.gates] == ["base.log"]
+    assert gate.judged == []
