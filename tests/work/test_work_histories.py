@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from repositories import Repository, everything, lying, run
 
@@ -127,6 +127,7 @@ def test_the_patch_gives_what_the_assistant_left_and_apply_does_too(
 
 @settings(max_examples=40)
 @given(tree=trees, edited=edits, meanwhile=edits)
+@example(tree={}, edited={"d/a": ("file", b"")}, meanwhile={"d": ("link", b"nowhere")})
 def test_what_the_user_edits_meanwhile_is_never_lost(
     tree: dict[str, Node], edited: dict[str, Node | None], meanwhile: dict[str, Node | None]
 ) -> None:

@@ -316,7 +316,8 @@ class Checkout:
     def _take_out(self, step: Step) -> None:
         """Take a new file out again, if it is ours."""
         with opened(self._root, step.beside) as beside:
-            with contextlib.suppress(*_NO_FOLDER), opened(self._root, step.parent) as parent:
+            # Where a link is in the way of its folder, or anything else, it never came to lie there.
+            with contextlib.suppress(*_NO_FOLDER, NotWritten), opened(self._root, step.parent) as parent:
                 is_ours = is_one_file(parent, step.name, beside, step.new) or (
                     not exists(beside, step.new) and is_same(read_in(parent, step.name), step.write.after)
                 )
