@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from parallelai.errors import UsageError
+from parallelai.git import repository as repositories
 from parallelai.git.repository import Repository, _loose, open_repository
 
 MISSING = "1" * 40
@@ -106,3 +108,15 @@ async def test_a_commit_that_has_submodules_is_told_from_one_that_has_none(
     for _ in range(2):
         assert [await repository.has_modules(each) for each in (plain, later)] == [False, True]
     assert not await repository.has_modules(MISSING)
+
+
+async def test_a_repository_of_somebody_elses_is_told_as_that(
+    user: _User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = "GIT_TEST_ASSUME_DIFFERENT_OWNER"
+    monkeypatch.setattr(repositories, "_PASSED", (*repositories._PASSED, variable))
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(UsageError) as error:
+        await open_repository(user.root)
+    assert "another user's" in error.value.said
+    assert f"safe.directory {user.root}" in (error.value.next or "")

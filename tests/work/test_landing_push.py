@@ -127,6 +127,30 @@ def test_a_remote_that_refuses_is_not_asked_again(field: Field) -> None:
     assert "pre-receive hook declined" in error.said
 
 
+def test_who_is_faster_in_the_middle_of_a_push_is_brought_as_well(field: Field) -> None:
+    other = colleague(field)
+    theirs = other.commit({"theirs": "1"})
+    other.git("push", "-q", "origin", "main:refs/heads/later")
+    hook = field.root.parent / "remote.git" / "hooks" / "pre-receive"
+    move = f"env -u GIT_QUARANTINE_PATH git update-ref refs/heads/main {theirs}"
+    hook.write_text(f'#!/bin/sh\nrm "$0"\n{move}\n')
+    hook.chmod(0o755)
+    arrivals = field.land([field.branch("one", {"x": "1"})], plan=PUSH)
+    assert not hook.exists()
+    assert arrivals["one"].push_error is None
+    assert remote(field) == field.tip()
+    assert {"x", "theirs"} <= field.files().keys()
+
+
+def test_a_remote_that_cannot_move_its_branch_says_so(field: Field) -> None:
+    lock = field.root.parent / "remote.git" / "refs" / "heads" / "main.lock"
+    lock.touch()
+    error = field.land([field.branch("one", {"x": "1"})], plan=PUSH)["one"].push_error
+    assert error is not None
+    assert error.kind == "rejected"
+    assert "failed to update ref" in error.said
+
+
 def test_what_git_says_of_a_push_in_several_lines_is_one_without_gaps(field: Field) -> None:
     field.checkout.git("remote", "set-url", "origin", "../nowhere.git")
     error = field.land([field.branch("one", {"x": "1"})], plan=PUSH)["one"].push_error

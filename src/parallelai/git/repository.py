@@ -11,6 +11,7 @@ import asyncio
 import functools
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,10 @@ async def open_repository(root: Path) -> Repository:
     """Find the repository that a folder is in, and its main checkout. Raises `UsageError` where there is none."""
     done = await _ask(root, "rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository")
     if done.exit != 0:
+        if b"dubious ownership" in done.stderr:
+            trust = shlex.join(["git", "config", "--global", "--add", "safe.directory", str(root)])
+            said = f"git does not look into `{root}`: it is another user's"
+            raise UsageError(said, next=f"if you trust them, `{trust}`")
         advice = "`git init` and a first commit make it one"
         raise UsageError(f"`{root}` is in no git repository", next=advice)
     common_text, bare = os.fsdecode(done.stdout).rstrip("\n").rsplit("\n", 1)

@@ -87,9 +87,7 @@ def place_one(finding: Finding, source: Source, *, must_quote: bool) -> Finding 
     snippet = squeeze(finding.quote) if finding.quote and source.is_readable else ""
     if not snippet or snippet in squeeze("\n".join(lines_of(source.lines, finding.line))):
         return finding
-    if (
-        finding.quote and HIDDEN in finding.quote
-    ):  # what stood there is not known: nobody can say that it is nowhere
+    if finding.quote and HIDDEN in finding.quote:  # of what is hidden nobody can say that it is nowhere
         found = source.locate(finding.quote, finding.line) or Place(finding.line)
     else:
         found = source.locate_squeezed(snippet, finding.line)

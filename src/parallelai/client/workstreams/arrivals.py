@@ -11,6 +11,7 @@ from parallelai.events import Event, RunEnded
 from parallelai.git.repository import Repository
 from parallelai.records import FREE, ErrorRecord, Outcome, RunDocument, TaskResult
 from parallelai.results.document import counts, is_pending, run_outcome
+from parallelai.results.printable import visible
 from parallelai.run.report import Report
 from parallelai.run.scheduling.retry import outcome_of
 from parallelai.work.guard.own_commits import is_of_commits
@@ -36,7 +37,7 @@ def told(kept: KeptOut) -> str:
 
 def said_of(kept: KeptOut) -> str:
     """What was kept out, and why; what is of no files in particular says itself what it is."""
-    return f"{', '.join(kept.paths)} ({kept.why})" if kept.paths else kept.why
+    return f"{', '.join(map(visible, kept.paths))} ({kept.why})" if kept.paths else kept.why
 
 
 def result_of(arrival: Arrival, about: dict[str, Any], engine: str | None = None) -> TaskResult:

@@ -24,7 +24,8 @@ TOKENS = ("GH_TOKEN", "GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_
 """Variables by which git's helpers, and the hosts' programs, log in."""
 _NO_REMOTE = "`git remote add origin ADDRESS`, then land again with `--push`"
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
-_REJECTED = ("[rejected]", "fetch first", "non-fast-forward")
+_REJECTED = ("[rejected]", "fetch first", "non-fast-forward", "failed to update ref", "cannot lock ref")
+"""What git says where the branch is elsewhere there; the last ones, where it moved while it was pushed."""
 
 Bring = Callable[[Candidate, Tip], Awaitable[Arrival]]
 """Lands on the target what others pushed."""
@@ -62,7 +63,12 @@ async def push(repository: Repository, target: Target, bring: Bring) -> Remote |
             return remote
         if not is_rejected:
             return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
-        error = await _bring_theirs(repository, remote, tip, bring)
+        theirs = await _fetched(repository, remote)
+        if isinstance(theirs, ErrorRecord):
+            return theirs
+        if await repository.ancestor(theirs, tip.commit):  # nobody was faster
+            return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
+        error = await _bring_theirs(remote, theirs, tip, bring)
         if error is not None:
             return error
     why = f"not pushed: others pushed to `{remote.name}` {TRIES} times meanwhile"
@@ -116,8 +122,8 @@ async def not_there(repository: Repository, target: str, commits: Collection[str
     return frozenset(commits) & frozenset(listed.split("\n"))
 
 
-async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring: Bring) -> ErrorRecord | None:
-    """Fetch what others pushed, and land it here."""
+async def _fetched(repository: Repository, remote: Remote) -> str | ErrorRecord:
+    """The commit that a branch of a remote is at."""
     kept = f"refs/parallelai/fetched/{remote.branch}"
     fetched = await repository.as_user(
         *("fetch", "--no-tags", "--no-write-fetch-head", "--quiet", "--"),
@@ -127,6 +133,11 @@ async def _bring_theirs(repository: Repository, remote: Remote, tip: Tip, bring:
     if fetched.exit != 0 or theirs is None:
         return ErrorRecord("transient", f"not pushed: {masked(words(fetched))}", retry_helps=True)
     await repository.git.attempt("update-ref", "-d", kept, theirs)
+    return theirs
+
+
+async def _bring_theirs(remote: Remote, theirs: str, tip: Tip, bring: Bring) -> ErrorRecord | None:
+    """Land here what others pushed."""
     arrival = await bring(
         Candidate(str(remote), theirs, tip.commit, intent="what others pushed meanwhile"), tip
     )
