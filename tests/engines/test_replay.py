@@ -11,11 +11,11 @@ import pytest
 from parallelai.engines.conformance import CollectingPort
 from parallelai.engines.context import EngineContext
 from parallelai.engines.mock import MockEngine, Rule
-from parallelai.engines.protocol import Request
+from parallelai.engines.protocol import Port, Request, TextEvent
 from parallelai.engines.replay import RecordingEngine, ReplayEngine
 from parallelai.errors import RateLimited, Rejected, Unavailable, UsageError
 from parallelai.plan.model import EngineEntry
-from parallelai.records import FilePart, Finding, Severity, Usage
+from parallelai.records import FilePart, Finding, Reply, Severity, Usage
 
 FINDING = Finding(file="a.py", line=(3, 3), severity=Severity.HIGH, message="bad", column=(1, 4))
 
@@ -52,8 +52,16 @@ SCRIPT = (
 )
 
 
+class _Talks(MockEngine):
+    """Says what it does before it answers."""
+
+    async def perform(self, request: Request, port: Port) -> Reply:
+        await port.emit(TextEvent("I look."))
+        return await super().perform(request, port)
+
+
 async def record(folder: Path, request: Request) -> None:
-    engine = RecordingEngine(MockEngine(script=SCRIPT), folder)
+    engine = RecordingEngine(_Talks(script=SCRIPT), folder)
     with pytest.raises(RateLimited):
         await engine.perform(request, CollectingPort())
     await engine.perform(request, CollectingPort())
@@ -69,7 +77,7 @@ async def test_plays_back_errors_events_and_replies_in_order(tmp_path: Path, req
     port = CollectingPort()
     reply = await engine.perform(elsewhen, port)
     assert (reply.text, reply.findings, reply.notes) == ("I looked.", (FINDING,), ("n",))
-    assert port.text == "I looked."
+    assert port.text == "I look."
     assert port.events[-1].type == "final"
 
 
