@@ -36,7 +36,7 @@ def solid(here: Path) -> Path:
     return path
 
 
-def test_a_budget_that_cannot_hold_is_told_and_hides_nothing_of_the_plan(cli: Any, here: Path) -> None:
+def test_a_budget_that_cannot_hold_is_refused_and_hides_nothing_of_the_plan(cli: Any, here: Path) -> None:
     subprocess.run(["git", "init", "-q", str(here)], check=True)
     (here / "dear.yaml").write_text(
         "version: 1\nlimits: {budget: {usd: 1}}\nphases: [{name: A, tasks: [a]}, {name: B, tasks: [b]}]\n"
@@ -44,7 +44,7 @@ def test_a_budget_that_cannot_hold_is_told_and_hides_nothing_of_the_plan(cli: An
     )
     said = "a money budget cannot hold: what engine `claude-code` costs is unknown"
     checked = cli("plan", "check", "dear.yaml")
-    assert (checked.code, f"note: {said}; " in checked.err) == (0, True)
+    assert (checked.code, f"dear.yaml:2:18: {said}; " in checked.err) == (2, True)
     assert "a: `claude-code`" in cli("plan", "show", "dear.yaml").out
     assert "phase A: 1 task, ends after" in cli("plan", "estimate", "dear.yaml").out
     tried = cli("execute", "dear.yaml", "--dry-run")

@@ -9,7 +9,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -126,12 +126,9 @@ class Plans:
         graph = builder.graph(plan)
         assignments = builder.assignments(plan, graph)
         name = plan_name(Path(path), self._project.root)
-        unpriced = builder.unpriced(plan, assignments)
-        later = (
-            *unsupported(builder.with_roles(plan)),
-            *_blocked(assignments),
-            *([unpriced] if unpriced else ()),
-        )
+        if unpriced := builder.unpriced(plan, assignments):
+            raise PlanError([_at_budget(plan, unpriced)])
+        later = (*unsupported(builder.with_roles(plan)), *_blocked(assignments))
         found = pairs(plan, self._project.tree.paths)
         notes = (
             *positions(plan).notes,
@@ -294,6 +291,13 @@ def _missing_commands(plan: Plan) -> Iterator[Problem]:
             said = f"{shown(program)}, which makes {shown(one.files[0])}, is not installed here"
             advice = "install it, else such conflicts go to the resolver engine or to a person"
             yield Problem(said, where.file, line, column, advice)
+
+
+def _at_budget(plan: Plan, problem: Problem) -> Problem:
+    """The problem at the budget's place; without one where the settings have it."""
+    written = positions(plan)
+    line, column = (written.has("limits", "budget") and written.of("limits", "budget")) or (None, None)
+    return replace(problem, file=written.file if line else None, line=line, column=column)
 
 
 def _blocked(assignments: Mapping[str, Assignment]) -> Iterator[Problem]:
