@@ -144,3 +144,16 @@ def test_what_would_not_help_a_gate_that_came_to_no_end_is_not_advised(
     refused = cli("work", "land", "--branches", "idea", "--gate", gate, "--json")
     (row,) = refused.document["tasks"]
     assert (refused.code, row["error"]["next"]) == (4, what_helps)
+
+
+def test_what_landed_by_a_message_that_a_hook_made_short_is_taken_back(cli: Any, shop: Path) -> None:
+    hook = shop / ".git" / "hooks" / "commit-msg"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\nhead -n 1 "$1" > short && mv short "$1"\n')
+    hook.chmod(0o755)
+    assert cli("work", "land", "--branches", "idea").code == 0
+    assert "ParallelAI" not in git(shop, "log", "-1", "--format=%B")
+
+    assert cli("work", "undo", "idea").code == 0
+
+    assert not (shop / "idea.py").exists()

@@ -86,6 +86,26 @@ def test_only_failures_that_the_base_has_not_count(user: Repository, state: Path
     run(scenario())
 
 
+def test_of_several_tests_with_one_name_each_counts(user: Repository, state: Path) -> None:
+    base = user.commit({"x": "1", "y": "0"})
+    as_bad = user.commit({"x": "1", "y": "0", "z": ""})
+    worse = user.commit({"x": "1", "y": "1"})
+    case = "<testcase classname='c' name='t'>%s</testcase>"
+    junit = (
+        "import sys; bad = [open(name).read() == '1' for name in 'xy']; "
+        f"cases = ''.join({case!r} % ('<failure/>' * each) for each in bad); "
+        "open(sys.argv[1], 'w').write(f'<testsuite>{cases}</testsuite>'); sys.exit(any(bad))"
+    )
+
+    async def scenario() -> None:
+        for _ in range(2):  # the second one finds what the base came to
+            async with bench(user.root, state, [*python(junit), "{report}"]) as b:
+                assert (await judged(b, as_bad, base)).ok
+                assert (await judged(b, worse, base)).new_failures == ("c::t",)
+
+    run(scenario())
+
+
 def test_the_base_runs_once_and_a_second_process_finds_it(user: Repository, state: Path) -> None:
     base = user.commit({"test_a.py": GOOD + BAD})
     other = user.commit({"test_b.py": GOOD})
@@ -488,5 +508,6 @@ def test_a_review_that_nobody_can_do_blocks(user: Repository, state: Path) -> No
             assert verdict.error is not None
             assert "no key" in verdict.error.said
             assert verdict.error.kind == "unavailable", "nothing is wrong with the tree"
+            assert "no key" in (user.root / verdict.gates[-1].log).read_text()
 
     run(scenario())

@@ -197,6 +197,8 @@ def test_junit_is_read_as_it_was_meant(cases: list[tuple[str, str, str]]) -> Non
 
 def test_several_files_are_one_report() -> None:
     assert len(parse_all([GRADLE, GO]).cases) == 6
+    twice = parse_all([GRADLE, GRADLE])
+    assert [twice.cases[test].failures for test in twice.failed] == [2] * len(parse(GRADLE).failed) != []
     with pytest.raises(BadReport, match="no test"):
         parse_all([])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,11 @@ def test_pushing_gives_up_and_says_so(field: Field) -> None:
     assert (error.kind, error.retry_helps) == ("transient", True)
 
 
-@pytest.mark.parametrize(("theirs", "kind"), [({"x": "2"}, "conflict"), ({"bad": "1"}, "gate_failed")])
+@pytest.mark.parametrize(
+    ("theirs", "kind", "pulled"), [({"x": "2"}, "conflict", 1), ({"bad": "1"}, "gate_failed", 0)]
+)
 def test_what_does_not_fit_to_the_remote_has_landed_here_only(
-    field: Field, theirs: dict[str, str | bytes], kind: str
+    field: Field, theirs: dict[str, str | bytes], kind: str, pulled: int
 ) -> None:
     other = colleague(field)
     pushed = other.commit(theirs)
@@ -111,9 +114,11 @@ def test_what_does_not_fit_to_the_remote_has_landed_here_only(
     error = arrivals["one"].push_error
     assert landed(arrivals) == {"one"}
     assert error is not None
-    assert (error.kind, error.next) == (kind, "git pull origin main")
+    assert (error.kind, error.next) == (kind, "git pull --no-rebase origin main")
     assert remote(field) == pushed
     assert field.files()["x"] == "1"
+    done = subprocess.run(error.next.split(), cwd=field.root, check=False, capture_output=True)
+    assert done.returncode == pulled, "git merges it, or asks to settle that; it does not ask how"
 
 
 def test_a_remote_that_refuses_is_not_asked_again(field: Field) -> None:

@@ -62,7 +62,8 @@ def test_where_git_refuses_the_result_waits_and_is_taken_over(field: Field, how:
     assert (field.root / ".git" / "index").read_bytes() == index or how in ("dirty", "untracked")
     assert arrival.landed is not None
     assert arrival.landed.pending == PENDING
-    assert arrival.next == f"git merge --ff-only {PENDING}"
+    only = "" if how in ("merging", "rebasing") else "--ff-only "  # a commit of one's own is there by then
+    assert arrival.next == f"git merge {only}{PENDING}"
     assert arrival.notes
     assert arrival.notes[-1].startswith("your checkout waits: ")
     assert arrival.notes[-1].endswith(f", then `{arrival.next}`")
@@ -431,6 +432,8 @@ def test_what_git_said_is_put_together_as_it_was_meant() -> None:
     assert reason(many) == "`a`, `b`, `c` and 1 more are in the way: move them"
     other = Completed(128, None, b"", b"fatal: not possible to fast-forward, aborting.", 0.1)
     assert reason(other) == "fatal: not possible to fast-forward, aborting."
+    unsigned = Completed(128, None, b"", b"fatal: Commit 61adec8 does not have a GPG signature.", 0.1)
+    assert "`git config merge.verifySignatures false`" in reason(unsigned)
 
 
 def test_of_a_checkout_in_the_middle_of_a_merge_it_is_said_what_to_do(field: Field) -> None:
@@ -442,11 +445,13 @@ def test_of_a_checkout_in_the_middle_of_a_merge_it_is_said_what_to_do(field: Fie
     with pytest.raises(AssertionError):
         field.checkout.git("merge", "-q", "side")
     notes = field.land([one])["one"].notes
-    assert any(
-        "not settled: settle them, then `git merge --ff-only parallelai/landing/main`" in each
-        for each in notes
-    )
+    command = "git merge parallelai/landing/main"  # by then the merge is a commit of one's own
+    assert any(f"not settled: settle them, then `{command}`" in each for each in notes)
+    assert field.run(field.lander()._target.look()).next == command
     field.checkout.git("add", "mid.txt")
     assert "a merge there is not finished: finish it" in str(
         field.land([field.branch("two", {"two.txt": "2\n"})])
     )
+    field.checkout.git("commit", "-q", "-m", "finished")
+    field.checkout.git(*command.split()[1:], "-q", "--no-edit")
+    assert {"one.txt", "two.txt"} <= field.files().keys()

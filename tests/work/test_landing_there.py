@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,55 @@ def test_a_merge_that_changes_nothing_landed_behind_what_looked_at_the_target(fi
     assert landed is not None
     assert [run.log for run in landed.gates] == ["base.log"]
     assert gate.judged == []
+
+
+def test_what_was_rebased_is_out_once_all_of_its_commits_were_reverted(field: Field) -> None:
+    one = dataclasses.replace(branch(field, "one", "x", "y", "z"), worktree="elsewhere")
+    land(field, one, "rebase")
+    *_, last = commits = field.checkout.git("rev-list", "--reverse", f"{field.base}..main").split()
+    field.checkout.git("revert", "--no-edit", last)
+    tip = field.tip()
+    land(field, one, "rebase")
+    assert field.tip() == tip, "a part of it is there"
+
+    field.checkout.git("revert", "--no-edit", *commits[:2])
+
+    land(field, one, "rebase")
+    assert set(field.files()) == {"a.txt", "x", "y", "z"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Squashed commit of the following:\n\n    Revert it\n\n    This reverts commit {commit}, reversing\n",
+        'Revert "Merge one"\n\nIt was too slow.\n',
+        'Bring it back later (#12)\n\n* Revert "Merge one" (#11)\n',
+    ],
+)
+def test_a_revert_of_other_words_is_one_if_it_takes_that_back(field: Field, said: str) -> None:
+    one = dataclasses.replace(branch(field, "one", "x"), worktree="elsewhere")
+    words = said.format(commit=land(field, one).commit)
+    field.checkout.git("commit", "-q", "--allow-empty", "-m", words)
+    tip = field.tip()
+    land(field, one)
+    assert field.tip() == tip, "it takes nothing back"
+
+    field.checkout.git("rm", "-q", "x")
+    field.checkout.git("commit", "-q", "-m", words)
+
+    land(field, one)
+    assert set(field.files()) == {"a.txt", "x"}
+
+
+def test_a_branch_whose_undo_was_reverted_is_there(field: Field) -> None:
+    one = branch(field, "one", "x")
+    take_back(field, land(field, one))
+    field.checkout.git("revert", "--no-edit", "HEAD")
+    tip = field.tip()
+
+    land(field, one)
+    assert field.tip() == tip
+
+    field.checkout.git("revert", "--no-edit", "HEAD")
+    land(field, one)
+    assert set(field.files()) == {"a.txt", "x"}

@@ -184,6 +184,16 @@ def test_what_a_person_merged_and_reverted_comes_back_with_no_branch_that_was_cu
     assert field.files().keys() == {"a.txt", "b.txt", "other.txt"}
 
 
+def test_a_commit_that_only_says_that_it_undid_a_landing_did_not(field: Field) -> None:
+    one = field.branch("one", {"one.txt": "1"})
+    arrival = field.land([one])["one"]
+    field.checkout.git("commit", "-q", "--allow-empty", "-m", f"forged\n\nParallelAI-Undoes: {one.commit}")
+
+    taken_back(field, arrival)
+
+    assert "one.txt" not in field.files()
+
+
 def test_one_branch_of_a_batch_is_taken_back(field: Field) -> None:
     branches = [field.branch(f"f{n}", {f"f{n}": "1"}) for n in range(4)]
     arrivals = field.land(branches)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from parallelai.client.workstreams.landed_branches import THERE
 from parallelai.events import Event, RunEnded
 from parallelai.git.repository import Repository
 from parallelai.records import FREE, ErrorRecord, Outcome, RunDocument, TaskResult
@@ -22,9 +23,6 @@ from parallelai.work.landing.records import Arrival
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.streams.now import current
 from parallelai.work.streams.record import KeptOut, Landed, Stream, described
-
-THERE = "there"
-"""The stage of what the target held already, in the document of a landing: nothing of it was new."""
 
 
 def told(kept: KeptOut) -> str:

@@ -15,6 +15,8 @@ from parallelai.work.streams.record import Landed, Rules, Stream, taken_back
 
 KIND = "land"
 """The kind of a run that lands branches which no plan made."""
+THERE = "there"
+"""The stage of what the target held already, in the document of a landing: nothing of it was new."""
 
 
 async def landed_branches(repository: Repository, journal: Journal) -> dict[str, Stream]:
@@ -23,16 +25,17 @@ async def landed_branches(repository: Repository, journal: Journal) -> dict[str,
     They are told as workstreams without a plan and a worktree; one that was taken back since as ready to land. One
     that the target held already is not among them: no landing brought that. Nor is one whose run was deleted.
     """
-    found: dict[str, Stream] = {}
+    found: dict[str, tuple[Stream, bool]] = {}
     for row in journal.runs():  # the newest first
         if row.kind == KIND:
-            for name, stream in _of_run(journal, row.id).items():
-                found.setdefault(name, stream)
-    brought = await _brought(repository, [each.landed.commit for each in found.values() if each.landed])
+            for name, known in _of_run(journal, row.id).items():
+                found.setdefault(name, known)
+    there = [each.landed.commit for each, is_there in found.values() if each.landed and is_there]
+    brought = await _brought(repository, there)
     return {
         name: each
-        for name, each in found.items()
-        if each.landed is None or each.head in brought[each.landed.commit]
+        for name, (each, is_there) in found.items()
+        if each.landed is None or not is_there or each.head in brought[each.landed.commit]
     }
 
 
@@ -49,14 +52,16 @@ def gates_of(journal: Journal, run: str) -> tuple[str, ...]:
     return ()
 
 
-def _of_run(journal: Journal, run: str) -> dict[str, Stream]:
-    found: dict[str, Stream] = {}
+def _of_run(journal: Journal, run: str) -> dict[str, tuple[Stream, bool]]:
+    """The branches of a run by name, and of each whether the target held it already."""
+    found: dict[str, tuple[Stream, bool]] = {}
     for event in journal.events(run, types={TaskEnded.type, LandingUndone.type}):
         match event.data:
             case TaskEnded(result) if event.task is not None and (result.workstream or {}).get("landed"):
-                found[event.task] = _branch(event.task, run, result.workstream or {})
+                about = result.workstream or {}
+                found[event.task] = _branch(event.task, run, about), about.get("stage") == THERE
             case LandingUndone() if event.task in found:
-                found[event.task] = taken_back(found[event.task])
+                found[event.task] = taken_back(found[event.task][0]), False
     return found
 
 

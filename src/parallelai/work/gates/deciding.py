@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,9 +43,18 @@ def state(base: Result) -> BaseState:
 
 
 def suspects(result: Result, base: Result) -> tuple[str, ...]:
-    """The tests that fail and do not on the base, new ones too, in the report's order."""
-    known = frozenset(base.failing)
-    return tuple(test for test in result.failing if test not in known)
+    """The tests that fail and do not on the base, new ones too, in the report's order.
+
+    Of several with one id those are new that are more than the base has.
+    """
+    known, now = _failures(base), _failures(result)
+    return tuple(test for test in result.failing if now[test] > known.get(test, 0))
+
+
+def _failures(result: Result) -> Mapping[str, int]:
+    """How many tests of each id fail."""
+    cases = result.report.cases if result.report is not None else {}
+    return {test: cases[test].failures for test in result.failing}
 
 
 def decide(result: Result, base: Result | None, *, allow_red_base: bool = False) -> Decision:

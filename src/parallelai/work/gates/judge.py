@@ -126,7 +126,7 @@ class GateJudge:
         outcome = await self._runs.result(base, argv, is_base=True)
         if outcome.is_new:
             result = outcome.result
-            why = None if result.passed else refusal(result)
+            why = refusal(result) if state(result) == "blind" else None
             self._runs.told(
                 _ended(result, base, (), Decision(result.passed, result.failing, result.flaky, why))
             )
@@ -185,6 +185,8 @@ class GateJudge:
         except EngineError as error:
             run = GateRun(name, None, time.monotonic() - started, place)
             said = f"gate `{name}` could not be done: {error.said}"
+            text = "\n  next: ".join(filter(None, (said, error.next)))
+            await asyncio.to_thread(log.write_text, f"{text}\n", "utf-8", "backslashreplace")
             record = ErrorRecord(_kind(error), said, place, error.next, error.retry_helps)
             return _Said(False, run, error=record)
         await asyncio.to_thread(log.write_text, text, "utf-8", "backslashreplace")

@@ -12,6 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,7 @@ class Memory:
 
 def as_json(result: Result) -> dict[str, Any]:
     report = result.report
-    cases = (
-        [[each.id, each.status, each.group, each.name] for each in report.cases.values()] if report else None
-    )
+    cases = [list(astuple(each)) for each in report.cases.values()] if report else None
     return {
         "command": result.command,
         "exit": result.exit,

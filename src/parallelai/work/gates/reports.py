@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from xml.parsers import expat
 
@@ -32,12 +32,16 @@ class BadReport(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test. `group` and `name` are the runner's own words (JUnit: `classname`, `name`)."""
+    """One test, or all that have one id. `group` and `name` are the runner's own words (JUnit: `classname`, `name`).
+
+    `failures` is how many of them fail, where any does.
+    """
 
     id: str
     status: Status
     group: str = ""
     name: str = ""
+    failures: int = 1
 
     @property
     def is_failing(self) -> bool:
@@ -46,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All tests of one run of a gate, by their ids; of several with one id the worst counts."""
+    """All tests of one run of a gate, by their ids; of several with one id the worst counts, and how many fail."""
 
     cases: Mapping[str, Case]
 
@@ -69,9 +73,11 @@ def collected(cases: Iterable[Case]) -> Report:
     """Put tests together. Raises `BadReport` where there is none."""
     found: dict[str, Case] = {}
     for case in cases:
-        known = found.get(case.id)
-        if known is None or _WORST[case.status] > _WORST[known.status]:
-            found[case.id] = case
+        known = found.get(case.id, case)
+        worst = max(known, case, key=lambda each: _WORST[each.status])
+        if known is not case and known.is_failing and case.is_failing:
+            worst = replace(worst, failures=known.failures + case.failures)
+        found[case.id] = worst
         if len(found) > MAX_CASES:
             raise BadReport(f"it names more than {MAX_CASES} tests")
     if not found:

@@ -55,7 +55,7 @@ class Runs:
     def key(self, tree: str, argv: Argv) -> str:
         """What a gate says depends on the tree, the command, and how the folder is prepared."""
         workspace = self._setting.trees.workspace.model_dump_json(by_alias=True)
-        return key_of("result", tree, *argv, workspace)
+        return key_of("results", tree, *argv, workspace)
 
     async def known(self, commit: str, argv: Argv) -> Result | None:
         """What a gate said of a commit's tree, if it ran there."""
@@ -161,7 +161,9 @@ class Runs:
             clean = os.path.normpath(word) if word else ""
             return clean == "." or clean in files or clean in folders
 
-        narrowed = alone(argv, cases, files, is_there)
+        # What is run alone may be one of several with that name, and says nothing of the others.
+        is_one_each = all(case.failures == 1 for case in cases)
+        narrowed = alone(argv, cases, files, is_there) if is_one_each else None
         second: Result | None = None
         if narrowed is not None:
             second = await self.run(commit, narrowed, "again")

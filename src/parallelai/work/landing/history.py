@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
-from parallelai.work.landing.messages import LANDS
-from parallelai.work.landing.rebasing import MOST
 from parallelai.work.landing.records import Candidate, candidate_of
 from parallelai.work.landing.reverts import ByHand, latest, reverts
-from parallelai.work.landing.rows import Row, first_parents
+from parallelai.work.landing.rows import Row, before_of, first_parents
 from parallelai.work.streams.record import Landed, Stream
 
 
@@ -41,15 +39,22 @@ async def look_up(
     """Find which candidates the target's tip holds already. `pending` is the branch that the tip is of."""
     found = History()
     rows = await first_parents(repository, tip, [one.commit for one in candidates])
-    # Branches that no plan made are left to people: patterns name many, and nothing says which of them were taken back.
+    # Branches that no plan made are left to people: patterns name many, and nothing says which of them were taken back,
+    # but of what `work undo` took back.
     is_planned = any(one.worktree is not None for one in candidates)
+    undone = {commit for row in rows for commit in row.undoes}
     works = [(one.base, one.commit) for one in candidates]
-    by_hand = await reverts(repository, tip, rows, works) if is_planned else {}
+    by_hand = await reverts(repository, tip, rows, works) if is_planned or undone else {}
+    if not is_planned:
+        by_hand = {
+            row: {tip: is_back for tip, is_back in tips.items() if tip in undone}
+            for row, tips in by_hand.items()
+        }
     newest = latest(rows, by_hand)
     for candidate in candidates:
         by = await _landing(repository, tip, candidate, newest)
         if by is not None:
-            before = await _before(repository, by)
+            before = await before_of(repository, by)
             tree = await repository.tree(by.commit)
             found.landed[candidate.name] = Landed(target, before, by.commit, tree, pending)
         else:
@@ -106,27 +111,6 @@ async def _came_along(
         return by
     held = [newest[each] for each in newest if await repository.ancestor(commit, each)]
     return next((row for row, is_landed in held if is_landed), None) if held else by
-
-
-async def _before(repository: Repository, row: Row) -> str:
-    """The commit before a landing: before the first of those by which a rebase landed a branch.
-
-    They have its run and task, and only the last one says what landed.
-    """
-    if len(row.parents) != 1 or len(row.lands) != 1:
-        return row.parents[0] if row.parents else row.commit
-    keys = ("ParallelAI-Run", "ParallelAI-Task", LANDS)
-    form = "%P" + "".join(f"%x01%(trailers:key={key},valueonly,separator=%x00)" for key in keys)
-    listed = await repository.git.run(
-        *("log", "--first-parent", f"--max-count={MOST}", f"--format={form}", row.commit, "--")
-    )
-    first, *others = (line.split("\x01") for line in listed.decode("utf-8", "replace").splitlines())
-    before = row.parents[0]
-    for parents, run, task, lands in others:
-        if lands or not run or [run, task] != first[1:3] or not parents:
-            break
-        before = parents.split()[0]
-    return before
 
 
 async def introduced(repository: Repository, tip: str, commit: str) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ async def push(repository: Repository, target: Target, bring: Bring) -> Remote |
             return theirs
         if await repository.ancestor(theirs, tip.commit):  # nobody was faster
             return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
-        error = await _bring_theirs(remote, theirs, tip, bring)
+        error = await _bring_theirs(remote, theirs, tip, target, bring)
         if error is not None:
             return error
     why = f"not pushed: others pushed to `{remote.name}` {TRIES} times meanwhile"
@@ -136,7 +137,9 @@ async def _fetched(repository: Repository, remote: Remote) -> str | ErrorRecord:
     return theirs
 
 
-async def _bring_theirs(remote: Remote, theirs: str, tip: Tip, bring: Bring) -> ErrorRecord | None:
+async def _bring_theirs(
+    remote: Remote, theirs: str, tip: Tip, target: Target, bring: Bring
+) -> ErrorRecord | None:
     """Land here what others pushed."""
     arrival = await bring(
         Candidate(str(remote), theirs, tip.commit, intent="what others pushed meanwhile"), tip
@@ -144,7 +147,8 @@ async def _bring_theirs(remote: Remote, theirs: str, tip: Tip, bring: Bring) -> 
     if arrival.error is None:
         return None
     said = f"not pushed: {arrival.error.said}"
-    advice = f"git pull {remote.name} {remote.branch}"
+    # Without a word on how, git refuses to pull what parted; a rebase would make what landed anew.
+    advice = await target.by_hand(f"pull --no-rebase {remote.name} {shlex.quote(remote.branch)}")
     return ErrorRecord(arrival.error.kind, said, arrival.error.where, advice)
 
 

@@ -9,9 +9,7 @@ from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
 from parallelai.work.landing import messages
 from parallelai.work.landing.merging import Member, Merging
-
-MOST = 500
-"""Commits of one candidate that are replayed; a longer branch lands as one commit."""
+from parallelai.work.landing.records import MOST_REPLAYED
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ async def _own(repository: Repository, start: str, member: Member) -> list[tuple
         "rev-list", "--reverse", "--topo-order", "--parents", f"^{start}", member.candidate.commit, "--"
     )
     rows = [line.split() for line in listed.splitlines()]
-    if member.settled or len(rows) > MOST or any(len(row) != 2 for row in rows):
+    if member.settled or len(rows) > MOST_REPLAYED or any(len(row) != 2 for row in rows):
         return None
     return [(row[0], row[1]) for row in rows]
 

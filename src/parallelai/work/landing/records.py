@@ -14,6 +14,8 @@ Tell = Callable[[str | None, EventData], None]
 """Write an event down, of a workstream (its name) or of the whole landing (None)."""
 LAND_WITH = "`parallelai work land --engine NAME`"
 """What resolvers say helps, who do not know what is to land: `explaining.named` puts that in."""
+MOST_REPLAYED = 500
+"""Commits of one candidate that a rebase replays; a longer branch lands as one commit."""
 REGENERATED = "regenerated"
 """Who settled what a program made anew: a lock file, or what the plan calls generated."""
 

@@ -12,8 +12,9 @@ _SHOWN = 3
 _UNDONE = {
     "you have unmerged files": "files there have conflicts that are not settled: settle them",
     "You have not concluded your merge": "a merge there is not finished: finish it",
+    "GPG signature": "it is not signed as `merge.verifySignatures` asks for: `git config merge.verifySignatures false`",
 }
-"""What git says of a checkout in the middle of something, and what that means."""
+"""What git says of a checkout in the middle of something, or where it wants signatures, and what that means."""
 _LOCKED = re.compile(r"'(?P<path>[^'\n]*\.lock)': File exists")
 
 

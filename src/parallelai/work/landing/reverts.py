@@ -3,8 +3,9 @@
 A merge that was reverted is in the target's history, and its work is not in the target: git takes it for merged for
 good. So it is treated as `work undo` would have left it. (The words: git-revert(1).)
 
-Words are no proof, and anybody may write them: a revert counts where its change takes back what it names. It may have
-come in with a branch that was merged: then that merge is what took it back.
+Words are no proof, and anybody may write them: a revert counts where its change takes back what it names, all of it.
+So it is enough that some are left, as in what was squashed, or of a message that was written anew but for its title.
+It may have come in with a branch that was merged: then that merge is what took it back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,14 +22,20 @@ from parallelai.git.merging import Merged
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.processes.temporary import temporary_folder
-from parallelai.work.landing.rows import Row, first_parents, rows_of
+from parallelai.work.landing.rows import Row, before_of, first_parents, rows_of
 from parallelai.work.streams.record import REVERTED, Landed, Stream, taken_back
 from parallelai.work.streams.registry import Streams
 
 ByHand = Mapping[str, Mapping[str, bool]]
 """By commits of a target that reverted something: the tips that each took out, and (True) that it brought back."""
-_SAID = "This reverts commit "
-_REVERTS = re.compile(rf"^{_SAID}([0-9a-f]{{40,64}})\b", re.MULTILINE)
+Whole = tuple[str, str, str]
+"""The commits between which all lies that a tip brought, and that tip."""
+_REVERTS = re.compile(r"^[ *]*This reverts commit ([0-9a-f]{40,64})\b", re.MULTILINE)
+_TITLE = re.compile(r"^[ *]*(?:Revert|(Reapply)) \"(.+)\"(?: \(#\d+\))?$", re.MULTILINE)
+_SAID = '^[ *]*(This reverts commit |Revert "|Reapply ")'
+"""How a line of these begins, for git; in what was squashed it is indented, or an item of a list."""
+_MOST_TITLED = 5
+"""So many commits of one title are looked at, the latest ones."""
 
 
 async def reverts(
@@ -45,18 +52,21 @@ async def reverts(
     others = {*said, *(commit for commits in said.values() for commit in commits)} - first.keys()
     known = first | {row.commit: row for row in await rows_of(repository, sorted(others))}
     own = await _own(repository, tip, works)
+    replayed = await _replayed(repository, rows, {commit for commits in said.values() for commit in commits})
     found: dict[str, dict[str, bool]] = {}
     for row, commits in await _in_order(repository, tip, rows, said, known):
         made: dict[str, bool] = {}
         for before in (known[commit] for commit in dict.fromkeys(commits) if commit in known):
             # In a branch anybody may have written trailers.
-            its = before if before.commit in first else Row(before.commit, before.parents)
+            is_part = before.commit in replayed
+            its = before if before.commit in first and not is_part else Row(before.commit, before.parents)
             tips = _tips(its, found.get(before.commit, {}))
-            if tips and await _takes_back(repository, row, before.parents[0], before.commit):
+            if tips and await takes_back(repository, row, before.parents[0], before.commit):
                 made |= tips
-            for base, last in own.get(before.commit, ()):  # the last of several reverts took all of it
-                if await _takes_back(repository, row, base, last):
-                    made[last] = False
+            wholes = (*own.get(before.commit, ()), *replayed.get(before.commit, ()))
+            for base, last, brought in wholes:  # the last of several reverts took all of it
+                if await takes_back(repository, row, base, last):
+                    made[brought] = False
         if made:
             found[row.commit] = made
     return found
@@ -67,8 +77,8 @@ def _tips(before: Row, reverted: Mapping[str, bool]) -> dict[str, bool]:
     if not before.parents:
         return {}
     out = before.lands or before.parents[1:]
-    back = [commit for commit, is_back in reverted.items() if not is_back]
-    return {**dict.fromkeys(out, False), **dict.fromkeys((*back, *before.undoes), True)}
+    again = {commit: not is_back for commit, is_back in reverted.items()}
+    return {**dict.fromkeys(out, False), **dict.fromkeys(before.undoes, True), **again}
 
 
 async def without(git: Git, before: str, after: str, tip: str) -> Merged:
@@ -140,15 +150,40 @@ async def _with_branch(repository: Repository, streams: Sequence[Stream]) -> lis
 
 
 async def _said(repository: Repository, tip: str, rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
-    """The commits that `git revert` made since the oldest row, with those that they name; not those of `work undo`."""
+    """The commits that `git revert` made since the oldest row, with those that they name; not those of `work undo`.
+
+    Where no hash is left they are named by their titles.
+    """
     if not rows:
         return {}
-    words = ("log", f"--grep=^{_SAID}", "--format=%H%x00%b%x00", tip, *_since(rows), "--")
+    words = ("log", "--extended-regexp", f"--grep={_SAID}", "--format=%H%x00%B%x00", tip, *_since(rows), "--")
     parts = os.fsdecode(await repository.git.run(*words)).split("\0")
     ours = {row.commit for row in rows if row.undoes}
     pairs = zip(map(str.strip, parts[::2]), parts[1::2], strict=False)
-    said = {commit: _REVERTS.findall(body) for commit, body in pairs if commit not in ours}
+    messages = {commit: message for commit, message in pairs if commit not in ours}
+    said: dict[str, Sequence[str]] = {commit: _REVERTS.findall(each) for commit, each in messages.items()}
+    titled = {commit: _titles(messages[commit]) for commit, hashes in said.items() if not hashes}
+    if any(titled.values()):
+        by_title = await _by_title(repository, tip, rows)
+        said |= {
+            commit: [each for title in titles for each in by_title.get(title, ())[:_MOST_TITLED]]
+            for commit, titles in titled.items()
+        }
     return {commit: hashes for commit, hashes in said.items() if hashes}
+
+
+def _titles(message: str) -> list[str]:
+    """The titles of the commits that a message says it reverts."""
+    return [f'Revert "{title}"' if again else title for again, title in _TITLE.findall(message)]
+
+
+async def _by_title(repository: Repository, tip: str, rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
+    """By title the commits since the oldest row, newest first."""
+    listed = await repository.git.run("log", "--format=%H %s", tip, *_since(rows), "--")
+    found: dict[str, list[str]] = defaultdict(list)
+    for commit, _, title in (line.partition(" ") for line in os.fsdecode(listed).splitlines()):
+        found[title].append(commit)
+    return found
 
 
 async def _in_order(
@@ -186,20 +221,40 @@ async def _in_order(
 
 async def _own(
     repository: Repository, tip: str, works: Iterable[tuple[str, str]]
-) -> Mapping[str, Sequence[tuple[str, str]]]:
+) -> Mapping[str, Sequence[Whole]]:
     """By commits of workstreams that a target has as they are: what each was cut from, and the last that is there."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    found: dict[str, list[Whole]] = defaultdict(list)
     for base, head in dict.fromkeys(works):
         shared = await repository.git.attempt("merge-base", head, tip)
         last = os.fsdecode(shared.stdout).strip()
         if shared.exit == 0 and last != base:
             listed = await repository.git.line("rev-list", "--no-merges", last, f"^{base}", "--")
             for commit in listed.split():
-                found[commit].append((base, last))
+                found[commit].append((base, last, last))
     return found
 
 
-async def _takes_back(repository: Repository, row: Row, before: str, after: str) -> bool:
+async def _replayed(
+    repository: Repository, rows: Sequence[Row], names: Collection[str]
+) -> Mapping[str, Sequence[Whole]]:
+    """The same of rows that are among those by which a rebase landed a branch; only of what is named, and its kin."""
+    found: dict[str, list[Whole]] = defaultdict(list)
+    places = {row.commit: place for place, row in enumerate(rows)}
+    landings = [place for place, row in enumerate(rows) if row.lands]
+    for at in sorted({place for name in names if (place := places.get(name)) is not None}):
+        last = max((place for place in landings if place <= at), default=None)
+        if last is None or rows[at].commit in found:
+            continue
+        whole = rows[last]
+        before = await before_of(repository, whole)
+        end = places.get(before, len(rows))
+        if at < end and [before] != list(whole.parents[:1]):
+            for row in rows[last:end]:
+                found[row.commit].append((before, whole.commit, whole.lands[0]))
+    return found
+
+
+async def takes_back(repository: Repository, row: Row, before: str, after: str) -> bool:
     """Whether a commit takes back what lies between two others: where git would, it came to what git comes to.
 
     It may do more than that. Where later work changed the same lines, a person settled it.

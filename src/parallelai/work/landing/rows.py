@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from parallelai.git.repository import Repository
 from parallelai.work.landing.messages import LANDS, UNDOES
+from parallelai.work.landing.records import MOST_REPLAYED
 
 _MOST = 20_000
 _FORMAT = (
@@ -40,6 +41,27 @@ async def rows_of(repository: Repository, commits: Sequence[str]) -> list[Row]:
     """The same of any commits; of one that is gone nothing."""
     words = ("log", "--no-walk=unsorted", "--ignore-missing", _FORMAT)
     return _rows(await repository.git.run(*words, *commits, "--")) if commits else []
+
+
+async def before_of(repository: Repository, row: Row) -> str:
+    """The commit before a landing: before the first of those by which a rebase landed a branch.
+
+    They have its run and task, and only the last one says what landed.
+    """
+    if len(row.parents) != 1 or len(row.lands) != 1:
+        return row.parents[0] if row.parents else row.commit
+    keys = ("ParallelAI-Run", "ParallelAI-Task", LANDS)
+    form = "%P" + "".join(f"%x01%(trailers:key={key},valueonly,separator=%x00)" for key in keys)
+    listed = await repository.git.run(
+        *("log", "--first-parent", f"--max-count={MOST_REPLAYED}", f"--format={form}", row.commit, "--")
+    )
+    first, *others = (line.split("\x01") for line in listed.decode("utf-8", "replace").splitlines())
+    before = row.parents[0]
+    for parents, run, task, lands in others:
+        if lands or not run or [run, task] != first[1:3] or not parents:
+            break
+        before = parents.split()[0]
+    return before
 
 
 def _rows(listed: bytes) -> list[Row]:

@@ -27,6 +27,8 @@ _LOCKED_SECONDS = 0.25
 _WHY = "parallelai: landing"
 Worktrees = Callable[[], Collection[str]]
 """Where assistants work (`Streams.worktrees`), as resolved paths: nothing that git says of these is believed."""
+_AMID = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
+"""What git keeps of a checkout in the middle of something that ends in a commit."""
 _REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 
 
@@ -122,10 +124,10 @@ class Target:
         holders = await self._checkouts(ref)
         if not holders:
             return Moved("moved" if await self._move(ref, to, expected) else "lost")
-        place = holders[0].path
+        place = holders[0]
         if len(holders) > 1:
             return self._refused(f"it is checked out in {len(holders)} worktrees", place)
-        busy = await asyncio.to_thread(_busy, holders[0], ref)
+        busy = await asyncio.to_thread(_busy, place, ref)
         if busy is not None:
             return self._refused(busy, place)
         return await self._with_checkout(ref, to, expected, place)
@@ -156,12 +158,13 @@ class Target:
             return Standing(self.name, None, pending)
         return Standing(self.name, self.pending, pending, why=moved.why, next=moved.next)
 
-    async def _with_checkout(self, ref: str, to: str, expected: str, place: Path) -> Moved:
+    async def _with_checkout(self, ref: str, to: str, expected: str, holder: Checkout) -> Moved:
         """Have git move a checkout and its branch. What counts is where the branch is afterwards."""
+        place = holder.path
         if not await has_room(self._repository, place, expected, to):
-            return self._refused("its disk has no room for the files that come with it", place)
+            return self._refused("its disk has no room for the files that come with it", holder)
         if (why := await closed(self._repository, place, expected, to)) is not None:
-            return self._refused(why, place)
+            return self._refused(why, holder)
         said = ""
         for attempt in range(_LOCKED_TRIES):
             if await self._repository.commit(ref) != expected:
@@ -179,7 +182,7 @@ class Target:
                 break
             if attempt + 1 < _LOCKED_TRIES:  # some command of the user's runs: it is soon over
                 await asyncio.sleep(_LOCKED_SECONDS)
-        return self._refused(said, place)
+        return self._refused(said, holder)
 
     async def _forward(self, ref: str, to: str, expected: str, place: Path) -> Completed:
         """Have git move a checkout and its branch. It may fail, and has written nothing then."""
@@ -224,20 +227,29 @@ class Target:
             )
         return moved if moved.how == "lost" else refused
 
-    def _refused(self, why: str, place: Path) -> Moved:
-        return Moved("pending", self.pending, why, self._merge(place, is_diverged=False))
+    def _refused(self, why: str, holder: Checkout) -> Moved:
+        return Moved("pending", self.pending, why, self._at(holder.path, self._merge(holder)))
 
-    async def _command(self, *, is_diverged: bool) -> str:
-        """What takes over what is pending: where the target is checked out, else once it is."""
+    async def by_hand(self, words: str) -> str:
+        """The command by which a person calls git where the target is checked out, else once it is."""
         holders = await self._checkouts(self.ref)
         place = holders[0].path if holders else self._repository.root
         switch = "" if holders else f"git switch {shlex.quote(self.name)} && "
-        return f"{switch}{self._merge(place, is_diverged=is_diverged)}"
+        return f"{switch}{self._at(place, words)}"
 
-    def _merge(self, place: Path, *, is_diverged: bool) -> str:
+    async def _command(self, *, is_diverged: bool) -> str:
+        """What takes over what is pending."""
+        holders = await self._checkouts(self.ref)
+        return await self.by_hand(self._merge(*holders[:1], is_diverged=is_diverged))
+
+    def _merge(self, holder: Checkout | None = None, *, is_diverged: bool = False) -> str:
+        # Who finishes a merge has a commit of their own by then, to which nothing goes forward.
+        may_part = is_diverged or (holder is not None and _is_amid(holder))
+        return f"merge {'' if may_part else '--ff-only '}{shlex.quote(self.pending)}"
+
+    def _at(self, place: Path, words: str) -> str:
         at = "" if place == self._repository.root else f"-C {shlex.quote(str(place))} "
-        only = "" if is_diverged else "--ff-only "
-        return f"git {at}merge {only}{shlex.quote(self.pending)}"
+        return f"git {at}{words}"
 
     async def _remove(self, commit: str) -> None:
         """Remove the pending branch, unless somebody moved it or looks at it."""
@@ -304,8 +316,12 @@ def _busy(place: Checkout, ref: str) -> str | None:
         held = (first_line(place.git_dir / name) or "").strip()
         if held in (ref, ref.removeprefix("refs/heads/")):
             what = "bisection" if name.startswith("BISECT") else "rebase"
-            return f"a {what} of it is not finished in `{place.path}`"
+            return f"a {what} of it is not finished in `{place.path}`: finish it"
     return None
+
+
+def _is_amid(place: Checkout) -> bool:
+    return any((place.git_dir / name).exists() for name in _AMID)
 
 
 async def pending_targets(repository: Repository) -> list[str]:

@@ -22,10 +22,10 @@ from parallelai.work.landing.explaining import broken_gate, fails_without
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.records import Gates, Plan, Tell, Verdict
 from parallelai.work.landing.refusing import waits
-from parallelai.work.landing.reverts import without
+from parallelai.work.landing.reverts import takes_back, without
 from parallelai.work.landing.rows import first_parents
 from parallelai.work.landing.session import MOVES
-from parallelai.work.landing.target import Target, Worktrees
+from parallelai.work.landing.target import Target, Tip, Worktrees
 from parallelai.work.streams.landed import landed_by_content
 from parallelai.work.streams.record import Landed
 
@@ -70,7 +70,7 @@ async def undo(
             )
         before, after = await _range(repository, landed, commit)
         hashes = (commit,) if commit is not None else await _brought(repository, before, after)
-        done = await _done(repository, landed, tip.commit, tip.pending, hashes)
+        done = await _done(repository, landed, (before, after), tip, hashes)
         if done is not None:
             notes = (waits(standing.why, standing.next),) if standing.pending else ()
             return dataclasses.replace(done, notes=notes)
@@ -126,15 +126,15 @@ async def _brought(repository: Repository, before: str, after: str) -> tuple[str
 
 
 async def _done(
-    repository: Repository, landed: Landed, tip: str, pending: str | None, hashes: Sequence[str]
+    repository: Repository, landed: Landed, brought: tuple[str, str], tip: Tip, hashes: Sequence[str]
 ) -> Landed | None:
-    """The commit that has taken it back already, unless it landed again since then."""
-    for row in await first_parents(repository, tip, [landed.commit]):
+    """The commit that has taken it back already, as its words and its change say, unless it landed again since then."""
+    for row in await first_parents(repository, tip.commit, [landed.commit]):
         if set(row.lands) & set(hashes):
             return None
-        if set(hashes) & set(row.undoes):
+        if set(hashes) & set(row.undoes) and await takes_back(repository, row, *brought):
             tree = await repository.tree(row.commit)
-            return Landed(landed.target, row.parents[0], row.commit, tree, pending)
+            return Landed(landed.target, row.parents[0], row.commit, tree, tip.pending)
     return None
 
 
