@@ -15,6 +15,8 @@ from repositories import everything
 
 from parallelai.errors import UsageError
 from parallelai.work.guard.hooks import check, check_push, check_staged, install, uninstall
+from parallelai.work.guard.words import gives_leave
+from parallelai.work.scratch.workspaces import as_text
 from parallelai.work.streams.record import Rules, Stream
 
 KEY = "sk-" + "a1" * 20
@@ -342,3 +344,10 @@ async def test_the_plan_itself_needs_a_persons_leave_also_where_all_is_owned(roo
     gui.git("add", "-A")
     judged = await check_staged(room.repository, stream(room, gui))
     assert [(each.path, each.why) for each in judged.out] == [("plan.yaml", "protected")]
+
+
+def test_the_command_that_gives_leave_can_be_given_as_it_is_printed() -> None:
+    assert gives_leave("gui", ["a b", "c"]) == "parallelai work lease gui 'a b' c"
+    assert gives_leave("gui", ["-rf", "c"]) == "parallelai work lease gui -- -rf c"
+    assert gives_leave("gui", ["a\nb", as_text("\udcff.bin"), "c"]) == "parallelai work lease gui c PATH..."
+    assert gives_leave("gui", ["a", "b", "c"], 2) == "parallelai work lease gui a b PATH..."

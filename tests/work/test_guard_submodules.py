@@ -10,8 +10,10 @@ from guard_support import BASE, Room, Stream
 from repositories import Repository
 
 from parallelai.git.submodules import lay_out, submodules
+from parallelai.work.guard.hooks import check
 from parallelai.work.guard.inside import refresh
 from parallelai.work.streams.record import Rules
+from parallelai.work.streams.record import Stream as Record
 
 FILE = ("-c", "protocol.file.allow=always")
 
@@ -282,3 +284,31 @@ async def test_what_went_to_another_commit_is_laid_out_anew(
     assert sorted(path.name for path in (worktree / "src/lib").iterdir()) == ["other.txt"]
     assert await refresh(repository, gui.root, before, now) == (), "what was checked out by hand stays"
     assert (gui.root / "src/lib/lib.txt").exists()
+
+
+async def test_hooks_refuse_a_commit_that_no_remote_has_as_done_does(room: Room, gui: Stream) -> None:
+    inside = Repository(gui.root / "src/lib")
+    inside.commit({"lib.txt": "mine\n"})
+    gui.git("add", "src/lib")
+    settings = gui.settings
+    stream = Record(
+        name=settings.name,
+        plan="plan.yaml",
+        run="r-1",
+        branch=settings.branch,
+        worktree=str(gui.root),
+        base=room.base,
+        head=room.base,
+        target="main",
+        rules=settings.rules,
+    )
+
+    refused = (await check(room.repository, [stream], gui.root)).refused
+    assert "- `src/lib`: a submodule's commit that none of its remotes has" in refused
+    gui.git("commit", "-qm", "mine")
+    pushed = f"refs/heads/{stream.branch} {gui.git('rev-parse', 'HEAD').strip()} refs/heads/x {'0' * 40}\n"
+    assert "`src/lib`" in (await check(room.repository, [stream], gui.root, pushed=pushed)).refused
+
+    inside.git(*FILE, "push", "-q", "origin", "HEAD:refs/heads/mine")
+    fetched(room)
+    assert (await check(room.repository, [stream], gui.root, pushed=pushed)).refused == ""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parallelai.errors import UsageError
 from parallelai.records import Usage
 from parallelai.results.printable import cell_width
+from parallelai.work.status.block import BEGIN, END
 from parallelai.work.status.folding import Files, Passed, StreamStatus
 from parallelai.work.status.page import markdown, table, write_status
 
@@ -151,9 +152,40 @@ def test_a_page_is_written_only_when_something_is_new(tmp_path: Path) -> None:
     assert not write_status(path, [PLAIN], title="t", at=AT + timedelta(minutes=1))
     assert path.read_text() == first
     assert write_status(path, [READY], title="t", at=AT)
-    assert path.read_text() == markdown([READY], title="t", at=AT)
+    page = markdown([READY], title="t", at=AT)
+    assert path.read_text() == f"{BEGIN}\n{page}{END}\n"
     path.write_bytes(b"\xff")
-    assert write_status(path, [READY], title="t", at=AT)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        write_status(path, [READY], title="t", at=AT)
+    assert path.read_bytes() == b"\xff"
+
+
+def test_what_people_write_around_our_part_stays_as_they_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "STATUS.md"
+    write_status(path, [PLAIN], title="t", at=AT)
+    path.write_bytes(b"Ana's notes\r\n\n" + path.read_bytes() + b"- **remember** this")
+    assert write_status(path, [LANDED], title="t", at=AT)
+    page = markdown([LANDED], title="t", at=AT)
+    wanted = f"Ana's notes\r\n\n{BEGIN}\n{page}{END}\n- **remember** this"
+    assert path.read_bytes().decode() == wanted
+    path.write_bytes(f"mine\r\n{BEGIN}\r\n{END}\r\n".encode())
+    assert write_status(path, [LANDED], title="t", at=AT)
+    assert path.read_bytes().decode() == f"mine\r\n{BEGIN}\r\n{page}{END}\n".replace("\r\n", "\n").replace(
+        "\n", "\r\n"
+    )
+
+
+def test_a_page_without_marks_is_ours_where_nobody_wrote_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "STATUS.md"
+    old = markdown([PLAIN, READY, LANDED], title="t", at=AT)
+    path.write_text(old)
+    assert write_status(path, [PLAIN], title="t", at=AT)
+    assert path.read_text() == f"{BEGIN}\n{markdown([PLAIN], title='t', at=AT)}{END}\n"
+    for text in (f"{old}\nRemember the milk.\n", f"{BEGIN}\n{old}", f"{END}\n{old}{BEGIN}\n"):
+        path.write_text(text)
+        with pytest.raises(UsageError):
+            write_status(path, [PLAIN], title="t", at=AT)
+        assert path.read_text() == text
 
 
 def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,56 @@ async def test_nor_are_they_given_up_with_it(shop: Project, tmp_path: Path) -> N
     done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
     assert done.notes == ()
     assert not there.root.exists()
+
+
+@pytest.mark.parametrize("edit", ["edited", "new", "hidden", "staged"])
+async def test_what_a_person_changed_in_a_submodule_and_did_not_commit_keeps_the_worktree(
+    shop: Project, tmp_path: Path, edit: str
+) -> None:
+    stream, there = await landed(shop)
+    lib = checks_out(there)
+    name = "new.txt" if edit == "new" else "lib.txt"
+    lib.write({name: "mine\n"})
+    if edit == "hidden":
+        lib.git("update-index", "--assume-unchanged", name)
+    elif edit == "staged":
+        lib.git("add", name)
+
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert kept.why == f"what was changed in the submodule `lib` is not committed there: `lib/{name}`"
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    assert f"`git -C {lib.root} status`" in done.notes[0]
+    assert (lib.root / name).read_text() == "mine\n"
+
+    lib.git("update-index", "--no-assume-unchanged", "lib.txt")
+    lib.git("reset", "--quiet", "--hard")
+    lib.git("clean", "--quiet", "--force")
+    assert not (await drop(shop.repository, shop.streams, stream, tmp_path / "patches")).notes
+
+
+async def test_a_repository_that_somebody_made_and_added_stays_until_it_is_moved(
+    shop: Project, tmp_path: Path
+) -> None:
+    stream, there = await landed(shop)
+    made = Repository.start(there.root / "made")
+    made.commit({"v.txt": "only here\n"})
+    there.write({"src/b.py": "new\n"})
+    there.git("config", "user.name", "Ana")
+    there.git("config", "user.email", "ana@example.invalid")
+    kept = await remove(shop.repository, shop.streams, replace(stream, state="landed"))
+    assert isinstance(kept, Kept)
+    does(shlex.join(["sh", "-c", kept.command]))  # as printed: it takes no repository for a file
+    assert there.git("show", "--format=", "--name-only", "HEAD").split() == ["src/b.py"]
+    there.git("add", "made")
+    there.git("commit", "--quiet", "--message", "a repository")
+    shop.user.git("merge", "--quiet", "--no-ff", "--message", "m", stream.branch)
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert kept.why == "the repository `made` has commits there that no remote has"
+    does(shlex.join(["sh", "-c", kept.command]))
+    assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
+    assert (shop.user.root.parent / "gui-made" / "v.txt").read_text() == "only here\n"
 
 
 async def test_commits_that_a_remote_has_keep_nothing(shop: Project) -> None:

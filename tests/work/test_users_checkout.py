@@ -552,3 +552,29 @@ async def test_what_a_turn_did_that_failed_for_good_is_put_back_at_the_runs_end(
         assert word in said
     assert not list((user / ".parallelai").rglob("thrown-away*"))
     assert not list((user / ".parallelai" / "state" / "runs").glob("*/events"))
+
+
+async def test_a_commit_that_a_program_left_on_no_branch_of_the_checkout_is_kept_and_told(user: Path) -> None:
+    git(user, "stash", "-q")
+    git(user, "checkout", "-q", "--detach")
+    git(user, "commit", "-q", "--allow-empty", "-m", "the user's own, before")
+    git(user, "checkout", "-q", "main")
+    before = state(user)
+    task = await unconfined(
+        user,
+        "checkout -q --detach",
+        "commit -q --allow-empty -m on-no-branch",
+        "checkout -q -b idea",
+        "commit -q --allow-empty -m on-a-branch",
+        "checkout -q main",
+        "branch -qD idea",
+        "checkout -q --detach",
+        "commit -q --allow-empty -m reset",
+        "reset -q --hard HEAD~1",
+        "checkout -q main",
+    )
+    kept = git(user, "for-each-ref", "--format=%(objectname:short=12) %(subject)", "refs/parallelai/kept")
+    ((name, subject),) = [line.split(" ", 1) for line in kept.splitlines()]
+    assert subject == "on-a-branch"  # which has the other in its history
+    assert f"left on no branch: `git show {name}`" in told(task)
+    assert state(user) == before

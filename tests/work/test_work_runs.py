@@ -532,7 +532,14 @@ async def test_who_is_refused_while_a_run_waits_does_it_again_with_the_reason(us
     assert (row.status, row.error.said) == (Outcome.BLOCKED, "its landing was refused: it is to be two")
     assert not (user.root / "one.txt").exists()
 
-    _, row = await waited_for(lambda ai: ai.work.approve("one"))
+    async def sent_and_approved(ai: AsyncParallelAI) -> str:
+        said = await ai.work.send("one", "it is to be three")
+        await ai.work.approve("one")
+        return said
+
+    said, row = await waited_for(sent_and_approved)
+    done = "`parallelai work reject one --reason TEXT` has it worked on again"
+    assert said == f"`one` is told with its next turn, if there is one; its work is done: {done}"
     assert row.status is Outcome.OK, row.error
     assert hands.told["one"][1].count("it is to be two") == 1
     assert "A person looked at what came of this task before, and refused it" in hands.told["one"][1]

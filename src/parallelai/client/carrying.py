@@ -188,6 +188,16 @@ class Carrier:
         """Make the worktrees of a plan's workstreams, without their assistants."""
         if positions(plan).finished:
             return []
+        if not self._project.has_git:
+            return await self._start(plan, name, names)  # which says so, and writes nothing before
+        from parallelai.work.streams.locks import starting
+
+        async with starting(self._project.state, name) as has_waited:
+            first, *rest = await self._start(plan, name, names)
+        waited = ("another start of this plan was waited for",) if has_waited else ()
+        return [dataclasses.replace(first, notes=(*waited, *first.notes)), *rest]
+
+    async def _start(self, plan: Plan, name: str, names: Sequence[str]) -> list[Started]:
         run = self._latest(name, "execute")
         if run is not None and self._project.store.journal.is_owned(run):
             raise BusyError(

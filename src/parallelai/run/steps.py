@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from parallelai import processes
-from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut
+from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut, first_error
 from parallelai.plan.graph import Instance
 from parallelai.store import faults
 
@@ -62,11 +62,12 @@ async def attempted(step: Step, instance: Instance, context: StepContext) -> Eng
     try:
         context.log.parent.mkdir(parents=True, exist_ok=True)
         await step.carry_out(instance, context)
-    except EngineError as error:
-        return error
-    except ParallelAIError as error:
-        return Internal(error.said, where=error.where, next=error.next)
-    except Exception as error:  # a step is a plug-in: its bug is this task's failure, not the run's
+    except Exception as raised:  # a step is a plug-in: its bug is this task's failure, not the run's
+        error = first_error(raised)  # several may have been at it at once
+        if isinstance(error, EngineError):
+            return error
+        if isinstance(error, ParallelAIError):
+            return Internal(error.said, where=error.where, next=error.next)
         if isinstance(error, OSError) and faults.is_full(error):
             return disk_full(error)
         return Internal(f"step `{step.kind}` failed: {type(error).__name__}: {error}")

@@ -62,6 +62,7 @@ _NO_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 class Held:
     """What one workspace holds. `env` is what it sees of it; `memory` is its share in bytes, None without one.
 
+    `project` is the folder of its project, or its state folder where `state.path` moved that.
     `is_kept`: it is a workstream's that is not finished, which needs no process to keep what it holds.
     """
 
@@ -80,6 +81,7 @@ class Held:
     is_kept: bool = False
     at: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
 
 
 class Ledger:
@@ -216,6 +218,12 @@ def label_of(state: str, key: str, name: str) -> str:
     return f"p_{words}_{digest}" if words else f"p_{digest}"
 
 
+def _project_of(state: str) -> str:
+    """The folder of the project whose state folder this is; that itself where `state.path` moved it."""
+    path = Path(state)
+    return str(path.parents[1]) if path.parts[-2:] == (".parallelai", "state") else state
+
+
 def is_free(port: int) -> bool:
     """Whether nobody has a port, on any address of either family: proved by binding it."""
     for family, address in _PLACES:
@@ -265,6 +273,7 @@ def _held(holder: Holder) -> Held:
         is_kept=_is_registered(holder),
         at=holder.at,
         env=env,
+        project=_project_of(holder.project),
     )
 
 

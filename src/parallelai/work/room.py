@@ -435,7 +435,11 @@ class Room:
                 told = f"{by or 'Somebody'} says: {text}"
                 self._colleagues.keep(name, [told])
                 self._courses[name].sent[told] = text
-                return f"`{name}` is told with its next turn, if there is one"
+                said = f"`{name}` is told with its next turn, if there is one"
+                if stream is None or stream.state != "done" or stream.in_attempt:
+                    return said
+                reject = f"`parallelai work reject {shlex.quote(name)} --reason TEXT`"
+                return f"{said}; its work is done: {reject} has it worked on again"
             case "lease":
                 paths = tuple(str(path) for path in args.get("paths") or ())
                 return self._colleagues.give(name, paths, by)

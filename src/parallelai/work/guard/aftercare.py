@@ -18,7 +18,7 @@ from parallelai.processes.removing import remove
 from parallelai.results.printable import visible
 from parallelai.results.summary import number
 from parallelai.work.guard import deeds, stashes, traces
-from parallelai.work.guard.deeds import ENDING, Evidence, has_thrown_away
+from parallelai.work.guard.deeds import ENDING, THROWS_AWAY, Evidence, has_thrown_away
 from parallelai.work.guard.keepsake import Keepsake, Returned
 from parallelai.work.guard.standing import Checkout, Found, Standing
 from parallelai.work.guard.traces import Traced
@@ -33,11 +33,11 @@ _YOU = "that may have been you"
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """What was seen to first: `said` in words, `head` what became of HEAD, `left` a commit that HEAD alone was on."""
+    """What was seen to first: `said` in words, `head` what became of HEAD, `left` commits that HEAD alone was on."""
 
     said: tuple[str, ...]
     head: Found | None = None
-    left: str | None = None
+    left: tuple[str, ...] = ()
 
 
 class Aftercare:
@@ -86,6 +86,22 @@ class Aftercare:
         await self._keepsake.keep()
         return await self._checkout.stand(self._checkouts)
 
+    async def has_pruned(self) -> bool:
+        """Whether a program of any place throws away, or threw away, what nothing refers to."""
+        found = await self._evidence("").others()
+        return any(not THROWS_AWAY.isdisjoint(deed.commands) for deed in found)
+
+    async def hold(self) -> None:
+        """Keep what was written meanwhile, too. Raises `OSError`."""
+        await self._keepsake.keep()
+
+    async def clear_way(self, before: Standing | None, aside: Path) -> list[str]:
+        """Take away what bars the user's git since; before all else. Raises `OSError`."""
+        if before is None:
+            return []
+        async with self._busy:
+            return [f".git/{each}" for each in await self._checkout.clear_way(before, aside)]
+
     async def first(self, name: str, before: Standing | None, *, is_late: bool = False) -> First:
         """Put back what was thrown away, and HEAD. Raises `GitError`, `OSError`.
 
@@ -97,10 +113,12 @@ class Aftercare:
             return First(tuple(objects))
         async with self._busy:
             head = await self._checkout.put_head_back(before, evidence, is_late=is_late)
+            behind = await self._checkout.left_behind(before, evidence)
         is_left = head is not None and head.is_back and HASH.fullmatch(head.now)
-        left = head.now if head is not None and is_left else None
-        told = () if is_late and _is_unknown(head) else _said_of_head(before, head)
-        return First((*objects, *told), head, left)
+        left = (head.now,) if head is not None and is_left else ()
+        told = [] if is_late and _is_unknown(head) else _said_of_head(before, head)
+        told += [_said_of_left(commit) for commit in behind]
+        return First((*objects, *told), head, tuple(dict.fromkeys((*left, *behind))))
 
     async def stashes(self, name: str, before: Saved | None) -> stashes.Outcome:
         """Put stashes back that programs dropped; `before` is their log as it was. Raises `GitError`."""
@@ -228,6 +246,10 @@ def _said_of_head(before: Standing, found: Found | None) -> list[str]:
     if not found.is_back:
         return [said("HEAD", f"{moved}, could not be put back: {way_back}")]
     return [said("HEAD", f"was put on `{now}`, and is back; {_STATUS}")]
+
+
+def _said_of_left(commit: str) -> str:
+    return said("HEAD", f"a commit was made there, and left on no branch: `git show {commit[:12]}`")
 
 
 def _said_of_checkout(moved: Moved, is_along: bool) -> str:

@@ -48,7 +48,8 @@ Trailers = Mapping[str, str | Sequence[str]]
 async def make_commit(place: Place, tree: str, head: str, message: str, trailers: Trailers) -> str:
     """Make a commit as the user's git would: their identity, signed where they sign.
 
-    Raises `Unavailable` where git knows no identity, or cannot sign, and `StoreFullError`.
+    Raises `Unavailable` where git knows no identity, or cannot sign, `StoreFullError`, and `GitError` where what it is
+    made of is gone.
     """
     repository = place.settings.repository
     settings = await repository.settings(r"^commit\.gpgsign$", repository.root, {})
@@ -56,7 +57,7 @@ async def make_commit(place: Place, tree: str, head: str, message: str, trailers
     sign = ("-S",) if signs in ("true", "yes", "on", "1", "") else ()
     arguments = ("-c", "core.hooksPath=/dev/null", "commit-tree", *sign, tree, "-p", head, "-F", "-")
     done = await repository.as_user(*arguments, stdin=worded(message, trailers).encode())
-    if is_full(done):
+    if is_full(done) or b"not a valid object" in done.stderr:
         raise failure(("commit-tree",), done)
     if done.exit != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -64,6 +65,12 @@ async def make_commit(place: Place, tree: str, head: str, message: str, trailers
         advice = "set `user.name` and `user.email`, or correct how git signs; then run the same command again"
         raise Unavailable(f"git could not make the commit: {said.removeprefix('fatal: ')}", next=advice)
     return done.stdout.decode().strip()
+
+
+async def refuse_incomplete(place: Place, commit: str, head: str) -> None:
+    """Raise `GitError` where something of a commit is not in the repository, which `head` has not."""
+    git = place.settings.repository.git
+    await git.run("rev-list", "--objects", "--quiet", "--missing=allow-promisor", commit, f"^{head}", "--")
 
 
 def worded(message: str, trailers: Trailers) -> str:

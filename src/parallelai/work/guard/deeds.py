@@ -154,6 +154,14 @@ def is_last_writer(deeds: Iterable[Deed], checkout: Path, written: float) -> boo
     )
 
 
+def has_committed(deeds: Iterable[Deed], checkout: Path, when: int) -> bool:
+    """Whether one of these made a commit in a checkout in some second (Unix time). Pure."""
+    return any(
+        "commit" in deed.commands and deed.began - 1 <= when <= deed.ended + 1
+        for deed in _in(deeds, checkout)
+    )
+
+
 def has_stashed(deeds: Iterable[Deed], checkout: Path) -> bool:
     """Whether one of these put aside what was in a checkout, or took it out again. Pure."""
     return any(STASH in deed.commands and not deed.is_aside for deed in _in(deeds, checkout))

@@ -18,6 +18,7 @@ from pathlib import Path
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
 from parallelai.work.guard import committing, detours, facts, inside, keeping, righting, stashes, users, words
+from parallelai.work.guard.beside_gc import despite_gc
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
 from parallelai.work.guard.rules import Out, Permits, Why
@@ -69,6 +70,7 @@ class Guard:
         self.settings = settings
         self.head = head
         self._guarded: Guarded | None = None
+        self._unsaid: State | None = None
         self._has_looked = False
         self._top = Top(settings.worktree)
 
@@ -161,14 +163,26 @@ class Guard:
         Raises:
             Trespass: the worktree's folder was replaced by a link.
             Internal: the worktree or the branch's last commit is gone, or somebody works on the branch meanwhile.
+            Unavailable: programs beside it throw away what git writes.
             GitError: git failed.
         """
+        care = self.settings.aftercare
+        return await despite_gc(care, lambda: self._check(leases, settling), self._forget_index)
+
+    def _forget_index(self) -> None:
+        """Let all be read, and written, anew."""
+        self.settings.index.unlink(missing_ok=True)
+
+    async def _check(self, leases: Collection[str], settling: Collection[str]) -> Guarded:
         settings = self.settings
         if settings.worktree.is_symlink():
             raise Trespass("the folder that it worked in was replaced by a link", next="look at what it did")
         if self._top.is_gone():
             raise await asyncio.to_thread(self._gone)
         state = await self._begin()
+        if self._unsaid is not None:
+            state.go_on_from(self._unsaid)
+        self._unsaid = state
         place = state.place
         await asyncio.to_thread(place.make_folders)
         if settings.shelter is not None and settings.shelter.is_laid:
@@ -184,7 +198,7 @@ class Guard:
         await asyncio.to_thread(store, settings.folder, replace(state.turn, is_open=False))
         if settings.shelter is not None:
             await asyncio.to_thread(settings.shelter.settle)
-        self._guarded = guarded
+        self._guarded, self._unsaid = guarded, None
         return guarded
 
     def _gone(self) -> Internal:
@@ -251,7 +265,7 @@ class Guard:
         """Put HEAD, the branch and foreign refs right; what is in no file any more is kept first."""
         place = state.place
         righted = await righting.put_right(place, self.head, state.turn.skipped)
-        state.undone, lost = righted.undone, list(righted.lost)
+        state.undone, lost = (*state.undone, *righted.undone), list(righted.lost)
         state.notes.extend(righted.notes)
         refs = await users.moved_refs(state)
         if refs.stashed is not None:
@@ -411,8 +425,11 @@ class Guard:
             return self.head
         turn = await asyncio.to_thread(load, settings.folder)
         place = Place(settings, await asyncio.to_thread(self._git_dir, turn))
-        await committing.bring_objects(place, guarded.tree, self.head)
-        made = await committing.make_commit(place, guarded.tree, self.head, message, trailers or {})
+        made = await despite_gc(
+            settings.aftercare,
+            lambda: self._made(place, guarded.tree, message, trailers or {}),
+            lambda: None,
+        )
         noted = replace(turn, committed=made, onto=self.head, is_open=False)
         await asyncio.to_thread(store, settings.folder, noted)
         await committing.move_branch(place, made, self.head)
@@ -420,6 +437,16 @@ class Guard:
         self._guarded = replace(guarded, head=made, files=())
         await asyncio.to_thread(committing.refresh_index, place)
         await asyncio.to_thread(committing.forget_objects, place)
+        return made
+
+    async def _made(self, place: Place, tree: str, message: str, trailers: committing.Trailers) -> str:
+        """Make the commit; where programs may throw away what nothing refers to, it is kept, and looked at, first."""
+        await committing.bring_objects(place, tree, self.head)
+        made = await committing.make_commit(place, tree, self.head, message, trailers)
+        care = self.settings.aftercare
+        if care is not None and await care.has_pruned():
+            await care.hold()
+            await committing.refuse_incomplete(place, made, self.head)
         return made
 
 

@@ -23,6 +23,7 @@ from parallelai.git.repository import Repository
 from parallelai.work.guard import facts, words
 from parallelai.work.guard.measure import is_below, rows_of, with_targets
 from parallelai.work.guard.place import git_dir_of, names_of, no_secrets
+from parallelai.work.guard.published import unpublished
 from parallelai.work.guard.rules import Judged, Out, judge
 from parallelai.work.streams.adopting import brought_in
 from parallelai.work.streams.now import current
@@ -293,7 +294,7 @@ async def _next_commit(
     tree = await git.line("write-tree", "--missing-ok")
     commit = await git.line("commit-tree", tree, *words, "-m", "What is staged")
     brought = await _brought(repository, stream, merging) if merging else None
-    return git, commit, brought or "HEAD"
+    return git, commit, brought or await git.line("rev-parse", "--verify", "HEAD^{commit}")
 
 
 async def _brought(repository: Repository, stream: Stream, commit: str) -> str | None:
@@ -309,7 +310,8 @@ async def _judged(repository: Repository, git: Git, stream: Stream, base: str, c
     plan = facts.plan_below(repository.root, stream.plan)
     permits = await facts.permits_of(repository, stream.rules, stream.leases, plan, settling(stream))
     existing = names_of(await git.run("ls-tree", "-r", "-z", "--name-only", base)) if rows else []
-    return judge([row.change for row in rows], permits, existing=existing)
+    lost = await unpublished(repository.git, base, rows)
+    return judge([row.change for row in rows], permits, existing=existing, unpublished=lost)
 
 
 async def clashes(

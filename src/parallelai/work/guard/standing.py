@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.processes.temporary import temporary_folder
-from parallelai.work.guard.deeds import Deed, Evidence, has_stashed, is_last_writer
+from parallelai.work.guard.barring import Barring, barring, clear
+from parallelai.work.guard.deeds import Deed, Evidence, has_committed, has_stashed, is_last_writer
 from parallelai.work.guard.watch import Moved
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.indexes import copy_plain, put_index
 from parallelai.work.streams.places import first_line
 
+_MOST_LOG_BYTES = 4 * 1024 * 1024
+_MOST_LEFT = 20
+"""Of commits that were left behind, the last ones."""
+_LINE = re.compile(
+    rb"^([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\n\t]*> (\d{1,12}) [+-]\d{4}\t([^\n]*)", re.MULTILINE
+)
 _REF = "ref: "
 _BRANCHES = "refs/heads/"
 _NO_FILES = "ref: refs/heads/.invalid"
@@ -35,26 +44,37 @@ _CALM = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a checkout stood: its git folder, the line in its HEAD, the commit of that; `index` is a copy."""
+    """Where a checkout stood: its git folder, the line in its HEAD, the commit of that; `index` is a copy.
+
+    `barring` is what barred git there; `log` is where the log of HEAD ended, in bytes.
+    """
 
     git_dir: Path
     head: str
     commit: str | None
     index: Path
+    barring: Barring = field(default_factory=Barring)
+    log: int | None = None
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, Any]:
         """As plain data, to be kept on disk."""
         return {
             "git_dir": str(self.git_dir),
             "head": self.head,
             "commit": self.commit,
             "index": str(self.index),
+            "barring": self.barring.to_json(),
+            "log": self.log,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Standing:
-        """Read what `to_json` gave. Raises `KeyError` or `TypeError` for anything else."""
-        return cls(Path(data["git_dir"]), str(data["head"]), data["commit"], Path(data["index"]))
+        """Read what `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        barred = data.get("barring")  # older versions wrote none
+        found = Barring() if barred is None else Barring.from_json(barred)
+        log = data.get("log")
+        known = (Path(data["git_dir"]), str(data["head"]), data["commit"], Path(data["index"]))
+        return cls(*known, found, None if log is None else int(log))
 
     @property
     def place(self) -> str:
@@ -102,7 +122,12 @@ class Checkout:
         if git_dir is None or head is None or head == _NO_FILES:
             return None
         index = await asyncio.to_thread(_copy_of, git_dir / "index", folder)
-        return Standing(git_dir, head, await self._commit(head), index)
+        found, log = await asyncio.to_thread(lambda: (barring(git_dir), _mark(git_dir / "logs" / "HEAD")))
+        return Standing(git_dir, head, await self._commit(head), index, found, 0 if log is None else log[0])
+
+    async def clear_way(self, before: Standing, aside: Path) -> list[str]:
+        """Take away what bars git there since; to be called before git is. Raises `OSError`."""
+        return await clear(before.git_dir, before.barring, aside)
 
     async def put_head_back(
         self, before: Standing, evidence: Evidence, *, is_late: bool = False
@@ -144,6 +169,26 @@ class Checkout:
     async def _check_out(self, before: Standing) -> None:
         target = ("--no-guess",) if before.head.startswith(_REF) else ("--detach",)
         await self._repository.as_user(*_CALM, "checkout", "--quiet", *target, before.place, "--")
+
+    async def left_behind(self, before: Standing, evidence: Evidence) -> tuple[str, ...]:
+        """The commits that programs made there since and left on no branch: only the log of HEAD knows of them.
+
+        To be called once HEAD is back. Raises nothing.
+        """
+        if before.log is None:
+            return ()
+        log = before.git_dir / "logs" / "HEAD"
+        try:
+            data = await asyncio.to_thread(read_plain, log, _MOST_LOG_BYTES, start=before.log)
+        except OSError:
+            return ()
+        own, found = await evidence.own(), list[str]()
+        for name, when in reversed(left(data).items()):  # later ones may have earlier ones in their history
+            if has_committed(own, self._repository.root, when):
+                words = ("rev-list", "--max-count=1", name, "--not", "--all", *found, "--")
+                done = await self._repository.git.attempt(*words)
+                found += [name] if done.exit == 0 and done.stdout else []
+        return tuple(found)
 
     async def put_index_back(
         self,
@@ -280,6 +325,18 @@ class Checkout:
     def _is_by_us(self, path: Path) -> bool:
         mark = _mark(path)
         return mark is not None and (str(path), mark[1]) in self._by_us
+
+
+def left(log: bytes) -> dict[str, int]:
+    """The commits that HEAD was on before something else was checked out, and when each was made (Unix time). Pure."""
+    made: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for old, new, when, words in _LINE.findall(log):
+        if words.startswith(b"commit"):
+            made[new.decode()] = int(when)
+        elif words.startswith(b"checkout: moving from ") and (name := old.decode()) in made:
+            found[name] = made[name]
+    return dict(list(found.items())[-_MOST_LEFT:])
 
 
 def _git_dir(repository: Repository) -> Path | None:

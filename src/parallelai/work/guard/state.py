@@ -39,6 +39,12 @@ class State:
     notes: list[str] = field(default_factory=list)
     out: list[Out] = field(default_factory=list)
 
+    def go_on_from(self, earlier: State) -> None:
+        """Take in what an earlier look at the same turn put right, which did not come to its end."""
+        self.undone, self.moved, self.out = earlier.undone, earlier.moved, earlier.out
+        self.restored, self.seen = earlier.restored, earlier.seen
+        self.touched, self.notes = earlier.touched, earlier.notes
+
     @property
     def aside(self) -> Path:
         """Where is kept what lies in the place of something that is put back."""

@@ -49,10 +49,12 @@ async def see_to_all(state: State) -> tuple[str, ...]:
 
 
 async def restore_settings(state: State) -> None:
-    """Put configuration and hooks back, before git is called in their reach."""
+    """Put configuration and hooks back, and take away what bars git, before it is called in their reach."""
     watch = state.turn.watch
     if watch is None or not state.turn.is_open:
         return
+    care, standing = state.place.settings.aftercare, state.turn.standing
+    state.touched += await care.clear_way(standing, state.aside) if care is not None else ()
     changed = await files_changed_since(watch)
     worktree = state.place.git_dir.name
     to_restore, to_name = own_files(watch, changed, worktree, is_confined=state.place.settings.is_confined)
@@ -72,9 +74,9 @@ async def see_first(state: State) -> First:
     # One that it made in its worktree is its own.
     if outcome in _OF_STASHES and (outcome != "more" or await care.has_stashed(settings.name)):
         state.touched.append(said(STASH, _OF_STASHES[outcome]))
-    if first.left is not None and state.turn.watch is not None:
-        left = Moved("HEAD", None, first.left)
-        await keep_tips(settings.repository, settings.name, (left,), state.turn.watch)
+    if first.left and state.turn.watch is not None:
+        left = [Moved("HEAD", None, each) for each in first.left]
+        await keep_tips(settings.repository, settings.name, left, state.turn.watch)
     return first
 
 

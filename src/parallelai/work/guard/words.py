@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -14,6 +15,8 @@ from parallelai.work.scratch.workspaces import as_text
 MOST_PATHS = 20
 """How many paths are named to an assistant; the rest is counted."""
 
+_NO_TEXT = re.compile(r"\\udc[89a-f][0-9a-f]")
+"""What `as_text` makes of a byte that is no text."""
 _TAKES_OUT = {
     "commit": "`git restore --staged PATH` takes a file out of the commit",
     "push": "`parallelai work done {name}` takes it out of the branch, and keeps it as a patch",
@@ -122,8 +125,17 @@ def _leave(name: str, out: Sequence[Out]) -> str:
     paths = dict.fromkeys(as_text(path) for each in wanted for path in _asked(each))
     if not paths:
         return ""
-    files = visible(shlex.join(paths)) if len(paths) <= MOST_PATHS else "PATH..."
-    return f"; `parallelai work lease {name} {files}` gives leave to change {'it' if len(paths) == 1 else 'them'}"
+    return (
+        f"; `{gives_leave(name, tuple(paths))}` gives leave to change {'it' if len(paths) == 1 else 'them'}"
+    )
+
+
+def gives_leave(name: str, paths: Sequence[str], most: int = MOST_PATHS) -> str:
+    """The command that gives leave for paths; `PATH...` stands for more, and for names that cannot be shown."""
+    named = [path for path in paths[:most] if visible(path) == path and not _NO_TEXT.search(path)]
+    rest = ["PATH..."] if len(named) < len(paths) else []
+    dashes = ["--"] if any(path.startswith("-") for path in named) else []
+    return " ".join(["parallelai work lease", shlex.join([name, *dashes, *named]), *rest])
 
 
 def _lines(out: Sequence[Out]) -> list[str]:

@@ -127,11 +127,12 @@ class UsersGit:
             return await self._put_back(look, aside)
 
     async def _put_back(self, look: Look, aside: Path) -> tuple[str, ...]:
-        told = await self._put_back_files(look, aside)
+        barred = await self._aftercare.clear_way(look.standing, aside)
+        told = [*barred, *await self._put_back_files(look, aside)]
         traced = await asyncio.to_thread(read_trace, self._aftercare.trace(look.name))
         first = await self._aftercare.first(look.name, look.standing, is_late=look.is_late)
-        if first.left is not None:
-            await self._keep(first.left, "HEAD")
+        for commit in first.left:
+            await self._keep(commit, "HEAD")
         refs = await self._put_back_refs(look, traced)
         outcome = await self._aftercare.stashes(look.name, look.stashes)
         if outcome != "same" and not (look.is_late and outcome == "unknown"):

@@ -127,7 +127,7 @@ def status_of(
         is_interrupted: its run was killed, so that nobody works on it; `is_at_rest`: nobody carries its run out.
         conflicts: what it does not fit with now, where somebody looked; else the events say it.
     """
-    progress = _taken_up(stream, _with_leave(stream, progress))
+    progress = _taken_up(stream, _with_leave(stream, _of_now(stream, progress)))
     is_cut_off = is_interrupted and _is_cut_off(stream, progress)
     if is_interrupted and stream.state == "done":
         progress = replace(progress, stage="queued")  # no gate runs any more
@@ -198,6 +198,16 @@ def _landed_as(stream: Stream, progress: Progress) -> str | None:
 def _is_cut_off(stream: Stream, progress: Progress) -> bool:
     """Whether a run that was killed left a workstream in the middle of something."""
     return stream.state == "open" and progress.outcome is None and _has_begun(progress)
+
+
+def _of_now(stream: Stream, progress: Progress) -> Progress:
+    """Without what became of an earlier workstream of the name, or of an earlier commit of one that is ready."""
+    if progress.ended_at is not None and progress.ended_at < stream.started_at and progress.stream is None:
+        return Progress(last_at=progress.last_at)
+    is_put_right = stream.state == "done" and progress.queued not in (None, stream.head)
+    if not is_put_right or progress.outcome == "ok" or progress.stream is not None:
+        return progress
+    return replace(progress, stage="waiting", outcome=None, error=None, blocked=None, gate=None)
 
 
 def _with_leave(stream: Stream, progress: Progress) -> Progress:

@@ -11,6 +11,7 @@ from parallelai.records import Usage
 from parallelai.results.printable import cell_width, crop, ends, visible, wrap
 from parallelai.results.write import write_atomically
 from parallelai.work.landing.waiting import Waiting
+from parallelai.work.status import block
 from parallelai.work.status.folding import Files, Passed, StreamStatus
 
 _HEADINGS = ("workstream", "stage", "todo", "files", "checks", "tests", "age", "cost", "")
@@ -212,15 +213,16 @@ def write_status(
     at: datetime,
     waiting: Sequence[Waiting] = (),
 ) -> bool:
-    """Write the page, if anything but its time has changed; say whether that was so. Raises `UsageError`."""
+    """Write the page, if anything but its time has changed; say whether that was so.
+
+    What people wrote around our part stays. Raises `UsageError`.
+    """
     text = markdown(statuses, title=title, at=at, waiting=waiting)
-    try:
-        before = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        before = ""
-    if _without_time(before) == _without_time(text):
+    before, ours, after = block.parted(path, block.read(path))
+    if _without_time(ours) == _without_time(text):
         return False
-    write_atomically(path, text)
+    ends = "\r\n" if before.endswith("\r\n") else "\n"
+    write_atomically(path, f"{before}{text.replace(chr(10), ends)}{after}")
     return True
 
 

@@ -42,7 +42,7 @@ UNDONE = "undone"
 """The stage of what had landed, and `work undo` took back."""
 _WAITS: Mapping[str, str] = {
     "wait": "memory or heavy slots that others hold: see `parallelai work ledger`",
-    "leave": "a person's leave: `parallelai work approve` or `reject`",
+    "leave": "a person's leave: `parallelai work approve NAME`, or `parallelai work reject NAME`",
 }
 """What is waited for in steps that only wait."""
 _WORDS = 200
@@ -66,6 +66,8 @@ class Progress:
     outcome: str | None = None
     landed: str | None = None
     blocked: str | None = None
+    queued: str | None = None  # the commit that was to land last
+    ended_at: str | None = None
     waits_for: str | None = None
     is_worked_out: bool = False
     stream: int | None = None
@@ -80,6 +82,8 @@ class Progress:
             self.stream = event.seq
         elif isinstance(event.data, AttemptEnded | TaskEnded):
             self.stream = None
+        if isinstance(event.data, TaskEnded | LandingLanded | LandingBlocked):
+            self.ended_at = event.at
         learn = _LEARN.get(event.type)
         if learn is not None:
             learn(self, event.data)
@@ -136,6 +140,7 @@ def _take(progress: Progress, name: str, event: Event) -> None:
 def _reserved(progress: Progress, data: AttemptReserved) -> None:
     progress.stage, progress.activity = "working", "active"
     progress.engine, progress.outcome, progress.error = data.engine, None, None
+    progress.landed = progress.blocked = progress.ended_at = None
 
 
 def _started(progress: Progress, data: AttemptStarted) -> None:
@@ -232,6 +237,7 @@ def _gate_ended(progress: Progress, data: GateEnded) -> None:
 
 def _queued(progress: Progress, data: LandingQueued) -> None:
     progress.stage, progress.activity, progress.blocked = "queued", "waiting", None
+    progress.queued = data.commit
 
 
 def _landed(progress: Progress, data: LandingLanded) -> None:

@@ -33,7 +33,7 @@ def unstarted(
         progress = watched.of(work.id)
         why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits or {})
         if progress.outcome not in (None, "ok"):
-            why = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
+            why = progress.error.said if progress.error is not None else why or f"it ended {progress.outcome}"
         yield StreamStatus(
             name=work.id,
             branch=work.branch or f"parallelai/{work.id}",

@@ -79,7 +79,7 @@ def uncommitted(stream: Stream, now: Now) -> Kept:
     elif not now.changed:  # git cannot record the rest
         command = f"git -C {shown} status"
     elif is_finished(stream):
-        command = " && ".join([*_shows(shown, now.hidden), commits_all(stream)])
+        command = " && ".join([*_shows(shown, now.hidden), commits_all(stream, now.left_out)])
     return Kept(stream.name, f"what is in its worktree is not committed: {named}{more}", command)
 
 

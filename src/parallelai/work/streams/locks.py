@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import sys
 import time
@@ -25,6 +26,8 @@ from parallelai.work.streams.record import Stream
 
 PATIENCE_SECONDS = 900.0
 """How long one waits for others' worktrees; each takes seconds, on a large repository more."""
+START_SECONDS = 30.0
+"""How long one waits for another start of the same plan: what its `setup` does may take far longer."""
 _STEP_SECONDS = 0.02
 _SETTLE_SECONDS = 0.05
 _OLD_SECONDS = 60.0
@@ -33,25 +36,51 @@ _OLD_SECONDS = 60.0
 @asynccontextmanager
 async def making(state: Path) -> AsyncIterator[None]:
     """Be the only one, of all processes, that makes or removes a worktree. Raises `BusyError`."""
-    folder = state / "work"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(folder / "worktrees.lock")
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not lock.acquire():
-        if time.monotonic() >= deadline:
-            raise BusyError("another process makes worktrees, and does not end", next="try again")
-        await asyncio.sleep(_STEP_SECONDS)
+    lock = _lock_in(state / "work", "worktrees")
+    if not await _patient(lock, PATIENCE_SECONDS):
+        raise BusyError("another process makes worktrees, and does not end", next="try again")
     try:
         yield
     finally:
         lock.release()
 
 
+@asynccontextmanager
+async def starting(state: Path, plan: str) -> AsyncIterator[bool]:
+    """Be the only one that starts the workstreams of a plan by hand; says whether another was waited for.
+
+    Raises `BusyError` where that one does not end.
+    """
+    lock = _lock_in(state / "work" / "starts", hashlib.sha256(os.fsencode(plan)).hexdigest())
+    has_waited = not lock.acquire()
+    if has_waited and not await _patient(lock, START_SECONDS):
+        said = f"another `work start` is at the worktrees of `{plan}` ({owner(lock.path)})"
+        raise BusyError(said, next="wait for its end, then try again")
+    lock.sign()
+    try:
+        yield has_waited
+    finally:
+        lock.release()
+
+
+async def _patient(lock: FileLock, seconds: float) -> bool:
+    """Take a lock, waiting at most so long; says whether it was taken."""
+    deadline = time.monotonic() + seconds
+    while not lock.acquire():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_STEP_SECONDS)
+    return True
+
+
+def _lock_in(folder: Path, name: str) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FileLock(folder / f"{name}.lock")
+
+
 def in_use(state: Path, name: str) -> FileLock:
     """Be the only process that works in a workstream's worktree, until the lock is released. Raises `Unavailable`."""
-    folder = state / "work" / "in-use"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(folder / f"{name}.lock")
+    lock = _lock_in(state / "work" / "in-use", name)
     if not lock.acquire():
         said = f"another run works on `{name}` now ({owner(lock.path)})"
         raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")

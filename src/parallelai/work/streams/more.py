@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,12 @@ def said_of(more: More, stream: Stream, *, has_landed: bool) -> str:
     return f"changed after `work done`, and left out: {named}; `{command}` takes that in"
 
 
-def commits_all(stream: Stream) -> str:
-    """The command by which a person commits what lies in the worktree of what has landed."""
+def commits_all(stream: Stream, left_out: Sequence[str] = ()) -> str:
+    """The command by which a person commits what lies in the worktree of what has landed.
+
+    `left_out` is what git cannot record: of a repository inside it would take no more than a commit's name.
+    """
     there = f"git -C {shlex.quote(stream.worktree)}"
-    return f"{there} add --all && {there} commit -m {shlex.quote(f'More of {stream.name}')}"
+    but = "".join(" " + shlex.quote(":(exclude,literal)" + each.rstrip("/")) for each in left_out)
+    adds = f"{there} add --all{f' -- .{but}' if but else ''}"
+    return f"{adds} && {there} commit -m {shlex.quote(f'More of {stream.name}')}"
