@@ -225,7 +225,7 @@ def test_what_happens_is_told_once_and_as_it_is(capsys: pytest.CaptureFixture[st
 def test_who_waits_for_a_person_or_a_slot_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     steps = [("approve", "queued"), ("leave", "waiting"), ("wait", "waiting"), ("perform", "working")]
     assert told(capsys, Shared(), [event(TaskStep(*step), task="fix") for step in steps]) == [
-        "`fix` waits for leave: `parallelai work approve fix`, or `reject`",
+        "`fix` waits for leave: `parallelai work approve fix`, or `parallelai work reject fix`",
         "`fix` waits for what others hold of this machine: see `parallelai work ledger`",
     ]
 

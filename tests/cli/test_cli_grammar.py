@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from parallelai.cli import COMMANDS, LATER, SAME
+from parallelai.cli.work import work
 from running import environment, run_program
 
 VERBS = {
@@ -50,7 +51,14 @@ def test_help_fits_a_terminal_and_goes_to_stdout(cli: Any, command: list[str], f
 
 @pytest.mark.parametrize("noun", [*VERBS, "work", "templates"])
 def test_help_of_a_noun_cuts_no_verbs_line(cli: Any, noun: str) -> None:
-    assert "..." not in cli(noun, "--help").out.partition("Commands:")[2]
+    assert "..." not in cli(noun, "--help").out.partition("\nCommands")[2]
+
+
+def test_help_lists_each_verb_once_and_leaves_out_what_only_git_calls(cli: Any) -> None:
+    shown = cli("work", "--help").out
+    assert all(shown.count(f"\n  {name} ") == 1 for name in work.commands if name != "guard-check")
+    assert "guard-check" not in shown
+    assert cli("work", "guard-check", "--help").code == 0
 
 
 def test_help_has_one_place_for_what_every_command_takes(cli: Any) -> None:

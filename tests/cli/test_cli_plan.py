@@ -95,6 +95,29 @@ def test_check_says_what_is_generated_and_what_that_needs(cli: Any, here: Path) 
     assert document["generated"][1] == {"files": [], "command": ["no-such-generator", "--all"]}
 
 
+def test_check_tells_of_a_workstream_that_may_change_nothing_that_it_owns(cli: Any, here: Path) -> None:
+    (here / "docs").mkdir()
+    (here / "docs" / "a.md").write_text("x")
+    (here / "mine.yaml").write_text(
+        "protected: docs/\n"
+        "workstreams:\n"
+        "  a: {description: x, owns: docs/**}\n"
+        "  b: {description: x, owns: [AGENTS.md, mine.yaml]}\n"
+        "  c: {description: x, owns: new/**, avoids: new/}\n"
+        "  d: {description: x, owns: [CLAUDE.md, src/**]}\n"
+    )
+
+    notes = [each for each in cli("plan", "check", "mine.yaml", "--json").document["notes"] if "owns" in each]
+
+    none, lease = "may change nothing that it owns", "let it own something else; `parallelai work lease"
+    gives = "gives leave once it is started"
+    assert notes == [
+        f"mine.yaml:3:29: the workstream `a` {none}: `docs/a.md` is protected; {lease} a docs/a.md` {gives}",
+        f"mine.yaml:4:29: the workstream `b` {none}: `mine.yaml` is protected; {lease} b mine.yaml` {gives}",
+        f"mine.yaml:5:29: the workstream `c` {none}: `new/new` is avoided; {lease} c new/new` {gives}",
+    ]
+
+
 def test_check_lists_all_problems_with_their_places(cli: Any, here: Path) -> None:
     (here / "broken.yaml").write_text(BROKEN)
 
@@ -148,6 +171,16 @@ def test_check_notes_what_this_version_cannot_carry_out(cli: Any, here: Path) ->
     assert "cannot carry it out yet" in called.err
     assert cli("plan", "check", "later.yaml", "--json").document["notes"]
     assert cli("plan", "check", "later.yaml", "--quiet").err == ""
+
+
+def test_check_notes_once_what_all_tasks_lack(cli: Any, here: Path) -> None:
+    works = "".join(f"  w{n}: {{description: W, owns: '{n}/**'}}\n" for n in range(5))
+    (here / "nobody.yaml").write_text(f"version: 1\nworkstreams:\n{works}")
+
+    (note,) = [line for line in cli("plan", "check", "nobody.yaml").err.splitlines() if "blocked" in line]
+
+    said = "tasks `w0`, `w1`, `w2` and 2 more would be blocked: no engine here can give a change: "
+    assert note.startswith(f"note: nobody.yaml:3:3: {said}")
 
 
 def test_a_limit_that_no_role_has_is_refused_with_its_place_and_why(cli: Any, here: Path) -> None:

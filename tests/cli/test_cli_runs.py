@@ -24,6 +24,7 @@ from parallelai.events import (
     AttemptReserved,
     Event,
     EventData,
+    GateEnded,
     SessionOpened,
 )
 from parallelai.records import FREE, ErrorRecord, LimitKey, Reply, Usage
@@ -253,6 +254,12 @@ def test_what_an_assistant_does_is_told_when_it_does_it(tmp_path: Path) -> None:
         "06 fix attempt 1 by codex failed after 3.00 s, 9 tokens in, 1 out, 0.02 USD: refused: no",
     ]
     story.close()
+
+
+def test_a_canary_that_fails_is_told_to_be_right() -> None:
+    ended = GateEnded("canary: make", "c", True, 2, 1.5, "gates/1.log", why="a canary: it has to fail")
+    said = told(Event("r-1", 1, "", ended.type, ended, None, None))
+    assert said == "gate `canary: make` failed, 1.50 s, as it has to; see `gates/1.log`"
 
 
 def test_every_event_has_words() -> None:

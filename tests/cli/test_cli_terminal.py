@@ -117,6 +117,16 @@ def test_a_bar_appears_and_goes_away(gated: Path) -> None:
     assert "\x1b[1A" in after or "\x1b[2K" in after
 
 
+def test_what_control_c_does_is_told_on_a_line_of_its_own(gated: Path) -> None:
+    with terminal(gated, "execute", "gated.yaml") as screen:
+        screen.until(BAR + " 0/1 task")
+        screen.program.send_signal(signal.SIGINT)
+        before = screen.until("stopping: what runs").rpartition("stopping: what runs")[0]
+        assert screen.end() == 130
+
+    assert before.endswith("\r\x1b[2K"), "the bar is taken away first"
+
+
 @pytest.mark.parametrize("columns", [20, 40, 200])
 def test_the_bar_fits_the_terminal(gated: Path, columns: int) -> None:
     with terminal(gated, "execute", "gated.yaml", columns=columns) as screen:

@@ -510,6 +510,43 @@ def test_what_is_not_there_is_not_asked_about(cli: Any, ready: Path) -> None:
     assert "there is no workstream `nonsuch`" in called.err
 
 
+def test_what_has_landed_is_refused_unasked_with_what_takes_it_back(cli: Any, ready: Path) -> None:
+    assert cli("work", "land", "zed").code == 0
+
+    called = cli("work", "drop", "zed")
+
+    assert called.code == 2
+    assert "`zed` is landed already" in called.err
+    assert "`parallelai work undo zed` takes back what landed" in called.err
+    assert cli("work", "undo", "zed").code == 0
+
+
+def test_what_is_kept_out_of_what_a_person_did_is_told_with_the_command_that_gives_leave(
+    cli: Any, ready: Path
+) -> None:
+    (place(ready, "zed") / "README.md").write_text("zed\n")
+
+    told = cli("work", "done", "zed").out
+
+    assert "kept out: README.md" in told
+    assert "\n`parallelai work lease zed README.md` gives leave, and puts it back where it fits\n" in told
+    assert cli("work", "lease", "zed", "README.md").code == 0
+    assert "work lease" not in cli("work", "done", "zed").out
+
+
+def test_who_is_ready_after_another_is_told_the_command_that_lands_both(cli: Any, shop: Path) -> None:
+    (shop / "plan.yaml").write_text(PLAN.replace("owns: src/abe.py", "owns: src/abe.py, depends_on: zed"))
+    assert cli("work", "start", "plan.yaml", "zed", "abe").code == 0
+    for name in ("zed", "abe"):
+        (place(shop, name) / "src" / f"{name}.py").write_text("x = 1\n")
+
+    told = cli("work", "done", "zed", "abe").out
+
+    assert "`zed` is ready to land: `parallelai work land zed`\n" in told
+    assert "`abe` is ready to land, after `zed`: `parallelai work land zed abe`\n" in told
+    assert cli("work", "land", "zed", "abe").code == 0
+
+
 def test_where_nothing_is_ready_to_land_that_is_no_wrong_usage(cli: Any, shop: Path) -> None:
     assert cli("work", "land", "--all").code == 0
     cli("work", "start", "plan.yaml", "zed")
@@ -741,6 +778,17 @@ def test_a_list_of_tasks_is_never_written_over(cli: Any, ready: Path) -> None:
     assert (ready / "src" / "app.py").read_text() == "x = 1\n"
 
 
+def test_a_page_that_people_write_in_keeps_what_they_wrote(cli: Any, ready: Path) -> None:
+    page = ready / "STATUS.rst"
+    page.write_text("Ana's page\n<!-- parallelai:begin -->\n<!-- parallelai:end -->\nAsk Bo.\n")
+
+    assert cli("work", "status", "--write", "STATUS.rst").code == 0
+
+    text = page.read_text()
+    assert text.startswith("Ana's page\n<!-- parallelai:begin -->\n# Workstreams\n")
+    assert text.endswith("|\n<!-- parallelai:end -->\nAsk Bo.\n")
+
+
 def test_the_page_counts_what_has_landed(cli: Any, ready: Path) -> None:
     cli("work", "status", "--write", "STATUS.md")
     cli("work", "land", "zed")
@@ -880,6 +928,8 @@ def test_who_attaches_gets_what_the_ledger_gave_the_worktree(
     (shop / "plan.yaml").write_text(f"{PLAN}workspace: {{needs: {{ports: 2, database: true}}}}\n")
     cli("work", "start", "plan.yaml", "zed")
     (held,) = cli("work", "ledger", "--json").document["held"]
+    assert held["project"] == str(shop)
+    assert f"({shop}, {held['run']})" in cli("work", "ledger").out
     started: list[Any] = []
     monkeypatch.setattr("os.execvpe", lambda *given: started.extend(given))
     monkeypatch.setattr("os.chdir", started.append)

@@ -13,7 +13,7 @@ PLAN = """\
 version: 1
 workstreams:
   abe: {description: A., owns: src/abe.py}
-gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+gates: {landing: ["true"], canary: "off"}
 """
 
 
@@ -109,6 +109,8 @@ def test_who_takes_a_branch_for_a_workstream_is_told_how_branches_are_named(cli:
 
 
 def test_without_a_terminal_nothing_is_given_up_and_what_does_it_is_said(cli: Any, place: Path) -> None:
+    assert cli("work", "start", "plan.yaml", "abe").code == 0
+
     asked = cli("work", "drop", "abe", "--json")
 
     assert asked.code == 2

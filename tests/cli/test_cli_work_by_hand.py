@@ -12,11 +12,12 @@ from shops import commit, git, shop_with
 from parallelai.client import AsyncParallelAI
 from parallelai.client.workstreams.landing_means import LandingMeans
 from parallelai.client.workstreams.landings import Landings
+from parallelai.errors import BusyError
 from parallelai.events import RunCreated, RunEnded, RunStarted, TaskEnded, TaskExpanded
 from parallelai.records import FREE, ErrorRecord, Outcome, TaskResult
 from parallelai.results.document import exit_code
 from parallelai.work.scratch.home import home
-from parallelai.work.streams.locks import in_use
+from parallelai.work.streams.locks import in_use, starting
 from running import run_program
 
 PLAN = """\
@@ -24,7 +25,7 @@ version: 1
 workstreams:
   abe: {description: A., owns: src/abe.py}
   bob: {description: B., owns: src/bob.py, approve: true}
-gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+gates: {landing: ["true"], canary: "off"}
 """
 LEAVE = "bob: left out: it waits for a person's leave to land: `parallelai work approve bob`"
 UNDONE = "abe: left out: it was taken back: `parallelai work land abe` lands it again"
@@ -96,6 +97,26 @@ def test_a_workstream_needs_no_process_to_keep_what_it_holds(cli: Any, shop: Pat
     assert "kept until it has landed or is dropped" in said
     assert "gone" not in said
     assert cli("work", "ledger", "--json").document["held"][0]["is_kept"] is True
+
+
+async def test_two_starts_of_a_plan_at_once_come_to_what_one_would(shop: Path) -> None:
+    async with AsyncParallelAI(shop) as one, AsyncParallelAI(shop) as other:
+        both = await asyncio.gather(*(each.work.start("plan.yaml") for each in (one, other)))
+
+        made = sorted([it.is_new for it in started] for started in both)
+        assert made == [[False, False], [True, True]]
+        (later,) = [started for started in both if not started[0].is_new]
+        assert later[0].notes == ("another start of this plan was waited for",)
+        assert len({it.stream.run for started in both for it in started}) == len(one.runs.list()) == 1
+
+
+async def test_a_start_that_does_not_end_is_waited_for_no_longer_than_that(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parallelai.work.streams.locks.START_SECONDS", 0.0)
+    async with AsyncParallelAI(shop) as ai, starting(ai.project.state, "plan.yaml"):
+        with pytest.raises(BusyError, match="another `work start` is at the worktrees of"):
+            await ai.work.start("plan.yaml")
 
 
 # -- what all are
@@ -321,7 +342,7 @@ engines: {sh: {use: command, command: [python3, agent.py]}}
 defaults: {engine: sh}
 workstreams:
   abe: {description: A., owns: src/abe.py}
-gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+gates: {landing: ["true"], canary: "off"}
 """
 AGENT = """\
 import pathlib, sys

@@ -14,7 +14,7 @@ engines: {sh: {use: command, command: [python3, agent.py]}}
 defaults: {engine: sh}
 workstreams:
   a: {description: A., owns: src/a.txt}
-gates: {landing: ["python3 -c 'pass'"], canary: "off"}
+gates: {landing: ["true"], canary: "off"}
 """
 AGENT = "import sys\nsys.stdin.read()\nopen('src/a.txt', 'a').write('a')\n"
 

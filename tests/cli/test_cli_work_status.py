@@ -84,6 +84,7 @@ def test_who_came_into_the_plan_since_the_run_began_is_listed(cli: Any, shop: Pa
 
     assert list(rows) == ["core", "docs"]
     assert (rows["docs"]["stage"], rows["docs"]["todo"]) == ("skipped", {"passed": 0, "of": 1})
+    assert rows["docs"]["why"] == "not started: waits for `core`"
     (shop / "plan.yaml").write_text("workstreams: [")  # somebody is at it
     assert [row["name"] for row in cli("work", "status", "--json").document["workstreams"]] == ["core"]
 

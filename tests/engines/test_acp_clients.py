@@ -173,33 +173,58 @@ async def test_a_long_prompt_arrives_byte_by_byte(bench: Bench) -> None:
     assert "/quit" in bench.server.requests[-1].user_text
 
 
-@pytest.mark.parametrize(
-    ("trouble", "kind", "words"),
-    [
-        ({"fault": "auth"}, Rejected, "invalid x-api-key"),
-        ({"fault": "unknown_model"}, Rejected, "no-such-model"),
-        ({"fault": "bad_request"}, Rejected, "something is wrong"),
-        ({"fault": "context"}, Rejected, "prompt is too long"),
-        ({"fault": "rate_limit", "retry_after": 7}, RateLimited, "Rate limit reached"),
-        ({"fault": "quota"}, RateLimited, "current quota"),
-        ({"fault": "server_error"}, Transient, "Internal server error"),
-        ({"fault": "overloaded"}, Transient, "Overloaded"),
-        ({"garbage": True}, Transient, ""),
-        ({"cut": True}, Transient, ""),
-        ({"unfinished": True}, Transient, "broke off"),
-        ({"error_event": "overloaded"}, Transient, "broke off"),
-    ],
+FAULTS: tuple[tuple[dict[str, Any], type[EngineError], str], ...] = (
+    ({"fault": "auth"}, Rejected, "invalid x-api-key"),
+    ({"fault": "unknown_model"}, Rejected, "no-such-model"),
+    ({"fault": "bad_request"}, Rejected, "something is wrong"),
+    ({"fault": "context"}, Rejected, "prompt is too long"),
+    ({"fault": "rate_limit", "retry_after": 7}, RateLimited, "Rate limit reached"),
+    ({"fault": "quota"}, RateLimited, "current quota"),
+    ({"fault": "server_error"}, Transient, "Internal server error"),
+    ({"fault": "overloaded"}, Transient, "Overloaded"),
+    ({"garbage": True}, Transient, ""),
+    ({"cut": True}, Transient, ""),
+    ({"unfinished": True}, Transient, "broke off"),
+    ({"error_event": "overloaded"}, Transient, "broke off"),
 )
-async def test_every_fault_is_an_error_with_its_own_words_and_no_second_try(
+
+
+def check_fault(caught: EngineError, trouble: dict[str, Any], kind: type[EngineError], words: str) -> None:
+    assert isinstance(caught, kind), (trouble, caught)
+    assert words in caught.said
+    if isinstance(caught, RateLimited):
+        assert caught.is_quota == ("quota" in words)
+        assert caught.retry_after_seconds == trouble.get("retry_after")
+
+
+async def test_every_fault_is_an_error_with_its_own_words_and_no_second_try(bench: Bench) -> None:
+    """All in sessions of agents that they share: to start one for each takes two seconds of a core."""
+    engine = bench.engine()
+    whole = {"say": "never whole, and long enough to be cut in two or more pieces"}
+    requests = [
+        bench.request(trouble, whole, edits=False, prompt=f"Fault {number:02}.\n{block(trouble, whole)}")
+        for number, (trouble, _, _) in enumerate(FAULTS)
+    ]
+    turns = [asyncio.ensure_future(engine.perform(request, CollectingPort())) for request in requests]
+    await asyncio.wait(turns)
+    await engine.aclose()
+    for number, (turn, (trouble, kind, words)) in enumerate(zip(turns, FAULTS, strict=True)):
+        caught = turn.exception()
+        assert isinstance(caught, EngineError)
+        check_fault(caught, trouble, kind, words)
+        asked = [each for each in bench.server.requests if f"Fault {number:02}." in each.user_text]
+        assert len(asked) == 1, trouble
+    assert len(bench.server.requests) == len(FAULTS)
+
+
+@pytest.mark.parametrize(("trouble", "kind", "words"), [FAULTS[4], FAULTS[10]])
+async def test_a_fault_of_an_agent_of_its_own_is_such_an_error_too(
     bench: Bench, trouble: dict[str, Any], kind: type[EngineError], words: str
 ) -> None:
     with pytest.raises(kind) as caught:
         await bench.turn(trouble, {"say": "never whole, and long enough to be cut in two or more pieces"})
-    assert words in caught.value.said
+    check_fault(caught.value, trouble, kind, words)
     assert len(bench.server.requests) == 1
-    if isinstance(caught.value, RateLimited):
-        assert caught.value.is_quota == ("quota" in words)
-        assert caught.value.retry_after_seconds == trouble.get("retry_after")
 
 
 async def test_a_server_without_a_key_is_asked_once_too(bench: Bench) -> None:
@@ -220,27 +245,37 @@ REFUSED = {"refuse": "I will not"}
 CUT = {"say": "half of an ans", "stop": "max_tokens"}
 
 
-@pytest.mark.parametrize("edits", [True, False])
 @pytest.mark.parametrize("sandbox", ["auto", "none"])
-async def test_a_refusal_and_a_cut_answer_are_no_success(bench: Bench, edits: bool, sandbox: str) -> None:
+async def test_a_refusal_and_a_cut_answer_are_no_success(bench: Bench, sandbox: str) -> None:
     bench.sandbox = sandbox
-    work = {"tool": "write", "path": "new.txt", "text": "x"} if edits else {"say": "fine"}
     with pytest.raises(Refused):
-        await bench.turn(*([work] if edits else []), REFUSED, edits=edits)
+        await bench.turn({"tool": "write", "path": "new.txt", "text": "x"}, REFUSED)
     with pytest.raises(Invalid, match="limit of tokens"):
-        await bench.turn(CUT, edits=edits)
+        await bench.turn(CUT)
     assert not any(isinstance(event, FinalEvent) for event in bench.port.events)
-    assert (await bench.turn({"say": "fine"}, edits=edits)).text == "fine"
+    assert (await bench.turn({"say": "fine"})).text == "fine"
 
 
-async def test_turns_that_share_an_agent_are_judged_each_by_its_own_answer(bench: Bench) -> None:
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+async def test_turns_that_share_an_agent_are_judged_each_by_its_own_answer(
+    bench: Bench, sandbox: str
+) -> None:
+    bench.sandbox = sandbox
     engine = bench.engine()
     requests = [bench.request(step, edits=False) for step in (REFUSED, CUT, {"say": "fine"})]
-    turns = [asyncio.ensure_future(engine.perform(one, CollectingPort())) for one in requests]
+    ports = [CollectingPort() for _ in requests]
+    turns = [
+        asyncio.ensure_future(engine.perform(one, port)) for one, port in zip(requests, ports, strict=True)
+    ]
     await asyncio.wait(turns)
     await engine.aclose()
-    kinds = [type(turn.exception()) for turn in turns]
-    assert kinds == [Refused, Invalid, type(None)]
+    refused, cut, fine = turns
+    assert isinstance(refused.exception(), Refused)
+    assert isinstance(cut.exception(), Invalid)
+    assert "limit of tokens" in str(cut.exception())
+    assert fine.result().text == "fine"
+    is_final = [any(isinstance(event, FinalEvent) for event in port.events) for port in ports]
+    assert is_final == [False, False, True]
 
 
 async def test_a_session_that_goes_on_is_not_judged_by_its_past(bench: Bench) -> None:

@@ -36,7 +36,10 @@ class Tank:
 
 @dataclass
 class BucketServer:
-    """Answers Chat Completions after `seconds`; refuses with 429 what its buckets cannot pay."""
+    """Answers Chat Completions after `seconds`; refuses with 429 what its buckets cannot pay.
+
+    `most` were asked at once, `at_first` before the first was answered.
+    """
 
     requests: Tank
     tokens: Tank
@@ -46,6 +49,7 @@ class BucketServer:
     answered: int = 0
     refused: int = 0
     most: int = 0
+    at_first: int = 0
     _now: int = 0
     _runner: web.AppRunner | None = None
     url: str = ""
@@ -83,6 +87,7 @@ class BucketServer:
         self._now += 1
         self.most = max(self.most, self._now)
         await asyncio.sleep(self.seconds)
+        self.at_first = self.at_first or self._now
         self._now -= 1
         self.answered += 1
         return web.json_response(self._completion(body, cost), headers=headers)

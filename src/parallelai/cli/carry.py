@@ -15,7 +15,6 @@ from typing import TextIO
 
 import click
 
-from parallelai.cli.aside import say_aside
 from parallelai.cli.failures import Stopped, silence_stdout
 from parallelai.cli.flags import Carrying
 from parallelai.cli.progress import Progress
@@ -53,7 +52,7 @@ def carry_out(shared: Shared, asked: Carrying, call: Call) -> int:
 
     async def work(ai: AsyncParallelAI) -> int:
         progress = Progress(shared)
-        with _events(shared, asked.events) as write, progress, _signals(ai):
+        with _events(shared, asked.events) as write, progress, _signals(ai, progress.interject):
 
             def watch(events: Sequence[Event]) -> None:
                 write(events)
@@ -283,8 +282,8 @@ def _events(shared: Shared, target: str | None) -> Iterator[Callable[[Sequence[E
 
 
 @contextlib.contextmanager
-def _signals(ai: AsyncParallelAI) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the run, gently at first; see `AsyncParallelAI.interrupt`.
+def _signals(ai: AsyncParallelAI, say: Callable[[str], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the run, gently at first, and `say` tells so; see `AsyncParallelAI.interrupt`.
 
     Raises:
         Stopped: one of them came while no run was being carried out.
@@ -299,7 +298,7 @@ def _signals(ai: AsyncParallelAI) -> Iterator[None]:
         told = (
             "ending what runs now" if stopping else f"stopping: what runs may end first; {again} ends it now"
         )
-        say_aside(told)
+        say(told)
         stopping.append(number)
         if not ai.interrupt(number) and task is not None:
             stopped.append(number)

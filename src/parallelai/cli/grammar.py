@@ -132,7 +132,8 @@ class Command(click.Command):
 class Group(click.Group):
     """A noun with its verbs. It takes the global flags, and passes them on.
 
-    `same` maps other words for a verb to it; `later` are verbs of later versions, with what to do instead.
+    `same` maps other words for a verb to it; `later` are verbs of later versions, with what to do instead. Help lists
+    the verbs in `sections`, by their titles; one that none of them names comes in the last.
     """
 
     command_class = Command
@@ -142,10 +143,12 @@ class Group(click.Group):
         *args: Any,
         same: Mapping[str, str] | None = None,
         later: Mapping[str, str | None] | None = None,
+        sections: Mapping[str, Sequence[str]] | None = None,
         has_visible_flags: bool = False,
         **given: Any,
     ) -> None:
         super().__init__(*args, **given)
+        self.sections = dict(sections or {"Commands": ()})
         self.same = dict(same or {})
         self.later = dict(later or {})
         self.params.extend(global_options(is_hidden=not has_visible_flags))
@@ -206,9 +209,18 @@ class Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs with the whole of their first sentence, where click would cut it to a line."""
         found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = [(name, verb.get_short_help_str(_WHOLE)) for name, verb in found if verb is not None]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        rows = {
+            name: verb.get_short_help_str(_WHOLE)
+            for name, verb in found
+            if verb is not None and not verb.hidden
+        }
+        named = {name for names in self.sections.values() for name in names}
+        rest = [name for name in rows if name not in named]
+        last = next(reversed(self.sections))
+        for title, names in self.sections.items():
+            listed = [*names, *rest] if title == last else names
+            with formatter.section(title):
+                formatter.write_dl([(name, rows[name]) for name in listed])
 
 
 def _carrying_out(written: str) -> Sequence[str]:

@@ -131,7 +131,7 @@ def _landed_lines(document: RunDocument) -> list[str]:
 
 def _counted(rows: Sequence[TaskResult]) -> str:
     """How many landed; what the target held already, or was left out, is told apart."""
-    from parallelai.client.workstreams.arrivals import THERE
+    from parallelai.client.workstreams.landed_branches import THERE
     from parallelai.records import Outcome
 
     out = sum(row.status is Outcome.SKIPPED for row in rows)

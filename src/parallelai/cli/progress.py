@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from parallelai.cli.aside import say_aside
 from parallelai.cli.board import Standing, draw
 from parallelai.cli.shared import Shared
 from parallelai.cli.words import said_of, said_of_wait
@@ -72,6 +73,13 @@ class Progress:
     def is_idle(self) -> bool:
         """Whether a run was gone on with in which nothing was left to do."""
         return self._is_idle
+
+    def interject(self, text: str) -> None:
+        """Say what the user asked for just now, also with `--quiet`; never behind the live line."""
+        if self._live is not None:
+            self._say(text)
+        else:
+            say_aside(text)
 
     def take(self, events: Sequence[Event]) -> None:
         """Show what happened."""

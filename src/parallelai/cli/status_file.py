@@ -33,11 +33,13 @@ def write(
 
     Raises `UsageError` for a file that is neither.
     """
+    from parallelai.work.status.block import MARKS
     from parallelai.work.status.page import write_status
 
     if path.is_file() and path.stat().st_size and not _is_page(path):
         if path.suffix != ".md":  # only a list of tasks is ever written into, and never over
-            raise UsageError(f"`{path}` is there, and is no page of ours", next="name another file")
+            own = f"name another file, or put {MARKS} where it is to be written"
+            raise UsageError(f"`{path}` is there, and is no page of ours", next=own)
         _tick(shared, ai, path, landed)
         for status in found:
             if status.pending and status.landed is not None:
@@ -83,7 +85,9 @@ def _unapplied(known: Ticks) -> Iterator[str]:
 
 
 def _is_page(path: Path) -> bool:
-    """Whether a file is a page that `--write` made."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        head = [file.readline(500) for _ in range(3)]
-    return head[0].rstrip() == f"# {TITLE}" and " ready to land. As of " in head[2]
+    """Whether a file is a page that `--write` made, or has our marks."""
+    from parallelai.work.status import block
+
+    text = block.read(path)
+    head = [*text.splitlines()[:3], "", "", ""]
+    return block.has_marks(text) or (head[0].rstrip() == f"# {TITLE}" and " ready to land. As of " in head[2])

@@ -362,6 +362,7 @@ def print_ledger(shared: Shared) -> int:
     rows = [
         {
             "name": one.name,
+            "project": one.project,
             "run": one.run,
             "ports": list(one.ports),
             "database": one.database,
@@ -384,7 +385,9 @@ def print_ledger(shared: Shared) -> int:
         parts += [f"memory {row['memory'] / 2**30:.1f} GiB"] if row["memory"] else []
         gone = "; kept until it has landed or is dropped" if row["is_kept"] else "; its process is gone"
         folders = f"\n  temporary {visible(row['temporary'])}, cache {visible(row['cache'])}"
-        said = visible(f"{row['name']}: {', '.join(parts)} ({row['run']}){'' if row['is_alive'] else gone}")
+        said = visible(
+            f"{row['name']}: {', '.join(parts)} ({row['project']}, {row['run']}){'' if row['is_alive'] else gone}"
+        )
         return said + folders if shared.is_verbose else said
 
     shared.result({"held": rows}, "\n".join(map(line, rows)) or "nothing is held")

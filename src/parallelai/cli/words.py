@@ -11,6 +11,9 @@ from parallelai import events as e
 from parallelai.records import Outcome
 from parallelai.results.summary import number, seconds, spent
 
+_CANARY = "canary: "
+"""Before the command of a gate that is tried on a broken file, and has to fail there."""
+
 
 def said_of(data: object) -> str | None:
     """What the user is told at once of an event, None for nothing."""
@@ -24,6 +27,10 @@ def said_of(data: object) -> str | None:
             return f"budget: {used} of {limit} are used or reserved"
         case e.BudgetReached():
             return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
+        case e.GateEnded(ok=False, names=(), why=str()) if not data.command.startswith(_CANARY):
+            return _of_gate(
+                data
+            )  # on the target as it is, say: better known before the work is done and paid for
         case e.LimitReached() | e.LimitWaiting() | e.BreakerOpened():
             return _said_of_limit(data)
         case e.OrphanEnded():
@@ -52,8 +59,9 @@ def _said_of_limit(data: e.LimitReached | e.LimitWaiting | e.BreakerOpened) -> s
 def said_of_wait(name: str, data: e.ConflictWaiting | e.ConflictWaited | e.TaskStep) -> str | None:
     """What the user is told when a task begins to wait for others or for a person, and when it goes on."""
     if isinstance(data, e.TaskStep):
+        approve, reject = (f"`parallelai work {verb} {shlex.quote(name)}`" for verb in ("approve", "reject"))
         waits = {
-            "leave": f"leave: `parallelai work approve {shlex.quote(name)}`, or `reject`",
+            "leave": f"leave: {approve}, or {reject}",
             "wait": "what others hold of this machine: see `parallelai work ledger`",
         }
         return f"`{name}` waits for {waits[data.step]}" if data.step in waits else None
@@ -129,8 +137,10 @@ def _of_change(data: e.ChangeApplied | e.ChangeRefused) -> str:
 
 
 def _of_gate(data: e.GateEnded) -> str:
+    if data.command.startswith(_CANARY) and data.ok:
+        return f"gate `{data.command}` failed, {seconds(data.seconds)}, as it has to; see `{data.log}`"
     end = "passed" if data.ok else "failed" + (f" (exit {data.exit})" if data.exit is not None else "")
-    why = f": {_first(data.why)}" if data.why else ""
+    why = f": {_first(data.why).removeprefix('fails: ')}" if data.why else ""
     return f"gate `{data.command}` {end}, {seconds(data.seconds)}{why}; see `{data.log}`"
 
 

@@ -28,7 +28,23 @@ _branches = click.option(
 )
 
 
-@group()
+@group(
+    sections={
+        "Commands that carry out": ("run", "start", "pause", "resume", "stop"),
+        "Commands that show": (
+            "status",
+            "logs",
+            "diff",
+            "context",
+            "attach",
+            "conflicts",
+            "ledger",
+            "decisions",
+        ),
+        "Commands that steer": ("send", "done", "approve", "reject", "lease", "drop"),
+        "Commands that bring it home": ("sync", "land", "undo", "clean", "hooks", "merge-driver"),
+    }
+)
 def work() -> None:
     """Develop side by side: a worktree, a branch and an assistant for each workstream; landed behind gates."""
 
@@ -258,8 +274,10 @@ def lease(shared: Shared, name: str, paths: tuple[str, ...]) -> int:
 @_name
 def drop(shared: Shared, name: str) -> int:
     """Give a workstream up; its work is kept as a patch, its worktree and branch are removed."""
-    shared.read(lambda ai: ai.work.find(name))  # who asks for what is not there need not answer first
-    if not shared.confirm(f"Give up `{name}`? Its work is kept as a patch."):
+    stream = shared.read(
+        lambda ai: ai.work.find(name)
+    )  # who asks for what is not there need not answer first
+    if stream.state != "landed" and not shared.confirm(f"Give up `{name}`? Its work is kept as a patch."):
         return _told(shared, "nothing was dropped")
     return _told(shared, shared.call(lambda ai: ai.work.drop(name)))
 

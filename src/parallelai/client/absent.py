@@ -33,7 +33,11 @@ def problem(name: str, why: Availability, tasks: Sequence[str] = ()) -> Problem:
     """Say that an engine cannot be used, what to do, and which tasks would end blocked."""
     said = f"engine `{name}` cannot be used here: {why.said}"
     if tasks:
-        named = ", ".join(f"`{task}`" for task in tasks[:MOST_NAMED])
-        more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
-        said += f", so {named}{more} would be blocked"
+        said += f", so {named(tasks)} would be blocked"
     return Problem(said, next=why.how)
+
+
+def named(tasks: Sequence[str]) -> str:
+    """The names of some tasks, and how many more there are."""
+    more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
+    return ", ".join(f"`{task}`" for task in tasks[:MOST_NAMED]) + more

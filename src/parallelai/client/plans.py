@@ -14,10 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from parallelai.client.absent import absent
+from parallelai.client.absent import absent, named
 from parallelai.client.jobs import Builder, plan_name
 from parallelai.client.loading import load_plan
 from parallelai.client.notes import of_ignored
+from parallelai.client.only_by_leave import only_by_leave
 from parallelai.client.options import CarryOut
 from parallelai.client.past import Past
 from parallelai.client.project import OpenProject
@@ -136,6 +137,10 @@ class Plans:
             *map(str, unmatched_sparse(plan, self._project.tree.paths)),
             *map(str, unmatched_generated(plan, self._project.tree.paths)),
             *map(str, _missing_commands(plan)),
+            *map(
+                str,
+                only_by_leave(builder.with_roles(plan), name, self._project.root, self._project.tree.paths),
+            ),
             *(pair.said for pair in found if pair.example is not None),
         )
         own = tuple(Wave(phase.name, phase.tasks, phase.why) for phase in plan.phases)
@@ -301,17 +306,20 @@ def _at_budget(plan: Plan, problem: Problem) -> Problem:
 
 
 def _blocked(assignments: Mapping[str, Assignment]) -> Iterator[Problem]:
-    """The tasks that nobody here can do: carried out, they would end blocked."""
+    """The tasks that nobody here can do: carried out, they would end blocked. Those of one reason are told together."""
+    found: dict[tuple[str, str | None], dict[str, str]] = {}
     for name, who in assignments.items():
         if who.error is not None:
-            file, _, place = (who.error.where or "").partition(":")
-            line, _, column = place.partition(":")
-            said = f"task `{name}` would be blocked: {who.error.said}"
-            is_placed = line.isdigit() and column.isdigit()
-            yield Problem(
-                said,
-                file or None,
-                int(line) if is_placed else None,
-                int(column) if is_placed else None,
-                who.error.next,
-            )
+            found.setdefault((who.error.said, who.error.next), {})[name] = who.error.where or ""
+    for (why, advice), places in found.items():
+        file, _, place = next(iter(places.values())).partition(":")
+        line, _, column = place.partition(":")
+        is_placed = line.isdigit() and column.isdigit()
+        noun = "task" if len(places) == 1 else "tasks"
+        yield Problem(
+            f"{noun} {named(tuple(places))} would be blocked: {why}",
+            file or None,
+            int(line) if is_placed else None,
+            int(column) if is_placed else None,
+            advice,
+        )

@@ -46,7 +46,8 @@ def sweep(*, grace_seconds: float = 1.0) -> list[Orphan]:
 
 def end_marked(mark: str) -> None:
     """SIGKILL all processes with exactly this mark, and all below them, until none is left."""
-    _kill(lambda process: process.mark == mark, {os.getpid()})
+    for _ in range(2):  # who forks and ends while we look hides its child from the first look
+        _kill(lambda process: process.mark == mark, {os.getpid()})
 
 
 def _ownerless() -> list[tree.Marked]:

@@ -14,6 +14,8 @@ from parallelai.plan.model import Plan
 from parallelai.records import ErrorRecord, TaskResult
 from parallelai.run.validation import record_of
 from parallelai.work.conflicts.advice import left_unsettled, marked, marked_branch, what_to_do
+from parallelai.work.guard import words
+from parallelai.work.guard.rules import BY_PERSON, LEASABLE
 from parallelai.work.landing.records import Arrival, Candidate, Preview
 from parallelai.work.landing.session import ALREADY
 from parallelai.work.putting_back import by_hand
@@ -21,11 +23,13 @@ from parallelai.work.streams import taking_over
 from parallelai.work.streams.landed import gone, is_taken_over
 from parallelai.work.streams.markers import brought, places
 from parallelai.work.streams.moved import moved
-from parallelai.work.streams.record import Landed, Stream, described, how_taken_back, is_undone
+from parallelai.work.streams.record import KeptOut, Landed, Stream, described, how_taken_back, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
 MOST_NAMED = 10
 """How many files a command that is proposed names."""
+_BY_LEAVE = frozenset(map(words.why, (*LEASABLE, *BY_PERSON)))
+"""Why files are kept out that a person may give leave for."""
 
 
 class NothingReady(ParallelAIError):
@@ -81,6 +85,15 @@ async def _there(repository: Repository, stream: Stream) -> TaskResult:
     return result_of(Arrival(stream.name, None, error), described(dataclasses.replace(stream, landed=None)))
 
 
+def said_ready(streams: Streams, stream: Stream) -> str:
+    """Say that a workstream is ready, and by which command it lands: with those that have to land before it."""
+    known = map(streams.get, stream.depends_on)
+    first = [each.name for each in known if each is not None and each.state != "landed"]
+    after = f", after {', '.join(f'`{name}`' for name in first)}" if first else ""
+    lands = shlex.join(["parallelai", "work", "land", *first, stream.name])
+    return f"`{stream.name}` is ready to land{after}: `{lands}`"
+
+
 def with_there(found: Preview, there: Mapping[str, TaskResult]) -> Preview:
     """What a landing would do, with what is said of those that their target has."""
     landed = (name for name, row in there.items() if row.error is None)
@@ -97,6 +110,8 @@ def finished(stream: Stream) -> UsageError:
             f"what you commit in `{stream.worktree}` now lands with `parallelai work land --branches {branch}`; "
             f"once that is done, {advice}"
         )
+    if stream.landed is not None:
+        advice = f"{advice}; `parallelai work undo {name}` takes back what landed"
     kept = f"; its work is kept in `{stream.patch}`" if stream.patch and stream.state == "dropped" else ""
     return UsageError(f"`{stream.name}` is {stream.state} already{kept}", next=advice)
 
@@ -137,13 +152,24 @@ def refuse_empty(stream: Stream, root: Path) -> None:
     out = [kept for kept in stream.kept_out if kept.paths]
     if not out:
         return
-    paths = tuple(dict.fromkeys(path for kept in out for path in kept.paths))
     patches = tuple(dict.fromkeys(kept.patch for kept in out if kept.patch is not None))
-    shown = shlex.join(path for path in paths[:MOST_NAMED])
-    again = f"`parallelai work lease {stream.name} {shown}` gives leave, and puts it back where it fits"
+    again = _gives_leave(stream, out)
     raise Trespass(
         "\n".join((f"`{stream.name}` has changed nothing but what it may not change", *map(told, out))),
         next=f"{again}; by hand: {by_hand(root, patches[-1])}" if patches else again,
+    )
+
+
+def said_of_leave(stream: Stream, new: Sequence[KeptOut]) -> str:
+    """Say how a person gives leave for what was kept out just now; nothing where that takes more than leave."""
+    out = [kept for kept in new if kept.why in _BY_LEAVE]
+    return _gives_leave(stream, out) if out else ""
+
+
+def _gives_leave(stream: Stream, out: Sequence[KeptOut]) -> str:
+    paths = tuple(dict.fromkeys(path for kept in out for path in kept.paths))
+    return (
+        f"`{words.gives_leave(stream.name, paths, MOST_NAMED)}` gives leave, and puts it back where it fits"
     )
 
 

@@ -33,7 +33,9 @@ from parallelai.client.workstreams.landable import (
     missing,
     ready,
     refuse_empty,
+    said_of_leave,
     said_of_markers,
+    said_ready,
     there_already,
     unsettled,
     with_there,
@@ -137,12 +139,12 @@ class Landings:
             refuse_empty(now, repository.root)
         now = self._streams.update(stream.name, lambda it: dataclasses.replace(it, state="done", undone=None))
         new = [kept for kept in now.kept_out if kept not in stream.kept_out]
-        lines = [told(kept) for kept in new] or [said]  # `said` speaks to an assistant
+        lines = [*map(told, new), said_of_leave(now, new)] if new else [said]  # `said` speaks to an assistant
         if now.head == now.base:
             lines.append(f"note: `{stream.name}` has changed nothing")
         lines.append(await adopting.taken_out(repository, before, now))
         lines.append(await said_of_markers(repository, now))
-        lines.append(f"`{stream.name}` is ready to land: `parallelai work land {stream.name}`")
+        lines.append(said_ready(self._streams, now))
         return "\n".join(line for line in lines if line)
 
     def _may_be_empty(self, stream: Stream) -> bool:
