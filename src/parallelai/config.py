@@ -19,6 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from msgspec import Struct
+
 from parallelai.errors import ConfigError
 
 PREFIX = "PARALLELAI_"
@@ -35,16 +37,14 @@ _OWN = frozenset({"PARALLELAI_MARK", "PARALLELAI_CONFIG"})  # variables that are
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(Struct, frozen=True):
     """A project: the folder that paths count from, and the folder of its state."""
 
     root: Path
     state: Path
 
 
-@dataclass(frozen=True, slots=True)
-class RoleFile:
+class RoleFile(Struct, frozen=True):
     """A file of the project's own roles, as it was read: what is trusted is what is used.
 
     `name` is the role's, `path` relative to the root. `data` of one that cannot be taken is empty.

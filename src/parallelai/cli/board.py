@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.events import AttemptEnded, Event, TaskEnded, TaskExpanded
 from parallelai.records import Outcome
@@ -14,8 +15,7 @@ _BAR_CELLS = (8, 30)
 """The narrowest bar that is worth its room, and the widest that says more."""
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(Struct):
     """Where a run stands, in numbers. Fed with events, in order."""
 
     total: int = 0

@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from parallelai.cli.aside import say_aside
 from parallelai.errors import ParallelAIError, UsageError
@@ -25,8 +25,7 @@ PLAIN_WIDTH = 100
 """Cells in a line of what goes to no terminal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """The global flags. Results go to stdout, all else to stderr."""
 
     project: str | None = None

@@ -8,8 +8,9 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.config import user_file
 from parallelai.errors import ConfigError, UsageError
@@ -19,8 +20,7 @@ from parallelai.results.write import write_atomically
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, frozen=True):
     """What was written: the entry as it stands in `file`."""
 
     name: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from parallelai.client.in_checkout import change_of
 from parallelai.client.project import OpenProject
@@ -16,8 +18,7 @@ from parallelai.work.checkout.applying import Changes
 from parallelai.work.scratch.snapshot import Snapshot, open_snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class TaskChange:
+class TaskChange(Struct, frozen=True):
     """What one task changed: the patch as text, and whether it is in the user's checkout."""
 
     task: str

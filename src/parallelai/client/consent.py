@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.client.addresses import USUAL, shown
 from parallelai.client.project import OpenProject
@@ -16,8 +17,7 @@ CANDIDATES = ("anthropic", "openai", "claude-code", "codex")
 """Registered engines that people have a key or a login for without any configuration."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """An engine that could do it, and what that would take. `usd` is None where no price is known.
 
     `address` is where it would ask, if its surroundings decide that and not its entry.

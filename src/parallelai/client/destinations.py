@@ -9,7 +9,8 @@ Where an engine has nothing left to do, nothing goes there, and nobody is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.client.addresses import shown
 from parallelai.engines.protocol import Engine
@@ -18,8 +19,7 @@ from parallelai.events import EnginesTaken, Event, RunCreated
 from parallelai.run.job import Job
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct):
     """Where a run's engines sent their requests so far, by engine. Of runs of old versions nothing is known."""
 
     addresses: dict[str, str] = field(default_factory=dict)
@@ -33,8 +33,7 @@ class Known:
                 self.addresses.update(taken.addresses)
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """An engine whose requests would go to another address. `is_written`: plan or config give the address."""
 
     engine: str
@@ -68,8 +67,7 @@ def moved(job: Job, known: Mapping[str, str]) -> list[Moved]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Yes:
+class Yes(Struct, frozen=True):
     """Who said that requests may go to another address.
 
     `named` are engines that this very call names, `just_now` addresses that the user just agreed to, by engine.

@@ -9,10 +9,12 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.client.absent import absent, named
 from parallelai.client.jobs import Builder, plan_name
@@ -45,8 +47,7 @@ from parallelai.run.job import Assignment, Job
 from parallelai.run.steps import CheckStep
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A plan without errors. `later` is what this version would refuse to carry out; `notes` are advice.
 
     `generated` says what the commands of `landing: {generated: …}` make of the project's files.
@@ -66,8 +67,7 @@ class Checked:
     assignments: Mapping[str, Assignment] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """What `plan propose` says: the plan with phases, or a first plan for the project; `yaml` is its text.
 
     `has_phases`: the plan had phases of its own, which the proposed ones leave out of account.
@@ -81,8 +81,7 @@ class Proposal:
     has_phases: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """What would be carried out (`--dry-run`, `plan show`); `plan` is as it was written, without config."""
 
     job: Job
@@ -93,8 +92,7 @@ class Preview:
         return self.job.graph
 
 
-@dataclass(frozen=True, slots=True)
-class Estimated:
+class Estimated(Struct, frozen=True):
     """A forecast, for how many slots it is, and the names of its phases."""
 
     forecast: Forecast

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from parallelai.client.in_checkout import document_of
 from parallelai.client.leave_given import with_leave
 from parallelai.client.not_running import not_running
@@ -63,8 +65,7 @@ class Resume(Protocol):
     def __call__(self, run: str, carry: CarryOut) -> Awaitable[RunDocument]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(Struct, frozen=True):
     """A line of `runs list`. `state` is running, paused, interrupted, by hand, or the run's outcome."""
 
     row: RunRow

@@ -8,9 +8,10 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from msgspec import Struct
 
 import parallelai
 from parallelai import processes
@@ -56,8 +57,7 @@ _LONGEST = 200
 """How much of a problem is shown, in characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """What `init` wrote, and what it found. `plan` is the first plan; paths are below the root."""
 
     files: tuple[str, ...]
@@ -66,8 +66,7 @@ class Made:
     plan: str = FIRST_PLAN
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A line of `config show`. `is_ignored`: nobody trusts the project's config, so it does not hold."""
 
     key: str
@@ -76,8 +75,7 @@ class Setting:
     is_ignored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Checkup:
+class Checkup(Struct, frozen=True):
     """One thing that `doctor` looked at. `state` is ok, note or wrong."""
 
     what: str

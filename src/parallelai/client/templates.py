@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from msgspec import Struct
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import NotFoundError, Problem, UsageError
@@ -38,8 +38,7 @@ checklist:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A template with its file. `file` is relative to the project where it lies in it, else absolute."""
 
     template: Template
@@ -55,8 +54,7 @@ class Found:
         return {**self.template.model_dump(mode="json", by_alias=True, exclude_none=True), "file": self.file}
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What was looked at, and all that is wrong."""
 
     files: tuple[str, ...]

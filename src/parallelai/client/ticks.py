@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.client.in_checkout import discarded
 from parallelai.client.jobs import plan_name
@@ -19,8 +20,7 @@ from parallelai.records import Outcome
 from parallelai.run.report import Report
 
 
-@dataclass(frozen=True, slots=True)
-class Ticks:
+class Ticks(Struct, frozen=True):
     """The tasks that are done, with their changes in the user's checkout; and the runs of those whose are not.
 
     `rows` are the tasks that are rows of a table, which has no boxes, and that it does not call done.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, get_args
+
+from msgspec import Struct, field
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
@@ -20,8 +21,7 @@ NO_MODEL = "-"
 _TYPES = (AttemptReserved.type, AttemptStarted.type, AttemptEnded.type)
 
 
-@dataclass(slots=True)
-class UsageRow:
+class UsageRow(Struct):
     """What the attempts of one engine, model, task, day or month used; failed ones count like all others.
 
     Sums are of what is known: `uncounted` attempts did not say their tokens, of `unpriced` ones nobody knows the
@@ -72,8 +72,7 @@ def _has_not_left(ended: AttemptEnded) -> bool:
     return ended.usage is None and not ended.calls and error is not None and error.kind == "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
+class UsageReport(Struct, frozen=True):
     """What was used, in rows. `dates` says by which clock days and months are told apart."""
 
     by: By
@@ -84,8 +83,7 @@ class UsageReport:
     schema: Literal["parallelai/usage/1"] = "parallelai/usage/1"
 
 
-@dataclass(slots=True)
-class Fold:
+class Fold(Struct):
     """Sums up the events of runs, one run after another."""
 
     by: By

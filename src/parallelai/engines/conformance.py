@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import get_args
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import (
     Answer,
@@ -36,8 +38,7 @@ AT_ONCE = 4
 """How many turns the check of parallel use starts together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """One check: its name, whether it was passed, and what was wrong (or why it was left out)."""
 
     check: str
@@ -45,8 +46,7 @@ class Verdict:
     said: str = ""
 
 
-@dataclass(slots=True)
-class CollectingPermit:
+class CollectingPermit(Struct):
     """A permit that is always there; it keeps how it was settled."""
 
     settled: list[Usage | None] = field(default_factory=list)
@@ -56,8 +56,7 @@ class CollectingPermit:
         self.settled.append(usage)
 
 
-@dataclass(slots=True)
-class CollectingPort:
+class CollectingPort(Struct):
     """A port that keeps what a turn says.
 
     It permits every call, brings `messages`, and answers every question with `answer`, or with its last

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, field
 
 from parallelai.errors import ConfigError, UsageError
 
@@ -37,8 +38,7 @@ class Analyzer(Protocol):
     def batch(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class EngineContext:
+class EngineContext(Struct, frozen=True):
     """The project that engines serve.
 
     `root` is absolute. `analyzers` are the configured tools by name; `trusted` says whether the user

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.engines.replies import parse_json
 from parallelai.engines.untrusted import safe_path
@@ -74,16 +75,14 @@ the project's root, as they were given. {"files": []} where nothing is to be cha
 """What a prompt says where an answer is to be a change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replacement:
+class Replacement(Struct, frozen=True):
     """`old`, which stands in the file exactly once, becomes `new`."""
 
     old: str
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileEdit:
+class FileEdit(Struct, frozen=True):
     """What becomes of a file: `content` is the whole of it, `edits` change parts; or it goes.
 
     `path` is relative, in POSIX form, and leads nowhere out; links on its way are for who writes it to refuse.

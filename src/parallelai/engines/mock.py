@@ -22,6 +22,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import (
     TUNED,
@@ -98,8 +100,7 @@ class Rule:
             raise ConfigError("a rule's `every` is at least 1 and its `latency` at least 0")
 
 
-@dataclass(slots=True)
-class _Counted:
+class _Counted(Struct):
     """How often a rule's task and attempt fitted, and how often the rule was taken."""
 
     rule: Rule

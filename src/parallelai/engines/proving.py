@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.conformance import CollectingPort, Verdict, conform, demand, judge
 from parallelai.engines.protocol import (
@@ -38,8 +40,7 @@ SLACK_SECONDS = 15.0
 Check = Callable[[Engine], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
+class Prompts(Struct, frozen=True):
     """What the engine is asked. `model` is one that no provider has."""
 
     answer: str = "Answer with the one word: ok"

@@ -10,8 +10,9 @@ import asyncio
 import difflib
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from parallelai import extensions
 from parallelai.engines.context import EngineContext
@@ -61,8 +62,7 @@ Origin = Literal["embedded", "installed", "configured", "given"]
 Maker = Callable[[str, "EngineEntry", EngineContext], Engine]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRow:
+class EngineRow(Struct, frozen=True):
     """A line of `engines list`.
 
     `state`: it can be used (ready), something of it is here but it cannot be used (found), or it is missing.

@@ -19,9 +19,11 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.protocol import (
@@ -108,8 +110,7 @@ def _key(question: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@dataclass(slots=True)
-class _Tape:
+class _Tape(Struct):
     """One request and what came back, in order; `position` is the next one to play."""
 
     question: dict[str, Any]

@@ -8,8 +8,9 @@ machine, else `analyzers`, which answers with findings only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
 
 from parallelai.engines.detection import LOCAL_SERVERS
 from parallelai.engines.protocol import Capabilities, Engine, OutputKind
@@ -45,8 +46,7 @@ class Engines(Protocol):
     def get(self, name: str) -> Engine: ...
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Struct, frozen=True):
     """What a route may look at. `files` are the task's paths, relative to the root."""
 
     kind: str | None = None
@@ -54,8 +54,7 @@ class About:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """The choice without `auto` and routes. `why` is the source of a named one, else auto and its reason."""
 
     choice: Choice

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct, field
 
 from parallelai.git.plumbing import Git, GitError, failure
 from parallelai.records import ConflictKind
@@ -41,16 +43,14 @@ _KINDS: dict[str, ConflictKind] = {
 _MODES = {"160000": "submodule"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One side of a conflicting path: its mode (`100644`) and the hash of its content."""
 
     mode: str
     blob: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted:
+class Conflicted(Struct, frozen=True):
     """A path that git could not merge: `stages` are 1 the base's, 2 ours, 3 theirs, as far as they have it."""
 
     path: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import Problem
 from parallelai.plan.files import Matcher, Tree, triage_safety
@@ -22,8 +23,7 @@ UNREAD = "unread-"
 """How the stand-in ids begin that a loader gives to what it could not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """What a plan may refer to besides itself; None is not checked."""
 
     engines: frozenset[str] | None = None

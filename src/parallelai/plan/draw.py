@@ -7,8 +7,9 @@ come after the same and before the same are drawn as one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from parallelai.plan.graph import TaskGraph, topological_order
 
@@ -16,8 +17,7 @@ MAX_BOXES = 200
 _ROWS_PER_STEP = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """What is drawn as one: `tasks` with `count` instances together; `before` are indices of boxes."""
 
     tasks: tuple[str, ...]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.errors import UsageError
 from parallelai.plan.chunks import chunk
@@ -76,8 +77,7 @@ def _placed(task: Task) -> Task:
     return task.model_copy(update={"files": None, "each": None})
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Struct, frozen=True):
     """One instance of a task before it is tied to others; `suffix` is what its id has after the task's."""
 
     suffix: str
@@ -88,8 +88,7 @@ _ONE = (_Item("", ()),)
 """Of a task that is about no file in particular: most are."""
 
 
-@dataclass(slots=True)
-class _Sieve:
+class _Sieve(Struct):
     """Selects files for tasks, looking at each file once."""
 
     tree: Tree

@@ -13,9 +13,10 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.plan.contents import Seen, content_digest, mark_of
@@ -56,8 +57,7 @@ class Tree(Protocol):
     def paths(self) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FileTree:
+class FileTree(Struct, frozen=True):
     """A listing that was made before."""
 
     root: Path

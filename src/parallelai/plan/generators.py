@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.plan.base import Model
 from parallelai.plan.fields import Command, Patterns
@@ -19,8 +20,7 @@ class Generator(Model):
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
-class MadeFiles:
+class MadeFiles(Struct, frozen=True):
     """What a command makes of the files that a project has now."""
 
     generator: Generator

@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 
@@ -35,8 +36,7 @@ _POSIX = {
 _STAR, _SLASH = "*", "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """One pattern, whose `source` is the expression that a path which it names itself matches.
 
     `literal` is that path where it has no wildcard and is anchored to the root, else None.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 Step = str | int
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """Where a value begins, where its key does, and the places of what is in it. From 1, in code points."""
 
     line: int
@@ -29,8 +29,7 @@ class Place:
         return (self.line, self.column)
 
 
-@dataclass(slots=True, eq=False)
-class Positions:
+class Positions(Struct, eq=False):
     """Where each value of a plan was written; empty for a plan that was not read from text.
 
     A path goes by canonical keys and indices, `("tasks", 3, "files")`; import aliases are found by the key

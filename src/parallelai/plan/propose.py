@@ -8,7 +8,8 @@ without an order get one, and what may run together does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.plan.graph import topological_order
 from parallelai.plan.model import Phase, Plan, Task
@@ -20,8 +21,7 @@ __all__ = ["Wave", "likely_shared", "waves", "with_phases"]
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Wave:
+class Wave(Struct, frozen=True):
     """A phase that is proposed: works that may run together. `why` says why they did not start earlier."""
 
     name: str

@@ -12,11 +12,11 @@ import math
 import os
 import re
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
+from msgspec import Struct, field
 
 from parallelai.errors import PlanError, Problem
 from parallelai.plan.positions import Place
@@ -58,8 +58,7 @@ class Refused(Exception):
         self.problem = problem
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """A file as plain data, where its values stand, what was wrong with it so far, and what was left out of it.
 
     `finished` says of a task list that all in it is done: `all 2 tasks are done`; it is empty of any other.
@@ -206,8 +205,7 @@ def _at(mark: Any) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(Struct):
     """A mapping or list that is being read. `count` is how many values are in it, aliases unfolded.
 
     `is_unkeyed`: the key that was read last is none; what stands at it is read, and dropped.

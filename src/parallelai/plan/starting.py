@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.plan import python_tests
@@ -37,8 +38,7 @@ _HEADER = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What one workstream would own: patterns, and the files that they select now. `size` is in bytes."""
 
     name: str
@@ -49,8 +49,7 @@ class Part:
     depends_on: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """A first plan, and the parts that its workstreams were made of, in the same order."""
 
     plan: Plan
@@ -163,8 +162,7 @@ def _by_kind(known: Mapping[str, int]) -> tuple[tuple[str, ...], tuple[str, ...]
     return tuple(tests), tuple(docs), code
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(Struct, frozen=True):
     """A folder that one part would own, without `apart`; `loose` are files that it owns by name instead."""
 
     folder: str

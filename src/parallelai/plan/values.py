@@ -11,8 +11,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.plan.patterns import refuse_braces
@@ -60,8 +61,7 @@ class Wrong(ValueError):
         self.next = next
 
 
-@dataclass(frozen=True, slots=True)
-class InHours:
+class InHours(Struct, frozen=True):
     """A duration that came in under a key whose bare numbers are hours."""
 
     value: Any

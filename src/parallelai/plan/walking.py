@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.plan.files import FileTree
 from parallelai.plan.patterns import Pattern, parse
@@ -44,8 +45,7 @@ def walk(root: Path) -> FileTree:
     return FileTree(root, tuple(sorted(found)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignores:
+class _Ignores(Struct, frozen=True):
     folder: str  # ends with `/`, or is empty
     patterns: tuple[Pattern, ...]  # the last one first
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.processes.confinement import Confinement, Mount
 
@@ -43,8 +44,7 @@ class Kind(Enum):
     WRITABLE = "writable"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """What differs from "all is readable": (path, kind), links followed, outer before inner.
 
     `temporary` is the private temporary folder; it is among the entries, too.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from msgspec import Struct
+
 from parallelai.errors import ProgramError
 from parallelai.processes.confinement import Confinement
 from parallelai.processes.confining import confine
@@ -55,8 +57,7 @@ class Program:
     on_active: Callable[[], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """What came of a program: exactly one of `exit` and `signal` is given.
 
     `seconds` is the main process's time. `is_truncated` says that output is missing in the middle of
@@ -76,8 +77,7 @@ class Completed:
     peak_memory_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A program made ready: `mark` is this launch's alone."""
 
     specification: Specification

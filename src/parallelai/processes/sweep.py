@@ -10,7 +10,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.processes import tree
 from parallelai.processes.temporary import sweep_folders
@@ -19,8 +20,7 @@ from parallelai.processes.walk import ask_to_end
 _STEP_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True):
     """A process that was ended because nobody owned it any more."""
 
     pid: int

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.processes import walk
 from parallelai.processes.environment import MARK
@@ -22,8 +23,7 @@ _STATE, _TIMES, _START = 0, slice(11, 15), 19  # fields of /proc/PID/stat, count
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(Struct, frozen=True):
     """A running process that carries a mark. `start` tells it from a later one of the same number."""
 
     pid: int

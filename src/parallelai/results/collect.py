@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from parallelai.records import Finding, FindingState, Reply, light_record
 from parallelai.results.identity import finding_id, lines_of, normalise_message, quote, squeeze
@@ -44,8 +46,7 @@ class Reported:
     is_elsewhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(Struct, frozen=True):
     """The findings of a run, ranked, and how many were dropped, by reason."""
 
     findings: tuple[Finding, ...]

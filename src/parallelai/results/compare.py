@@ -13,7 +13,8 @@ import sys
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.records import Finding, FindingState, Outcome, RunDocument, TaskResult
 from parallelai.results.identity import normalise_message, squeeze
@@ -29,8 +30,7 @@ Alike = Callable[[Finding, Finding], float]
 """How alike two findings are; 0 where they are not the same one."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPair:
+class TaskPair(Struct, frozen=True):
     """What became of a task in an earlier run and in a later one; None of a run that had no such task.
 
     `usd` is None where the cost is unknown, too.
@@ -42,8 +42,7 @@ class TaskPair:
     usd: tuple[float | None, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The findings of two runs, each ranked as its run had them, and their tasks, in plan order.
 
     `fixed` are the earlier run's that the later one no longer has, `new` the later one's that the earlier one

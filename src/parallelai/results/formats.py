@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
+
+from msgspec import Struct
 
 from parallelai import extensions
 from parallelai.errors import UsageError
@@ -29,8 +30,7 @@ def read_nothing(_file: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class RenderContext:
+class RenderContext(Struct, frozen=True):
     """What a format may know beside the document.
 
     `width` is in terminal cells. `read` gives a file's text by its path below `root`, None where it cannot be

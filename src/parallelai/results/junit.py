@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
+
+from msgspec import Struct
 
 from parallelai.records import Finding, Outcome, RunDocument, TaskResult
 from parallelai.results.formats import RenderContext
@@ -20,8 +21,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U0
 _ERRORS = (Outcome.FAILED, Outcome.BLOCKED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(Struct, frozen=True):
     """One test case; `kind` is `failure`, `error`, `skipped`, or empty for one that passed."""
 
     group: str

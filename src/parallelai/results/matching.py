@@ -18,7 +18,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 THRESHOLD = 0.24
 """How alike two findings of unknown places have to be. Fixed on one half of the reviews, tested on the other."""
@@ -50,8 +51,7 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 Vector = Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """What one reporter, or several in the same words, said of a matter in one file.
 
     `reporters` are who said it; two statements with one in common are never joined. `line` is None where the

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from parallelai.records import Finding
 from parallelai.results.identity import lines_of, split_lines, squeeze
@@ -43,8 +45,7 @@ class Place(NamedTuple):
     column: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """Findings with their places put right, in the order given, and how many were dropped, by reason."""
 
     findings: tuple[Finding, ...]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.records import Finding, Severity, Tier
 
@@ -29,8 +30,7 @@ _RECORD_SHARE = 0.5
 _EARLIER_CASES = 10  # a new reviewer is judged as if it had these many cases of everybody's average
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How many of a reviewer's findings held, and how many did not, when somebody looked again."""
 
     confirmed: int = 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.errors import CheckFailed, Unavailable, UsageError
 from parallelai.events import (
@@ -36,8 +37,7 @@ LEAST_OF_A_MARK = 7
 """How many digits of a mark have to be given."""
 
 
-@dataclass(slots=True)
-class Leave:
+class Leave(Struct):
     """What a run's events say.
 
     `given` are tasks that a person gave leave for, with the result that it was for; `lapsed` those that were done

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import Answer, Permit, Question, Workspace
 from parallelai.errors import Unavailable, UsageError
@@ -57,8 +58,7 @@ def option_for(is_allowed: bool, options: tuple[str, ...]) -> str:
     return wanted if wanted in options else next(iter(once), "deny")
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(Struct, frozen=True):
     question: Question
     answered: asyncio.Future[Answer]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import Capabilities
 from parallelai.errors import EngineError, ParallelAIError
@@ -21,8 +23,7 @@ from parallelai.run.report import Report
 from parallelai.store import RunWriter
 
 
-@dataclass(frozen=True, slots=True)
-class How:
+class How(Struct, frozen=True):
     """How a run came to its end: by which signal, if any, and whether a budget was reached."""
 
     signal: int | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import Message, Request
 from parallelai.engines.untrusted import shorten
@@ -54,8 +55,7 @@ MOST_SAID = 300
 """Characters of an error in a note."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What a task has taken in this process, and the replies that count."""
 
     attempts: int = 0
@@ -87,8 +87,7 @@ class Tally:
         self.good = {number: self.good[number] for number in sorted(self.good, key=places.__getitem__)}
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(Struct):
     """An attempt in flight. `number` is the scheduler's, `id.attempt` the journal's."""
 
     id: AttemptId

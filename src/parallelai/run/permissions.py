@@ -10,8 +10,9 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import Answer, LimitsEvent, Permit, Question
 from parallelai.errors import ParallelAIError, RateLimited
@@ -36,16 +37,14 @@ class LastGood(Protocol):
     def keep_limit(self, key: LimitKey, limit: int) -> None: ...
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """An attempt that waits for its turn."""
 
     tokens: float
     granted: asyncio.Future[Reservation]
 
 
-@dataclass(slots=True)
-class _Queue:
+class _Queue(Struct):
     """Who waits for a permit of one key, first come, first served."""
 
     waiting: deque[_Waiting] = field(default_factory=deque)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import Answer
 from parallelai.events import (
@@ -36,8 +37,7 @@ REJECTED = frozenset({Outcome.FAILED, Outcome.BLOCKED})
 """How a task ends whose replies were not good enough (a check failed): they are asked for again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """An attempt that gave a valid reply, with the fingerprint of all that the reply depends on."""
 
     attempt: int
@@ -46,8 +46,7 @@ class Answered:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(Struct, frozen=True):
     """An attempt that was cut off in its session, and the folder that it worked in."""
 
     attempt: int
@@ -57,8 +56,7 @@ class Interrupted:
     folder: str | None = None
 
 
-@dataclass(slots=True)
-class Prior:
+class Prior(Struct):
     """The facts of earlier processes of a run.
 
     `ended` are tasks that ended `ok`; `answered` are replies that were paid for, by task, whatever came after
@@ -128,8 +126,7 @@ def read(events: Iterable[Event]) -> Prior:
     return reader.prior
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(Struct):
     prior: Prior = field(default_factory=Prior)
     asked: dict[int, dict[str, Any]] = field(default_factory=dict)
     started: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai import processes
 from parallelai.errors import CheckFailed, EngineError, Internal, ParallelAIError, TimedOut, first_error
@@ -24,8 +25,7 @@ STAGES = {PERFORM: "working", "prepare": "preparing", "guard": "guarding", "chec
 """The stage that a task is in during a step (CONTRACTS §2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepContext:
+class StepContext(Struct, frozen=True):
     """Where a step works. `log` is a file for what its programs print."""
 
     run: str

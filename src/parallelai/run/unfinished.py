@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.events import AttemptEnded, AttemptReserved, Event, RunStarted, TaskStep
 from parallelai.run.report import Report
@@ -12,8 +13,7 @@ WAITING = ("waiting", "queued")
 """Stages in which nobody does anything for a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """A task that has not ended, and where it stands, in a few words.
 
     `is_at_work`: somebody does it, if anybody carries the run out; the others wait.

@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 from parallelai.engines.protocol import Request, Workspace
 from parallelai.errors import EngineError
 from parallelai.events import ChangeApplied, ChangeRefused
@@ -78,8 +80,7 @@ class Measured:
     unseen: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What an assistant is told between turns: `words` in a turn of their own, `aside` with the next one, if any.
 
     `untold` is what people said that it is not told, unless it has another turn after all. Where the attempt can go on

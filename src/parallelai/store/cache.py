@@ -14,9 +14,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from parallelai.events.writing import write_json
 from parallelai.records import Reply, from_json
@@ -95,8 +96,7 @@ class _Keys:
             self._known = None
 
 
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
+class CacheInfo(Struct, frozen=True):
     """How much there is."""
 
     entries: int

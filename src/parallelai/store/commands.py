@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import NotFoundError, UsageError
 from parallelai.records import utc_now
@@ -38,8 +39,7 @@ MAX_BYTES = 1024 * 1024
 _COLUMNS = 'seq, run, kind, args, "by", at, done_at, result'
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRow:
+class CommandRow(Struct, frozen=True):
     """One command. `done_at` and `result` are None until the run's owner has answered it."""
 
     seq: int

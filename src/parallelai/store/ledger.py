@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from msgspec import Struct
+
 from parallelai.errors import BusyError, UsageError
 from parallelai.records import utc_now
 from parallelai.store.database import Database
@@ -46,16 +48,14 @@ class Holder:
     ports: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(Struct, frozen=True):
     """What the machine has to give: heavy slots, and memory in bytes."""
 
     heavy: int
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Struct, frozen=True):
     """What the ledger has to ask the machine.
 
     `is_alive`: whether a holder's process runs; `is_registered`: whether its workstream is unfinished;

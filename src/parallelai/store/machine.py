@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from parallelai.config import machine_path
 from parallelai.records import LimitKey, utc_now
@@ -20,8 +21,7 @@ _CONSENTS = "{} FROM consent WHERE engine = ?1 OR substr(engine, 1, length(?1) +
 """The rows of an engine: its name, or its name and an address with a space between them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(Struct, frozen=True):
     """Content that may run commands: the file or project `path`, as long as its digest is this one."""
 
     path: str

@@ -9,8 +9,10 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.events import (
     AttemptEnded,
@@ -52,8 +54,7 @@ class RunRow:
     events: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRow:
+class TaskRow(Struct, frozen=True):
     """One task's state in a run: `status` is None until it ended, `stage` as in CONTRACTS §2."""
 
     id: str
@@ -66,8 +67,7 @@ class TaskRow:
     ended_at: str | None
 
 
-@dataclass(slots=True)
-class TaskState:
+class TaskState(Struct):
     """A row of `tasks` while it is folded. `measured`: seconds of a real ok attempt."""
 
     position: int
@@ -82,8 +82,7 @@ class TaskState:
     is_cached: bool = False
 
 
-@dataclass(slots=True)
-class RunState:
+class RunState(Struct):
     """A row of `runs` with its tasks while they are folded; `dirty` are the tasks to be stored."""
 
     id: str

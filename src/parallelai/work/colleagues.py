@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.events import (
@@ -51,8 +52,7 @@ NOTE_CHARACTERS = 4000
 """How much of what one workstream says at its end the others are told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """What came of a pause between turns: for whom it was, and the conflict with the target to put right now."""
 
     waited: Waited = NOT_WAITED

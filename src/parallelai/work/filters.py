@@ -16,8 +16,9 @@ import os
 import re
 import shlex
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai import processes
 from parallelai.engines.confining import confinement
@@ -49,8 +50,7 @@ _WRITE_NO_FILE = frozenset(
 _LOGINS = ("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "GIT_ASKPASS", "SSH_ASKPASS")
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """Where filters run. Paths are absolute; `path` is the top, `temporary` theirs alone.
 
     `users` is the top of the user's own checkout; `readable` is seen wherever it lies, `hidden` is not.

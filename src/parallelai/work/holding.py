@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import Answer, Question
 from parallelai.errors import Unavailable
@@ -47,8 +48,7 @@ Check = Callable[[Collection[str]], bool]
 """Whether a workstream need not be woken, by those that it should wait for now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waited:
+class Waited(Struct, frozen=True):
     """For whom a workstream waited: those that landed, and those that ended without. Both may be empty."""
 
     landed: tuple[str, ...] = ()

@@ -29,10 +29,10 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+from msgspec import Struct, field
 
 from parallelai.plan.model import Needs
 from parallelai.processes import tree
@@ -58,8 +58,7 @@ _PLACES = (
 _NO_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What one workspace holds. `env` is what it sees of it; `memory` is its share in bytes, None without one.
 
     `project` is the folder of its project, or its state folder where `state.path` moved that.

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from parallelai.errors import GateFailed, ParallelAIError
 from parallelai.git.repository import Repository
 from parallelai.plan import model
@@ -53,8 +55,7 @@ class Ports:
     choose: Ask | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """Where landings happen. `folder` is the run's, `hidden` what no gate may see; `is_tried`: nothing is to last."""
 
     repository: Repository

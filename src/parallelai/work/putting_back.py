@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.repository import Repository, open_repository
 from parallelai.processes.temporary import temporary_folder
@@ -14,8 +16,7 @@ from parallelai.work.streams.record import KeptOut, Stream
 from parallelai.work.streams.registry import Streams
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Struct, frozen=True):
     """The patch, from the root, that holds what was kept out of some files, and whether it is in the worktree now."""
 
     patch: str

@@ -13,8 +13,9 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai import processes
 from parallelai.engines.protocol import Request
@@ -47,8 +48,7 @@ MOST_TOLD = 6
 """Turns that a room gives an assistant in one attempt: who always asks for more is not answered for ever."""
 
 
-@dataclass(slots=True)
-class _Course:
+class _Course(Struct):
     """Where one workstream is while the run lives."""
 
     told: int = 0

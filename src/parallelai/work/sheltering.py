@@ -15,8 +15,9 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai import processes
 from parallelai.processes.removing import remove
@@ -41,8 +42,7 @@ _MODULES = "modules"
 _COPIED = ("commondir", "gitdir", "config.worktree", "info/sparse-checkout", "index")
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """What a sandbox's git says that it did not say at first.
 
     Attributes:
@@ -54,8 +54,7 @@ class Left:
     is_touched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Shelter:
+class Shelter(Struct, frozen=True):
     """Where the sandbox of one workstream writes what its git needs.
 
     Attributes:

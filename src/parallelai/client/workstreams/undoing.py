@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.client.workstreams.landable import finished
 from parallelai.errors import NotFoundError, UsageError
@@ -20,8 +22,7 @@ _MOST_NAMED = 10
 _TRIES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Workstreams that are taken back by one commit; `part` is the tip of one whose merge is within a batch."""
 
     streams: tuple[Stream, ...]

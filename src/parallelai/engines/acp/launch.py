@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from parallelai.engines.acp.report import Reporter
 from parallelai.processes import Program
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """How an agent is started for a turn.
 
     `settings` is a document for a file that the variable `settings_env` names. `session_model` is to be set by

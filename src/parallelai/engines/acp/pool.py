@@ -6,8 +6,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.engines.acp import report as acp_report
 from parallelai.engines.acp.agent import Agent
@@ -24,15 +26,13 @@ START_SECONDS = 120.0
 """How long an agent may take to shake hands; the slowest that was seen took 4 s alone, 30 s among eight."""
 
 
-@dataclass(slots=True)
-class _Shared:
+class _Shared(Struct):
     agent: Agent
     folder: Path
     users: int = 0
 
 
-@dataclass(slots=True)
-class Pool:
+class Pool(Struct):
     """Starts agents and ends them. `costs` are the dollars of sessions as their agents last reported them."""
 
     costs: OrderedDict[str, float] = field(default_factory=OrderedDict)

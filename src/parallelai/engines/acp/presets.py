@@ -9,8 +9,9 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.engines.acp import reporters as acp_reporters
 from parallelai.engines.acp.report import Reporter
@@ -19,8 +20,7 @@ from parallelai.engines.planted import read_plain
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """One agent. All of it is data of this package, nothing of a stranger.
 
     Attributes:
@@ -68,8 +68,7 @@ class Preset:
     reports: Reporter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What an entry asks of an agent. `key_env` is the variable that the key is handed over in."""
 
     model: str | None = None

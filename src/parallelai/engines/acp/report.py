@@ -12,9 +12,10 @@ import functools
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.planted import read_plain
 from parallelai.records import Usage
@@ -32,8 +33,7 @@ _MISSHAPEN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One call of an agent's to its model, as its report has it.
 
     Attributes:
@@ -55,8 +55,7 @@ class Call:
     is_brief: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """What one answer took. `answer` is its own id, by which it is told from the others of its session."""
 
     session: str
@@ -65,8 +64,7 @@ class Spent:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Reporter:
+class Reporter(Struct, frozen=True):
     """How an agent is made to report, and what it then writes.
 
     Attributes:

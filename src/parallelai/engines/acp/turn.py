@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.engines.acp.updates import Updates, names_places
 from parallelai.engines.protocol import Answer, EngineEvent, Port, Question, TextEvent, UsageEvent
@@ -211,8 +212,7 @@ def _is_inside(place: str, top: str) -> bool:
     return real == top or real.startswith(f"{top.rstrip('/')}/")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """What is answered to a permission request: the id of an option, None for `cancelled`."""
 
     option: str | None

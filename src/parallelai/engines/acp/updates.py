@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import EngineEvent, FilesEvent, PlanEvent, TextEvent, ToolEvent
 from parallelai.engines.untrusted import clean, money, safe_path, shorten
@@ -31,8 +33,7 @@ _EDITS = frozenset({"edit", "delete", "move"})
 _PLACE_NAMES = ("path", "file", "filename", "directory", "dir")
 
 
-@dataclass(slots=True)
-class _Tool:
+class _Tool(Struct):
     name: str
     kind: str
     args: Mapping[str, Any]
@@ -41,8 +42,7 @@ class _Tool:
     is_ended: bool = False
 
 
-@dataclass(slots=True)
-class Updates:
+class Updates(Struct):
     """One turn's reports. `root` is the absolute folder that paths are made relative to.
 
     `usd` is the session's whole cost as last reported, `metered` the tokens that updates themselves carried.

@@ -14,8 +14,9 @@ import asyncio
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from parallelai.engines.analyzers.ruff import GONE, NOT_PYTHON, Bounds, Checked, Ruff, find_ruff, find_version
 from parallelai.engines.analyzers.sarif_tools import run_tools
@@ -38,8 +39,7 @@ _NOT_UTF8 = "its name is not UTF-8"
 _ROOT_NOT_UTF8 = "the name of the project's folder is not UTF-8"
 
 
-@dataclass(slots=True)
-class _Files:
+class _Files(Struct):
     """A request's files: the names of those to look at, by absolute path, and notes on the others."""
 
     names: dict[str, str] = field(default_factory=dict)

@@ -18,10 +18,12 @@ import os
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct, field
 
 from parallelai.engines.analyzers.ruff_output import (
     Located,
@@ -107,8 +109,7 @@ def find_version() -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """The limits of one turn: when it must be over (the loop's time), and what processes are marked with."""
 
     deadline: float
@@ -120,8 +121,7 @@ class Bounds:
         return self.deadline - asyncio.get_running_loop().time()
 
 
-@dataclass(slots=True)
-class Checked:
+class Checked(Struct):
     """What came of files: each absolute path ends in exactly one of `covered`, `skipped` and `failed`."""
 
     findings: list[Finding] = field(default_factory=list)

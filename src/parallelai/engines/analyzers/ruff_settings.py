@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Struct
+
 NAMES = (".ruff.toml", "ruff.toml", "pyproject.toml")
 """The settings files that Ruff looks for in a folder, in its order."""
 MAX_BYTES = 1024 * 1024
@@ -37,8 +39,7 @@ _INCLUDES = frozenset({"include", "extend-include"})
 _EXCLUDES = frozenset({"exclude", "extend-exclude"})
 
 
-@dataclass(frozen=True, slots=True)
-class SecurityRule:
+class SecurityRule(Struct, frozen=True):
     """A rule of Ruff's family `S`. `category` is empty in versions that have none."""
 
     code: str
@@ -46,8 +47,7 @@ class SecurityRule:
     category: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """The rule selection of one settings file: what it selects and ignores."""
 
     selected: tuple[str, ...] = ()
@@ -119,16 +119,14 @@ def _may_be_security(selector: str) -> bool:
     return selector == "ALL" or _SECURITY.match(selector) is not None or _CODE.match(selector) is None
 
 
-@dataclass(frozen=True, slots=True)
-class _Unread:
+class _Unread(Struct, frozen=True):
     """Why a file could not be read. `is_unsafe`: Ruff must not try either."""
 
     why: str
     is_unsafe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
+class _Places(Struct, frozen=True):
     """The nearest `pyproject.toml` that is a pipe, a device, huge (Ruff reads each of them); the nearest settings."""
 
     unsafe: str | None

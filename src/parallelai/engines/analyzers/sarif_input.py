@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct, field
 
 from parallelai.engines.untrusted import MAX_FIELD_CHARS, MAX_LINE, clean, safe_path, shorten
 from parallelai.errors import Invalid
@@ -38,8 +39,7 @@ _MAX_DEPTH = 5
 _MAX_NOTES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class SarifReport:
+class SarifReport(Struct, frozen=True):
     """What a document said.
 
     `left_out` counts results without a usable place in the project; `suppressed` those that the tool itself
@@ -52,8 +52,7 @@ class SarifReport:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """One `run` of the document, with what its results refer to by number."""
 
     data: Mapping[str, Any]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.analyzers.ruff import Bounds, Checked
 from parallelai.engines.analyzers.sarif_input import SarifReport, read_report
@@ -24,8 +25,7 @@ from parallelai.processes import Completed, Program, environment, run
 MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     name: str
     command: tuple[str, ...]
     files: tuple[str, ...]

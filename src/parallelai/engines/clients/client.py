@@ -12,9 +12,10 @@ import dataclasses
 import re
 import signal
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai.engines.clients.errors import judge
 from parallelai.engines.own_folders import package_version
@@ -46,8 +47,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+[\w.+-]*")
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """A client's question: `id` is its own, `data` what its answer must repeat."""
 
     id: str

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec import Struct
+
 from parallelai.engines.clients.client import Voice, check_end, converse, installation, is_session, version_of
 from parallelai.engines.clients.home import Home, Look, look, take_back
 from parallelai.engines.confining import confinement
@@ -68,8 +70,7 @@ USUAL_TURN = Counts(100_000, 80_000, 2_000)
 """The tokens of a turn, before any was measured: several calls, which read most of the same again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """Where a client keeps its login: `folder` below HOME, or what `variable` names.
 
     `beside` are files of HOME that it reads, too. `obeyed`, `own` and `state` are those of `client_home.Home`.
@@ -85,8 +86,7 @@ class Login:
     variables: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """A client, as data. `provider` and `address` are where its models and prices are looked up."""
 
     use: str

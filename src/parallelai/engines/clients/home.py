@@ -10,8 +10,9 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.engines.untrusted import clean, shorten
 from parallelai.errors import Unavailable
@@ -25,8 +26,7 @@ MAX_FILE_BYTES = 512 * 1024
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """Where one client keeps its things.
 
     `obeyed` are names below `folder` of what it runs or obeys; `own` are those below them that it writes
@@ -52,8 +52,7 @@ class Home:
         return tuple(str(self.folder / name) for name in names if os.path.lexists(self.folder / name))
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What was there: each file as (kind and mode, size, time of change), with the content of small ones."""
 
     entries: dict[str, tuple[int, int, int]]

@@ -6,9 +6,11 @@ An argv, an environment, a way for the prompt, and a reader of what it prints, b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from parallelai.engines.untrusted import money
 from parallelai.records import Usage
@@ -42,8 +44,7 @@ class Reader(Protocol):
         """Say what it has taken so far; None where that is unknown. Of one that fails or is ended, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What an entry and a request ask for. `files` are relative to the folder that it works in."""
 
     prompt: str
@@ -55,8 +56,7 @@ class Wanted:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A ready-made command.
 
     Attributes:

@@ -12,9 +12,10 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from parallelai.engines.context import EngineContext, refuse_unused
 from parallelai.engines.edits import CHANGE_SHAPE, check_fit, edits_of, edits_to_data
@@ -100,8 +101,7 @@ _ANSWERS: frozenset[OutputKind] = frozenset({"text", "findings", "schema", "chan
 _KEY_HEADERS = {"bearer": "Authorization", "api-key": "api-key", "x-api-key": "x-api-key"}
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """One turn under way: what it may use, and what it has taken."""
 
     request: Request

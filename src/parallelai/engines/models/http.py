@@ -11,9 +11,10 @@ import os
 import ssl
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from parallelai.engines.loopback import is_loopback
 from parallelai.errors import EngineError, Internal, Invalid, Rejected, TimedOut, Transient, Unavailable
@@ -32,8 +33,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 Take = Callable[[bytes], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a server said. `headers` are read without regard to case; `body` is empty where it was streamed."""
 
     status: int
@@ -83,8 +83,7 @@ def ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """A session, the generator that keeps it open, and the proxy that the environment named at its start."""
 
     keeper: AsyncGenerator[aiohttp.ClientSession]

@@ -7,8 +7,9 @@ fetched.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from parallelai.engines.models.wire.records import Counts
 from parallelai.records import CostBasis, Usage
@@ -25,8 +26,7 @@ def tokens_of(*texts: str | None) -> int:
     return sum(len(text) for text in texts if text) // CHARACTERS_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
-class Pricing:
+class Pricing(Struct, frozen=True):
     """How the calls of one engine are priced.
 
     `price` is the entry's; `is_free`: a server on this machine without a price; `address` is where the table

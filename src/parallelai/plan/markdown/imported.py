@@ -7,8 +7,9 @@ like a template is no template. Tasks that are done are left out, and said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import PlanError, Problem
 from parallelai.plan.markdown.details import LISTS, OWNING, Detail, is_none, literal, parts, single, slug
@@ -61,8 +62,7 @@ def _found(text: str, file: str) -> Found:
     return entries(outline(text, file))
 
 
-@dataclass(slots=True)
-class _Writer:
+class _Writer(Struct):
     """Writes tasks as data and places, side by side."""
 
     file: str

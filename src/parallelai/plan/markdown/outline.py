@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct, field
 
 from parallelai.errors import PlanError, Problem
 from parallelai.plan.markdown.checkboxes import BOX, Broken, broken_item, broken_line
@@ -49,8 +50,7 @@ class Slip(NamedTuple):
     next: str
 
 
-@dataclass(slots=True)
-class Item:
+class Item(Struct):
     """An item of a list. `box` says whether its checkbox is ticked, None if it has none.
 
     `pieces` are the lines of its first paragraph, without marker and box; `blocks` is what follows in it; `number`
@@ -65,8 +65,7 @@ class Item:
     blocks: list[Block] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """A paragraph (`pieces`), a list (`items`), or anything else, of which only the lines are known.
 
     A table has its lines as `rows`, the header first, without the line of dashes.
@@ -79,8 +78,7 @@ class Block:
     rows: list[Piece] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Section:
+class Section(Struct):
     """A heading, with its box if it has one, and what is between it and the next; level 0 is before the first."""
 
     level: int
@@ -89,8 +87,7 @@ class Section:
     blocks: list[Block] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(Struct, frozen=True):
     """All sections in order, the lines of the text, and the checkboxes that are none."""
 
     lines: Sequence[str]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.plan.markdown.checkboxes import BOX
 from parallelai.plan.markdown.details import KEYS, Detail, is_none, key_of, single, slug
@@ -40,8 +41,7 @@ _TICKED = re.compile(
 )
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Struct):
     """A task of a table: `title` as it is written, `details` with their further lines, other cells as `text`."""
 
     title: Piece
@@ -53,8 +53,7 @@ class Row:
     slips: list[Slip] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """What the columns of a table are: keys, or the header's own words where that is no detail; `title` is one."""
 
     names: Sequence[Piece]

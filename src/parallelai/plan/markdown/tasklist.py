@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
+
+from msgspec import Struct, field
 
 from parallelai.plan.markdown import tables
 from parallelai.plan.markdown.details import Detail, first_text, key_of, of_line, single, slug, within
@@ -51,8 +52,7 @@ _LONGEST_HEADING = 500
 """A longer one does not say that it is a task."""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A task of the list, at `place`: line and column, from 1.
 
     `title` is what it is called, `name` its first line; `details` are its keys with their values, in their order.
@@ -84,8 +84,7 @@ class Entry:
         return next((detail.value for detail, _ in self.details if detail.key == key), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The tasks of a list, also those that are done, each with an id of its own; and what is written wrong in it.
 
     `skipped` are the tables that were not read: those of tasks beside other tasks, any where no task is. `lacking`

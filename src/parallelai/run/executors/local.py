@@ -9,7 +9,8 @@ import functools
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import (
     Answer,
@@ -55,8 +56,7 @@ LEAST_STARTS = 2
 """So many programs may start up at once on the smallest machine; on others one for each core."""
 
 
-@dataclass(slots=True)
-class _Clock:
+class _Clock(Struct):
     """The two time-outs of one attempt. Waits for permits and for answers do not count."""
 
     wall: asyncio.Timeout  # without an end, until `arm`
@@ -133,8 +133,7 @@ class _Clock:
             await asyncio.sleep(max(left, 0.05) if self.tools <= 0 else min(seconds, 1.0))
 
 
-@dataclass(slots=True)
-class _Port:
+class _Port(Struct):
     """How an attempt talks to the run (`attempt.AttemptPort`)."""
 
     id: AttemptId

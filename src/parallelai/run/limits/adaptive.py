@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.run.limits.noise import FASTER, Noise, Ticket
 from parallelai.run.limits.pace import Pace, Sent
@@ -18,8 +19,7 @@ _FADE = 0.97
 _SURE = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """One call, as both paces saw it go out."""
 
     at: float

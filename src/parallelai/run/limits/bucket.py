@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import LimitWindow
 
@@ -18,8 +19,7 @@ _PLENTY = 0.5  # of the capacity
 _RISE = 0.15  # of what a header tells more than was thought: it may come from a call that was late
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Where a bucket stood after a call went out, and how much had been corrected until then."""
 
     at: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from parallelai.engines.protocol import LimitsEvent
 from parallelai.run.limits.adaptive import Adaptive, Taken
 from parallelai.run.limits.bucket import Bucket, Mark
@@ -22,8 +24,7 @@ _FADE = 0.98
 _SMOOTH = 0.05
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(Struct):
     """A call in flight: the tokens that were reserved for it. Settled once."""
 
     tokens: float

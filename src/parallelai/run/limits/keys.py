@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.engines.loopback import is_loopback
 from parallelai.engines.protocol import LimitsEvent
@@ -19,8 +20,7 @@ TOLD_CHANGE = 0.25
 """Smaller changes of a pace are not told."""
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """What was last said of a key. `value` is calls at once."""
 
     value: int
@@ -28,8 +28,7 @@ class _Told:
     kind: str = ""
 
 
-@dataclass(slots=True)
-class Keys:
+class Keys(Struct):
     """The limits of one run, by key.
 
     Args:

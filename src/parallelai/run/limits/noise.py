@@ -10,7 +10,8 @@ more is refused than then (Page's CUSUM): the limit itself has fallen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PACED_SHARE = 0.04
 """What pacing costs by itself: a refusal in 25 to 30 calls."""
@@ -29,8 +30,7 @@ _AT_LEAST = 1.05  # times the least speed
 _DROP, _BELIEVED = 1.25, 6.0  # how far the limit may have fallen, and the score at which that is believed
 
 
-@dataclass(slots=True)
-class Window:
+class Window(Struct):
     """Calls that went out one after the other, and how many of them were refused so far."""
 
     began: float = 0.0
@@ -49,8 +49,7 @@ class Window:
         return self.sent / max(self.ended - self.began, 1e-3)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """One call: its window, and whether it went out at the least speed."""
 
     window: Window

@@ -13,7 +13,8 @@ the measurement and the speed at which the refusal came; how far these two are a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LEAST_CALLS = 4.0
 """A stretch between two refusals with fewer calls than this measures nothing."""
@@ -44,8 +45,7 @@ _BURST_SECONDS = 2.0  # how much of the rate an idle time may save up,
 _BURST_VARIANCE = 0.05  # once it is known so well
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """Where a pace stood when a call went out: `total` is what had gone out before it."""
 
     at: float

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from parallelai.engines.protocol import Estimate
 from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage, light_record
@@ -30,8 +31,7 @@ class Budget(Protocol):
     def time(self) -> float | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """A `Budget` without anything to validate; also, as `spent`, what was used so far."""
 
     usd: float | None = None
@@ -39,16 +39,14 @@ class Allowance:
     time: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One engine of a choice, and the limit that its calls count for."""
 
     engine: str
     key: LimitKey
 
 
-@dataclass(frozen=True, slots=True)
-class RoleLimit:
+class RoleLimit(Struct, frozen=True):
     """At most `parallel` attempts of the tasks of a role are in flight at once."""
 
     role: str
@@ -119,8 +117,7 @@ class AttemptResult(NamedTuple):
     is_alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """Where a run stands, in numbers of tasks; `in_flight` counts attempts and steps.
 
     `ready` could start, `waiting` wait for dependencies or for a time, `working` have begun. `limit_bound` is

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
+
+from msgspec import Struct, field
 
 from parallelai.records import LimitKey
 from parallelai.run.scheduling.nodes import Allowance, Budget
@@ -20,8 +21,7 @@ def utc_text(now: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How a run is carried out.
 
     `parallel` is the ceiling of what is in flight, `concurrency` that of an engine, `phase_parallel` that of

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.run.workspaces import Applied, Written
 from parallelai.work.checkout.changes import Before, writes_for
@@ -69,8 +70,7 @@ def beyond(known: Written, task: str) -> dict[str, frozenset[str | None]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How an applied change lies in the checkout now: the files that are again as before it, and those edited since.
 
     `is_gone`: nothing of it is there any more.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import Git, GitError
 from parallelai.processes.temporary import temporary_folder
@@ -22,8 +23,7 @@ _LINK = b"120000"
 _NOTHING = b"000000"
 
 
-@dataclass(frozen=True, slots=True)
-class _Difference:
+class _Difference(Struct, frozen=True):
     """A path in two trees: git's mode and blob on each side, None where there is nothing."""
 
     path: str
@@ -31,8 +31,7 @@ class _Difference:
     after: tuple[bytes, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(Struct, frozen=True):
     """That a change was applied before, in hashes by path.
 
     `found` is what it was written over, `beyond` what later changes of the run made of it.

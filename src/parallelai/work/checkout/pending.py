@@ -21,14 +21,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from msgspec import Struct
+
 from parallelai.work.checkout.placing import Content, NotWritten, check
 
 APPLYING, DONE = "applying", "done"
 _RECORD, _STATE = "record.json", "state"
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """One path: what lies there, and what is to; None is nothing."""
 
     path: str

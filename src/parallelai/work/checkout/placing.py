@@ -12,8 +12,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError
 from parallelai.git.paths import is_gits_own
@@ -37,8 +38,7 @@ class BehindLink(NotWritten):
     """A folder on the way to a path is a link: for git nothing is there, and nothing may be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """What lies at a path: a file's bytes and permission bits, or a link's target."""
 
     data: bytes

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import StoreError
 from parallelai.records import ConflictFile, ConflictPair, ConflictPlace
@@ -25,8 +27,7 @@ MOST_BYTES = 20_000_000
 NAME = "conflicts.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """Two sides to compare; `is_target` says that `b` is the target."""
 
     a: Head

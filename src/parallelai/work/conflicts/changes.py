@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from parallelai.git.plumbing import Git
 
 MOST_LINES = 20_000
@@ -22,8 +24,7 @@ _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _HEAD = re.compile(rb"[0-9a-f]{40,64} [0-9a-f]{40,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One changed file: modes (`000000` where there is none) and hashes of content before and after."""
 
     path: str
@@ -52,8 +53,7 @@ class Changes:
         return frozenset(above for path in new for above in parents(path))
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
+class Hunk(Struct, frozen=True):
     """Lines that were replaced: half-open ranges of lines from 0, before and after; either may be empty."""
 
     old: tuple[int, int]

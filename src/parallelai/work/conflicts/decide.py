@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from msgspec import Struct
+
 from parallelai.records import ConflictClass, ConflictPlace
 from parallelai.work.conflicts.changes import Hunk
 from parallelai.work.conflicts.logic import names_defined
@@ -30,8 +32,7 @@ class Version:
     is_known: bool = False  # whether its language is
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(Struct, frozen=True):
     """What both sides do to one file: places where they touch, what is defined there, the class, the distance.
 
     `gap` is the number of unchanged lines between the nearest two changes, 0 where they touch; None where one

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.git.merging import Conflicted, Merged
 from parallelai.git.plumbing import Git, GitError
@@ -194,8 +195,7 @@ class Judging:
         return self._owned[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     """One pair with what each side changed; `answer` is git's where it cannot merge them."""
 
     subject: Subject

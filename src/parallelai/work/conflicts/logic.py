@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from msgspec import Struct
+
 from parallelai.work.conflicts.changes import Patch
 from parallelai.work.conflicts.imports import Imported, reach, wanted_from
 from parallelai.work.conflicts.naming import imports_from, known_as, owner_in
@@ -65,8 +67,7 @@ class Broken:
         return self.name.rpartition(".")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Clash:
+class Clash(Struct, frozen=True):
     """A broken definition, and the use of it that the other side added.
 
     `is_named`: the use says from which file it wants the name, so that what else defines it matters only where it
@@ -80,8 +81,7 @@ class Clash:
     module: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """A file of the other side that may use what is gone.
 
     Attributes:
@@ -260,8 +260,7 @@ def clashes(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Struct, frozen=True):
     """Whether a use says itself from which file it wants a name, and by which of Python's modules."""
 
     is_named: bool = False

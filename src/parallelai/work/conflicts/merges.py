@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from parallelai.git import ancestry, merging
 from parallelai.git.attributes import Attributes
@@ -23,8 +25,7 @@ TOGETHER = 500
 """Merges of one process at most: what it writes is in memory until it ends."""
 
 
-@dataclass(slots=True)
-class Count:
+class Count(Struct):
     """What the last look cost: pairs that were asked about anew, and merges that were done for them."""
 
     pairs: int = 0

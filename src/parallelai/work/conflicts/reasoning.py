@@ -8,9 +8,10 @@ newly name it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
+
+from msgspec import Struct, field
 
 from parallelai.work.conflicts.changes import Changes, Patch, Row
 from parallelai.work.conflicts.imports import Imported, is_about
@@ -36,8 +37,7 @@ MOST_USERS = 10
 _PACKAGES = {"go", "java"}
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """What one side changed, and the names on its changed lines, by file.
 
     `defined` are names that its added lines define; `gone` are broken definitions, by bare name, once they have
@@ -55,8 +55,7 @@ class Side:
     gone: dict[str, list[Broken]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """A clash, and which side (0 or 1) broke what the other uses."""
 
     breaker: int

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from parallelai.work.conflicts.decide import Meeting
 
 NOTEWORTHY = 0.02
@@ -28,8 +30,7 @@ MOST_LATENT = 50
 """Of a side, files that it changed, and files that usually change with one, which count."""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """How often files changed lately, alone and together, in how many commits."""
 
     commits: int = 0

@@ -7,7 +7,8 @@ through leases and dependencies. So there is always somebody who can go on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.plan.fields import Reaction
 from parallelai.plan.model import Conflicts, Workstream
@@ -18,8 +19,7 @@ from parallelai.work.landing.records import Candidate
 MOST_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where the workstreams of a run stand.
 
     Attributes:

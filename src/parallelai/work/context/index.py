@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.plumbing import Git
@@ -45,8 +46,7 @@ _NO_NAMES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
+class Indexed(Struct, frozen=True):
     """What a file defines and uses, as bare names. `path` is below the root."""
 
     path: str
@@ -54,8 +54,7 @@ class Indexed:
     words: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A file of a tree, and the hash of its content."""
 
     path: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.engines.models.prices import CHARACTERS_PER_TOKEN
 from parallelai.work.context.ranking import Ranked
@@ -15,8 +16,7 @@ _OWN_SHARE = 0.5
 """How much of the room what is owned takes at most, while there is something else to show."""
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(Struct, frozen=True):
     """A definition as it is shown: `name` is dotted within its file, `line` counts from 1."""
 
     name: str
@@ -24,8 +24,7 @@ class Symbol:
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(Struct, frozen=True):
     path: str
     line: int
     text: str

@@ -11,8 +11,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.work.context.index import Indexed
 
@@ -34,8 +35,7 @@ _INDEXES = frozenset({"__init__", "index", "mod", "lib", "main"})
 _TESTS = re.compile(r"(?:^|/)(?:tests?|specs?|__tests__)/|(?:^|/)test_[^/]*$|[._-](?:test|spec)s?\.\w+$")
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Struct, frozen=True):
     """What a workstream is about: paths that it owns, that are interfaces, that are to be read; words of its task."""
 
     owned: frozenset[str] = frozenset()
@@ -44,8 +44,7 @@ class About:
     words: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(Struct, frozen=True):
     """A definition that matters: its bare name and its file."""
 
     path: str

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from parallelai.engines.models.prices import tokens_of
 from parallelai.plan.prompt import fenced
 from parallelai.work.streams.record import Rules
@@ -48,8 +50,7 @@ after the tests have passed.
   decisions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """A workstream of the plan, as all of them see it. `contracts` are the files that others build on."""
 
     name: str
@@ -67,8 +68,7 @@ class Convention:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """What somebody else said: data, never an instruction, but for a `word`.
 
     `kind`: how another workstream describes what it finished, how a conflict was settled, a message; or a word of
@@ -112,16 +112,14 @@ class Inputs:
     symbols: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part of a context and about how many tokens it has."""
 
     name: str
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What an assistant is told. The first `shared` characters are the same for all workstreams of the plan."""
 
     text: str

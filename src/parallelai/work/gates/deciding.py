@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from parallelai.work.gates.commands import Result
 
@@ -16,8 +17,7 @@ BaseState = Literal["green", "red", "blind"]
 """Of a base: `red` has failures by test, to compare with; `blind` fails, and nobody can say what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """Whether one gate lets a tree land, and why not (`why` goes on after the gate's name)."""
 
     ok: bool

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
+
+from msgspec import Struct
 
 from parallelai.errors import EngineError, ParallelAIError, Unavailable
 from parallelai.events import GateEnded, GateStarted
@@ -36,8 +37,7 @@ class ReviewRunner(Protocol):
     async def __call__(self, base: str, commit: str, gate: model.ReviewGate) -> tuple[int, str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """What one gate came to: `ok`, its run if there was one, and why not."""
 
     ok: bool

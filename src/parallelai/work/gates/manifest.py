@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.processes.removing import remove
 
@@ -17,8 +18,7 @@ MAX_ENTRIES = 5_000_000
 _GIT = ".git"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """What became of a folder: paths that are new there, and those that were changed or are gone."""
 
     new: tuple[str, ...]

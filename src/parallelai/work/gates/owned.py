@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import StoreError
 from parallelai.processes.removing import remove
@@ -22,8 +23,7 @@ _PREFIX, _LOCK = "gates-", ".lock"
 _instances = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True):
     """A folder of this process, and the lock that says so."""
 
     path: Path

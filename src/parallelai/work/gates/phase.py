@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai.errors import EngineError, ParallelAIError, first_error
 from parallelai.events import EventData, GateEnded, GateStarted
@@ -25,8 +26,7 @@ class Runs(Protocol):
         """Run a command in a folder at a commit. Raises `EngineError` where no folder can be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseVerdict:
+class PhaseVerdict(Struct, frozen=True):
     """What a phase's gate came to. `pass_rate` is the share of tests that passed, of all but the skipped."""
 
     ok: bool

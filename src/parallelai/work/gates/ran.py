@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from parallelai import processes
 from parallelai.work.scratch.confined import last_lines
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """What came of a command. `exit` is None where a signal or a limit (`ended_by`) ended it."""
 
     exit: int | None

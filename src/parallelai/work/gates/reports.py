@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.parsers import expat
 
+from msgspec import Struct
+
 Status = Literal["passed", "skipped", "failed", "error"]
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CASES = 500_000
@@ -48,8 +50,7 @@ class Case:
         return self.status in ("failed", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """All tests of one run of a gate, by their ids; of several with one id the worst counts, and how many fail."""
 
     cases: Mapping[str, Case]

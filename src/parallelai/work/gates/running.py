@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError
 from parallelai.events import EventData, GateStarted
@@ -24,8 +26,7 @@ from parallelai.work.landing.records import Tell
 Argv = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """What a gate's run needs: `logs` is the run's folder for gates' logs, `seconds` the time-out."""
 
     repository: Repository
@@ -36,8 +37,7 @@ class Setting:
     memory: Memory
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A result, and whether it took a run now; what was known was told before."""
 
     result: Result

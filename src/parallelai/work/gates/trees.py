@@ -16,9 +16,11 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct, field
 
 from parallelai import processes
 from parallelai.engines.protocol import Workspace
@@ -48,8 +50,7 @@ class SetupFailed(EngineError):
     kind = "gate_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How folders are made, and what runs in them.
 
     `logs` is where the setups' logs go. `hidden` is not seen by what runs there (the state, other worktrees).
@@ -67,8 +68,7 @@ class Settings:
     lend: Lend | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Held:
+class _Held(Struct, eq=False):
     """A folder of ours and what is known of it. `env` is the ledger's, `stack` gives that back."""
 
     folder: folders.Folder

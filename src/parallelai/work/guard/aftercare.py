@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import GitError
 from parallelai.git.repository import Repository
@@ -31,8 +32,7 @@ _STATUS = "`git status` says what else was done there"
 _YOU = "that may have been you"
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(Struct, frozen=True):
     """What was seen to first: `said` in words, `head` what became of HEAD, `left` commits that HEAD alone was on."""
 
     said: tuple[str, ...]

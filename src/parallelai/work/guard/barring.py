@@ -16,9 +16,10 @@ import re
 import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git, objects_of
@@ -33,8 +34,7 @@ _MOST_BYTES = 1024 * 1024
 _NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Barring:
+class Barring(Struct, frozen=True):
     """What barred a repository's git before: its lock files, below its git folder, and the content of `shallow`."""
 
     locks: frozenset[str] = frozenset()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.engines.planted import read_plain
 
@@ -55,8 +56,7 @@ _SLACK = 0.02
 """Seconds: a file's time is taken from a coarser clock than a program's."""
 
 
-@dataclass(slots=True)
-class Deed:
+class Deed(Struct):
     """One process of git: the checkout that it worked in, and from when to when it ran (Unix time).
 
     `commands` is its command, after those of git that called it; `is_aside` says that it has to do with stashes, and

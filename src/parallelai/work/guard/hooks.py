@@ -13,8 +13,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.attributes import Attributes, merge_all
@@ -172,8 +173,7 @@ def _write(hook: Path, text: str) -> None:
 # -- the check
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What a hook has to say: what may not go on, in words (empty if all may), and warnings, which stop nothing."""
 
     refused: str = ""

@@ -12,8 +12,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import Git, GitError
 from parallelai.git.repository import Repository
@@ -31,8 +32,7 @@ _APART = "apart"
 _STATUS: dict[str, Status] = {"A": "added", "D": "deleted"}
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(Struct, frozen=True):
     """What a turn did in one submodule: all paths are from the top of the worktree; both sides are trees.
 
     `apart` is what no patch holds: repositories inside, and what is ignored and lies in the way of a file.

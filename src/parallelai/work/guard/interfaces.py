@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from parallelai.git.plumbing import Git
 from parallelai.plan.files import Matcher
 from parallelai.processes.temporary import temporary_folder
@@ -161,8 +163,7 @@ def _public(found: Iterable[Definition]) -> dict[str, list[Definition]]:
 # -- by griffe
 
 
-@dataclass(frozen=True, slots=True)
-class _Module:
+class _Module(Struct, frozen=True):
     """A Python module with the files of its package, by their paths below the folder that it is imported from."""
 
     name: str

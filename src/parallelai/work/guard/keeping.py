@@ -14,8 +14,9 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import GitError
 from parallelai.processes.removing import remove
@@ -27,16 +28,14 @@ _MOST_PATCHES = 10_000
 _REPOSITORY = "160000"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A patch on the disk (absolute), None where there was nothing to put in it; `aside` lies beside it."""
 
     patch: Path | None
     aside: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """What could not be taken out of the worktree, and what lies in `aside` because no patch has it."""
 
     stuck: tuple[str, ...] = ()

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
@@ -29,8 +30,7 @@ _CLOCKS = 60.0
 """Seconds by which the clocks of a file system and of this machine may differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """What had been thrown away: how many objects are back and how many are not; the refs whose logs got lines back.
 
     `lost_logs` are refs whose logs did not.

@@ -13,8 +13,9 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.planted import read_plain
 
@@ -37,8 +38,7 @@ _FANOUT_END = 8 + 256 * 4
 _PIECE = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """What lies in a store: single objects by their names, and packs by theirs, without an ending."""
 
     loose: frozenset[str] = frozenset()

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.git.paths import is_gits_own
 from parallelai.work.guard.rules import Permits, folded
@@ -26,8 +27,7 @@ MOST_REASON_CHARS = 500
 _FENCE = re.compile(r"^ {0,3}(`{3,})[ \t]*parallelai[ \t]*$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A lease of these files, which may be none. `must_sync`: it waited, and has to see the target as it is now."""
 
     stream: str
@@ -36,8 +36,7 @@ class Granted:
     by: str = "policy"
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(Struct, frozen=True):
     """It gets all of the files when these workstreams have landed or were dropped; until then it does not run."""
 
     stream: str
@@ -45,15 +44,13 @@ class Waits:
     on: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     stream: str
     paths: tuple[str, ...]
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsPerson:
+class NeedsPerson(Struct, frozen=True):
     """A person has to say whether it may have the files, because of some of them (`leave`, then `Leases.leave`)."""
 
     stream: str
@@ -64,22 +61,19 @@ class NeedsPerson:
 Answer = Granted | Waits | Refused | NeedsPerson
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A workstream that has not ended: what it may change, and whose end it waits for anyway, directly or not."""
 
     permits: Permits
     depends_on: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(Struct, frozen=True):
     paths: tuple[str, ...]
     by: str
 
 
-@dataclass(slots=True)
-class Leases:
+class Leases(Struct):
     """The leases of one run. `order` is the workstreams' order in the graph; `live` those that have not ended."""
 
     order: Sequence[str]
@@ -236,8 +230,7 @@ def has_circle(waits: Mapping[str, Collection[str]]) -> bool:
 # -- what a reply asks for
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRequest:
+class LeaseRequest(Struct, frozen=True):
     """What a turn's text asks for. `problem` says why it cannot be asked so; then there are no paths."""
 
     paths: tuple[str, ...]

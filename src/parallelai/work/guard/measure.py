@@ -11,8 +11,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct, field
 
 from parallelai.errors import Trespass
 from parallelai.git.paths import is_gits_own
@@ -44,8 +46,7 @@ class Found:
     after: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """How a worktree differs from `head`.
 
     Attributes:
@@ -61,8 +62,7 @@ class Measured:
     marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Look:
+class Look(Struct):
     """What lies at paths that differ."""
 
     lying: set[str] = field(default_factory=set)

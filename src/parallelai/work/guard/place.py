@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import Internal
 from parallelai.git.paths import as_named
@@ -44,8 +45,7 @@ def no_secrets(text: str) -> frozenset[str]:
     return frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What a guard looks after. Paths are absolute and resolved.
 
     Attributes:
@@ -93,8 +93,7 @@ class Settings:
         return self.folder / "objects"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A worktree and its git folder (`<common>/worktrees/<id>`), which was found without asking the worktree."""
 
     settings: Settings

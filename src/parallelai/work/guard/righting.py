@@ -13,8 +13,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import Internal
 from parallelai.git.plumbing import Git, GitError
@@ -49,16 +50,14 @@ _NOT_IN_FILES = "commits that are not in the files"
 _LOCKS = ("index.lock", "HEAD.lock")
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """A commit whose content is not in the files any more, and what it was."""
 
     commit: str
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What is written where a worktree's git keeps its state: nothing of it is believed yet.
 
     HEAD is `attached` to a whole ref, or at the hash `at`. `going_on` is what was begun and not ended; `origin` the
@@ -73,8 +72,7 @@ class Written:
     left: Left
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Where a worktree stands: commits that are there, whole. `going_on` is what was begun and not ended.
 
     `head` is HEAD's, `attached` the whole ref that it is on, `tip` where the branch is, `origin` where a rebase
@@ -90,8 +88,7 @@ class State:
     others: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Righted:
+class Righted(Struct, frozen=True):
     """What had to be put right: commits that are undone, newest first; what is in no file; in words.
 
     `files_at` is the commit that the files came from; `made` are those of branches that it made in its shelter.

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from msgspec import Struct
+
 from parallelai.git.paths import is_gits_own, may_be_link
 from parallelai.plan.files import Matcher
 from parallelai.plan.patterns import escape
@@ -112,8 +114,7 @@ class Changed:
         return {"deleted": self.path, "renamed": self.old_path}.get(self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(Struct, frozen=True):
     """A change that is kept out. `path` is the one of its paths that decided; `about` another file it is about."""
 
     change: Changed
@@ -122,8 +123,7 @@ class Out:
     about: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """What stays and what is kept out, each in the order of the changes."""
 
     kept: tuple[Changed, ...]

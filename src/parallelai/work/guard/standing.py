@@ -13,9 +13,11 @@ import re
 import secrets
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git
@@ -42,8 +44,7 @@ _WORDS = "parallelai: back where it was before the attempt"
 _CALM = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "submodule.recurse=false")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where a checkout stood: its git folder, the line in its HEAD, the commit of that; `index` is a copy.
 
     `barring` is what barred git there; `log` is where the log of HEAD ended, in bytes.

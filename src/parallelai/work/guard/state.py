@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.results.printable import visible
 from parallelai.work.guard.measure import Found
@@ -20,8 +22,7 @@ _OURS = ("refs/parallelai/", "refs/heads/parallelai/", ".git/worktrees/")
 """What comes and goes with runs."""
 
 
-@dataclass(slots=True)
-class State:
+class State(Struct):
     """What one look at a turn has found so far. `is_late`: the turn began in a process that was killed since.
 
     `moved` are refs that were put back, and `restored` says so of them, and of files.

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.engines.planted import read_plain
 from parallelai.work.guard.watch import Moved
@@ -34,8 +35,7 @@ _PRUNED = re.compile(r" \d{1,19}: 1$")
 """The end of a line about a line of a log that goes; its beginning are words, and a line of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(Struct, frozen=True):
     """What a trace holds: refs with what they were put on, and those that are gone.
 
     `renamed` are pairs: what a ref was called, and what it was called then. `dropped` says how many stashes were taken
@@ -106,8 +106,7 @@ def parse(text: str) -> Traced:
     )
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What was read so far. `expiring` is the ref whose log git is about to cut."""
 
     updates: set[tuple[str, str]] = field(default_factory=set)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.planted import read_plain
 from parallelai.errors import ParallelAIError
@@ -21,8 +22,7 @@ _OFF = re.compile(rb"^\s*sparsecheckout\s*=\s*(false|no|off|0)\s*$", re.IGNORECA
 """What `git sparse-checkout disable` leaves in a worktree's settings, once it has laid all out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unseen:
+class Unseen(Struct, frozen=True):
     """The files that were not there, and the patterns of what git lays out by now."""
 
     paths: frozenset[str] = frozenset()

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from parallelai.git.plumbing import Git
 
 _FILES = (
@@ -38,8 +40,7 @@ _MOVING = re.compile(r"checkout: moving from .* to (.*)|Branch: renamed .* to re
 Who = Literal["here", "elsewhere", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """A file as it was: `data` is a link's target, a file's bytes, or None where it was too large to keep."""
 
     mode: int
@@ -256,8 +257,7 @@ def _log_files(git_dir: Path) -> list[tuple[str, Path]]:
     return [(name, path) for name, path in found if path.is_file() and not path.is_symlink()]
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """What HEAD of a worktree went through since a watch: the commits, and the branches that it was put on."""
 
     commits: frozenset[str] = frozenset()

@@ -11,7 +11,8 @@ bad members, which that method takes as known, is estimated from what was seen s
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LARGEST_SET = 4
 """Members that break together and are worth naming; a larger set says little."""
@@ -21,8 +22,7 @@ _SHARES = (0.04, 0.07, 0.1, 0.14, 0.2)
 """What share of the candidates may be bad; each is weighed by what was seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """The members that the next gate run has to hold.
 
     `alone`: on the target as it was when the landing began, with nothing but what they depend on; else on the
@@ -33,8 +33,7 @@ class Ask:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a search came to: the first `green` members pass together on the tip; `bad` does not fit on them.
 
     `is_bad_alone`: whether `bad` fails on the target as it was, with none of the others; None if that was not

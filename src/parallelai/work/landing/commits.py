@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai.errors import ParallelAIError
 from parallelai.git.plumbing import failure, in_one_line, is_full
@@ -47,8 +48,7 @@ class CommitRefusedError(ParallelAIError):
     exit_code = 4
 
 
-@dataclass(slots=True)
-class Committing:
+class Committing(Struct):
     """Makes commits in a repository. What the user configured is looked up once."""
 
     repository: Repository

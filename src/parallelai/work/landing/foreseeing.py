@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.records import ErrorRecord
 from parallelai.work.landing.explaining import named
@@ -15,8 +16,7 @@ _SHOWN = 5
 """Files of which it is said how they would be settled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreseen:
+class Foreseen(Struct, frozen=True):
     """What would become of those that git cannot merge.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from parallelai.work.landing import messages
 from parallelai.work.landing.commits import Committing
@@ -13,8 +14,7 @@ from parallelai.work.landing.rebasing import Step
 from parallelai.work.landing.target import Moved, Target, Tip
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """Where a candidate is on the target: the commit before it, the one that brought it, and its tree."""
 
     before: str
@@ -22,8 +22,7 @@ class Placed:
     tree: str
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(Struct, frozen=True):
     """How the target moved, and where each candidate is by name."""
 
     moved: Moved

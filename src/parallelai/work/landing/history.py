@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+
+from msgspec import Struct, field
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
@@ -18,8 +20,7 @@ from parallelai.work.landing.rows import Row, before_of, first_parents
 from parallelai.work.streams.record import Landed, Stream
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """What is known of candidates on a target.
 
     Attributes:

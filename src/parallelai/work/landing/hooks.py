@@ -15,8 +15,10 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import Internal, ParallelAIError
 from parallelai.events import GateEnded, GateStarted
@@ -43,8 +45,7 @@ _IDENTITY = re.compile(r"(?P<name>.*) <(?P<email>.*)> \d+ [-+]\d+")
 # -- whether a hook is run
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What lies at a hook's path: whether it is executable, None where nothing is there.
 
     In the tree that lands, on its parent, and on the user's HEAD, for a path in the checkout; and on the disk.
@@ -57,8 +58,7 @@ class Seen:
     is_for_people: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Whether a hook is run, or why not. `is_of_disk`: it is the user's own, and not of the tree.
 
     Where `is_plain` nobody has to be told at each landing why it is not.
@@ -85,8 +85,7 @@ def choose(seen: Seen) -> Choice:
     return Choice(True, is_of_disk)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where git looks for hooks: a folder, and that below the checkout's root, if it belongs to the checkout.
 
     `shown` is how it is called, `setting` what `core.hooksPath` says where a hook runs.
@@ -98,8 +97,7 @@ class _Place:
     setting: str
 
 
-@dataclass(slots=True)
-class _Hooked:
+class _Hooked(Struct):
     """A folder in which a hook runs (`gates.commands.Folder`)."""
 
     tree: Tree

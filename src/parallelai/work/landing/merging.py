@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct, field
 
 from parallelai.git.attributes import Attributes, merge_all
 from parallelai.git.merging import Merged
@@ -19,8 +21,7 @@ from parallelai.work.resolvers.decisions import is_committed
 from parallelai.work.streams.beside import named
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A candidate that was put on others: `tree` and `commit` hold it with all before it.
 
     `settled`: conflicting paths, and who settled them.
@@ -48,8 +49,7 @@ class Clash:
         return tuple(named(conflict) for conflict in self.merged.conflicts)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """What fits on a commit, in order, and what conflicts. Who depends on a clash is in neither."""
 
     start: str

@@ -10,7 +10,8 @@ import os
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.git.repository import Repository
 from parallelai.records import ErrorRecord
@@ -32,8 +33,7 @@ Bring = Callable[[Candidate, Tip], Awaitable[Arrival]]
 """Lands on the target what others pushed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """Where a branch is pushed to: the remote's name, and what the branch is called there."""
 
     name: str

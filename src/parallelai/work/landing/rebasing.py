@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.git import merging as git_merging
 from parallelai.git.repository import Repository
@@ -12,8 +13,7 @@ from parallelai.work.landing.merging import Member, Merging
 from parallelai.work.landing.records import MOST_REPLAYED
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A commit to make: its tree and its message. `author` are git's variables where it is not the user.
 
     `tried` is a commit of plumbing with the same tree, for the gates.

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 from parallelai.events import EventData
 from parallelai.records import ErrorRecord
 from parallelai.work.streams.record import GateRun, Landed, Stream
@@ -143,8 +145,7 @@ class Hooks(Protocol):
         """Say of each hook that a commit has whether it would be run; `wanted` are those that git runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One side of a conflict, in words: who changed it, and what for."""
 
     name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.git.repository import Repository
 from parallelai.work.landing.messages import LANDS, UNDOES
@@ -16,8 +17,7 @@ _FORMAT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A first-parent commit of the target, with the hashes of the tips that it landed or took back."""
 
     commit: str

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+
+from msgspec import Struct, field
 
 from parallelai.errors import ParallelAIError, first_error
 from parallelai.events import LandingBlocked, LandingLanded
@@ -46,8 +48,7 @@ ASKS = 3
 """So often a conflict of one candidate is given to whoever settles it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What a landing works with. `may_ask`: whether conflicts are given to an engine."""
 
     repository: Repository
@@ -59,8 +60,7 @@ class Means:
     may_ask: bool = True
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     """Where a landing is."""
 
     queue: list[Candidate]

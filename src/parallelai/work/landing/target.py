@@ -10,9 +10,10 @@ import asyncio
 import os
 import shlex
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
@@ -32,16 +33,14 @@ _AMID = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebas
 _REBASING = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 
 
-@dataclass(frozen=True, slots=True)
-class Tip:
+class Tip(Struct, frozen=True):
     """Where the target is: `pending` names the branch that stands in for it while a checkout is behind."""
 
     commit: str
     pending: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """What became of a move: done, done on the pending branch (`why` and `next` say the rest), or too late.
 
     `lost`: somebody else moved the target first; nothing was changed.
@@ -53,8 +52,7 @@ class Moved:
     next: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What there is to take over: the pending branch and where it is, and the command that takes it over."""
 
     target: str
@@ -266,8 +264,7 @@ class Target:
         return await self._repository.move(ref, to, expected, _WHY, is_followed=ref == self.ref)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(Struct, frozen=True):
     """A worktree of the user's: its folder, and what git keeps of it."""
 
     path: Path

@@ -17,9 +17,10 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import Git
@@ -37,8 +38,7 @@ _ABSENT = b"\0absent"
 Hunks = tuple[bytes | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """What a conflict is known by.
 
     `is_swapped`: the sides are the other way round than in the key. `exact` is of the three whole texts.
@@ -49,8 +49,7 @@ class Key:
     exact: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """How one file's conflict was settled.
 
     Attributes:

@@ -10,9 +10,10 @@ import os
 import secrets
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError
 from parallelai.plan.generators import Generator, Generators, MadeFiles
@@ -45,8 +46,7 @@ class Generate(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """Runs the commands of a plan in the folders of its gates. `logs` is where their output goes."""
 
     generators: Generators

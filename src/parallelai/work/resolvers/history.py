@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.work.resolvers.lines import lines
@@ -37,8 +38,7 @@ async def gather(git: Git, ours: str, theirs: str, paths: Collection[str]) -> Ma
     return found
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What is being put together of one file, newest first."""
 
     blobs: dict[str, None] = field(default_factory=dict)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from parallelai import extensions
 from parallelai.errors import UsageError
@@ -27,8 +28,7 @@ _HEAD = 2000
 """Where a file says that it is generated: in its first bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """How a file's conflict was settled: its text, what stands in place of each hunk, and the resolvers' names.
 
     `is_symmetric`: the same comes out when the sides are swapped.

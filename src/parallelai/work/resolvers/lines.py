@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_LINES = 2000
 """Hunks with more lines are left to others: comparing takes the square of it."""
@@ -33,8 +34,7 @@ def words(text: bytes) -> bytes:
     return b"".join(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Lines `first` to `last` (exclusive, from 0) of the old text became `added`."""
 
     first: int

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 from parallelai.records import ConflictKind
 
 Scope = Literal["hunk", "file"]
@@ -18,16 +20,14 @@ LAST = 1000
 """The rank of a resolver that says none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(Struct, frozen=True):
     """One place that one commit changed in a file: the lines that it took away, and those it put there."""
 
     removed: tuple[bytes, ...]
     added: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """What one side did to a file since the two parted: newest first, as far as it was looked at.
 
     Attributes:
@@ -90,8 +90,7 @@ class Conflict:
 Resolver = Callable[[Conflict], bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(Struct, frozen=True):
     """A resolver with its place: smaller ranks are tried first, and names break ties."""
 
     name: str

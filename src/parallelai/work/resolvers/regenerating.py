@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError
 from parallelai.git.plumbing import Git
@@ -49,8 +51,7 @@ Otherwise = Callable[[bytes, bytes | None], Argv]
 """Gives a tool's second command, from the manifest and from the lock to start from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """Who writes a lock file: its command, and the manifest that lies beside it."""
 
     argv: Argv

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import Git, failure
 from parallelai.processes.temporary import temporary_folder
@@ -22,8 +24,7 @@ MAX_BYTES = 4 * 1024 * 1024
 _RUNS = re.compile(rb"^(<{7,}|>{7,}|={7,}|\|{7,})", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """A file's text as `texts[0] hunks[0] texts[1] …`: one text more than there are hunks."""
 
     texts: tuple[bytes, ...]

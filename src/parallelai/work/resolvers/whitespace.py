@@ -8,7 +8,8 @@ third of these by either side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.work.resolvers.lines import MAX_LINES, Piece, is_blank, lines, pieces
 from parallelai.work.resolvers.records import Conflict, rung
@@ -31,16 +32,14 @@ def resolve(conflict: Conflict) -> bytes | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """A line that is not blank, and the blank ones before it."""
 
     blanks: tuple[bytes, ...]
     line: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(Struct, frozen=True):
     rows: tuple[_Row, ...]
     rest: tuple[bytes, ...]
 
@@ -64,8 +63,7 @@ def _same_but_ends(one: _Text, other: _Text) -> bool:
     return [row.line.rstrip() for row in one.rows] == [row.line.rstrip() for row in other.rows]
 
 
-@dataclass(frozen=True, slots=True)
-class _Shift:
+class _Shift(Struct, frozen=True):
     """How the indentation changed: what was cut from each line's start, and what was put there."""
 
     cut: bytes = b""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai import processes
 from parallelai.engines.confining import confinement
@@ -18,8 +19,7 @@ LAST_LINES = 30
 LAST_CHARS = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command to run in a workspace. `what` is how errors call it: `check`, `setup`.
 
     `root` is the folder from which errors tell the path of its log; None: they tell the whole path.

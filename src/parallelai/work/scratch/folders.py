@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from msgspec import Struct
+
 from parallelai.errors import Conflict
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.plan.files import Matcher
@@ -85,8 +87,7 @@ class Folder:
     skipped: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Struct, frozen=True):
     """What lies in a folder beside its base: a commit, the paths that differ, those that were kept out.
 
     Of these `unseen` are files that were written over though the folder does not hold them.

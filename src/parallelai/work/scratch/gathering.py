@@ -15,8 +15,9 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import StoreFullError
 from parallelai.git.listing import existing, list_files
@@ -31,8 +32,7 @@ SPARE_BYTES = 64 * 1024 * 1024
 """What has to stay free on a disk that is written to."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsersRepository:
+class UsersRepository(Struct, frozen=True):
     """The user's repository, which is only read: where git keeps what is needed of it.
 
     `form` is the hash that names its objects (`sha1`), `settings` are those of git that say how files are taken.
@@ -48,8 +48,7 @@ class UsersRepository:
     shallow: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(Struct, frozen=True):
     """A tree of all that lies in a checkout, and the folders with repositories of which nothing could be taken.
 
     `size` is what the files take on a disk, in bytes.
@@ -60,8 +59,7 @@ class Gathered:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One row of an index. `tag` is git's: `H` for what it watches, in lower case or `S` for what it overlooks."""
 
     path: str

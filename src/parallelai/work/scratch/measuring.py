@@ -11,8 +11,9 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.errors import Trespass
 from parallelai.git.paths import is_gits_own, may_be_link
@@ -24,8 +25,7 @@ MAX_FILE_BYTES = 100 * 1024 * 1024
 """A file that is larger is kept out: no patch that holds it could be sent or looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """Paths that differ from what the index says: those that lie there, that are gone, that are kept out."""
 
     lying: frozenset[str]

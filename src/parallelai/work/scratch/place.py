@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from parallelai import processes
 from parallelai.engines.protocol import Request, Workspace
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from parallelai.work.scratch.workspaces import RunWorkspaces
 
 
-@dataclass(slots=True, eq=False)
-class Laid:
+class Laid(Struct, eq=False):
     """A folder that was laid out: the links' targets, and paths that are no part of a change."""
 
     folder: folders.Folder

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from parallelai.plan.files import Matcher
 
@@ -29,8 +30,7 @@ def left_out(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """Of the names that differ: `changed` ones, `unseen` files that were written over, `hiding` ones in their way.
 
     A file that was never there, and is not now, is as it was: in none of the three.

@@ -16,8 +16,9 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.repository import Repository
 from parallelai.work.guard import stashes
@@ -49,8 +50,7 @@ _OF_STASHES: Mapping[stashes.Outcome, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """The user's git folder before an attempt in the folder of this `name`. `stashes` is the log of the stash.
 
     `standing` is where the checkout stood. `note` is where all of it is written down, for who comes after a killed

@@ -15,9 +15,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from msgspec import Struct, field
 
 from parallelai.engines.protocol import Workspace
 from parallelai.errors import EngineError, Unavailable, UsageError
@@ -52,8 +53,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How the folders of a run are made. `state` is the project's state folder, `folder` the run's below it.
 
     `has_secret` says whether a text holds what looks like a secret. `memory_bytes` is the most that one attempt

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError, UsageError
 from parallelai.git.repository import Repository
@@ -30,8 +31,7 @@ class PendingError(ParallelAIError):
     exit_code = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(Struct, frozen=True):
     """The commit that worktrees are cut from, the branch that they land on, and what a person should know.
 
     `pending` is the branch that stands for the target until that contains it, None where there is none.
@@ -43,8 +43,7 @@ class Base:
     pending: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(Struct, frozen=True):
     """Where a branch comes from: a remote's name (or address) and the branch's name there."""
 
     remote: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
@@ -19,8 +20,7 @@ from parallelai.work.streams.places import CHANGED, Place
 from parallelai.work.streams.record import Stream
 
 
-@dataclass(frozen=True, slots=True)
-class Bring:
+class Bring(Struct, frozen=True):
     """What to bring: paths to copy and to link; of these what is not in the worktree yet; where links lead to."""
 
     copied: tuple[str, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from parallelai.git.merging import Merged, merge, with_base
 from parallelai.git.plumbing import Git, failure
@@ -14,16 +15,14 @@ How = Literal["merge", "rebase"]
 Meets = Literal["commits", "uncommitted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True):
     """The branch's new tip, and a commit on it of what the worktree is to hold."""
 
     tip: str
     now: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Why it was not possible, and the files that stand against it; `meets`: what of it meets the target there."""
 
     why: str
@@ -145,8 +144,7 @@ async def trees(repository: Repository, one: str, other: str) -> list[Difference
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """A path in two trees: mode and blob on each side, None where there is nothing."""
 
     path: str

@@ -10,8 +10,10 @@ import asyncio
 import os
 import shlex
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.git.merging import merge
@@ -48,8 +50,7 @@ Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """A workstream whose worktree and branch are gone. `branch` is None where that stayed, or was gone.
 
     `left` is a folder with what is not ours to remove of it, if there was something.
@@ -61,8 +62,7 @@ class Removed:
     left: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Struct, frozen=True):
     """A workstream that was given up. `patch` holds its work, None where there was none; `notes` say what stays."""
 
     stream: Stream
@@ -70,8 +70,7 @@ class Dropped:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cleanable:
+class Cleanable(Struct, frozen=True):
     """What `work clean` would do."""
 
     removable: tuple[Stream, ...]

@@ -11,8 +11,10 @@ import asyncio
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git, objects_of
@@ -34,16 +36,14 @@ _SHOWN = 10
 _MOST_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Unsafe:
+class Unsafe(Struct, frozen=True):
     """What is nowhere else, of a submodule, or a repository inside, in words, and the command that helps."""
 
     said: str
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
+class Edits(Struct, frozen=True):
     """What was changed in files of submodules since the guard looked last."""
 
     settings: Settings

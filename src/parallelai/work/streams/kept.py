@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.work.streams.more import commits_all
 from parallelai.work.streams.now import Now
@@ -14,8 +15,7 @@ from parallelai.work.streams.record import Stream, how_taken_back
 from parallelai.work.streams.registry import is_finished
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """What is kept of the workstream `name`: why, and the command that would save its work, or let it go."""
 
     name: str

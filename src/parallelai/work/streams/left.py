@@ -8,7 +8,8 @@ from __future__ import annotations
 import fnmatch
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.errors import NotFoundError
 from parallelai.git.plumbing import GitError
@@ -19,8 +20,7 @@ LEFT = "refs/parallelai/left/"
 _SHOWN = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """One of them: its name in git, and the commit."""
 
     ref: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from parallelai import processes
 from parallelai.errors import UsageError
@@ -36,8 +37,7 @@ PLENTY_BYTES = 16 * 1024 * 1024 * 1024
 """Where so much is free nobody counts what the files need."""
 
 
-@dataclass(slots=True)
-class Made:
+class Made(Struct):
     """What was done: `is_new`, and in words what was put right and what a person should know."""
 
     is_new: bool = False

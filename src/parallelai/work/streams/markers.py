@@ -10,7 +10,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import failure, in_parts
 from parallelai.git.repository import Repository
@@ -29,8 +30,7 @@ Line = tuple[int, bytes]
 """A line that is a marker, as far as it is told apart from others: its number, from 1, and its beginning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Struct, frozen=True):
     """The first conflict marker that was brought into a file: its path, and its line, from 1.
 
     `is_ours`: one of them is of a merge that was made here, of commits by their hashes: no text has that by chance.

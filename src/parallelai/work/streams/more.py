@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository
@@ -15,8 +16,7 @@ from parallelai.work.streams.record import Stream
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class More:
+class More(Struct, frozen=True):
     """The paths that differ from what was called done, and whether all of it is committed."""
 
     paths: tuple[str, ...]

@@ -10,8 +10,10 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct, field
 
 from parallelai.errors import UsageError
 from parallelai.git.plumbing import failure
@@ -181,8 +183,7 @@ async def _must(
     return done.stdout
 
 
-@dataclass(slots=True)
-class _Sorted:
+class _Sorted(Struct):
     """Paths that differ: files and links, what is gone, folders, repositories inside, what git cannot record."""
 
     lying: list[str] = field(default_factory=list)

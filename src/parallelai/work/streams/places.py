@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from parallelai.errors import Trespass
 from parallelai.git.paths import as_named
 from parallelai.git.plumbing import EXACT, failure
@@ -86,8 +88,7 @@ def leads_to(worktree: Path, admin: Path) -> bool:
     return line.startswith("gitdir: ") and _real(Path(worktree, line[8:])) == _real(admin)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A worktree's folder with what git keeps of it."""
 
     repository: Repository

@@ -15,8 +15,9 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from parallelai.errors import BusyError, NotFoundError, StoreCorruptError, StoreError, UsageError
 from parallelai.results.printable import visible
@@ -34,16 +35,14 @@ MOST_BYTES = 64 * 1024 * 1024
 FINISHED = ("landed", "dropped")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """All workstreams that can be read, by name, and what is wrong with the files of the others."""
 
     streams: tuple[Stream, ...]
     errors: tuple[StoreError, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What a claim came to: the workstream, whether it is new, and the finished one that had its name before."""
 
     stream: Stream

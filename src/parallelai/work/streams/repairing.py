@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
@@ -26,8 +27,7 @@ write `.git` anew; unlock: git was killed while it made the worktree; index: mak
 missing, or half written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What is there. `tip` is where the branch is, None where it is not; `is_ours`: it goes on from the base."""
 
     tip: str | None

@@ -7,8 +7,10 @@ target in another way, such as by `git reset`, is to be had: it lands again from
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
+
+from msgspec import Struct, field
 
 from parallelai.events import WorkstreamRevisited
 from parallelai.git.repository import Repository
@@ -21,8 +23,7 @@ Course = Literal["as-it-is", "land", "anew", "leave"]
 holds."""
 
 
-@dataclass(slots=True)
-class Revisited:
+class Revisited(Struct):
     """What became of the workstreams of a plan, by their names.
 
     Attributes:

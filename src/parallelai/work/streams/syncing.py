@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from msgspec import Struct
+
 from parallelai import processes
 from parallelai.errors import BusyError, StoreCorruptError
 from parallelai.git.plumbing import failure
@@ -43,8 +45,7 @@ _STEP_SECONDS = 0.02
 _UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "BISECT_LOG")
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(Struct, frozen=True):
     """Whether the target is in the worktree now. If not, `why`, and the files that stand against it.
 
     `stream` is the workstream as it is now; `has_moved`: the branch is not where it was; `meets`: what of the
@@ -70,8 +71,7 @@ class _Journal:
     onto: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """The branch's `tip`, the commit to bring in and how, and the commit of the target that it holds."""
 
     tip: str

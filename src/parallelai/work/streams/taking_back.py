@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from parallelai.git.plumbing import GitError, in_parts
 from parallelai.git.repository import Repository
@@ -26,8 +27,7 @@ _FILE = ("100644", "100755", "120000")
 _FSCK = "`git fsck` says what else is missing; get it from another clone"
 
 
-@dataclass(frozen=True, slots=True)
-class TakenBack:
+class TakenBack(Struct, frozen=True):
     """What was taken back: paths below the worktree, those of them that are kept, and the patch that holds these.
 
     What is too much for a patch is kept as a commit instead, under the name `ref`.

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import Struct
+
 from parallelai.errors import EngineError, Unavailable
 from parallelai.git.repository import Repository
 from parallelai.git.submodules import lay_out, names_in, with_inner
@@ -29,8 +31,7 @@ SetUp = Callable[[Path, tuple[str, ...]], Awaitable[EngineError | None]]
 """Runs one command of `setup` in a worktree, confined; gives why it failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A workstream that is to be started.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from parallelai.work.symbols.grammars import Loaded, parse
 from parallelai.work.symbols.languages import Language
@@ -23,8 +24,7 @@ _MARKS = re.compile(r"^\s*(?:/\*+|//[/!]?|#+|\*(?!/))?\s*|\s*\*/\s*$")
 _QUOTES = re.compile(r"^[A-Za-z]{0,2}(?:\"\"\"|'''|\"|')|(?:\"\"\"|'''|\"|')$")
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """Something that a file defines.
 
     Attributes:
@@ -50,8 +50,7 @@ class Definition:
         return self.name.rpartition(".")[2]
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """A definition while its surroundings are not yet known."""
 
     kind: str

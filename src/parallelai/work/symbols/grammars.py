@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from parallelai.work.symbols.languages import BY_NAME, BY_SUFFIX, Language
 
@@ -25,8 +26,7 @@ _FAMILIES = {"tsx": "typescript", "javascript": "typescript"}
 _PAIRS = ((b"(", b")"), (b"[", b"]"), (b"{", b"}"))
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A language with its grammar and compiled queries."""
 
     language: Language

@@ -9,14 +9,14 @@ name that is used, `@bound` one that is only defined or bound there, and `@call`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 Publicity = Literal["underscore", "capital", "export", "word", "unless"]
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
+class Language(Struct, frozen=True):
     """One language.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from parallelai.work.symbols.grammars import Loaded, parse
 
@@ -14,8 +15,7 @@ MOST = 200_000
 """Uses of one file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """A name that is used: its line from 1, and whether it is called there."""
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.models.wire.errors import error_in_stream
 from parallelai.engines.models.wire.records import (
@@ -29,8 +30,7 @@ _STOPS: dict[str, Stop] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ChatWire:
+class ChatWire(Struct, frozen=True):
     """`limit_key` is the name of the limit of tokens: OpenAI's own models refuse `max_tokens`."""
 
     limit_key: str = "max_tokens"
@@ -106,8 +106,7 @@ def read_counts(usage: Any) -> Counts:
     )
 
 
-@dataclass(slots=True)
-class ChatReader:
+class ChatReader(Struct):
     """Puts the chunks of a stream together. Usage comes in a chunk of its own, after the last words."""
 
     _texts: list[str] = field(default_factory=list)

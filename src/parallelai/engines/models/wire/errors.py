@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from parallelai.engines.models.wire.limits import retry_after
 from parallelai.engines.models.wire.records import Headers, items, mapping
@@ -58,8 +59,7 @@ _STATUSES: Mapping[str, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """What the body of an error holds: its words, and its type and codes as one text."""
 
     message: str

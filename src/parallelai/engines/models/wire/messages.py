@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.models.wire.errors import error_in_stream
 from parallelai.engines.models.wire.records import (
@@ -48,8 +49,7 @@ def usual_limit(model: str) -> int:
     return 4_096 if re.search(r"claude-(?:instant|v?2|3(?!-7))", model) else 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesWire:
+class MessagesWire(Struct, frozen=True):
     path: str = "/messages"
 
     def body(self, ask: Ask) -> dict[str, Any]:
@@ -129,8 +129,7 @@ def _counts(usage: Any) -> Counts:
     )
 
 
-@dataclass(slots=True)
-class MessagesReader:
+class MessagesReader(Struct):
     """Puts the deltas of a stream together. The figures of `message_delta` are totals of the turn."""
 
     _texts: list[str] = field(default_factory=list)

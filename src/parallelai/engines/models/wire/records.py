@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 Stop = Literal["end", "length", "refused"]
 Headers = Mapping[str, str]
 
@@ -13,8 +15,7 @@ LEAST_CACHED = 4_096
 """Characters, about 1,024 tokens: what prompts begin with is cached by no provider if it is shorter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Structure:
+class Structure(Struct, frozen=True):
     """A JSON Schema that the server is to hold the answer to.
 
     `is_strict`: it fits OpenAI's strict subset (every property required, no others). `is_wrapped`: what the

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from parallelai.engines.models.wire.errors import error_in_stream
 from parallelai.engines.models.wire.records import Ask, Completion, Counts, Stop, count, items, mapping, text
@@ -12,8 +13,7 @@ from parallelai.errors import Transient
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponsesWire:
+class ResponsesWire(Struct, frozen=True):
     path: str = "/responses"
 
     def body(self, ask: Ask) -> dict[str, Any]:
@@ -79,8 +79,7 @@ def _counts(usage: Any) -> Counts:
     )
 
 
-@dataclass(slots=True)
-class ResponsesReader:
+class ResponsesReader(Struct):
     """The last event of a stream holds the whole response."""
 
     _wire: ResponsesWire
