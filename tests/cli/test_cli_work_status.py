@@ -174,6 +174,7 @@ def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its
                 called = cli("work", "status", "--json")
                 words = {row["name"]: row["words"] for row in called.document.get("workstreams", ())}
             stopped = cli("work", "stop", "docs")  # which has neither begun nor a worktree
+            there = cli("work", "attach", "core", "--print")
             (shop.parent / "shop-worktrees" / "core" / "go").write_text("")
             out, err = run.communicate()
         except BaseException:
@@ -182,6 +183,7 @@ def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its
 
     assert words == {"core": "I look at the orders.", "gui": None, "docs": None}
     assert (stopped.code, stopped.out) == (0, "ending `docs`; its worktree stays, if it has one\n")
+    assert "the assistant is at work there now, and you would be two; `parallelai work send core" in there.err
     assert run.returncode == 4, err
     landed = {row["id"]: row["workstream"]["landed"] for row in json.loads(out)["tasks"] if row["workstream"]}
     assert "stays green with a syntax error" in landed["core"]["notes"][0]

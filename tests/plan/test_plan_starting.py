@@ -75,6 +75,13 @@ UNIT = "import unittest\n"
         ({"test_a.py": UNIT, "pyproject.toml": "[tool.pytest.ini_options]"}, [PYTEST]),
         ({"test_a.py": UNIT, "tox.ini": "# no pytest"}, [UNITTEST]),
         ({"src/a.py": "import pytest", "Cargo.toml": ""}, [("cargo", "test")]),
+        ({"package.json": '{"scripts": {"test": "vitest run"}}'}, [("npm", "test")]),
+        ({"package.json": '{"scripts": {"test": "vitest run"}}', "pnpm-lock.yaml": ""}, [("pnpm", "test")]),
+        ({"package.json": '{"scripts": {"test": "echo \\"Error: no test specified\\" && exit 1"}}'}, []),
+        ({"package.json": '{"scripts": {"build": "tsc"}}'}, []),
+        ({"package.json": '["scripts"]', "go.mod": ""}, [("go", "test", "./...")]),
+        ({"package.json": "{" * 5000}, []),
+        ({"cli/package.json": '{"scripts": {"test": "vitest run"}}'}, []),
     ],
 )  # fmt: skip
 def test_the_gate_is_what_the_project_tests_itself_with(
@@ -82,6 +89,13 @@ def test_the_gate_is_what_the_project_tests_itself_with(
 ) -> None:
     start = starting_plan(dict.fromkeys(texts, 1), read=texts.__getitem__)
     assert list(start.plan.gates.landing) == gates
+
+
+@pytest.mark.parametrize("has_modules", [True, False])
+def test_what_a_node_project_depends_on_is_linked_where_it_is_there(has_modules: bool) -> None:
+    texts = {"package.json": '{"scripts": {"test": "vitest run"}}', "src/a.ts": ""}
+    start = starting_plan(dict.fromkeys(texts, 1), read=texts.__getitem__, has_modules=has_modules)
+    assert start.plan.workspace.link == (("node_modules",) if has_modules else ())
 
 
 def test_its_text_says_how_much_is_where_and_is_the_plan() -> None:

@@ -190,6 +190,11 @@ def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
     given = [f"{name}={value}" for name, value in found.environment.items()]
     words = shlex.join([*(["env", *given] if given else []), *found.command])
     command = f"cd {shlex.quote(found.folder)} && {words}"
+    if found.is_at_work:
+        send = f"`parallelai work send {shlex.quote(name)} TEXT`"
+        shared.say(
+            f"note: the assistant is at work there now, and you would be two; {send} tells it something"
+        )
     if is_printed:
         document = {
             "command": list(found.command),

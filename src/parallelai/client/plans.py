@@ -34,6 +34,7 @@ from parallelai.plan.files import read_text
 from parallelai.plan.generators import Generators, MadeFiles
 from parallelai.plan.graph import TaskGraph
 from parallelai.plan.model import Plan, positions
+from parallelai.plan.node_tests import MODULES
 from parallelai.plan.pairs import Pair, pairs
 from parallelai.plan.propose import Wave, waves, with_phases
 from parallelai.plan.schema import plan_schema
@@ -162,7 +163,12 @@ class Plans:
         project = self._project
         if path is None:
             sizes = _sizes(project.root, project.tree.paths)
-            start = starting_plan(sizes, project.root.name, read=functools.partial(_text, project.root))
+            start = starting_plan(
+                sizes,
+                project.root.name,
+                read=functools.partial(_text, project.root),
+                has_modules=(project.root / MODULES).is_dir(),
+            )
             found = pairs(start.plan, project.tree.paths)
             return Proposal(start.plan, "", start.yaml, waves(start.plan, found), found)
         plan = load.load(

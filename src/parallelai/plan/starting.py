@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from parallelai.errors import UsageError
-from parallelai.plan import python_tests
+from parallelai.plan import node_tests, python_tests
 from parallelai.plan.convert import to_yaml
 from parallelai.plan.load import from_mapping
 from parallelai.plan.model import Plan
@@ -69,11 +69,16 @@ class Start(Struct, frozen=True):
 
 
 def starting_plan(
-    sizes: Mapping[str, int], name: str = "project", *, read: python_tests.Read = lambda path: ""
+    sizes: Mapping[str, int],
+    name: str = "project",
+    *,
+    read: python_tests.Read = lambda path: "",
+    has_modules: bool = False,
 ) -> Start:
     """Propose workstreams for a project; `sizes` maps the paths of its files to bytes.
 
-    `read` is asked for a few of them, to learn how its tests are run. Raises `UsageError` for a project without files.
+    `read` is asked for a few of them, to learn how its tests are run; `has_modules`: there is a `node_modules`.
+    Raises `UsageError` for a project without files.
     """
     known = {path: min(size, _HEAVIEST_FILE) for path, size in sizes.items() if _is_told(path)}
     if not known:
@@ -90,13 +95,20 @@ def starting_plan(
         parts.append(
             Part("all", ("**",), len(known), sum(known.values()), _DESCRIPTION.format("the project"))
         )
-    return Start(_plan(name, parts, known, read), tuple(parts))
+    return Start(_plan(name, parts, known, read, has_modules=has_modules), tuple(parts))
 
 
 _DESCRIPTION = "Say here what is to be done in {}."
 
 
-def _plan(name: str, parts: Sequence[Part], known: Mapping[str, int], read: python_tests.Read) -> Plan:
+def _plan(
+    name: str,
+    parts: Sequence[Part],
+    known: Mapping[str, int],
+    read: python_tests.Read,
+    *,
+    has_modules: bool,
+) -> Plan:
     streams: dict[str, dict[str, Any]] = {}
     for part in parts:
         streams[part.name] = {"description": part.description, "owns": list(part.owns)}
@@ -110,6 +122,8 @@ def _plan(name: str, parts: Sequence[Part], known: Mapping[str, int], read: pyth
         data["protected"] = protected
     if gates := _gates(known, read):
         data["gates"] = {"landing": list(gates)}
+    if has_modules and node_tests.command(known.keys(), read) in gates:
+        data["workspace"] = {"link": [node_tests.MODULES]}
     return from_mapping(data)
 
 
@@ -132,6 +146,8 @@ def _gates(known: Mapping[str, int], read: python_tests.Read) -> tuple[str, ...]
     """The commands that test the whole, where files say which these are."""
     if python := python_tests.commands(known.keys(), read):
         return python
+    if node := node_tests.command(known.keys(), read):
+        return (node,)
     others = (("Cargo.toml", "cargo test"), ("go.mod", "go test ./..."))
     return tuple(command for file, command in others if file in known)[:1]
 

@@ -57,12 +57,16 @@ class StartPlan(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attach:
-    """How a person opens a workstream: the command, the folder that it is for, and what the ledger gave that."""
+    """How a person opens a workstream: the command, the folder that it is for, and what the ledger gave that.
+
+    `is_at_work`: an assistant works there now.
+    """
 
     command: tuple[str, ...]
     folder: str
     is_session: bool
     environment: Mapping[str, str]
+    is_at_work: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -294,6 +298,7 @@ class Work:
             again = f"`parallelai work start {shlex.quote(stream.plan)} {shlex.quote(name)}` begins it anew"
             raise UsageError(f"`{name}` is {stream.state}: its worktree is gone", next=again)
         opened, given = self._session(stream), await self._given(stream)
+        is_at_work = stream.in_attempt and self._steering.is_live(stream.run)
         if opened is not None:
             registry = self._project.registry(self._plan_of(stream.run).engines)
             try:
@@ -303,8 +308,9 @@ class Work:
             finally:
                 await registry.aclose()
             if command:
-                return Attach(tuple(command), stream.worktree, True, given)
-        return Attach((os.environ.get("SHELL") or "/bin/sh",), stream.worktree, False, given)
+                return Attach(tuple(command), stream.worktree, True, given, is_at_work)
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        return Attach((shell,), stream.worktree, False, given, is_at_work)
 
     def _session(self, stream: Stream) -> tuple[str, str] | None:
         """The engine and the id of the last session of a workstream's assistant."""
