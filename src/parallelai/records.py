@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, dataclass_transform
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -400,7 +402,7 @@ def to_json(record: Any) -> Any:
     """Turn a record into plain JSON data (dicts, lists, strings, numbers)."""
     from pydantic_core import to_jsonable_python
 
-    return to_jsonable_python(record)
+    return to_jsonable_python(record, fallback=msgspec.structs.asdict)
 
 
 def from_json(kind: type[T], data: Any) -> T:

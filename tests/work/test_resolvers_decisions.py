@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from parallelai.errors import UsageError
 from parallelai.work.resolvers.decisions import (
@@ -87,7 +88,7 @@ def test_another_conflict_has_another_key() -> None:
         keys.add(key_of(conflict, split).key)
     gone = Conflict("a.txt", b"a\n", None, b"c\n")
     empty = Conflict("a.txt", b"a\n", b"", b"c\n")
-    keys |= {key_of(one, None).key for one in (gone, empty, replace(gone, path="b.txt"))}
+    keys |= {key_of(one, None).key for one in (gone, empty, dataclasses.replace(gone, path="b.txt"))}
     assert len(keys) == 7
 
 

@@ -16,4 +16,4 @@ def write_json(record: Any) -> bytes:
     try:
         return msgspec.json.encode(record)
     except (TypeError, RecursionError):  # a key that is no text, or lists in lists without end
-        return pydantic_core.to_json(record, inf_nan_mode="null")
+        return pydantic_core.to_json(record, inf_nan_mode="null", fallback=msgspec.structs.asdict)

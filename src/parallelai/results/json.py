@@ -9,6 +9,8 @@ import re
 from types import ModuleType
 from typing import Any
 
+from msgspec.structs import asdict
+
 from parallelai.errors import ParallelAIError
 from parallelai.records import RunDocument
 from parallelai.results.document import to_data
@@ -36,9 +38,9 @@ def dump(data: Any, *, indent: int | None = 2) -> str:
     """
     pydantic = _pydantic()
     try:
-        text: str = pydantic.to_json(data, indent=indent, inf_nan_mode="null").decode()
+        text: str = pydantic.to_json(data, indent=indent, inf_nan_mode="null", fallback=asdict).decode()
     except (pydantic.PydanticSerializationError, UnicodeEncodeError):
-        plain = pydantic.to_jsonable_python(data, inf_nan_mode="null")
+        plain = pydantic.to_jsonable_python(data, inf_nan_mode="null", fallback=asdict)
         text = json.dumps(plain, indent=indent, ensure_ascii=False)
         text = text.encode("utf-8", "backslashreplace").decode()
     if not text.isascii() or "\x7f" in text:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from msgspec import Struct
 
 from parallelai.errors import UsageError
 from parallelai.git.repository import Repository
@@ -27,7 +26,8 @@ write `.git` anew; unlock: git was killed while it made the worktree; index: mak
 missing, or half written."""
 
 
-class Standing(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Standing:
     """What is there. `tip` is where the branch is, None where it is not; `is_ours`: it goes on from the base."""
 
     tip: str | None
