@@ -88,6 +88,45 @@ async def test_a_history_that_does_end_there_keeps_its_end(main: Repository, tmp
     assert subjects(short) == 3
 
 
+async def test_what_was_not_read_to_its_end_is_not_written_anew(
+    main: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common, head = main.root / ".git", main.git("rev-parse", "HEAD").strip()
+    before, many = barring(common), f"{head}\n" * 2
+    (common / "shallow").write_text(many)
+    monkeypatch.setattr("parallelai.work.guard.barring._MOST_BYTES", len(many) - 1)
+    (told,) = await clear(common, before, tmp_path / "aside")
+    assert told == "shallow (is not as it was, and too large to be looked at: see where `git log` ends)"
+    assert (common / "shallow").read_text() == many
+    (common / "shallow").write_text("nonsense\n" * len(many))
+    await clear(common, before, tmp_path / "aside")
+    assert subjects(main) == 3
+
+
+async def test_where_the_user_s_own_fetch_ends_history_it_ends(main: Repository, tmp_path: Path) -> None:
+    main.git("clone", "-q", "--depth", "1", main.root.as_uri(), str(tmp_path / "short"))
+    short = Repository(tmp_path / "short")
+    common, head = short.root / ".git", short.git("rev-parse", "HEAD").strip()
+
+    async def had() -> str | None:
+        return head
+
+    before = barring(common)
+    new = main.commit({"a.txt": "more\n"})
+    short.git("fetch", "-q", "--depth", "1")
+    short.git("reset", "-q", "--hard", "origin/main")
+    fetched = (common / "shallow").read_text()
+    assert fetched.split() == sorted([head, new])  # although the one before `new` is here
+    assert await clear(common, before, tmp_path / "aside", had) == []
+    assert (common / "shallow").read_text() == fetched
+
+    before, old = barring(common), short.commit({"b.txt": "mine\n"})
+    short.git("checkout", "-q", "-b", "other")
+    (common / "shallow").write_text(f"{fetched}{old}\n")
+    assert len(await clear(common, before, tmp_path / "aside", had)) == 1
+    assert (common / "shallow").read_text() == fetched
+
+
 async def test_a_task_s_program_leaves_nothing_that_bars_the_user_s_git(main: Repository) -> None:
     common = shlex.quote(str(main.root / ".git"))
     cut = f"rev-parse HEAD > {common}/shallow; touch {common}/index.lock {common}/refs/heads/main.lock"

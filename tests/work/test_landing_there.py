@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from landing_support import Field, Gate
 
+from parallelai.work.landing.history import look_up
 from parallelai.work.landing.records import Candidate, Plan, Verdict
 from parallelai.work.landing.undo import undo
 from parallelai.work.streams.record import GateRun, Landed
@@ -125,6 +126,57 @@ def test_a_revert_of_other_words_is_one_if_it_takes_that_back(field: Field, said
 
     land(field, one)
     assert set(field.files()) == {"a.txt", "x"}
+
+
+def titled(field: Field, name: str, title: str, text: str) -> Candidate:
+    """A branch from the target's tip with one commit of that title, that writes `a.txt`."""
+    made = field.branch(name, {"a.txt": text}, base=field.tip(), trailers={"ParallelAI-Run": "r-1"})
+    words = ("commit-tree", f"{made.commit}^{{tree}}", "-p", made.base, "-m", title)
+    commit = field.checkout.git(*words).strip()
+    field.checkout.git("branch", "--force", name, commit)
+    return dataclasses.replace(made, commit=commit, worktree="elsewhere")
+
+
+def there(field: Field, *candidates: Candidate) -> set[str]:
+    return set(field.run(look_up(field.repository, "main", field.tip(), candidates)).landed)
+
+
+def test_of_two_commits_of_one_title_that_is_out_which_a_revert_took_back(field: Field) -> None:
+    one = titled(field, "one", "Fix", "2\n")
+    land(field, one, "rebase")
+    two = titled(field, "two", "Fix", "3\n")  # the same line: without it `one` would conflict
+    land(field, two, "rebase")
+
+    field.checkout.git("revert", "--no-commit", "HEAD")
+    field.checkout.git("commit", "-q", "-m", 'Revert "Fix"\n\nIt was too slow.')
+
+    assert there(field, one, two) == {"one"}
+
+
+def test_what_a_revert_of_two_of_one_title_took_back_is_out(field: Field) -> None:
+    work = [branch(field, name, name) for name in ("one", "two", "three")]
+    work = [dataclasses.replace(each, worktree="elsewhere") for each in work]
+    for each in work:
+        words = ("commit-tree", f"{each.commit}^{{tree}}", "-p", each.base, "-m", "Fix")
+        field.checkout.git("branch", "--force", each.name, commit := field.checkout.git(*words).strip())
+        work[work.index(each)] = each = dataclasses.replace(each, commit=commit)
+        land(field, each, "rebase")
+
+    field.checkout.git("rm", "-q", "one", "two")
+    field.checkout.git("commit", "-q", "-m", 'Less\n\n* Revert "Fix"\n* Revert "Fix"\n')
+
+    assert there(field, *work) == {"three"}
+
+
+def test_a_revert_is_one_however_many_of_that_title_come_later(field: Field) -> None:
+    one = titled(field, "one", "Fix", "2\n")
+    land(field, one, "rebase")
+    field.checkout.git("revert", "--no-commit", "HEAD")
+    field.checkout.git("commit", "-q", "-m", 'Revert "Fix"')
+    for _ in range(6):
+        field.checkout.git("commit", "-q", "--allow-empty", "-m", "Fix")
+
+    assert there(field, one) == set()
 
 
 def test_a_branch_whose_undo_was_reverted_is_there(field: Field) -> None:

@@ -107,6 +107,25 @@ async def test_what_a_person_changed_in_a_submodule_and_did_not_commit_keeps_the
     assert not (await drop(shop.repository, shop.streams, stream, tmp_path / "patches")).notes
 
 
+async def test_nor_is_what_changed_in_a_submodule_of_a_submodule_lost(shop: Project, tmp_path: Path) -> None:
+    inner = Repository.start(tmp_path / "inner")
+    inner.commit({"in.txt": "1\n"})
+    library = Repository(tmp_path / "library")
+    library.git(*FILE, "submodule", "--quiet", "add", str(inner.root), "inner")
+    library.commit()
+    shop.user.git(*FILE, "submodule", "--quiet", "update", "--remote", "lib")
+    shop.user.commit()
+    stream = (await shop.start("gui")).stream
+    there = shop.in_tree(stream)
+    shutil.rmtree(there.root / "lib")
+    there.git(*FILE, "submodule", "--quiet", "update", "--init", "--recursive")
+    edited = there.root / "lib" / "inner" / "in.txt"
+    edited.write_text("mine\n")
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    assert "in the submodule `lib/inner` is not committed there: `lib/inner/in.txt`" in done.notes[0]
+    assert edited.read_text() == "mine\n"
+
+
 async def test_a_repository_that_somebody_made_and_added_stays_until_it_is_moved(
     shop: Project, tmp_path: Path
 ) -> None:

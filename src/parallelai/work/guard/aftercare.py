@@ -100,7 +100,8 @@ class Aftercare:
         if before is None:
             return []
         async with self._busy:
-            return [f".git/{each}" for each in await self._checkout.clear_way(before, aside)]
+            barred = await self._checkout.clear_way(before, self._evidence(""), aside)
+        return [f".git/{each}" for each in barred]
 
     async def first(self, name: str, before: Standing | None, *, is_late: bool = False) -> First:
         """Put back what was thrown away, and HEAD. Raises `GitError`, `OSError`.

@@ -2,7 +2,8 @@
 
 A lock of git's names nobody. One that came since, that no process has open, and that stays as it is was left over if
 no git runs any more: it is put aside then, and else told. What `shallow` names is where history ends: a line may go
-whose commit has its parents here, and one must come back whose commit has not.
+whose commit has its parents here, and one must come back whose commit has not. `git fetch --depth` by the user writes
+lines of both kinds: it ends the history of what it brings, and of nothing that the user had.
 (Files: gitrepository-layout(5).)
 """
 
@@ -15,7 +16,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git, objects_of
 from parallelai.results.printable import visible
 from parallelai.store.files import replace_whole
+from parallelai.work.guard.published import refs_in
 from parallelai.work.streams.locks import is_left_over
+from parallelai.work.streams.places import first_line
 
 _LOCK = ".lock"
 _SHALLOW = "shallow"
 _MOST = 20
 _MOST_BYTES = 1024 * 1024
+_BRANCHES = "refs/heads/"
 _NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -57,14 +61,22 @@ def barring(common: Path) -> Barring:
     return Barring(frozenset(_locks(common)), _content(common / _SHALLOW))
 
 
-async def clear(common: Path, before: Barring, aside: Path) -> list[str]:
+async def clear(
+    common: Path, before: Barring, aside: Path, head: Callable[[], Awaitable[str | None]] | None = None
+) -> list[str]:
     """Take away what came since and is left over, and say what bars git still: each by its name, with words.
 
-    Raises `OSError`.
+    `head` gives the commit that HEAD was on before, unless a program fetched since. Raises `OSError`.
     """
     now = await asyncio.to_thread(barring, common)
     locks = await asyncio.to_thread(_clear_locks, common, now.locks - before.locks, aside)
-    return [*await _mend_shallow(common, before.shallow, now.shallow, aside), *locks]
+    if before.shallow == now.shallow:
+        return locks
+    if any(map(_is_cut, (before.shallow, now.shallow))):
+        words = "is not as it was, and too large to be looked at: see where `git log` ends"
+        return [f"{_SHALLOW} ({words})", *locks]
+    had = await head() if head is not None else None
+    return [*await _mend_shallow(common, before.shallow, now.shallow, aside, had), *locks]
 
 
 # -- locks
@@ -105,12 +117,14 @@ def _locks(common: Path) -> Iterator[str]:
 # -- where history ends
 
 
-async def _mend_shallow(common: Path, old: bytes | None, now: bytes | None, aside: Path) -> list[str]:
-    if old == now:
-        return []
+async def _mend_shallow(
+    common: Path, old: bytes | None, now: bytes | None, aside: Path, had: str | None
+) -> list[str]:
     before, after = _names(old), _names(now)
     short = await _without_parents(common, before | after)
     wanted = (after & before) | short
+    if had is not None and after - wanted:
+        wanted |= await _brought(common, after - wanted, short, had)
     if wanted == after and _is_plain(now or b""):
         return []
     path = common / _SHALLOW
@@ -135,6 +149,19 @@ async def _without_parents(common: Path, names: Collection[str]) -> set[str]:
     return {row[0] for row in rows if not parents.issuperset(row[1:])}
 
 
+async def _brought(common: Path, names: Collection[str], short: Collection[str], had: str) -> set[str]:
+    """Those of some commits that are in no history of a commit, nor of the branches that are not checked out."""
+    current = (first_line(common / "HEAD") or "").removeprefix("ref: ")  # it may have moved along
+    branches = await asyncio.to_thread(refs_in, common, (_BRANCHES,))
+    tips = {had, *(tip for name, tip in branches.items() if name != current)}
+    async with objects_of(common, had) as git:
+        ends = "".join(f"{name}\n" for name in short)
+        await asyncio.to_thread((git.git_dir / _SHALLOW).write_text, ends, encoding="utf-8")
+        asked = "".join(f"{each}\n" for each in (*await _there(git, names), *(f"^{tip}" for tip in tips)))
+        done = await git.attempt("rev-list", "--ignore-missing", "--stdin", stdin=asked.encode())
+    return set(names) & set(done.stdout.decode().split()) if done.exit == 0 else set()
+
+
 async def _there(git: Git, names: Collection[str]) -> set[str]:
     """Those of some names that commits have which are here."""
     asked = "".join(f"{name}\n" for name in names).encode()
@@ -150,6 +177,11 @@ def _names(data: bytes | None) -> set[str]:
 def _is_plain(data: bytes) -> bool:
     """Whether nothing but names is in it: git ends at anything else."""
     return all(_NAME.fullmatch(line) for line in data.decode("utf-8", "replace").splitlines())
+
+
+def _is_cut(data: bytes | None) -> bool:
+    """Whether there are more names than were read."""
+    return data is not None and len(data) >= _MOST_BYTES and _is_plain(data.rpartition(b"\n")[0])
 
 
 def _content(path: Path) -> bytes | None:

@@ -45,6 +45,8 @@ _ONLY_STASHES = frozenset({"clear", "create", "drop", "list", "show", "store"})
 """What can follow `stash`, and leaves the checkout as it is."""
 THROWS_AWAY = frozenset({"gc", "maintenance", "prune", "prune-packed", "reflog", "repack"})
 """Commands after which objects or lines of logs may be gone."""
+FETCHES = frozenset({"fetch", "fetch-pack", "pull"})
+"""Commands that bring commits, and may end their history."""
 ENDING = ".events"
 """Of the name of a trace."""
 _MOST_BYTES = 32 * 1024 * 1024
@@ -160,6 +162,11 @@ def has_committed(deeds: Iterable[Deed], checkout: Path, when: int) -> bool:
         "commit" in deed.commands and deed.began - 1 <= when <= deed.ended + 1
         for deed in _in(deeds, checkout)
     )
+
+
+def has_fetched(deeds: Iterable[Deed]) -> bool:
+    """Whether one of these brought commits from elsewhere, into whatever checkout. Pure."""
+    return any(not FETCHES.isdisjoint(deed.commands) for deed in deeds)
 
 
 def has_stashed(deeds: Iterable[Deed], checkout: Path) -> bool:

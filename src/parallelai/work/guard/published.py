@@ -10,11 +10,14 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git, objects_of
 from parallelai.git.submodules import module_folders
-from parallelai.work.guard.measure import Found
+
+if TYPE_CHECKING:
+    from parallelai.work.guard.measure import Found
 
 _REPOSITORY = "160000"
 PUBLISHED = ("refs/remotes/", "refs/tags/")

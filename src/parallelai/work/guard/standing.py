@@ -24,7 +24,14 @@ from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.processes.temporary import temporary_folder
 from parallelai.work.guard.barring import Barring, barring, clear
-from parallelai.work.guard.deeds import Deed, Evidence, has_committed, has_stashed, is_last_writer
+from parallelai.work.guard.deeds import (
+    Deed,
+    Evidence,
+    has_committed,
+    has_fetched,
+    has_stashed,
+    is_last_writer,
+)
 from parallelai.work.guard.watch import Moved
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.indexes import copy_plain, put_index
@@ -126,9 +133,13 @@ class Checkout:
         found, log = await asyncio.to_thread(lambda: (barring(git_dir), _mark(git_dir / "logs" / "HEAD")))
         return Standing(git_dir, head, await self._commit(head), index, found, 0 if log is None else log[0])
 
-    async def clear_way(self, before: Standing, aside: Path) -> list[str]:
+    async def clear_way(self, before: Standing, evidence: Evidence, aside: Path) -> list[str]:
         """Take away what bars git there since; to be called before git is. Raises `OSError`."""
-        return await clear(before.git_dir, before.barring, aside)
+
+        async def head() -> str | None:
+            return None if has_fetched((*await evidence.own(), *await evidence.others())) else before.commit
+
+        return await clear(before.git_dir, before.barring, aside, head)
 
     async def put_head_back(
         self, before: Standing, evidence: Evidence, *, is_late: bool = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,12 +30,14 @@ ByHand = Mapping[str, Mapping[str, bool]]
 """By commits of a target that reverted something: the tips that each took out, and (True) that it brought back."""
 Whole = tuple[str, str, str]
 """The commits between which all lies that a tip brought, and that tip."""
+Alike = Sequence[tuple[Sequence[Row], int]]
+"""For each title that a commit names: the commits of that title, the latest first, and how often it is named."""
 _REVERTS = re.compile(r"^[ *]*This reverts commit ([0-9a-f]{40,64})\b", re.MULTILINE)
 _TITLE = re.compile(r"^[ *]*(?:Revert|(Reapply)) \"(.+)\"(?: \(#\d+\))?$", re.MULTILINE)
 _SAID = '^[ *]*(This reverts commit |Revert "|Reapply ")'
 """How a line of these begins, for git; in what was squashed it is indented, or an item of a list."""
 _MOST_TITLED = 5
-"""So many commits of one title are looked at, the latest ones."""
+"""So many commits of one title are looked at, the latest ones before what says that it reverts one."""
 
 
 async def reverts(
@@ -45,7 +47,7 @@ async def reverts(
 
     `works`: what each workstream was cut from, and its tip. A person may have moved the target along to that.
     """
-    said = await _said(repository, tip, rows)
+    said, alike = await _said(repository, tip, rows)
     if not said:
         return {}
     first = {row.commit: row for row in rows}
@@ -53,6 +55,13 @@ async def reverts(
     known = first | {row.commit: row for row in await rows_of(repository, sorted(others))}
     own = await _own(repository, tip, works)
     replayed = await _replayed(repository, rows, {commit for commits in said.values() for commit in commits})
+    counting = {
+        *own,
+        *replayed,
+        *said,
+        *(row.commit for row in known.values() if row.lands or row.undoes or row.parents[1:]),
+    }
+    said |= {row.commit: await _meant(repository, row, those, counting) for row, those in alike}
     found: dict[str, dict[str, bool]] = {}
     for row, commits in await _in_order(repository, tip, rows, said, known):
         made: dict[str, bool] = {}
@@ -149,13 +158,15 @@ async def _with_branch(repository: Repository, streams: Sequence[Stream]) -> lis
     return [each for each, ref in zip(streams, refs, strict=True) if ref in there]
 
 
-async def _said(repository: Repository, tip: str, rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
+async def _said(
+    repository: Repository, tip: str, rows: Sequence[Row]
+) -> tuple[dict[str, Sequence[str]], Sequence[tuple[Row, Alike]]]:
     """The commits that `git revert` made since the oldest row, with those that they name; not those of `work undo`.
 
-    Where no hash is left they are named by their titles.
+    Where no hash is left they are named by their titles: with all that these may mean, which is also given apart.
     """
     if not rows:
-        return {}
+        return {}, ()
     words = ("log", "--extended-regexp", f"--grep={_SAID}", "--format=%H%x00%B%x00", tip, *_since(rows), "--")
     parts = os.fsdecode(await repository.git.run(*words)).split("\0")
     ours = {row.commit for row in rows if row.undoes}
@@ -163,13 +174,9 @@ async def _said(repository: Repository, tip: str, rows: Sequence[Row]) -> Mappin
     messages = {commit: message for commit, message in pairs if commit not in ours}
     said: dict[str, Sequence[str]] = {commit: _REVERTS.findall(each) for commit, each in messages.items()}
     titled = {commit: _titles(messages[commit]) for commit, hashes in said.items() if not hashes}
-    if any(titled.values()):
-        by_title = await _by_title(repository, tip, rows)
-        said |= {
-            commit: [each for title in titles for each in by_title.get(title, ())[:_MOST_TITLED]]
-            for commit, titles in titled.items()
-        }
-    return {commit: hashes for commit, hashes in said.items() if hashes}
+    alike = await _alike(repository, tip, rows, titled) if any(titled.values()) else ()
+    said |= {row.commit: [each.commit for those, _ in names for each in those] for row, names in alike}
+    return {commit: hashes for commit, hashes in said.items() if hashes}, alike
 
 
 def _titles(message: str) -> list[str]:
@@ -177,12 +184,41 @@ def _titles(message: str) -> list[str]:
     return [f'Revert "{title}"' if again else title for again, title in _TITLE.findall(message)]
 
 
-async def _by_title(repository: Repository, tip: str, rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
-    """By title the commits since the oldest row, newest first."""
-    listed = await repository.git.run("log", "--format=%H %s", tip, *_since(rows), "--")
-    found: dict[str, list[str]] = defaultdict(list)
-    for commit, _, title in (line.partition(" ") for line in os.fsdecode(listed).splitlines()):
-        found[title].append(commit)
+async def _alike(
+    repository: Repository, tip: str, rows: Sequence[Row], titled: Mapping[str, Sequence[str]]
+) -> Sequence[tuple[Row, Alike]]:
+    """The commits that name titles, with what came before them under these since the oldest row."""
+    words = ("log", "--topo-order", "--format=%H%x00%P%x00%s", tip, *_since(rows), "--")
+    listed = os.fsdecode(await repository.git.run(*words)).rstrip("\n")
+    found: list[tuple[Row, Alike]] = []
+    earlier: dict[str, list[Row]] = defaultdict(list)
+    for line in reversed(listed.split("\n")):
+        commit, parents, own = line.split("\0", 2)
+        row = Row(commit, tuple(parents.split()))
+        wanted = Counter(each for each in titled.get(commit, ()) if each in earlier)
+        if wanted:
+            names = [(earlier[title][: -_MOST_TITLED - 1 : -1], times) for title, times in wanted.items()]
+            found.append((row, names))
+        earlier[own].append(row)
+    return found
+
+
+async def _meant(repository: Repository, by: Row, alike: Alike, counting: Collection[str]) -> list[str]:
+    """Of commits of one title those that a commit takes back, as many as it names: the latest ones.
+
+    All, where it takes none of them back alone: they may be parts of what it does. Nor is it asked of what nothing
+    comes of.
+    """
+    found: list[str] = []
+    for those, times in alike:
+        taken: list[str] = []
+        if len(those) > times and any(each.commit in counting for each in those):
+            for each in those:
+                if each.parents and await takes_back(repository, by, each.parents[0], each.commit):
+                    taken.append(each.commit)
+                if len(taken) == times:
+                    break
+        found += taken or [each.commit for each in those]
     return found
 
 

@@ -75,10 +75,15 @@ async def unsafe(place: Place, stream: Stream, now: Now) -> Unsafe | None:
             return Unsafe(f"the repository {said}", _moves(place, stream, path))
         branch = f"{tip}:refs/heads/{stream.name}-{tip[:_SHOWN]}"
         return Unsafe(f"the submodule {said}", _saves(folder, own, branch))
-    for path in links:
+    seen = set[str]()
+    for path in links:  # which grows by those inside them
         top = place.path / path
         own_git = await asyncio.to_thread(_checked_out, top)
-        changed = await _changed(own_git, users.get(path), top) if own_git is not None else []
+        if own_git is None or os.path.realpath(top) in seen:  # by links they may be inside each other
+            continue
+        seen.add(os.path.realpath(top))
+        changed, within = await _changed(own_git, users.get(path), top)
+        links += [f"{path}/{each}" for each in within]
         if changed:
             said = few([f"{path}/{name}" for name in changed])
             command = shlex.join(["git", "-C", str(top), "status"])
@@ -106,12 +111,15 @@ def _checked_out(top: Path) -> Path | None:
     return folder if line.startswith("gitdir: ") and folder.is_dir() else None
 
 
-async def _changed(folder: Path, own: Path | None, top: Path) -> list[str]:
-    """What lies in the files of a repository and is not what its HEAD has; without what it configures itself."""
+async def _changed(folder: Path, own: Path | None, top: Path) -> tuple[list[str], list[str]]:
+    """What lies in the files of a repository and is not what its HEAD has; without what it configures itself.
+
+    Beside that the paths of the submodules in it.
+    """
     head = (first_line(folder / "HEAD") or "").removeprefix("ref: ")
     commit = (await asyncio.to_thread(refs_in, folder, ("refs/heads/",))).get(head, head)
     if HASH.fullmatch(commit) is None:  # it has no commit yet
-        return []
+        return [], []
     async with objects_of(folder, commit) as git:
         alternates = git.alternates if own is None else (*git.alternates, own / "objects")
         git = replace(git, work_tree=top, index=git.git_dir / "index", alternates=alternates)
@@ -127,7 +135,8 @@ async def _changed(folder: Path, own: Path | None, top: Path) -> list[str]:
             ("ls-files", "--others", "--exclude-standard", "-z"),
         )
         found = {name for words in looks for name in paths(await git.run(*words))}
-    return sorted(name for name in found if os.path.lexists(top / name))
+        within = _links_in(await git.run("ls-files", "--stage", "-z"))
+    return sorted(name for name in found if os.path.lexists(top / name)), within
 
 
 async def edits(place: Place, streams: Streams, stream: Stream, now: Now) -> Edits | None:
@@ -155,7 +164,11 @@ async def edits(place: Place, streams: Streams, stream: Stream, now: Now) -> Edi
 
 async def _links(git: Git, commit: str) -> list[str]:
     """The paths at which a commit has another repository's."""
-    listed = await git.run("ls-tree", "-r", "-z", "--full-tree", commit)
+    return _links_in(await git.run("ls-tree", "-r", "-z", "--full-tree", commit))
+
+
+def _links_in(listed: bytes) -> list[str]:
+    """Those of git's rows of a tree or an index that name another repository's commit."""
     return [os.fsdecode(row.split(b"\t", 1)[1]) for row in listed.split(b"\0") if row.startswith(b"160000 ")]
 
 
