@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +132,6 @@ async def test_a_repository_that_somebody_made_and_added_stays_until_it_is_moved
 ) -> None:
     stream, there = await landed(shop)
     made = Repository.start(there.root / "made")
-    made.commit({"v.txt": "only here\n"})
     there.write({"src/b.py": "new\n"})
     there.git("config", "user.name", "Ana")
     there.git("config", "user.email", "ana@example.invalid")
@@ -139,6 +139,7 @@ async def test_a_repository_that_somebody_made_and_added_stays_until_it_is_moved
     assert isinstance(kept, Kept)
     does(shlex.join(["sh", "-c", kept.command]))  # as printed: it takes no repository for a file
     assert there.git("show", "--format=", "--name-only", "HEAD").split() == ["src/b.py"]
+    made.commit({"v.txt": "only here\n"})
     there.git("add", "made")
     there.git("commit", "--quiet", "--message", "a repository")
     shop.user.git("merge", "--quiet", "--no-ff", "--message", "m", stream.branch)
@@ -148,6 +149,72 @@ async def test_a_repository_that_somebody_made_and_added_stays_until_it_is_moved
     does(shlex.join(["sh", "-c", kept.command]))
     assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
     assert (shop.user.root.parent / "gui-made" / "v.txt").read_text() == "only here\n"
+
+
+def makes_repository(folder: Path) -> str:
+    return Repository.start(folder).commit({"v.txt": "only here\n"})
+
+
+def ignored(lib: Path) -> Path:
+    return lib.parent / "cache" / "made"
+
+
+def in_plain_files(lib: Path) -> Path:
+    return lib / "made"
+
+
+def in_checked_out(lib: Path) -> Path:
+    return checks_out(Repository(lib.parent)).root / "made"
+
+
+@pytest.mark.parametrize("where", [ignored, in_plain_files, in_checked_out])
+async def test_a_repository_that_git_does_not_see_from_outside_stays_until_it_is_moved(
+    shop: Project, tmp_path: Path, where: Callable[[Path], Path]
+) -> None:
+    shop.user.commit({".gitignore": "cache/\n"})
+    stream, there = await landed(shop)
+    folder = where(there.root / "lib")
+    commit = makes_repository(folder)
+    if where is in_checked_out:  # its file would be new there
+        Repository(there.root / "lib").write({".gitignore": "made/\n.gitignore\n"})
+    kept = await remove(shop.repository, shop.streams, stream)
+    assert isinstance(kept, Kept)
+    assert (
+        kept.why == f"the repository `{folder.relative_to(there.root)}` has commits there that no remote has"
+    )
+
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    (note,) = [note for note in done.notes if " stays: " in note]
+    assert kept.command in note
+    does(shlex.join(["sh", "-c", kept.command]))
+    done = await drop(shop.repository, shop.streams, stream, tmp_path / "patches")
+    assert not there.root.exists()
+    assert Repository(shop.user.root.parent / "gui-made").git("show", f"{commit}:v.txt") == "only here\n"
+
+
+async def test_a_clone_in_an_ignored_folder_that_has_nothing_new_keeps_nothing(shop: Project) -> None:
+    shop.user.commit({".gitignore": "cache/\n"})
+    stream, there = await landed(shop)
+    there.git("clone", "--quiet", str(shop.user.root.parent / "library"), "cache/library")
+    (there.root / "cache" / "library" / "lib.txt").write_text("built\n")
+    assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
+
+
+async def test_of_a_repository_that_the_user_has_too_only_new_commits_count(shop: Project) -> None:
+    shop.user.commit({".gitignore": "cache/\n"})
+    users = shop.user.root / "cache" / "made"
+    makes_repository(users)
+    streams = [(await landed(shop))[0], (await shop.start("api")).stream]
+    one, two = [shop.in_tree(each).root / "cache" / "made" for each in streams]
+    for folder in (one, two):
+        shutil.copytree(users, folder)
+    commit = Repository(one).commit({"v.txt": "newer\n"})
+    kept = await remove(shop.repository, shop.streams, streams[0])
+    assert isinstance(kept, Kept)
+    does(kept.command)
+    assert Repository(users).git("show", f"{commit}:v.txt") == "newer\n"
+    assert isinstance(await remove(shop.repository, shop.streams, streams[0]), Removed)
+    assert not (await drop(shop.repository, shop.streams, streams[1], shop.user.root / "patches")).notes
 
 
 async def test_commits_that_a_remote_has_keep_nothing(shop: Project) -> None:

@@ -1,8 +1,8 @@
-"""What is in the submodules of a worktree and nowhere else: git sees none of it from outside, and it would go with it.
+"""What is in the repositories in a worktree and nowhere else: git sees none of it from outside, and it would go.
 
-That is what was changed in their files, and commits in git folders that somebody made for them there. Such a commit is
-safe once a remote has it, or the user's own git folder of the submodule. A repository that somebody made in the
-worktree and added is none of the user's submodules, and the same holds for it.
+That is what was changed in files of submodules, and commits in git folders that somebody made for them there. Such a
+commit is safe once a remote has it, or the user's own git folder of the submodule. A repository that somebody made in
+the worktree, be it in a submodule or where git ignores it, is none of the user's submodules, and its commits stay, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from parallelai.work.guard.published import PUBLISHED, refs_in
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.sheltering import HASH
 from parallelai.work.streams.indexes import copy_plain
-from parallelai.work.streams.now import Now, paths
+from parallelai.work.streams.now import Now, is_below, paths
 from parallelai.work.streams.places import Place, first_line
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
@@ -61,36 +61,43 @@ class Edits(Struct, frozen=True):
 
 
 async def unsafe(place: Place, stream: Stream, now: Now) -> Unsafe | None:
-    """Give a submodule of which something would be lost with the worktree, if any. Raises `GitError`, OSError."""
+    """Give a repository in a worktree of which something would be lost with it, if any. Raises `GitError`, OSError.
+
+    Files that git ignores are nobody's loss, commits are: also of a repository in an ignored folder.
+    """
     users = await module_folders(place.repository.git, now.commit)
     links = await _links(place.repository.git, now.commit)
-    for path, folder in await asyncio.to_thread(lambda: list(_folders(place, links))):
-        own = users.get(path)
+    found = await asyncio.to_thread(lambda: list(_repositories(place.path)))
+    for path, folder in await asyncio.to_thread(lambda: list(_folders(place, found))):
+        is_module = is_below(path, links)
+        own = users.get(path) if is_module else _checked_out(place.repository.root / path)
         tips = await asyncio.to_thread(_tips, folder)
         tip = await _beyond(folder, own, tips) if tips else None
         if tip is None:
             continue
         said = f"`{path}` has commits there that no remote has"
-        if own is None and folder == place.path / path / ".git" and not _has_origin(folder):
+        if own is None and folder == place.path / path / ".git" and not (is_module and _has_origin(folder)):
             return Unsafe(f"the repository {said}", _moves(place, stream, path))
         branch = f"{tip}:refs/heads/{stream.name}-{tip[:_SHOWN]}"
-        return Unsafe(f"the submodule {said}", _saves(folder, own, branch))
-    seen = set[str]()
-    for path in links:  # which grows by those inside them
-        top = place.path / path
-        own_git = await asyncio.to_thread(_checked_out, top)
-        if own_git is None or os.path.realpath(top) in seen:  # by links they may be inside each other
-            continue
-        seen.add(os.path.realpath(top))
-        changed, within = await _changed(own_git, users.get(path), top)
-        links += [f"{path}/{each}" for each in within]
-        if changed:
+        kind = "submodule" if is_module else "repository"
+        return Unsafe(f"the {kind} {said}", _saves(folder, own, branch))
+    for path, folder in found:
+        if is_below(path, links) and (changed := await _changed(folder, users.get(path), place.path / path)):
             said = few([f"{path}/{name}" for name in changed])
-            command = shlex.join(["git", "-C", str(top), "status"])
+            command = shlex.join(["git", "-C", str(place.path / path), "status"])
             return Unsafe(
                 f"what was changed in the submodule `{path}` is not committed there: {said}", command
             )
     return None
+
+
+def _repositories(root: Path) -> Iterator[tuple[str, Path]]:
+    """The repositories that lie in a worktree, with their git folders; none behind a link."""
+    for above, folders, names in os.walk(root):
+        has_git = ".git" in folders or ".git" in names
+        folders[:] = [name for name in folders if name != ".git"]
+        if has_git and Path(above) != root and (folder := _checked_out(Path(above))) is not None:
+            yield Path(above).relative_to(root).as_posix(), folder
 
 
 def _tips(folder: Path) -> set[str]:
@@ -111,15 +118,12 @@ def _checked_out(top: Path) -> Path | None:
     return folder if line.startswith("gitdir: ") and folder.is_dir() else None
 
 
-async def _changed(folder: Path, own: Path | None, top: Path) -> tuple[list[str], list[str]]:
-    """What lies in the files of a repository and is not what its HEAD has; without what it configures itself.
-
-    Beside that the paths of the submodules in it.
-    """
+async def _changed(folder: Path, own: Path | None, top: Path) -> list[str]:
+    """What lies in the files of a repository and is not what its HEAD has; without what it configures itself."""
     head = (first_line(folder / "HEAD") or "").removeprefix("ref: ")
     commit = (await asyncio.to_thread(refs_in, folder, ("refs/heads/",))).get(head, head)
     if HASH.fullmatch(commit) is None:  # it has no commit yet
-        return [], []
+        return []
     async with objects_of(folder, commit) as git:
         alternates = git.alternates if own is None else (*git.alternates, own / "objects")
         git = replace(git, work_tree=top, index=git.git_dir / "index", alternates=alternates)
@@ -135,8 +139,7 @@ async def _changed(folder: Path, own: Path | None, top: Path) -> tuple[list[str]
             ("ls-files", "--others", "--exclude-standard", "-z"),
         )
         found = {name for words in looks for name in paths(await git.run(*words))}
-        within = _links_in(await git.run("ls-files", "--stage", "-z"))
-    return sorted(name for name in found if os.path.lexists(top / name)), within
+    return sorted(name for name in found if os.path.lexists(top / name))
 
 
 async def edits(place: Place, streams: Streams, stream: Stream, now: Now) -> Edits | None:
@@ -162,26 +165,27 @@ async def edits(place: Place, streams: Streams, stream: Stream, now: Now) -> Edi
     return Edits(settings, tuple(found)) if found else None
 
 
-async def _links(git: Git, commit: str) -> list[str]:
+async def _links(git: Git, commit: str) -> frozenset[str]:
     """The paths at which a commit has another repository's."""
-    return _links_in(await git.run("ls-tree", "-r", "-z", "--full-tree", commit))
+    rows = (await git.run("ls-tree", "-r", "-z", "--full-tree", commit)).split(b"\0")
+    return frozenset(os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.startswith(b"160000 "))
 
 
-def _links_in(listed: bytes) -> list[str]:
-    """Those of git's rows of a tree or an index that name another repository's commit."""
-    return [os.fsdecode(row.split(b"\t", 1)[1]) for row in listed.split(b"\0") if row.startswith(b"160000 ")]
-
-
-def _folders(place: Place, paths: list[str]) -> Iterator[tuple[str, Path]]:
+def _folders(place: Place, found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
     """The git folders that go with a worktree, by what their submodules are called there."""
-    modules = place.entry.admin / "modules"
+    yield from _modules(place.entry.admin / "modules", "")
+    for path, folder in found:
+        if folder == place.path / path / ".git":
+            yield path, folder
+            yield from _modules(folder / "modules", f"{path}/")
+
+
+def _modules(modules: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    """The git folders of submodules that git put into a folder for them."""
     for above, _, names in os.walk(modules):
         if "HEAD" in names:
-            yield Path(above).relative_to(modules).as_posix().replace("/modules/", "/"), Path(above)
-    for path in paths:
-        folder = place.path / path / ".git"
-        if folder.is_dir() and not folder.is_symlink():
-            yield path, folder
+            path = Path(above).relative_to(modules).as_posix().replace("/modules/", "/")
+            yield f"{prefix}{path}", Path(above)
 
 
 async def _beyond(folder: Path, own: Path | None, tips: set[str]) -> str | None:
@@ -219,7 +223,7 @@ def _moves(place: Place, stream: Stream, path: str) -> str:
         (beside / name for name in names if not os.path.lexists(beside / name)), beside / stream.name
     )
     there = str(place.path / path)
-    # To git a folder that is gone is a change.
+    # To git a submodule's folder that is gone is a change.
     return f"{shlex.join(['mv', there, str(target)])} && {shlex.join(['mkdir', there])}"
 
 
