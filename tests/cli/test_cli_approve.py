@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from parallelai import AsyncParallelAI
+from parallelai.client.approvals import Approvals
 from parallelai.client.options import CarryOut
-from parallelai.client.runs import Runs
 from parallelai.events import Event
 from parallelai.records import Outcome, RunDocument
 from parallelai.run.approving import WAITS
@@ -116,7 +116,7 @@ def mark_in(row: Any) -> str:
 async def look() -> tuple[str, dict[str, str]]:
     """What somebody who gives leave now gives it for."""
     async with AsyncParallelAI(".") as ai:
-        return ai.runs._waiting("fix")
+        return ai.runs._approvals._waiting("fix")
 
 
 def test_leave_is_for_what_the_person_looked_at(
@@ -130,7 +130,7 @@ def test_leave_is_for_what_the_person_looked_at(
     refused = cli("work", "approve", "fix", "--result", seen, "--json")
     assert (refused.code, refused.error["said"]) == (2, "what `fix` came to changed since you looked")
     with monkeypatch.context() as late:  # the run went on between the look and what would be written
-        late.setattr(Runs, "_waiting", lambda runs, name: stale)
+        late.setattr(Approvals, "_waiting", lambda runs, name: stale)
         refused = cli("work", "approve", "fix", "--json")
     assert (refused.code, refused.error["said"]) == (2, "what `fix` came to changed since you looked")
     assert rows(cli("runs", "resume", "--json").document)["fix"]["status"] == "blocked"

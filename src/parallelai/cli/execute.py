@@ -77,7 +77,7 @@ async def _refuse_over(ai: AsyncParallelAI, preview: Preview) -> None:
 
 def _left(ai: AsyncParallelAI, plan: str, preview: Preview, carry: CarryOut) -> dict[str, str]:
     """The workstreams of a plan that a person took out, and why; none for a call that does them all the same."""
-    from parallelai.client.jobs import plan_name
+    from parallelai.client.naming import plan_name
 
     if not preview.plan.workstreams or carry.is_new or not carry.is_resume:
         return {}
@@ -89,7 +89,7 @@ def _left(ai: AsyncParallelAI, plan: str, preview: Preview, carry: CarryOut) -> 
 
 async def _landed(ai: AsyncParallelAI, plan: str, preview: Preview) -> list[str]:
     """The workstreams of a plan that are on their target: a run leaves these alone, also with `--new`."""
-    from parallelai.client.jobs import plan_name
+    from parallelai.client.naming import plan_name
 
     if not preview.plan.workstreams:
         return []

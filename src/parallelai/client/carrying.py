@@ -15,7 +15,7 @@ from parallelai.client.engines import require
 from parallelai.client.folders import workspaces_for
 from parallelai.client.growing import Growing
 from parallelai.client.in_checkout import as_it_is
-from parallelai.client.jobs import Builder, only
+from parallelai.client.jobs import Builder
 from parallelai.client.notes import notes_of, of_ignored
 from parallelai.client.options import CarryOut
 from parallelai.client.project import OpenProject
@@ -208,7 +208,7 @@ class Carrier:
             builder.checked(plan)
             job = builder.job(run or new_run_id(), "execute", name, plan, builder.graph(plan))
             refuse_without_git(self._project, job.graph)
-            refuse_renamed(self._project, name, only(job.graph, names), is_anew=True)
+            refuse_renamed(self._project, name, job.graph.only(names), is_anew=True)
             writer = await stack.enter_async_context(self._project.store.journal.writer(job.run))
             if run is None:
                 writer.append(self._creation(job, plan, carry, None))

@@ -351,7 +351,7 @@ class AsyncParallelAI:
         return self._load_file(plan, variables)
 
     def _load_file(self, path: str | Path, variables: Iterable[str]) -> tuple[Plan, str]:
-        from parallelai.client.jobs import plan_name
         from parallelai.client.loading import load_plan
+        from parallelai.client.naming import plan_name
 
         return load_plan(self.project, Path(path), variables), plan_name(Path(path), self.project.root)

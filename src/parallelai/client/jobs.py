@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from parallelai.client.consent import has_consent
@@ -93,7 +92,7 @@ class Builder:
     def graph(self, plan: Plan) -> TaskGraph:
         """Expand a plan over the project's files, less what `only` leaves out."""
         graph = self._expand(plan)
-        return only(graph, self.options.only) if self.options.only else graph
+        return graph.only(self.options.only) if self.options.only else graph
 
     def _expand(self, plan: Plan) -> TaskGraph:
         strategy, timeout = self.options.strategy, self.options.timeout_seconds
@@ -453,24 +452,6 @@ def _free_memory() -> int:
     return int(psutil.virtual_memory().available * MEMORY_SHARE)
 
 
-def only(graph: TaskGraph, wanted: Sequence[str]) -> TaskGraph:
-    """Keep the tasks of these ids or tags, and what they depend on. Raises `UsageError` for a name of nobody."""
-    keep: set[str] = set()
-    for name in wanted:
-        found = [i.id for i in graph.instances if name in (i.id, i.task.id) or name in i.task.tags]
-        if not found:
-            raise UsageError(f"no task has the id or tag `{name}`", next="`plan show` lists them")
-        keep.update(found)
-    for instance in reversed(graph.topological()):
-        if instance.id in keep:
-            awaited = (item for group in instance.awaits for item in graph.groups[group])
-            keep.update(instance.depends_on, awaited)
-    kept = [instance for instance in graph.instances if instance.id in keep]
-    groups = {name: tuple(i for i in items if i in keep) for name, items in graph.groups.items()}
-    renumbered = (dataclasses.replace(instance, index=number) for number, instance in enumerate(kept))
-    return TaskGraph(tuple(renumbered), groups, graph.phases, graph.skipped, graph.seen)
-
-
 def _first_budget(*budgets: Budget) -> Budget:
     """Limit by limit the first that is given."""
     return Budget(
@@ -493,13 +474,6 @@ def _problem(plan: Plan, task: Task, error: UsageError) -> Problem:
     # A file that an engine's entry names may be what is wrong.
     said = f"{error.where}: {error.said}" if isinstance(error, ConfigError) and error.where else error.said
     return Problem(said, positions(plan).file, line, column, error.next)
-
-
-def plan_name(path: Path, root: Path) -> str:
-    """What a plan is known by: its path below the root, outside of it its real path; as text in any case."""
-    real = path.resolve()
-    name = real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _named(assignments: Mapping[str, Assignment]) -> set[str]:

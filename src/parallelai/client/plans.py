@@ -17,8 +17,9 @@ from typing import Any
 from msgspec import Struct, field
 
 from parallelai.client.absent import absent, named
-from parallelai.client.jobs import Builder, plan_name
+from parallelai.client.jobs import Builder
 from parallelai.client.loading import load_plan
+from parallelai.client.naming import plan_name
 from parallelai.client.notes import of_ignored
 from parallelai.client.only_by_leave import only_by_leave
 from parallelai.client.options import CarryOut

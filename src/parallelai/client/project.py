@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from parallelai import config
 from parallelai.engines.context import EngineContext
 from parallelai.engines.registry import Registry
-from parallelai.errors import StoreError, UsageError
+from parallelai.errors import NotFoundError, StoreError, UsageError
 from parallelai.plan.settings import NEVER_A_PROJECTS, Settings, settings_for
 
 if TYPE_CHECKING:  # each is loaded when it is first used: a list of engines needs no plan and no journal
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of engines nee
     from parallelai.plan.model import EngineEntry, Role
     from parallelai.plan.templates import Template
     from parallelai.records import LimitKey
-    from parallelai.store import Machine, Store
+    from parallelai.store import Machine, RunRow, Store
 
 NO_CONFIG = "no config"
 """What is kept in the place of a digest where somebody trusts a project without a config."""
@@ -121,6 +121,13 @@ class OpenProject:
         path = self.state / "journal.db"
         with told(path):
             return path.exists()
+
+    def latest_run(self) -> RunRow:
+        """Find the latest run. Raises `NotFoundError` where there is none."""
+        latest = self.store.journal.latest() if self.has_store else None
+        if latest is None:
+            raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
+        return latest
 
     @property
     def state(self) -> Path:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import getpass
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from parallelai.client.approvals import Approvals, task_of, user
 from parallelai.client.in_checkout import document_of
 from parallelai.client.leave_given import with_leave
 from parallelai.client.not_running import not_running
@@ -29,21 +27,17 @@ from parallelai.events import (
     AttemptEnded,
     AttemptReserved,
     CommandDone,
-    CommandReceived,
     Event,
     PermissionAnswered,
     PermissionAsked,
     RunStarted,
-    TaskEnded,
     event_to_json,
 )
-from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument, TaskResult
+from parallelai.records import ErrorRecord, Outcome, Reply, RunDocument
 from parallelai.results.compare import Comparison, compare
 from parallelai.results.document import run_outcome
-from parallelai.run.approving import Leave, changed_since, looked_at, refusal
 from parallelai.run.report import Report
 from parallelai.run.unfinished import Unfinished, unfinished
-from parallelai.run.validation import record_of
 from parallelai.store import RunRow
 from parallelai.store.projections import UNFINISHED
 from parallelai.work.streams.registry import Streams
@@ -93,6 +87,7 @@ class Runs:
     def __init__(self, project: OpenProject, resume: Resume) -> None:
         self._project = project
         self._resume = resume
+        self._approvals = Approvals(project, self.ask)
 
     def list(self) -> tuple[RunState, ...]:
         """Give all runs, the newest first."""
@@ -116,15 +111,9 @@ class Runs:
 
     def find(self, run: str | None = None) -> RunRow:
         """Find a run; `latest` is the latest, too. Raises `NotFoundError`."""
-        if not self._project.has_store:
-            raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
-        journal = self._project.store.journal
-        if run is not None and run != LATEST:
-            return journal.run(run)
-        latest = journal.latest()
-        if latest is None:
-            raise NotFoundError("there is no run here yet", next="start one: `parallelai review`")
-        return latest
+        if run is None or run == LATEST or not self._project.has_store:
+            return self._project.latest_run()
+        return self._project.store.journal.run(run)
 
     def named(self, run: str | None, task: str | None) -> tuple[str, str | None]:
         """Give the run and the task that are meant; a single name may be a task of the latest run.
@@ -143,7 +132,7 @@ class Runs:
         latest = self._project.store.journal.latest() if self._project.has_store else None
         if latest is None:
             return False
-        return any(task in (name, _task_of(name)) for name in self.report(latest.id).order)
+        return any(task in (name, task_of(name)) for name in self.report(latest.id).order)
 
     def state(self, run: str | None = None) -> RunState:
         """Say how a run stands."""
@@ -169,7 +158,9 @@ class Runs:
     def show(self, run: str | None = None) -> RunDocument:
         """Give a run's document, as it now stands, and as its changes are in the checkout and on the target now."""
         streams = Streams(self._project.state)
-        document = with_leave(document_of(self.report(run), self._project.root), self._leave, streams)
+        document = with_leave(
+            document_of(self.report(run), self._project.root), self._approvals.leave, streams
+        )
         journal = self._project.store.journal
         return with_undone(document, lambda: journal.events(document.run, types=TYPES), streams)
 
@@ -208,7 +199,7 @@ class Runs:
                     logs[id] = dataclasses.replace(logs[id], reply=reply, error=error)
         if task is None:
             return tuple(logs.values())
-        found = [log for log in logs.values() if task in (log.task, _task_of(log.task))]
+        found = [log for log in logs.values() if task in (log.task, task_of(log.task))]
         if not found:
             raise NotFoundError(f"run `{row.id}` has no attempt of a task `{task}`", next="see `runs show`")
         return tuple(found)
@@ -263,7 +254,7 @@ class Runs:
     async def retry(self, run: str | None, task: str) -> str:
         """Let a running run try a task again. Raises as `ask` does."""
         row = self.find(run)
-        if task in self._leave(row.id).wanted and not self._project.store.journal.is_owned(row.id):
+        if task in self._approvals.leave(row.id).wanted and not self._project.store.journal.is_owned(row.id):
             raise UsageError(
                 f"`{task}` waits for a person's leave",
                 next=f"`parallelai work approve {task}`, or `work reject {task} --reason TEXT` and"
@@ -325,117 +316,16 @@ class Runs:
         return answer.said or "done"
 
     async def approve(self, task: str, result: str | None = None) -> str:
-        """Give leave that what a task came to counts (`approve: true`), and its dependents go on.
-
-        It is of the latest run in which it waits, and leave is for what it came to there. `result` is the mark of
-        what the person looked at (`approving.mark_of`), of several instances the one's that has it; by default
-        all that it came to when this is called.
-
-        Raises:
-            NotFoundError: no task of that name waits.
-            UsageError: it came to something else meanwhile.
-        """
-        run, tasks = self._waiting(task)
-        if result is not None:
-            tasks = looked_at(run, task, tasks, result, self._leave(run))
-        shown = ", ".join(f"`{each}`" for each in tasks)
-        if not self._project.store.journal.is_owned(run):
-            with contextlib.suppress(BusyError):  # somebody goes on with it since: that process is asked
-                await self._give_leave(run, tasks)
-                return f"approved {shown} of run {run}: `parallelai runs resume {run}` goes on with it"
-        for each, was in tasks.items():
-            await self.ask(run, "approve", {"name": each, "result": was})
-        return f"approved {shown} of run {run}"
-
-    async def _give_leave(self, run: str, tasks: Mapping[str, str]) -> None:
-        """Write down a person's leave for what tasks came to, in a run that nobody carries out.
-
-        Raises:
-            BusyError: somebody carries it out now.
-            UsageError: somebody did since `tasks` was looked at, and one of them came to something else.
-        """
-        by, store = user(), self._project.store
-        async with store.journal.writer(run) as writer:  # nobody goes on with it while this looks and writes
-            leave = self._leave(run)
-            for task, result in tasks.items():
-                if task not in leave.wanted or leave.result(task) != result:
-                    raise changed_since(run, task, leave)
-            numbers = []
-            for task, result in tasks.items():
-                args = {"name": task, "result": result}
-                numbers.append(store.commands.ask(run, "approve", args, by))
-                writer.append(CommandReceived(numbers[-1], "approve", args, by))
-                writer.append(CommandDone(numbers[-1], True, f"`{task}` may go on"))
-            await writer.flush()
-        for number in numbers:
-            store.commands.done(number, "it may go on")
+        """Give leave that what a task came to counts, as `Approvals.approve`."""
+        return await self._approvals.approve(task, result)
 
     async def reject(self, task: str, reason: str = "") -> str:
-        """Refuse what a task came to: it ends `failed`, and is done again when the run goes on.
-
-        It is of the latest run in which it waits. Whoever does it is told the reason then. Raises as `approve` does.
-        """
-        run, tasks = self._waiting(task)
-        shown = ", ".join(f"`{each}`" for each in tasks)
-        if not self._project.store.journal.is_owned(run):
-            for each in tasks:
-                await self._refuse(run, each, reason)
-            return f"refused {shown} of run {run}: `parallelai runs resume {run}` does it again"
-        for each in tasks:
-            await self.ask(run, "reject", {"name": each, "reason": reason})
-        return f"refused {shown} of run {run}"
-
-    async def _refuse(self, run: str, task: str, reason: str) -> None:
-        """Write down that a person refused what a task came to, in a run that nobody carries out."""
-        by, args = user(), {"name": task, "reason": reason}
-        store = self._project.store
-        waits = TaskEnded(TaskResult(id=task, status=Outcome.BLOCKED))  # a killed run wrote down no end
-        ended = self.report(run).results.get(task, waits)
-        error = record_of(refusal(run, reason, by))
-        result = dataclasses.replace(ended.result, status=Outcome.FAILED, error=error)
-        async with store.journal.writer(run) as writer:
-            number = store.commands.ask(run, "reject", args, by)
-            writer.append(CommandReceived(number, "reject", args, by))
-            writer.append(dataclasses.replace(ended, result=result), task=task)
-            writer.append(CommandDone(number, True, f"`{task}` is refused"))
-            await writer.flush()
-        store.commands.done(number, f"`{task}` is refused")
-
-    def _leave(self, run: str) -> Leave:
-        leave = Leave()
-        leave.take_all(self.events(run))
-        return leave
+        """Refuse what a task came to, as `Approvals.reject`."""
+        return await self._approvals.reject(task, reason)
 
     def waits(self, name: str) -> bool:
         """Whether a task of this name waits for leave in some run."""
-        try:
-            self._waiting(name)
-        except NotFoundError:
-            return False
-        return True
-
-    def _waiting(self, name: str) -> tuple[str, dict[str, str]]:
-        """The latest run in which a task of this name waits for leave, and what it came to (`Leave.result`).
-
-        It is one task, or the instances of one. Raises `NotFoundError`.
-        """
-        latest = self.find()
-        for row in self._project.store.journal.runs():
-            if row.outcome is not Outcome.OK and self._may_wait(row.id, name):
-                leave = self._leave(row.id)
-                found = sorted(each for each in leave.wanted if name in (each, _task_of(each)))
-                if found:
-                    return row.id, {each: leave.result(each) for each in found}
-        waits = ", ".join(f"`{each}`" for each in sorted(self._leave(latest.id).wanted)) or "none"
-        said = f"no workstream is called `{name}`, and no task of that name waits for leave"
-        raise NotFoundError(said, next=f"tasks of run `{latest.id}` that wait: {waits}")
-
-    def _may_wait(self, run: str, name: str) -> bool:
-        """Whether a run has a task of this name that has not ended, is blocked, or was interrupted."""
-        return any(
-            name in (row.id, _task_of(row.id)) and row.status in (None, Outcome.BLOCKED, Outcome.CANCELLED)
-            for row in self._project.store.journal.tasks(run)
-        )
+        return self._approvals.waits(name)
 
     def _answer(self, run: str, command: int) -> CommandDone | None:
         """The answer to a command, once it is in the journal: that alone says whether it was done."""
@@ -486,16 +376,3 @@ class Runs:
         if row.outcome is None and row.started_at is None and not row.tasks.get(UNFINISHED):
             return BY_HAND
         return str(row.outcome) if row.outcome is not None else "interrupted"
-
-
-def _task_of(instance: str) -> str:
-    """The task that an instance is of: `review` of `review@src/a.py#2`."""
-    return instance.split("@")[0].split("#")[0]
-
-
-def user() -> str:
-    """Who asks. In a container the user may have a number and no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

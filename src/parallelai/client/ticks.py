@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from parallelai.client.in_checkout import discarded
-from parallelai.client.jobs import plan_name
+from parallelai.client.naming import plan_name
 from parallelai.client.project import OpenProject
 from parallelai.client.runs import Runs
 from parallelai.errors import PlanError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parallelai.errors import UsageError
 from parallelai.plan.contents import Seen
@@ -99,6 +99,23 @@ class TaskGraph:
         if order is None:
             raise UsageError(f"tasks wait for each other: {' → '.join(self._cycle(edges))}")
         return tuple(self._by_id[name] for name in order if name in self._by_id)
+
+    def only(self, wanted: Iterable[str]) -> TaskGraph:
+        """Keep the tasks of these ids or tags, and what they depend on. Raises `UsageError` for a name of nobody."""
+        keep: set[str] = set()
+        for name in wanted:
+            found = [i.id for i in self.instances if name in (i.id, i.task.id) or name in i.task.tags]
+            if not found:
+                raise UsageError(f"no task has the id or tag `{name}`", next="`plan show` lists them")
+            keep.update(found)
+        for instance in reversed(self.topological()):
+            if instance.id in keep:
+                awaited = (item for group in instance.awaits for item in self.groups[group])
+                keep.update(instance.depends_on, awaited)
+        kept = [instance for instance in self.instances if instance.id in keep]
+        groups = {name: tuple(i for i in items if i in keep) for name, items in self.groups.items()}
+        renumbered = (replace(instance, index=number) for number, instance in enumerate(kept))
+        return TaskGraph(tuple(renumbered), groups, self.phases, self.skipped, self.seen)
 
     def _cycle(self, edges: Mapping[str, tuple[str, ...]]) -> list[str]:
         return [name.removeprefix("group:") for name in find_cycle(edges) or []]

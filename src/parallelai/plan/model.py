@@ -117,7 +117,7 @@ class Choice(Model):
     @classmethod
     def _parse(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return {"rule": "one", "members": (_engine_name(data),)}
+            return {"rule": "one", "members": (values.named_engine(data),)}
         if data is None or isinstance(data, Choice):
             return data
         if not isinstance(data, Mapping):
@@ -129,7 +129,7 @@ class Choice(Model):
         if len(rules) != 1 or len(data) != 1:
             said = "a choice of engines has exactly one rule"
             raise Wrong(said, f"write a name, or one of {values.joined(RULES)}, such as {{fallback: [a, b]}}")
-        return _choice(rules[0], data[rules[0]])
+        return values.choice(rules[0], data[rules[0]])
 
     @model_validator(mode="after")
     def _check(self) -> Choice:
@@ -141,25 +141,6 @@ class Choice(Model):
             twice = next(name for name in self.members if self.members.count(name) > 1)
             raise Wrong(f"the choice `{self.rule}` names `{twice}` twice", "name each engine once")
         return self
-
-
-def _engine_name(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise Wrong(f"an engine's name is text, not {values.kind_of(value)}", "write an engine's name")
-    return value.strip()
-
-
-def _choice(rule: str, value: Any) -> dict[str, Any]:
-    if rule == "route":
-        if not isinstance(value, Mapping):
-            raise Wrong("a route is a mapping of a kind, tag or file pattern to an engine", "add else: NAME")
-        routes = {str(key): _engine_name(name) for key, name in value.items()}
-        return {"rule": rule, "members": tuple(dict.fromkeys(routes.values())), "routes": routes}
-    if not isinstance(value, (list, tuple)):
-        raise Wrong(
-            f"`{rule}` takes a list of engines, not {values.kind_of(value)}", f"write {{{rule}: [a, b]}}"
-        )
-    return {"rule": rule, "members": tuple(_engine_name(name) for name in value)}
 
 
 class Chunk(Model):
@@ -277,7 +258,7 @@ Output = Annotated[
 
 @functools.lru_cache(maxsize=256)
 def _named(name: str) -> Choice:
-    return Choice(rule="one", members=(_engine_name(name),))
+    return Choice(rule="one", members=(values.named_engine(name),))
 
 
 class Shared(Model):

@@ -433,3 +433,22 @@ def joined(items: Iterable[str]) -> str:
     """Write names as a sentence lists them: `a`, `b` or `c`."""
     names = [f"`{item}`" for item in items]
     return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def named_engine(data: Any) -> str:
+    """The name of an engine. Raises `Wrong`."""
+    if not isinstance(data, str) or not data.strip():
+        raise Wrong(f"an engine's name is text, not {kind_of(data)}", "write an engine's name")
+    return data.strip()
+
+
+def choice(rule: str, data: Any) -> dict[str, Any]:
+    """A choice of several engines by a rule, as the keys of `model.Choice`. Raises `Wrong`."""
+    if rule == "route":
+        if not isinstance(data, Mapping):
+            raise Wrong("a route is a mapping of a kind, tag or file pattern to an engine", "add else: NAME")
+        routes = {str(key): named_engine(name) for key, name in data.items()}
+        return {"rule": rule, "members": tuple(dict.fromkeys(routes.values())), "routes": routes}
+    if not isinstance(data, (list, tuple)):
+        raise Wrong(f"`{rule}` takes a list of engines, not {kind_of(data)}", f"write {{{rule}: [a, b]}}")
+    return {"rule": rule, "members": tuple(named_engine(name) for name in data)}

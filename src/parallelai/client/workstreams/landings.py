@@ -436,7 +436,7 @@ class Landings:
             yield landing, [candidate_of(each, among=able) for each in able], held
 
     def _live(self, names: Sequence[str], plan: str | None = None) -> list[Stream]:
-        from parallelai.client.jobs import plan_name
+        from parallelai.client.naming import plan_name
 
         known = plan_name(Path(plan), self._project.root) if plan is not None else None
         found = [self._streams.find(name) for name in names] or self._streams.open(known)

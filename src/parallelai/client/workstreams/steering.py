@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from parallelai.client.approvals import user
 from parallelai.client.project import OpenProject
-from parallelai.client.runs import BY_HAND, Runs, user
+from parallelai.client.runs import BY_HAND, Runs
 from parallelai.client.workstreams.landable import finished
 from parallelai.errors import BusyError, NotFoundError, Unavailable, UsageError
 from parallelai.events import TaskEnded

@@ -150,7 +150,7 @@ class Work:
         return await self._carry_out(plan, name, dataclasses.replace(carry, is_resume=not carry.is_new))
 
     def _load(self, path: str | Path) -> tuple[Plan, str]:
-        from parallelai.client.jobs import plan_name
+        from parallelai.client.naming import plan_name
 
         project = self._project
         loaded = load.load(Path(path), root=project.root, names=project.names(), tree=project.tree)
