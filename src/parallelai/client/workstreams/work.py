@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import os
@@ -22,14 +21,13 @@ from parallelai.work.landing.reverts import note_reverts
 from parallelai.work.ledger import Held, Ledger
 from parallelai.work.streams import clean, left
 from parallelai.work.streams.kept import Kept
-from parallelai.work.streams.landed import held_since
 from parallelai.work.streams.moved import refuse_moved
-from parallelai.work.streams.now import current
 from parallelai.work.streams.record import Stream, is_undone
 from parallelai.work.streams.registry import Streams, is_finished
 
 if TYPE_CHECKING:  # each is loaded when it is first used: to look at workstreams starts and lands none
     from parallelai.client.options import CarryOut
+    from parallelai.client.workstreams.differing import Difference
     from parallelai.client.workstreams.landings import Landings
     from parallelai.client.workstreams.looking import Looking
     from parallelai.client.workstreams.steering import Steering
@@ -67,14 +65,6 @@ class Attach:
     is_session: bool
     environment: Mapping[str, str]
     is_at_work: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Difference:
-    """What a workstream has, as a patch, that its target has not; `is_merged`: it has all of it by now."""
-
-    patch: str
-    is_merged: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -232,20 +222,9 @@ class Work:
 
     async def difference(self, name: str) -> Difference:
         """As `diff`, and whether there is nothing because the target has it all."""
-        stream = self.find(name)
-        is_there = Path(stream.worktree).is_dir()
-        if stream.state == "dropped" and stream.patch and not is_there and os.path.lexists(stream.patch):
-            kept = await asyncio.to_thread(Path(stream.patch).read_bytes)  # what was not committed, too
-            return Difference(kept.decode("utf-8", "replace"))
-        repository = await open_repository(self._project.root)
-        if not is_finished(stream) and not is_there:
-            raise await self._gone(stream)
-        now = await current(repository, stream) if is_there else stream.head
-        options = ("-r", "-p", "--find-renames", "--full-index")
-        base = stream.base if is_finished(stream) else await held_since(repository, stream, now)
-        patch = await repository.git.run("diff-tree", *options, base, now)
-        is_merged = base == now and await repository.tree(now) != await repository.tree(stream.base)
-        return Difference(patch.decode("utf-8", "replace"), is_merged)
+        from parallelai.client.workstreams.differing import difference
+
+        return await difference(await open_repository(self._project.root), self.find(name))
 
     async def context(self, name: str, plan: str | Path | None = None) -> Context:
         """Give what the assistant of a workstream would be told now if it began; takes nothing of that away.
