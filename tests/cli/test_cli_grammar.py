@@ -96,6 +96,19 @@ def test_no_command_shows_help_on_stderr(cli: Any) -> None:
         assert called.err.startswith("Usage: ")
 
 
+@pytest.mark.parametrize(
+    "written", ["work", "work hooks", "runs", "run", "plan", "engines", "templates", "config"]
+)
+def test_no_command_with_json_is_one_document_wherever_the_flag_stands(cli: Any, written: str) -> None:
+    before, after = cli("--json", *written.split()), cli(*written.split(), "--json")
+
+    assert (before.code, before.document) == (after.code, after.document)
+    assert (before.code, before.error["kind"], before.error["said"]) == (2, "usage", "missing command")
+    noun = "runs" if written == "run" else written
+    assert before.error["next"] == f"see `parallelai {noun} --help`"
+    assert "Usage: " not in before.err
+
+
 def test_version_is_a_result(cli: Any) -> None:
     called = cli("--version")
 

@@ -142,3 +142,46 @@ def test_show_says_who_owns_what_and_what_a_gate_runs(cli: Any, here: Path) -> N
     ]
     tasks = cli("plan", "show", "safe.yaml", "--json").document["tasks"]
     assert [(task["id"], task["engine"]) for task in tasks][-1] == ("gate@one", [])
+
+
+@pytest.fixture
+def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with tests whose pytest is in its own environment only."""
+    program = here / ".venv" / "bin" / "pytest"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (here / "test_a.py").write_text("import pytest\n")
+    monkeypatch.setenv("PATH", str(here / "no-such-folder"))
+    return program
+
+
+def test_a_first_plan_names_pytest_where_it_is(cli: Any, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed = cli("plan", "propose").out
+    own.chmod(0o644)
+    unusable = cli("plan", "propose").out
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(own.parent))
+    on_path = cli("plan", "propose").out
+
+    assert "link:\n    - .venv\n" in proposed
+    assert "    - .venv/bin/pytest -q --junitxml={report}\n" in proposed
+    for text in (unusable, on_path):
+        assert ("    - pytest -q --junitxml={report}\n" in text, "link:" in text) == (True, False)
+
+
+def test_a_gate_whose_program_is_not_here_is_told_before_a_run(cli: Any, here: Path, own: Path) -> None:
+    gates = "gates: {landing: [pytest -q, no-such-program, .venv/bin/pytest -q, {review: code-review}]}\n"
+    (here / "safe.yaml").write_text(SAFE + gates)
+
+    told = [line for line in cli("plan", "check", "safe.yaml").err.splitlines() if "gate" in line]
+    (here / "safe.yaml").write_text(SAFE + gates + "workspace: {setup: [sh install.sh]}\n")
+    set_up = cli("plan", "check", "safe.yaml").err
+
+    assert told == [
+        "note: gate `pytest -q` could not be run: `pytest` was not found on PATH; `.venv/bin/pytest` is here:"
+        " name that, and add `workspace: {link: [.venv]}` to the plan",
+        "note: gate `no-such-program` could not be run: `no-such-program` was not found on PATH;"
+        " install `no-such-program`, or give its full path",
+    ]
+    assert "gate" not in set_up

@@ -80,10 +80,17 @@ def test_clean_names_the_commit_that_a_lost_target_had(cli: Any, place: Path, ha
 def test_a_dry_run_foresees_what_is_left_alone_or_refused(cli: Any, place: Path) -> None:
     dry = cli("work", "run", "plan.yaml", "--dry-run")
     assert (dry.code, "note: landed already, and left alone: `abe`\n" in dry.err) == (0, True)
+    assert "\n0 to carry out, " in dry.out
+    one_more = "workstreams:\n  bo: {description: B., owns: bo/**}"
+    Path("plan.yaml").write_text(PLAN.replace("workstreams:", one_more))
+    assert "\n1 to carry out, " in cli("work", "run", "plan.yaml", "--dry-run", "--only", "bo").out
+    Path("plan.yaml").write_text(PLAN)
     assert cli("work", "undo", "abe").code == 0
     assert cli("work", "run", "plan.yaml", "--dry-run", "--json").document["landed"] == []
     again = cli("work", "run", "plan.yaml", "--dry-run")
     assert "note: left alone: `abe` was taken back by `work undo`; `work land abe`" in again.err
+    assert "\n0 to carry out, " in again.out
+    assert "\n1 to carry out, " in cli("work", "run", "plan.yaml", "--dry-run", "--new").out
 
     Path("tasks.yaml").write_text("tasks: [{id: a, description: x, engine: mock}]\n")
     refused = cli("work", "run", "tasks.yaml", "--dry-run")

@@ -91,4 +91,6 @@ def test_what_is_begun_anew_after_it_was_given_up_is_not_blocked(cli: Any, shop:
 
     assert work(cli, "start", "plan.yaml", "a") == 0
 
-    assert told(cli) == ("waiting", False, "it was not begun", None)
+    stage, is_ready, why, landed = told(cli)
+    assert (stage, is_ready, landed) == ("waiting", False, None)
+    assert why.startswith("it was not begun: `parallelai work run plan.yaml` begins it")

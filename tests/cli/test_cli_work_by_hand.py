@@ -80,7 +80,7 @@ def test_nobody_judges_or_removes_what_a_run_begins_with_at_the_same_time(
     lock = in_use(shop / ".parallelai" / "state", "abe")  # as a run that is about to begin with it
     try:
         refused = cli("work", *words)
-        assert (refused.code, "another run works on `abe` now" in refused.err) == (2, True)
+        assert (refused.code, "another command works on `abe` now" in refused.err) == (2, True)
         assert there.read_text() == "x = 1\n"
         assert row(cli, "abe")["stage"] == "waiting"
     finally:

@@ -330,7 +330,7 @@ def test_what_somebody_else_works_on_now_is_not_synced_and_the_others_are(there:
 
     alone, all_ = cli("work", "sync", "two"), cli("work", "sync")
 
-    busy = f"two: not synced: another run works on `two` now (process {os.getpid()} on "
+    busy = f"two: not synced: another command works on `two` now (process {os.getpid()} on "
     assert (alone.code, alone.out.startswith(busy)) == (4, True), said(alone)
     assert "(wait for its end, or stop it; then try again)\n" in alone.out
     assert (all_.code, busy in all_.out, "one: not synced: " in all_.out) == (4, True, True), said(all_)

@@ -152,11 +152,35 @@ async def test_whom_a_killed_run_worked_on_is_interrupted(cli: Any, shop: Path) 
     assert (live.stage, live.why) == ("working", "it is being worked on")
     assert (killed.stage, killed.activity) == ("interrupted", "waiting")
     assert told == ()
-    shown = await asyncio.to_thread(cli, "work", "status")
+    shown = (await asyncio.to_thread(cli, "work", "status")).out
     assert (
-        "nobody works on `plan.yaml` now: its run was interrupted; `parallelai work run plan.yaml`"
-        in shown.out
+        "nobody works on `plan.yaml` now: its run was interrupted; `parallelai work run plan.yaml`" in shown
     )
+    named = (await asyncio.to_thread(cli, "work", "status", "core")).out
+    assert "\n  its run was interrupted: `parallelai work run plan.yaml` goes on with it\n" in named
+    assert [text.count("`parallelai work run plan.yaml`") for text in (shown, named)] == [1, 1]
+
+
+def test_what_is_said_below_the_table_is_not_said_in_it(cli: Any, shop: Path) -> None:
+    own = "import pathlib\nfor it in ('src/core.py', 'README.md'):\n    pathlib.Path(it).write_text('y = 1\\n')\n"
+    plan = PLAN.partition("  gui:")[0] + 'gates: {landing: ["no-such-program --all"]}\n'
+    (shop / "hand.py").write_text(own)
+    (shop / "plan.yaml").write_text(plan.replace("src/core.py", "src/**"))
+    subprocess.run(["git", "commit", "-qam", "hand"], cwd=shop, check=True)
+    run = cli("work", "run", "plan.yaml")
+    assert run.code == 4
+    assert "note: gate `no-such-program --all` could not be run: `no-such-program` was not found" in run.err
+
+    whole, named = cli("work", "status").out, cli("work", "status", "core").out
+    (row,) = cli("work", "status", "--json").document["workstreams"]
+
+    assert "`no-such-program` was not found on PATH" in row["why"]
+    assert row["next"].startswith("install `no-such-program`")
+    for text in (whole, named):
+        assert text.count("kept out: README.md") == 1
+        assert text.count("not found") == 1
+    assert f"\n  {row['why']}\n  next: {row['next']}\n  kept out: README.md" in named
+    assert whole.endswith("\n`parallelai work status core` says what helps\n")
 
 
 def test_a_live_run_shows_last_words_ends_who_waits_and_says_what_to_know_of_its_landings(

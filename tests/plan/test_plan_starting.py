@@ -98,6 +98,28 @@ def test_what_a_node_project_depends_on_is_linked_where_it_is_there(has_modules:
     assert start.plan.workspace.link == (("node_modules",) if has_modules else ())
 
 
+@pytest.mark.parametrize(
+    ("text", "gate", "linked"),
+    [
+        ("import pytest\n", (".venv/bin/pytest", *PYTEST[1:]), (".venv",)),
+        (UNIT, UNITTEST, ()),
+    ],
+)
+def test_pytest_of_the_projects_own_environment_is_named_and_brought(
+    text: str, gate: tuple[str, ...], linked: tuple[str, ...]
+) -> None:
+    start = starting_plan({"test_a.py": 1}, read=lambda path: text, environment=".venv")
+    assert start.plan.gates.landing == (gate,)
+    assert start.plan.workspace.link == linked
+    assert start.plan.workspace.env == ({"PYTHONPATH": "."} if linked else {})
+
+
+def test_tests_find_the_code_of_their_own_tree_where_an_install_would_lead_to_the_users() -> None:
+    paths = {"src/shop/orders.py": 1, "tests/test_a.py": 1}
+    start = starting_plan(paths, read=lambda path: "", environment="venv")
+    assert start.plan.workspace.env == {"PYTHONPATH": "src:."}
+
+
 def test_its_text_says_how_much_is_where_and_is_the_plan() -> None:
     start = starting_plan(SHOP, "shop")
     assert loads(start.yaml) == start.plan

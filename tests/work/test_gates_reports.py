@@ -47,6 +47,12 @@ GO = b"""<testsuites><testsuite name="example.com/a/util" failures="1"><testcase
 JEST = b"""<testsuites name="jest tests"><testsuite name="menu" errors="0" failures="1" timestamp="2026-01-01T00:00:00">
 <testcase classname="menu opens" name="menu opens" time="0.1"><failure>Error</failure></testcase></testsuite>
 <testsuite name="broken.test.js" errors="1" failures="0" tests="0"/></testsuites>"""
+NODE = b"""<testsuites><testsuite name="add"><testcase name="works" classname="test"><failure/></testcase>
+<testsuite name="deep"><testcase name="works" classname="test"/></testsuite></testsuite>
+<testsuite name="sub"><testcase name="works" classname="test" file="a.mjs"/></testsuite>
+<testcase name="works" classname="test"/></testsuites>"""
+BARE = b"""<testsuites><testsuite name="A"><testcase name="t"><error/></testcase></testsuite>
+<testsuite name="B"><testcase name="t"/></testsuite></testsuites>"""
 GTEST = b"""<testsuites><testsuite name="Cart"><testcase name="Off" status="notrun" classname="Cart"/>
 <testcase name="On" status="run" result="completed" classname="Cart"/></testsuite></testsuites>"""
 
@@ -65,6 +71,16 @@ GTEST = b"""<testsuites><testsuite name="Cart"><testcase name="Off" status="notr
         ),
         (GO, {"example.com/a/util::util::TestX": "failed", "example.com/b/util::util::TestX": "passed"}),
         (JEST, {"menu opens::menu opens": "failed", "broken.test.js::(the whole suite)": "error"}),
+        (
+            NODE,
+            {
+                "add::test::works": "failed",
+                "add > deep::test::works": "passed",
+                "a.mjs::sub::test::works": "passed",
+                "test::works": "passed",
+            },
+        ),
+        (BARE, {"A::t": "error", "B::t": "passed"}),
         (GTEST, {"Cart::Off": "skipped", "Cart::On": "passed"}),
         (b'\xef\xbb\xbf<x:testsuite xmlns:x="u"><x:testcase name="a"/></x:testsuite>', {"a": "passed"}),
         (

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from repositories import Repository
 from test_users_git import unconfined
 
-from parallelai.work.guard.barring import Barring, barring, clear
+from parallelai.store.files import replace_whole
+from parallelai.work.guard.barring import Barring, barring, clear, is_git_at_work, may_be_at_work
 
 
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A repository of three commits; no git runs on the machine but those of the test."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    monkeypatch.setattr("parallelai.work.guard.barring.is_git_at_work", lambda: False)
+    monkeypatch.setattr("parallelai.work.guard.barring.is_git_at_work", lambda _: False)
     made = Repository.start(tmp_path / "main")
     for number in range(3):
         made.commit({"a.txt": f"{number}\n"})
@@ -50,7 +54,7 @@ async def test_a_lock_that_may_be_somebody_s_is_told_and_stays(
     before, lock = barring(common), common / "index.lock"
     with lock.open("w"):
         assert await clear(common, before, tmp_path / "aside") == []
-    monkeypatch.setattr("parallelai.work.guard.barring.is_git_at_work", lambda: True)
+    monkeypatch.setattr("parallelai.work.guard.barring.is_git_at_work", lambda _: True)
     (told,) = await clear(common, before, tmp_path / "aside")
     assert told == f"index.lock (came since, and bars your git: `rm {lock}` once none is at work there)"
     assert lock.exists()
@@ -125,6 +129,98 @@ async def test_where_the_user_s_own_fetch_ends_history_it_ends(main: Repository,
     (common / "shallow").write_text(f"{fetched}{old}\n")
     assert len(await clear(common, before, tmp_path / "aside", had)) == 1
     assert (common / "shallow").read_text() == fetched
+
+
+async def test_killed_before_it_is_written_anew_nothing_that_a_fetch_brought_is_gone(
+    main: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main.git("clone", "-q", "--depth", "1", main.root.as_uri(), str(tmp_path / "short"))
+    short = Repository(tmp_path / "short")
+    common, head = short.root / ".git", short.git("rev-parse", "HEAD").strip()
+
+    async def had() -> str | None:
+        return head
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = barring(common)
+    main.commit({"a.txt": "more\n"})
+    short.git("fetch", "-q", "--depth", "1")
+    fetched = (common / "shallow").read_text()
+    old = short.commit({"b.txt": "mine\n"})
+    short.git("checkout", "-q", "-b", "other")
+    (common / "shallow").write_text(f"{fetched}{old}\n")
+    whole = "parallelai.work.guard.barring.replace_whole"
+    monkeypatch.setattr(whole, killed)
+    with pytest.raises(KeyboardInterrupt):
+        await clear(common, before, tmp_path / "aside", had)
+    monkeypatch.setattr(whole, replace_whole)
+    await clear(common, before, tmp_path / "aside", had)
+    assert (common / "shallow").read_text() == fetched
+
+
+async def test_what_lies_in_the_place_of_the_folder_aside_is_in_nobody_s_way(
+    main: Repository, tmp_path: Path
+) -> None:
+    common, head = main.root / ".git", main.git("rev-parse", "HEAD").strip()
+    before = barring(common)
+    (tmp_path / "aside").write_text("in the way")
+    (common / "shallow").write_text(f"{head}\n")
+    (common / "index.lock").write_text("")
+    told = await clear(common, before, tmp_path / "aside")
+    assert all(f"it is in `{tmp_path}/aside-1/git/" in each for each in told)
+    assert len(told) == 2
+    assert subjects(main) == 3
+
+
+async def test_of_many_locks_it_is_said_how_many_there_are(main: Repository, tmp_path: Path) -> None:
+    common = main.root / ".git"
+    before = barring(common)
+    for number in range(25):
+        (common / f"{number}.lock").write_text("")
+    told = await clear(common, before, tmp_path / "aside")
+    assert len(told) == 21
+    assert told[-1] == "5 more files like them (`*.lock`)"
+
+
+def test_a_git_counts_where_it_is(main: Repository, tmp_path: Path) -> None:
+    roots = frozenset({main.root})
+    other = Repository.start(tmp_path / "other")
+
+    def counts(*options: str, at: Path, **env: str) -> bool:
+        words = ["git", *options, "cat-file", "--batch"]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        with subprocess.Popen(
+            words, cwd=at, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**clean, **env}
+        ) as git:
+            assert git.stdin is not None
+            assert git.stdout is not None
+            git.stdin.write(b"none\n")
+            git.stdin.flush()
+            git.stdout.readline()  # it has gone where it works
+            found = may_be_at_work(psutil.Process(git.pid), roots)
+            git.stdin.close()
+        return found
+
+    (main.root / "below").mkdir()
+    assert counts(at=main.root)
+    assert counts(at=main.root / "below")
+    assert not counts(at=other.root)
+    assert counts(f"--git-dir={main.root}/.git", at=other.root)
+    assert counts(at=other.root, GIT_DIR=f"{main.root}/.git")
+    assert not may_be_at_work(psutil.Process(), roots)
+
+
+def test_a_git_that_ends_within_a_moment_does_not_count(
+    main: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True, True, False])
+    monkeypatch.setattr("psutil.process_iter", lambda: [psutil.Process()])
+    monkeypatch.setattr("parallelai.work.guard.barring.may_be_at_work", lambda *_: next(looks))
+    assert not is_git_at_work(main.root / ".git")
+    monkeypatch.setattr("parallelai.work.guard.barring.may_be_at_work", lambda *_: True)
+    assert is_git_at_work(main.root / ".git")
 
 
 async def test_a_task_s_program_leaves_nothing_that_bars_the_user_s_git(main: Repository) -> None:

@@ -350,13 +350,37 @@ def test_what_its_host_squashed_has_landed_and_is_not_proposed_again(
     assert not field.checkout.git("ls-remote", "origin", "refs/heads/one")
 
 
+@pytest.mark.parametrize("how", ["merge", "squash"])
+def test_what_its_host_merged_and_nobody_pulled_is_not_proposed_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    calls = program(field, monkeypatch, "gh", f'[ "$2" = list ] && echo "[]" || echo {ADDRESS}')
+    one, two = field.branch("one", {"x": "1"}), field.branch("two", {"y": "1"})
+    before = field.tip()
+    field.checkout.git("merge", "-q", *(["--squash"] if how == "squash" else ["--no-ff"]), "one")
+    field.checkout.git(*("commit", "-q", "--allow-empty", "-m", "Does one (#7)"))
+    field.checkout.git("push", "-q", "origin", "main")
+    field.checkout.git("reset", "-q", "--hard", before)
+
+    arrivals = field.land([one, two], plan=PR)
+
+    error = arrivals["one"].error
+    assert error is not None
+    assert error.said == "`origin/main` has it by now, and `main` here has not"
+    assert error.next == "`git pull --ff-only origin main`, then go on"
+    assert arrivals["two"].pull_request == ADDRESS
+    assert "one" not in calls.read_text()
+    field.checkout.git("pull", "-q", "--ff-only", "origin", "main")
+    assert field.land([one], plan=PR)["one"].landed is not None
+
+
 def test_an_open_pull_request_waits_for_a_person() -> None:
     row = result_of(Arrival("one", pull_request=ADDRESS), {})
     assert row.status is Outcome.BLOCKED
     assert row.error is not None
     assert (row.error.said, row.error.next) == (
         f"its pull request is open: {ADDRESS}",
-        "merge it there, then go on",
+        "merge it there, pull, then go on",
     )
 
 

@@ -109,6 +109,39 @@ def test_what_a_person_changed_is_no_wait_for_a_begin() -> None:
     assert _status([], files=Files()).why == "it was not begun"
 
 
+def test_what_was_skipped_says_what_has_to_land_first_or_what_goes_on_with_it() -> None:
+    after, said = replace(STREAM, depends_on=("core", "io")), [_result(Outcome.SKIPPED)]
+    assert _status(said, after).why == "it ended skipped"
+    before = _status(said, after, is_at_rest=True, landed=("io",))
+    assert before.why == "it ended skipped: `core` has to land first"
+    then = _status(said, after, is_at_rest=True, landed=("io", "core"))
+    assert then.why == "it ended skipped: `parallelai work run plan.yaml` goes on with it"
+
+
+def test_what_nobody_carries_out_says_what_begins_it() -> None:
+    found = _status([], files=Files(), is_at_rest=True)
+    assert found.why == (
+        "it was not begun: `parallelai work run plan.yaml` begins it;"
+        " if you work there yourself, say `parallelai work done gui` then"
+    )
+
+
+def test_who_waits_for_leave_names_the_commands_that_answer() -> None:
+    waits = [*BEGUN, _ended(), events.TaskStep("leave", "queued")]
+    assert _status(waits).why == (
+        "waits for a person's leave: `parallelai work approve gui`, or `parallelai work reject gui`"
+    )
+    assert _status([*waits, events.TaskStep("land", "queued")]).is_ready
+
+
+def test_an_error_keeps_what_helps_against_it_as_long_as_it_is_the_reason() -> None:
+    error = ErrorRecord("gate_failed", "the gate is red", None, "put it right")
+    said = [*BEGUN, _ended(), _result(Outcome.BLOCKED, error=error)]
+    assert (_status(said).why, _status(said).next) == ("the gate is red", "put it right")
+    assert _status(said, is_lost=True).next is None
+    assert _status(BEGUN).next is None
+
+
 def test_what_landed_beside_its_target_says_what_is_in_the_way() -> None:
     note = "your checkout waits: `a` is in the way: move it, then `git merge --ff-only p`"
     landed = replace(STREAM, state="landed", landed=Landed("main", "b", "c", "t", "p", notes=("other", note)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,17 @@ def test_a_table_has_a_line_for_each_with_what_it_says() -> None:
         "core        queued   1/3   2 new, 1 changed  ?/2     8/10   12 min  0.13 USD  ready to land",
         "io          landed   1/3   2 new, 1 changed  ?/2     -      12 min  0.13 USD  landed on main as c0ffee1234",
     ]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_pipe_is_no_page_and_nobody_waits_for_its_reader(tmp_path: Path, is_linked: bool) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    page = tmp_path / "STATUS.md"
+    page.symlink_to(pipe) if is_linked else pipe.rename(page)
+    with pytest.raises(UsageError, match="is a pipe or a device"):
+        write_status(page, [PLAIN], title="Workstreams", at=AT)
+    assert not page.is_file()
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:
@@ -133,6 +145,16 @@ def test_a_page_has_a_table_and_last_words() -> None:
     assert "- **gui**: reading\n" in text
     named = markdown([replace(PLAIN, engine="my_sh")], title="plan.yaml", at=AT)
     assert r"- **gui** (my\_sh): reading" in named
+
+
+def test_what_a_gate_printed_does_not_fill_a_page() -> None:
+    why = "the gate fails with `gui`: `npm test` ended with exit 1: " + "word " * 1000
+    row = next(
+        line for line in markdown([replace(PLAIN, why=why)], title="t", at=AT).splitlines() if "gui" in line
+    )
+    assert "| the gate fails with `gui`: `npm test` ended with exit 1: word word" in row
+    assert row.endswith("word …; all of it: `parallelai work status gui` |")
+    assert len(row) < 500
 
 
 def test_what_others_wrote_is_no_markup() -> None:

@@ -10,6 +10,7 @@ import pty
 import re
 import select
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Iterator
@@ -128,6 +129,8 @@ def test_a_session_is_opened_in_its_worktree(
     said = json.loads(run_program(user.root, "work", "attach", "one", "--json").stdout)
     assert said["folder"] == str(worktree)
     assert KEY not in json.dumps(said)
+    refused = run_program(user.root, "work", "attach", "one", stdin=subprocess.DEVNULL)
+    assert (refused.returncode, "an assistant's session needs a terminal" in refused.stderr) == (2, True)
     asked = len(server.requests)
 
     terminal = Terminal.start(user.root, "work", "attach", "one")

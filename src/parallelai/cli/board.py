@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from parallelai.events import AttemptEnded, Event, TaskEnded, TaskExpanded
-from parallelai.records import Outcome
+from parallelai.events import AttemptEnded, Event, LandingAsked, TaskEnded, TaskExpanded
+from parallelai.records import Outcome, Usage
 
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _FRAMES_A_SECOND = 8
@@ -42,9 +42,9 @@ class Standing(Struct):
                     self._count(event.task, before, -1)
                 self._ended[event.task] = data
                 self._count(event.task, data, 1)
-            case AttemptEnded() as data if data.usage is not None and not data.is_cached:
-                self.usd += data.usage.usd or 0.0
-                self.is_priced = self.is_priced and data.usage.usd is not None
+            case AttemptEnded(usage=Usage() as usage, is_cached=False) | LandingAsked(usage=Usage() as usage):
+                self.usd += usage.usd or 0.0
+                self.is_priced = self.is_priced and usage.usd is not None
 
     def _expand(self, data: TaskExpanded) -> None:
         if not data.is_addition:

@@ -61,7 +61,7 @@ def preview(
     notes += [f"left alone: {why}" for why in left.values()]
     for note in notes:
         shared.say(f"note: {note}")
-    lines = preview_lines(preview, is_ascii=shared.is_ascii)
+    lines = preview_lines(preview, is_ascii=shared.is_ascii, left_alone={*landed, *left})
     document = {"tasks": preview_tasks(preview), "landed": landed, "left": left, "notes": notes}
     shared.result(document, "\n".join(lines))
     return 0

@@ -159,6 +159,8 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
+            if (ctx.obj or {}).get("is_json"):  # a program has no use for a page of help
+                raise click.UsageError("Missing command.", ctx)
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         with _of_this(ctx):

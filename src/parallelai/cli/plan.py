@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,8 +184,8 @@ def preview_tasks(preview: Preview) -> list[dict[str, Any]]:
     return tasks
 
 
-def preview_lines(preview: Preview, *, is_ascii: bool = False) -> list[str]:
-    """A line for each task, and one for the whole."""
+def preview_lines(preview: Preview, *, is_ascii: bool = False, left_alone: Collection[str] = ()) -> list[str]:
+    """A line for each task, and one for the whole, which does not count those that a run would leave alone."""
     from parallelai.plan.model import PhaseGate
 
     lines = []
@@ -207,7 +207,8 @@ def preview_lines(preview: Preview, *, is_ascii: bool = False) -> list[str]:
             lines += [f"{name}{times}: nobody{after}", f"  cannot start: {who.error.said}"]
     strategy, parallel = preview.job.strategy.name, preview.job.parallel
     at_once = ", ".join([f"{parallel} at once", *_roles_at_once(preview)])
-    return [*lines, f"{len(preview.graph)} to carry out, strategy {strategy}, {at_once}"]
+    count = len(preview.graph) - sum(name in left_alone for name in preview.graph.task_ids)
+    return [*lines, f"{count} to carry out, strategy {strategy}, {at_once}"]
 
 
 def _roles_at_once(preview: Preview) -> list[str]:

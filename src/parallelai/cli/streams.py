@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from parallelai.work.landing.waiting import Waiting
     from parallelai.work.status.folding import StreamStatus
     from parallelai.work.streams.record import Stream
+    from parallelai.work.streams.registry import Streams
     from parallelai.work.streams.worktrees import Started
 
 WATCH_SECONDS = 2.0
@@ -116,13 +117,11 @@ def _show_status(
 
     if is_clearing and sys.stdout.isatty() and not shared.is_json:
         sys.stdout.write("\x1b[H\x1b[J")
-    lines = table(found, shared.width, is_ascii=shared.is_ascii) if found else []
     streams = ai.work.streams
-    if has_names:
-        more = [line for each in found for line in _in_full(each, streams.get(each.name))]
-    else:
-        more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
-    more += ai.work.killed()
+    rows = [_row(each, streams.get(each.name), has_names=has_names) for each in found]
+    lines = table(rows, shared.width, is_ascii=shared.is_ascii) if rows else []
+    more = _below(found, streams, ai.work.killed(), has_names=has_names)
+    more += _helping(found, lines) if not has_names else ()
     more += dict.fromkeys(each.why for each in found if each.pending and each.why)
     told = {each.target for each in found if each.pending}  # of branches that no plan made, nobody else tells
     more += (each.told for each in waiting if each.target not in told)
@@ -140,16 +139,57 @@ def _status_document(found: Sequence[StreamStatus], waiting: Sequence[Waiting]) 
     return to_document(found, run=None, plan=None, at=datetime.now(UTC), waiting=waiting)
 
 
+def _row(status: StreamStatus, stream: Stream | None, *, has_names: bool) -> StreamStatus:
+    """What the table says of one: without what stands below it, and there with what helps."""
+    is_below = _is_in_full(status) if has_names else _is_cut_off(status)
+    told = {path for kept in (stream.kept_out if stream is not None else ()) for path in kept.paths}
+    left = tuple(path for path in status.kept_out if path not in told)
+    return dataclasses.replace(status, why="" if is_below else status.why, kept_out=left)
+
+
+def _below(
+    found: Sequence[StreamStatus], streams: Streams, killed: Sequence[str], *, has_names: bool
+) -> list[str]:
+    """What stands below the table: of those that were named all, of others what was kept out."""
+    if has_names:
+        more = [line for each in found for line in _in_full(each, streams.get(each.name))]
+        return more if any(map(_is_cut_off, found)) else [*more, *killed]
+    more = [f"{each.name}: {line}" for each in found for line in _kept_out(streams.get(each.name))]
+    return [*more, *killed]
+
+
+def _helping(found: Sequence[StreamStatus], lines: Sequence[str]) -> list[str]:
+    """Where it stands what helps those that ended with an error, unless the table's lines have said that."""
+    table = "\n".join(lines)
+    names = (each.name for each in found if each.next)
+    stuck = [name for name in names if f"`parallelai work status {name}`" not in table]
+    name = stuck[0] if len(stuck) == 1 else "NAME"
+    return [f"`parallelai work status {name}` says what helps"] * bool(stuck)
+
+
+def _is_cut_off(status: StreamStatus) -> bool:
+    """Whether a run that was killed left it in the middle of something."""
+    from parallelai.work.status.folding import INTERRUPTED
+
+    return status.stage == INTERRUPTED
+
+
+def _is_in_full(status: StreamStatus) -> bool:
+    """Whether more is to be said of why it has not landed."""
+    return status.landed is None and bool(status.why) and not status.pending
+
+
 def _in_full(status: StreamStatus, stream: Stream | None) -> list[str]:
-    """What a line of the table has no room for: why one cannot land, where it is, and what was kept out of it."""
+    """Of one that was named: why it cannot land and what helps, where it is, and what was kept out of it."""
     where = f"in {status.worktree}" if status.worktree is not None else "has no worktree yet"
     if status.worktree is not None and not Path(status.worktree).is_dir():
         where = "has no worktree any more"
     elif stream is not None and status.worktree != stream.worktree:
         where += f", moved from {stream.worktree}"
     lines = ["", f"{status.name}: {status.branch} {where}"]
-    if status.landed is None and status.why and not status.pending:
-        lines += [f"  {line}" for line in status.why.splitlines()]
+    if _is_in_full(status):
+        lines += [f"  {line}" for line in (status.why or "").splitlines()]
+        lines += [f"  next: {status.next}"] * bool(status.next)
     return [*lines, *(f"  {line}" for line in _kept_out(stream))]
 
 
@@ -205,6 +245,9 @@ def attach(shared: Shared, name: str, *, is_printed: bool) -> int:
         return 0
     if not found.is_session:
         shared.say(f"there is no session of an assistant: a shell in {found.folder}")
+    elif not sys.stdin.isatty():  # each assistant would fail in a way of its own
+        shown = f"`parallelai work attach {shlex.quote(name)} --print` prints the command"
+        raise UsageError("an assistant's session needs a terminal", next=shown)
     os.chdir(found.folder)
     try:
         os.execvpe(found.command[0], found.command, {**os.environ, **found.environment})  # noqa: S606 -- what the user asked for, without a shell

@@ -28,9 +28,8 @@ def said_of(data: object) -> str | None:
         case e.BudgetReached():
             return f"budget: the limit of {_amount(data.what, data.limit)} is reached; no new starts"
         case e.GateEnded(ok=False, names=(), why=str()) if not data.command.startswith(_CANARY):
-            return _of_gate(
-                data
-            )  # on the target as it is, say: better known before the work is done and paid for
+            # On the target as it is, say: better known before the work is done and paid for.
+            return _of_gate(data)
         case e.LimitReached() | e.LimitWaiting() | e.BreakerOpened():
             return _said_of_limit(data)
         case e.OrphanEnded():
@@ -98,6 +97,12 @@ def _of_attempt(data: e.AttemptReserved | e.AttemptStarted | e.AttemptEnded) -> 
     if data.error is not None:
         return f"failed after {facts}: {data.error.kind}: {_first(data.error.said)}"
     return f"ended, {facts}" if data.ok else f"was cancelled after {facts}"
+
+
+def _of_asked(data: e.LandingAsked) -> str:
+    what = "for a review of what lands" if data.what == "review" else "to settle a conflict"
+    cost = spent(data.usage) if data.usage is not None else ""
+    return f"`{data.engine}` was asked {what}: {', '.join(filter(None, (seconds(data.seconds), cost)))}"
 
 
 def _of_task(data: e.TaskEnded) -> str:
@@ -202,6 +207,7 @@ WORDS: dict[type, Callable[[Any], str]] = {
     e.GateEnded: _of_gate,
     e.LandingQueued: lambda d: f"waits to land on {d.target}",
     e.LandingLanded: _of_landing,
+    e.LandingAsked: _of_asked,
     e.LandingBlocked: lambda d: f"not landed: {d.why}",
     e.LandingUndone: lambda d: f"taken back from {d.target}",
     e.DecisionMade: lambda d: f"conflict in {d.path} settled by {d.by}: {d.why}",

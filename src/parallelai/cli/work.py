@@ -274,9 +274,8 @@ def lease(shared: Shared, name: str, paths: tuple[str, ...]) -> int:
 @_name
 def drop(shared: Shared, name: str) -> int:
     """Give a workstream up; its work is kept as a patch, its worktree and branch are removed."""
-    stream = shared.read(
-        lambda ai: ai.work.find(name)
-    )  # who asks for what is not there need not answer first
+    # Who asks for what is not there need not answer first.
+    stream = shared.read(lambda ai: ai.work.find(name))
     if stream.state != "landed" and not shared.confirm(f"Give up `{name}`? Its work is kept as a patch."):
         return _told(shared, "nothing was dropped")
     return _told(shared, shared.call(lambda ai: ai.work.drop(name)))

@@ -359,7 +359,11 @@ class Carrier:
         )
 
         def ports() -> Ports:
-            return dataclasses.replace(self._ports(job.plan, job.logs), choose=questions.choose)
+            def tell(task: str | None, data: EventData) -> None:
+                writer.append(data, task=task)
+
+            ports = self._ports(job.plan, job.logs, tell)
+            return dataclasses.replace(ports, choose=questions.choose)
 
         notes = [] if workspaces is None else workspaces.notes
         streams = await stack.enter_async_context(

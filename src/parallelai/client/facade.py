@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # each is loaded when it is first used: a list of runs needs 
     from parallelai.plan.model import Budget, Choice, Plan, Task
     from parallelai.records import RunDocument, Severity
     from parallelai.run.scheduling.strategies import Strategy
+    from parallelai.work.landing.records import Tell
     from parallelai.work.opening import Ports
     from parallelai.work.streams.worktrees import Started
 
@@ -112,10 +113,10 @@ class AsyncParallelAI:
 
     @functools.cached_property
     def _ports(self) -> PortsOf:
-        def ports(plan: Plan, folder: Path) -> Ports:
+        def ports(plan: Plan, folder: Path, tell: Tell) -> Ports:
             from parallelai.client.workstreams.askers import ports_for
 
-            return ports_for(self.project, AsyncParallelAI, plan, folder)
+            return ports_for(self.project, AsyncParallelAI, plan, folder, tell)
 
         return ports
 

@@ -27,6 +27,7 @@ def of_ignored(project: OpenProject) -> list[str]:
 def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     """Say what of a run is not as one might think."""
     from parallelai.client.folders import confinement_notes  # what only lists things needs no room of runs
+    from parallelai.client.programs import absent_of_gates
     from parallelai.plan.model import positions
 
     notes = [*_of_root(project), *of_ignored(project)]
@@ -34,6 +35,7 @@ def notes_of(project: OpenProject, job: Job) -> tuple[str, ...]:
     uses = {entry.use for name, entry in job.entries.items() if name in members}
     notes += confinement_notes(job)
     notes += _of_permissions(job, members)
+    notes += map(str, absent_of_gates(job.plan, project.root))
     if "analyzers" in uses and any(instance.task.checklist for instance in job.graph.instances):
         notes.append("`analyzers` has rules of its own: the checklist is for models")
     return (*positions(job.plan).notes, *notes, *_of_templates(job))

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from parallelai.client import programs
 from parallelai.client.absent import absent, named
 from parallelai.client.jobs import Builder
 from parallelai.client.loading import load_plan
@@ -151,9 +152,10 @@ class Plans:
         )
 
     async def absent(self, found: Checked | Preview) -> list[Problem]:
-        """Say which engines of a plan cannot be used here, and what to do; starts no client."""
+        """Say which engines of a plan cannot be used here, which gates cannot run, and what to do; starts no client."""
         assignments = found.assignments if isinstance(found, Checked) else found.job.assignments
-        return await absent(self._project, found.plan, assignments)
+        engines = await absent(self._project, found.plan, assignments)
+        return [*engines, *programs.absent_of_gates(found.plan, self._project.root)]
 
     def propose(self, path: str | Path | None = None) -> Proposal:
         """Propose phases for a plan with workstreams, also one in which several own a file without an order.
@@ -169,6 +171,7 @@ class Plans:
                 project.root.name,
                 read=functools.partial(_text, project.root),
                 has_modules=(project.root / MODULES).is_dir(),
+                environment=programs.environment_with(project.root, "pytest"),
             )
             found = pairs(start.plan, project.tree.paths)
             return Proposal(start.plan, "", start.yaml, waves(start.plan, found), found)

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from parallelai.client.project import OpenProject
 from parallelai.errors import UsageError
-from parallelai.events import AttemptEnded, AttemptReserved, AttemptStarted, Event
+from parallelai.events import AttemptEnded, AttemptReserved, AttemptStarted, Event, LandingAsked
 from parallelai.records import FREE, Usage
 
 By = Literal["engine", "model", "task", "day", "month"]
@@ -18,7 +18,9 @@ BY: tuple[By, ...] = get_args(By)
 
 NO_MODEL = "-"
 """The name of the row of engines that ask no model: commands, analysers."""
-_TYPES = (AttemptReserved.type, AttemptStarted.type, AttemptEnded.type)
+LANDING = "landing"
+"""The row, by task, of what landings asked engines for: no task may have this name."""
+_TYPES = (AttemptReserved.type, AttemptStarted.type, AttemptEnded.type, LandingAsked.type)
 
 
 class UsageRow(Struct):
@@ -107,6 +109,11 @@ class Fold(Struct):
                     name, is_free = self._name(event, data), self._is_free(event)
                     self.rows.setdefault(name, UsageRow(name)).add(data, is_free=is_free)
                     self.total.add(data, is_free=is_free)
+                case LandingAsked() as data:
+                    asked = AttemptEnded(data.engine, data.ok, data.seconds, data.usage)
+                    name = data.model or "unknown" if self.by == "model" else self._name(event, asked)
+                    self.rows.setdefault(name or LANDING, UsageRow(name or LANDING)).add(asked)
+                    self.total.add(asked)
 
     def _is_free(self, event: Event) -> bool:
         return (event.task, event.attempt) in self._free

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from parallelai.records import ConflictPair
+from parallelai.records import ConflictPair, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,22 @@ class LandingBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class LandingAsked:
+    """An engine was asked for a landing, and what that used: `what` is `review` or `conflict`.
+
+    That is a run of its own, with a journal of its own; `engine` and `model` are of its tasks.
+    """
+
+    type: ClassVar[str] = "landing.asked"
+    what: str
+    engine: str
+    model: str | None
+    ok: bool
+    seconds: float
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LandingUndone:
     """A landing was taken back by a new commit of the target."""
 
@@ -187,6 +203,7 @@ WorkstreamData = (
     | GateEnded
     | LandingQueued
     | LandingLanded
+    | LandingAsked
     | LandingBlocked
     | LandingUndone
     | WorkstreamRevisited

@@ -47,6 +47,16 @@ def commands(paths: Collection[str], read: Read) -> tuple[str, ...]:
     return _unittest(tests, paths)
 
 
+def own_code(paths: Iterable[str]) -> str:
+    """Give a `PYTHONPATH` by which a tree's tests find its own code.
+
+    An editable install, which most environments of projects have, leads to the user's checkout instead: nobody sees
+    that where gates run.
+    """
+    has_src = any(path.startswith("src/") and path.endswith(".py") for path in paths)
+    return "src:." if has_src else "."
+
+
 def _unittest(tests: Sequence[str], paths: Collection[str]) -> tuple[str, ...]:
     """It goes from a folder into packages only, and where it finds no test it may end well: each start is named."""
     found = [path for path in tests if _FOUND_BY_UNITTEST.search(path)]

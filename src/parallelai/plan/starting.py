@@ -74,10 +74,12 @@ def starting_plan(
     *,
     read: python_tests.Read = lambda path: "",
     has_modules: bool = False,
+    environment: str | None = None,
 ) -> Start:
     """Propose workstreams for a project; `sizes` maps the paths of its files to bytes.
 
-    `read` is asked for a few of them, to learn how its tests are run; `has_modules`: there is a `node_modules`.
+    `read` is asked for a few of them, to learn how its tests are run; `has_modules`: there is a `node_modules`;
+    `environment`: the folder of the project's own Python environment, where only that has pytest.
     Raises `UsageError` for a project without files.
     """
     known = {path: min(size, _HEAVIEST_FILE) for path, size in sizes.items() if _is_told(path)}
@@ -95,7 +97,14 @@ def starting_plan(
         parts.append(
             Part("all", ("**",), len(known), sum(known.values()), _DESCRIPTION.format("the project"))
         )
-    return Start(_plan(name, parts, known, read, has_modules=has_modules), tuple(parts))
+    gates = _gates(known, read)
+    workspace: dict[str, Any] = {}
+    if environment is not None and gates == (python_tests.PYTEST,):
+        gates = (f"{environment}/bin/{python_tests.PYTEST}",)
+        workspace = {"link": [environment], "env": {"PYTHONPATH": python_tests.own_code(known)}}
+    elif has_modules and node_tests.command(known.keys(), read) in gates:
+        workspace = {"link": [node_tests.MODULES]}
+    return Start(_plan(name, parts, known, gates, workspace), tuple(parts))
 
 
 _DESCRIPTION = "Say here what is to be done in {}."
@@ -105,9 +114,8 @@ def _plan(
     name: str,
     parts: Sequence[Part],
     known: Mapping[str, int],
-    read: python_tests.Read,
-    *,
-    has_modules: bool,
+    gates: Sequence[str],
+    workspace: Mapping[str, Any],
 ) -> Plan:
     streams: dict[str, dict[str, Any]] = {}
     for part in parts:
@@ -120,10 +128,10 @@ def _plan(
     tops = {path.partition("/")[0] for path in known}
     if protected := [_pattern(top) for top in _PROTECTED if top in tops]:
         data["protected"] = protected
-    if gates := _gates(known, read):
+    if gates:
         data["gates"] = {"landing": list(gates)}
-    if has_modules and node_tests.command(known.keys(), read) in gates:
-        data["workspace"] = {"link": [node_tests.MODULES]}
+    if workspace:  # what git ignores is in no tree by itself, and the gate cannot run without it
+        data["workspace"] = dict(workspace)
     return from_mapping(data)
 
 

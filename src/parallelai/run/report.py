@@ -15,6 +15,7 @@ from parallelai.events import (
     ChangeRefused,
     Event,
     FindingRecorded,
+    LandingAsked,
     RunCreated,
     RunEnded,
     RunStarted,
@@ -64,6 +65,7 @@ class Report:
         self.results: dict[str, TaskEnded] = {}
         self.replies: dict[str, dict[int, AttemptEnded]] = {}
         self.usage: Usage | None = None
+        self.asked: list[LandingAsked] = []
         self.seconds_one_by_one = 0.0
         self.findings: tuple[Finding, ...] | None = None
         self.dropped: dict[str, int] = {"quote_not_found": 0}
@@ -89,6 +91,9 @@ class Report:
         match data:
             case AttemptEnded():
                 self._take_attempt(event, data)
+            case LandingAsked():
+                self.asked.append(data)
+                self._use(data.usage)
             case TaskEnded() if event.task is not None:
                 self.results[event.task] = data
             case AttemptReserved() | TaskReady() if event.task is not None:
@@ -174,8 +179,11 @@ class Report:
         self.replies.setdefault(event.task, {})[event.attempt] = data
         if data.ok or data.error is not None:  # one that was cancelled would have gone on
             self.seconds_one_by_one += data.seconds
-        if data.usage is not None and not data.is_cached:
-            self.usage = data.usage if self.usage is None else self.usage + data.usage
+        self._use(None if data.is_cached else data.usage)
+
+    def _use(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
 
     def _take_expansion(self, data: TaskExpanded) -> None:
         if not data.is_addition:  # a process starts or goes on: what did not end well is to be done again
@@ -196,9 +204,11 @@ class Report:
     @property
     def spent(self) -> Usage:
         """All that is known of what was used, for budgets."""
-        ended = [data for attempts in self.replies.values() for data in attempts.values()]
-        known = (_known(data.usage) for data in ended if data.usage is not None and not data.is_cached)
-        return sum(known, Usage(0, 0, 0, 0, 0.0))
+        ended = [
+            data for attempts in self.replies.values() for data in attempts.values() if not data.is_cached
+        ]
+        used = [*(data.usage for data in ended), *(data.usage for data in self.asked)]
+        return sum((_known(usage) for usage in used if usage is not None), Usage(0, 0, 0, 0, 0.0))
 
     @property
     def seconds(self) -> float:

@@ -115,6 +115,14 @@ class Room:
         stream = self.streams.get(name)
         return stream if stream is not None and stream.plan == self.setting.plan_name else None
 
+    def _mine(self, name: str) -> Stream:
+        """A workstream of this plan. Raises `Unavailable` where another plan has its name by now, or nobody."""
+        stream, mine = self.streams.get(name), self.known(name)
+        if mine is None:  # its leave and its landing are not ours to give
+            of = f"that of a workstream of `{stream.plan}` by now" if stream is not None else "gone"
+            raise Unavailable(f"the name `{name}` is {of}", next="see `work status --all`")
+        return mine
+
     def describe(self, name: str) -> dict[str, Any] | None:
         """A workstream in the run's document (CONTRACTS §5); None before its worktree was made."""
         stream = self.known(name)
@@ -290,6 +298,7 @@ class Room:
         """Wait for a person's leave to land. Raises `Unavailable` where nobody is there, or it was refused."""
         course = self._courses[name]
         try:
+            self._mine(name)
             self._refuse_refused(name)
             self.streams.update(name, lambda it: dataclasses.replace(it, state="done"))
             self._colleagues.finished(name)
@@ -306,8 +315,9 @@ class Room:
 
     async def land(self, name: str) -> None:
         """Land a workstream. Raises the `EngineError` that keeps it from landing."""
-        before, course = self.streams.find(name), self._courses[name]
+        course = self._courses[name]
         try:
+            before = self._mine(name)
             self._refuse_refused(name)
             stream = self.streams.update(name, lambda it: dataclasses.replace(it, state="done", undone=None))
             self._colleagues.finished(name)

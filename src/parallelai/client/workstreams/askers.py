@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import itertools
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,16 +19,17 @@ from typing import Any, Protocol
 from parallelai.client.arguments import choice_of
 from parallelai.client.engines import require
 from parallelai.client.project import OpenProject
+from parallelai.client.workstreams.purse import Purse
 from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
 from parallelai.errors import ConfigError, NotFoundError, Unavailable
 from parallelai.git.repository import open_repository
-from parallelai.plan.model import Choice, Plan, ReviewGate
+from parallelai.plan.model import Budget, Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
 from parallelai.results import formats
 from parallelai.run.executors.attempt import EMPTY_IS_FINE
 from parallelai.work.gates.removed import lay_removed
-from parallelai.work.landing.records import LAND_WITH
+from parallelai.work.landing.records import LAND_WITH, Tell
 from parallelai.work.opening import Ports
 from parallelai.work.resolvers import asking
 from parallelai.work.resolvers.asking import ConflictQuestion, Contents
@@ -36,10 +38,11 @@ from parallelai.work.scratch.snapshot import open_objects
 
 TURNS = 20
 """How many turns of its own an assistant may take to settle a conflict, where it can be told, unless its entry says."""
+OVER = "what is left of the budget of the run does not allow to ask an engine"
 OTHERS = f"another one may: {LAND_WITH}"
 _numbers = itertools.count(1)
 
-PortsOf = Callable[[Plan, Path], Ports]
+PortsOf = Callable[[Plan, Path, Tell], Ports]
 """Gives what the landings of a plan may ask engines for; the path is the run's folder."""
 
 
@@ -47,7 +50,7 @@ class Nested(Protocol):
     """The facade, on a folder of its own."""
 
     async def review(
-        self, *, since: str, template: str, engine: Choice | None, model: str | None
+        self, *, since: str, template: str, engine: Choice | None, model: str | None, budget: Budget
     ) -> RunDocument:
         """Review what changed since a commit."""
 
@@ -58,6 +61,7 @@ class Nested(Protocol):
         engine: Choice | None,
         variables: Mapping[str, Any],
         apply: bool,
+        budget: Budget,
     ) -> RunDocument:
         """Carry tasks out."""
 
@@ -79,28 +83,33 @@ async def refuse_unknown(project: OpenProject, plan: Plan, engine: Any) -> None:
         await registry.aclose()
 
 
-def ports_for(project: OpenProject, open_nested: Open, plan: Plan, folder: Path) -> Ports:
-    """Give what a landing may ask engines for. `folder` is the run's."""
-    asker = Engines(project, open_nested, plan, folder)
+def ports_for(project: OpenProject, open_nested: Open, plan: Plan, folder: Path, tell: Tell) -> Ports:
+    """Give what a landing may ask engines for. `folder` is the run's; `tell` takes what was asked."""
+    asker = Engines(project, open_nested, plan, folder, tell)
     return Ports(asker.review, asker.settle if plan.landing.resolver is not None else None)
 
 
 class Engines:
     """Asks a plan's engines. Each call is a run of its own."""
 
-    def __init__(self, project: OpenProject, open_nested: Open, plan: Plan, folder: Path) -> None:
+    def __init__(self, project: OpenProject, open_nested: Open, plan: Plan, folder: Path, tell: Tell) -> None:
         self._project = project
         self._open = open_nested
         self._plan = plan
         self._folder = folder
+        self._purse = Purse(project, plan, folder.name, tell)
 
     async def review(self, base: str, commit: str, gate: ReviewGate) -> tuple[int, str]:
         """Have the difference between two commits reviewed (`gates.judge.ReviewRunner`), what it removes included."""
-        async with self._laid(commit) as (folder, state):
+        async with self._purse.open() as (budget, settle), self._laid(commit) as (folder, state):
             await lay_removed(folder, base, commit)
-            document = await self._nested(folder, state, gate, base)
+            document = await self._nested(folder, state, gate, base, budget)
+            settle("review", document)
+        if document.outcome is Outcome.OVER_BUDGET:
+            raise Unavailable(OVER, next=self._purse.more)
         if document.outcome is not Outcome.OK or any(row.error is not None for row in document.tasks):
-            errors = [row.error for row in document.tasks if row.error is not None]
+            seen = (self._as_seen_here(row.error, folder, state) for row in document.tasks)
+            errors = [error for error in seen if error is not None]
             said = errors[0].said if errors else f"it ended {document.outcome}"
             raise Unavailable(
                 f"the review could not be done: {said}", next=errors[0].next if errors else None
@@ -109,18 +118,22 @@ class Engines:
         count = sum(one.state == "open" and one.severity.rank <= worst for one in document.findings)
         return count, formats.render("markdown", document, formats.RenderContext(root=folder))
 
-    async def _nested(self, folder: Path, state: Path, gate: ReviewGate, base: str) -> RunDocument:
+    async def _nested(
+        self, folder: Path, state: Path, gate: ReviewGate, base: str, budget: Budget
+    ) -> RunDocument:
         async with self._open(folder, config=self._config(state), engines=self._given) as ai:
             return await ai.review(
                 since=base,
                 template=gate.review,
                 engine=gate.engine or self._plan.defaults.engine,
                 model=gate.model,
+                budget=budget,
             )
 
     async def settle(self, question: ConflictQuestion) -> Contents | ErrorRecord:
         """Have an engine settle a conflict (`resolvers.asking.Asker`)."""
-        async with self._laid(question.ours, question.tree) as (folder, state):
+        laid = self._laid(question.ours, question.tree)
+        async with self._purse.open() as (budget, settle), laid as (folder, state):
             await asyncio.to_thread(_lay_over, folder, question.files)
             config = self._config(state)
             config["engines"] |= await self._in_turns()
@@ -132,7 +145,11 @@ class Engines:
                     engine=self._plan.landing.resolver,
                     variables={"prompt": question.prompt},
                     apply=True,
+                    budget=budget,
                 )
+                settle("conflict", document)
+            if document.outcome is Outcome.OVER_BUDGET:
+                return ErrorRecord("unavailable", OVER, next=self._purse.more)
             row = document.tasks[0]
             if row.error is not None or row.change is None:
                 return _unsettled(self._as_seen_here(row.error, folder, state), row.engine)
@@ -155,6 +172,8 @@ class Engines:
             "models": dict(settings.models),
             "state": {"path": str(state)},
             "consent": list(settings.consent),
+            # Whether what has no price may run at all was asked of the run that it is done for.
+            "limits": {"unpriced": "allow"},
         }
 
     async def _in_turns(self) -> dict[str, Any]:
@@ -178,8 +197,10 @@ class Engines:
         """An error whose advice names what is kept as it is found from the project, not from the run's own folder."""
         if error is None or error.next is None:
             return error
-        root = self._project.root
-        kept = error.next.replace(os.path.relpath(state, folder), os.path.relpath(state, root))
+        here = os.path.relpath(state, self._project.root)
+        kept = error.next.replace(os.path.relpath(state, folder), here)
+        logs = "`parallelai runs logs "  # the run is in a journal of its own
+        kept = kept.replace(logs, f"`PARALLELAI_STATE__PATH={shlex.quote(here)} {logs[1:]}")
         return dataclasses.replace(error, next=kept)
 
     @asynccontextmanager

@@ -128,7 +128,7 @@ class LandingMeans:
         if asked.engine is not None:
             choice, _ = choice_of(asked.engine)
             plan = plan.model_copy(update={"landing": plan.landing.model_copy(update={"resolver": choice})})
-        ports = self._ports(plan, folder)
+        ports = self._ports(plan, folder, tell)
         async with open_gates(ground, plan.workspace) as trees:
             gates = make_gates(ground, trees, plan.gates, ports)
             means = (plan.landing, plan.workspace, target, ports, plan.gates.timeout)

@@ -5,6 +5,7 @@ See `client.rooms`, which says whether a job needs one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,9 +34,10 @@ from parallelai.work.stream_places import StreamWorkspaces
 from parallelai.work.stream_steps import LandStep, PhaseGateStep
 from parallelai.work.streams.base import choose_base
 from parallelai.work.streams.by_hand import refuse_begun
+from parallelai.work.streams.landed import gone
 from parallelai.work.streams.names import worktree_path
-from parallelai.work.streams.registry import Streams
-from parallelai.work.streams.revisiting import revisit
+from parallelai.work.streams.registry import Held, Streams, folded, is_finished
+from parallelai.work.streams.revisiting import course_of, revisit, why_left
 from parallelai.work.streams.rules import rules_in
 
 
@@ -76,15 +78,56 @@ async def taken_up(
     await note_reverts(repository, streams)
     landing = job.plan.landing
     is_pushed = landing.push and landing.via == "ref"
-    found = await revisit(
-        repository, streams, job.name, lambda name: is_afresh or name in named, is_pushed=is_pushed
-    )
-    for name in found.anew:
+
+    def is_asked(name: str) -> bool:
+        return is_afresh or name in named
+
+    taken = await _taken_by_others(project, repository, job, is_asked)
+    found = await revisit(repository, streams, job.name, is_asked, is_pushed=is_pushed)
+    for name in (*found.anew, *taken):
         prior.forget(name)
+    left = {**found.left, **{name: why for name, why in taken.items() if why is not None}}
     unserved = {name for name in found.performed if (who := job.assignments.get(name)) and who.error}
     given = {**job.assignments, **dict.fromkeys(unserved, COMMANDS)}  # to land takes nobody
     performed = frozenset(found.performed)
-    return dataclasses.replace(job, assignments=given, performed=performed, left=found.left), found.news
+    return dataclasses.replace(job, assignments=given, performed=performed, left=left), found.news
+
+
+async def _taken_by_others(
+    project: OpenProject, repository: Repository, job: Job, is_asked: Callable[[str], bool]
+) -> dict[str, str | None]:
+    """Say of workstreams whose names another plan has by now why they are left alone; None of what is begun anew.
+
+    That is refused as long as the other one is not finished. The leave and the landing of what such a name has are not
+    for this plan to give: it is other work. Where the other one is finished, the name is this plan's again.
+    """
+    streams, journal = Streams(project.state), project.store.journal
+    mine = {folded(each.id): each.id for each in job.graph.instances if isinstance(each.task, Workstream)}
+    others = {
+        mine[folded(each.name)]: each
+        for each in streams.all()
+        if folded(each.name) in mine and each.plan != job.name
+    }
+    before = {
+        each.name: each for each in reversed(streams.history() if others else []) if each.plan == job.name
+    }
+    for name, other in list(others.items()):
+        if name in before and is_finished(other) and not journal.is_owned(other.run):
+            with contextlib.suppress(Held):  # its branch or folder is another's
+                streams.claim(before[name])
+                del others[name]
+    lost = await gone(repository, [before[name] for name in others if name in before])
+    found: dict[str, str | None] = dict.fromkeys(others)
+    for name, was in ((name, before[name]) for name in others if name in before):
+        course = course_of(was, is_lost=name in lost, has_branch=False, is_asked=is_asked(name))
+        if course == "leave":
+            found[name] = why_left(was)
+        elif was.landed is not None and course == "as-it-is":
+            other = others[name]
+            found[name] = (
+                f"it landed as {was.landed.commit[:10]}, and `{other.plan}` has a workstream `{other.name}` by now"
+            )
+    return found
 
 
 async def refuse_over(project: OpenProject, job: Job) -> None:

@@ -90,7 +90,13 @@ async def steps(repository: Repository, wanted: Sequence[Stream], known: Sequenc
             )
         if not _brought(stream):
             raise UsageError(f"`{stream.name}` brought nothing new: there is nothing to take back")
-    landed = await _latest_first(repository, [each for each in known if each.landed and _brought(each)])
+        if _is_merged_elsewhere(stream):
+            raise UsageError(
+                f"`{stream.name}` was squashed or rebased into `{stream.target}` where its pull request was merged",
+                next=f"`git log {shlex.quote(stream.target)}` lists its commits; `git revert COMMIT` takes one back",
+            )
+    ours = [each for each in known if each.landed and _brought(each) and not _is_merged_elsewhere(each)]
+    landed = await _latest_first(repository, ours)
     if not landed and any(each.undone is not None for each in known):
         raise NotFoundError(
             "all that had landed was taken back already", next="`parallelai work land NAME` lands it again"
@@ -203,6 +209,11 @@ def _key(stream: Stream) -> tuple[str, str, str]:
 def _brought(stream: Stream) -> bool:
     """Whether it has commits of its own; what changed nothing lands as a part of whatever was there."""
     return stream.head != stream.base
+
+
+def _is_merged_elsewhere(stream: Stream) -> bool:
+    """Whether its target has only its content, by commits of somebody else of which nobody knows which they are."""
+    return stream.landed is not None and stream.landed.before == stream.landed.commit
 
 
 async def _merged(repository: Repository, landed: Landed) -> list[str]:

@@ -164,7 +164,8 @@ class GateJudge:
                 return _Said(True, GateRun(name, 0, float(kept.get("seconds", 0.0)), log))
         self._runs.told(GateStarted(name, commit, names), names)
         said = await self._review_now(self._review, gate, name, commit, base)
-        self._reviewed[key] = said
+        if said.ok or (said.error is not None and said.error.kind == "gate_failed"):
+            self._reviewed[key] = said  # what could not be done is tried again
         run = said.run
         if run is not None:
             if said.ok:

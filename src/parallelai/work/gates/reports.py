@@ -138,6 +138,10 @@ _STATES: Mapping[str, Status] = {
     **dict.fromkeys(("fail", "failed", "failure"), "failed"),
     "error": "error",
 }
+_NO_CLASS = ("", "test")
+"""What stands for a class where there is none: Node's own runner says `test` of every test."""
+_NO_SUITE = ("", "pytest")
+"""What stands for a suite where there is none."""
 
 
 class _Junit:
@@ -180,11 +184,18 @@ class _Junit:
         self.cases.append(Case(identity(self._where(attributes), group, name), status, group, name))
 
     def _where(self, attributes: dict[str, str]) -> str:
-        """What tells tests with the same names apart: the file, or a suite named by a package's path."""
+        """What tells tests with the same names apart: the file, or a suite named by a package's path.
+
+        Where no class is named, it is also the suites around it.
+        """
         suite = self._suites[-1][0] if self._suites else {}
         where = attributes.get("file") or suite.get("file") or ""
-        name = suite.get("name", "")
-        return where or (name if "/" in name and not attributes.get("classname", "").startswith(name) else "")
+        group, name = attributes.get("classname", ""), suite.get("name", "")
+        if group in _NO_CLASS:
+            names = (each.get("name", "") for each, _ in self._suites)
+            around = " > ".join(each for each in names if each not in _NO_SUITE)
+            return "::".join(filter(None, (where, around)))
+        return where or (name if "/" in name and not group.startswith(name) else "")
 
     def _end_suite(self, attributes: dict[str, str], before: int) -> None:
         """A suite that failed as a whole has no test that could say so."""

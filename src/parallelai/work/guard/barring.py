@@ -12,13 +12,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
+import itertools
 import os
 import re
 import shlex
 import shutil
+import sys
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -27,12 +31,20 @@ from parallelai.git.plumbing import Git, objects_of
 from parallelai.results.printable import visible
 from parallelai.store.files import replace_whole
 from parallelai.work.guard.published import refs_in
+from parallelai.work.guard.restoring import locked
 from parallelai.work.streams.locks import is_left_over
 from parallelai.work.streams.places import first_line
+
+if TYPE_CHECKING:
+    import psutil
 
 _LOCK = ".lock"
 _SHALLOW = "shallow"
 _MOST = 20
+_LOOKS = 3
+_TRIES = 20
+_PAUSE = 0.05
+_GIT = "git"
 _MOST_BYTES = 1024 * 1024
 _BRANCHES = "refs/heads/"
 _NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -83,9 +95,11 @@ async def clear(
 
 
 def _clear_locks(common: Path, names: Collection[str], aside: Path) -> list[str]:
-    left = [name for name in sorted(names)[:_MOST] if is_left_over(common / name)]
-    is_left = bool(left) and not is_git_at_work()
-    return [_clear_lock(common, name, aside, is_left=is_left) for name in left]
+    found = sorted(names)
+    left = [name for name in found[:_MOST] if is_left_over(common / name)]
+    is_left = bool(left) and not is_git_at_work(common)
+    more = [f"{len(found) - _MOST} more files like them (`*{_LOCK}`)"] if len(found) > _MOST else []
+    return [_clear_lock(common, name, aside, is_left=is_left) for name in left] + more
 
 
 def _clear_lock(common: Path, name: str, aside: Path, *, is_left: bool) -> str:
@@ -98,11 +112,56 @@ def _clear_lock(common: Path, name: str, aside: Path, *, is_left: bool) -> str:
     return f"{visible(name)} (came since, and bars your git: `{visible(way)}` once none is at work there)"
 
 
-def is_git_at_work() -> bool:
-    """Whether a git runs on this machine; one that waits for its user's editor has its lock, and nothing open."""
+def is_git_at_work(common: Path) -> bool:
+    """Whether a git may run in a repository; one that waits for its user's editor has its lock, and nothing open.
+
+    git goes to the top of its checkout. Where one is that cannot be seen, or it was told elsewhere, it counts; one that
+    ends within a moment does not: ParallelAI's own do, and others' that begin now left no lock before.
+    """
     import psutil
 
-    return any(str(each.info["name"] or "").startswith("git") for each in psutil.process_iter(["name"]))
+    pointers = (_text_of(each) for each in common.glob("worktrees/*/gitdir"))
+    tops = {common.parent, common, *(Path(each).parent for each in pointers if each)}
+    roots = frozenset(Path(os.path.realpath(each)) for each in tops)
+    found = list(psutil.process_iter())
+    for number in range(_TRIES):
+        if number:
+            time.sleep(_PAUSE)
+        found = [each for each in found if each.is_running() and may_be_at_work(each, roots)]
+        if not found:
+            return False
+    return True
+
+
+def may_be_at_work(process: psutil.Process, roots: frozenset[Path]) -> bool:
+    """Whether a process may be a git that is at work in one of some folders."""
+    import psutil
+
+    try:
+        name = process.name()
+        if name != _GIT and not name.startswith(f"{_GIT}-"):
+            return False
+        line = process.cmdline()
+        if line[1:2] and line[1].endswith("--daemon"):  # it serves others, and holds no lock
+            return False
+        if f"{_GIT.upper()}_DIR" in process.environ() or any(word.startswith("--git-dir") for word in line):
+            return True
+        is_elsewhere = _names_of_files(process.pid) != _names_of_files(os.getpid())
+        return is_elsewhere or not roots.isdisjoint((at := Path(process.cwd()), *at.parents))
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):  # it is another user's
+        return True
+
+
+def _names_of_files(pid: int) -> str:
+    """What the names of files mean to a process (its mount namespace): in a container they are others."""
+    path = Path(f"/proc/{pid}/ns/mnt")
+    return os.readlink(path) if sys.platform.startswith("linux") else ""  # noqa: PTH115
+
+
+def _text_of(path: Path) -> str:
+    return (first_line(path) or "").strip()
 
 
 def _locks(common: Path) -> Iterator[str]:
@@ -120,20 +179,57 @@ def _locks(common: Path) -> Iterator[str]:
 async def _mend_shallow(
     common: Path, old: bytes | None, now: bytes | None, aside: Path, had: str | None
 ) -> list[str]:
-    before, after = _names(old), _names(now)
+    path = common / _SHALLOW
+    for _ in range(_LOOKS):
+        wanted = await _wanted(common, _names(old), _names(now), had)
+        if wanted == _names(now) and _is_plain(now or b""):
+            return []
+        data = "".join(f"{name}\n" for name in sorted(wanted)).encode()
+        with await asyncio.to_thread(_holding, path):
+            if (again := await asyncio.to_thread(_content, path)) == now:
+                kept = await asyncio.to_thread(_write, path, data, aside)
+                words = "said that history ends where it does not" if kept else "was gone"
+                return [f"{_SHALLOW} ({words}, and is right again{f'; it is in `{kept}`' if kept else ''})"]
+        now = again
+    return [f"{_SHALLOW} (is written all the time: see where `git log` ends)"]
+
+
+async def _wanted(common: Path, before: set[str], after: set[str], had: str | None) -> set[str]:
+    """The commits at which history has to end."""
     short = await _without_parents(common, before | after)
     wanted = (after & before) | short
     if had is not None and after - wanted:
         wanted |= await _brought(common, after - wanted, short, had)
-    if wanted == after and _is_plain(now or b""):
-        return []
-    path = common / _SHALLOW
-    kept = await asyncio.to_thread(_put_aside, path, aside) if os.path.lexists(path) else None
-    if wanted:
-        data = "".join(f"{name}\n" for name in sorted(wanted)).encode()
-        await asyncio.to_thread(replace_whole, path, data)
-    words = "said that history ends where it does not" if kept else "was gone"
-    return [f"{_SHALLOW} ({words}, and is right again{f'; it is in `{kept}`' if kept else ''})"]
+    return wanted
+
+
+def _holding(path: Path) -> contextlib.AbstractContextManager[object]:
+    """git's own lock on a file; nothing where somebody has it, and does not let go."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):
+            held = contextlib.ExitStack()
+            held.enter_context(locked(path))
+            return held
+        time.sleep(_PAUSE)
+    return contextlib.nullcontext()
+
+
+def _write(path: Path, data: bytes, aside: Path) -> Path | None:
+    """Write a file anew, or remove it where it is empty; gives where a copy of what lay there is. Raises `OSError`.
+
+    Up to the last step it lies there: what a fetch of the user's wrote there would be nowhere else.
+    """
+    kept = None
+    if path.is_symlink() or path.is_file():
+        kept = free_in(aside, path.name)
+        shutil.copyfile(path, kept, follow_symlinks=False)
+    elif os.path.lexists(path):
+        kept = _put_aside(path, aside)
+    if data:
+        replace_whole(path, data)
+    else:
+        path.unlink(missing_ok=True)
+    return kept
 
 
 async def _without_parents(common: Path, names: Collection[str]) -> set[str]:
@@ -193,11 +289,17 @@ def _content(path: Path) -> bytes | None:
 
 def _put_aside(path: Path, aside: Path) -> Path:
     """Move what lies there to `aside`, under a name that is free. Raises `OSError`."""
-    folder, number = aside / "git", 0
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    target = folder / path.name
-    while os.path.lexists(target):
-        number += 1
-        target = folder / f"{path.name}.{number}"
+    target = free_in(aside, path.name)
     shutil.move(path, target)
     return target
+
+
+def free_in(aside: Path, name: str) -> Path:
+    """A path below `aside` that is free; where that is no folder, below one beside it. Raises `OSError`."""
+    for number in range(_MOST):
+        folder = aside.with_name(f"{aside.name}-{number}" if number else aside.name) / "git"
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            names = itertools.chain([name], (f"{name}.{each}" for each in itertools.count(1)))
+            return next(folder / each for each in names if not os.path.lexists(folder / each))
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(aside))

@@ -17,7 +17,18 @@ from pathlib import Path
 
 from parallelai.errors import Internal, Trespass
 from parallelai.git.plumbing import Git
-from parallelai.work.guard import committing, detours, facts, inside, keeping, righting, stashes, users, words
+from parallelai.work.guard import (
+    committing,
+    detours,
+    facts,
+    inside,
+    keeping,
+    outside,
+    righting,
+    stashes,
+    users,
+    words,
+)
 from parallelai.work.guard.beside_gc import despite_gc
 from parallelai.work.guard.measure import RULE_FILES, Found, changed_names, measure, prepare
 from parallelai.work.guard.place import Place, Settings, git_dir_of
@@ -281,6 +292,7 @@ class Guard:
         state.notes.extend(await righting.leave(place))
         await users.move_refs(state, refs)
         await righting.reset_branch(place, self.head)
+        await outside.lay_out(place, self.head, righted, place.settings.folder / "its-index")
 
     async def _keep_lost(self, state: State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(

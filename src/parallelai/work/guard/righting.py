@@ -91,7 +91,8 @@ class State(Struct, frozen=True):
 class Righted(Struct, frozen=True):
     """What had to be put right: commits that are undone, newest first; what is in no file; in words.
 
-    `files_at` is the commit that the files came from; `made` are those of branches that it made in its shelter.
+    `files_at` is the commit that the files came from, `was_at` where HEAD was; `made` are those of branches that it
+    made in its shelter.
     """
 
     undone: tuple[str, ...] = ()
@@ -99,6 +100,7 @@ class Righted(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     files_at: str | None = None
     made: tuple[str, ...] = ()
+    was_at: str | None = None
 
 
 def clear_specials(git_dir: Path, common: Path) -> None:
@@ -249,7 +251,7 @@ async def put_right(place: Place, head: str, skipped: Collection[str] = ()) -> R
     state = await state_of(place, head)
     files_at, lost, notes = await _settle_files(place, head, state, skipped)
     undone = await _commits(place.plumbing(), head, [state.tip, files_at])
-    return Righted(undone, tuple(lost), tuple(notes), files_at, state.others)
+    return Righted(undone, tuple(lost), tuple(notes), files_at, state.others, state.head)
 
 
 async def leave(place: Place) -> tuple[str, ...]:

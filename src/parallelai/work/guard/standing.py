@@ -8,7 +8,6 @@ Files are never written over: what a program did to them can be seen with `git s
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 import shlex
@@ -23,7 +22,7 @@ from parallelai.engines.planted import read_plain
 from parallelai.git.plumbing import Git
 from parallelai.git.repository import Repository
 from parallelai.processes.temporary import temporary_folder
-from parallelai.work.guard.barring import Barring, barring, clear
+from parallelai.work.guard.barring import Barring, barring, clear, free_in
 from parallelai.work.guard.deeds import (
     Deed,
     Evidence,
@@ -411,12 +410,6 @@ def _is_kept(index: Path) -> bool:
 
 def _keep_aside(index: Path, aside: Path) -> Path:
     """Copy an index to a name that nothing has yet."""
-    folder = aside / "git"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    number = 0
-    target = folder / "index"
-    while os.path.lexists(target):
-        number += 1
-        target = folder / f"index.{number}"
+    target = free_in(aside, "index")
     copy_plain(index, target)
     return target

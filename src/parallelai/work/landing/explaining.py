@@ -45,7 +45,14 @@ def of_error(error: ParallelAIError) -> ErrorRecord:
 def request_open(address: str) -> ErrorRecord:
     """Nothing is wrong, and a person has to act: a pull request was opened instead of landing it."""
     return ErrorRecord(
-        "unavailable", f"its pull request is open: {address}", next="merge it there, then go on"
+        "unavailable", f"its pull request is open: {address}", next="merge it there, pull, then go on"
+    )
+
+
+def merged_there(where: str, target: str, pull: str) -> ErrorRecord:
+    """Its host has merged it, and nobody has pulled that: to propose it once more would be wrong."""
+    return ErrorRecord(
+        "unavailable", f"`{where}` has it by now, and `{target}` here has not", next=f"`{pull}`, then go on"
     )
 
 

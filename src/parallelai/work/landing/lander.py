@@ -224,7 +224,8 @@ class Lander:
             return {one.name: self._blocked(one.name, error) for one in left}
         if self.plan.via == "pr":
             merging = self._merging(found)
-            opened = await PullRequests(self.repository, self.plan, merging, judging).open(left, tip)
+            means = (self.repository, self.plan, self._target, merging, judging)
+            opened = await PullRequests(*means).open(left, tip)
             arrivals = {one.name: self._told(one) for one in opened}
         else:
             ground = Firm(self._target, self._committing)

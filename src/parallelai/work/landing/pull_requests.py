@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import re
+import shlex
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,13 +21,20 @@ from parallelai.processes import Completed, environment, find, run_quick
 from parallelai.records import ErrorRecord
 from parallelai.work.landing import messages
 from parallelai.work.landing.commits import words
-from parallelai.work.landing.explaining import broken_gate, conflicts, fails_alone, of_error, waits_for
+from parallelai.work.landing.explaining import (
+    broken_gate,
+    conflicts,
+    fails_alone,
+    merged_there,
+    of_error,
+    waits_for,
+)
 from parallelai.work.landing.judging import Judging
 from parallelai.work.landing.merging import Chain, Merging
-from parallelai.work.landing.push import TOKENS, Remote, masked, push_commit, remote_of
+from parallelai.work.landing.push import TOKENS, Remote, fetched, masked, push_commit, remote_of
 from parallelai.work.landing.records import Arrival, Candidate, Plan
 from parallelai.work.landing.session import ALREADY
-from parallelai.work.landing.target import Tip
+from parallelai.work.landing.target import Target, Tip
 from parallelai.work.streams.landed import landed_by_content
 from parallelai.work.streams.record import Landed
 
@@ -58,9 +66,12 @@ class RequestError(ParallelAIError):
 class PullRequests:
     """Opens pull requests for candidates. Raises `UsageError` where there is no program, or no remote."""
 
-    def __init__(self, repository: Repository, plan: Plan, merging: Merging, judging: Judging) -> None:
+    def __init__(
+        self, repository: Repository, plan: Plan, target: Target, merging: Merging, judging: Judging
+    ) -> None:
         self._repository = repository
         self._plan = plan
+        self._target = target
         self._merging = merging
         self._judging = judging
 
@@ -75,12 +86,30 @@ class PullRequests:
         tree = await self._repository.tree(tip.commit)
         arrived = Landed(self._plan.target, tip.commit, tip.commit, tree, tip.pending)
         left = chains.keys() - there
+        not_pulled = await self._not_pulled([one for one in candidates if one.name in left], tip, remote)
         return [
             Arrival(one.name, arrived, notes=(ALREADY,))
             if one.name in there
-            else await self._one(one, chains[one.name], left, tip, remote, host)
+            else not_pulled.get(one.name) or await self._one(one, chains[one.name], left, tip, remote, host)
             for one in candidates
         ]
+
+    async def _not_pulled(
+        self, candidates: Sequence[Candidate], tip: Tip, remote: Remote
+    ) -> dict[str, Arrival]:
+        """What the remote's target has and the one here has not, by name: it is not to be proposed once more."""
+        theirs = await fetched(self._repository, remote) if candidates else tip.commit
+        if isinstance(theirs, ErrorRecord) or await self._repository.ancestor(theirs, tip.commit):
+            return {}  # the push will tell what is wrong with the remote
+        how = "--ff-only" if await self._repository.ancestor(tip.commit, theirs) else "--no-rebase"
+        words = f"pull {how} {shlex.quote(remote.name)} {shlex.quote(remote.branch)}"
+        error = merged_there(str(remote), self._plan.target, await self._target.by_hand(words))
+        return {
+            one.name: Arrival(one.name, error=error)
+            for one in candidates
+            if one.commit not in self._merging.stand_ins
+            and await landed_by_content(self._repository, one.commit, theirs)
+        }
 
     async def _is_there(self, candidate: Candidate, chain: Chain, tip: Tip) -> bool:
         """Whether the target has a candidate in other words: its host may have squashed or rebased what it merged."""

@@ -64,7 +64,7 @@ async def push(repository: Repository, target: Target, bring: Bring) -> Remote |
             return remote
         if not is_rejected:
             return ErrorRecord("rejected", f"not pushed: {said}", next=advice)
-        theirs = await _fetched(repository, remote)
+        theirs = await fetched(repository, remote)
         if isinstance(theirs, ErrorRecord):
             return theirs
         if await repository.ancestor(theirs, tip.commit):  # nobody was faster
@@ -123,16 +123,16 @@ async def not_there(repository: Repository, target: str, commits: Collection[str
     return frozenset(commits) & frozenset(listed.split("\n"))
 
 
-async def _fetched(repository: Repository, remote: Remote) -> str | ErrorRecord:
-    """The commit that a branch of a remote is at."""
+async def fetched(repository: Repository, remote: Remote) -> str | ErrorRecord:
+    """The commit that a branch of a remote is at, which is here then, or why nobody can say."""
     kept = f"refs/parallelai/fetched/{remote.branch}"
-    fetched = await repository.as_user(
+    done = await repository.as_user(
         *("fetch", "--no-tags", "--no-write-fetch-head", "--quiet", "--"),
         *(remote.name, f"+refs/heads/{remote.branch}:{kept}"),
     )
     theirs = await repository.commit(kept)
-    if fetched.exit != 0 or theirs is None:
-        return ErrorRecord("transient", f"not pushed: {masked(words(fetched))}", retry_helps=True)
+    if done.exit != 0 or theirs is None:
+        return ErrorRecord("transient", f"not pushed: {masked(words(done))}", retry_helps=True)
     await repository.git.attempt("update-ref", "-d", kept, theirs)
     return theirs
 

@@ -8,6 +8,7 @@ round. Who conflicts waits until the others have landed, and is settled then.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -206,15 +207,21 @@ class Session:
                 group.create_task(self._each(own, member, parent, tip))
                 for (member, own), parent in zip(steps, parents, strict=False)
             ]
-        verdicts = [run.result() for run in runs]
-        green = next((place for place, verdict in enumerate(verdicts) if not verdict.ok), len(verdicts))
+        said = [run.result() for run in runs]
+        known = (each if isinstance(each, Verdict) else Verdict(False) for each in said)
+        verdicts = list(itertools.takewhile(lambda verdict: verdict.ok, known))
+        green = len(verdicts)
         if green:
             landing = await self._means.ground.append(steps[:green], tip)
-            if not self._took(window[:green], landing, verdicts[:green], tip):
+            if not self._took(window[:green], landing, verdicts, tip):
                 return
             self._squashed += [member.candidate.commit for member in window[:green]]
-        if green < len(window):
-            await self._out_alone(window[green].candidate, verdicts[green], blaming)
+        if green == len(window):
+            return
+        red = said[green]
+        if not isinstance(red, Verdict):
+            raise red
+        await self._out_alone(window[green].candidate, red, blaming)
 
     async def _steps(self, start: str, member: Member) -> list[Step]:
         """The commits to make for a member; none where it brings nothing: git makes no empty ones either."""
@@ -228,12 +235,20 @@ class Session:
         self._state.replayed.discard(member.candidate.name)
         return rebasing.squashed(member)
 
-    async def _each(self, steps: Sequence[Step], member: Member, parent: str, tip: Tip) -> Verdict:
-        """Judge each commit's tree; the last verdict, or the first that is red."""
+    async def _each(
+        self, steps: Sequence[Step], member: Member, parent: str, tip: Tip
+    ) -> Verdict | ParallelAIError:
+        """Judge each commit's tree; the last verdict, or the first that is red, or why there can be none.
+
+        That is given and not raised: it must not end the gates of others, of which some were paid for.
+        """
         verdict = Verdict(True)
         names = (member.candidate.name,)
         for step in steps:
-            verdict = await self._judged(step.tried, tip.commit, names, self._coming(parent, names))
+            try:
+                verdict = await self._judged(step.tried, tip.commit, names, self._coming(parent, names))
+            except ParallelAIError as error:
+                return error
             if not verdict.ok:
                 break
             parent = step.tried

@@ -19,12 +19,17 @@ _OURS = re.compile(
 
 
 def read(path: Path) -> str:
-    """What a page has now, with its ends of lines; nothing of what is not there, or no plain file.
+    """What a page has now, with its ends of lines; nothing of what is not there, or is a folder.
 
-    Raises `UsageError` for what is no text.
+    Raises `UsageError` for what is no text, or no file that could be replaced: to write into a pipe would wait for
+    somebody who reads it.
     """
     try:
-        return path.read_bytes().decode("utf-8") if path.is_file() else ""
+        if path.is_file():
+            return path.read_bytes().decode("utf-8")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"`{path}` is a pipe or a device", next="name a file")
+        return ""
     except UnicodeDecodeError:
         raise UsageError(f"`{path}` is not UTF-8 text", next="name another file") from None
     except OSError as error:

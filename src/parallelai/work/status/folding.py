@@ -15,7 +15,7 @@ from parallelai.git.plumbing import Git
 from parallelai.records import Usage, to_json
 from parallelai.run.approving import UNMET
 from parallelai.work.landing.waiting import Waiting
-from parallelai.work.status.progress import UNDONE, Progress, last_words
+from parallelai.work.status.progress import LEAVE, UNDONE, Progress, last_words
 from parallelai.work.streams.record import Stream, how_taken_back, is_refused, is_undone, pending_part
 
 SCHEMA = "parallelai/status/1"
@@ -60,7 +60,7 @@ class StreamStatus:
         checks: of its own; `tests`: of the last gate that ran with it, by its report.
         words: the last that its assistant said, in one line.
         age_seconds: since it was started; `quiet_seconds`: since anything happened.
-        is_ready: whether it could land now; `why` says why not.
+        is_ready: whether it could land now; `why` says why not, and `next` what helps, where it ended with an error.
         kept_out: paths that the guard kept out of it.
         pending: the branch that holds what landed, or took a landing back, while the target could not follow; `why`
             says what to do then.
@@ -87,6 +87,7 @@ class StreamStatus:
     attempts: int = 0
     is_ready: bool = False
     why: str | None = None
+    next: str | None = None
     depends_on: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
@@ -161,6 +162,7 @@ def status_of(
         attempts=progress.attempts,
         is_ready=why is None,
         why=why,
+        next=_advice(progress, why),
         depends_on=stream.depends_on,
         conflicts=tuple(sorted(progress.conflicts if conflicts is None else conflicts)),
         leases=tuple(progress.leases),
@@ -169,6 +171,12 @@ def status_of(
         pending=beside.pending if beside is not None else None,
         pushed=stream.landed.pushed if stream.landed is not None and not is_lost else None,
     )
+
+
+def _advice(progress: Progress, why: str | None) -> str | None:
+    """What helps against the error that it ended with, where that is what keeps it from landing."""
+    error = progress.error
+    return error.next if error is not None and error.said == why else None
 
 
 def _has_begun(progress: Progress) -> bool:
@@ -258,22 +266,33 @@ def _why_not(
     if decided is not None:
         return decided
     if progress.outcome not in (None, "ok"):
-        said = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
-        return f"{said}: {_goes_on(stream)}" if is_at_rest and progress.outcome == "cancelled" else said
+        return _why_ended(stream, progress, landed, is_at_rest=is_at_rest)
     if progress.blocked is not None:
         return progress.blocked
     if progress.waits_for is not None:
-        return (
-            f"it {progress.waits_for}" if progress.activity == "asking" else f"waits for {progress.waits_for}"
-        )
+        how = "it" if progress.activity == "asking" else "waits for"
+        return f"{how} {progress.waits_for}{_answers(stream) if progress.waits_for == LEAVE else ''}"
     if stream.state == "open" and not progress.is_worked_out:
-        return _why_open(stream, progress, files)
-    missing = [name for name in stream.depends_on if name not in landed]
-    if missing:
-        return f"{', '.join(f'`{name}`' for name in missing)} {'has' if len(missing) == 1 else 'have'} to land first"
+        return _why_open(stream, progress, files, is_at_rest=is_at_rest)
+    if missing := _has_to_land(stream, landed):
+        return missing
     if progress.gate is not None and not progress.gate.ok:
         return f"the gate failed: {progress.gate.why or progress.gate.command}"
     return None
+
+
+def _why_ended(stream: Stream, progress: Progress, landed: frozenset[str], *, is_at_rest: bool) -> str:
+    """Why one did not land that its run is done with."""
+    said = progress.error.said if progress.error is not None else f"it ended {progress.outcome}"
+    if not is_at_rest or progress.outcome not in ("cancelled", "skipped"):
+        return said
+    missing = _has_to_land(stream, landed) if progress.outcome == "skipped" else None
+    return f"{said}: {missing or _goes_on(stream)}"
+
+
+def _has_to_land(stream: Stream, landed: frozenset[str]) -> str | None:
+    missing = [f"`{name}`" for name in stream.depends_on if name not in landed]
+    return f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} to land first" if missing else None
 
 
 def _why_decided(stream: Stream, progress: Progress) -> str | None:
@@ -287,6 +306,11 @@ def _why_decided(stream: Stream, progress: Progress) -> str | None:
     return f"{stream.refused}; {_after_refusal(stream)}" if _is_refused(stream, progress) else None
 
 
+def _answers(stream: Stream) -> str:
+    approve, reject = (f"`parallelai work {verb} {stream.name}`" for verb in ("approve", "reject"))
+    return f": {approve}, or {reject}"
+
+
 def _is_refused(stream: Stream, progress: Progress) -> bool:
     """Whether a person refused it, and no assistant has taken it up again since."""
     is_at_rest = progress.outcome is not None or progress.stream is None
@@ -298,13 +322,16 @@ def _after_refusal(stream: Stream) -> str:
     return f"{again}; if you put it right yourself, say `parallelai work done {stream.name}`"
 
 
-def _why_open(stream: Stream, progress: Progress, files: Files | None) -> str:
+def _why_open(stream: Stream, progress: Progress, files: Files | None, *, is_at_rest: bool) -> str:
     """Why one that nobody has called ready is not."""
     if progress.attempts:
         return "it is being worked on"
     if files is not None and files != Files():
         return f"it has changes: `parallelai work done {stream.name}` says that it is ready to land"
-    return "it was not begun"
+    if not is_at_rest:
+        return "it was not begun"
+    begins = f"`parallelai work run {shlex.quote(stream.plan)}` begins it"
+    return f"it was not begun: {begins}; if you work there yourself, say `parallelai work done {stream.name}` then"
 
 
 def _paths_kept_out(stream: Stream) -> tuple[str, ...]:

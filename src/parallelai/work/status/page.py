@@ -20,6 +20,7 @@ _INDENT = "    "
 _MOST_LINES = 8
 _LONGEST_NAME = 30
 _MOST_PATHS = 3
+_LONGEST_VERDICT = 300
 
 
 def table(statuses: Sequence[StreamStatus], width: int, *, is_ascii: bool = False) -> list[str]:
@@ -139,7 +140,7 @@ def _verdict(status: StreamStatus) -> str:
     if status.new_failures and not is_landed:
         count = len(status.new_failures)
         extras.append(f"{count} test newly fails" if count == 1 else f"{count} tests newly fail")
-    return "; ".join([said, *extras])
+    return "; ".join(filter(None, [said, *extras]))
 
 
 # ------------------------------------------------------------------ Markdown
@@ -167,7 +168,10 @@ def markdown(
     ]
     for status in statuses:
         mark = "x" if _is_in_target(status) else " "
-        cells = ["" if cell == _UNKNOWN else _plain(cell) for cell in _cells(status, False, is_whole=True)]
+        *first, verdict = _cells(status, False, is_whole=True)
+        cells = [
+            "" if cell == _UNKNOWN else _plain(cell) for cell in (*first, _shortened(verdict, status.name))
+        ]
         lines.append(f"| [{mark}] | {' | '.join(cells)} |")
     beside_whys = dict.fromkeys(status.why for status in statuses if status.pending and status.why)
     targets = {status.target for status in statuses if status.pending}
@@ -180,6 +184,14 @@ def markdown(
             f"- **{_plain(status.name)}**{_who(status)}: {_plain(status.words or '')}" for status in told
         ]
     return "\n".join(lines) + "\n"
+
+
+def _shortened(verdict: str, name: str) -> str:
+    """A verdict as a cell of a page can have it: what a gate printed is no part of it."""
+    if len(verdict) <= _LONGEST_VERDICT:
+        return verdict
+    cut = verdict[:_LONGEST_VERDICT]
+    return f"{cut.rpartition(' ')[0] or cut} …; all of it: `parallelai work status {name}`"
 
 
 def _who(status: StreamStatus) -> str:

@@ -40,9 +40,10 @@ from parallelai.work.conflicts.waiting import said_of
 
 UNDONE = "undone"
 """The stage of what had landed, and `work undo` took back."""
+LEAVE = "a person's leave"
 _WAITS: Mapping[str, str] = {
     "wait": "memory or heavy slots that others hold: see `parallelai work ledger`",
-    "leave": "a person's leave: `parallelai work approve NAME`, or `parallelai work reject NAME`",
+    "leave": LEAVE,
 }
 """What is waited for in steps that only wait."""
 _WORDS = 200

@@ -33,7 +33,8 @@ def unstarted(
         progress = watched.of(work.id)
         why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits or {})
         if progress.outcome not in (None, "ok"):
-            why = progress.error.said if progress.error is not None else why or f"it ended {progress.outcome}"
+            why = progress.error.said if progress.error is not None else why or _why_ended(progress.outcome)
+        is_made = limits is not None and progress.stage == "preparing"
         yield StreamStatus(
             name=work.id,
             branch=work.branch or f"parallelai/{work.id}",
@@ -45,9 +46,17 @@ def unstarted(
             files=None,
             checks=Passed(None, len(work.checks)),
             tests=Passed(None, None),
-            why=why or "it is not started yet",
+            why=why or ("its worktree is being made" if is_made else "it is not started yet"),
+            next=progress.error.next if progress.error is not None else None,
             depends_on=work.depends_on,
         )
+
+
+def _why_ended(outcome: str) -> str:
+    """Why one ended without a start that nothing keeps from it any more."""
+    return (
+        "it was skipped when its run was carried out last" if outcome == "skipped" else f"it ended {outcome}"
+    )
 
 
 def _waits_for(plan: Plan, work: Workstream, done: Collection[str]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,11 +40,11 @@ from parallelai.work.streams.landed import is_taken_over, landed_by_content
 from parallelai.work.streams.left import Left, keep, listed
 from parallelai.work.streams.locks import clear_stale, making
 from parallelai.work.streams.moved import back, moved_to, refuse_moved
-from parallelai.work.streams.now import Now, measure
+from parallelai.work.streams.now import Now, find_place, measure
 from parallelai.work.streams.places import QUIET, Entry, Place, entries, entry_of
 from parallelai.work.streams.record import State, Stream
 from parallelai.work.streams.registry import Streams, is_finished
-from parallelai.work.streams.unfinished import UNFINISHED, beside, own_side, told
+from parallelai.work.streams.unfinished import UNFINISHED, alone, beside, own_side, told
 
 Release = Callable[[Stream], Awaitable[None]]
 """Gives back what the ledger gave to a workstream."""
@@ -156,17 +156,19 @@ async def drop(
         is_gone = not os.path.lexists(stream.worktree)
         is_kept = stream.state == "dropped" and is_gone and now.tip == stream.head  # but for the branch
         path = Path(stream.worktree)
-        place = Place(repository, replace(entry, path=path)) if entry is not None and path.is_dir() else None
+        known = None if entry is None else Place(repository, replace(entry, path=path))
+        place = known if path.is_dir() else None
         own, left = (now, _lost(stream, entry)) if place is None else await _own(place, stream, now)
+        left += () if known is None else await _left(stream, await beside(known, now), known)
         patch = None if is_kept else await _keep(repository, stream, own, place, patches)
         if place is not None:
             edits = await inner.edits(place, streams, stream, now)
             left += () if edits is None else (await edits.keep(),)
-        notes = await _let_go(repository, stream, now, place)
-        known = None if patch is None else str(patch)
+        notes = await _let_go(repository, streams, stream, now, known)
+        written = None if patch is None else str(patch)
         state: State = "landed" if stream.state == "landed" else "dropped"
         dropped = streams.update(
-            stream.name, lambda each: replace(each, state=state, head=now.tip, patch=known or each.patch)
+            stream.name, lambda each: replace(each, state=state, head=now.tip, patch=written or each.patch)
         )
         if not notes:
             await _forget_worktree(repository, streams, dropped, now.tip)
@@ -228,7 +230,7 @@ async def _worktree_reason(repository: Repository, streams: Streams, stream: Str
     if entry.locked is not None:
         return Kept(stream.name, "its worktree is locked", unlock(str(path)))
     if not path.is_dir():
-        return None
+        return await _gone_reason(Place(repository, replace(entry, path=path)), streams, stream)
     if any((entry.admin / left).exists() for left in UNFINISHED):  # git switches to no branch then
         return Kept(
             stream.name, "a merge or rebase is not finished in its worktree", f"git -C {shown} status"
@@ -239,9 +241,21 @@ async def _worktree_reason(repository: Repository, streams: Streams, stream: Str
     return await _content_reason(Place(repository, replace(entry, path=path)), streams, stream)
 
 
+async def _gone_reason(place: Place, streams: Streams, stream: Stream) -> Kept | None:
+    """What git's own folder of a worktree has that is gone: commits on no branch, and in submodules."""
+    tip = await place.repository.commit(f"refs/heads/{stream.branch}") or stream.head
+    for commit, said in await alone(place, tip):
+        command = shlex.join(["git", "branch", f"{stream.name}-{commit[:10]}", commit])
+        return Kept(stream.name, f"its worktree is gone, and {said} would be lost", command)
+    unsafe = await inner.unsafe(place, stream, tip, folder_of(streams.state, stream.name))
+    return None if unsafe is None else Kept(stream.name, unsafe.said, unsafe.command)
+
+
 async def _content_reason(place: Place, streams: Streams, stream: Stream) -> Kept | None:
     now = await measure(place.repository, stream)
-    if (unsafe := await inner.unsafe(place, stream, now)) is not None:
+    if (
+        unsafe := await inner.unsafe(place, stream, now.commit, folder_of(streams.state, stream.name))
+    ) is not None:
         return Kept(stream.name, unsafe.said, unsafe.command)
     if now.changed or now.left_out:
         return uncommitted(stream, now)
@@ -328,10 +342,17 @@ async def _is_same(repository: Repository, stream: Stream, tip: str | None) -> b
     if moved is None:
         return True
     now = await measure(repository, stream, moved)
-    if now.commit == tip and not now.left_out:
+    if now.commit == tip and not now.left_out and not await _is_unsafe(repository, stream, now, moved):
         return True
     aside.put_back(path)
     return False
+
+
+async def _is_unsafe(repository: Repository, stream: Stream, now: Now, moved: Path) -> bool:
+    """Whether there is something by now in a repository inside of a folder that was moved aside."""
+    place = find_place(repository, stream)
+    there = Place(repository, replace(place.entry, path=moved))
+    return await inner.unsafe(there, stream, now.commit) is not None
 
 
 async def _forget_worktree(
@@ -380,11 +401,16 @@ async def _own(place: Place, stream: Stream, now: Now) -> tuple[Now, tuple[str, 
     """What is the workstream's own of what lies there, and what is said of the rest, which is kept in git."""
     own = await own_side(place, stream, now)
     whole = [] if own.commit == now.commit else [(now.commit, told(place))]
+    return own, await _left(stream, whole, place)
+
+
+async def _left(stream: Stream, those: Iterable[tuple[str, str]], place: Place) -> tuple[str, ...]:
+    """Keep commits in git, and say where: each comes with what it is."""
     notes = []
-    for commit, said in [*whole, *await beside(place, now)]:
+    for commit, said in those:
         kept = Left(await keep(place.repository, stream.run, stream.name, commit), commit)
         notes.append(f"{said} is kept in git: `{kept.takes}` takes it, `{kept.lets_go}` lets it go")
-    return own, tuple(notes)
+    return tuple(notes)
 
 
 def _lost(stream: Stream, entry: Entry | None) -> tuple[str, ...]:
@@ -438,9 +464,12 @@ def _holds(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
-async def _let_go(repository: Repository, stream: Stream, now: Now, place: Place | None) -> list[str]:
+async def _let_go(
+    repository: Repository, streams: Streams, stream: Stream, now: Now, place: Place | None
+) -> list[str]:
     """Move the folder aside once all of it is kept; gives why it has to stay, if so."""
-    unsafe = None if place is None else await inner.unsafe(place, stream, now)
+    shelter = folder_of(streams.state, stream.name)
+    unsafe = None if place is None else await inner.unsafe(place, stream, now.commit, shelter)
     if unsafe is not None:
         how = f"`{unsafe.command}`, then `parallelai work drop {shlex.quote(stream.name)}` again"
         return [f"`{stream.worktree}` stays: {unsafe.said}: {how}"]
@@ -453,7 +482,8 @@ async def _let_go(repository: Repository, stream: Stream, now: Now, place: Place
     if moved is None:
         return [f"`{path}` stays: it is a link"] if path.is_symlink() else []
     again = await measure(repository, stream, moved)
-    if again.commit == now.commit and not again.left_out:
+    is_same = again.commit == now.commit and not again.left_out
+    if is_same and not await _is_unsafe(repository, stream, again, moved):
         return []
     aside.put_back(path)
     raise UsageError(f"`{path}` was changed while it was given up", next="try again")

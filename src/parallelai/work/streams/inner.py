@@ -22,16 +22,16 @@ from parallelai.git.submodules import few, module_folders
 from parallelai.work.guard import inside
 from parallelai.work.guard.inside import Edited
 from parallelai.work.guard.place import Settings
-from parallelai.work.guard.published import PUBLISHED, refs_in
+from parallelai.work.guard.published import refs_in
 from parallelai.work.scratch.gathering import listing
 from parallelai.work.sheltering import HASH
+from parallelai.work.streams import nested
 from parallelai.work.streams.indexes import copy_plain
 from parallelai.work.streams.now import Now, is_below, paths
-from parallelai.work.streams.places import Place, first_line
+from parallelai.work.streams.places import Place, entries, first_line, is_linked
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.registry import Streams
 
-_OWN = ("refs/heads/", "refs/stash")
 _SHOWN = 10
 _MOST_BYTES = 1024 * 1024
 
@@ -60,29 +60,41 @@ class Edits(Struct, frozen=True):
         return f"{self.said} is kept in `{written.patch or written.aside}`"
 
 
-async def unsafe(place: Place, stream: Stream, now: Now) -> Unsafe | None:
+async def unsafe(place: Place, stream: Stream, commit: str, shelter: Path | None = None) -> Unsafe | None:
     """Give a repository in a worktree of which something would be lost with it, if any. Raises `GitError`, OSError.
 
-    Files that git ignores are nobody's loss, commits are: also of a repository in an ignored folder.
+    `commit` holds what is there; in `shelter` may lie what the sandbox of a killed attempt had of submodules. Files
+    that git ignores are nobody's loss, commits are: also of a repository in an ignored folder.
     """
-    users = await module_folders(place.repository.git, now.commit)
-    links = await _links(place.repository.git, now.commit)
-    found = await asyncio.to_thread(lambda: list(_repositories(place.path)))
-    for path, folder in await asyncio.to_thread(lambda: list(_folders(place, found))):
-        is_module = is_below(path, links)
-        own = users.get(path) if is_module else _checked_out(place.repository.root / path)
-        tips = await asyncio.to_thread(_tips, folder)
-        tip = await _beyond(folder, own, tips) if tips else None
-        if tip is None:
+    if (other := _worktree_in(place)) is not None:
+        said = f"another worktree of yours lies in it: `{other.relative_to(place.path)}`"
+        return Unsafe(said, shlex.join(["git", "worktree", "move", str(other), _free(place, stream, other)]))
+    users = await module_folders(place.repository.git, commit)
+    links, heads = await _links(place.repository.git, commit)
+    try:
+        found = await asyncio.to_thread(lambda: list(nested.repositories(place.path)))
+    except PermissionError as error:
+        said = (
+            f"nobody can say what is in `{os.path.relpath(error.filename, place.path)}`, which cannot be read"
+        )
+        return Unsafe(said, shlex.join(["chmod", "u+rwx", str(error.filename)]))
+    for path, folder in await asyncio.to_thread(lambda: list(_folders(place, found, shelter))):
+        if f"{path}/HEAD" in heads:  # a bare one, as plain files
             continue
-        said = f"`{path}` has commits there that no remote has"
-        if own is None and folder == place.path / path / ".git" and not (is_module and _has_origin(folder)):
-            return Unsafe(f"the repository {said}", _moves(place, stream, path))
-        branch = f"{tip}:refs/heads/{stream.name}-{tip[:_SHOWN]}"
-        kind = "submodule" if is_module else "repository"
-        return Unsafe(f"the {kind} {said}", _saves(folder, own, branch))
+        is_module = is_below(path, links)
+        users_own = users.get(path) if is_module else nested.at(place.repository.root / path)
+        has = await asyncio.to_thread(nested.own, folder)
+        if has.is_unread:
+            said = f"how the repository `{path}` keeps its branches is not read here (reftable)"
+            return Unsafe(said, _moves(place, stream, path, folder))
+        tip = await nested.beyond(folder, users_own, has)
+        if tip is not None:
+            said = f"`{path}` has commits there that no remote has"
+            return _told(place, stream, said, _Case(path, folder, users_own, tip, is_module))
     for path, folder in found:
-        if is_below(path, links) and (changed := await _changed(folder, users.get(path), place.path / path)):
+        if not is_below(path, links) or folder == place.path / path:
+            continue
+        if changed := await _changed(folder, users.get(path), place.path / path):
             said = few([f"{path}/{name}" for name in changed])
             command = shlex.join(["git", "-C", str(place.path / path), "status"])
             return Unsafe(
@@ -91,31 +103,34 @@ async def unsafe(place: Place, stream: Stream, now: Now) -> Unsafe | None:
     return None
 
 
-def _repositories(root: Path) -> Iterator[tuple[str, Path]]:
-    """The repositories that lie in a worktree, with their git folders; none behind a link."""
-    for above, folders, names in os.walk(root):
-        has_git = ".git" in folders or ".git" in names
-        folders[:] = [name for name in folders if name != ".git"]
-        if has_git and Path(above) != root and (folder := _checked_out(Path(above))) is not None:
-            yield Path(above).relative_to(root).as_posix(), folder
+class _Case(Struct, frozen=True):
+    """A commit that is nowhere else: where its repository lies, its git folder, and the user's of the same."""
+
+    path: str
+    folder: Path
+    users: Path | None
+    tip: str
+    is_module: bool
 
 
-def _tips(folder: Path) -> set[str]:
-    """What the branches of a repository, its stash and its HEAD are at."""
-    head = first_line(folder / "HEAD") or ""
-    return set(refs_in(folder, _OWN).values()) | ({head} if head and not head.startswith("ref: ") else set())
+def _told(place: Place, stream: Stream, said: str, case: _Case) -> Unsafe:
+    lies_there = _is_in(case.folder, place.path)
+    is_inner = case.is_module or "modules" in case.folder.parts[len(place.path.parts) :]
+    if case.users is None and lies_there and not (is_inner and _has_origin(case.folder)):
+        return Unsafe(f"the repository {said}", _moves(place, stream, case.path, case.folder))
+    branch = f"{case.tip}:refs/heads/{stream.name}-{case.tip[:_SHOWN]}"
+    kind = "submodule" if case.is_module else "repository"
+    return Unsafe(f"the {kind} {said}", _saves(place, case, branch))
 
 
-def _checked_out(top: Path) -> Path | None:
-    """The git folder of a repository whose files lie in a folder, if it is one."""
-    pointer = top / ".git"
-    if top.is_symlink():
-        return None
-    if pointer.is_symlink() or not pointer.is_file():
-        return pointer if pointer.is_dir() and not pointer.is_symlink() else None
-    line = first_line(pointer) or ""
-    folder = top / line.removeprefix("gitdir: ")
-    return folder if line.startswith("gitdir: ") and folder.is_dir() else None
+def _worktree_in(place: Place) -> Path | None:
+    """Another worktree of the user's repository that lies in a worktree."""
+    root = os.path.realpath(place.path)
+    for each in entries(place.repository):
+        path = Path(os.path.realpath(each.path))
+        if is_linked(each) and path != Path(root) and path.is_relative_to(root):
+            return place.path / path.relative_to(root)
+    return None
 
 
 async def _changed(folder: Path, own: Path | None, top: Path) -> list[str]:
@@ -165,19 +180,28 @@ async def edits(place: Place, streams: Streams, stream: Stream, now: Now) -> Edi
     return Edits(settings, tuple(found)) if found else None
 
 
-async def _links(git: Git, commit: str) -> frozenset[str]:
-    """The paths at which a commit has another repository's."""
+async def _links(git: Git, commit: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The paths at which a commit has another repository's, and those of its files that are called HEAD."""
     rows = (await git.run("ls-tree", "-r", "-z", "--full-tree", commit)).split(b"\0")
-    return frozenset(os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.startswith(b"160000 "))
+    links = frozenset(os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.startswith(b"160000 "))
+    return links, frozenset(os.fsdecode(row.split(b"\t", 1)[1]) for row in rows if row.endswith(b"/HEAD"))
 
 
-def _folders(place: Place, found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+def _folders(
+    place: Place, found: Iterable[tuple[str, Path]], shelter: Path | None
+) -> Iterator[tuple[str, Path]]:
     """The git folders that go with a worktree, by what their submodules are called there."""
     yield from _modules(place.entry.admin / "modules", "")
+    if shelter is not None:
+        yield from _modules(shelter / "admin" / "modules", "")
     for path, folder in found:
-        if folder == place.path / path / ".git":
+        if _is_in(folder, place.path) and not nested.is_linked(folder):
             yield path, folder
             yield from _modules(folder / "modules", f"{path}/")
+
+
+def _is_in(folder: Path, root: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 
 def _modules(modules: Path, prefix: str) -> Iterator[tuple[str, Path]]:
@@ -188,23 +212,6 @@ def _modules(modules: Path, prefix: str) -> Iterator[tuple[str, Path]]:
             yield f"{prefix}{path}", Path(above)
 
 
-async def _beyond(folder: Path, own: Path | None, tips: set[str]) -> str | None:
-    """One of the tips that nobody else has."""
-    safe = set((await asyncio.to_thread(refs_in, folder, PUBLISHED)).values())
-    if own is not None:
-        safe |= set((await asyncio.to_thread(refs_in, own, ("refs/",))).values())
-    async with objects_of(folder, next(iter(tips))) as git:
-        if own is not None:
-            git = replace(git, alternates=(*git.alternates, own / "objects"))
-        for tip in sorted(tips):
-            asked = "".join(f"{line}\n" for line in (tip, *(f"^{each}" for each in safe)))
-            words = ("rev-list", "--max-count=1", "--ignore-missing", "--stdin")
-            beyond = await git.attempt(*words, stdin=asked.encode())
-            if beyond.exit != 0 or beyond.stdout.strip():
-                return tip
-    return None
-
-
 def _has_origin(folder: Path) -> bool:
     """Whether a repository was told where to push to."""
     try:
@@ -213,21 +220,39 @@ def _has_origin(folder: Path) -> bool:
         return False
 
 
-def _moves(place: Place, stream: Stream, path: str) -> str:
-    """The command that moves a repository beside the user's checkout, where nothing lies yet."""
-    beside = place.repository.root.parent
-    names = (
-        f"{stream.name}-{Path(path).name}{end}" for end in ("", *(f"-{each}" for each in range(2, 1000)))
-    )
-    target = next(
-        (beside / name for name in names if not os.path.lexists(beside / name)), beside / stream.name
-    )
-    there = str(place.path / path)
+def _moves(place: Place, stream: Stream, path: str, folder: Path) -> str:
+    """The command that moves a repository beside the user's checkout; its git folder alone, if that is elsewhere."""
+    there = place.path / path
+    if folder not in (there, there / ".git"):
+        there = folder
     # To git a submodule's folder that is gone is a change.
-    return f"{shlex.join(['mv', there, str(target)])} && {shlex.join(['mkdir', there])}"
+    moves = ["mv", str(there), _free(place, stream, there)]
+    return f"{shlex.join(moves)} && {shlex.join(['mkdir', str(there)])}"
 
 
-def _saves(folder: Path, own: Path | None, what: str) -> str:
-    if own is None:
-        return f"git --git-dir={shlex.quote(str(folder))} push origin {what}"
-    return f"git -C {shlex.quote(str(own))} fetch {shlex.quote(str(folder))} {what}"
+def _free(place: Place, stream: Stream, there: Path) -> str:
+    """A path beside the user's checkout where nothing lies yet."""
+    beside = place.repository.root.parent
+    ends = ("", *(f"-{each}" for each in range(2, 1000)))
+    names = (f"{stream.name}-{there.name}{end}" for end in ends)
+    found = next((name for name in names if not os.path.lexists(beside / name)), stream.name)
+    return str(beside / found)
+
+
+def _saves(place: Place, case: _Case, what: str) -> str:
+    """The command that brings a commit to the user's git folder of the repository, or to where that came from."""
+    words = [
+        "git",
+        f"--git-dir={case.folder}",
+        "push",
+        "origin" if case.users is None else str(case.users),
+        what,
+    ]
+    is_in_place = place.entry.admin in case.folder.parents or place.path in case.folder.parents
+    if (
+        not place.path.is_dir() or not is_in_place
+    ):  # the git folder names another, and git would look for that
+        words.insert(2, "--work-tree=.")
+    elif case.users is not None:
+        words = ["git", "-C", str(case.users), "fetch", str(case.folder), what]
+    return shlex.join(words)

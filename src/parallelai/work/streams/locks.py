@@ -82,8 +82,8 @@ def in_use(state: Path, name: str) -> FileLock:
     """Be the only process that works in a workstream's worktree, until the lock is released. Raises `Unavailable`."""
     lock = _lock_in(state / "work" / "in-use", name)
     if not lock.acquire():
-        said = f"another run works on `{name}` now ({owner(lock.path)})"
-        raise Unavailable(said, next="wait for its end, or stop it; then go on with this run")
+        said = f"another command works on `{name}` now ({owner(lock.path)})"
+        raise Unavailable(said, next="wait for its end, or stop it; then call this again")
     lock.sign()
     return lock
 

@@ -22,14 +22,16 @@ from parallelai.store import faults
 from parallelai.store.files import write_whole
 from parallelai.work import filters
 from parallelai.work.scratch.gathering import listing
-from parallelai.work.streams import sparse
+from parallelai.work.streams import inner, sparse
 from parallelai.work.streams.aside import put_back
+from parallelai.work.streams.left import Left, keep
 from parallelai.work.streams.locks import clear_stale
 from parallelai.work.streams.moved import refuse_moved
 from parallelai.work.streams.now import find_place, paths
 from parallelai.work.streams.places import CHANGED, QUIET, Place, entries, entry_of
 from parallelai.work.streams.record import Stream
 from parallelai.work.streams.repairing import Step, kind_of, look, steps
+from parallelai.work.streams.unfinished import alone
 
 ROOM_BYTES = 64 * 1024 * 1024
 """What has to stay free on the disk beside a worktree's files."""
@@ -126,6 +128,7 @@ async def _add(step: Step, repository: Repository, stream: Stream, made: Made) -
     )
     if step == "add-again":
         words += ["-f", "-f"]
+        made.notes += await _saved(repository, stream)
     else:
         await asyncio.to_thread(_clear_halves, repository, path)
     if stream.sparse:
@@ -144,6 +147,26 @@ async def _add(step: Step, repository: Repository, stream: Stream, made: Made) -
         raise _not_made(done, tuple(words), path)
     if stream.sparse:
         made.notes += await sparse.check_out(find_place(repository, stream), stream.sparse)
+
+
+async def _saved(repository: Repository, stream: Stream) -> list[str]:
+    """Keep what git's folder of a worktree has that is gone, which git would make anew; says what that was.
+
+    Raises `UsageError` where that is commits of submodules.
+    """
+    entry = entry_of(repository, Path(stream.worktree))
+    if entry is None:
+        return []
+    place, tip = Place(repository, entry), f"refs/heads/{stream.branch}"
+    if (unsafe := await inner.unsafe(place, stream, tip)) is not None:
+        raise UsageError(
+            f"the worktree of `{stream.name}` is gone, and {unsafe.said}", next=f"`{unsafe.command}`"
+        )
+    notes = []
+    for commit, said in await alone(place, tip):
+        ref = await keep(repository, stream.run, stream.name, commit)
+        notes.append(f"the worktree was gone; {said} is kept in git: `{Left(ref, commit).takes}` takes it")
+    return notes
 
 
 async def _refuse_elsewhere(repository: Repository, stream: Stream) -> None:

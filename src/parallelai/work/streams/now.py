@@ -9,7 +9,7 @@ import asyncio
 import os
 import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -108,12 +108,14 @@ async def copy_index(place: Place, tip: str, index: Path) -> None:
 async def measure_with(place: Place, stream: Stream, tip: str, index: Path, *, is_whole: bool = True) -> Now:
     """Measure with an index of ours, which then holds what is in the worktree."""
     differing, new, hidden = await differences(place, stream, tip, index, is_whole=is_whole)
+    held = await _held_in_index(place, stream, differing, index)
+    differing = [name for name in differing if name not in held]
     brought = frozenset(stream.brought)
     new = [name for name in new if not is_below(name, brought)]
     found = await asyncio.to_thread(_sorted, place.path, [*differing, *new])
     await _settle_folders(place, stream, tip, found, index)
     left_out = await _take(place, stream, found, index)
-    if not found.lying and not found.gone and not found.inner:
+    if not found.lying and not found.gone and not found.inner and not held:
         return Now(tip, tip, (), left_out)
     tree = os.fsdecode(await _must(place, "write-tree", index=index)).strip()
     git = place.repository.git
@@ -181,6 +183,15 @@ async def _must(
     if done.exit != 0 or done.is_truncated:
         raise failure(arguments, done)
     return done.stdout
+
+
+async def _held_in_index(place: Place, stream: Stream, names: Sequence[str], index: Path) -> frozenset[str]:
+    """Those of some paths that git took out of the files for a sparse checkout: only the index has what was added."""
+    absent = frozenset(name for name in names if not os.path.lexists(place.path / name))
+    if not absent:
+        return absent
+    listed = await _must(place, "ls-files", "-t", "-z", index=index, is_sparse=stream.is_sparse)
+    return absent.intersection(row[2:] for row in paths(listed) if row.startswith("S "))
 
 
 class _Sorted(Struct):

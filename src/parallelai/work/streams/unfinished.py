@@ -64,19 +64,31 @@ def told(place: Place) -> str:
 
 
 async def beside(place: Place, now: Now) -> list[tuple[str, str]]:
-    """The commits that git alone knows of a merge or rebase, and no file nor branch holds, with what each of them is.
+    """The commits that git alone knows of in a worktree, and no file nor branch holds, with what each of them is.
 
-    That is what it put by when it began (`--autostash`), and what a rebase has come to so far.
+    That is what it put by when a merge or rebase began (`--autostash`), what a rebase has come to so far, and what was
+    committed on no branch.
     """
     repository, admin = place.repository, place.entry.admin
     found = []
     for name in ("MERGE_AUTOSTASH", *(f"{each}/autostash" for each in _REBASES)):
         if (commit := await _named(place, name)) is not None:
             found.append((commit, "what git had put by when it began (`--autostash`)"))
-    made = await _named(place, "HEAD") if _is_rebasing(place) else None
+    made = await _named(place, "HEAD")
     onto = {first_line(admin / each / "onto") for each in _REBASES}
     if made is not None and made not in onto and not await repository.ancestor(made, now.tip):
-        found.append((made, "what the rebase had committed so far"))
+        what = "the rebase had committed so far" if _is_rebasing(place) else "was committed on no branch"
+        found.append((made, f"what {what}"))
+    return found
+
+
+async def alone(place: Place, tip: str) -> list[tuple[str, str]]:
+    """Those that are in the history of no ref: with git's own folder of the worktree they would go."""
+    git, found = place.repository.git, []
+    for commit, said in await beside(place, Now(tip, tip)):
+        words = ("for-each-ref", "--count=1", "--format=%(refname)", "--contains", commit)
+        if not await git.line(*words):
+            found.append((commit, said))
     return found
 
 
