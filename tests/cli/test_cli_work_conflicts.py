@@ -212,6 +212,23 @@ def test_a_conflict_of_both_says_what_is_in_the_way_of_settling(cli: Any, there:
     assert "`one/c.txt` has to be settled in" in cli("work", "sync", "one").out
 
 
+def test_status_says_what_is_to_be_settled_and_not_what_kept_it_from_landing_before(
+    cli: Any, there: Path
+) -> None:
+    assert cli("work", "land", "one").code == 4
+    assert "`parallelai work sync one`" in said(cli("work", "status", "one"))
+
+    by_sync(there, cli)
+
+    shown = said(cli("work", "status", "one"))
+    assert "conflict markers are left in `one/c.txt`; settle that, then `parallelai work done one`" in shown
+    assert "`parallelai work sync one`" not in shown
+    (there / "one" / "c.txt").write_text("1\n2\nthree\n4\n")
+    assert cli("work", "done", "one").code == 0
+    assert "settle" not in said(cli("work", "status", "one"))
+    assert cli("work", "land", "one").code == 0
+
+
 def test_the_target_alone_is_no_work(cli: Any, there: Path) -> None:
     git(there.with_name("two"), "merge", "-q", "main")
     assert "`two` has changed nothing" in said(cli("work", "done", "two"))

@@ -46,3 +46,19 @@ def test_the_reason_fits_the_stage(
     given: list[EventData], limits: dict[str, int] | None, done: list[str], stage: str, why: str
 ) -> None:
     assert said(given, limits, *done) == (stage, why)
+
+
+@pytest.mark.parametrize(
+    ("limits", "done", "helps"), [(None, ["core"], True), (None, [], False), ({}, ["core"], False)]
+)
+def test_the_command_that_begins_it_is_named_where_that_is_all_it_takes(
+    limits: dict[str, int] | None, done: list[str], helps: bool
+) -> None:
+    works = {
+        "core": {"description": "c", "owns": "core/**"},
+        "gui": {"description": "g", "owns": "gui/**", "depends_on": "core"},
+    }
+    plan = from_mapping({"version": 1, "workstreams": works})
+    means = {"started": ["core"], "done": done, "target": "main", "limits": limits}
+    (found,) = unstarted(plan, Watched([]), **means, path="my plan.yaml")
+    assert found.next == ("`parallelai work run 'my plan.yaml'` begins it" if helps else None)

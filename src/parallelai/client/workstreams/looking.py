@@ -83,7 +83,8 @@ class Looking:
                 is_at_rest=not self._is_live(stream.run),
                 conflicts=conflicts.get(stream.name),
             )
-            status = await _not_settled(repository, stream, status)
+            if status.is_ready or not self._is_live(stream.run):
+                status = await _not_settled(repository, stream, status)
             if stream.name in unpushed:
                 status = _not_pushed(status)
             found.append(_where_it_is(repository, stream, status))
@@ -168,7 +169,16 @@ class Looking:
             started |= {work.id for work in seen.plan.workstreams if work.id not in seen.report.order}
         target = targets[0] if targets else None
         limits = seen.limits if run and self._is_live(run) else None
-        return unstarted(seen.plan, seen.watched, started=started, done=done, target=target, limits=limits)
+        path = seen.report.created.plan if seen.report.created is not None else None
+        return unstarted(
+            seen.plan,
+            seen.watched,
+            started=started,
+            done=done,
+            target=target,
+            limits=limits,
+            path=path,
+        )
 
     async def _unpushed(
         self, repository: Repository, known: Sequence[Stream], seen: Mapping[str, Seen]
@@ -241,8 +251,8 @@ class Looking:
 
 
 async def _not_settled(repository: Repository, stream: Stream, status: StreamStatus) -> StreamStatus:
-    """The status of what is called ready, and has conflicts left since its target was brought in: it cannot land."""
-    if not status.is_ready or not stream.unsettled:
+    """The status of what has conflicts left since its target was brought in: it cannot land, whatever was before."""
+    if not stream.unsettled or is_finished(stream):
         return status
     from parallelai.client.workstreams.landable import unsettled  # with what lands: seldom needed here
 
@@ -250,7 +260,7 @@ async def _not_settled(repository: Repository, stream: Stream, status: StreamSta
     if left is None:
         return status
     why = f"{left.said}; settle that, then `parallelai work done {shlex.quote(stream.name)}`"
-    return dataclasses.replace(status, is_ready=False, why=why)
+    return dataclasses.replace(status, is_ready=False, why=why, next=None)
 
 
 def _not_pushed(status: StreamStatus) -> StreamStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 
 from parallelai.plan.model import Plan, Task, Workstream
@@ -17,6 +18,7 @@ def unstarted(
     done: Collection[str],
     target: str | None,
     limits: Mapping[str, int] | None,
+    path: str | None = None,
 ) -> Iterator[StreamStatus]:
     """Say of each workstream that has no worktree yet why it has none.
 
@@ -26,12 +28,15 @@ def unstarted(
         done: the ids of tasks that are done, and of workstreams that have landed.
         target: the branch that the run's workstreams land on, where that is known.
         limits: how many attempts at once roles may have, of a run that is carried out just now; None of another.
+        path: the plan's, where it is a file.
     """
+    begins = f"`parallelai work run {shlex.quote(path)}` begins it" if path and limits is None else None
     for work in plan.workstreams:
         if work.id in started:
             continue
         progress = watched.of(work.id)
         why = _waits_for(plan, work, done) or _role_is_full(plan, work, watched, limits or {})
+        helps = None if why else begins
         if progress.outcome not in (None, "ok"):
             why = progress.error.said if progress.error is not None else why or _why_ended(progress.outcome)
         is_made = limits is not None and progress.stage == "preparing"
@@ -47,7 +52,7 @@ def unstarted(
             checks=Passed(None, len(work.checks)),
             tests=Passed(None, None),
             why=why or ("its worktree is being made" if is_made else "it is not started yet"),
-            next=progress.error.next if progress.error is not None else None,
+            next=progress.error.next if progress.error is not None else helps,
             depends_on=work.depends_on,
         )
 
