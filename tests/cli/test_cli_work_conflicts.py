@@ -215,10 +215,10 @@ def test_a_conflict_of_both_says_what_is_in_the_way_of_settling(cli: Any, there:
 def test_status_says_what_is_to_be_settled_and_not_what_kept_it_from_landing_before(
     cli: Any, there: Path
 ) -> None:
-    assert cli("work", "land", "one").code == 4
+    assert cli("work", "run", "plan.yaml", "--only", "one").code == 4
     assert "`parallelai work sync one`" in said(cli("work", "status", "one"))
 
-    by_sync(there, cli)
+    assert "`one/c.txt` has to be settled in" in said(cli("work", "sync", "one"))
 
     shown = said(cli("work", "status", "one"))
     assert "conflict markers are left in `one/c.txt`; settle that, then `parallelai work done one`" in shown
