@@ -25,6 +25,7 @@ from parallelai.records import (
     RunDocument,
     Severity,
     TaskResult,
+    Usage,
     to_json,
 )
 from parallelai.results import schemas
@@ -189,6 +190,7 @@ HAPPENED = [
     events.LandingQueued("9f3c", "main"),
     events.LandingLanded("main", "9f3c", "8e2b", "77aa"),
     events.LandingBlocked("the gate fails", ("gui",)),
+    events.LandingAsked("review", "eyes", "m-1", True, 1.5, Usage(1000, 0, 10, 0, 0.01)),
     events.LandingUndone("main", "8e2b"),
     events.WorkstreamRevisited("gui", True, "was given up"),
     events.DecisionMade("src/app.py", "identical", "both changed the same", "ab12"),
