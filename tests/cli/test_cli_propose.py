@@ -146,7 +146,7 @@ def test_show_says_who_owns_what_and_what_a_gate_runs(cli: Any, here: Path) -> N
 
 @pytest.fixture
 def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with tests whose pytest is in its own environment only."""
+    """A project with tests whose pytest is in its own environment, and PATH has none."""
     program = here / ".venv" / "bin" / "pytest"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
@@ -161,13 +161,17 @@ def test_a_first_plan_names_pytest_where_it_is(cli: Any, own: Path, monkeypatch:
     own.chmod(0o644)
     unusable = cli("plan", "propose").out
     own.chmod(0o755)
-    monkeypatch.setenv("PATH", str(own.parent))
+    elsewhere = own.parents[2] / "elsewhere" / "pytest"  # it lacks what the project needs
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("#!/bin/sh\nexit 2\n")
+    elsewhere.chmod(0o755)
+    monkeypatch.setenv("PATH", str(elsewhere.parent))
     on_path = cli("plan", "propose").out
 
-    assert "link:\n    - .venv\n" in proposed
-    assert "    - .venv/bin/pytest -q --junitxml={report}\n" in proposed
-    for text in (unusable, on_path):
-        assert ("    - pytest -q --junitxml={report}\n" in text, "link:" in text) == (True, False)
+    for text in (proposed, on_path):
+        assert "link:\n    - .venv\n" in text
+        assert "    - .venv/bin/pytest -q --junitxml={report}\n" in text
+    assert ("    - pytest -q --junitxml={report}\n" in unusable, "link:" in unusable) == (True, False)
 
 
 def test_a_gate_whose_program_is_not_here_is_told_before_a_run(cli: Any, here: Path, own: Path) -> None:

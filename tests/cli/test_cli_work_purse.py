@@ -50,6 +50,9 @@ def test_reviews_together_stay_within_the_budget_of_their_run(cli: Any, shop: Pa
     error = second.document["tasks"][0]["error"]
     assert "does not allow to ask an engine" in error["said"]
     assert f"`parallelai runs resume {second.document['run']} --budget 20usd`" in error["next"]
+    assert [row["name"] for row in cli("usage", "--json").document["rows"]] == [
+        "eyes"
+    ]  # nobody else was asked
 
 
 def test_what_waits_for_money_lands_with_a_larger_budget(cli: Any, shop: Path) -> None:
@@ -116,3 +119,44 @@ def test_what_reviews_cost_is_told(cli: Any, shop: Path) -> None:
     assert "`eyes` was asked for a review of what lands: " in cli("runs", "logs", first["run"]).out
     by_engine = cli("usage", "--json").document["rows"]
     assert [(row["name"], row["usd"], row["attempts"]) for row in by_engine] == [("eyes", 1.0, 1)]
+
+
+def test_who_has_no_price_is_not_asked_within_a_budget(cli: Any, shop: Path) -> None:
+    plan = shop / "plan.yaml"
+    unknown = 'eyes: {use: openai, base_url: "https://api.example.org/v1", model: m, api_key_env: NO_KEY}'
+    plan.write_text(re.sub(r"eyes: {.*}}", unknown, plan.read_text()))
+
+    checked = cli("plan", "check", "plan.yaml")
+    error = cli("work", "land", "one", "--json").document["tasks"][0]["error"]
+
+    assert "plan.yaml:5:18: a money budget cannot hold: what engine `eyes` costs is unknown" in checked.err
+    assert "a money budget cannot hold: what engine `eyes` costs is unknown" in error["said"]
+    assert (error["kind"], "give the engine a `price`" in error["next"]) == ("unavailable", True)
+    plan.write_text(plan.read_text().replace("usd: 1.5}", "usd: 1.5}, unpriced: allow"))
+    assert cli("plan", "check", "plan.yaml").code == 0
+
+
+def test_what_a_review_used_is_missing_for_tasks_of_the_same_run(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = """\
+version: 1
+engines:
+  hands: {use: command, command: [sh, -c, "echo 'x = 1' > src/made.py"]}
+  eyes: {use: mock, args: [script.yaml], price: {input: 1.0, output: 0.0}}
+limits: {budget: {usd: 2.5}, parallel: 1}
+workstreams:
+  one: {description: One., owns: "src/**", engine: hands}
+tasks:
+  - {id: first, description: Say it., engine: eyes, depends_on: one, estimate: 1}
+  - {id: second, description: Say it again., engine: eyes, depends_on: first, estimate: 1}
+gates: {landing: [{review: code-review, engine: eyes, fail_on: high}]}
+"""
+    answers = ONE_DOLLAR.replace("findings: []", "text: 'yes'") * 3
+    shop_with(tmp_path, monkeypatch, {"plan.yaml": plan, "script.yaml": answers})
+
+    called = cli("work", "run", "plan.yaml", "--json")
+
+    statuses = {row["id"]: row["status"] for row in called.document["tasks"]}
+    assert statuses == {"one": "ok", "first": "ok", "second": "over_budget"}
+    assert called.document["usage"]["usd"] == 2.0

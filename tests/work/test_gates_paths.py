@@ -10,7 +10,7 @@ from repositories import Repository, run
 
 JUNIT = (
     "import os, sys; file = os.path.realpath('FooTest.php'); "
-    "case = f'<testcase classname=\"FooTest\" name=\"known\" file=\"{file}\"><failure/></testcase>'; "
+    'case = f\'<testcase classname="FooTest" name="known" file="{file}"><failure/></testcase>\'; '
     "open(sys.argv[1], 'w').write(f'<testsuite file=\"{file}\">{case}</testsuite>'); sys.exit(1)"
 )
 

@@ -164,6 +164,21 @@ async def test_a_mere_copy_keeps_nothing(shop: Project, tmp_path: Path, options:
     assert isinstance(await remove(shop.repository, shop.streams, stream), Removed)
 
 
+FETCHED = "git init --quiet made && cd made && git fetch --quiet --depth=1 {} main && git checkout --quiet FETCH_HEAD"
+
+
+@pytest.mark.parametrize(("source", "kind"), [("file://{}", Removed), ("{}", Kept)])
+async def test_nor_does_one_of_what_was_fetched_by_a_remotes_address(
+    shop: Project, tmp_path: Path, source: str, kind: type[Kept | Removed]
+) -> None:
+    """As tools do that bring one commit (`FETCH_HEAD`); a path may be that of a folder that is removed, too."""
+    stream, cache = await landed(shop)
+    follow(
+        f"cd {shlex.quote(str(cache))} && {FETCHED.format(shlex.quote(source.format(tmp_path / 'library')))}"
+    )
+    assert isinstance(await remove(shop.repository, shop.streams, stream), kind)
+
+
 async def test_nor_does_a_bare_repository_whose_files_git_has(shop: Project) -> None:
     stream = (await shop.start("gui")).stream
     there = shop.in_tree(stream)

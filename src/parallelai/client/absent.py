@@ -8,7 +8,7 @@ from parallelai.client.engines import Engines
 from parallelai.client.project import OpenProject
 from parallelai.engines.protocol import Availability
 from parallelai.errors import Problem
-from parallelai.plan.model import Plan
+from parallelai.plan.model import Plan, ReviewGate
 from parallelai.run.job import Assignment
 
 MOST_NAMED = 3
@@ -41,3 +41,12 @@ def named(tasks: Sequence[str]) -> str:
     """The names of some tasks, and how many more there are."""
     more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
     return ", ".join(f"`{task}`" for task in tasks[:MOST_NAMED]) + more
+
+
+def asked_to_land(plan: Plan) -> set[str]:
+    """The engines that landings ask: for reviews of what lands, and to settle conflicts."""
+    if not plan.workstreams:
+        return set()
+    gates = (gate for gate in plan.gates.landing if isinstance(gate, ReviewGate))
+    choices = [plan.landing.resolver, *(gate.engine or plan.defaults.engine for gate in gates)]
+    return {member for choice in choices if choice is not None for member in choice.members}

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from parallelai.client.absent import asked_to_land
 from parallelai.client.consent import has_consent
 from parallelai.client.options import CarryOut
 from parallelai.client.past import Past
@@ -152,10 +153,12 @@ class Builder:
 
     def unpriced(self, plan: Plan, assignments: Mapping[str, Assignment]) -> Problem | None:
         """Name an engine whose price is unknown, where a money budget cannot hold for that."""
-        limits = self._whole(plan).limits
+        whole = self._whole(plan)
+        limits = whole.limits
         if (self.options.budget or limits.budget).usd is None or limits.unpriced != "refuse":
             return None
         able = {member for who in assignments.values() if not who.error for member in who.choice.members}
+        able |= asked_to_land(whole) - {AUTO}
         blank = Request(run="", task="", attempt=0, root=str(self.project.root), prompt="")
         for name in sorted(able):
             engine = self.registry.get(name)

@@ -16,9 +16,10 @@ ENVIRONMENTS: Final = (".venv", "venv")
 
 
 def environment_with(root: Path, program: str) -> str | None:
-    """The folder of the project's own environment that has a program which PATH lacks; None where there is none."""
-    if shutil.which(program) is not None:
-        return None
+    """The folder of the project's own environment that has a program; None where there is none.
+
+    Whatever PATH has: another environment's program does not find what the project needs.
+    """
     return next((each for each in ENVIRONMENTS if os.access(root / each / "bin" / program, os.X_OK)), None)
 
 

@@ -79,7 +79,7 @@ def starting_plan(
     """Propose workstreams for a project; `sizes` maps the paths of its files to bytes.
 
     `read` is asked for a few of them, to learn how its tests are run; `has_modules`: there is a `node_modules`;
-    `environment`: the folder of the project's own Python environment, where only that has pytest.
+    `environment`: the folder of the project's own Python environment, where that has pytest.
     Raises `UsageError` for a project without files.
     """
     known = {path: min(size, _HEAVIEST_FILE) for path, size in sizes.items() if _is_told(path)}

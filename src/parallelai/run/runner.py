@@ -18,6 +18,7 @@ from parallelai.errors import EngineError, StoreError, first_error
 from parallelai.events import (
     Event,
     EventData,
+    LandingAsked,
     OrphanEnded,
     RunCreated,
     RunStarted,
@@ -304,6 +305,8 @@ class Runner:
     def _learn(self, events: Sequence[Event]) -> None:
         for event in events:
             self._report.take(event)
+            if isinstance(event.data, LandingAsked) and event.data.usage is not None:
+                self._scheduler.use(event.data.usage)
 
     # -- the loop
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from parallelai.errors import UsageError
+from parallelai.errors import ParallelAIError, UsageError
 from parallelai.events import (
     ConflictGone,
     ConflictSeen,
@@ -24,7 +24,7 @@ from parallelai.records import ConflictPair
 from parallelai.run.workspaces import Parked
 from parallelai.work.conflicts import Head, Matrix
 from parallelai.work.conflicts.advice import advice
-from parallelai.work.conflicts.waiting import cause_of
+from parallelai.work.conflicts.waiting import cause_of, merged_logic
 from parallelai.work.context.notes import notes_of
 from parallelai.work.context.text import Note
 from parallelai.work.guard.leases import (
@@ -279,6 +279,22 @@ class Colleagues:
                 self._tell(None, ConflictGone(a, b))
             self._known = found
             self._holding.seen(tuple(found.values()))
+
+    async def logic(self, name: str) -> tuple[str, ...]:
+        """What a workstream that is about to land does not work together with, though git merges it; for its notes."""
+        about = self._setting.target
+        async with self._looking:
+            target = await self._repository.commit(f"refs/heads/{about}")
+            done = [each for each in self._streams.open(self._setting.plan_name) if each.state == "done"]
+            heads = [Head(each.name, each.head, each.rules.owns) for each in done if each.head != each.base]
+            if target is None:
+                return ()
+            try:
+                found = await self._matrix.look(heads, Head(about, target))
+            except ParallelAIError:  # only a note: it keeps nothing from landing
+                return ()
+        notes = (merged_logic(pair) for pair in found.pairs if name in (pair.a, pair.b))
+        return tuple(note for note in notes if note is not None)
 
     def _seen(self, pair: ConflictPair, live: dict[str, Stream]) -> None:
         """Tell of a conflict: by a message where neither waits, else with what follows from the wait."""

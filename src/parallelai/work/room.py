@@ -326,13 +326,14 @@ class Room:
             await self._refuse_marked(name)
             await self._refuse_broken(name)
             await self._await_dependencies(stream)
+            notes = await self._colleagues.logic(name)
             self._refuse_refused(name)
             candidate = candidate_of(self.streams.find(name), engine=self.setting.engine_of(name))
             course.is_landing = True
             arrival = await self._queue.land(candidate)
             if arrival.landed is None:
                 raise self._blocked(name, arrival)
-            landed = landed_again(arrival.landed, before)
+            landed = landed_again(arrival.landed, before, notes)
             stream = self.streams.update(
                 name, lambda it: dataclasses.replace(it, state="landed", landed=landed)
             )

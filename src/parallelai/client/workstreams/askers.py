@@ -22,7 +22,7 @@ from parallelai.client.project import OpenProject
 from parallelai.client.workstreams.purse import Purse
 from parallelai.engines.protocol import Engine
 from parallelai.engines.registry import Registry
-from parallelai.errors import ConfigError, NotFoundError, Unavailable
+from parallelai.errors import ConfigError, NotFoundError, Unavailable, UsageError
 from parallelai.git.repository import open_repository
 from parallelai.plan.model import Budget, Choice, Plan, ReviewGate
 from parallelai.records import ErrorRecord, Outcome, RunDocument, Severity
@@ -122,13 +122,16 @@ class Engines:
         self, folder: Path, state: Path, gate: ReviewGate, base: str, budget: Budget
     ) -> RunDocument:
         async with self._open(folder, config=self._config(state), engines=self._given) as ai:
-            return await ai.review(
-                since=base,
-                template=gate.review,
-                engine=gate.engine or self._plan.defaults.engine,
-                model=gate.model,
-                budget=budget,
-            )
+            try:
+                return await ai.review(
+                    since=base,
+                    template=gate.review,
+                    engine=gate.engine or self._plan.defaults.engine,
+                    model=gate.model,
+                    budget=budget,
+                )
+            except UsageError as error:  # its price is not known, say
+                raise Unavailable(error.said, next=error.next) from error
 
     async def settle(self, question: ConflictQuestion) -> Contents | ErrorRecord:
         """Have an engine settle a conflict (`resolvers.asking.Asker`)."""
@@ -140,13 +143,16 @@ class Engines:
             async with self._open(folder, config=config, engines=self._given) as ai:
                 # The prompt holds code, which must not be taken for a template.
                 task = {"id": "settle", "description": "{{ vars.prompt }}", "edits": True}
-                document = await ai.execute(
-                    tasks=[task],
-                    engine=self._plan.landing.resolver,
-                    variables={"prompt": question.prompt},
-                    apply=True,
-                    budget=budget,
-                )
+                try:
+                    document = await ai.execute(
+                        tasks=[task],
+                        engine=self._plan.landing.resolver,
+                        variables={"prompt": question.prompt},
+                        apply=True,
+                        budget=budget,
+                    )
+                except UsageError as error:  # its price is not known, say
+                    return ErrorRecord("unavailable", error.said, next=error.next)
                 settle("conflict", document)
             if document.outcome is Outcome.OVER_BUDGET:
                 return ErrorRecord("unavailable", OVER, next=self._purse.more)
@@ -172,8 +178,7 @@ class Engines:
             "models": dict(settings.models),
             "state": {"path": str(state)},
             "consent": list(settings.consent),
-            # Whether what has no price may run at all was asked of the run that it is done for.
-            "limits": {"unpriced": "allow"},
+            "limits": {"unpriced": self._purse.unpriced},
         }
 
     async def _in_turns(self) -> dict[str, Any]:

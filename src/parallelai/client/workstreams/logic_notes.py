@@ -9,6 +9,7 @@ from pathlib import Path
 from parallelai.errors import ParallelAIError
 from parallelai.git.repository import Repository
 from parallelai.work.conflicts import Head, Matrix
+from parallelai.work.conflicts.waiting import merged_logic
 from parallelai.work.landing.records import Arrival, Candidate
 
 
@@ -29,11 +30,8 @@ async def logic_conflicts(
         found = await Matrix(repository, cache).look(heads, target)
     except ParallelAIError:  # only a note: it keeps nothing from landing
         return ()
-    return tuple(
-        Logic((pair.a, pair.b), f"logic conflict, which git merges: {pair.why}")
-        for pair in found.pairs
-        if pair.class_ == "logic" and not pair.conflict and pair.why
-    )
+    noted = ((pair, merged_logic(pair)) for pair in found.pairs)
+    return tuple(Logic((pair.a, pair.b), said) for pair, said in noted if said is not None)
 
 
 def with_notes(arrivals: Sequence[Arrival], found: Sequence[Logic]) -> list[Arrival]:

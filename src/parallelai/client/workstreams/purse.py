@@ -49,6 +49,14 @@ class Purse:
                 return f"`parallelai runs resume {self._run} --budget 20usd`, say, gives it more"
         return "`budget` below `[limits]` in `parallelai.toml`, or in your own config, gives more; then land again"
 
+    @property
+    def unpriced(self) -> Literal["refuse", "allow"]:
+        """Whether one may be asked of which nobody knows what it costs: a limit of money that somebody wrote says."""
+        if self._written().usd is None:
+            return "allow"
+        plan, settings = self._plan.limits, self._project.settings.limits
+        return plan.unpriced if "unpriced" in plan.model_fields_set else settings.unpriced
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Budget, Settle]]:
         """Give what one may use, and what takes in what it used.
@@ -96,7 +104,9 @@ class Purse:
             ", ".join(sorted({str(getattr(row, key)) for row in rows if getattr(row, key)}))
             for key in ("engine", "model")
         )
+        if not engine:  # nobody was asked: the budget did not allow it
+            return
         is_ok = document.outcome is Outcome.OK
-        asked = LandingAsked(what, engine or "-", model or None, is_ok, document.seconds, document.usage)
+        asked = LandingAsked(what, engine, model or None, is_ok, document.seconds, document.usage)
         self._own.append(asked)
         self._tell(None, asked)

@@ -133,12 +133,16 @@ class Spending:
         tokens = usage.tokens
         if usd is None:
             self.unpriced += 1
-        self.usd += usd or 0.0
-        self.tokens += tokens or 0
+        self.use(usd, tokens)
         if self.is_limited:
             learned = self._learn(key)
             learned.usd.add(estimate.usd, usd)
             learned.tokens.add(estimate.tokens, tokens)
+
+    def use(self, usd: float | None, tokens: int | None) -> None:
+        """Count what was used, as far as that is known."""
+        self.usd += usd or 0.0
+        self.tokens += tokens or 0
 
     def overspent(self) -> str | None:
         """Name a limit of money or tokens that is used up by what was settled."""

@@ -20,7 +20,7 @@ from random import Random
 
 from parallelai.errors import NotFoundError
 from parallelai.events import BudgetChanged, BudgetReached, EventData, LimitChanged, LimitReached
-from parallelai.records import ErrorRecord, LimitKey, Outcome
+from parallelai.records import ErrorRecord, LimitKey, Outcome, Usage
 from parallelai.run.scheduling.attempts import Attempts
 from parallelai.run.scheduling.budget import NOTHING, Reservation, Spending
 from parallelai.run.scheduling.channels import Count
@@ -433,6 +433,10 @@ class Scheduler:
         if closed is not None and closed.outcome is Outcome.OVER_BUDGET:
             self._attempts.closed = None
         self._events.append(BudgetChanged(budget.usd, budget.tokens, budget.time))
+
+    def use(self, usage: Usage) -> None:
+        """Count what a landing asked engines for."""
+        self._spending.use(usage.usd if usage.basis != "subscription" else 0.0, usage.tokens)
 
     # ------------------------------------------------------------------ what it tells
 

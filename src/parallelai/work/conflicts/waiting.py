@@ -91,6 +91,12 @@ def uses_of(pair: ConflictPair) -> str:
     return (pair.why or "one uses what the other changed") if pair.class_ == "logic" else ""
 
 
+def merged_logic(pair: ConflictPair) -> str | None:
+    """What is noted of a landing with a logic conflict that git merges; None of all other pairs."""
+    is_merged = pair.class_ == "logic" and not pair.conflict and bool(pair.why)
+    return f"logic conflict, which git merges: {pair.why}" if is_merged else None
+
+
 def place_of(pair: ConflictPair) -> str:
     """The files that do not merge, in a few words; nothing for a logic conflict, which merges."""
     if pair.class_ == "logic":

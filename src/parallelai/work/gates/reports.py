@@ -8,11 +8,14 @@ and so with entities, is refused.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
 
@@ -68,6 +71,17 @@ class Report(Struct, frozen=True):
         """The share of tests that passed, of all but the skipped; None where there is none."""
         counted = len(self.cases) - self.count("skipped")
         return self.count("passed") / counted if counted else None
+
+    def without(self, folder: Path) -> Report:
+        """The same tests by names without a folder's path, which PHPUnit, mocha and others put into them."""
+        places = {f"{folder}/", f"{os.path.realpath(folder)}/"}
+
+        def renamed(name: str) -> str:
+            return functools.reduce(lambda left, place: left.replace(place, ""), places, name)
+
+        if not any(place in name for name in self.cases for place in places):
+            return self
+        return collected(replace(case, id=renamed(name)) for name, case in self.cases.items())
 
 
 def collected(cases: Iterable[Case]) -> Report:

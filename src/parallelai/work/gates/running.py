@@ -115,6 +115,8 @@ class Runs:
         try:
             async with self._setting.trees.at(commit) as tree:
                 result = await run_gate(tree, argv, self._setting.seconds, log, name=name)
+                if result.report is not None:  # each tree is elsewhere; a test has one name in all
+                    result = replace(result, report=result.report.without(tree.path))
                 if result.exit is None and result.trouble is not None:
                     return await self._without_program(tree, argv[0], result)
                 program = missing_program(result)

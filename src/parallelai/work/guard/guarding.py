@@ -292,7 +292,9 @@ class Guard:
         state.notes.extend(await righting.leave(place))
         await users.move_refs(state, refs)
         await righting.reset_branch(place, self.head)
-        await outside.lay_out(place, self.head, righted, place.settings.folder / "its-index")
+        left = await outside.lay_out(place, self.head, righted)
+        if left is not None:
+            await self._keep_lost(state, left)
 
     async def _keep_lost(self, state: State, lost: righting.Lost) -> None:
         written = await keeping.write_patch(

@@ -24,7 +24,7 @@ from parallelai.errors import Conflict
 from parallelai.git.plumbing import Git, in_parts
 from parallelai.plan.files import Matcher
 from parallelai.processes.removing import remove
-from parallelai.work.scratch import sparse
+from parallelai.work.scratch import hidden, sparse
 from parallelai.work.scratch.bringing import bring, copy_in, included, link_in, to_bring
 from parallelai.work.scratch.gathering import check_room, listing
 from parallelai.work.scratch.measuring import clear_pipes, is_link_out, judge
@@ -207,6 +207,8 @@ async def measure(
     """
     git = snapshot.taking(folder.path, folder.index)
     await asyncio.to_thread(clear_pipes, folder.path)
+    objects = git.objects or snapshot.repository / "objects"
+    left = await hidden.bring_back(snapshot, folder.path, folder.base, folder.skipped, objects)
     known, differing = await _listed(git)
     brought = folder.brought | leave_out
     seen = await asyncio.to_thread(sparse.look, folder.path, differing, folder.skipped)
@@ -225,7 +227,7 @@ async def measure(
     if links:  # put in place of a file after it was judged
         await _forget(snapshot, git, folder.base, links)
         commit, changed, _ = await _committed(snapshot, git, folder.base)
-    kept_out = judged.kept_out | links | hiding | unseen
+    kept_out = judged.kept_out | links | hiding | unseen | left
     return Measure(commit, changed, tuple(sorted(kept_out)), tuple(sorted(unseen)))
 
 

@@ -24,7 +24,7 @@ from parallelai.store.files import write_whole
 from parallelai.work.landing.history import to_merge
 from parallelai.work.landing.rows import rows_of
 from parallelai.work.sheltering import folder_of
-from parallelai.work.streams import aside, inner
+from parallelai.work.streams import aside, inner, sheltered
 from parallelai.work.streams.adopting import brought_in, merging_in
 from parallelai.work.streams.kept import (
     Kept,
@@ -159,7 +159,8 @@ async def drop(
         known = None if entry is None else Place(repository, replace(entry, path=path))
         place = known if path.is_dir() else None
         own, left = (now, _lost(stream, entry)) if place is None else await _own(place, stream, now)
-        left += () if known is None else await _left(stream, await beside(known, now), known)
+        left += () if known is None else await _left(stream, await beside(known, now), repository)
+        left += await _left(stream, await sheltered.commits(repository, streams, stream, now.tip), repository)
         patch = None if is_kept else await _keep(repository, stream, own, place, patches)
         if place is not None:
             edits = await inner.edits(place, streams, stream, now)
@@ -329,6 +330,7 @@ async def _remove(
     if not await _is_same(repository, stream, tip):
         command = f"git -C {shlex.quote(str(path))} status"
         return Kept(stream.name, "it was changed while it was to be removed", command)
+    await _left(stream, await sheltered.commits(repository, streams, stream, tip or stream.head), repository)
     branch = await _forget_worktree(repository, streams, stream, tip)
     if release is not None:
         await release(stream)
@@ -401,14 +403,14 @@ async def _own(place: Place, stream: Stream, now: Now) -> tuple[Now, tuple[str, 
     """What is the workstream's own of what lies there, and what is said of the rest, which is kept in git."""
     own = await own_side(place, stream, now)
     whole = [] if own.commit == now.commit else [(now.commit, told(place))]
-    return own, await _left(stream, whole, place)
+    return own, await _left(stream, whole, place.repository)
 
 
-async def _left(stream: Stream, those: Iterable[tuple[str, str]], place: Place) -> tuple[str, ...]:
+async def _left(stream: Stream, those: Iterable[tuple[str, str]], repository: Repository) -> tuple[str, ...]:
     """Keep commits in git, and say where: each comes with what it is."""
     notes = []
     for commit, said in those:
-        kept = Left(await keep(place.repository, stream.run, stream.name, commit), commit)
+        kept = Left(await keep(repository, stream.run, stream.name, commit), commit)
         notes.append(f"{said} is kept in git: `{kept.takes}` takes it, `{kept.lets_go}` lets it go")
     return tuple(notes)
 

@@ -5,6 +5,7 @@ Nor is one planted meanwhile: what is written is written to what was opened.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import stat
@@ -16,6 +17,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_BYTES = 256 * 1024 * 1024
 """Of an index that is copied: that of two million files has about as much."""
+_MOST_PARTS = 20
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -40,6 +42,18 @@ def copy_plain(file: Path, copy: Path) -> bool:
                 target.write(piece)
                 left -= len(piece)
     os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+    return True
+
+
+def copy_whole(source: Path, target: Path) -> bool:
+    """Copy the index of a git folder to another one, with the parts that it may share; False where there is none.
+
+    It names such a part, and not where that lies.
+    """
+    if not copy_plain(source / "index", target / "index"):
+        return False
+    for part in itertools.islice(sorted(source.glob("sharedindex.*"), reverse=True), _MOST_PARTS):
+        copy_plain(part, target / part.name)
     return True
 
 

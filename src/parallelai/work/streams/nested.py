@@ -28,6 +28,11 @@ _BARE = re.compile(rb"^\s*bare\s*=\s*true\b", re.MULTILINE)
 _MIRROR = re.compile(rb"^\s*mirror\s*=\s*true\b", re.MULTILINE)
 _LINE = re.compile(rb"^[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\n\t]*\t?([^\n]*)", re.MULTILINE)
 _NAME = re.compile(rb"^([0-9a-f]{40}(?:[0-9a-f]{24})?)\b", re.MULTILINE)
+_FETCHED_FROM = re.compile(
+    rb"^([0-9a-f]{40}(?:[0-9a-f]{24})?)\t(?:not-for-merge)?\t(?:[^\n]* )?(?:[a-z0-9+.-]+://|[^\s/:]+:)[^\s]+$",
+    re.MULTILINE,
+)
+"""A row of `FETCH_HEAD` that names a remote by its address, not by a path: such a folder may go, too."""
 _MADE = (b"commit", b"merge", b"pull", b"cherry-pick", b"revert", b"rebase", b"am:")
 _FETCHED = b": Fast-forward"
 
@@ -109,6 +114,7 @@ def own(folder: Path) -> Own:
     others = {tip for name, tip in refs.items() if not name.startswith(PUBLISHED)}
     if knows_remote and _BARE.search(_content(folder / "config")):
         remotes |= _copied(folder, others | tags) - _made(folder)
+    remotes |= {name.decode() for name in _FETCHED_FROM.findall(_content(folder / "FETCH_HEAD"))}
     others |= _named_alone(folder)
     is_unread = (folder / "reftable").is_dir()
     if not knows_remote:

@@ -6,7 +6,7 @@ target in another way, such as by `git reset`, is to be had: it lands again from
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -115,12 +115,11 @@ def why_left(stream: Stream) -> str:
     )
 
 
-def landed_again(landed: Landed, before: Stream) -> Landed:
-    """Note on a landing that an earlier one was taken back, as the workstream's record `before` says."""
-    if before.undone is None:
-        return landed
-    said = f"{_how(before)} ({before.undone[:10]}); landed again as {landed.commit[:10]}"
-    return replace(landed, notes=(*landed.notes, said))
+def landed_again(landed: Landed, before: Stream, notes: Sequence[str] = ()) -> Landed:
+    """Note on a landing that an earlier one was taken back, as the workstream's record `before` says, and `notes`."""
+    if before.undone is not None:
+        notes = (*notes, f"{_how(before)} ({before.undone[:10]}); landed again as {landed.commit[:10]}")
+    return replace(landed, notes=(*landed.notes, *notes))
 
 
 async def _has_branch(repository: Repository, stream: Stream) -> bool:
