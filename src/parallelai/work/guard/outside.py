@@ -18,7 +18,6 @@ from parallelai.work.guard.righting import Lost, Righted
 from parallelai.work.guard.taking_in import take_in
 from parallelai.work.scratch import hidden
 from parallelai.work.sheltering import Shelter
-from parallelai.work.streams.indexes import copy_whole
 
 
 async def lay_out(place: Place, head: str, righted: Righted) -> Lost | None:
@@ -40,7 +39,7 @@ async def _wanted(place: Place, head: str, righted: Righted, folder: Path) -> di
     settings, wanted = place.settings, dict[bytes, bytes]()
     async with objects_of(settings.repository.common, head) as git:
         git = replace(git, index=git.git_dir / "index", alternates=(*git.alternates, settings.objects))
-        if not await asyncio.to_thread(copy_whole, folder, git.git_dir):
+        if not await asyncio.to_thread(hidden.has_marks, folder, git.git_dir):
             return wanted
         if await asyncio.to_thread(hidden.has_folders, git.git_dir / "index"):
             await _take_in(settings)

@@ -137,7 +137,7 @@ async def _bring_back(
 ) -> frozenset[str]:
     own = root / ".git"
     async with objects_of(snapshot.repository, base) as apart:
-        if not await asyncio.to_thread(_has_marks, own, apart.git_dir):
+        if not await asyncio.to_thread(has_marks, own, apart.git_dir):
             return frozenset()
         git = replace(apart, index=apart.git_dir / _INDEX)
         wanted = await _hidden(git, root, base, skipped, objects)
@@ -149,7 +149,7 @@ async def _bring_back(
     return frozenset(map(os.fsdecode, left))
 
 
-def _has_marks(own: Path, copy: Path) -> bool:
+def has_marks(own: Path, copy: Path) -> bool:
     """Copy an index, and say whether it may have marks: to look at its version takes no time."""
     if not copy_whole(own, copy):
         return False
