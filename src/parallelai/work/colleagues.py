@@ -284,8 +284,8 @@ class Colleagues:
         """What a workstream that is about to land does not work together with, though git merges it; for its notes."""
         about = self._setting.target
         async with self._looking:
-            target = await self._repository.commit(f"refs/heads/{about}")
             done = [each for each in self._streams.open(self._setting.plan_name) if each.state == "done"]
+            target = await self._repository.commit(f"refs/heads/{about}")  # then: one that lands is in either
             heads = [Head(each.name, each.head, each.rules.owns) for each in done if each.head != each.base]
             if target is None:
                 return ()
