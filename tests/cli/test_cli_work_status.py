@@ -105,7 +105,11 @@ async def test_who_waits_for_a_place_in_its_role_says_so_as_long_as_the_run_live
             live = (await ai.work.status(["docs"]))[0]
         killed = (await ai.work.status(["docs"]))[0]
     assert live.why == "not started: waits for the role `hands`: 1 of 1 at work"
-    assert killed.why == "it is not started yet"
+    assert (killed.why, killed.next) == (
+        "it is not started yet",
+        "`parallelai work run roles.yaml` begins it",
+    )
+    assert live.next is None
     assert (live.stage, killed.stage, killed.activity) == ("preparing", "waiting", "waiting")
 
 

@@ -106,14 +106,15 @@ class Fold(Struct):
                 case AttemptStarted() as data:
                     self._models[event.task, event.attempt] = data.model
                 case AttemptEnded() as data:
-                    name, is_free = self._name(event, data), self._is_free(event)
-                    self.rows.setdefault(name, UsageRow(name)).add(data, is_free=is_free)
-                    self.total.add(data, is_free=is_free)
+                    self._count(event, data)
                 case LandingAsked() as data:
-                    asked = AttemptEnded(data.engine, data.ok, data.seconds, data.usage)
-                    name = data.model or "unknown" if self.by == "model" else self._name(event, asked)
-                    self.rows.setdefault(name or LANDING, UsageRow(name or LANDING)).add(asked)
-                    self.total.add(asked)
+                    self._models[event.task, event.attempt] = data.model
+                    self._count(event, AttemptEnded(data.engine, data.ok, data.seconds, data.usage))
+
+    def _count(self, event: Event, ended: AttemptEnded) -> None:
+        name, is_free = self._name(event, ended), self._is_free(event)
+        self.rows.setdefault(name, UsageRow(name)).add(ended, is_free=is_free)
+        self.total.add(ended, is_free=is_free)
 
     def _is_free(self, event: Event) -> bool:
         return (event.task, event.attempt) in self._free
@@ -126,7 +127,7 @@ class Fold(Struct):
             nobody = NO_MODEL if self._is_free(event) else "unknown"
             return answered or self._models.get((event.task, event.attempt)) or nobody
         if self.by == "task":
-            return (event.task or "").split("@")[0].split("#")[0]
+            return (event.task or LANDING).split("@")[0].split("#")[0]
         at = datetime.fromisoformat(event.at)
         at = at.astimezone(UTC if self.is_utc else None)
         return at.strftime("%Y-%m-%d" if self.by == "day" else "%Y-%m")
